@@ -1,0 +1,1 @@
+"""kerax: the Keras way of working on nothing but JAX."""

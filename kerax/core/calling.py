@@ -1,0 +1,126 @@
+"""What happens to the arguments of a layer call before `call` sees them: casting, masks, `training`, build shapes."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.core import masks
+from kerax.core.symbolic import KerasTensor, known_shape
+from kerax.core.variable import Variable
+
+
+class CallContext(NamedTuple):
+    """What an outer layer call hands to the calls inside it."""
+
+    training: bool | None
+
+
+call_context: ContextVar[CallContext | None] = ContextVar("kerax_call", default=None)
+
+
+class CallSignature(NamedTuple):
+    """What a `call` method accepts."""
+
+    signature: inspect.Signature
+    names: tuple[str, ...]
+    takes_training: bool
+    takes_kwargs: bool
+
+
+@functools.cache
+def signature_of(call: Callable) -> CallSignature:
+    """The signature of an unbound `call`, without `self`."""
+    parameters = list(inspect.signature(call).parameters.values())[1:]
+    names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    takes_kwargs = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs)
+
+
+def is_array(leaf) -> bool:
+    """Whether a leaf has a shape and a dtype."""
+    return isinstance(leaf, (jax.Array, np.ndarray, KerasTensor, jax.ShapeDtypeStruct))
+
+
+def caster(layer) -> Callable:
+    """The function that turns one argument leaf into an array of the layer's compute dtype."""
+    target = jnp.dtype(layer.compute_dtype) if layer.autocast else None
+
+    def cast(leaf):
+        if isinstance(leaf, jax.Array):
+            if target is not None and leaf.dtype != target and jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf.astype(target)
+            return leaf
+        if isinstance(leaf, Variable):
+            return leaf.value
+        if isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind not in "OSU":
+            return jnp.asarray(leaf, target if target is not None and leaf.dtype.kind == "f" else None)
+        return leaf
+
+    return cast
+
+
+def bind(layer, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The arguments of a call by name. Raises `TypeError` naming the layer when they do not fit `call`."""
+    signature = signature_of(type(layer).call)
+    if "training" in kwargs and not signature.takes_training and not signature.takes_kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+    try:
+        return dict(signature.signature.bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        raise TypeError(f"{layer}: {error}. Its `call` takes ({', '.join(signature.names)}).") from None
+
+
+def resolve_training(layer, kwargs: dict, arguments: dict) -> bool | None:
+    """`training` as given, else the outer call's, else the default of `call`."""
+    given = kwargs.get("training", arguments.get("training"))
+    if given is None and (outer := call_context.get()) is not None:
+        given = outer.training
+    if given is None:
+        parameter = signature_of(type(layer).call).signature.parameters.get("training")
+        if parameter is not None and parameter.default is not inspect.Parameter.empty:
+            given = parameter.default
+    return given
+
+
+def collect_masks(layer, arguments: dict) -> dict[str, Any]:
+    """Masks travelling with the inputs, by the name of the argument of `call` that takes them.
+
+    The first tensor argument's goes to `mask`, that of an argument `x` to `x_mask`.
+    """
+    names = signature_of(type(layer).call).names
+    found = {}
+    tensors = [name for name, value in arguments.items() if any(map(is_array, jax.tree.leaves(value)))]
+    for position, name in enumerate(tensors):
+        for mask_name in (["mask"] if position == 0 else []) + [f"{name}_mask"]:
+            if mask_name in names and arguments.get(mask_name) is None and name != mask_name:
+                mask = jax.tree.map(masks.get_mask, arguments[name])
+                if jax.tree.leaves(mask):
+                    found[mask_name] = mask
+    return found
+
+
+def shapes_of(value):
+    """The shapes of the tensors in a structure, unknown sizes as `None`."""
+    return jax.tree.map(lambda leaf: known_shape(leaf.shape), value)
+
+
+def build_arguments(layer, arguments: dict) -> dict[str, Any]:
+    """The arguments of `build` for a call: `x_shape` from the tensor argument `x`, or the first tensor's shape."""
+    names = list(inspect.signature(layer.build).parameters)
+    tensors = {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and (leaves := jax.tree.leaves(value)) and all(map(is_array, leaves))
+    }
+    if not tensors or not names:
+        return {}
+    named = {f"{name}_shape": shapes_of(value) for name, value in tensors.items()}
+    if len(names) == 1 or names[0] not in named:
+        return {names[0]: shapes_of(next(iter(tensors.values())))}
+    return {name: named[name] for name in names if name in named}

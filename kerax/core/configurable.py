@@ -1,0 +1,62 @@
+"""`Configurable`: `get_config` and `from_config` derived from the constructor's arguments."""
+
+import inspect
+from typing import Any
+
+from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object
+
+
+class Configurable:
+    """Remembers the arguments an object was constructed with and turns them into a config and back."""
+
+    def __new__(cls, *args, **kwargs):
+        instance = object.__new__(cls)
+        instance._arguments = (args, kwargs)
+        return instance
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, defaults included, JSON-able. Raises `TypeError` naming one that is not."""
+        return serialize_arguments(self, captured_arguments(self))
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """An object with the arguments that `get_config` described."""
+        return cls(**revive_arguments(config))
+
+
+def captured_arguments(instance) -> dict[str, Any]:
+    """The arguments `instance` was constructed with, defaults included, by name."""
+    args, kwargs = instance._arguments
+    signature = inspect.signature(type(instance).__init__)
+    bound = signature.bind(instance, *args, **kwargs)
+    bound.apply_defaults()
+    captured = {}
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            captured.update(value)
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            captured[name] = value
+    return captured
+
+
+def serialize_arguments(instance, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Each argument as JSON-able data."""
+    serialized = {}
+    for name, value in arguments.items():
+        try:
+            serialized[name] = serialize_keras_object(value)
+        except TypeError as error:
+            raise TypeError(f"{instance}: argument {name!r} cannot be serialized; write `get_config`. {error}") from None
+    return serialized
+
+
+def revive_arguments(config: dict) -> dict:
+    """A config with the objects it describes made again; plain values stay as they are."""
+    return {name: deserialize_keras_object(value) if _holds_objects(value) else value for name, value in config.items()}
+
+
+def _holds_objects(value) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_objects, value))
+    return is_serialized(value) or (isinstance(value, dict) and any(map(_holds_objects, value.values())))

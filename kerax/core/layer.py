@@ -1,0 +1,569 @@
+"""`Layer`: what the user writes with attributes and `call`, and the pure pair `init`/`apply` derived from it."""
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kerax import dtype_policies, errors, tree
+from kerax.core import calling, masks, symbolic
+from kerax.core import scope as scopes
+from kerax.core.configurable import Configurable, captured_arguments, serialize_arguments
+from kerax.core.input_spec import check_inputs
+from kerax.core.registry import Family, families, to_snake_case
+from kerax.core.seed_generator import SeedGenerator, next_key
+from kerax.core.seeds import key_from, make_seed
+from kerax.core.tracking import Trackable, descendants, search_variables, walk
+from kerax.core.variable import Variable, fold_path, initial_values, materialize
+
+LAYERS = Family("layers", "layer")
+
+
+class Layer(Configurable, Trackable):
+    """A function of arrays with weights, and the pure functions `init` and `apply` derived from it.
+
+    A subclass writes `__init__`, optionally `build(self, input_shape)` with `self.add_weight(...)`, and
+    `call(self, inputs, ...)`. Sublayers are attributes, or lists and dicts of layers in attributes.
+
+    Args:
+        activity_regularizer: Regularizer of the outputs.
+        trainable: Whether the optimizer updates the weights.
+        dtype: Dtype or `DTypePolicy`. Default: the global policy.
+        autocast: Whether float inputs and weights are cast to the compute dtype.
+        name: Default: the class name in snake case, made unique inside the parent.
+    """
+
+    _untracked = frozenset({"_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
+    _initialized = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _recording(cls.__dict__["build"])
+        if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
+            LAYERS.add(cls)
+
+    def __init__(
+        self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs
+    ):
+        self._initialized = True
+        self._weights: dict[str, Variable] = {}
+        self._losses: list = []
+        self.inbound_nodes: list = []
+        self.auto_named = name is None
+        self.name = to_snake_case(type(self).__name__) if name is None else name
+        if not isinstance(self.name, str) or "/" in self.name:
+            raise ValueError(f"{type(self).__name__}: `name` must be a string without '/'. Got {name!r}.")
+        self.dtype_policy = dtype_policies.get(dtype)
+        self.autocast = autocast
+        self.activity_regularizer = _resolve("regularizers", activity_regularizer)
+        self._trainable = bool(trainable)
+        self.built = self._ready = False
+        self.input_spec = None
+        self.supports_masking = type(self).compute_mask is not Layer.compute_mask
+        self._build_shapes: dict[str, Any] | None = None
+        if "input_dim" in kwargs:
+            kwargs["input_shape"] = (kwargs.pop("input_dim"),)
+        shape = kwargs.pop("input_shape", None)
+        self._input_shape_argument = kwargs.pop("batch_input_shape", None if shape is None else (None, *shape))
+        if kwargs:
+            known = [*_constructor_names(type(self)), "name", "dtype", "trainable", "activity_regularizer"]
+            unknown = next(iter(kwargs))
+            raise TypeError(
+                f"{type(self).__name__}: unknown argument {unknown!r}.{errors.suggest(unknown, known)} "
+                f"Known: {', '.join(dict.fromkeys(known))}."
+            )
+
+    # What a subclass writes or calls.
+
+    def build(self, input_shape):
+        """Creates the weights for an input shape. The default creates none."""
+        self.built = True
+
+    def call(self, *args, **kwargs):
+        """The layer's computation."""
+        raise NotImplementedError(f"{self} does not implement `call`.")
+
+    def add_weight(
+        self,
+        shape=None,
+        initializer=None,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        regularizer=None,
+        constraint=None,
+        aggregation="none",
+        overwrite_with_gradient=False,
+        name=None,
+    ) -> Variable:
+        """A weight of this layer, recorded with shape and initializer; its array is made later.
+
+        Args:
+            shape: Tuple of ints. Default: a scalar.
+            initializer: Name or function. Default: `"glorot_uniform"` for floats, else `"zeros"`.
+            dtype: Default: the policy's variable dtype.
+            trainable: Whether the optimizer updates it.
+            name: Default: the attribute it is assigned to.
+        """
+        self._require_init()
+        shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+        dtype = jnp.dtype(dtype or self.variable_dtype).name
+        if initializer is None:
+            initializer = "glorot_uniform" if jnp.issubdtype(dtype, jnp.floating) else "zeros"
+        initializer = _resolve("initializers", initializer)
+        if any(size is None for size in shape):
+            raise ValueError(f"{self}: weight {name!r} needs a known shape, but the input leaves it open. Got {shape}.")
+        variable = Variable(initializer, shape, dtype, trainable, autocast, aggregation, name=name)
+        variable.path = f"{self.name}/{variable.name}"
+        variable.regularizer = _resolve("regularizers", regularizer)
+        variable.constraint = _resolve("constraints", constraint)
+        variable.trainable = variable.trainable and self._trainable
+        self._weights[name or f"_{len(self._weights)}"] = variable
+        return variable
+
+    def add_loss(self, loss):
+        """Adds a scalar, or each of a list of scalars, to the loss of the running training step."""
+        for value in jax.tree.leaves(loss):
+            scope = scopes.current_scope()
+            if scope is not None:
+                scope.losses.append((self, value))
+            elif not isinstance(value, jax.core.Tracer):
+                self._losses.append(value)
+
+    def next_key(self) -> jax.Array:
+        """A PRNG key: this layer's own stream's if it has a `seed_generator`, else the running call's next."""
+        return next_key(getattr(self, "seed_generator", None))
+
+    def compute_mask(self, inputs, previous_mask):
+        """The mask of the outputs. Default: the inputs' mask, unchanged."""
+        return previous_mask
+
+    # The call.
+
+    def __call__(self, *args, **kwargs):
+        if symbolic.is_symbolic(args, kwargs):
+            self._require_init()
+            return symbolic.record(self, args, kwargs)
+        self._require_init()
+        outer = calling.call_context.get()
+        args, kwargs = jax.tree.map(calling.caster(self), (args, kwargs))
+        arguments = calling.bind(self, args, kwargs)
+        first = next(iter(arguments.values()), None)
+        check_inputs(self, first)
+        if not self._ready:
+            self._prepare(arguments, args, kwargs, at_root=outer is None)
+        training = calling.resolve_training(self, kwargs, arguments)
+        signature = calling.signature_of(type(self).call)
+        if signature.takes_training and training is not None:
+            arguments["training"] = training
+        arguments.update(calling.collect_masks(self, arguments))
+        if outer is None:
+            self._losses.clear()
+        context = calling.call_context.set(calling.CallContext(training))
+        cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
+        positional, named = _unbind(signature.signature, arguments)
+        try:
+            with jax.named_scope(self.name):
+                outputs = self.call(*positional, **named)
+        except Exception as error:
+            _explain(error, self, first, at_root=outer is None)
+            raise
+        finally:
+            calling.call_context.reset(context)
+            scopes.reset_autocast(cast)
+        if self.activity_regularizer is not None:
+            self.add_loss([self.activity_regularizer(leaf) for leaf in jax.tree.leaves(outputs)])
+        if self.supports_masking:
+            self._pass_mask(first, arguments, outputs)
+        return outputs
+
+    def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):
+        """Builds what is not built, and outside a pure call makes the weights of the whole tree at once."""
+        if not self.built:
+            shapes = calling.build_arguments(self, arguments)
+            if shapes or not inspect.signature(self.build).parameters:
+                self.build(**shapes)
+            else:
+                raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
+        if at_root and scopes.current_scope() is None:
+            if any(isinstance(child, Layer) and not child.built for child in descendants(self)):
+                try:
+                    self.build_from(*args, **kwargs)
+                except jax.errors.ConcretizationTypeError:
+                    pass  # a `call` that looks at values builds its sublayers as it runs
+            self._claim()
+            materialize(variable for _, variable in walk(self))
+            self._ready = True
+
+    def _pass_mask(self, first, arguments: dict, outputs):
+        previous = arguments.get("mask")
+        if previous is None:
+            previous = jax.tree.map(masks.get_mask, first)
+            previous = previous if jax.tree.leaves(previous) else None
+        overridden = type(self).compute_mask is not Layer.compute_mask
+        if previous is None and not overridden:
+            return
+        output_mask = self.compute_mask(first, previous)
+        leaves = jax.tree.leaves(outputs)
+        found = output_mask if isinstance(output_mask, (list, tuple)) else [output_mask]
+        for leaf, mask in zip(leaves, found, strict=False):
+            if mask is not None and not isinstance(mask, (list, tuple, dict)):
+                masks.set_mask(leaf, mask)
+
+    def _require_init(self):
+        if not self._initialized:
+            raise ValueError(
+                f"{type(self).__name__}: `super().__init__()` was not called. Make it the first line of `__init__`."
+            )
+
+    # The pure pair.
+
+    def build_from(self, *args, **kwargs):
+        """Builds this layer and all below it from arrays, specs or symbolic tensors, computing nothing.
+
+        Returns: the outputs' `jax.ShapeDtypeStruct`s.
+        """
+        self._require_init()
+        args, kwargs = jax.tree.map(_as_spec, (args, kwargs))
+        return symbolic.infer(self, args, kwargs)
+
+    def init(self, key, *args, **kwargs) -> dict:
+        """Fresh values of all variables, drawn from `key`; touches no existing value.
+
+        Args:
+            key: PRNG key or integer. Each weight takes `fold_in(key, hash of its path)`.
+            *args: Inputs as arrays or `jax.ShapeDtypeStruct`s, needed if the layer is not built.
+
+        Returns: `{"params": {...}, "state": {...}}`, nested dicts by structure.
+        """
+        if args or kwargs:
+            self.build_from(*args, **kwargs)
+        elif not self.built:
+            raise ValueError(f"{self}: not built yet. Pass inputs (arrays or ShapeDtypeStructs): init(key, x).")
+        key = key_from(key)
+        found = list(walk(self))
+        drawn = [(path, variable) for path, variable in found if variable.initializer is not None]
+        keys = [fold_path(key, "/".join(path)) for path, _ in drawn]
+        values = {id(variable): value for (_, variable), value in zip(drawn, initial_values([v for _, v in drawn], keys), strict=True)}
+        return _split((path, variable, values.get(id(variable), variable._value)) for path, variable in found)
+
+    def apply(self, variables: dict, *args, key=None, **kwargs) -> tuple[Any, dict]:
+        """The outputs and the new state for given variables. Pure: safe under every JAX transformation.
+
+        Args:
+            variables: `{"params": ..., "state": ...}` as `init` gives it.
+            *args: The arguments of `call`; keyword arguments such as `training` likewise.
+            key: PRNG key for random layers.
+
+        Raises:
+            ValueError: if a variable is missing or has the wrong shape, or a key is needed and missing.
+        """
+        if not self.built or any(not child.built for child in descendants(self) if isinstance(child, Layer)):
+            self.build_from(*args, **kwargs)
+        with self.bind_variables(variables, key) as scope:
+            outputs = self(*args, **kwargs)
+        return outputs, self.collect_state(scope, variables.get("state", {}))
+
+    def bind_variables(self, variables: dict, key=None) -> scopes.Scope:
+        """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`."""
+        given = tree.unnest(variables.get("params", {})) | tree.unnest(variables.get("state", {}))
+        pairs = []
+        for path, variable in walk(self):
+            if path not in given:
+                raise ValueError(
+                    f"{self}: `variables` has no value for {'/'.join(path)!r} of shape {variable.shape}."
+                    f"{errors.suggest('/'.join(path), ('/'.join(other) for other in given))}"
+                )
+            if jnp.shape(given[path]) != variable.shape:
+                raise ValueError(
+                    f"{self}: {'/'.join(path)!r} must have shape {variable.shape}. Got {jnp.shape(given[path])}."
+                )
+            pairs.append((variable, given[path]))
+        return scopes.Scope(pairs, None if key is None else key_from(key))
+
+    def collect_state(self, scope: scopes.Scope, before: dict) -> dict:
+        """The state tree after a call in `scope`: `before` with every written variable replaced."""
+        leaves = tree.unnest(before)
+        for path, variable in walk(self):
+            if path in leaves:
+                leaves[path] = scope.value_of(variable, leaves[path])
+        return tree.nest(leaves.items())
+
+    def variables_tree(self) -> dict:
+        """The current values as `{"params": ..., "state": ...}`."""
+        found = list(walk(self))
+        materialize(variable for _, variable in found)
+        return _split((path, variable, variable.value) for path, variable in found)
+
+    def set_variables_tree(self, variables: dict):
+        """Puts values of the form of `variables_tree` back. Raises `ValueError` for a missing or unknown path."""
+        given = tree.unnest(variables.get("params", {})) | tree.unnest(variables.get("state", {}))
+        own = dict(walk(self))
+        missing, unknown = own.keys() - given.keys(), given.keys() - own.keys()
+        if missing or unknown:
+            raise ValueError(
+                f"{self}: the tree does not fit. Missing: {sorted(map('/'.join, missing))}. "
+                f"Unknown: {sorted(map('/'.join, unknown))}."
+            )
+        for path, value in given.items():
+            own[path].assign(value)
+
+    def stateless_call(self, trainable_variables, non_trainable_variables, *args, return_losses=False, **kwargs):
+        """Keras's pure call on lists of values, in the order of the attributes of the same names.
+
+        Returns: outputs and new non-trainable values, and with `return_losses` the list of losses.
+        """
+        trainable, other = self.trainable_variables, self.non_trainable_variables
+        pairs = [*zip(trainable, trainable_variables, strict=True), *zip(other, non_trainable_variables, strict=True)]
+        with scopes.Scope(pairs) as scope:
+            outputs = self(*args, **kwargs)
+            losses = self.losses if return_losses else None
+        values = [scope.value_of(variable) for variable in other]
+        return (outputs, values, losses) if return_losses else (outputs, values)
+
+    # Variables.
+
+    def _own_variables(self):
+        named = []
+        attributes = {}
+        for name, value in vars(self).items():
+            if name not in self._untracked:
+                for path, variable in search_variables(value, (name.lstrip("_") or name,)):
+                    attributes.setdefault(id(variable), "_".join(path))
+                    named.append(("_".join(path), variable))
+        own = [
+            (attributes.get(id(variable), "variable") if name.startswith("_") else name, variable)
+            for name, variable in self._weights.items()
+        ]
+        listed = {id(variable) for _, variable in own}
+        own += [(name, variable) for name, variable in named if id(variable) not in listed]
+        return sorted(own, key=lambda item: not item[1].is_parameter)
+
+    def _claim(self):
+        """Gives every abstract variable without a seed one of this root's, by its path below it."""
+        root = None
+        for path, variable in walk(self):
+            if variable._seed is None:
+                root = make_seed() if root is None else root
+                variable._seed = (root, "/".join(path))
+                variable.path = "/".join((self.name, *path))
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All variables below this layer, seed generators' included."""
+        return [variable for _, variable in walk(self)]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables but the positions of seed generators, in the order of `get_weights`."""
+        seeds = {id(item.state) for item in descendants(self) if isinstance(item, SeedGenerator)}
+        return [variable for variable in self.variables if id(variable) not in seeds]
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """Variables that the optimizer updates."""
+        return [variable for variable in self.variables if variable.trainable]
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """Variables that the optimizer leaves alone."""
+        return [variable for variable in self.variables if not variable.trainable]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Weights that the optimizer updates."""
+        return [variable for variable in self.weights if variable.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """Weights that the optimizer leaves alone."""
+        return [variable for variable in self.weights if not variable.trainable]
+
+    def get_weights(self) -> list:
+        """The weights as NumPy arrays, in the order of `weights`."""
+        weights = self.weights
+        materialize(weights)
+        return jax.device_get([weight.value for weight in weights])
+
+    def set_weights(self, weights):
+        """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""
+        own = self.weights
+        if len(own) != len(weights):
+            raise ValueError(f"{self}: expected {len(own)} weights, got {len(weights)}.")
+        for variable, value in zip(own, weights, strict=True):
+            if jnp.shape(value) != variable.shape:
+                raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {jnp.shape(value)}.")
+        for variable, value in zip(own, weights, strict=True):
+            variable.assign(value)
+
+    def count_params(self) -> int:
+        """Number of elements of all weights."""
+        if not self.built:
+            raise ValueError(f"{self}: not built yet, so its weights are not known. Call it on data or `build` it first.")
+        return sum(int(jnp.prod(jnp.array(weight.shape, int))) if weight.shape else 1 for weight in self.weights)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the optimizer updates this layer; setting it sets every layer below."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool):
+        self._trainable = bool(value)
+        for item in descendants(self):
+            if isinstance(item, Layer):
+                item._trainable = bool(value)
+                for _, variable in item._own_variables():
+                    variable.trainable = bool(value) and variable.is_parameter
+
+    @property
+    def losses(self) -> list:
+        """Scalars from `add_loss`, activity and weight regularizers, of the running or the last call."""
+        below = [item for item in descendants(self) if isinstance(item, Layer)]
+        scope = scopes.current_scope()
+        if scope is not None:
+            members = {id(item) for item in below}
+            collected = [value for layer, value in scope.losses if id(layer) in members]
+        else:
+            collected = [value for item in below for value in item._losses]
+        regularized = [v for v in self.variables if v.trainable and v.regularizer is not None]
+        return collected + [variable.regularizer(variable.value) for variable in regularized]
+
+    # Shapes, dtypes, symbolic tensors.
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return self.dtype_policy.variable_dtype
+
+    variable_dtype = dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        """The dtype of the computation."""
+        return self.dtype_policy.compute_dtype
+
+    def compute_output_spec(self, *args, **kwargs):
+        """Symbolic outputs for symbolic inputs, without recording a node."""
+        specs = symbolic.infer(self, args, kwargs)
+        return jax.tree.map(lambda spec: symbolic.KerasTensor(symbolic.known_shape(spec.shape), spec.dtype), specs)
+
+    def compute_output_shape(self, *shapes, **named_shapes):
+        """The outputs' shapes for input shapes; `None` where unknown."""
+
+        def is_shape(value):
+            return isinstance(value, (tuple, list)) and all(size is None or isinstance(size, int) for size in value)
+
+        def tensor(shape):
+            return symbolic.KerasTensor(shape, self.compute_dtype)
+
+        args = jax.tree.map(tensor, shapes, is_leaf=is_shape)
+        kwargs = {name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=is_shape) for name, shape in named_shapes.items()}
+        return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
+
+    def _single_node(self, what: str) -> symbolic.Node:
+        if len(self.inbound_nodes) != 1:
+            raise AttributeError(f"{self} was called symbolically {len(self.inbound_nodes)} times; `{what}` needs one call.")
+        return self.inbound_nodes[0]
+
+    @property
+    def input(self):
+        """The symbolic input of a layer called once."""
+        inputs = self._single_node("input").inputs
+        return inputs[0] if len(inputs) == 1 else inputs
+
+    @property
+    def output(self):
+        """The symbolic output of a layer called once."""
+        return self._single_node("output").outputs
+
+    # Config.
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, JSON-able, with name, trainable and dtype."""
+        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy}
+        return serialize_arguments(self, captured_arguments(self) | config)
+
+    def get_build_config(self) -> dict | None:
+        """The arguments `build` was called with."""
+        if not self._build_shapes:
+            return None
+        shapes = self._build_shapes
+        return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
+
+    def build_from_config(self, config: dict):
+        """Calls `build` as `get_build_config` described."""
+        shapes = config.get("shapes_dict") or ({"input_shape": config["input_shape"]} if "input_shape" in config else None)
+        if not shapes or self.built:
+            return
+        shapes = jax.tree.map(_as_shape, shapes, is_leaf=_is_listed_shape)
+        self.build(*shapes.values()) if len(shapes) == 1 else self.build(**shapes)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={getattr(self, 'name', '?')}>"
+
+
+def _recording(build):
+    """`build` that notes its arguments and marks the layer as built."""
+
+    @functools.wraps(build)
+    def recorded(self, *args, **kwargs):
+        self._require_init()
+        if self._build_shapes is None:
+            self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
+            self._build_shapes.pop("self", None)
+        build(self, *args, **kwargs)
+        self.built = True
+
+    return recorded
+
+
+def _is_listed_shape(value) -> bool:
+    return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
+
+
+def _as_shape(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_spec(leaf):
+    if isinstance(leaf, (jax.Array, Variable)) or hasattr(leaf, "__array__") and not isinstance(leaf, symbolic.KerasTensor):
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype)
+    return leaf
+
+
+def _resolve(family: str, identifier):
+    return identifier if identifier is None or family not in families else families[family].get(identifier)
+
+
+def _split(triples) -> dict:
+    """Values as `{"params", "state"}` trees by whether their variable was created trainable."""
+    params, state = [], []
+    for path, variable, value in triples:
+        (params if variable.is_parameter else state).append((path, value))
+    return {"params": tree.nest(params), "state": tree.nest(state)}
+
+
+def _constructor_names(cls: type) -> list[str]:
+    return [p.name for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.kind is not p.VAR_KEYWORD]
+
+
+def _unbind(signature: inspect.Signature, arguments: dict) -> tuple[tuple, dict]:
+    bound = inspect.BoundArguments(signature, arguments)
+    return bound.args, bound.kwargs
+
+
+def _explain(error: Exception, layer: Layer, inputs, at_root: bool):
+    """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
+    if at_root:
+        errors.hide_library_frames(error)
+    if getattr(error, "__notes__", None):
+        return
+    shapes = jax.tree.leaves(jax.tree.map(lambda leaf: str(getattr(leaf, "shape", type(leaf).__name__)), inputs))
+    error.add_note(f"In the call of {layer} on inputs of shape {', '.join(shapes)}.")
+    if isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
+        error.add_note("A Variable is not an array: pass `variable.value` to `jax.numpy`, or use `kerax.ops`.")

@@ -1,0 +1,87 @@
+"""`lift`: makes a pure JAX function work on arrays, variables and symbolic tensors alike."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core import symbolic
+from kerax.core.variable import Variable, unwrap
+
+
+def lift(function: Callable, name: str | None = None) -> Callable:
+    """`function` with variables read and symbolic tensors recorded.
+
+    Args:
+        function: Any pure function of arrays, for example `jnp.tanh`.
+        name: Its public name; default: its own.
+
+    Returns: a function with the same arguments. Called with a symbolic tensor it returns symbolic tensors.
+    """
+
+    @functools.wraps(function)
+    def lifted(*args, **kwargs):
+        kinds = {type(leaf) for leaf in jax.tree.leaves((args, kwargs))}
+        if symbolic.KerasTensor in kinds:
+            return symbolic.record(LiftedOp(function, lifted.__name__), args, kwargs)
+        if Variable in kinds:
+            args, kwargs = jax.tree.map(unwrap, (args, kwargs))
+        return function(*args, **kwargs)
+
+    if name is not None:
+        lifted.__name__ = lifted.__qualname__ = name
+    LIFTED[lifted.__name__] = function
+    return lifted
+
+
+LIFTED: dict[str, Callable] = {}
+
+
+class LiftedOp:
+    """One use of a lifted function in a graph: what a layer is for a layer call."""
+
+    def __init__(self, function: Callable, name: str):
+        self.function, self.op_name = function, name
+        self.name, self.auto_named = name, True
+        self.inbound_nodes: list = []
+
+    def __call__(self, *args, **kwargs):
+        args, kwargs = jax.tree.map(unwrap, (args, kwargs))
+        return self.function(*args, **kwargs)
+
+    def __repr__(self):
+        return f"<op {self.op_name}>"
+
+
+def _reflected(function: Callable) -> Callable:
+    return lambda x, other: function(other, x)
+
+
+_OPERATORS = {
+    "add": jnp.add,
+    "sub": jnp.subtract,
+    "mul": jnp.multiply,
+    "truediv": jnp.true_divide,
+    "floordiv": jnp.floor_divide,
+    "mod": jnp.mod,
+    "pow": jnp.power,
+    "matmul": jnp.matmul,
+    "and": jnp.logical_and,
+    "or": jnp.logical_or,
+    "xor": jnp.logical_xor,
+}
+_COMPARISONS = {
+    "lt": jnp.less,
+    "le": jnp.less_equal,
+    "gt": jnp.greater,
+    "ge": jnp.greater_equal,
+}
+for _name, _function in {**_OPERATORS, **_COMPARISONS}.items():
+    _lifted = lift(_function, _function.__name__)
+    setattr(symbolic.KerasTensor, f"__{_name}__", _lifted)
+    if _name in _OPERATORS:
+        setattr(symbolic.KerasTensor, f"__r{_name}__", _reflected(_lifted))
+for _name, _function in {"neg": jnp.negative, "abs": jnp.absolute, "invert": jnp.logical_not}.items():
+    setattr(symbolic.KerasTensor, f"__{_name}__", lift(_function, _function.__name__))
+symbolic.KerasTensor.__getitem__ = lift(lambda x, index: x[index], "get_item")

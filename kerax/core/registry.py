@@ -1,0 +1,274 @@
+"""Names of serializable things: kerax's own by family, the user's by registration. Nothing else is ever looked up."""
+
+import inspect
+import re
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from kerax.dtype_policies import DTypePolicy
+from kerax.errors import suggest
+
+_custom: dict[str, Any] = {}
+_custom_names: dict[Any, str] = {}
+families: dict[str, "Family"] = {}
+
+
+def to_snake_case(name: str) -> str:
+    """`MaxPooling2D` becomes `max_pooling2d`, as Keras names layers."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+class Family:
+    """The named objects of one kind (layers, losses, activations, ...) and the `get` that its module offers.
+
+    Args:
+        name: The module's name, for example `"losses"`; files refer to it as `keras.losses`.
+        label: What one member is called in messages, for example `"loss"`.
+    """
+
+    def __init__(self, name: str, label: str):
+        self.name, self.label = name, label
+        self.entries: dict[str, Any] = {}
+        families[name] = self
+
+    def add(self, member, *aliases: str):
+        """Registers a class under its name and its snake case form, a function under its name, both under aliases."""
+        names = (member.__name__, *aliases)
+        if inspect.isclass(member):
+            names = (*names, to_snake_case(member.__name__))
+        for name in names:
+            self.entries.setdefault(name, member)
+        return member
+
+    def find(self, name: str):
+        """The member called `name`. Raises `ValueError` with a suggestion for an unknown name."""
+        custom = find_custom(name)
+        if custom is not None:
+            return custom
+        if name not in self.entries:
+            raise ValueError(
+                f"Unknown {self.label} {name!r}.{suggest(name, self.entries)} "
+                f"Known: {', '.join(sorted(self.entries))}. "
+                f"A {self.label} of your own must be registered with `register_keras_serializable` or passed as an object."
+            )
+        return self.entries[name]
+
+    def get(self, identifier):
+        """The member for a name, a config dict, a class or an object; `None` stays `None`.
+
+        Raises:
+            ValueError: if the name is unknown.
+            TypeError: if the identifier is none of these.
+        """
+        if identifier is None:
+            return None
+        if isinstance(identifier, dict):
+            return deserialize_keras_object(identifier)
+        if isinstance(identifier, str):
+            identifier = self.find(identifier)
+        if inspect.isclass(identifier):
+            return identifier()
+        if callable(identifier):
+            return identifier
+        raise TypeError(f"Expected a {self.label} by name, config or object. Got {identifier!r}.")
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None):
+    """Decorator that lets files refer to a class or function of yours as `package>name`.
+
+    Args:
+        package: Prefix that keeps names of different projects apart.
+        name: The name within the package. Default: the object's own.
+    """
+
+    def register(member):
+        registered = f"{package}>{name or member.__name__}"
+        if inspect.isclass(member) and not hasattr(member, "get_config"):
+            raise ValueError(f"Cannot register {member.__name__}: a serializable class must have a `get_config` method.")
+        _custom[registered] = member
+        _custom_names[member] = registered
+        return member
+
+    return register
+
+
+def get_registered_name(member) -> str:
+    """`package>name` of a registered class or function, else its `__name__`."""
+    return _custom_names.get(member, member.__name__)
+
+
+def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None):
+    """The class or function registered as `name`, or `None`."""
+    for objects in (custom_objects or {}, _custom, module_objects or {}):
+        if name in objects:
+            return objects[name]
+    return None
+
+
+def find_custom(name: str):
+    """The user's object called `name`, with or without its package, or `None`."""
+    if name in _custom:
+        return _custom[name]
+    return next((member for full, member in _custom.items() if full.split(">")[-1] == name), None)
+
+
+def get_custom_objects() -> dict:
+    """The mutable dict of the user's objects by name."""
+    return _custom
+
+
+@contextmanager
+def custom_object_scope(custom_objects: dict):
+    """Makes the objects known by these names for the length of a `with` block."""
+    before = dict(_custom)
+    _custom.update(custom_objects)
+    try:
+        yield
+    finally:
+        _custom.clear()
+        _custom.update(before)
+
+
+CustomObjectScope = custom_object_scope
+
+
+def serialize_keras_object(obj) -> Any:
+    """A JSON-able description of a layer, loss, function, policy, array or nested structure of these.
+
+    Objects become `{"module", "class_name", "config", "registered_name"}` as Keras 3 writes them.
+
+    Raises:
+        TypeError: if `obj` has no such description.
+    """
+    if obj is None or isinstance(obj, (str, bool, int, float)):
+        return obj
+    if isinstance(obj, np.generic) and obj.ndim == 0:
+        return obj.item()
+    if isinstance(obj, (list, tuple)):
+        return [serialize_keras_object(item) for item in obj]
+    if isinstance(obj, dict):
+        return {key: serialize_keras_object(item) for key, item in obj.items()}
+    if isinstance(obj, (np.ndarray, jax.Array)):
+        array = np.asarray(obj)
+        return {"class_name": "__numpy__", "config": {"value": array.tolist(), "dtype": array.dtype.name}}
+    if isinstance(obj, np.dtype) or (inspect.isclass(obj) and issubclass(obj, np.generic)):
+        return np.dtype(obj).name
+    if isinstance(obj, DTypePolicy):
+        return {"module": "keras", "class_name": "DTypePolicy", "config": obj.get_config(), "registered_name": None}
+    if inspect.isfunction(obj) or inspect.isbuiltin(obj) or (callable(obj) and not hasattr(obj, "get_config")):
+        return _serialize_function(obj)
+    if not hasattr(obj, "get_config"):
+        raise TypeError(f"Cannot serialize {obj!r}: it has no `get_config` method.")
+    cls = type(obj)
+    description = {
+        "module": _module_of(cls),
+        "class_name": cls.__name__,
+        "config": serialize_keras_object(obj.get_config()),
+        "registered_name": _custom_names.get(cls),
+    }
+    build_config = getattr(obj, "get_build_config", lambda: None)()
+    if build_config is not None:
+        description["build_config"] = serialize_keras_object(build_config)
+    return description
+
+
+def _serialize_function(function) -> Any:
+    name = getattr(function, "__name__", None)
+    if function in _custom_names:
+        return {"class_name": "function", "config": _custom_names[function], "module": None, "registered_name": None}
+    for family in families.values():
+        if family.entries.get(name) is function:
+            return name
+    if name is None or name == "<lambda>":
+        raise TypeError(f"Cannot serialize {function!r}: give it a name with `register_keras_serializable`.")
+    return {"class_name": "function", "config": name, "module": None, "registered_name": name}
+
+
+def _module_of(cls: type) -> str | None:
+    """Keras's name of the module that offers a class of kerax; `None` for the user's classes."""
+    if not cls.__module__.startswith("kerax."):
+        return None
+    for name, family in families.items():
+        if family.entries.get(cls.__name__) is cls:
+            return "keras" if name == "models" else f"keras.{name}"
+    return "keras"
+
+
+def is_serialized(value) -> bool:
+    """Whether a JSON value describes an object."""
+    return isinstance(value, dict) and "class_name" in value and "config" in value
+
+
+def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mode: bool = True, **_):
+    """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
+
+    Args:
+        config: The description, or any nested structure of descriptions and plain values.
+        custom_objects: More classes and functions by name.
+        safe_mode: Whether to refuse functions stored as code. kerax refuses them always.
+
+    Raises:
+        ValueError: if a class or function is not known by that name.
+    """
+    if custom_objects:
+        with custom_object_scope(custom_objects):
+            return deserialize_keras_object(config, safe_mode=safe_mode)
+    if isinstance(config, (list, tuple)):
+        return type(config)(deserialize_keras_object(item) for item in config)
+    if not is_serialized(config):
+        if isinstance(config, dict):
+            return {key: deserialize_keras_object(item) for key, item in config.items()}
+        return config
+    name, inner = config["class_name"], config["config"]
+    if name == "__numpy__":
+        return np.asarray(inner["value"], dtype=inner["dtype"])
+    if name == "__tensor__":
+        return jax.numpy.asarray(inner["value"], dtype=inner["dtype"])
+    if name == "DTypePolicy":
+        return DTypePolicy(**inner)
+    if name == "__lambda__":
+        raise ValueError("The file holds a Python lambda as code, which kerax never runs. Register a named function.")
+    if name == "function":
+        return _find_function(inner)
+    cls = _find_class(config)
+    obj = cls.from_config(inner)
+    if config.get("build_config") and hasattr(obj, "build_from_config"):
+        obj.build_from_config(config["build_config"])
+    return obj
+
+
+def _find_class(config: dict):
+    """The class of a description: the user's by registered name, else kerax's by family and name."""
+    for name in (config.get("registered_name"), config["class_name"]):
+        found = find_custom(name) if name else None
+        if found is not None:
+            return found
+    module = (config.get("module") or "").split(".")[-1]
+    name = config["class_name"]
+    searched = [families[module]] if module in families else list(families.values())
+    for family in searched:
+        if inspect.isclass(family.entries.get(name)):
+            return family.entries[name]
+    known = [entry for family in searched for entry in family.entries]
+    raise ValueError(
+        f"Unknown class {name!r}.{suggest(name, known)} A class of your own must be registered with "
+        "`register_keras_serializable` or passed in `custom_objects`."
+    )
+
+
+def _find_function(name: str):
+    found = find_custom(name)
+    if found is not None:
+        return found
+    for family in families.values():
+        if callable(family.entries.get(name)):
+            return family.entries[name]
+    raise ValueError(
+        f"Unknown function {name!r}. A function of your own must be registered with "
+        "`register_keras_serializable` or passed in `custom_objects`."
+    )

@@ -1,0 +1,93 @@
+"""The pure scope: for the length of one call, variables read and write here instead of in themselves.
+
+This is what turns a layer with mutable attributes into a pure function. `Variable.value` asks the innermost scope that
+holds the variable; `assign` writes there; random layers draw their keys and layers collect their losses here.
+"""
+
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+
+_current: ContextVar["Scope | None"] = ContextVar("kerax_scope", default=None)
+
+
+class Scope:
+    """Values of variables for one pure call.
+
+    Args:
+        values: `{variable: value}` pairs as an iterable.
+        key: PRNG key from which the n-th draw takes `fold_in(key, n)`, or `None`.
+        shapes_only: Whether the call only infers shapes: unset variables then read as zeros, writes are dropped.
+    """
+
+    __slots__ = ("_token", "draws", "key", "losses", "parent", "shapes_only", "values", "written")
+
+    def __init__(self, values=(), key=None, shapes_only=False):
+        self.values = {id(variable): value for variable, value in values}
+        self.written: set[int] = set()
+        self.losses: list[tuple[Any, Any]] = []  # (layer, scalar)
+        self.key, self.draws, self.shapes_only = key, 0, shapes_only
+
+    def __enter__(self) -> "Scope":
+        self.parent = _current.get()
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_):
+        _current.reset(self._token)
+
+    def next_key(self) -> jax.Array:
+        """`fold_in(key, n)` for the n-th draw in this scope."""
+        key = jax.random.fold_in(self.key, self.draws)
+        self.draws += 1
+        return key
+
+    def value_of(self, variable, default=None):
+        """The variable's value at the end of the call."""
+        return self.values.get(id(variable), default)
+
+
+def current_scope() -> Scope | None:
+    """The innermost open scope."""
+    return _current.get()
+
+
+def find(variable) -> Scope | None:
+    """The innermost open scope that holds `variable`, or any scope that only infers shapes."""
+    scope = _current.get()
+    while scope is not None and id(variable) not in scope.values and not scope.shapes_only:
+        scope = scope.parent
+    return scope
+
+
+def find_key() -> Scope | None:
+    """The innermost open scope that can hand out keys."""
+    scope = _current.get()
+    while scope is not None and scope.key is None:
+        scope = scope.parent
+    return scope
+
+
+_autocast: ContextVar[str | None] = ContextVar("kerax_autocast", default=None)
+
+
+def cast_name(variable) -> str | None:
+    """The dtype a float variable is read in here, where that differs from the stored one."""
+    name = _autocast.get()
+    if name is None or not variable.autocast or name == variable._dtype:
+        return None
+    return name if variable._dtype in _FLOATS else None
+
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def set_autocast(name: str | None):
+    """Makes float variables read in the dtype `name`; returns what `reset_autocast` needs."""
+    return _autocast.set(name)
+
+
+def reset_autocast(token):
+    """Undoes `set_autocast`."""
+    _autocast.reset(token)

@@ -1,0 +1,62 @@
+"""`SeedGenerator`: a reproducible stream of keys whose position is part of the owner's state."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core import scope as scopes
+from kerax.core import seeds
+from kerax.core.tracking import Trackable
+from kerax.core.variable import Variable
+
+
+class SeedGenerator(Trackable):
+    """Keys `fold_in(key(seed), n)` for n = 0, 1, 2, ...
+
+    A layer that holds one saves and restores the position with its state, and stays pure under `apply`.
+
+    Args:
+        seed: Integer. Default: drawn from the process-wide stream.
+        name: Name of the state variable's owner.
+    """
+
+    def __init__(self, seed=None, name=None, **_):
+        self.seed = seeds.make_seed() if seed is None else int(seed)
+        self.name = name or "seed_generator"
+        start = jnp.array([self.seed % 2**32, 0], jnp.uint32)
+        self.state = Variable(start, trainable=False, autocast=False, name="seed_generator_state")
+
+    def _own_variables(self):
+        return [("seed_generator_state", self.state)]
+
+    def next(self, ordered=True) -> jax.Array:
+        """The next key."""
+        state = self.state.value
+        self.state.assign(state + jnp.array([0, 1], jnp.uint32))
+        return jax.random.fold_in(jax.random.key(state[0]), state[1])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {"seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "SeedGenerator":
+        """The generator that `get_config` described, at its start."""
+        return cls(**config)
+
+
+def next_key(seed=None) -> jax.Array:
+    """A PRNG key: from a `SeedGenerator`, an integer, a key, or for `None` the open scope or the process-wide stream.
+
+    Raises:
+        ValueError: inside a pure call that was given no key.
+    """
+    if isinstance(seed, SeedGenerator):
+        return seed.next()
+    if seed is not None:
+        return seeds.key_from(seed)
+    scope = scopes.find_key()
+    if scope is not None:
+        return scope.next_key()
+    if scopes.current_scope() is not None:
+        raise ValueError("This call draws random numbers and was given no key. Pass `key=jax.random.key(...)` to `apply`.")
+    return jax.random.key(seeds.make_seed())

@@ -1,0 +1,49 @@
+"""Where randomness comes from outside a pure call: one stream of integer seeds, set by `set_random_seed`."""
+
+import os
+import random
+
+import jax
+import numpy as np
+
+
+class _Stream:
+    """Seeds drawn one after the other from a root seed; plain integers, so that drawing needs no device."""
+
+    def __init__(self, root: int):
+        self.root, self.count = root, 0
+
+    def draw(self) -> int:
+        self.count += 1
+        return int(np.random.SeedSequence([self.root, self.count]).generate_state(1)[0])
+
+
+_stream = _Stream(int.from_bytes(os.urandom(4), "little"))
+
+
+def set_random_seed(seed: int):
+    """Seeds Python's and NumPy's generators and everything random that kerax draws from now on.
+
+    Args:
+        seed: An integer from 0 to 2**32 - 1.
+    """
+    global _stream
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ValueError(f"set_random_seed: `seed` must be an integer in [0, 2**32). Got {seed!r}.")
+    random.seed(int(seed))
+    np.random.seed(int(seed))
+    _stream = _Stream(int(seed))
+
+
+def make_seed() -> int:
+    """The next seed of the process-wide stream: a 32-bit unsigned integer."""
+    return _stream.draw()
+
+
+def key_from(seed) -> jax.Array:
+    """A typed PRNG key for an integer, a raw `uint32[2]` key, or a typed key."""
+    if isinstance(seed, (int, np.integer)):
+        return jax.random.key(int(seed) % 2**32)
+    if jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        return seed
+    return jax.random.wrap_key_data(seed)

@@ -1,0 +1,147 @@
+"""Symbolic tensors: what a layer or op called on one would give, without computing it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core.scope import Scope
+
+Shape = tuple[int | None, ...]
+
+
+class KerasTensor:
+    """The shape and dtype of a value in a graph, and where it comes from.
+
+    Args:
+        shape: Tuple of sizes, `None` where unknown.
+        dtype: Name of the dtype.
+        name: Optional name.
+    """
+
+    def __init__(self, shape, dtype="float32", sparse=False, ragged=False, name=None, **_):
+        self.shape: Shape = tuple(shape)
+        self.dtype = jnp.dtype(dtype).name
+        self.sparse, self.ragged = sparse, ragged
+        self.name = name or "keras_tensor"
+        self._keras_history: tuple[Any, int, int] | None = None  # (operation, node index, tensor index)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def node(self) -> "Node":
+        """The call that made this tensor."""
+        operation, node_index, _ = self._keras_history
+        return operation.inbound_nodes[node_index]
+
+    def _refuse(self, *_, **__):
+        raise ValueError(
+            f"{self!r} is symbolic and has no values. Use `kerax.ops` or a layer on it, not `jax.numpy` or NumPy; "
+            "`kerax.ops.lift(function)` makes any pure JAX function fit."
+        )
+
+    __array__ = __jax_array__ = __bool__ = __float__ = __int__ = __iter__ = _refuse
+    __hash__ = object.__hash__
+
+    def __repr__(self):
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+
+class Node:
+    """One call of an operation on symbolic tensors."""
+
+    def __init__(self, operation, args: tuple, kwargs: dict, outputs):
+        self.operation, self.args, self.kwargs, self.outputs = operation, args, kwargs, outputs
+        self.inputs = [leaf for leaf in jax.tree.leaves((args, kwargs)) if isinstance(leaf, KerasTensor)]
+        index = len(operation.inbound_nodes)
+        operation.inbound_nodes.append(self)
+        for position, tensor in enumerate(jax.tree.leaves(outputs)):
+            tensor._keras_history = (operation, index, position)
+            if tensor.name == "keras_tensor":
+                tensor.name = f"keras_tensor_{operation.name}"
+
+
+def is_symbolic(*structures) -> bool:
+    """Whether any leaf is a `KerasTensor`."""
+    return any(isinstance(leaf, KerasTensor) for leaf in jax.tree.leaves(structures))
+
+
+def record(operation, args: tuple, kwargs: dict):
+    """Calls `operation` symbolically: infers what it returns and records a node. Returns symbolic tensors."""
+    specs = infer(operation, args, kwargs)
+    outputs = jax.tree.map(lambda spec: KerasTensor(known_shape(spec.shape), spec.dtype), specs)
+    Node(operation, args, kwargs, outputs)
+    return outputs
+
+
+def known_shape(shape) -> Shape:
+    """A shape with `None` for every size that is not a known number."""
+    return tuple(size if isinstance(size, int) else None for size in shape)
+
+
+def infer(function: Callable, args: tuple, kwargs: dict):
+    """What `function` returns for arguments whose leaves are arrays, specs or `KerasTensor`s.
+
+    Unknown sizes become JAX's symbolic dimensions, one per axis position, so that the unknown sizes of several inputs
+    agree. Where JAX cannot decide something about a symbol, two concrete sizes are tried instead, and the sizes
+    that differ between them are unknown.
+
+    Returns: the same structure with `jax.ShapeDtypeStruct` leaves; unknown sizes are not ints.
+    """
+    leaves, treedef = jax.tree.flatten((args, kwargs))
+    dynamic = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
+
+    def pure(*values):
+        filled = list(leaves)
+        for position, value in zip(dynamic, values, strict=True):
+            filled[position] = value
+        inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
+        with Scope(key=jax.random.key(0), shapes_only=True):
+            return function(*inner_args, **inner_kwargs)
+
+    def run(size_of: Callable[[int], Any]):
+        specs = [
+            jax.ShapeDtypeStruct(
+                [size if isinstance(size, int) else size_of(axis) for axis, size in enumerate(leaves[i].shape)],
+                leaves[i].dtype,
+            )
+            for i in dynamic
+        ]
+        return jax.eval_shape(pure, *specs)
+
+    if all(isinstance(size, int) for i in dynamic for size in leaves[i].shape):
+        return run(lambda axis: axis)
+    try:
+        return run(lambda axis: _symbols()[axis])
+    except Exception as error:
+        if not _is_inconclusive(error):
+            raise
+    first, second = run(lambda axis: 16 + 8 * axis), run(lambda axis: 48 + 8 * axis)
+    return jax.tree.map(_unknown_where_different, first, second)
+
+
+def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    shape = [a if a == b else _symbols()[axis] for axis, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))]
+    return jax.ShapeDtypeStruct(shape, first.dtype)
+
+
+def _is_inconclusive(error: Exception) -> bool:
+    """Whether a failure is about a symbolic size rather than a mistake that concrete sizes would show too."""
+    text = f"{type(error).__name__} {error}"
+    return any(word in text for word in ("Inconclusive", "symbolic", "Symbolic", "_DimExpr", "dimension variables"))
+
+
+_symbol_cache: list = []
+
+
+def _symbols() -> list:
+    """One symbolic size per axis position, all in one scope."""
+    if not _symbol_cache:
+        from jax import export  # costs import time that only symbolic models need
+
+        _symbol_cache.extend(export.symbolic_shape("batch, " + ", ".join(f"size{axis}" for axis in range(1, 12))))
+    return _symbol_cache

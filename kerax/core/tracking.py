@@ -1,0 +1,83 @@
+"""The structure of a layer: its variables and sublayers by path, found in its attributes."""
+
+from collections.abc import Iterator
+
+from kerax.core.variable import Variable
+
+Path = tuple[str, ...]
+
+
+class Trackable:
+    """Something that owns variables and may hold others that do: a layer or a seed generator."""
+
+    _untracked: frozenset[str] = frozenset()
+
+    def _own_variables(self) -> list[tuple[str, Variable]]:
+        """Variables that belong to no child, by name."""
+        return []
+
+    def _children(self) -> Iterator[tuple[Path, "Trackable"]]:
+        """Children by the path of attribute name and container indices, in the order they were assigned."""
+        for name, value in vars(self).items():
+            if name not in self._untracked:
+                yield from _search(value, (name.lstrip("_") or name,))
+
+
+def _search(value, path: Path) -> Iterator[tuple[Path, Trackable]]:
+    if isinstance(value, Trackable):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _search(item, (*path, str(index)))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _search(item, (*path, str(key)))
+
+
+def search_variables(value, path: Path) -> Iterator[tuple[Path, Variable]]:
+    """Variables held directly by an attribute or its containers."""
+    if isinstance(value, Variable):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from search_variables(item, (*path, str(index)))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from search_variables(item, (*path, str(key)))
+
+
+def unique(name: str, taken) -> str:
+    """`name`, or `name_1`, `name_2`, ... if it is taken."""
+    candidate, count = name, 0
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate
+
+
+def walk(root: Trackable, path: Path = (), seen: set[int] | None = None) -> Iterator[tuple[Path, Variable]]:
+    """Every variable below `root` with its path, each once: own ones first, then the children's in order."""
+    seen = set() if seen is None else seen
+    seen.add(id(root))
+    taken: set[str] = set()
+    for name, variable in root._own_variables():
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            name = unique(name, taken)
+            taken.add(name)
+            yield (*path, name), variable
+    for child_path, child in root._children():
+        if id(child) not in seen:
+            head = unique(child_path[0], taken) if len(child_path) == 1 else child_path[0]
+            taken.update([head] if len(child_path) == 1 else [])
+            yield from walk(child, (*path, head, *child_path[1:]), seen)
+
+
+def descendants(root: Trackable, seen: set[int] | None = None) -> Iterator[Trackable]:
+    """`root` and everything below it, each once, parents first."""
+    seen = set() if seen is None else seen
+    seen.add(id(root))
+    yield root
+    for _, child in root._children():
+        if id(child) not in seen:
+            yield from descendants(child, seen)

@@ -1,0 +1,273 @@
+"""`Variable`: a named array of a layer, metric or seed generator, abstract until someone reads it."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax import config
+from kerax.core import scope as scopes
+from kerax.core import seeds
+
+
+def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    """The initial array from any of the three kinds of initializers.
+
+    kerax's `(shape, dtype, key=...)`, JAX's `(key, shape, dtype)`, and Keras users' `(shape, dtype)`.
+    """
+    parameters = list(inspect.signature(initializer).parameters)
+    if parameters and parameters[0] in ("key", "rng"):
+        return initializer(key, shape, dtype)
+    if "key" in parameters:
+        return initializer(shape, dtype=dtype, key=key)
+    return jnp.asarray(initializer(shape, dtype=dtype), dtype)
+
+
+def _draws_outside_jax(initializer: Callable) -> bool:
+    """Whether an initializer ignores keys, so that tracing it would freeze what it returns."""
+    parameters = inspect.signature(initializer).parameters
+    return "key" not in parameters and "rng" not in parameters
+
+
+def fold_path(key: jax.Array, path: str) -> jax.Array:
+    """`fold_in(key, hash of the path)`: the key of one weight, whatever other weights there are."""
+    digest = hashlib.blake2s(path.encode(), digest_size=4).digest()
+    return jax.random.fold_in(key, int.from_bytes(digest, "little"))
+
+
+def initial_values(variables: Iterable["Variable"], keys: Iterable[jax.Array]) -> list[jax.Array]:
+    """The initial arrays of variables that have initializers. Pure: works under `jit` and `eval_shape`.
+
+    Variables of equal initializer, shape and dtype are drawn by one vmapped call, so that a deep model compiles
+    as fast as a shallow one. The bits are those of one call per variable.
+    """
+    groups: dict[Any, list[int]] = {}
+    variables, keys = list(variables), list(keys)
+    for index, variable in enumerate(variables):
+        groups.setdefault((_signature(variable.initializer), variable.shape, variable.dtype), []).append(index)
+    values: list[Any] = [None] * len(variables)
+    for (_, shape, dtype), indices in groups.items():
+        initializer = variables[indices[0]].initializer
+        make = partial(call_initializer, initializer, shape=shape, dtype=jnp.dtype(dtype))
+        if len(indices) == 1 or _draws_outside_jax(initializer):
+            for index in indices:
+                values[index] = make(keys[index])
+        else:
+            drawn = jax.vmap(make)(jnp.stack([keys[index] for index in indices]))
+            for row, index in enumerate(indices):
+                values[index] = drawn[row]
+    return values
+
+
+def _signature(initializer: Callable):
+    """Equal for initializers that draw the same values from the same key."""
+    if hasattr(initializer, "get_config"):
+        return type(initializer), repr(sorted(initializer.get_config().items()))
+    return id(initializer)
+
+
+def materialize(variables: Iterable["Variable"]):
+    """Gives every abstract variable its initial array, all in one compiled call."""
+    abstract = [variable for variable in variables if variable._value is None and variable._store is None]
+    inside = [variable for variable in abstract if not _draws_outside_jax(variable.initializer)]
+    with jax.ensure_compile_time_eval():
+        for variable in abstract:
+            if _draws_outside_jax(variable.initializer):
+                variable._value = call_initializer(variable.initializer, None, variable.shape, variable.dtype)
+        if inside:
+            roots = np.array([variable._seed_pair()[0] for variable in inside], np.uint32)
+            paths = [variable._seed_pair()[1] for variable in inside]
+
+            def draw(roots):
+                keys = [fold_path(jax.random.key(root), path) for root, path in zip(roots, paths, strict=True)]
+                return initial_values(inside, keys)
+
+            for variable, value in zip(inside, jax.jit(draw)(roots), strict=True):
+                variable._value = value
+
+
+class Variable:
+    """A named array with an initializer; the array is made when `value` is first read.
+
+    Args:
+        initializer: An initial value, or an initializer called with `shape` and `dtype`.
+        shape: Tuple of ints; required with an initializer.
+        dtype: Name of the dtype. Default: the initial value's, or `floatx()`.
+        trainable: Whether the optimizer updates it.
+        autocast: Whether layers read a float variable in their compute dtype.
+        aggregation: Kept for Keras's signature; JAX's sharded arrays need none.
+        synchronization: Likewise.
+        name: Default: `"variable"`.
+
+    Raises:
+        ValueError: if an initializer comes without a shape, or a shape has a negative or unknown size.
+    """
+
+    def __init__(
+        self,
+        initializer,
+        shape=None,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        aggregation="none",
+        synchronization="auto",
+        name=None,
+    ):
+        self.name = name or "variable"
+        self.path = self.name
+        self.trainable = self.is_parameter = bool(trainable)
+        self.autocast = autocast
+        self.aggregation, self.synchronization = aggregation, synchronization
+        self.regularizer = self.constraint = None
+        self._seed = None  # (root seed, path): where the initial value's key comes from
+        self._store = None  # (store, index) while a training run owns the array
+        if callable(initializer):
+            if shape is None:
+                raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
+            self._initial, self._value = initializer, None
+            self.shape = self._check_shape(shape)
+            self._dtype = jnp.dtype(dtype or config.floatx()).name
+        else:
+            is_float = isinstance(initializer, float) or (
+                isinstance(initializer, np.ndarray) and initializer.dtype == np.float64
+            )
+            value = jnp.asarray(initializer, dtype or (config.floatx() if is_float else None))
+            if shape is not None and tuple(shape) != value.shape:
+                raise ValueError(f"Variable {self.name!r}: `shape` is {tuple(shape)}, the value's is {value.shape}.")
+            self._initial, self._value = None, value
+            self.shape, self._dtype = value.shape, value.dtype.name
+
+    def _check_shape(self, shape) -> tuple[int, ...]:
+        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        if any(size is None or size < 0 for size in shape):
+            raise ValueError(f"Variable {self.name!r}: every size must be known and at least 0. Got shape {shape}.")
+        return tuple(int(size) for size in shape)
+
+    def _seed_pair(self) -> tuple[int, str]:
+        if self._seed is None:
+            self._seed = (seeds.make_seed(), self.path)
+        return self._seed
+
+    @property
+    def initializer(self) -> Callable | None:
+        """What makes the initial value; `None` for a variable made from a value."""
+        return self._initial
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype: the compute dtype inside a mixed-precision layer, else the stored one."""
+        return scopes.cast_name(self) or self._dtype
+
+    @property
+    def value(self) -> jax.Array:
+        """The array: the open scope's, the running training's (as a copy), or the variable's own."""
+        scope = scopes.find(self)
+        if scope is not None:
+            value = scope.values.get(id(self))
+            if value is None:
+                value = jnp.zeros(self.shape, self._dtype) if self._value is None else self._value
+        elif self._store is not None:
+            store, index = self._store
+            value = store.read(index)
+        else:
+            if self._value is None:
+                materialize([self])
+            value = self._value
+        cast = scopes.cast_name(self)
+        return value.astype(cast) if cast else value
+
+    def assign(self, value) -> jax.Array:
+        """Sets the value: in the open scope, in the running training from its next step on, or in the variable.
+
+        Raises:
+            ValueError: if the shape differs, or the value is traced and no scope is open.
+        """
+        value = jnp.asarray(unwrap(value), self._dtype)
+        if value.shape != self.shape:
+            raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
+        scope = scopes.find(self)
+        if scope is not None:
+            scope.values[id(self)] = value
+            scope.written.add(id(self))
+        elif isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                f"{self.path}: a traced value was assigned outside a pure call, which would leak it. "
+                "Inside `jit`, `grad`, `vmap` or `scan` call `layer.apply(variables, ...)` instead of `layer(...)`; "
+                "it returns the new state."
+            )
+        elif self._store is not None:
+            store, index = self._store
+            store.write(index, value)
+        else:
+            self._value = value
+        return value
+
+    def assign_add(self, value) -> jax.Array:
+        """`assign(self.value + value)`."""
+        return self.assign(self.value + unwrap(value))
+
+    def assign_sub(self, value) -> jax.Array:
+        """`assign(self.value - value)`."""
+        return self.assign(self.value - unwrap(value))
+
+    def numpy(self) -> np.ndarray:
+        """The value on the host."""
+        return np.asarray(self.value)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.value, dtype)
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError(f"{self.path}: a scalar has no length.")
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        return self.value[index]
+
+    def __bool__(self):
+        return bool(self.value)
+
+    def __float__(self):
+        return float(self.value)
+
+    def __int__(self):
+        return int(self.value)
+
+    __hash__ = object.__hash__
+
+    def __repr__(self):
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self._dtype}>"
+
+
+def unwrap(value):
+    """A variable's value; anything else unchanged."""
+    return value.value if isinstance(value, Variable) else value
+
+
+def _forward(name: str) -> Callable:
+    def method(self, other):
+        if hasattr(type(other), "_keras_history"):
+            return NotImplemented
+        return getattr(self.value, name)(unwrap(other))
+
+    method.__name__ = name
+    return method
+
+
+_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor"
+for _name in [prefix + name for name in _BINARY.split() for prefix in ("", "r")] + ["eq", "ne", "lt", "le", "gt", "ge"]:
+    setattr(Variable, f"__{_name}__", _forward(f"__{_name}__"))
+for _name in ("neg", "pos", "abs", "invert"):
+    setattr(Variable, f"__{_name}__", (lambda name: lambda self: getattr(self.value, name)())(f"__{_name}__"))
