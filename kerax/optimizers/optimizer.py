@@ -1,0 +1,373 @@
+"""`Optimizer`: an optax transformation with Keras's arguments around it, as a pair of pure functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kerax.core.configurable import Configurable
+from kerax.core.registry import Family, to_snake_case
+from kerax.core.variable import Variable, unwrap
+from kerax.errors import suggest
+from kerax.optimizers.schedules import LearningRateSchedule
+
+Tree = Any
+OPTIMIZERS = Family("optimizers", "optimizer")
+
+
+class OptimizerState(NamedTuple):
+    """Everything an optimizer carries from step to step.
+
+    `iterations` counts steps (int32 scalar), `learning_rate` is a float32 scalar or `()` under a schedule,
+    `slots` is optax's state, `average` and `accumulated` are trees like the weights, or `()` when unused.
+    """
+
+    iterations: Any
+    learning_rate: Any
+    slots: Any
+    average: Any
+    accumulated: Any
+
+
+class Optimizer(Configurable):
+    """Base of all optimizers. A subclass returns an optax transformation from `transformation`.
+
+    `init(params)` and `update(grads, state, params)` are pure. The object keeps the values between runs in
+    `Variable`s: `iterations`, `learning_rate` and the rest of `variables`.
+
+    Args:
+        learning_rate: A float, a `LearningRateSchedule`, or any function of the step (an optax schedule too).
+        weight_decay: Fraction of each weight, times the learning rate, taken off at each step; before the update.
+        clipnorm: Largest L2 norm of each weight's gradient.
+        clipvalue: Largest absolute value of a gradient's elements.
+        global_clipnorm: Largest L2 norm of all gradients together.
+        use_ema: Whether to keep an exponential moving average of the weights, put in their place when `fit` ends.
+        ema_momentum: Momentum of that average.
+        ema_overwrite_frequency: Steps between overwriting the weights by the average. Default: only at the end.
+        loss_scale_factor: Factor the loss is multiplied by and the gradients divided by.
+        gradient_accumulation_steps: Steps whose gradients are averaged into one update.
+        name: Default: the class name in snake case.
+
+    Raises:
+        ValueError: for more than one kind of clipping, or a number out of range.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax."):
+            OPTIMIZERS.add(cls, cls.__name__.lower())
+
+    def __init__(
+        self,
+        learning_rate,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        if kwargs:
+            known = list(_constructor_names(type(self)))
+            unknown = next(iter(kwargs))
+            raise TypeError(
+                f"{type(self).__name__}: unknown argument {unknown!r}.{suggest(unknown, known)} Known: {', '.join(known)}."
+            )
+        self.name = name or to_snake_case(type(self).__name__)
+        if sum(value is not None for value in (clipnorm, clipvalue, global_clipnorm)) > 1:
+            raise ValueError(f"{self}: set only one of `clipnorm`, `clipvalue` and `global_clipnorm`.")
+        if not 0 <= ema_momentum <= 1:
+            raise ValueError(f"{self}: `ema_momentum` must be in [0, 1]. Got {ema_momentum}.")
+        if gradient_accumulation_steps is not None and gradient_accumulation_steps < 2:
+            raise ValueError(
+                f"{self}: `gradient_accumulation_steps` must be at least 2. Got {gradient_accumulation_steps}."
+            )
+        self.weight_decay, self.clipnorm, self.clipvalue = weight_decay, clipnorm, clipvalue
+        self.global_clipnorm, self.use_ema, self.ema_momentum = global_clipnorm, use_ema, ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self._excluded: list[str] = []
+        self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
+        self._iterations.path = f"{self.name}/iteration"
+        self._schedule: Callable | None = None
+        self._learning_rate = None
+        self._state: OptimizerState | None = None  # leaves are Variables
+        self._set_learning_rate(learning_rate)
+
+    def transformation(self) -> optax.GradientTransformationExtraArgs:
+        """The update rule. Its `update` takes `learning_rate` and `step` (the 1-based number of the update)
+        as extra arguments and returns what is added to the weights."""
+        raise NotImplementedError
+
+    # The pure pair.
+
+    def init(self, params: Tree) -> OptimizerState:
+        """The state for a tree of weights, at step 0."""
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return OptimizerState(
+            jnp.zeros((), jnp.int32),
+            jnp.asarray(self._learning_rate.value, jnp.float32) if self._schedule is None else (),
+            self.transformation().init(params),
+            zeros if self.use_ema else (),
+            zeros if self.gradient_accumulation_steps else (),
+        )
+
+    def update(self, grads: Tree, state: OptimizerState, params: Tree) -> tuple[Tree, OptimizerState]:
+        """One step: the new weights and the new state."""
+        if self.loss_scale_factor is not None:
+            grads = jax.tree.map(lambda grad: grad / self.loss_scale_factor, grads)
+        if self.gradient_accumulation_steps:
+            params, slots, accumulated = self._accumulate(grads, state, params)
+        else:
+            params, slots = self._step(grads, state, params)
+            accumulated = ()
+        average = state.average
+        if self.use_ema:
+            params, average = self._track(params, state)
+        state = OptimizerState(state.iterations + 1, state.learning_rate, slots, average, accumulated)
+        return params, state
+
+    def _step(self, grads: Tree, state: OptimizerState, params: Tree):
+        """Clip, decay, update."""
+        step = self._updates(state.iterations)
+        learning_rate = self.learning_rate_at(state)
+        updates, slots = self.transformation().update(
+            self._clip(grads), state.slots, params, learning_rate=learning_rate, step=step + 1
+        )
+        if self.weight_decay:
+            rate = learning_rate * self.weight_decay
+            updates = jax.tree_util.tree_map_with_path(
+                lambda path, update, weight: update - rate * weight if self._decays(path) else update, updates, params
+            )
+        new = jax.tree.map(lambda weight, update: (weight + update).astype(weight.dtype), params, updates)
+        return new, jax.tree.map(lambda old, value: value.astype(old.dtype), state.slots, slots)
+
+    def _accumulate(self, grads: Tree, state: OptimizerState, params: Tree):
+        """Adds the gradients up, and every `gradient_accumulation_steps` steps applies their mean."""
+        count = self.gradient_accumulation_steps
+        total = jax.tree.map(jnp.add, grads, state.accumulated)
+
+        def apply(_):
+            new, slots = self._step(jax.tree.map(lambda grad: grad / count, total), state, params)
+            return new, slots, jax.tree.map(jnp.zeros_like, total)
+
+        def wait(_):
+            return params, state.slots, total
+
+        return jax.lax.cond((state.iterations + 1) % count == 0, apply, wait, None)
+
+    def _track(self, params: Tree, state: OptimizerState):
+        """The moving average of the weights: the weights themselves at the first step."""
+        updates = self._updates(state.iterations)
+        momentum = jnp.where(updates == 0, 0.0, self.ema_momentum)
+        average = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state.average, params)
+        if self.ema_overwrite_frequency:
+            overwrite = (updates + 1) % self.ema_overwrite_frequency == 0
+            params = jax.tree.map(lambda weight, mean: jnp.where(overwrite, mean, weight), params, average)
+        return params, average
+
+    def _clip(self, grads: Tree) -> Tree:
+        if self.clipvalue is not None:
+            return jax.tree.map(lambda grad: jnp.clip(grad, -self.clipvalue, self.clipvalue), grads)
+        if self.clipnorm is not None:
+            return jax.tree.map(lambda grad: grad * _shrink(optax.global_norm(grad), self.clipnorm), grads)
+        if self.global_clipnorm is not None:
+            shrink = _shrink(optax.global_norm(grads), self.global_clipnorm)
+            return jax.tree.map(lambda grad: grad * shrink, grads)
+        return grads
+
+    def _updates(self, iterations):
+        """Number of updates made: steps, or groups of accumulated steps."""
+        return iterations // self.gradient_accumulation_steps if self.gradient_accumulation_steps else iterations
+
+    def _decays(self, path) -> bool:
+        name = "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
+        return not any(excluded in name for excluded in self._excluded)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Spares weights from decay: the given variables, and those whose path contains one of `var_names`."""
+        for variable in var_list or []:
+            self._excluded.append("/".join(variable.path.split("/")[1:]))
+        self._excluded += list(var_names or [])
+
+    def learning_rate_at(self, state: OptimizerState):
+        """The learning rate of the step that starts from `state`."""
+        if self._schedule is None:
+            return state.learning_rate
+        return jnp.asarray(self._schedule(self._updates(state.iterations)), jnp.float32)
+
+    # Values kept between runs.
+
+    @property
+    def iterations(self) -> Variable:
+        """The number of steps taken."""
+        return self._iterations
+
+    @property
+    def learning_rate(self):
+        """The learning rate as a variable that can be assigned; under a schedule, its current value."""
+        if self._schedule is None:
+            return self._learning_rate
+        return jnp.asarray(self._schedule(self._updates(self._iterations.value)), jnp.float32)
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._set_learning_rate(value)
+
+    lr = learning_rate
+
+    def _set_learning_rate(self, value):
+        if isinstance(value, dict):
+            value = LearningRateSchedule.revive(value)
+        if callable(value) and not isinstance(value, Variable):
+            if self._learning_rate is not None and self._schedule is None and self._state is not None:
+                raise ValueError(f"{self}: cannot replace a number by a schedule once training has begun.")
+            self._schedule = value
+            return
+        if self._schedule is not None:
+            raise TypeError(f"{self}: the learning rate follows {self._schedule!r} and cannot be set to {value!r}.")
+        value = unwrap(value)
+        if not isinstance(value, jax.core.Tracer) and not float(value) >= 0:
+            raise ValueError(f"{self}: `learning_rate` must be a number of at least 0. Got {value!r}.")
+        if self._learning_rate is None:
+            self._learning_rate = Variable(float(value), dtype="float32", trainable=False, name="learning_rate")
+            self._learning_rate.path = f"{self.name}/learning_rate"
+        else:
+            self._learning_rate.assign(value)
+
+    def build(self, params: Tree):
+        """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping what fits of older ones."""
+        if isinstance(params, (list, tuple)):
+            params = {str(index): variable for index, variable in enumerate(params)}
+        specs = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params)
+        shapes = jax.eval_shape(self.init, specs)
+        old = {} if self._state is None else dict(_by_path(self._state))
+        if self._state is not None and jax.tree.structure(self._state) == jax.tree.structure(shapes):
+            return
+        fresh = jax.jit(self.init)(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), specs))
+
+        def keep(path, value):
+            name = jax.tree_util.keystr(path)
+            known = old.get(name)
+            if known is not None and known.shape == value.shape:
+                return known
+            variable = Variable(value, trainable=False, autocast=False, name=name)
+            variable.path = f"{self.name}/{name}"
+            return variable
+
+        state = jax.tree_util.tree_map_with_path(keep, fresh)
+        rate = () if self._schedule is not None else self._learning_rate
+        self._state = state._replace(iterations=self._iterations, learning_rate=rate)
+
+    @property
+    def built(self) -> bool:
+        """Whether the state's variables exist."""
+        return self._state is not None
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All variables of the state."""
+        if self._state is None:
+            return [v for v in (self._iterations, self._learning_rate) if v is not None]
+        return jax.tree.leaves(self._state)
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates variables eagerly from gradients in the same order."""
+        if trainable_variables is not None:
+            self._eager = list(trainable_variables)
+            self.build(self._eager)
+        params = {str(index): variable for index, variable in enumerate(self._eager)}
+        values = jax.tree.map(unwrap, params)
+        grads = {str(index): grad for index, grad in enumerate(grads)}
+        new, state = self.update(grads, jax.tree.map(unwrap, self._state), values)
+        for name, variable in params.items():
+            variable.assign(new[name] if variable.constraint is None else variable.constraint(new[name]))
+        for variable, value in zip(jax.tree.leaves(self._state), jax.tree.leaves(state), strict=True):
+            variable.assign(value)
+
+    def apply_gradients(self, grads_and_vars):
+        """`apply` on pairs of gradient and variable."""
+        grads, variables = zip(*grads_and_vars, strict=True)
+        self.apply(grads, variables)
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        """Keras's pure update: new weights and optimizer values from lists in the order of `variables`, or from trees."""
+        if isinstance(optimizer_variables, OptimizerState):
+            return self.update(grads, optimizer_variables, trainable_variables)
+        treedef = jax.tree.structure(self._state)
+        state = jax.tree.unflatten(treedef, optimizer_variables)
+
+        def named(values):
+            return {str(index): value for index, value in enumerate(values)}
+
+        new, state = self.update(named(grads), state, named(trainable_variables))
+        return [new[name] for name in named(trainable_variables)], jax.tree.leaves(state)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, with the current learning rate."""
+        config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k != "name"}
+        if self._schedule is None:
+            config["learning_rate"] = float(self._learning_rate.value)
+        return config
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+class OptaxOptimizer(Optimizer):
+    """Any optax transformation as it is, learning rate included in it.
+
+    Args:
+        transformation: An `optax.GradientTransformation`.
+    """
+
+    def __init__(self, transformation: optax.GradientTransformation, name="optax"):
+        self._transformation = optax.with_extra_args_support(transformation)
+        super().__init__(learning_rate=0.0, name=name)
+
+    def transformation(self):
+        return self._transformation
+
+    @property
+    def learning_rate(self):
+        """The hyperparameter of `optax.inject_hyperparams`, if the transformation was made by it."""
+        hyperparams = getattr(self._state.slots if self._state else None, "hyperparams", {})
+        if "learning_rate" not in hyperparams:
+            raise AttributeError(
+                f"{self}: an optax transformation keeps its learning rate to itself. "
+                "Make it with `optax.inject_hyperparams` to read or set it."
+            )
+        return hyperparams["learning_rate"]
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self.learning_rate.assign(value)
+
+    def get_config(self):
+        raise TypeError(f"{self}: an optax transformation has no config. Use one of `kerax.optimizers` to save the model.")
+
+
+def _shrink(norm, limit):
+    """The factor that brings a norm down to `limit`; 1 below it."""
+    return limit / jnp.maximum(norm, limit)
+
+
+def _by_path(tree: Tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield jax.tree_util.keystr(path), leaf
+
+
+def _constructor_names(cls: type):
+    import inspect
+
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            yield parameter.name

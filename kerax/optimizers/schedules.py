@@ -1,0 +1,163 @@
+"""Learning-rate schedules: functions of the number of updates made so far."""
+
+import jax.numpy as jnp
+
+from kerax.core.configurable import Configurable
+from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+
+SCHEDULES = Family("schedules", "learning-rate schedule")
+
+
+class LearningRateSchedule(Configurable):
+    """Base of schedules: `__call__(step)` gives the learning rate for an int32 scalar step."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax."):
+            SCHEDULES.add(cls)
+
+    def __call__(self, step):
+        raise NotImplementedError(f"{type(self).__name__} does not implement `__call__`.")
+
+    @staticmethod
+    def revive(config: dict):
+        """The schedule that a config describes."""
+        return deserialize_keras_object(config)
+
+
+class ExponentialDecay(LearningRateSchedule):
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`; the exponent is floored with `staircase`."""
+
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False, name="ExponentialDecay"):
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, _positive(decay_steps)
+        self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
+
+    def __call__(self, step):
+        exponent = jnp.asarray(step, jnp.float32) / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate ** (jnp.floor(exponent) if self.staircase else exponent)
+
+
+class InverseTimeDecay(LearningRateSchedule):
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`; the fraction is floored with `staircase`."""
+
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False, name="InverseTimeDecay"):
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, _positive(decay_steps)
+        self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
+
+    def __call__(self, step):
+        fraction = jnp.asarray(step, jnp.float32) / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * (jnp.floor(fraction) if self.staircase else fraction))
+
+
+class PiecewiseConstantDecay(LearningRateSchedule):
+    """`values[i]` up to and including step `boundaries[i]`, the last value after.
+
+    Raises:
+        ValueError: unless there is one value more than boundaries.
+    """
+
+    def __init__(self, boundaries, values, name="PiecewiseConstant"):
+        if len(boundaries) != len(values) - 1:
+            raise ValueError(
+                f"PiecewiseConstantDecay: expected one more of `values` than of `boundaries`. "
+                f"Got {len(values)} and {len(boundaries)}."
+            )
+        self.boundaries, self.values, self.name = list(boundaries), list(values), name
+
+    def __call__(self, step):
+        position = jnp.searchsorted(jnp.asarray(self.boundaries), jnp.asarray(step), side="left")
+        return jnp.asarray(self.values, jnp.float32)[position]
+
+
+class PolynomialDecay(LearningRateSchedule):
+    """From `initial_learning_rate` to `end_learning_rate` in `decay_steps`, along `(1 - fraction) ** power`.
+
+    With `cycle` the decay starts over, longer, whenever it has ended.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate,
+        decay_steps,
+        end_learning_rate=0.0001,
+        power=1.0,
+        cycle=False,
+        name="PolynomialDecay",
+    ):
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, _positive(decay_steps)
+        self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
+
+    def __call__(self, step):
+        step, steps = jnp.asarray(step, jnp.float32), float(self.decay_steps)
+        if self.cycle:
+            steps = steps * jnp.where(step == 0, 1.0, jnp.ceil(step / steps))
+        else:
+            step = jnp.minimum(step, steps)
+        span = self.initial_learning_rate - self.end_learning_rate
+        return span * (1 - step / steps) ** self.power + self.end_learning_rate
+
+
+class CosineDecay(LearningRateSchedule):
+    """A linear warm-up to `warmup_target`, then half a cosine down to `alpha` times the peak.
+
+    Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983
+    """
+
+    def __init__(
+        self, initial_learning_rate, decay_steps, alpha=0.0, name="CosineDecay", warmup_target=None, warmup_steps=0
+    ):
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, _positive(decay_steps)
+        self.alpha, self.name = alpha, name
+        self.warmup_target, self.warmup_steps = warmup_target, warmup_steps
+
+    def __call__(self, step):
+        step = jnp.asarray(step, jnp.float32)
+        peak = self.initial_learning_rate if self.warmup_target is None else self.warmup_target
+        warmup = 0 if self.warmup_target is None else self.warmup_steps
+        fraction = jnp.clip((step - warmup) / self.decay_steps, 0, 1)
+        decayed = peak * ((1 - self.alpha) * 0.5 * (1 + jnp.cos(jnp.pi * fraction)) + self.alpha)
+        if not warmup:
+            return decayed
+        rising = self.initial_learning_rate + (peak - self.initial_learning_rate) * step / warmup
+        return jnp.where(step < warmup, rising, decayed)
+
+
+class CosineDecayRestarts(LearningRateSchedule):
+    """Half cosines one after the other, each `t_mul` times as long and from `m_mul` times as high as the one before.
+
+    Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983
+    """
+
+    def __init__(
+        self, initial_learning_rate, first_decay_steps, t_mul=2.0, m_mul=1.0, alpha=0.0, name="SGDRDecay"
+    ):
+        self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, _positive(first_decay_steps)
+        self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
+
+    def __call__(self, step):
+        progress = jnp.asarray(step, jnp.float32) / self.first_decay_steps
+        if self.t_mul == 1.0:
+            restart = jnp.floor(progress)
+            fraction = progress - restart
+        else:
+            restart = jnp.floor(jnp.log(1 - progress * (1 - self.t_mul)) / jnp.log(self.t_mul))
+            begun = (1 - self.t_mul**restart) / (1 - self.t_mul)
+            fraction = (progress - begun) / self.t_mul**restart
+        cosine = 0.5 * self.m_mul**restart * (1 + jnp.cos(jnp.pi * fraction))
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+
+
+def _positive(steps):
+    if steps <= 0:
+        raise ValueError(f"A schedule's number of steps must be positive. Got {steps}.")
+    return steps
+
+
+def serialize(learning_rate_schedule) -> dict:
+    """A JSON-able description of a schedule."""
+    return serialize_keras_object(learning_rate_schedule)
+
+
+def deserialize(config, custom_objects=None):
+    """The schedule that `serialize` described."""
+    return deserialize_keras_object(config, custom_objects)
