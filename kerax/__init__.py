@@ -1,1 +1,65 @@
-"""kerax: the Keras way of working on nothing but JAX."""
+"""kerax: the Keras way of working on nothing but JAX.
+
+Submodules and classes are loaded on first use, so that `import kerax` costs little more than `import jax`.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "activations",
+    "callbacks",
+    "checkpoint",
+    "config",
+    "constraints",
+    "datasets",
+    "dtype_policies",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "optimizers",
+    "random",
+    "regularizers",
+    "saving",
+    "tree",
+    "utils",
+)
+_NAMES = {
+    "DTypePolicy": "dtype_policies",
+    "FloatDTypePolicy": "dtype_policies",
+    "Initializer": "initializers",
+    "Input": "layers",
+    "InputSpec": "layers",
+    "KerasTensor": "core.symbolic",
+    "Layer": "layers",
+    "Loss": "losses",
+    "Metric": "metrics",
+    "Model": "models",
+    "Optimizer": "optimizers",
+    "Regularizer": "regularizers",
+    "Sequential": "models",
+    "TrainState": "train.state",
+    "Variable": "core.variable",
+}
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"kerax.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"kerax.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    import difflib
+
+    close = difflib.get_close_matches(name, [*_MODULES, *_NAMES], n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise AttributeError(f"module 'kerax' has no attribute {name!r}.{hint}")
+
+
+def __dir__():
+    return sorted({*globals(), *_MODULES, *_NAMES})

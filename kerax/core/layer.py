@@ -13,7 +13,7 @@ from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, captured_arguments, serialize_arguments
 from kerax.core.input_spec import check_inputs
 from kerax.core.registry import Family, families, to_snake_case
-from kerax.core.seed_generator import SeedGenerator, next_key
+from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
 from kerax.core.tracking import Trackable, descendants, search_variables, walk
 from kerax.core.variable import Variable, fold_path, initial_values, materialize
@@ -358,9 +358,8 @@ class Layer(Configurable, Trackable):
 
     @property
     def weights(self) -> list[Variable]:
-        """All variables but the positions of seed generators, in the order of `get_weights`."""
-        seeds = {id(item.state) for item in descendants(self) if isinstance(item, SeedGenerator)}
-        return [variable for variable in self.variables if id(variable) not in seeds]
+        """All variables but positions of seed generators and states of recurrent layers, in the order of `get_weights`."""
+        return [variable for variable in self.variables if variable.is_weight]
 
     @property
     def trainable_variables(self) -> list[Variable]:

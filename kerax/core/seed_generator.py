@@ -24,6 +24,7 @@ class SeedGenerator(Trackable):
         self.name = name or "seed_generator"
         start = jnp.array([self.seed % 2**32, 0], jnp.uint32)
         self.state = Variable(start, trainable=False, autocast=False, name="seed_generator_state")
+        self.state.is_weight = False
 
     def _own_variables(self):
         return [("seed_generator_state", self.state)]

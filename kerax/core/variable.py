@@ -124,6 +124,7 @@ class Variable:
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
+        self.is_weight = True  # whether `weights` lists it; positions of seeds and states of recurrent layers do not count
         self.regularizer = self.constraint = None
         self._seed = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array
@@ -181,6 +182,15 @@ class Variable:
             value = self._value
         cast = scopes.cast_name(self)
         return value.astype(cast) if cast else value
+
+    def peek(self) -> jax.Array:
+        """The array itself, not a copy: for reading at once, before the next training step donates it."""
+        if self._store is not None:
+            store, index = self._store
+            return store.leaves[index]
+        if self._value is None:
+            materialize([self])
+        return self._value
 
     def assign(self, value) -> jax.Array:
         """Sets the value: in the open scope, in the running training from its next step on, or in the variable.

@@ -247,11 +247,13 @@ class Optimizer(Configurable):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping what fits of older ones."""
         if isinstance(params, (list, tuple)):
             params = {str(index): variable for index, variable in enumerate(params)}
-        specs = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params)
-        shapes = jax.eval_shape(self.init, specs)
-        old = {} if self._state is None else dict(_by_path(self._state))
-        if self._state is not None and jax.tree.structure(self._state) == jax.tree.structure(shapes):
+        leaves, treedef = jax.tree.flatten(params)
+        form = treedef, tuple((v.shape, v._dtype) for v in leaves)
+        if self._state is not None and form == self._form:
             return
+        self._form = form
+        specs = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params)
+        old = {} if self._state is None else dict(_by_path(self._state))
         fresh = jax.jit(self.init)(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), specs))
 
         def keep(path, value):
@@ -266,6 +268,12 @@ class Optimizer(Configurable):
         state = jax.tree_util.tree_map_with_path(keep, fresh)
         rate = () if self._schedule is not None else self._learning_rate
         self._state = state._replace(iterations=self._iterations, learning_rate=rate)
+
+    def finalize(self, params: Tree):
+        """Puts the moving average of the weights in their place at the end of training, if one is kept."""
+        if self.use_ema:
+            for variable, mean in zip(jax.tree.leaves(params), jax.tree.leaves(self._state.average), strict=True):
+                variable.assign(mean.value)
 
     @property
     def built(self) -> bool:

@@ -1,0 +1,105 @@
+"""Callbacks that record: `History`, `CSVLogger`, `LambdaCallback`."""
+
+import csv
+
+import numpy as np
+
+from kerax.callbacks.callback import Callback
+
+
+class History(Callback):
+    """The logs of every epoch. `fit` returns one.
+
+    Attributes:
+        history: `{name: [value of each epoch]}`.
+        epoch: The numbers of the epochs.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.history: dict[str, list] = {}
+        self.epoch: list[int] = []
+
+    def on_train_begin(self, logs=None):
+        self.epoch = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+        self.model.history = self
+
+    def __repr__(self):
+        last = {name: values[-1] for name, values in self.history.items()}
+        return f"<History epochs={len(self.epoch)}, last={last}>"
+
+
+class CSVLogger(Callback):
+    """One line per epoch in a CSV file.
+
+    Args:
+        filename: Path of the file.
+        separator: Between fields.
+        append: Whether to go on in an existing file instead of replacing it.
+    """
+
+    def __init__(self, filename, separator=",", append=False):
+        super().__init__()
+        self.filename, self.separator, self.append = filename, separator, append
+        self._file = self._writer = None
+
+    def on_train_begin(self, logs=None):
+        self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115 closed when training ends
+        self._writer = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch} | dict(logs or {})
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, list(row), delimiter=self.separator, restval="NA", extrasaction="ignore")
+            if self._file.tell() == 0:
+                self._writer.writeheader()
+        self._writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})
+        self._file.flush()
+
+    def close(self):
+        if self._file is not None:
+            self._file.close()
+            self._file = self._writer = None
+
+
+class LambdaCallback(Callback):
+    """Hooks given as functions with the arguments of the methods of those names.
+
+    Args:
+        on_epoch_begin, on_epoch_end, on_train_begin, on_train_end, on_train_batch_begin, on_train_batch_end:
+            Functions, or `None`. Other hooks' names are taken too.
+
+    Raises:
+        TypeError: if a name is not a hook.
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        **kwargs,
+    ):
+        super().__init__()
+        hooks = dict(
+            on_epoch_begin=on_epoch_begin,
+            on_epoch_end=on_epoch_end,
+            on_train_begin=on_train_begin,
+            on_train_end=on_train_end,
+            on_train_batch_begin=on_train_batch_begin,
+            on_train_batch_end=on_train_batch_end,
+            **kwargs,
+        )
+        for name, function in hooks.items():
+            if not hasattr(Callback, name):
+                raise TypeError(f"LambdaCallback: {name!r} is not a hook.")
+            if function is not None:
+                setattr(self, name, function)

@@ -1,0 +1,37 @@
+"""Sources of batches for `fit`, `evaluate` and `predict`."""
+
+from kerax.data.arrays import ArraySource, array_source, is_arrays
+from kerax.data.batches import BatchSource
+
+__all__ = ["ArraySource", "BatchSource", "array_source", "is_arrays", "make_source", "unpack_x_y_sample_weight"]
+
+
+def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit"):
+    """The source for the arguments of `fit`, `evaluate` or `predict`.
+
+    Raises:
+        ValueError: if there is no data, or `y` or `sample_weight` come beside a source of batches.
+    """
+    if x is None:
+        raise ValueError(f"{who}: expected data as `x`. Got None.")
+    if is_arrays(x):
+        return array_source(x, y, sample_weight, batch_size, class_weight, who)
+    if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):
+        if isinstance(x, (list, tuple, dict)):
+            raise ValueError(f"{who}: the data is empty. Got {x!r}.")
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(f"{who}: `{name}` must be left out when `x` gives batches; they carry it themselves.")
+        return BatchSource(x, class_weight, who)
+    raise ValueError(
+        f"{who}: `x` must be arrays, a pandas frame, a generator, or an iterable of batches. Got {type(x).__name__}."
+    )
+
+
+def unpack_x_y_sample_weight(data) -> tuple:
+    """`(x, y, sample_weight)` of a batch, `None` for what it does not hold."""
+    if isinstance(data, list):
+        data = tuple(data)
+    if not isinstance(data, tuple):
+        return data, None, None
+    return (*data, *(None,) * (3 - len(data)))

@@ -1,0 +1,283 @@
+"""`Functional`: a model made of a graph of symbolic tensors."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core import masks
+from kerax.core.graph import Graph, assign_names
+from kerax.core.layer import Layer
+from kerax.core.lift import LIFTED, LiftedOp, lift
+from kerax.core.registry import deserialize_keras_object, serialize_keras_object, to_snake_case
+from kerax.core.symbolic import KerasTensor
+from kerax.core.tracking import unique
+from kerax.layers.input_layer import InputLayer
+from kerax.models.model import Model
+
+
+class Functional(Model):
+    """A model that makes the calls between symbolic `inputs` and `outputs`.
+
+    Args:
+        inputs: One tensor, a list, tuple or dict.
+        outputs: Tensors computed from them, in the same forms.
+        name: Default: `"functional"`.
+
+    Raises:
+        ValueError: if the graph is not connected, or two layers have the same name.
+    """
+
+    def __init__(self, inputs, outputs, name=None, trainable=None, **kwargs):
+        super().__init__(name=name, trainable=True, autocast=False, **kwargs)
+        self.graph = Graph(inputs, outputs, owner=repr(self))
+        self.operations = self.graph.operations
+        self.keys = assign_names(self.operations, self)
+        names: list[str] = []
+        for tensor in self.graph.flat_outputs:
+            names.append(unique(tensor._keras_history[0].name, names))
+        self.output_names = names
+        self.built = True
+        if trainable is not None:
+            self.trainable = trainable
+        self._claim()
+
+    _untracked = Model._untracked | frozenset({"graph", "operations"})
+
+    def _children(self):
+        for key, operation in zip(self.keys, self.operations, strict=True):
+            if isinstance(operation, Layer):
+                yield (key,), operation
+        yield from (
+            (path, child)
+            for path, child in super()._children()
+            if not any(child is operation for operation in self.operations)
+        )
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the graph in order of computation, `InputLayer`s included."""
+        return [operation for operation in self.operations if isinstance(operation, Layer)]
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic inputs, flat."""
+        return self.graph.flat_inputs
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        """The symbolic outputs, flat."""
+        return self.graph.flat_outputs
+
+    @property
+    def input(self):
+        """The symbolic inputs as given."""
+        return self.graph.inputs
+
+    @property
+    def output(self):
+        """The symbolic outputs as given."""
+        return self.graph.outputs
+
+    @property
+    def input_shape(self):
+        """The shapes of the inputs as given."""
+        return jax.tree.map(lambda tensor: tensor.shape, self.graph.inputs)
+
+    @property
+    def output_shape(self):
+        """The shapes of the outputs as given."""
+        return jax.tree.map(lambda tensor: tensor.shape, self.graph.outputs)
+
+    def call(self, inputs, training=None, mask=None):
+        values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
+        if mask is not None:
+            for value, input_mask in zip(values, jax.tree.leaves(mask), strict=False):
+                masks.set_mask(value, input_mask)
+        return self.graph.run(values)
+
+    def _flatten(self, inputs) -> list:
+        """The inputs in the order of the graph's: dicts by name, everything else by position."""
+        expected = self.graph.inputs
+        names = [tensor._keras_history[0].name for tensor in self.inputs]
+        if isinstance(inputs, dict):
+            known = list(expected) if isinstance(expected, dict) else names
+            missing = [name for name in known if name not in inputs]
+            if missing:
+                raise ValueError(f"{self}: inputs {missing} are missing. Got {sorted(inputs)}.")
+            return [inputs[name] for name in (sorted(known) if isinstance(expected, dict) else known)]
+        leaves = jax.tree.leaves(inputs)
+        if len(leaves) != len(names):
+            raise ValueError(f"{self}: expected {len(names)} inputs {names}. Got {len(leaves)}.")
+        return leaves
+
+    def _fit(self, tensor: KerasTensor, value):
+        """An input value with the rank and dtype of its symbolic tensor."""
+        value = jnp.asarray(value)
+        shape, expected = value.shape, tensor.shape
+        if len(shape) == len(expected) - 1 and expected[-1] == 1:
+            value = value[..., None]
+        elif len(shape) == len(expected) + 1 and shape[-1] == 1:
+            value = value[..., 0]
+        fits = len(value.shape) == len(expected) and all(
+            want is None or not isinstance(size, int) or size == want
+            for size, want in zip(value.shape[1:], expected[1:], strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"{self}: input {tensor._keras_history[0].name!r} must have shape {expected}. Got {tuple(shape)}. "
+                f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
+            )
+        return value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
+
+    # Config.
+
+    def get_config(self) -> dict:
+        """The graph in Keras's form: layers with their calls, and which tensors are inputs and outputs."""
+        if type(self) is not Functional:
+            return super().get_config()
+        used = {id(node) for node in self.graph.nodes}
+        history = {}
+        layers = []
+        for key, operation in zip(self.keys, self.operations, strict=True):
+            nodes = [node for node in operation.inbound_nodes if id(node) in used]
+            sources = nodes or operation.inbound_nodes[:1]
+            for index, node in enumerate(sources):
+                for position, tensor in enumerate(jax.tree.leaves(node.outputs)):
+                    history[id(tensor)] = [key, index, position]
+            layers.append((key, operation, nodes))
+
+        def write(leaf):
+            if not isinstance(leaf, KerasTensor):
+                return serialize_keras_object(leaf)
+            described = {"shape": list(leaf.shape), "dtype": leaf.dtype, "keras_history": history[id(leaf)]}
+            return {"class_name": "__keras_tensor__", "config": described}
+
+        written = []
+        for key, operation, nodes in layers:
+            calls = []
+            for node in nodes:
+                args, kwargs = jax.tree.map(write, (list(node.args), node.kwargs))
+                calls.append({"args": args, "kwargs": kwargs})
+            described = _describe_op(operation, key) if isinstance(operation, LiftedOp) else serialize_keras_object(operation)
+            described["config"]["name"] = key
+            written.append({**described, "name": key, "inbound_nodes": calls})
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "layers": written,
+            "input_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.graph.inputs),
+            "output_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.graph.outputs),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> "Functional":
+        """The model that `get_config` described."""
+        tensors: dict[tuple, KerasTensor] = {}
+        operations, waiting = {}, []
+        for entry in config["layers"]:
+            operation = _revive_op(entry) if _is_op(entry) else deserialize_keras_object(entry, custom_objects)
+            operations[entry["name"]] = operation
+            if isinstance(operation, InputLayer):
+                tensors[(entry["name"], 0, 0)] = operation.output
+            waiting += [(entry["name"], index, call) for index, call in enumerate(entry["inbound_nodes"])]
+        while waiting:
+            ready = [item for item in waiting if all(history in tensors for history in _histories(item[2]))]
+            if not ready:
+                raise ValueError(f"The config of {config['name']!r} has calls whose inputs are never made.")
+            for name, index, call in ready:
+                args = _fill(call["args"], tensors)
+                outputs = operations[name](*args, **_fill(call["kwargs"], tensors))
+                for position, tensor in enumerate(jax.tree.leaves(outputs)):
+                    tensors[(name, index, position)] = tensor
+            waiting = [item for item in waiting if item not in ready]
+        inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
+        return cls(inputs, outputs, name=config["name"], trainable=config.get("trainable"))
+
+
+def _describe_op(operation: LiftedOp, name: str) -> dict:
+    class_name = "".join(part.capitalize() for part in operation.op_name.split("_"))
+    return {"module": "keras.ops", "class_name": class_name, "config": {"name": name}, "registered_name": class_name}
+
+
+def _is_op(entry: dict) -> bool:
+    return ".ops" in (entry.get("module") or "")
+
+
+def _revive_op(entry: dict):
+    name = to_snake_case(entry["class_name"])
+    if name not in LIFTED:
+        raise ValueError(f"Unknown op {entry['class_name']!r} in the config of a model.")
+    return lift(LIFTED[name], name)
+
+
+def _is_history(value) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int)
+
+
+def _is_tensor(value) -> bool:
+    return isinstance(value, dict) and value.get("class_name") == "__keras_tensor__"
+
+
+def _histories(call: dict) -> list[tuple]:
+    leaves = jax.tree.leaves(call, is_leaf=_is_tensor)
+    return [tuple(leaf["config"]["keras_history"]) for leaf in leaves if _is_tensor(leaf)]
+
+
+def _fill(structure, tensors: dict):
+    def read(leaf):
+        return tensors[tuple(leaf["config"]["keras_history"])] if _is_tensor(leaf) else deserialize_keras_object(leaf)
+
+    return jax.tree.map(read, structure, is_leaf=lambda leaf: _is_tensor(leaf) or leaf is None)
+
+
+def _pick(structure, tensors: dict):
+    return jax.tree.map(lambda leaf: tensors[tuple(leaf)], structure, is_leaf=_is_history)
+
+
+def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **_):
+    """A model of the same structure with fresh weights.
+
+    Args:
+        model: A `Sequential`, functional, or any model with a config.
+        input_tensors: Symbolic inputs to use in place of the model's own.
+        clone_function: Function of a layer that returns the layer to use instead. Default: a fresh copy.
+        call_function: Function of (layer, *args, **kwargs) that calls a layer of the clone.
+        recursive: Whether `clone_function` is applied inside models too.
+    """
+    copies: dict[int, Layer] = {}
+
+    def copy(layer):
+        if id(layer) not in copies:
+            if isinstance(layer, (LiftedOp, InputLayer)):
+                copies[id(layer)] = layer
+            elif clone_function is not None and not isinstance(layer, Model):
+                copies[id(layer)] = clone_function(layer)
+            elif isinstance(layer, Model) and (recursive or clone_function is None):
+                copies[id(layer)] = clone_model(layer, clone_function=clone_function, recursive=recursive)
+            else:
+                copies[id(layer)] = type(layer).from_config(layer.get_config())
+        return copies[id(layer)]
+
+    if type(model) is Functional:
+
+        def call(node, args, kwargs):
+            operation = copy(node.operation)
+            if isinstance(operation, LiftedOp):
+                return lift(operation.function, operation.op_name)(*args, **kwargs)
+            return operation(*args, **kwargs) if call_function is None else call_function(operation, *args, **kwargs)
+
+        given = jax.tree.leaves(input_tensors) if input_tensors is not None else [_fresh_input(t) for t in model.inputs]
+        outputs = model.graph.run(given, call)
+        inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
+        return Functional(inputs, outputs, name=model.name)
+    if hasattr(model, "add") and type(model).__name__ == "Sequential":
+        clone = type(model)(name=model.name)
+        for layer in ([model.input_layer] if model.input_layer is not None else []) + model.layers:
+            clone.add(_fresh_input(layer.output) if isinstance(layer, InputLayer) else copy(layer))
+        return clone
+    return type(model).from_config(model.get_config())
+
+
+def _fresh_input(tensor: KerasTensor) -> KerasTensor:
+    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name).output
+
+

@@ -1,0 +1,505 @@
+"""`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
+
+import json
+
+import jax
+import numpy as np
+
+from kerax import callbacks as callbacks_module
+from kerax import data as data_module
+from kerax import losses as losses_module
+from kerax import metrics as metrics_module
+from kerax import optimizers as optimizers_module
+from kerax.core import seeds
+from kerax.core.layer import Layer
+from kerax.core.registry import Family, serialize_keras_object
+from kerax.core.tracking import descendants
+from kerax.core.variable import Variable
+from kerax.errors import hide_library_frames, suggest
+from kerax.models.summary import print_summary, summary_html
+from kerax.train import checks, loop, steps
+from kerax.train.compiling import CompiledLoss, CompiledMetrics
+from kerax.train.engine import train_program
+from kerax.train.logs import Logs
+from kerax.train.state import TrainState, state_variables
+
+MODELS = Family("models", "model")
+
+
+class Model(Layer):
+    """A model: `Model(inputs, outputs)` from a graph of symbolic tensors, or a subclass with `call`.
+
+    Args:
+        inputs: `Input`s as one tensor, a list, tuple or dict.
+        outputs: Tensors computed from them, in the same forms.
+        name: Default: the class name in snake case.
+    """
+
+    _untracked = Layer._untracked | frozenset(
+        {"optimizer", "loss_tracker", "compiled_loss", "compiled_metrics", "_programs", "_random_key", "history"}
+    )
+    output_names: list[str] | None = None
+
+    def __new__(cls, *args, **kwargs):
+        if cls is Model and (args or "inputs" in kwargs):
+            from kerax.models.functional import Functional  # a subclass of this one
+
+            return Functional(*args, **kwargs)
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax."):
+            MODELS.add(cls)
+
+    def __init__(self, *args, trainable=True, name=None, dtype=None, **kwargs):
+        super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
+        self.optimizer = None
+        self.compiled = False
+        self.stop_training = False
+        self.history = None
+        self.passes = 0  # over the training data so far: with the seed, what orders the next one
+        self.loss_tracker = metrics_module.Mean(name="loss")
+        self.compiled_loss: CompiledLoss | None = None
+        self.output_spec = None  # shapes and dtypes of the outputs for the batch that the losses were made for
+        self.compiled_metrics: CompiledMetrics | None = None
+        self.run_eagerly = False
+        self._programs: dict = {}
+        self._random_key: Variable | None = None
+
+    # Structure.
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers directly inside this model."""
+        return [child for _, child in self._children() if isinstance(child, Layer)]
+
+    def get_layer(self, name=None, index=None) -> Layer:
+        """The layer of that name or index. Raises `ValueError` if there is none."""
+        if (name is None) == (index is None):
+            raise ValueError(f"{self}: give either `name` or `index` to get_layer.")
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"{self}: no layer {index}; there are {len(layers)}.")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in layers]
+        raise ValueError(f"{self}: no layer {name!r}.{suggest(name, names)} Layers: {', '.join(names)}.")
+
+    def build(self, input_shape):
+        """Builds every layer for an input shape (with the batch size or `None` first), or a list or dict of them."""
+        from kerax.core.calling import shapes_of
+        from kerax.core.symbolic import KerasTensor
+
+        def is_shape(value):
+            return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
+
+        self.built = True
+        tensors = jax.tree.map(lambda shape: KerasTensor(shape, self.compute_dtype), input_shape, is_leaf=is_shape)
+        unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
+        if unbuilt and shapes_of(tensors):
+            self.build_from(tensors)
+        self._claim()
+
+    def summary(self, line_length=None, positions=None, print_fn=None, expand_nested=False, show_trainable=False, layer_range=None):
+        """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained."""
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+
+    def _repr_html_(self) -> str:
+        return summary_html(self)
+
+    # Compilation.
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        """Sets what `fit` minimises, with what, and what it reports.
+
+        Args:
+            optimizer: Name, `Optimizer`, config, or any optax transformation.
+            loss: Name, `Loss` or function of (y_true, y_pred); a list or dict for several outputs.
+            loss_weights: Weights of the outputs' losses.
+            metrics: Names, `Metric`s or functions that ignore sample weights; `"accuracy"` picks its kind from shapes.
+            weighted_metrics: Likewise, using sample weights.
+            run_eagerly: Whether to run the step as plain Python, for debugging.
+            steps_per_execution: Least number of batches between two calls of callbacks' batch hooks. The number of
+                steps per dispatch is chosen by the engine.
+            jit_compile: `False` is the same as `run_eagerly=True`.
+            auto_scale_loss: Whether an optimizer's loss scale is applied to the loss.
+
+        Raises:
+            ValueError: for an unknown name, with a suggestion.
+        """
+        self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
+        if steps_per_execution != "auto" and (not isinstance(steps_per_execution, int) or steps_per_execution < 1):
+            raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {steps_per_execution!r}.")
+        checks.check_names(loss, metrics, weighted_metrics)
+        self._compile_arguments = {
+            "optimizer": self.optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+        }
+        self.loss = loss
+        self.run_eagerly = run_eagerly or jit_compile is False
+        self.steps_per_execution, self.auto_scale_loss = steps_per_execution, auto_scale_loss
+        self.loss_tracker = metrics_module.Mean(name="loss")
+        self.compiled_loss = self.compiled_metrics = None
+        self._programs = {}
+        self.stop_training = False
+        self.compiled = True
+
+    def get_compile_config(self) -> dict | None:
+        """The arguments of `compile`, JSON-able."""
+        return serialize_keras_object(self._compile_arguments) if self.compiled else None
+
+    def compile_from_config(self, config: dict):
+        """Compiles as `get_compile_config` described."""
+        from kerax.core.registry import deserialize_keras_object
+
+        self.compile(**deserialize_keras_object(config))
+
+    @property
+    def random_key(self) -> Variable:
+        """The key (uint32[2]) from which every training step's key is folded."""
+        if self._random_key is None:
+            seed = seeds.make_seed()
+            self._random_key = Variable(np.array([0, seed], np.uint32), trainable=False, autocast=False, name="random_key")
+        return self._random_key
+
+    @property
+    def metrics(self) -> list:
+        """The mean loss, the outputs' losses, the compiled metrics, and metrics in attributes of the model's layers."""
+        found = [self.loss_tracker] if self.compiled else []
+        if self.compiled_loss is not None:
+            found += self.compiled_loss.trackers.values()
+            found += [metric for _, _, metric in self.compiled_metrics.metrics]
+        for item in descendants(self):
+            own = (value for name, value in vars(item).items() if name != "loss_tracker" or item.__dict__.get("compiled") is None)
+            found += [value for value in own if isinstance(value, metrics_module.Metric)]
+        return list({id(metric): metric for metric in found}.values())
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the metrics."""
+        return [metric.name for metric in self.metrics]
+
+    def reset_metrics(self):
+        """Sets every metric to its start."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    # The step, for overriding.
+
+    def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
+        """One update of the weights: `steps.train_step`. Pure. Returns the logs and the next state."""
+        return steps.train_step(self, state, data)
+
+    def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
+        """Loss and metrics of one batch: `steps.test_step`. Pure."""
+        return steps.test_step(self, state, data)
+
+    def predict_step(self, state: TrainState, data):
+        """The outputs for one batch: `steps.predict_step`. Pure."""
+        return steps.predict_step(self, state, data)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The scalar that training minimises: the compiled loss plus everything in `self.losses`."""
+        total = None
+        if self.compiled_loss is not None and self.compiled_loss.losses:
+            if y is None:
+                raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
+            total = self.compiled_loss(y, y_pred, sample_weight)
+        for loss in self.losses:
+            total = loss if total is None else total + loss
+        if total is None:
+            raise ValueError(
+                f"{self}: nothing to minimise. Pass `loss` to `compile`, call `add_loss`, or override `compute_loss`."
+            )
+        return jax.numpy.asarray(total, jax.numpy.float32)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates the compiled metrics with a batch."""
+        if self.compiled_metrics is not None and y is not None:
+            self.compiled_metrics.update_state(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict:
+        """`{name: result}` of every metric; a metric whose result is a dict adds its entries."""
+        results = {}
+        for metric in self.metrics:
+            result = metric.result()
+            results.update(result if isinstance(result, dict) else {metric.name: result})
+        return results
+
+    def bind_state(self, state: TrainState, key=None):
+        """A pure scope, to be opened by `with`, in which variables and metrics have the values of `state`."""
+        return steps.bind(self, state, key)
+
+    # Training.
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains the model. Keras's arguments and meaning.
+
+        Args:
+            x: Inputs: a pytree of arrays or frames with one row per sample, or a source of batches
+                `(x, y)` / `(x, y, sample_weight)`: a generator, a `PyDataset`, any re-iterable.
+            y: Targets, in the same forms.
+            batch_size: Rows per step, 32 by default.
+            epochs: Number of the last epoch.
+            verbose: 0 silent, 1 bar, 2 a line per epoch, `"auto"` what fits the output.
+            callbacks: `Callback`s.
+            validation_split: Fraction of the last rows held out for validation.
+            validation_data: `(x, y)`, `(x, y, sample_weight)`, or a source of batches.
+            shuffle: Whether each pass has its own order.
+            class_weight: `{class index: weight}`.
+            sample_weight: One weight per row.
+            initial_epoch: Epoch to start from.
+            steps_per_epoch: Batches per epoch.
+            validation_steps: Batches per validation.
+            validation_batch_size: Default: `batch_size`.
+            validation_freq: Every how many epochs to validate, or the epochs after which to.
+
+        Returns: the `History`.
+
+        Raises:
+            ValueError: before anything is compiled, for data, targets or arguments that do not fit.
+        """
+        self._require_compiled("fit")
+        checks.check_fit_arguments(epochs, initial_epoch, steps_per_epoch, validation_split, validation_freq)
+        source = data_module.make_source(x, y, sample_weight, batch_size, class_weight, "fit")
+        if validation_data is None and validation_split:
+            source, held_out = checks.split(source, validation_split)
+        else:
+            held_out = self._validation_source(validation_data, validation_batch_size or batch_size)
+        self._make_ready(source.batch_spec(), "fit")
+        checks.check_labels(self, source)
+        num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
+        watching = self._callback_list(callbacks, "fit", verbose, epochs=epochs, steps=num_steps)
+        validation = None
+        if held_out is not None:
+            validation = loop.Evaluation(self, held_out, watching, validation_steps)
+        self.stop_training = False
+        try:
+            loop.fit(
+                self, source, validation, watching, epochs, initial_epoch, steps_per_epoch, shuffle, validation_freq
+            )
+        except Exception as error:
+            hide_library_frames(error)
+            raise
+        finally:
+            watching.close()
+        return self.history
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Loss and metrics over data, as a list in the order of `metrics_names`, or a dict. Arguments as in `fit`."""
+        self._require_compiled("evaluate")
+        if kwargs:
+            raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
+        source = data_module.make_source(x, y, sample_weight, batch_size, who="evaluate")
+        self._make_ready(source.batch_spec(), "evaluate")
+        checks.check_labels(self, source)
+        num_steps = source.num_batches if steps is None else steps
+        watching = self._callback_list(callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
+        try:
+            logs = dict(loop.Evaluation(self, source, watching, steps)())
+        except Exception as error:
+            hide_library_frames(error)
+            raise
+        finally:
+            watching.close()
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values[0] if len(values) == 1 else values
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """The outputs for all rows of `x`, as NumPy arrays."""
+        source = data_module.make_source(x, None, None, batch_size, who="predict")
+        self._make_ready(source.batch_spec(), "predict")
+        num_steps = source.num_batches if steps is None else steps
+        watching = self._callback_list(callbacks, "predict", verbose, epochs=1, steps=num_steps)
+        try:
+            return loop.predict(self, source, watching, steps)
+        except Exception as error:
+            hide_library_frames(error)
+            raise
+        finally:
+            watching.close()
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """One step on one batch. Metrics go on accumulating until `reset_metrics`."""
+        self._require_compiled("train_on_batch")
+        source = data_module.array_source(x, y, sample_weight, 2**31 - 1, class_weight, "train_on_batch")
+        self._make_ready(source.batch_spec(), "train_on_batch")
+        checks.check_labels(self, source)
+        variables = state_variables(self)
+        program = train_program(self, variables, source.batch_spec())
+        return self._one_batch(program, variables, (), source.data, return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Loss and metrics of one batch. Metrics go on accumulating until `reset_metrics`."""
+        self._require_compiled("test_on_batch")
+        source = data_module.array_source(x, y, sample_weight, 2**31 - 1, who="test_on_batch")
+        self._make_ready(source.batch_spec(), "test_on_batch")
+        checks.check_labels(self, source)
+        from kerax.train.engine import current_values, test_program
+
+        variables = state_variables(self, with_optimizer=False)
+        program = test_program(self, variables, source.batch_spec(), source.num_rows)
+        return self._one_batch(program, variables.metrics, current_values(variables[:-1]), source.data, return_dict)
+
+    def _one_batch(self, program, variables, frozen: tuple, batch: tuple, return_dict: bool):
+        from kerax.train.state import Store
+
+        store = Store(jax.tree.leaves(variables))
+        try:
+            store.leaves, logs = program.batch(frozen, store.leaves, batch)
+        finally:
+            store.release()
+        logs = dict(Logs(logs))
+        if return_dict:
+            return logs
+        values = [np.asarray(value) for value in logs.values()]
+        return values[0] if len(values) == 1 else values
+
+    def predict_on_batch(self, x):
+        """The outputs for one batch, as NumPy arrays."""
+        source = data_module.array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
+        self._make_ready(source.batch_spec(), "predict_on_batch")
+        return loop.predict(self, source, callbacks_module.CallbackList())
+
+    def get_state_tree(self) -> TrainState:
+        """The current training state as arrays: copies, in the form that `train_step` takes."""
+        return jax.tree.map(lambda variable: variable.value, state_variables(self))
+
+    def set_state_tree(self, state: TrainState):
+        """Puts a training state back. Raises `ValueError` if its form differs."""
+        variables = state_variables(self)
+        if jax.tree.structure(variables) != jax.tree.structure(state):
+            raise ValueError(
+                f"{self}: the state has another form. Expected {jax.tree.structure(variables)}, "
+                f"got {jax.tree.structure(state)}."
+            )
+        jax.tree.map(lambda variable, value: variable.assign(value), variables, state)
+
+    def _require_compiled(self, who: str):
+        if not self.compiled:
+            raise ValueError(f"{self}: call `compile(optimizer, loss, ...)` before `{who}`.")
+        if self.optimizer is None and who in ("fit", "train_on_batch"):
+            raise ValueError(f"{self}: `{who}` needs an optimizer. Pass one to `compile`.")
+
+    def _callback_list(self, callbacks, what: str, verbose, **params) -> callbacks_module.CallbackList:
+        if isinstance(callbacks, callbacks_module.CallbackList):
+            return callbacks
+        given = [] if callbacks is None else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if what == "fit":
+            given.append(callbacks_module.History())
+        if not any(isinstance(callback, callbacks_module.ProgbarLogger) for callback in given):
+            given.append(callbacks_module.ProgbarLogger(verbose, what))
+        return callbacks_module.CallbackList(
+            given, self, getattr(self, "steps_per_execution", 1), verbose=verbose, **params
+        )
+
+    def _validation_source(self, validation_data, batch_size):
+        if validation_data is None:
+            return None
+        if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
+            x, y, *weight = validation_data
+            return data_module.make_source(x, y, weight[0] if weight else None, batch_size, who="fit (validation_data)")
+        return data_module.make_source(validation_data, batch_size=batch_size, who="fit (validation_data)")
+
+    def _make_ready(self, batch_spec: tuple, who: str):
+        """Builds the model, its losses and metrics for the form of a batch, computing nothing."""
+        x, y, _ = data_module.unpack_x_y_sample_weight(batch_spec)
+        with_loss = self.compiled and self.compiled_loss is None and who not in ("predict", "predict_on_batch")
+        unbuilt = any(not child.built for child in descendants(self) if isinstance(child, Layer))
+        if unbuilt or with_loss:
+            y_pred = self.build_from(x, training=False)
+            self._claim()
+            if with_loss:
+                self._build_losses(y, y_pred)
+                self.output_spec = y_pred
+
+    def _build_losses(self, y, y_pred):
+        arguments = self._compile_arguments
+        loss = CompiledLoss(arguments["loss"], arguments["loss_weights"], self.output_names)
+        metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], self.output_names)
+        if y is not None:
+            if arguments["loss"] is not None:
+                loss.build(y, y_pred)
+            metrics.build(y, y_pred)
+        elif arguments["loss"] is not None and type(self).compute_loss is Model.compute_loss and type(self).train_step is Model.train_step:
+            raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
+        self.compiled_loss, self.compiled_metrics = loss, metrics
+
+    # Saving.
+
+    def save_weights(self, filepath, overwrite=True):
+        """Writes the weights to a `.weights.h5` file that Keras reads too."""
+        from kerax import saving
+
+        saving.save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath, skip_mismatch=False):
+        """Reads weights from a `.weights.h5` file. Raises `ValueError` listing every difference in structure or shape."""
+        from kerax import saving
+
+        saving.load_weights(self, filepath, skip_mismatch)
+
+    def save(self, filepath, overwrite=True):
+        """Writes an orbax checkpoint of the whole training state to a folder."""
+        from kerax import checkpoint
+
+        checkpoint.save(filepath, self, overwrite=overwrite)
+
+    def to_json(self, **kwargs) -> str:
+        """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
+        return json.dumps(serialize_keras_object(self), **kwargs)
+
+

@@ -1,0 +1,179 @@
+"""`Sequential`: layers one after the other."""
+
+import jax
+
+from kerax.core.graph import assign_names
+from kerax.core.layer import Layer
+from kerax.core.registry import deserialize_keras_object, serialize_keras_object
+from kerax.core.symbolic import KerasTensor
+from kerax.layers.input_layer import InputLayer
+from kerax.models.model import Model
+
+
+class Sequential(Model):
+    """A model that hands its input through a list of layers.
+
+    Args:
+        layers: Layers, optionally an `Input` first. Without one, the model is built by its first data.
+        trainable: Whether the optimizer updates the weights.
+        name: Default: `"sequential"`.
+    """
+
+    _untracked = Model._untracked | frozenset({"_stack", "input_layer", "_tensor"})
+
+    def __init__(self, layers=None, trainable=True, name=None):
+        super().__init__(trainable=trainable, name=name, autocast=False)
+        self._stack: list[Layer] = []
+        self.input_layer: InputLayer | None = None
+        self._tensor: KerasTensor | None = None  # the symbolic output so far
+        for layer in layers or []:
+            self.add(layer)
+
+    def add(self, layer, rebuild=True):
+        """Appends a layer, or sets the input when given an `Input`.
+
+        Raises:
+            ValueError: if it is not a layer, an input comes late, or a name is taken.
+        """
+        if isinstance(layer, KerasTensor):
+            layer = layer._keras_history[0]
+        if isinstance(layer, InputLayer):
+            if self._stack or self.input_layer is not None:
+                raise ValueError(f"{self}: an `Input` must come first, and once. There are {len(self._stack)} layers already.")
+            self.input_layer, self._tensor = layer, layer.output
+            return
+        if not isinstance(layer, Layer):
+            if not callable(layer):
+                raise ValueError(f"{self}: only layers can be added. Got {layer!r}.")
+            from kerax.layers.core_layers import Lambda
+
+            layer = Lambda(layer)
+        if not self._stack and self.input_layer is None and layer._input_shape_argument is not None:
+            self.add(InputLayer(batch_shape=layer._input_shape_argument))
+        assign_names([*self._stack, layer], self)
+        self._stack.append(layer)
+        self._programs = {}
+        if self._tensor is not None:
+            self._tensor = layer(self._tensor)
+            self.built = True
+            self._claim()
+
+    def pop(self, rebuild=True) -> Layer:
+        """Removes and returns the last layer. Raises `ValueError` if there is none."""
+        if not self._stack:
+            raise ValueError(f"{self}: there is no layer to pop.")
+        layer = self._stack.pop()
+        self._programs = {}
+        if self._tensor is not None:
+            self._tensor = layer.inbound_nodes.pop().inputs[0]
+        self.built = bool(self._stack) and self.built
+        return layer
+
+    def _children(self):
+        for layer in self._stack:
+            yield (layer.name,), layer
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in order, without the input."""
+        return list(self._stack)
+
+    def build(self, input_shape):
+        """Builds every layer for an input shape (batch size or `None` first)."""
+        if self._tensor is None and self._stack and not isinstance(input_shape, dict):
+            self.add_input(tuple(input_shape))
+        self.built = True
+
+    def add_input(self, shape: tuple, dtype: str | None = None):
+        """Sets the input of a model that has layers but no `Input`."""
+        self.input_layer = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
+        tensor = self.input_layer.output
+        for layer in self._stack:
+            tensor = layer(tensor)
+        self._tensor = tensor
+        self._claim()
+
+    def call(self, inputs, training=None, mask=None):
+        if not self._stack:
+            return inputs
+        self._check_input(inputs)
+        if mask is None:
+            for layer in self._stack:
+                inputs = layer(inputs)
+            return inputs
+        first, *rest = self._stack
+        inputs = first(inputs, mask=mask)
+        for layer in rest:
+            inputs = layer(inputs)
+        return inputs
+
+    def _check_input(self, inputs):
+        """Raises `ValueError` for an input that the first layer was not built for."""
+        if self.input_layer is None or not hasattr(inputs, "shape"):
+            return
+        expected, shape = self.input_layer.output.shape, inputs.shape
+        fits = len(shape) == len(expected) and all(
+            want is None or not isinstance(size, int) or size == want
+            for size, want in zip(shape[1:], expected[1:], strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"{self}: the input must have shape {expected}. Got {tuple(shape)}. "
+                f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
+            )
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic input, in a list."""
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        """The symbolic output, in a list."""
+        return [self.output]
+
+    @property
+    def input(self) -> KerasTensor:
+        """The symbolic input."""
+        self._require_tensor()
+        return self.input_layer.output
+
+    @property
+    def output(self) -> KerasTensor:
+        """The symbolic output."""
+        self._require_tensor()
+        return self._tensor
+
+    @property
+    def input_shape(self):
+        """Shape of the input."""
+        return self.input.shape
+
+    @property
+    def output_shape(self):
+        """Shape of the output."""
+        return jax.tree.map(lambda tensor: tensor.shape, self.output)
+
+    def _require_tensor(self):
+        if self._tensor is None:
+            raise ValueError(f"{self}: not built yet. Start it with an `Input`, call `build`, or call it on data.")
+
+    def get_config(self) -> dict:
+        """Name and layers, the input first."""
+        layers = ([self.input_layer] if self.input_layer is not None else []) + self._stack
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": serialize_keras_object(self.dtype_policy),
+            "layers": [serialize_keras_object(layer) for layer in layers],
+        }
+
+    def get_build_config(self):
+        """The input shape, if known."""
+        return {"input_shape": self.input_layer.output.shape} if self.input_layer is not None else None
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> "Sequential":
+        """The model that `get_config` described."""
+        layers = [deserialize_keras_object(layer, custom_objects) for layer in config["layers"]]
+        return cls(layers, trainable=config.get("trainable", True), name=config["name"])

@@ -1,0 +1,122 @@
+"""Tables of a model's layers for terminals and notebooks."""
+
+import html
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from kerax.core.layer import Layer
+from kerax.core.symbolic import known_shape
+
+
+class Row(NamedTuple):
+    """One line of a summary."""
+
+    name: str
+    kind: str
+    shape: str
+    params: int
+    bytes: int
+    trainable: str
+
+
+def rows(model, expand_nested: bool = False, indent: str = "") -> list[Row]:
+    """A row per layer of a model, those of models inside it too with `expand_nested`."""
+    found = []
+    for layer in model.layers:
+        weights = layer.weights
+        trained = {weight.trainable for weight in weights}
+        found.append(
+            Row(
+                indent + layer.name,
+                type(layer).__name__,
+                _output_shape(layer),
+                sum(map(_size, weights)),
+                sum(_size(weight) * np.dtype(weight._dtype).itemsize for weight in weights),
+                {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(frozenset(trained), "partly"),
+            )
+        )
+        if expand_nested and hasattr(layer, "layers"):
+            found += rows(layer, True, indent + "  ")
+    return found
+
+
+def _size(weight) -> int:
+    return int(np.prod(weight.shape, dtype=np.int64))
+
+
+def _output_shape(layer: Layer) -> str:
+    if layer.inbound_nodes:
+        shapes = [known_shape(tensor.shape) for tensor in jax.tree.leaves(layer.inbound_nodes[-1].outputs)]
+        return ", ".join(str(shape).replace("None", "?") for shape in shapes)
+    return "?" if layer.built else "? (unbuilt)"
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes with a unit of 1,024."""
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1024 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1024
+    return ""
+
+
+def totals(model) -> list[tuple[str, int, int]]:
+    """(label, parameters, bytes) of all, trainable, other and optimizer variables."""
+    groups = [
+        ("Total params", model.weights),
+        ("Trainable params", model.trainable_weights),
+        ("Non-trainable params", model.non_trainable_weights),
+    ]
+    if model.optimizer is not None and model.optimizer.built:
+        groups.append(("Optimizer params", model.optimizer.variables))
+    return [
+        (label, sum(map(_size, group)), sum(_size(v) * np.dtype(v._dtype).itemsize for v in group))
+        for label, group in groups
+    ]
+
+
+def print_summary(model, line_length=None, print_fn=None, expand_nested=False, show_trainable=False):
+    """Prints the table, or hands its text to `print_fn`."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f'Model: "{model.name}"', title_justify="left")
+    for heading, justify in (("Layer (type)", "left"), ("Output shape", "left"), ("Params", "right"), ("Bytes", "right")):
+        table.add_column(heading, justify=justify)
+    if show_trainable:
+        table.add_column("Trainable")
+    for row in rows(model, expand_nested):
+        cells = [f"{row.name} ({row.kind})", row.shape, f"{row.params:,}", format_bytes(row.bytes)]
+        table.add_row(*cells, *([row.trainable] if show_trainable else []))
+    footer = [f" {label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model)]
+    if print_fn is None:
+        console = Console(width=line_length, highlight=False)
+        console.print(table)
+        console.print("\n".join(footer))
+        return
+    text = Console(file=io.StringIO(), width=line_length or 100, highlight=False, color_system=None)
+    text.print(table)
+    text.print("\n".join(footer))
+    for line in text.file.getvalue().splitlines():
+        print_fn(line)
+
+
+def summary_html(model) -> str:
+    """The table as HTML, for notebooks."""
+    head = "".join(f"<th>{heading}</th>" for heading in ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable"))
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{html.escape(cell)}</td>"
+            for cell in (row.name, row.kind, row.shape, f"{row.params:,}", format_bytes(row.bytes), row.trainable)
+        )
+        + "</tr>"
+        for row in rows(model)
+    )
+    footer = "<br>".join(f"{label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model))
+    return f"<b>{html.escape(model.name)}</b><table><tr>{head}</tr>{body}</table>{footer}"

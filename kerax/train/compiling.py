@@ -1,0 +1,182 @@
+"""What `compile` was given, fitted to a model's outputs: losses, metrics and their names."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kerax import losses as losses_module
+from kerax import metrics as metrics_module
+
+Tree = Any
+
+
+def name_outputs(output_names: list[str] | None, structure: Tree, what: str) -> dict[str, Any]:
+    """A structure of outputs, targets or weights as `{output name: leaf}`."""
+    if isinstance(structure, dict):
+        return {name: leaf for name, value in structure.items() for leaf in jax.tree.leaves(value)}
+    leaves = jax.tree.leaves(structure)
+    if output_names is None or len(output_names) != len(leaves):
+        if output_names is not None and len(output_names) > 1:
+            raise ValueError(f"{what} has {len(leaves)} parts, but the model has outputs {output_names}.")
+        output_names = [f"output_{index}" for index in range(len(leaves))] if len(leaves) > 1 else ["output"]
+    return dict(zip(output_names, leaves, strict=True))
+
+
+def match(names: list[str], given, what: str) -> dict[str, Any]:
+    """Per-output values from one value for all, a list in order, or a dict by name."""
+    if isinstance(given, dict):
+        unknown = given.keys() - set(names)
+        if unknown:
+            raise ValueError(f"compile: `{what}` names outputs {sorted(unknown)}; the model's are {names}.")
+        return {name: given.get(name) for name in names}
+    if isinstance(given, (list, tuple)) and len(names) > 1:
+        if len(given) != len(names):
+            raise ValueError(f"compile: `{what}` has {len(given)} entries for {len(names)} outputs {names}.")
+        return dict(zip(names, given, strict=True))
+    return {name: given for name in names}
+
+
+class CompiledLoss:
+    """The weighted sum of the losses of all outputs.
+
+    Args:
+        loss: A loss for all outputs, a list, or a dict by output name.
+        loss_weights: Weights in the same form, default 1.
+        output_names: Names of the model's outputs, if it has any.
+    """
+
+    def __init__(self, loss, loss_weights, output_names):
+        self.given, self.loss_weights, self.output_names = loss, loss_weights, output_names
+        self.losses: dict[str, Any] = {}
+        self.weights: dict[str, Any] = {}
+        self.trackers: dict[str, metrics_module.Mean] = {}
+
+    def build(self, y_true: Tree, y_pred: Tree):
+        """Picks a loss per output from the shapes of targets and predictions."""
+        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        names = list(outputs)
+        if isinstance(self.given, (list, tuple)) and len(names) == 1 and len(self.given) == 1:
+            self.given = self.given[0]
+        targets = name_outputs(names, y_true, "`y`") if y_true is not None else {}
+        for name, loss in match(names, self.given, "loss").items():
+            if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+                loss = metrics_module.crossentropy_for(targets[name].shape, outputs[name].shape)().name
+            if loss is not None:
+                self.losses[name] = losses_module.as_loss(loss)
+        self.weights = match(names, self.loss_weights, "loss_weights")
+        if len(self.losses) > 1:
+            self.trackers = {name: metrics_module.Mean(name=f"{name}_loss") for name in self.losses}
+
+    def __call__(self, y_true: Tree, y_pred: Tree, sample_weight=None):
+        """The total loss: a float32 scalar. Keeps each output's own loss in its tracker."""
+        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        names = list(outputs)
+        targets = pick(names, list(self.losses), y_true, "`y`")
+        weights = pick(names, list(self.losses), sample_weight, "`sample_weight`")
+        total = jnp.zeros((), jnp.float32)
+        for name, loss in self.losses.items():
+            if targets.get(name) is None:
+                raise ValueError(f"No target for output {name!r}, whose loss is {loss.name}. Got targets {list(targets)}.")
+            value = jnp.asarray(loss(targets[name], outputs[name], weights.get(name)), jnp.float32)
+            if name in self.trackers:
+                self.trackers[name].update_state(value, sample_weight=_rows(outputs[name]))
+            factor = self.weights.get(name)
+            total = total + (value if factor is None else value * factor)
+        return total
+
+
+def pick(names: list[str], used: list[str], structure: Tree, what: str) -> dict[str, Any]:
+    """Targets or weights per output: for all outputs, for those with a loss only, or one array for all."""
+    if structure is None:
+        return {}
+    if isinstance(structure, dict):
+        unknown = structure.keys() - set(names)
+        if unknown:
+            raise ValueError(f"{what} names outputs {sorted(unknown)}; the model's are {names}.")
+        return structure
+    leaves = jax.tree.leaves(structure)
+    if len(leaves) == len(names):
+        return dict(zip(names, leaves, strict=True))
+    if len(leaves) == len(used):
+        return dict(zip(used, leaves, strict=True))
+    if len(leaves) == 1 and what == "`sample_weight`":
+        return {name: leaves[0] for name in names}
+    raise ValueError(f"{what} has {len(leaves)} arrays, but the model has {len(names)} outputs: {names}.")
+
+
+class CompiledMetrics:
+    """The metrics of all outputs.
+
+    Args:
+        metrics: Metrics that ignore sample weights: a list for all outputs, a list of lists, or a dict by output name.
+        weighted_metrics: Metrics that use sample weights, in the same forms.
+        output_names: Names of the model's outputs, if it has any.
+    """
+
+    def __init__(self, metrics, weighted_metrics, output_names):
+        self.given = {False: metrics, True: weighted_metrics}
+        self.output_names = output_names
+        self.metrics: list[tuple[str, bool, metrics_module.Metric]] = []  # (output, weighted, metric)
+
+    def build(self, y_true: Tree, y_pred: Tree):
+        """Makes the metric objects, picking the kind of "accuracy" from the shapes."""
+        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        names = list(outputs)
+        targets = pick(names, names, y_true, "`y`")
+        taken: set[str] = set()
+        for weighted, given in self.given.items():
+            for name, wanted in _per_output(names, given).items():
+                for identifier in wanted:
+                    metric = _make(identifier, targets.get(name), outputs[name])
+                    if len(names) > 1:
+                        metric.name = f"{name}_{metric.name}"
+                    if metric.name in taken:
+                        metric.name = f"{metric.name}_{sum(other.startswith(metric.name) for other in taken)}"
+                    taken.add(metric.name)
+                    self.metrics.append((name, weighted, metric))
+
+    def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None):
+        """Updates every metric with a batch."""
+        if not self.metrics:
+            return
+        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        names = list(outputs)
+        used = list(dict.fromkeys(name for name, _, _ in self.metrics))
+        targets = pick(names, used, y_true, "`y`")
+        weights = pick(names, used, sample_weight, "`sample_weight`")
+        for name, weighted, metric in self.metrics:
+            metric.update_state(targets[name], outputs[name], sample_weight=weights.get(name) if weighted else None)
+
+
+def _per_output(names: list[str], given) -> dict[str, list]:
+    if given is None:
+        return {}
+    if isinstance(given, dict):
+        found = match(names, given, "metrics")
+    elif isinstance(given, (list, tuple)) and len(names) > 1 and any(isinstance(g, (list, tuple)) for g in given):
+        found = match(names, given, "metrics")
+    else:
+        found = {name: given for name in names}
+        if len(names) > 1 and isinstance(given, (list, tuple)) and len(given) == len(names):
+            found = dict(zip(names, given, strict=True))
+    return {
+        name: list(wanted) if isinstance(wanted, (list, tuple)) else [] if wanted is None else [wanted]
+        for name, wanted in found.items()
+    }
+
+
+def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
+    if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc", "crossentropy", "ce"):
+        if y_true is None:
+            raise ValueError(f"Metric {identifier!r} needs targets, and the data has none.")
+        choose = metrics_module.accuracy_for if identifier.lower().startswith("acc") else metrics_module.crossentropy_for
+        return choose(y_true.shape, y_pred.shape)(name=identifier)
+    metric = metrics_module.as_metric(identifier)
+    if isinstance(identifier, str):
+        metric.name = identifier
+    return metric
+
+
+def _rows(array) -> int:
+    return array.shape[0] if array.ndim else 1

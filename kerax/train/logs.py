@@ -1,0 +1,46 @@
+"""`Logs`: named numbers of a step or an epoch that stay on the device until someone reads one."""
+
+from collections.abc import Iterator, MutableMapping
+
+import jax
+import numpy as np
+
+
+class Logs(MutableMapping):
+    """A mapping of names to numbers. The first read fetches all of them from the device at once.
+
+    Args:
+        values: `{name: scalar array}`.
+    """
+
+    def __init__(self, values: dict | None = None):
+        self._values, self._fetched = dict(values or {}), False
+
+    def _numbers(self) -> dict:
+        if not self._fetched:
+            self._values = {name: _number(value) for name, value in jax.device_get(self._values).items()}
+            self._fetched = True
+        return self._values
+
+    def __getitem__(self, name: str):
+        return self._numbers()[name]
+
+    def __setitem__(self, name: str, value):
+        self._numbers()[name] = value
+
+    def __delitem__(self, name: str):
+        del self._numbers()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self):
+        return f"Logs({self._numbers()})"
+
+
+def _number(value):
+    value = np.asarray(value)
+    return value.item() if value.ndim == 0 else value

@@ -1,0 +1,93 @@
+"""`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
+
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kerax import tree
+from kerax.core.tracking import walk
+from kerax.core.variable import Variable, materialize
+
+Tree = Any
+RANDOM_KEY = "random_key"
+
+
+class TrainState(NamedTuple):
+    """Everything a training step reads and returns.
+
+    `params` holds the weights that are trained, `state` frozen weights, moving averages and the random key, as nested
+    dicts by structure; `opt_state` is what `optimizer.init` gives; `metrics` is `{metric: {variable: array}}`.
+    """
+
+    params: Tree
+    state: Tree
+    opt_state: Tree
+    metrics: Tree
+
+
+def state_variables(model, with_optimizer: bool = True) -> TrainState:
+    """The variables that hold a model's training state, in the form of the state itself."""
+    params, state = [], []
+    for path, variable in walk(model):
+        (params if variable.is_parameter and variable.trainable else state).append((path, variable))
+    params = tree.nest(params)
+    state = tree.nest(state) | {RANDOM_KEY: model.random_key}
+    opt_state = ()
+    if with_optimizer and model.optimizer is not None:
+        model.optimizer.build(params)
+        opt_state = model.optimizer._state
+    return TrainState(params, state, opt_state, metric_variables(model))
+
+
+def metric_variables(model) -> dict:
+    """`{metric: {variable: Variable}}` of all metrics of a model."""
+    return {
+        metric.name: {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
+        for metric in model.metrics
+    }
+
+
+class Store:
+    """The arrays of some variables while a compiled run replaces them step by step.
+
+    Meanwhile each variable reads from here, as a copy that outlives the next step, and writes here.
+
+    Args:
+        variables: The variables, each once. Arrays that others hold too are copied, so that donating them is safe.
+    """
+
+    def __init__(self, variables: list[Variable]):
+        materialize(variables)
+        self.variables = variables
+        leaves = []
+        for index, variable in enumerate(variables):
+            value, variable._value = variable._value, None
+            if value is None:  # another run, around this one, owns the array
+                value = variable.value
+            elif sys.getrefcount(value) > 2:
+                value = jnp.copy(value)
+            leaves.append(value)
+            variable._outer_store, variable._store = variable._store, (self, index)
+        self.leaves: tuple[jax.Array, ...] = tuple(leaves)
+
+    def read(self, index: int) -> jax.Array:
+        """The current value, as a copy."""
+        return jnp.copy(self.leaves[index])
+
+    def write(self, index: int, value: jax.Array):
+        """Replaces a value from the next step on."""
+        leaves = list(self.leaves)
+        leaves[index] = jnp.copy(value)
+        self.leaves = tuple(leaves)
+
+    def release(self):
+        """Gives the arrays back to the variables."""
+        for index, variable in enumerate(self.variables):
+            variable._store = variable._outer_store
+            if variable._store is None:
+                variable._value = self.leaves[index]
+            else:
+                outer, position = variable._store
+                outer.write(position, self.leaves[index])

@@ -1,0 +1,47 @@
+"""Small tools around training."""
+
+import numpy as np
+
+from kerax.config import standardize_data_format
+from kerax.core.registry import (
+    CustomObjectScope,
+    custom_object_scope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
+from kerax.core.seeds import set_random_seed
+
+__all__ = [
+    "CustomObjectScope",
+    "custom_object_scope",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "register_keras_serializable",
+    "set_random_seed",
+    "standardize_data_format",
+    "to_categorical",
+]
+
+
+def to_categorical(x, num_classes=None) -> np.ndarray:
+    """Integer labels as rows with a one.
+
+    Args:
+        x: Integers of any shape; a last axis of size 1 is dropped.
+        num_classes: Default: the largest label plus one.
+
+    Returns: float32 `(..., num_classes)`.
+
+    Raises:
+        ValueError: if a label is outside `[0, num_classes)`.
+    """
+    labels = np.asarray(x).astype(np.int64)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    count = int(labels.max(initial=-1)) + 1 if num_classes is None else num_classes
+    if labels.size and (labels.min() < 0 or labels.max() >= count):
+        raise ValueError(f"to_categorical: labels must be in [0, {count}). Got {labels.min()} to {labels.max()}.")
+    return (labels[..., None] == np.arange(count)).astype(np.float32)
