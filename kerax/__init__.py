@@ -5,7 +5,7 @@ Submodules and classes are loaded on first use, so that `import kerax` costs lit
 
 import importlib
 
-__version__ = "0.1.0"
+from kerax.version import __version__ as __version__
 
 _MODULES = (
     "activations",
@@ -54,11 +54,9 @@ def __getattr__(name: str):
         value = getattr(importlib.import_module(f"kerax.{_NAMES[name]}"), name)
         globals()[name] = value
         return value
-    import difflib
+    from kerax.errors import suggest  # imports jax, which a bare `import kerax` should not have to wait for
 
-    close = difflib.get_close_matches(name, [*_MODULES, *_NAMES], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise AttributeError(f"module 'kerax' has no attribute {name!r}.{hint}")
+    raise AttributeError(f"module 'kerax' has no attribute {name!r}.{suggest(name, [*_MODULES, *_NAMES])}")
 
 
 def __dir__():

@@ -117,7 +117,9 @@ class CallbackList:
                 raise TypeError(f"`callbacks` must hold `kerax.callbacks.Callback` objects. Got {callback!r}.")
             callback.set_params(params)
             callback.set_model(model)
-        self._watchers = {kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()}
+        self._watchers = {
+            kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()
+        }
         self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
         self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
 

@@ -42,7 +42,8 @@ class ModelCheckpoint(Monitor):
             raise ValueError(f"ModelCheckpoint: `save_freq` must be 'epoch' or a number of batches. Got {save_freq!r}.")
         if save_weights_only and not self.filepath.endswith(".weights.h5"):
             raise ValueError(
-                f"ModelCheckpoint: with `save_weights_only`, `filepath` must end in '.weights.h5'. Got {self.filepath!r}."
+                "ModelCheckpoint: with `save_weights_only`, `filepath` must end in '.weights.h5'. "
+                f"Got {self.filepath!r}."
             )
         self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
         self.save_freq = save_freq

@@ -49,13 +49,15 @@ class CSVLogger(Callback):
         self._file = self._writer = None
 
     def on_train_begin(self, logs=None):
-        self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115 closed when training ends
+        self._file = open(self.filename, "a" if self.append else "w", newline="")
         self._writer = None
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch} | dict(logs or {})
         if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row), delimiter=self.separator, restval="NA", extrasaction="ignore")
+            self._writer = csv.DictWriter(
+                self._file, list(row), delimiter=self.separator, restval="NA", extrasaction="ignore"
+            )
             if self._file.tell() == 0:
                 self._writer.writeheader()
         self._writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})

@@ -8,7 +8,19 @@ import numpy as np
 from kerax.callbacks.callback import Callback
 from kerax.errors import suggest
 
-_GROWING = ("acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "top_k", "true_positives", "true_negatives")
+_GROWING = (
+    "acc",
+    "auc",
+    "precision",
+    "recall",
+    "f1",
+    "fbeta",
+    "iou",
+    "r2",
+    "top_k",
+    "true_positives",
+    "true_negatives",
+)
 
 
 class Monitor(Callback):

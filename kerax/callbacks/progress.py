@@ -93,7 +93,13 @@ def _format_time(seconds: float, steps: int | None) -> str:
     if not steps:
         return text
     per_step = seconds / steps
-    unit = f"{per_step:.1f}s" if per_step >= 1 else f"{per_step * 1e3:.3g}ms" if per_step >= 1e-3 else f"{per_step * 1e6:.0f}us"
+    unit = (
+        f"{per_step:.1f}s"
+        if per_step >= 1
+        else f"{per_step * 1e3:.3g}ms"
+        if per_step >= 1e-3
+        else f"{per_step * 1e6:.0f}us"
+    )
     return f"{text} {unit}/step"
 
 
@@ -171,9 +177,7 @@ class _Bar(_Nothing):
         grid = Table.grid(padding=(0, 1))
         seconds = time.perf_counter() - self.started
         bar = ProgressBar(total=total or max(step, 1), completed=step if total else 0, width=20, pulse=not total)
-        grid.add_row(
-            self._title, f"{step}/{total or '?'}", bar, _format_time(seconds, step), format_numbers(logs)
-        )
+        grid.add_row(self._title, f"{step}/{total or '?'}", bar, _format_time(seconds, step), format_numbers(logs))
         self._live.update(grid, refresh=True)
 
     def close(self):

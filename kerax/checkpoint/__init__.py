@@ -6,13 +6,17 @@ and dtype, and what the user adds). Restoring is strict: paths, shapes and dtype
 
 import os
 import shutil
+from importlib.metadata import version
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.train.state import TrainState, state_variables
+from kerax import tree
+from kerax.core.tracking import walk
+from kerax.train.state import state_variables
+from kerax.version import __version__
 
 _STEP = 0
 
@@ -42,7 +46,7 @@ def save(directory, model, metadata: dict | None = None, overwrite: bool = True)
     partial = f"{path}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     with _manager(partial) as manager:
-        manager.save(_STEP, args=ocp.args.Composite(state=_save_args(state), meta=ocp.args.JsonSave(meta)))
+        manager.save(_STEP, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta)))
     if os.path.isdir(path):
         shutil.rmtree(path)
     os.replace(partial, path)
@@ -81,8 +85,8 @@ def restore(directory, model, strict: bool = True):
             + "\n  ".join(differences)
         )
     with _manager(directory) as manager:
-        tree = manager.item_metadata(_STEP)["state"].tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        stored_tree = manager.item_metadata(_STEP)["state"].tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored_tree)
         args = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=as_numpy))
         values = _by_path(manager.restore(_STEP, args=args)["state"])
     for name, variable in _by_path(_tree(model, lambda variable: variable)).items():
@@ -123,25 +127,19 @@ def _manager(directory):
     return ocp.CheckpointManager(os.path.abspath(os.fspath(directory)), handler_registry=handlers)
 
 
-def _save_args(state: Any):
-    import orbax.checkpoint as ocp
-
-    return ocp.args.PyTreeSave(state)
-
-
 def _tree(model, read) -> dict:
-    """The model's state as nested dicts of `read(variable)`, without empty parts."""
-    variables = state_variables(model, with_optimizer=model.optimizer is not None)
-    nested = TrainState(*variables)._asdict()
+    """The model's state as nested dicts of `read(variable)`, without empty parts.
+
+    Weights are in `params` or `state` by how they were created, so that freezing a layer changes nothing here.
+    """
+    found = state_variables(model)
+    weights: dict = {"params": [], "state": [(("random_key",), model.random_key)]}
+    for path, variable in walk(model):
+        weights["params" if variable.is_parameter else "state"].append((path, variable))
+    nested = {name: tree.nest(leaves) for name, leaves in weights.items()}
+    nested |= {"opt_state": found.opt_state, "metrics": found.metrics}
     leaves = jax.tree_util.tree_leaves_with_path(nested)
-    root: dict = {}
-    for path, variable in leaves:
-        node = root
-        parts = [_part(part) for part in path]
-        for part in parts[:-1]:
-            node = node.setdefault(part, {})
-        node[parts[-1]] = read(variable)
-    return root
+    return tree.nest((tuple(map(_part, path)), read(variable)) for path, variable in leaves)
 
 
 def _part(part) -> str:
@@ -157,8 +155,4 @@ def _describe(tree: Any) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    import kerax
-
-    return {"kerax": kerax.__version__, "jax": jax.__version__, "orbax-checkpoint": version("orbax-checkpoint")}
+    return {"kerax": __version__, "jax": jax.__version__, "orbax-checkpoint": version("orbax-checkpoint")}

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object
+from kerax.errors import suggest
 
 
 class Configurable:
@@ -22,6 +23,17 @@ class Configurable:
     def from_config(cls, config: dict):
         """An object with the arguments that `get_config` described."""
         return cls(**revive_arguments(config))
+
+
+def reject_unknown(instance, unknown: dict, *more_names: str):
+    """Raises `TypeError` with a suggestion for keyword arguments that a constructor does not take."""
+    if not unknown:
+        return
+    parameters = list(inspect.signature(type(instance).__init__).parameters.values())[1:]
+    known = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)] + list(more_names)
+    name = next(iter(unknown))
+    listed = ", ".join(dict.fromkeys(known))
+    raise TypeError(f"{type(instance).__name__}: unknown argument {name!r}.{suggest(name, known)} Known: {listed}.")
 
 
 def captured_arguments(instance) -> dict[str, Any]:
@@ -47,7 +59,9 @@ def serialize_arguments(instance, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
             serialized[name] = serialize_keras_object(value)
         except TypeError as error:
-            raise TypeError(f"{instance}: argument {name!r} cannot be serialized; write `get_config`. {error}") from None
+            raise TypeError(
+                f"{instance}: argument {name!r} cannot be serialized; write `get_config`. {error}"
+            ) from None
     return serialized
 
 

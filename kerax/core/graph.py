@@ -31,7 +31,9 @@ class Graph:
         for what, tensors in (("inputs", self.flat_inputs), ("outputs", self.flat_outputs)):
             for tensor in tensors:
                 if not isinstance(tensor, KerasTensor):
-                    raise ValueError(f"{owner}: `{what}` must be symbolic tensors, made by `Input` and layers. Got {tensor!r}.")
+                    raise ValueError(
+                        f"{owner}: `{what}` must be symbolic tensors, made by `Input` and layers. Got {tensor!r}."
+                    )
         self._starts = {id(tensor) for tensor in self.flat_inputs}
         self._first_seen: dict[int, int] = {}
         self._depths: dict[int, int] = {}
@@ -63,8 +65,8 @@ class Graph:
                 continue
             if not node.inputs:
                 raise ValueError(
-                    f"{self.owner}: the graph is disconnected. {tensor!r} is needed for the outputs, but is neither among "
-                    f"the inputs {[t.name for t in self.flat_inputs]} nor computed from them. Add it to `inputs`."
+                    f"{self.owner}: the graph is disconnected. {tensor!r} is needed for the outputs, but is neither "
+                    f"among the inputs {[t.name for t in self.flat_inputs]} nor computed from them. Add it to `inputs`."
                 )
             stack.append((tensor, True))
             stack.extend((needed, False) for needed in reversed(node.inputs))
@@ -83,7 +85,9 @@ class Graph:
             starts.setdefault(id(operation), operation)
             if id(operation) not in operations:
                 depths[id(operation)] = deepest
-        inputs = [operation for key, operation in starts.items() if key not in operations and not _is_computed(operation)]
+        inputs = [
+            operation for key, operation in starts.items() if key not in operations and not _is_computed(operation)
+        ]
         ranked = sorted(operations.values(), key=lambda op: (-depths[id(op)], self._first_seen[id(op)]))
         return inputs + ranked
 
@@ -116,7 +120,9 @@ def assign_names(operations: list, owner) -> list[str]:
     chosen = [operation.name for operation in operations if not operation.auto_named]
     repeated = next((name for name in chosen if chosen.count(name) > 1), None)
     if repeated is not None:
-        raise ValueError(f"{owner}: the layer name {repeated!r} is used {chosen.count(repeated)} times. Names must be unique.")
+        raise ValueError(
+            f"{owner}: the layer name {repeated!r} is used {chosen.count(repeated)} times. Names must be unique."
+        )
     taken, names = set(chosen), []
     for operation in operations:
         name = operation.name

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, symbolic
 from kerax.core import scope as scopes
-from kerax.core.configurable import Configurable, captured_arguments, serialize_arguments
+from kerax.core.configurable import Configurable, captured_arguments, reject_unknown, serialize_arguments
 from kerax.core.input_spec import check_inputs
 from kerax.core.registry import Family, families, to_snake_case
 from kerax.core.seed_generator import next_key
@@ -45,9 +45,7 @@ class Layer(Configurable, Trackable):
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             LAYERS.add(cls)
 
-    def __init__(
-        self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs
-    ):
+    def __init__(self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs):
         self._initialized = True
         self._weights: dict[str, Variable] = {}
         self._losses: list = []
@@ -68,13 +66,7 @@ class Layer(Configurable, Trackable):
             kwargs["input_shape"] = (kwargs.pop("input_dim"),)
         shape = kwargs.pop("input_shape", None)
         self._input_shape_argument = kwargs.pop("batch_input_shape", None if shape is None else (None, *shape))
-        if kwargs:
-            known = [*_constructor_names(type(self)), "name", "dtype", "trainable", "activity_regularizer"]
-            unknown = next(iter(kwargs))
-            raise TypeError(
-                f"{type(self).__name__}: unknown argument {unknown!r}.{errors.suggest(unknown, known)} "
-                f"Known: {', '.join(dict.fromkeys(known))}."
-            )
+        reject_unknown(self, kwargs, "name", "dtype", "trainable", "activity_regularizer")
 
     # What a subclass writes or calls.
 
@@ -247,7 +239,10 @@ class Layer(Configurable, Trackable):
         found = list(walk(self))
         drawn = [(path, variable) for path, variable in found if variable.initializer is not None]
         keys = [fold_path(key, "/".join(path)) for path, _ in drawn]
-        values = {id(variable): value for (_, variable), value in zip(drawn, initial_values([v for _, v in drawn], keys), strict=True)}
+        values = {
+            id(variable): value
+            for (_, variable), value in zip(drawn, initial_values([v for _, v in drawn], keys), strict=True)
+        }
         return _split((path, variable, values.get(id(variable), variable._value)) for path, variable in found)
 
     def apply(self, variables: dict, *args, key=None, **kwargs) -> tuple[Any, dict]:
@@ -358,7 +353,7 @@ class Layer(Configurable, Trackable):
 
     @property
     def weights(self) -> list[Variable]:
-        """All variables but positions of seed generators and states of recurrent layers, in the order of `get_weights`."""
+        """All variables but positions of seed generators and recurrent states, in the order of `get_weights`."""
         return [variable for variable in self.variables if variable.is_weight]
 
     @property
@@ -401,7 +396,9 @@ class Layer(Configurable, Trackable):
     def count_params(self) -> int:
         """Number of elements of all weights."""
         if not self.built:
-            raise ValueError(f"{self}: not built yet, so its weights are not known. Call it on data or `build` it first.")
+            raise ValueError(
+                f"{self}: not built yet, so its weights are not known. Call it on data or `build` it first."
+            )
         return sum(int(jnp.prod(jnp.array(weight.shape, int))) if weight.shape else 1 for weight in self.weights)
 
     @property
@@ -460,12 +457,17 @@ class Layer(Configurable, Trackable):
             return symbolic.KerasTensor(shape, self.compute_dtype)
 
         args = jax.tree.map(tensor, shapes, is_leaf=is_shape)
-        kwargs = {name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=is_shape) for name, shape in named_shapes.items()}
+        kwargs = {
+            name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=is_shape)
+            for name, shape in named_shapes.items()
+        }
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
 
     def _single_node(self, what: str) -> symbolic.Node:
         if len(self.inbound_nodes) != 1:
-            raise AttributeError(f"{self} was called symbolically {len(self.inbound_nodes)} times; `{what}` needs one call.")
+            raise AttributeError(
+                f"{self} was called symbolically {len(self.inbound_nodes)} times; `{what}` needs one call."
+            )
         return self.inbound_nodes[0]
 
     @property
@@ -495,7 +497,9 @@ class Layer(Configurable, Trackable):
 
     def build_from_config(self, config: dict):
         """Calls `build` as `get_build_config` described."""
-        shapes = config.get("shapes_dict") or ({"input_shape": config["input_shape"]} if "input_shape" in config else None)
+        shapes = config.get("shapes_dict") or (
+            {"input_shape": config["input_shape"]} if "input_shape" in config else None
+        )
         if not shapes or self.built:
             return
         shapes = jax.tree.map(_as_shape, shapes, is_leaf=_is_listed_shape)
@@ -529,7 +533,8 @@ def _as_shape(value):
 
 
 def _as_spec(leaf):
-    if isinstance(leaf, (jax.Array, Variable)) or hasattr(leaf, "__array__") and not isinstance(leaf, symbolic.KerasTensor):
+    is_array = isinstance(leaf, (jax.Array, Variable)) or hasattr(leaf, "__array__")
+    if is_array and not isinstance(leaf, symbolic.KerasTensor):
         dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
         return jax.ShapeDtypeStruct(leaf.shape, dtype)
     return leaf
@@ -547,10 +552,6 @@ def _split(triples) -> dict:
     return {"params": tree.nest(params), "state": tree.nest(state)}
 
 
-def _constructor_names(cls: type) -> list[str]:
-    return [p.name for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.kind is not p.VAR_KEYWORD]
-
-
 def _unbind(signature: inspect.Signature, arguments: dict) -> tuple[tuple, dict]:
     bound = inspect.BoundArguments(signature, arguments)
     return bound.args, bound.kwargs
@@ -560,7 +561,7 @@ def _explain(error: Exception, layer: Layer, inputs, at_root: bool):
     """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
     if at_root:
         errors.hide_library_frames(error)
-    if getattr(error, "__notes__", None):
+    if any(note.startswith("In the call of") for note in getattr(error, "__notes__", ())):
         return
     shapes = jax.tree.leaves(jax.tree.map(lambda leaf: str(getattr(leaf, "shape", type(leaf).__name__)), inputs))
     error.add_note(f"In the call of {layer} on inputs of shape {', '.join(shapes)}.")

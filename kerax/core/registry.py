@@ -54,7 +54,7 @@ class Family:
             raise ValueError(
                 f"Unknown {self.label} {name!r}.{suggest(name, self.entries)} "
                 f"Known: {', '.join(sorted(self.entries))}. "
-                f"A {self.label} of your own must be registered with `register_keras_serializable` or passed as an object."
+                f"Pass a {self.label} of your own as an object, or register it with `register_keras_serializable`."
             )
         return self.entries[name]
 
@@ -89,7 +89,9 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     def register(member):
         registered = f"{package}>{name or member.__name__}"
         if inspect.isclass(member) and not hasattr(member, "get_config"):
-            raise ValueError(f"Cannot register {member.__name__}: a serializable class must have a `get_config` method.")
+            raise ValueError(
+                f"Cannot register {member.__name__}: a serializable class must have a `get_config` method."
+            )
         _custom[registered] = member
         _custom_names[member] = registered
         return member
@@ -193,9 +195,11 @@ def _module_of(cls: type) -> str | None:
     """Keras's name of the module that offers a class of kerax; `None` for the user's classes."""
     if not cls.__module__.startswith("kerax."):
         return None
+    if "models" in families and families["models"].entries.get(cls.__name__) is cls:
+        return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
     for name, family in families.items():
         if family.entries.get(cls.__name__) is cls:
-            return "keras" if name == "models" else f"keras.{name}"
+            return f"keras.{name}"
     return "keras"
 
 

@@ -59,5 +59,7 @@ def next_key(seed=None) -> jax.Array:
     if scope is not None:
         return scope.next_key()
     if scopes.current_scope() is not None:
-        raise ValueError("This call draws random numbers and was given no key. Pass `key=jax.random.key(...)` to `apply`.")
+        raise ValueError(
+            "This call draws random numbers and was given no key. Pass `key=jax.random.key(...)` to `apply`."
+        )
     return jax.random.key(seeds.make_seed())

@@ -31,7 +31,7 @@ def set_random_seed(seed: int):
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ValueError(f"set_random_seed: `seed` must be an integer in [0, 2**32). Got {seed!r}.")
     random.seed(int(seed))
-    np.random.seed(int(seed))
+    np.random.seed(int(seed))  # noqa: NPY002 what users draw from it shall be reproducible too
     _stream = _Stream(int(seed))
 
 

@@ -44,7 +44,7 @@ class KerasTensor:
             "`kerax.ops.lift(function)` makes any pure JAX function fit."
         )
 
-    __array__ = __jax_array__ = __bool__ = __float__ = __int__ = __iter__ = _refuse
+    __array__ = __bool__ = __float__ = __int__ = __iter__ = _refuse
     __hash__ = object.__hash__
 
     def __repr__(self):
@@ -125,7 +125,9 @@ def infer(function: Callable, args: tuple, kwargs: dict):
 
 
 def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    shape = [a if a == b else _symbols()[axis] for axis, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))]
+    shape = [
+        a if a == b else _symbols()[axis] for axis, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))
+    ]
     return jax.ShapeDtypeStruct(shape, first.dtype)
 
 

@@ -124,7 +124,7 @@ class Variable:
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
-        self.is_weight = True  # whether `weights` lists it; positions of seeds and states of recurrent layers do not count
+        self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.regularizer = self.constraint = None
         self._seed = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array

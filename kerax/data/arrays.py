@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from kerax import config
-from kerax.errors import suggest
 
 Tree = Any
 
@@ -61,7 +60,9 @@ def array_source(x, y=None, sample_weight=None, batch_size=None, class_weight=No
     batch_size = 32 if batch_size is None else batch_size
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"{who}: `batch_size` must be an integer of at least 1. Got {batch_size!r}.")
-    x, y, sample_weight = (to_arrays(part, who, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight")))
+    x, y, sample_weight = (
+        to_arrays(part, who, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
+    )
     if class_weight is not None:
         sample_weight = weights_of_classes(y, class_weight, sample_weight, who)
     lengths = {}
@@ -91,8 +92,8 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
         array = np.asarray(leaf)
         if array.dtype.kind in "OSU":
             raise ValueError(
-                f"{who}: `{name}` has dtype {array.dtype}, which no device computes with. Convert text and mixed columns "
-                "to numbers first, for example with a preprocessing layer."
+                f"{who}: `{name}` has dtype {array.dtype}, which no device computes with. Convert text and mixed "
+                "columns to numbers first, for example with a preprocessing layer."
             )
         target = config.floatx() if array.dtype == np.float64 else jax.dtypes.canonicalize_dtype(array.dtype)
         return array.astype(target, copy=False)
@@ -121,9 +122,7 @@ def weights_of_classes(y, class_weight: dict, sample_weight, who="fit"):
     labels = labels.reshape(labels.shape[0], -1)[:, 0] if labels.ndim > 1 else labels
     unknown = [label for label in class_weight if not isinstance(label, (int, np.integer))]
     if unknown:
-        raise ValueError(
-            f"{who}: the keys of `class_weight` are class indices. Got {unknown[0]!r}.{suggest(unknown[0], map(str, range(10)))}"
-        )
+        raise ValueError(f"{who}: the keys of `class_weight` are integer class indices. Got {unknown[0]!r}.")
     table = np.ones(int(max([labels.max(initial=0), *class_weight])) + 1, np.float32)
     for label, weight in class_weight.items():
         table[label] = weight

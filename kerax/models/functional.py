@@ -157,7 +157,9 @@ class Functional(Model):
             for node in nodes:
                 args, kwargs = jax.tree.map(write, (list(node.args), node.kwargs))
                 calls.append({"args": args, "kwargs": kwargs})
-            described = _describe_op(operation, key) if isinstance(operation, LiftedOp) else serialize_keras_object(operation)
+            described = (
+                _describe_op(operation, key) if isinstance(operation, LiftedOp) else serialize_keras_object(operation)
+            )
             described["config"]["name"] = key
             written.append({**described, "name": key, "inbound_nodes": calls})
         return {
@@ -210,7 +212,9 @@ def _revive_op(entry: dict):
 
 
 def _is_history(value) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int)
+    return (
+        isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int)
+    )
 
 
 def _is_tensor(value) -> bool:
@@ -279,5 +283,3 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
 
 def _fresh_input(tensor: KerasTensor) -> KerasTensor:
     return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name).output
-
-

@@ -6,22 +6,23 @@ import jax
 import numpy as np
 
 from kerax import callbacks as callbacks_module
+from kerax import checkpoint, saving
 from kerax import data as data_module
-from kerax import losses as losses_module
 from kerax import metrics as metrics_module
 from kerax import optimizers as optimizers_module
 from kerax.core import seeds
 from kerax.core.layer import Layer
-from kerax.core.registry import Family, serialize_keras_object
+from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
-from kerax.core.variable import Variable
+from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
 from kerax.models.summary import print_summary, summary_html
 from kerax.train import checks, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
-from kerax.train.engine import train_program
+from kerax.train.engine import current_values, test_program, train_program
 from kerax.train.logs import Logs
-from kerax.train.state import TrainState, state_variables
+from kerax.train.state import Store, TrainState, state_variables
 
 MODELS = Family("models", "model")
 
@@ -36,15 +37,13 @@ class Model(Layer):
     """
 
     _untracked = Layer._untracked | frozenset(
-        {"optimizer", "loss_tracker", "compiled_loss", "compiled_metrics", "_programs", "_random_key", "history"}
+        {"optimizer", "_loss_tracker", "compiled_loss", "compiled_metrics", "_programs", "_random_key", "history"}
     )
     output_names: list[str] | None = None
 
     def __new__(cls, *args, **kwargs):
         if cls is Model and (args or "inputs" in kwargs):
-            from kerax.models.functional import Functional  # a subclass of this one
-
-            return Functional(*args, **kwargs)
+            return MODELS.entries["Functional"](*args, **kwargs)
         return super().__new__(cls, *args, **kwargs)
 
     def __init_subclass__(cls, **kwargs):
@@ -59,7 +58,7 @@ class Model(Layer):
         self.stop_training = False
         self.history = None
         self.passes = 0  # over the training data so far: with the seed, what orders the next one
-        self.loss_tracker = metrics_module.Mean(name="loss")
+        self._loss_tracker = metrics_module.Mean(name="loss")
         self.compiled_loss: CompiledLoss | None = None
         self.output_spec = None  # shapes and dtypes of the outputs for the batch that the losses were made for
         self.compiled_metrics: CompiledMetrics | None = None
@@ -91,8 +90,6 @@ class Model(Layer):
 
     def build(self, input_shape):
         """Builds every layer for an input shape (with the batch size or `None` first), or a list or dict of them."""
-        from kerax.core.calling import shapes_of
-        from kerax.core.symbolic import KerasTensor
 
         def is_shape(value):
             return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
@@ -100,11 +97,19 @@ class Model(Layer):
         self.built = True
         tensors = jax.tree.map(lambda shape: KerasTensor(shape, self.compute_dtype), input_shape, is_leaf=is_shape)
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
-        if unbuilt and shapes_of(tensors):
+        if unbuilt and jax.tree.leaves(tensors):
             self.build_from(tensors)
         self._claim()
 
-    def summary(self, line_length=None, positions=None, print_fn=None, expand_nested=False, show_trainable=False, layer_range=None):
+    def summary(
+        self,
+        line_length=None,
+        positions=None,
+        print_fn=None,
+        expand_nested=False,
+        show_trainable=False,
+        layer_range=None,
+    ):
         """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained."""
         print_summary(self, line_length, print_fn, expand_nested, show_trainable)
 
@@ -159,7 +164,7 @@ class Model(Layer):
         self.loss = loss
         self.run_eagerly = run_eagerly or jit_compile is False
         self.steps_per_execution, self.auto_scale_loss = steps_per_execution, auto_scale_loss
-        self.loss_tracker = metrics_module.Mean(name="loss")
+        self._loss_tracker = metrics_module.Mean(name="loss")
         self.compiled_loss = self.compiled_metrics = None
         self._programs = {}
         self.stop_training = False
@@ -171,8 +176,6 @@ class Model(Layer):
 
     def compile_from_config(self, config: dict):
         """Compiles as `get_compile_config` described."""
-        from kerax.core.registry import deserialize_keras_object
-
         self.compile(**deserialize_keras_object(config))
 
     @property
@@ -180,19 +183,21 @@ class Model(Layer):
         """The key (uint32[2]) from which every training step's key is folded."""
         if self._random_key is None:
             seed = seeds.make_seed()
-            self._random_key = Variable(np.array([0, seed], np.uint32), trainable=False, autocast=False, name="random_key")
+            self._random_key = Variable(
+                np.array([0, seed], np.uint32), trainable=False, autocast=False, name="random_key"
+            )
         return self._random_key
 
     @property
     def metrics(self) -> list:
         """The mean loss, the outputs' losses, the compiled metrics, and metrics in attributes of the model's layers."""
-        found = [self.loss_tracker] if self.compiled else []
+        found = [self._loss_tracker] if self.compiled else []
         if self.compiled_loss is not None:
             found += self.compiled_loss.trackers.values()
             found += [metric for _, _, metric in self.compiled_metrics.metrics]
         for item in descendants(self):
-            own = (value for name, value in vars(item).items() if name != "loss_tracker" or item.__dict__.get("compiled") is None)
-            found += [value for value in own if isinstance(value, metrics_module.Metric)]
+            attributes = (value for name, value in vars(item).items() if name != "_loss_tracker")
+            found += [value for value in attributes if isinstance(value, metrics_module.Metric)]
         return list({id(metric): metric for metric in found}.values())
 
     @property
@@ -244,7 +249,7 @@ class Model(Layer):
         """`{name: result}` of every metric; a metric whose result is a dict adds its entries."""
         results = {}
         for metric in self.metrics:
-            result = metric.result()
+            result = unwrap(metric.result())
             results.update(result if isinstance(result, dict) else {metric.name: result})
         return results
 
@@ -388,15 +393,11 @@ class Model(Layer):
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, who="test_on_batch")
         self._make_ready(source.batch_spec(), "test_on_batch")
         checks.check_labels(self, source)
-        from kerax.train.engine import current_values, test_program
-
         variables = state_variables(self, with_optimizer=False)
         program = test_program(self, variables, source.batch_spec(), source.num_rows)
         return self._one_batch(program, variables.metrics, current_values(variables[:-1]), source.data, return_dict)
 
     def _one_batch(self, program, variables, frozen: tuple, batch: tuple, return_dict: bool):
-        from kerax.train.state import Store
-
         store = Store(jax.tree.leaves(variables))
         try:
             store.leaves, logs = program.batch(frozen, store.leaves, batch)
@@ -474,7 +475,11 @@ class Model(Layer):
             if arguments["loss"] is not None:
                 loss.build(y, y_pred)
             metrics.build(y, y_pred)
-        elif arguments["loss"] is not None and type(self).compute_loss is Model.compute_loss and type(self).train_step is Model.train_step:
+        elif (
+            arguments["loss"] is not None
+            and type(self).compute_loss is Model.compute_loss
+            and type(self).train_step is Model.train_step
+        ):
             raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
         self.compiled_loss, self.compiled_metrics = loss, metrics
 
@@ -482,24 +487,16 @@ class Model(Layer):
 
     def save_weights(self, filepath, overwrite=True):
         """Writes the weights to a `.weights.h5` file that Keras reads too."""
-        from kerax import saving
-
         saving.save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath, skip_mismatch=False):
-        """Reads weights from a `.weights.h5` file. Raises `ValueError` listing every difference in structure or shape."""
-        from kerax import saving
-
+        """Reads weights from a `.weights.h5` file. Raises `ValueError` listing every difference, changing nothing."""
         saving.load_weights(self, filepath, skip_mismatch)
 
     def save(self, filepath, overwrite=True):
         """Writes an orbax checkpoint of the whole training state to a folder."""
-        from kerax import checkpoint
-
         checkpoint.save(filepath, self, overwrite=overwrite)
 
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
-
-

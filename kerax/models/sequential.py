@@ -6,6 +6,7 @@ from kerax.core.graph import assign_names
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
+from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
 
@@ -39,14 +40,14 @@ class Sequential(Model):
             layer = layer._keras_history[0]
         if isinstance(layer, InputLayer):
             if self._stack or self.input_layer is not None:
-                raise ValueError(f"{self}: an `Input` must come first, and once. There are {len(self._stack)} layers already.")
+                raise ValueError(
+                    f"{self}: an `Input` must come first, and once. There are {len(self._stack)} layers already."
+                )
             self.input_layer, self._tensor = layer, layer.output
             return
         if not isinstance(layer, Layer):
             if not callable(layer):
                 raise ValueError(f"{self}: only layers can be added. Got {layer!r}.")
-            from kerax.layers.core_layers import Lambda
-
             layer = Lambda(layer)
         if not self._stack and self.input_layer is None and layer._input_shape_argument is not None:
             self.add(InputLayer(batch_shape=layer._input_shape_argument))

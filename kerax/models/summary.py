@@ -34,7 +34,9 @@ def rows(model, expand_nested: bool = False, indent: str = "") -> list[Row]:
                 _output_shape(layer),
                 sum(map(_size, weights)),
                 sum(_size(weight) * np.dtype(weight._dtype).itemsize for weight in weights),
-                {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(frozenset(trained), "partly"),
+                {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(
+                    frozenset(trained), "partly"
+                ),
             )
         )
         if expand_nested and hasattr(layer, "layers"):
@@ -86,7 +88,12 @@ def print_summary(model, line_length=None, print_fn=None, expand_nested=False, s
     from rich.table import Table
 
     table = Table(title=f'Model: "{model.name}"', title_justify="left")
-    for heading, justify in (("Layer (type)", "left"), ("Output shape", "left"), ("Params", "right"), ("Bytes", "right")):
+    for heading, justify in (
+        ("Layer (type)", "left"),
+        ("Output shape", "left"),
+        ("Params", "right"),
+        ("Bytes", "right"),
+    ):
         table.add_column(heading, justify=justify)
     if show_trainable:
         table.add_column("Trainable")
@@ -108,7 +115,9 @@ def print_summary(model, line_length=None, print_fn=None, expand_nested=False, s
 
 def summary_html(model) -> str:
     """The table as HTML, for notebooks."""
-    head = "".join(f"<th>{heading}</th>" for heading in ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable"))
+    head = "".join(
+        f"<th>{heading}</th>" for heading in ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable")
+    )
     body = "".join(
         "<tr>"
         + "".join(

@@ -36,7 +36,9 @@ def get(identifier) -> Optimizer:
         return OptaxOptimizer(identifier)
     optimizer = None if callable(identifier) and not isinstance(identifier, type) else OPTIMIZERS.get(identifier)
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"Expected an optimizer by name, config or object, or an optax transformation. Got {identifier!r}.")
+        raise TypeError(
+            f"Expected an optimizer by name, config or object, or an optax transformation. Got {identifier!r}."
+        )
     return optimizer
 
 

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kerax.core.configurable import Configurable
+from kerax.core.configurable import Configurable, reject_unknown
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.variable import Variable, unwrap
-from kerax.errors import suggest
 from kerax.optimizers.schedules import LearningRateSchedule
 
 Tree = Any
@@ -74,12 +73,7 @@ class Optimizer(Configurable):
         name=None,
         **kwargs,
     ):
-        if kwargs:
-            known = list(_constructor_names(type(self)))
-            unknown = next(iter(kwargs))
-            raise TypeError(
-                f"{type(self).__name__}: unknown argument {unknown!r}.{suggest(unknown, known)} Known: {', '.join(known)}."
-            )
+        reject_unknown(self, kwargs)
         self.name = name or to_snake_case(type(self).__name__)
         if sum(value is not None for value in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ValueError(f"{self}: set only one of `clipnorm`, `clipvalue` and `global_clipnorm`.")
@@ -307,7 +301,7 @@ class Optimizer(Configurable):
         self.apply(grads, variables)
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
-        """Keras's pure update: new weights and optimizer values from lists in the order of `variables`, or from trees."""
+        """Keras's pure update: new weights and optimizer values, from lists in the order of `variables` or trees."""
         if isinstance(optimizer_variables, OptimizerState):
             return self.update(grads, optimizer_variables, trainable_variables)
         treedef = jax.tree.structure(self._state)
@@ -360,7 +354,9 @@ class OptaxOptimizer(Optimizer):
         self.learning_rate.assign(value)
 
     def get_config(self):
-        raise TypeError(f"{self}: an optax transformation has no config. Use one of `kerax.optimizers` to save the model.")
+        raise TypeError(
+            f"{self}: an optax transformation has no config. Use one of `kerax.optimizers` to save the model."
+        )
 
 
 def _shrink(norm, limit):
@@ -371,11 +367,3 @@ def _shrink(norm, limit):
 def _by_path(tree: Tree):
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         yield jax.tree_util.keystr(path), leaf
-
-
-def _constructor_names(cls: type):
-    import inspect
-
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
-        if parameter.kind is not parameter.VAR_KEYWORD:
-            yield parameter.name

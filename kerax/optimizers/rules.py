@@ -95,9 +95,7 @@ def rmsprop(rho: float, momentum: float, epsilon: float, centered: bool) -> opta
     """
 
     def init(params):
-        return RMSpropSlots(
-            _zeros(params), _zeros(params) if momentum > 0 else (), _zeros(params) if centered else ()
-        )
+        return RMSpropSlots(_zeros(params), _zeros(params) if momentum > 0 else (), _zeros(params) if centered else ())
 
     def update(grads, slots, learning_rate, step):
         v = jax.tree.map(lambda v, g: rho * v + (1 - rho) * g * g, slots.velocity, grads)
@@ -131,6 +129,8 @@ def adagrad(initial_accumulator_value: float, epsilon: float) -> optax.GradientT
 
     def update(grads, slots, learning_rate, step):
         total = jax.tree.map(lambda a, g: a + g * g, slots.accumulator, grads)
-        return jax.tree.map(lambda g, a: -learning_rate * g * jax.lax.rsqrt(a + epsilon), grads, total), AdagradSlots(total)
+        return jax.tree.map(lambda g, a: -learning_rate * g * jax.lax.rsqrt(a + epsilon), grads, total), AdagradSlots(
+            total
+        )
 
     return _rule(init, update)

@@ -46,7 +46,9 @@ class InverseTimeDecay(LearningRateSchedule):
 
     def __call__(self, step):
         fraction = jnp.asarray(step, jnp.float32) / self.decay_steps
-        return self.initial_learning_rate / (1 + self.decay_rate * (jnp.floor(fraction) if self.staircase else fraction))
+        return self.initial_learning_rate / (
+            1 + self.decay_rate * (jnp.floor(fraction) if self.staircase else fraction)
+        )
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
@@ -128,9 +130,7 @@ class CosineDecayRestarts(LearningRateSchedule):
     Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983
     """
 
-    def __init__(
-        self, initial_learning_rate, first_decay_steps, t_mul=2.0, m_mul=1.0, alpha=0.0, name="SGDRDecay"
-    ):
+    def __init__(self, initial_learning_rate, first_decay_steps, t_mul=2.0, m_mul=1.0, alpha=0.0, name="SGDRDecay"):
         self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, _positive(first_decay_steps)
         self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
 

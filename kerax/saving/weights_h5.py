@@ -1,7 +1,7 @@
 """`.weights.h5` files with Keras 3's structure inside.
 
-Every layer is a group with a subgroup `vars` whose members `0`, `1`, ... are its own weights. Sublayers are groups named
-after the attribute that holds them; in containers, and in the `layers` of a model, after the class with a counter.
+Every layer is a group with a subgroup `vars` whose members `0`, `1`, ... are its own weights. Sublayers are groups
+named after the attribute that holds them; in containers and in the `layers` of a model, after the class with a counter.
 Reading checks every shape before any weight is changed, and refuses links and external storage.
 """
 
@@ -72,17 +72,23 @@ def load_weights(model, filepath, skip_mismatch=False):
             stored = [] if members is None else sorted(members, key=lambda name: (len(name), name))
             seen.add(where)
             if len(stored) != len(variables):
-                differences.append(f"{where} ({layer.name}): expected {len(variables)} weights, the file has {len(stored)}")
+                differences.append(
+                    f"{where} ({layer.name}): expected {len(variables)} weights, the file has {len(stored)}"
+                )
                 continue
             for index, variable in enumerate(variables):
                 dataset = _plain_dataset(members, str(index), path)
                 if dataset is None or dataset.shape != variable.shape:
                     found = None if dataset is None else dataset.shape
-                    differences.append(f"{where}/{index} ({variable.path}): expected shape {variable.shape}, found {found}")
+                    differences.append(
+                        f"{where}/{index} ({variable.path}): expected shape {variable.shape}, found {found}"
+                    )
                     continue
                 values.append((variable, _read(dataset)))
         differences += [
-            f"{name}: in the file only" for name in _filled_groups(file) if name not in seen and not name.startswith("optimizer")
+            f"{name}: in the file only"
+            for name in _filled_groups(file)
+            if name not in seen and not name.startswith("optimizer")
         ]
     if differences:
         message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
@@ -98,7 +104,9 @@ def _check_path(filepath, model, who: str) -> str:
     if not path.endswith(".weights.h5"):
         raise ValueError(f"{who}: the name must end in '.weights.h5'. Got {path!r}.")
     if not model.built:
-        raise ValueError(f"{who}: {model} is not built, so its weights are not known. Call it on data or `build` it first.")
+        raise ValueError(
+            f"{who}: {model} is not built, so its weights are not known. Call it on data or `build` it first."
+        )
     return path
 
 

@@ -23,7 +23,11 @@ def check_names(loss, metrics, weighted_metrics):
 
 def check_fit_arguments(epochs, initial_epoch, steps_per_epoch, validation_split, validation_freq):
     """Raises `ValueError` for numbers out of range."""
-    for name, value, least in (("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0), ("steps_per_epoch", steps_per_epoch, 1)):
+    for name, value, least in (
+        ("epochs", epochs, 0),
+        ("initial_epoch", initial_epoch, 0),
+        ("steps_per_epoch", steps_per_epoch, 1),
+    ):
         if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
             raise ValueError(f"fit: `{name}` must be an integer of at least {least}. Got {value!r}.")
     if not 0 <= validation_split < 1:
@@ -45,7 +49,10 @@ def check_labels(model, source):
     if loss is None or not isinstance(source, ArraySource):
         return
     sparse = {
-        name: fn for name, fn in loss.losses.items() if isinstance(fn, losses_module.SparseCategoricalCrossentropy) or getattr(fn, "fn", None) is losses_module.sparse_categorical_crossentropy
+        name: fn
+        for name, fn in loss.losses.items()
+        if isinstance(fn, losses_module.SparseCategoricalCrossentropy)
+        or getattr(fn, "fn", None) is losses_module.sparse_categorical_crossentropy
     }
     _, y, _ = unpack_x_y_sample_weight(source.data)
     if not sparse or y is None:
@@ -60,6 +67,5 @@ def check_labels(model, source):
         if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
             raise ValueError(
                 f"fit: labels must be in [0, {num_classes}) for the {num_classes} classes of output {name!r}. "
-                f"Got labels from {labels.min()} to {labels.max()}. Renumber the labels, or give the last layer more units."
+                f"Got labels from {labels.min()} to {labels.max()}. Renumber them, or give the last layer more units."
             )
-

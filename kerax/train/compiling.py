@@ -77,7 +77,9 @@ class CompiledLoss:
         total = jnp.zeros((), jnp.float32)
         for name, loss in self.losses.items():
             if targets.get(name) is None:
-                raise ValueError(f"No target for output {name!r}, whose loss is {loss.name}. Got targets {list(targets)}.")
+                raise ValueError(
+                    f"No target for output {name!r}, whose loss is {loss.name}. Got targets {list(targets)}."
+                )
             value = jnp.asarray(loss(targets[name], outputs[name], weights.get(name)), jnp.float32)
             if name in self.trackers:
                 self.trackers[name].update_state(value, sample_weight=_rows(outputs[name]))
@@ -134,6 +136,8 @@ class CompiledMetrics:
                     if metric.name in taken:
                         metric.name = f"{metric.name}_{sum(other.startswith(metric.name) for other in taken)}"
                     taken.add(metric.name)
+                    if not getattr(metric, "built", True):
+                        metric.build(targets[name].shape, outputs[name].shape)
                     self.metrics.append((name, weighted, metric))
 
     def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None):
@@ -170,7 +174,9 @@ def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
     if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc", "crossentropy", "ce"):
         if y_true is None:
             raise ValueError(f"Metric {identifier!r} needs targets, and the data has none.")
-        choose = metrics_module.accuracy_for if identifier.lower().startswith("acc") else metrics_module.crossentropy_for
+        choose = (
+            metrics_module.accuracy_for if identifier.lower().startswith("acc") else metrics_module.crossentropy_for
+        )
         return choose(y_true.shape, y_pred.shape)(name=identifier)
     metric = metrics_module.as_metric(identifier)
     if isinstance(identifier, str):

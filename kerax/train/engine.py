@@ -21,7 +21,8 @@ from jax import lax
 
 from kerax.core import scope as scopes
 from kerax.core.variable import materialize
-from kerax.train.state import TrainState, metric_variables, state_variables
+from kerax.train import steps
+from kerax.train.state import TrainState, metric_variables
 
 Tree = Any
 
@@ -117,7 +118,7 @@ def train_program(model, variables: TrainState, batch_spec: tuple) -> Program:
     """The training program for this state and batch, compiled once per model."""
     leaves, treedef = jax.tree.flatten(variables)
     specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf._dtype) for leaf in leaves)
-    step = _flat_step(model.train_step, treedef)
+    step = _flat_step(model, model.train_step, variables)
     if model.run_eagerly:
         return EagerProgram(step, 0, gather_rows)
     return _cached(
@@ -132,7 +133,7 @@ def test_program(model, variables: TrainState, batch_spec: tuple, batch_size: in
     leaves, treedef = jax.tree.flatten(variables)
     specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf._dtype) for leaf in leaves)
     fixed = len(leaves) - len(jax.tree.leaves(variables.metrics))
-    step = _flat_step(model.test_step, treedef)
+    step = _flat_step(model, model.test_step, variables)
 
     def metrics_only(leaves, batch):
         new, logs = step(leaves, batch)
@@ -149,7 +150,7 @@ def test_program(model, variables: TrainState, batch_spec: tuple, batch_size: in
 
 def predict_program(model, variables: TrainState, batch_spec: tuple) -> Callable:
     """A compiled function of (leaves, data, start) that predicts one batch of rows from `start`."""
-    leaves, treedef = jax.tree.flatten(variables)
+    treedef = jax.tree.structure(variables)
     size = jax.tree.leaves(batch_spec)[0].shape[0]
 
     def predict(leaves, data, start):
@@ -161,11 +162,19 @@ def predict_program(model, variables: TrainState, batch_spec: tuple) -> Callable
     return _cached(model, ("predict", treedef, _key(batch_spec)), lambda: jax.jit(predict))
 
 
-def _flat_step(step: Callable, treedef) -> Callable:
-    """`step(state, data) -> (logs, state)` on leaves instead of a state."""
+def _flat_step(model, step: Callable, variables: TrainState) -> Callable:
+    """`step(state, data) -> (logs, state)` on leaves instead of a state.
+
+    The step runs in a scope that holds every variable of the state, so that an overridden step may also read and update
+    variables and metrics as Keras users do; what it writes there takes precedence over the state it returns.
+    """
+    owners, treedef = jax.tree.flatten(variables)
 
     def flat(leaves, batch):
-        logs, state = step(jax.tree.unflatten(treedef, leaves), batch)
+        state = jax.tree.unflatten(treedef, leaves)
+        key = steps.step_key(model, state) if state.opt_state else None
+        with scopes.Scope(zip(owners, leaves, strict=True), key) as scope:
+            logs, state = step(state, batch)
         if not isinstance(state, TrainState) and isinstance(state, (tuple, list)) and len(state) == 4:
             state = TrainState(*state)
         new, new_treedef = jax.tree.flatten(state)
@@ -176,6 +185,7 @@ def _flat_step(step: Callable, treedef) -> Callable:
             )
         if not isinstance(logs, dict):
             raise TypeError(f"{step.__qualname__} must return logs as a dict of scalars. Got {type(logs).__name__}.")
+        new = [scope.value_of(owner) if id(owner) in scope.written else a for owner, a in zip(owners, new, strict=True)]
         new = tuple(lax.convert_element_type(a, old.dtype) for a, old in zip(new, leaves, strict=True))
         return new, OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
 
@@ -248,7 +258,9 @@ def _holds_convolution(jaxpr) -> bool:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
             return True
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
+        ):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns") and _holds_convolution(inner):
                 return True
@@ -296,7 +308,9 @@ class HostFeed:
         self._turn = (self._turn + 1) % 3
         buffer = self._buffers[self._turn]
         rows = table.reshape(-1)
-        jax.tree.map(lambda leaf, out: np.take(leaf, rows, axis=0, out=out[: len(rows)], mode="clip"), self.data, buffer)
+        jax.tree.map(
+            lambda leaf, out: np.take(leaf, rows, axis=0, out=out[: len(rows)], mode="clip"), self.data, buffer
+        )
         return buffer, self._table(table.shape[1])
 
     def _table(self, size: int) -> jax.Array:

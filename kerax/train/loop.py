@@ -78,7 +78,11 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
         validation_freq: Every how many epochs to validate, or the 1-based epochs to validate after.
     """
     variables = state_variables(model)
-    work = ArrayWork(model, variables, source, shuffle) if isinstance(source, ArraySource) else BatchWork(model, variables, source)
+    work = (
+        ArrayWork(model, variables, source, shuffle)
+        if isinstance(source, ArraySource)
+        else BatchWork(model, variables, source)
+    )
     fresh_metrics = engine.initial_metrics(model)
     store = Store(jax.tree.leaves(variables))
     num_kept = len(store.leaves) - len(fresh_metrics)
@@ -186,6 +190,7 @@ class BatchWork:
     def __init__(self, model, variables, source: BatchSource):
         self.model, self.variables, self.source = model, variables, source
         self._form = jax.tree.structure(source.batch_spec())
+        self._programs: dict[tuple, engine.Program] = {}
         self._rest: Iterator | None = None
 
     def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks) -> Iterator[Piece]:
@@ -211,8 +216,11 @@ class BatchWork:
             raise ValueError(
                 f"fit: every batch must have the structure of the first, {self._form}. Got {jax.tree.structure(batch)}."
             )
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
-        return engine.train_program(self.model, self.variables, spec)
+        key = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(batch))
+        if key not in self._programs:
+            spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
+            self._programs[key] = engine.train_program(self.model, self.variables, spec)
+        return self._programs[key]
 
 
 def _is_due(epoch: int, validation_freq) -> bool:

@@ -19,7 +19,12 @@ def train_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
         with bind(model, state._replace(params=params), key) as scope:
             y_pred = model(x, training=True)
             loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
-        return scaled(model, loss), (loss, y_pred, collect_state(model, scope, state), collect_metrics(model, scope, state))
+        return scaled(model, loss), (
+            loss,
+            y_pred,
+            collect_state(model, scope, state),
+            collect_metrics(model, scope, state),
+        )
 
     (_, (loss, y_pred, new_state, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     params, opt_state = model.optimizer.update(grads, state.opt_state, state.params)
@@ -71,9 +76,9 @@ def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> d
     """The metrics tree after one more batch: the mean loss and every compiled metric."""
     variables = metric_variables(model)
     with scopes.Scope(_metric_pairs(model, metrics)) as scope:
-        if "loss" in metrics:
+        if any(metric is model._loss_tracker for metric in model.metrics):
             rows = jax.tree.leaves(x)[0].shape[0] if jax.tree.leaves(x) else 1
-            model.loss_tracker.update_state(loss, sample_weight=rows)
+            model._loss_tracker.update_state(loss, sample_weight=rows)
         model.compute_metrics(x, y, y_pred, sample_weight)
     return jax.tree.map(lambda variable, value: scope.value_of(variable, value), variables, metrics)
 

@@ -1,0 +1,131 @@
+"""Activation functions: pure functions of one array, also usable on variables and symbolic tensors.
+
+The functions that JAX already has carry JAX's own docstrings.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core.lift import lift
+from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+
+ACTIVATIONS = Family("activations", "activation")
+
+
+def _activation(function: Callable, name: str | None = None, aliases: tuple[str, ...] = ()) -> Callable:
+    return ACTIVATIONS.add(lift(function, name), *aliases)
+
+
+@_activation
+def linear(x):
+    """`x`."""
+    return x
+
+
+@_activation
+def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
+    """`x` above `threshold`, at most `max_value`; below it `negative_slope * (x - threshold)`."""
+    if negative_slope == 0 and max_value is None and threshold == 0:
+        return jax.nn.relu(x)
+    positive = jnp.where(x > threshold, x, 0)
+    if max_value is not None:
+        positive = jnp.clip(positive, 0, max_value)
+    if negative_slope == 0:
+        return positive
+    return positive - negative_slope * jax.nn.relu(threshold - x)
+
+
+@_activation
+def leaky_relu(x, negative_slope=0.2):
+    """`x` above 0, `negative_slope * x` below."""
+    return jax.nn.leaky_relu(x, negative_slope)
+
+
+@_activation
+def gelu(x, approximate=False):
+    """`x * P(X <= x)` for a standard normal `X`; `approximate` uses tanh. Source: https://arxiv.org/abs/1606.08415"""
+    return jax.nn.gelu(x, approximate)
+
+
+@_activation
+def mish(x):
+    """`x * tanh(softplus(x))`. Source: https://arxiv.org/abs/1908.08681"""
+    return x * jnp.tanh(jax.nn.softplus(x))
+
+
+@_activation
+def soft_shrink(x, threshold=0.5):
+    """`x` moved towards 0 by `threshold`, and 0 between `-threshold` and `threshold`."""
+    return jnp.where(x > threshold, x - threshold, jnp.where(x < -threshold, x + threshold, 0.0))
+
+
+@_activation
+def hard_shrink(x, threshold=0.5):
+    """`x` where `|x| > threshold`, else 0."""
+    return jnp.where(jnp.abs(x) > threshold, x, 0.0)
+
+
+@_activation
+def tanh_shrink(x):
+    """`x - tanh(x)`."""
+    return x - jnp.tanh(x)
+
+
+@_activation
+def threshold(x, threshold, default_value):
+    """`x` above `threshold`, else `default_value`."""
+    return jnp.where(x > threshold, x, default_value)
+
+
+@_activation
+def sparsemax(x, axis=-1):
+    """The point of the probability simplex nearest to `x` along `axis`. Source: https://arxiv.org/abs/1602.02068
+
+    Keras's outputs do not sum to 1 where three or more of them are not 0; these do.
+    """
+    scores = jnp.moveaxis(x, axis, -1)
+    descending = -jnp.sort(-scores, axis=-1)
+    excess = jnp.cumsum(descending, axis=-1) - 1  # what the k largest scores exceed a sum of 1 by
+    support = descending * jnp.arange(1, scores.shape[-1] + 1) > excess
+    size = jnp.sum(support, axis=-1, keepdims=True)
+    tau = jnp.take_along_axis(excess, size - 1, axis=-1) / size
+    return jnp.moveaxis(jax.nn.relu(scores - tau), -1, axis)
+
+
+relu6 = _activation(jax.nn.relu6)
+elu = _activation(jax.nn.elu)
+selu = _activation(jax.nn.selu)
+celu = _activation(jax.nn.celu)
+sigmoid = _activation(jax.nn.sigmoid)
+hard_sigmoid = _activation(jax.nn.hard_sigmoid)
+sparse_sigmoid = _activation(jax.nn.sparse_sigmoid)
+log_sigmoid = _activation(jax.nn.log_sigmoid)
+silu = swish = _activation(jax.nn.silu, "silu", aliases=("swish",))
+hard_silu = hard_swish = _activation(jax.nn.hard_silu, "hard_silu", aliases=("hard_swish",))
+tanh = _activation(jnp.tanh)
+hard_tanh = _activation(jax.nn.hard_tanh)
+exponential = _activation(jnp.exp, "exponential", aliases=("exp",))
+softmax = _activation(jax.nn.softmax)
+log_softmax = _activation(jax.nn.log_softmax)
+softplus = _activation(jax.nn.softplus)
+softsign = _activation(jax.nn.soft_sign, "softsign")
+sparse_plus = _activation(jax.nn.sparse_plus)
+squareplus = _activation(jax.nn.squareplus)
+glu = _activation(jax.nn.glu)
+
+
+def get(identifier) -> Callable:
+    """The activation for a name, a config or a function; `None` is `linear`."""
+    return linear if identifier is None else ACTIVATIONS.get(identifier)
+
+
+def serialize(activation) -> str | dict:
+    """The name of an activation of kerax, or a description of a registered one."""
+    return serialize_keras_object(activation)
+
+
+def deserialize(config, custom_objects: dict | None = None) -> Callable:
+    """The activation that `serialize` described."""
+    return ACTIVATIONS.get(deserialize_keras_object(config, custom_objects))

@@ -1,0 +1,223 @@
+"""From a checked config to the data, the compiled model and the arguments of `fit`.
+
+Classes are found by their public names in `kerax.layers`, `kerax.optimizers` and the like, and nowhere else: a config
+can name no module and no code.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import kerax
+from kerax import callbacks, constraints, datasets, initializers, layers, losses, metrics, optimizers, regularizers
+from kerax.cli.config import Field, one_line
+from kerax.errors import suggest
+from kerax.optimizers import schedules
+
+
+class Family(NamedTuple):
+    """Where the classes of one kind are found.
+
+    Args:
+        noun: What error messages call one of them.
+        module: The public module that holds them.
+        base: The class they derive from.
+        parts: Names of the families whose objects may be their arguments.
+    """
+
+    noun: str
+    module: ModuleType
+    base: type
+    parts: tuple[str, ...] = ()
+
+    def classes(self) -> dict[str, type]:
+        """The classes by name."""
+        found = inspect.getmembers(self.module, inspect.isclass)
+        return {name: cls for name, cls in found if issubclass(cls, self.base) and cls is not self.base}
+
+
+FAMILIES = {
+    "layers": Family("layer", layers, layers.Layer, ("layers", "initializers", "regularizers", "constraints")),
+    "initializers": Family("initializer", initializers, initializers.Initializer),
+    "regularizers": Family("regularizer", regularizers, regularizers.Regularizer),
+    "constraints": Family("constraint", constraints, constraints.Constraint),
+    "optimizers": Family("optimizer", optimizers, optimizers.Optimizer, ("schedules",)),
+    "schedules": Family("schedule", schedules, schedules.LearningRateSchedule),
+    "losses": Family("loss", losses, losses.Loss),
+    "metrics": Family("metric", metrics, metrics.Metric),
+    "callbacks": Family("callback", callbacks, callbacks.Callback),
+}
+# `compile` chooses the form of these by the shapes of targets and predictions.
+_DEFERRED = {"losses": ("crossentropy", "ce"), "metrics": ("accuracy", "acc", "crossentropy", "ce")}
+
+
+def load_data(config: Field):
+    """The dataset that `data` names, fitted to the model's input.
+
+    `data.scale` multiplies the inputs, as float32. Inputs are reshaped to `model.input_shape` where all of it is known.
+
+    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays.
+
+    Raises:
+        ConfigError: for an unknown dataset or argument, and for inputs that do not fit `model.input_shape`.
+    """
+    field = config["data"]
+    if "name" not in field.value:
+        raise field.error(f"'name' is missing. Expected one of {', '.join(datasets.__all__)}.")
+    name = field["name"].expect(str).value
+    if name not in datasets.__all__:
+        raise field["name"].error(
+            f"unknown dataset {name!r}. Expected one of {', '.join(datasets.__all__)}.{suggest(name, datasets.__all__)}"
+        )
+    load = importlib.import_module(f"{datasets.__name__}.{name}").load_data
+    field.expect_names(["name", "scale", *inspect.signature(load).parameters])
+    arguments = {key: value for key, value in field.value.items() if key not in ("name", "scale")}
+    (x_train, y_train), (x_test, y_test) = _call(load, field, arguments)
+    return (_fit_inputs(config, x_train), y_train), (_fit_inputs(config, x_test), y_test)
+
+
+def _fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
+    if "scale" in config["data"].value:
+        inputs = inputs.astype(np.float32) * np.float32(config["data"]["scale"].expect((int, float), "a number").value)
+    shape = config["model"].value.get("input_shape")
+    if shape is None or None in shape:
+        return inputs
+    if int(np.prod(shape)) != int(np.prod(inputs.shape[1:])):
+        raise config["model"]["input_shape"].error(f"the examples have shape {inputs.shape[1:]}. Got {shape}.")
+    return inputs.reshape(-1, *shape)
+
+
+def build_model(config: Field) -> "kerax.Model":
+    """The model of `model`, compiled with `compile`. Raises `ConfigError` naming the field that is wrong."""
+    field = config["model"].expect_names(
+        ["class_name", "name", "input_shape", "layers"], required=["class_name", "input_shape", "layers"]
+    )
+    if field["class_name"].value != "Sequential":
+        raise field["class_name"].error(f"expected Sequential. Got {field['class_name'].value!r}.")
+    field["input_shape"].expect(list)
+    model = kerax.Sequential(name=field.value.get("name"))
+    _call(lambda: model.add(kerax.Input(tuple(field["input_shape"].value))), field["input_shape"])
+    for position in range(len(field["layers"].expect(list).value)):
+        layer_field = field["layers"][position]
+        layer = build_object(layer_field, "layers")
+        _call(lambda layer=layer: model.add(layer), layer_field)
+    _call(model.compile, config["compile"], build_compile_arguments(config))
+    return model
+
+
+def build_compile_arguments(config: Field) -> dict[str, Any]:
+    """The arguments of `Model.compile` that `compile` describes, objects built."""
+    field = config["compile"].expect_names(_parameters(kerax.Sequential.compile))
+    families = {"optimizer": "optimizers", "loss": "losses", "metrics": "metrics", "weighted_metrics": "metrics"}
+    return {
+        name: _resolve_compiled(value, families[name]) if name in families else value.value
+        for name, value in field.items()
+    }
+
+
+def _resolve_compiled(field: Field, family: str) -> Any:
+    """Optimizers, losses and metrics: by name, as a class with arguments, or lists and mappings of these by output."""
+    value = field.value
+    if isinstance(value, list):
+        return [_resolve_compiled(field[position], family) for position in range(len(value))]
+    if isinstance(value, dict) and not _describes_object(value) and family != "optimizers":
+        return {name: _resolve_compiled(output, family) for name, output in field.items()}
+    if isinstance(value, dict):
+        return build_object(field, family)
+    if not isinstance(value, str) or value in _DEFERRED.get(family, ()):
+        return value
+    return _call(lambda: FAMILIES[family].module.get(value), field)
+
+
+def build_fit_arguments(config: Field) -> dict[str, Any]:
+    """The arguments of `Model.fit` that `fit` and `callbacks` describe. Raises `ConfigError`."""
+    given_elsewhere = ("x", "y", "callbacks", "validation_data")
+    config["fit"].expect_names(name for name in _parameters(kerax.Sequential.fit) if name not in given_elsewhere)
+    field = config["callbacks"]
+    built = [build_object(field[position], "callbacks") for position in range(len(field.value))]
+    return {**config["fit"].value, "callbacks": built}
+
+
+def build_object(field: Field, *families: str) -> Any:
+    """The object that `ClassName` or `{ClassName: {argument: value}}` describes.
+
+    Args:
+        field: The description. An argument's value may be such a description in turn.
+        families: Names of the families that the class may come from.
+
+    Raises:
+        ConfigError: for an unknown class or argument, a missing argument, and whatever the constructor refuses.
+    """
+    noun = " or ".join(FAMILIES[family].noun for family in families)
+    value = field.value
+    if isinstance(value, dict) and len(value) == 1:
+        (name,) = value
+        arguments = field[name]
+    elif isinstance(value, str):
+        name, arguments = value, Field({}, field.source, field.key)
+    else:
+        raise field.error(f"expected exactly one {noun}: ClassName or {{ClassName: {{argument: ...}}}}. Got {value!r}.")
+    known = {name: (cls, family) for family in families for name, cls in FAMILIES[family].classes().items()}
+    if name not in known:
+        modules = " or ".join(FAMILIES[family].module.__name__ for family in families)
+        raise field.error(f"unknown {noun} {name!r}. Expected a class of {modules}.{suggest(name, known)}")
+    cls, family = known[name]
+    if arguments.value is None:
+        arguments = Field({}, arguments.source, arguments.key)
+    arguments.expect_names(_constructor_parameters(cls), required=_required_parameters(cls))
+    parts = FAMILIES[family].parts
+    return _call(cls, arguments, {name: _resolve_argument(value, parts) for name, value in arguments.items()})
+
+
+def _resolve_argument(field: Field, families: Sequence[str]) -> Any:
+    """An argument's value with the objects built that it describes."""
+    if isinstance(field.value, list):
+        return [_resolve_argument(field[position], families) for position in range(len(field.value))]
+    if families and _describes_object(field.value):
+        return build_object(field, *families)
+    return field.value
+
+
+def _describes_object(value: Any) -> bool:
+    """Whether `value` reads as `{ClassName: arguments}`."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    (name,) = value
+    return isinstance(name, str) and name[:1].isupper()
+
+
+def _parameters(function: Callable) -> list[str]:
+    """Names of a method's parameters, `self` and catch-alls left out."""
+    catch_alls = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return [parameter.name for parameter in parameters if parameter.kind not in catch_alls]
+
+
+def _required_parameters(cls: type) -> list[str]:
+    parameters = inspect.signature(cls.__init__).parameters
+    return [name for name in _parameters(cls.__init__) if parameters[name].default is inspect.Parameter.empty]
+
+
+def _constructor_parameters(cls: type) -> list[str]:
+    """Names of the parameters of `cls`, and of its bases as far as `**kwargs` passes them on."""
+    names = []
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        names += [name for name in _parameters(base.__init__) if name not in names]
+        kinds = [parameter.kind for parameter in inspect.signature(base.__init__).parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return names
+
+
+def _call(function: Callable, field: Field, arguments: dict[str, Any] | None = None) -> Any:
+    """`function(**arguments)`, its complaints about values turned into errors about `field`."""
+    try:
+        return function(**(arguments or {}))
+    except (TypeError, ValueError) as error:
+        raise field.error(one_line(error)) from None

@@ -1,0 +1,278 @@
+"""Initializers: the first values of weights, drawn from a key."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax import config, random
+from kerax.core.configurable import Configurable
+from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+from kerax.core.seed_generator import SeedGenerator, next_key
+
+INITIALIZERS = Family("initializers", "initializer")
+_ALIASES = {
+    "Zeros": ("zero",),
+    "Ones": ("one",),
+    "Identity": ("IdentityInitializer",),
+    "Orthogonal": ("OrthogonalInitializer",),
+    "RandomNormal": ("normal",),
+    "RandomUniform": ("uniform",),
+}
+
+
+class Initializer(Configurable):
+    """Makes an array from a shape and a key; a subclass writes `__call__(self, shape, dtype=None, key=None)`."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__:
+            INITIALIZERS.add(cls, *_ALIASES.get(cls.__name__, ()))
+
+    def __call__(self, shape, dtype=None, key=None):
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `__call__(self, shape, dtype=None, key=None)`."
+        )
+
+    def clone(self) -> "Initializer":
+        """A new initializer of the same config."""
+        return self.from_config(self.get_config())
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def _dtype(dtype):
+    return jnp.dtype(dtype or config.floatx())
+
+
+def _key(seed, key) -> jax.Array:
+    """An own integer seed wins; a `SeedGenerator` is mixed into a given key, so that drawing stays pure."""
+    if key is None or isinstance(seed, (int, np.integer)):
+        return next_key(seed)
+    return key if seed is None else jax.random.fold_in(key, seed.seed)
+
+
+def _check_seed(owner, seed):
+    if seed is not None and not isinstance(seed, (int, np.integer, SeedGenerator)):
+        raise ValueError(f"{type(owner).__name__}: `seed` must be an integer, a SeedGenerator or None. Got {seed!r}.")
+    return seed
+
+
+class Zeros(Initializer):
+    """All 0."""
+
+    def __call__(self, shape, dtype=None, key=None):
+        return jnp.zeros(shape, _dtype(dtype))
+
+
+class Ones(Initializer):
+    """All 1."""
+
+    def __call__(self, shape, dtype=None, key=None):
+        return jnp.ones(shape, _dtype(dtype))
+
+
+class Constant(Initializer):
+    """All `value`: a number, or an array that broadcasts to the shape."""
+
+    def __init__(self, value=0.0):
+        self.value = value
+
+    def __call__(self, shape, dtype=None, key=None):
+        return jnp.broadcast_to(jnp.asarray(self.value, _dtype(dtype)), shape)
+
+
+class Identity(Initializer):
+    """`gain` on the diagonal of a matrix, 0 elsewhere."""
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def __call__(self, shape, dtype=None, key=None):
+        if len(shape) != 2:
+            raise ValueError(f"Identity: expected a shape of 2 axes. Got {tuple(shape)}.")
+        return self.gain * jnp.eye(*shape, dtype=_dtype(dtype))
+
+
+class RandomNormal(Initializer):
+    """Normally distributed values.
+
+    Args:
+        mean: Mean.
+        stddev: Standard deviation.
+        seed: An integer gives the same values on every call; `None` draws from the weight's key.
+    """
+
+    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+        self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
+
+    def __call__(self, shape, dtype=None, key=None):
+        return random.normal(shape, self.mean, self.stddev, dtype, _key(self.seed, key))
+
+
+class TruncatedNormal(Initializer):
+    """Normally distributed values, redrawn beyond 2 standard deviations. Arguments as `RandomNormal`."""
+
+    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+        self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
+
+    def __call__(self, shape, dtype=None, key=None):
+        return random.truncated_normal(shape, self.mean, self.stddev, dtype, _key(self.seed, key))
+
+
+class RandomUniform(Initializer):
+    """Values spread evenly over `[minval, maxval)`. `seed` as in `RandomNormal`."""
+
+    def __init__(self, minval=-0.05, maxval=0.05, seed=None):
+        self.minval, self.maxval, self.seed = minval, maxval, _check_seed(self, seed)
+
+    def __call__(self, shape, dtype=None, key=None):
+        return random.uniform(shape, self.minval, self.maxval, dtype, _key(self.seed, key))
+
+
+class VarianceScaling(Initializer):
+    """Values of variance `scale / n`, where `n` counts the connections of a unit.
+
+    Args:
+        scale: Factor, above 0.
+        mode: `n`: `"fan_in"` (inputs of a unit), `"fan_out"` (outputs), `"fan_avg"` (their mean).
+        distribution: `"truncated_normal"`, `"untruncated_normal"` or `"uniform"`.
+        seed: As in `RandomNormal`.
+        input_axes: Axes whose sizes multiply to the inputs of a unit. Default: found as for dense and conv kernels.
+        output_axes: Likewise for the outputs; given together with `input_axes`.
+
+    Raises:
+        ValueError: if an argument is none of the above.
+    """
+
+    def __init__(
+        self,
+        scale=1.0,
+        mode="fan_in",
+        distribution="truncated_normal",
+        seed=None,
+        input_axes=None,
+        output_axes=None,
+    ):
+        distribution = {"normal": "truncated_normal"}.get(distribution.lower(), distribution.lower())
+        if scale <= 0:
+            raise ValueError(f"{type(self).__name__}: `scale` must be above 0. Got {scale}.")
+        for name, value, known in (
+            ("mode", mode, ("fan_in", "fan_out", "fan_avg")),
+            ("distribution", distribution, ("truncated_normal", "untruncated_normal", "uniform")),
+        ):
+            if value not in known:
+                raise ValueError(f"{type(self).__name__}: `{name}` must be one of {known}. Got {value!r}.")
+        self.scale, self.mode, self.distribution = scale, mode, distribution
+        self.input_axes, self.output_axes, self.seed = input_axes, output_axes, _check_seed(self, seed)
+
+    def __call__(self, shape, dtype=None, key=None):
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance, key = self.scale / max(1.0, fan), _key(self.seed, key)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return random.uniform(shape, -limit, limit, dtype, key)
+        if self.distribution == "untruncated_normal":
+            return random.normal(shape, 0.0, math.sqrt(variance), dtype, key)
+        # A normal cut at 2 standard deviations keeps this fraction of its standard deviation.
+        return random.truncated_normal(shape, 0.0, math.sqrt(variance) / 0.87962566103423978, dtype, key)
+
+
+def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
+    """Numbers of inputs and outputs of one unit of a kernel `(*window, inputs, outputs)`."""
+    shape = tuple(shape)
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    window = math.prod(shape[:-2])
+    return shape[-2] * window, shape[-1] * window
+
+
+class GlorotUniform(VarianceScaling):
+    """`VarianceScaling(1, "fan_avg", "uniform")`. Source: https://proceedings.mlr.press/v9/glorot10a.html"""
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(1.0, "fan_avg", "uniform", seed, input_axes, output_axes)
+
+
+class GlorotNormal(VarianceScaling):
+    """`VarianceScaling(1, "fan_avg", "truncated_normal")`. Source: https://proceedings.mlr.press/v9/glorot10a.html"""
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed, input_axes, output_axes)
+
+
+class HeUniform(VarianceScaling):
+    """`VarianceScaling(2, "fan_in", "uniform")`. Source: https://arxiv.org/abs/1502.01852"""
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(2.0, "fan_in", "uniform", seed, input_axes, output_axes)
+
+
+class HeNormal(VarianceScaling):
+    """`VarianceScaling(2, "fan_in", "truncated_normal")`. Source: https://arxiv.org/abs/1502.01852"""
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(2.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
+
+
+class LecunUniform(VarianceScaling):
+    """`VarianceScaling(1, "fan_in", "uniform")`. Source: LeCun et al. 1998, Efficient BackProp"""
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(1.0, "fan_in", "uniform", seed, input_axes, output_axes)
+
+
+class LecunNormal(VarianceScaling):
+    """`VarianceScaling(1, "fan_in", "truncated_normal")`. Source: https://arxiv.org/abs/1706.02515"""
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(1.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
+
+
+class Orthogonal(Initializer):
+    """A random matrix with orthonormal rows or columns, times `gain`; more axes are flattened but for the last.
+
+    `seed` as in `RandomNormal`. Source: https://arxiv.org/abs/1312.6120
+    """
+
+    def __init__(self, gain=1.0, seed=None):
+        self.gain, self.seed = gain, _check_seed(self, seed)
+
+    def __call__(self, shape, dtype=None, key=None):
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal: expected a shape of at least 2 axes. Got {tuple(shape)}.")
+        dtype = _dtype(dtype)
+        exact = dtype if dtype.itemsize >= 4 else jnp.dtype("float32")  # no QR in half precision
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        square = random.normal((max(rows, columns), min(rows, columns)), dtype=exact, seed=_key(self.seed, key))
+        q, r = jnp.linalg.qr(square)
+        q = q * jnp.sign(jnp.diagonal(r))  # makes the distribution uniform
+        return (self.gain * jnp.reshape(q.T if rows < columns else q, shape)).astype(dtype)
+
+
+def get(identifier) -> Callable | None:
+    """The initializer for a name, a config, a class or a function; `None` stays `None`.
+
+    Functions `(shape, dtype)` and JAX's `(key, shape, dtype)` are returned as they are; a number or an array becomes
+    a `Constant`.
+    """
+    if isinstance(identifier, (int, float, np.ndarray, jax.Array)) and not isinstance(identifier, bool):
+        return Constant(identifier)
+    return INITIALIZERS.get(identifier)
+
+
+def serialize(initializer) -> dict:
+    """A JSON-able description."""
+    return serialize_keras_object(initializer)
+
+
+def deserialize(config, custom_objects: dict | None = None) -> Callable | None:
+    """The initializer that `serialize` described."""
+    return INITIALIZERS.get(deserialize_keras_object(config, custom_objects))

@@ -1,0 +1,41 @@
+"""Losses on the overlap of regions."""
+
+import jax.numpy as jnp
+
+from kerax import config as settings
+from kerax.losses.loss import LOSSES, LossFunctionWrapper, align
+
+
+@LOSSES.add
+def dice(y_true, y_pred, axis=None):
+    """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, `None` for all axes."""
+    y_true, y_pred = align("dice", y_true, y_pred)
+    overlap = jnp.sum(y_true * y_pred, axis=axis)
+    return 1 - 2 * overlap / (jnp.sum(y_true, axis=axis) + jnp.sum(y_pred, axis=axis) + settings.epsilon())
+
+
+@LOSSES.add
+def tversky(y_true, y_pred, alpha=0.5, beta=0.5, axis=None):
+    """`1 - overlap / (overlap + alpha * missed + beta * invented)` over `axis`, `None` for all axes.
+
+    As in Keras, `alpha` weighs what `y_true` has and `y_pred` lacks. Source: https://arxiv.org/abs/1706.05721
+    """
+    y_true, y_pred = align("tversky", y_true, y_pred)
+    overlap = jnp.sum(y_true * y_pred, axis=axis)
+    missed = jnp.sum(y_true * (1 - y_pred), axis=axis)
+    invented = jnp.sum((1 - y_true) * y_pred, axis=axis)
+    return 1 - overlap / (overlap + alpha * missed + beta * invented + settings.epsilon())
+
+
+class Dice(LossFunctionWrapper):
+    """`1 -` the Dice coefficient. Arguments as `dice` and `Loss`."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="dice", axis=None, dtype=None):
+        super().__init__(dice, reduction, name, dtype, axis=axis)
+
+
+class Tversky(LossFunctionWrapper):
+    """`1 -` the Tversky index. Arguments as `tversky` and `Loss`."""
+
+    def __init__(self, alpha=0.5, beta=0.5, reduction="sum_over_batch_size", name="tversky", axis=None, dtype=None):
+        super().__init__(tversky, reduction, name, dtype, alpha=alpha, beta=beta, axis=axis)

@@ -1,0 +1,177 @@
+"""Metrics: what training and evaluation report."""
+
+from kerax.core.registry import deserialize_keras_object, serialize_keras_object
+from kerax.losses import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    categorical_hinge,
+    hinge,
+    kind_of_labels,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
+from kerax.metrics.accuracy import (
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    SparseCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
+from kerax.metrics.confusion import (
+    AUC,
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    Recall,
+    TrueNegatives,
+    TruePositives,
+)
+from kerax.metrics.f_score import F1Score, FBetaScore
+from kerax.metrics.metric import METRICS, Metric
+from kerax.metrics.probabilistic import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    KLDivergence,
+    Poisson,
+    SparseCategoricalCrossentropy,
+)
+from kerax.metrics.reduction import Mean, MeanMetricWrapper, Sum
+from kerax.metrics.regression import (
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    RootMeanSquaredError,
+    SquaredHinge,
+)
+
+__all__ = [
+    "AUC",
+    "Accuracy",
+    "BinaryAccuracy",
+    "BinaryCrossentropy",
+    "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "F1Score",
+    "FBetaScore",
+    "FalseNegatives",
+    "FalsePositives",
+    "Hinge",
+    "KLDivergence",
+    "LogCoshError",
+    "Mean",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanMetricWrapper",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Metric",
+    "Poisson",
+    "Precision",
+    "Recall",
+    "RootMeanSquaredError",
+    "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy",
+    "SquaredHinge",
+    "Sum",
+    "TopKCategoricalAccuracy",
+    "TrueNegatives",
+    "TruePositives",
+    "accuracy_for",
+    "as_metric",
+    "binary_accuracy",
+    "binary_crossentropy",
+    "categorical_accuracy",
+    "categorical_crossentropy",
+    "categorical_hinge",
+    "crossentropy_for",
+    "deserialize",
+    "get",
+    "hinge",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
+    "serialize",
+    "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy",
+    "sparse_top_k_categorical_accuracy",
+    "squared_hinge",
+    "top_k_categorical_accuracy",
+]
+
+METRICS.add(BinaryCrossentropy, "bce", "BCE")
+METRICS.add(MeanSquaredError, "mse", "MSE")
+METRICS.add(MeanAbsoluteError, "mae", "MAE")
+METRICS.add(MeanAbsolutePercentageError, "mape", "MAPE")
+METRICS.add(MeanSquaredLogarithmicError, "msle", "MSLE")
+METRICS.add(KLDivergence, "kld", "KLD")
+METRICS.add(RootMeanSquaredError, "rmse", "RMSE")
+
+
+def get(identifier):
+    """The metric object or function for a name, a config, a class or an object; `None` stays `None`."""
+    return METRICS.get(identifier)
+
+
+def as_metric(identifier) -> Metric | None:
+    """`get(identifier)` as a `Metric`: a function is wrapped, a metric got by a name is called so, as in Keras."""
+    metric = get(identifier)
+    if metric is None:
+        return None
+    if not isinstance(metric, Metric):
+        return MeanMetricWrapper(metric, name=identifier if isinstance(identifier, str) else None)
+    if isinstance(identifier, str):
+        metric.name = identifier
+    return metric
+
+
+def accuracy_for(y_true_shape, y_pred_shape) -> type[Metric]:
+    """The class that `"accuracy"` means for these shapes."""
+    return {
+        "binary": BinaryAccuracy,
+        "sparse": SparseCategoricalAccuracy,
+        "categorical": CategoricalAccuracy,
+    }[kind_of_labels(y_true_shape, y_pred_shape)]
+
+
+def crossentropy_for(y_true_shape, y_pred_shape) -> type[Metric]:
+    """The class that `"crossentropy"` means for these shapes."""
+    return {
+        "binary": BinaryCrossentropy,
+        "sparse": SparseCategoricalCrossentropy,
+        "categorical": CategoricalCrossentropy,
+    }[kind_of_labels(y_true_shape, y_pred_shape)]
+
+
+def serialize(metric) -> dict | str:
+    """A JSON-able description."""
+    return serialize_keras_object(metric)
+
+
+def deserialize(config, custom_objects: dict | None = None):
+    """The metric that `serialize` described."""
+    return METRICS.get(deserialize_keras_object(config, custom_objects))

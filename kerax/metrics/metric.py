@@ -1,0 +1,135 @@
+"""`Metric`: numbers accumulated over batches, in variables that a scope can hold."""
+
+from kerax import config as settings
+from kerax import dtype_policies, initializers
+from kerax.core.configurable import Configurable
+from kerax.core.registry import Family, to_snake_case
+from kerax.core.scope import Scope
+from kerax.core.variable import Variable, unwrap
+
+METRICS = Family("metrics", "metric")
+FUNCTIONS = Family("metric_functions", "metric function")
+
+
+class Metric(Configurable):
+    """An accumulator; a subclass adds variables and writes `update_state` and `result`.
+
+    It is pure under a scope over its variables, as the training step uses it; the `stateless_` methods do the same
+    with lists of values. It belongs to no layer's weights.
+
+    Args:
+        dtype: Dtype of the variables and of the computation. Default: `floatx()`.
+        name: Default: the class name in snake case.
+    """
+
+    _direction: str | None = None  # "up" or "down": which way is better
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax.metrics") and not cls.__name__.startswith("_"):
+            METRICS.add(cls)
+
+    def __init__(self, dtype=None, name=None):
+        self.name = name or to_snake_case(type(self).__name__)
+        self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
+        self._variables: list[Variable] = []
+        self.built = True
+
+    def build(self, y_true_shape, y_pred_shape):
+        """Adds variables whose shapes depend on the data. The default has none.
+
+        A metric that needs this sets `built = False` in `__init__`; `update_state` then builds on the first batch.
+        """
+        self.built = True
+
+    def add_variable(self, shape, initializer, dtype=None, aggregation="sum", name=None) -> Variable:
+        """A variable of the metric's state.
+
+        Args:
+            shape: Tuple of ints.
+            initializer: Name or function; `reset_state` assigns what it gives.
+            dtype: Default: the metric's.
+            aggregation: Kept for Keras's signature.
+            name: Default: `"variable"`.
+        """
+        if not hasattr(self, "_variables"):
+            raise RuntimeError(f"{type(self).__name__}: call `super().__init__()` before adding variables.")
+        initializer = initializers.get("zeros" if initializer is None else initializer)
+        variable = Variable(initializer, shape, dtype or self.dtype, False, False, aggregation, name=name)
+        variable.path = f"{self.name}/{variable.name}"
+        self._variables.append(variable)
+        return variable
+
+    def add_weight(self, shape=(), initializer=None, dtype=None, name=None) -> Variable:
+        """`add_variable` with defaults: a scalar that starts at 0."""
+        return self.add_variable(shape, initializer, dtype, name=name)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """Own variables, then those of metrics in attributes."""
+        variables = list(self._variables)
+        for value in vars(self).values():
+            variables.extend(variable for metric in _metrics_in(value) for variable in metric.variables)
+        return variables
+
+    def update_state(self, *args, **kwargs):
+        """Takes in a batch. Written by a subclass."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `update_state`.")
+
+    def result(self):
+        """The metric of what was taken in. Written by a subclass."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `result`.")
+
+    def reset_state(self):
+        """Assigns the initial values."""
+        for variable in self.variables:
+            variable.assign(variable.initializer(variable.shape, dtype=variable.dtype))
+
+    def __call__(self, *args, **kwargs):
+        self.update_state(*args, **kwargs)
+        return unwrap(self.result())
+
+    def stateless_update_state(self, metric_variables, *args, **kwargs) -> list:
+        """The values of `variables` after `update_state`, given those before."""
+        with self._scope(metric_variables) as scope:
+            self.update_state(*args, **kwargs)
+        return [scope.value_of(variable) for variable in self.variables]
+
+    def stateless_result(self, metric_variables):
+        """`result()` for these values of `variables`."""
+        with self._scope(metric_variables):
+            return unwrap(self.result())
+
+    def stateless_reset_state(self) -> list:
+        """The values of `variables` after `reset_state`."""
+        with Scope((variable, None) for variable in self.variables) as scope:
+            self.reset_state()
+        return [scope.value_of(variable) for variable in self.variables]
+
+    def _scope(self, values) -> Scope:
+        variables = self.variables
+        if len(values) != len(variables):
+            raise ValueError(
+                f"{self.name}: `metric_variables` must hold one value for each of the metric's {len(variables)} "
+                f"variables. Got {len(values)}."
+                + ("" if self.built else " Call `build(y_true_shape, y_pred_shape)` first.")
+            )
+        return Scope(zip(variables, map(unwrap, values), strict=True))
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, name and dtype as they are now."""
+        config = super().get_config()
+        return config | {name: getattr(self, name) for name in ("name", "dtype") if name in config}
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+def _metrics_in(value) -> list[Metric]:
+    if isinstance(value, Metric):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [metric for item in value for metric in _metrics_in(item)]
+    if isinstance(value, dict):
+        return [metric for item in value.values() for metric in _metrics_in(item)]
+    return []

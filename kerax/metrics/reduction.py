@@ -1,0 +1,113 @@
+"""Sums and means over batches, and plain functions as metrics."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core import masks
+from kerax.core.configurable import revive_arguments
+from kerax.core.variable import unwrap
+from kerax.losses.loss import LOSSES, apply_mask, match_ranks, name_of, to_arrays
+from kerax.metrics.metric import FUNCTIONS, Metric
+from kerax.ops import divide_no_nan
+
+
+def weighted(name: str, values, sample_weight, dtype, reduce):
+    """Values and weights of one shape. Values are reduced over axes that the weights lack.
+
+    Raises:
+        ValueError: if the weights do not fit the values.
+    """
+    mask = masks.get_mask(values)
+    values = jnp.asarray(unwrap(values), dtype)
+    weights = apply_mask(unwrap(sample_weight), mask, dtype, "sum")
+    if weights is None:
+        return values, None
+    values, weights = match_ranks(values, jnp.asarray(weights, dtype))
+    values = reduce(values, axis=tuple(range(weights.ndim, values.ndim)))
+    fits = weights.ndim == values.ndim and all(w in (1, v) for w, v in zip(weights.shape, values.shape, strict=True))
+    if not fits:
+        hint = " The function returns one number for the whole batch; return one per sample." * (not values.ndim)
+        raise ValueError(
+            f"{name}: `sample_weight` of shape {weights.shape} does not fit values of {values.shape}.{hint}"
+        )
+    return values, jnp.broadcast_to(weights, values.shape)
+
+
+class Sum(Metric):
+    """The (weighted) sum of all values. Arguments as `Metric`."""
+
+    def __init__(self, name="sum", dtype=None):
+        super().__init__(dtype, name)
+        self.total = self.add_variable((), "zeros", name="total")
+
+    def update_state(self, values, sample_weight=None):
+        """Adds the values, each times its weight."""
+        values, weights = weighted(self.name, values, sample_weight, self.dtype, jnp.sum)
+        self.total.assign_add(jnp.sum(values if weights is None else values * weights))
+
+    def result(self):
+        """The sum."""
+        return self.total.value
+
+
+class Mean(Metric):
+    """The (weighted) mean of all samples. Arguments as `Metric`."""
+
+    def __init__(self, name="mean", dtype=None):
+        super().__init__(dtype, name)
+        self.total = self.add_variable((), "zeros", name="total")
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, values, sample_weight=None):
+        """Adds the values, each times its weight. A sample counts as its values' mean."""
+        values, weights = weighted(self.name, values, sample_weight, self.dtype, jnp.mean)
+        per_sample = math.prod(values.shape[1:])
+        if weights is None:
+            self.total.assign_add(jnp.sum(values) / per_sample)
+            self.count.assign_add(values.shape[0] if values.ndim else 1)
+        else:
+            self.total.assign_add(jnp.sum(values * weights) / per_sample)
+            self.count.assign_add(jnp.sum(weights) / per_sample)
+
+    def result(self):
+        """The mean, 0 before the first sample."""
+        return divide_no_nan(self.total.value, self.count.value)
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of a function `fn(y_true, y_pred, **kwargs)` over all samples.
+
+    Predictions in half precision are cast to the metric's dtype first. The mask of `y_pred` counts as a weight.
+
+    Args:
+        fn: A function of arrays that returns one number per sample (or per step of a sample).
+        name: Default: the function's.
+        dtype: Default: `floatx()`.
+        kwargs: Passed to `fn`.
+    """
+
+    def __init__(self, fn, name=None, dtype=None, **kwargs):
+        super().__init__(name or name_of(fn), dtype)
+        self._fn, self._fn_kwargs = fn, kwargs
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Takes in a batch."""
+        mask = masks.get_mask(y_pred)
+        y_pred = jax.tree.map(self._widen, to_arrays(y_pred))
+        values = self._fn(to_arrays(y_true), y_pred, **self._fn_kwargs)
+        if jnp.ndim(values):
+            sample_weight = apply_mask(unwrap(sample_weight), mask, self.dtype, "sum")
+        super().update_state(values, sample_weight)
+
+    def _widen(self, y_pred):
+        return y_pred.astype(self.dtype) if y_pred.dtype in (jnp.float16, jnp.bfloat16) else y_pred
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """The metric that `get_config` described."""
+        name = config.get("fn")
+        if isinstance(name, str):
+            config = {**config, "fn": LOSSES.entries.get(name) or FUNCTIONS.find(name)}
+        return cls(**revive_arguments(config))

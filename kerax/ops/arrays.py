@@ -1,0 +1,306 @@
+"""Making arrays and changing their shape or order."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax import config
+from kerax.core.lift import lift
+from kerax.ops.lifting import op, unary
+
+__all__ = (
+    "append arange argsort array broadcast_to concatenate copy diag diagonal diff digitize empty expand_dims eye flip "
+    "full full_like hstack identity linspace logspace meshgrid moveaxis ones ones_like pad ravel repeat reshape roll "
+    "rot90 searchsorted select sort split squeeze stack swapaxes take take_along_axis tile trace transpose tri tril "
+    "triu vstack where zeros zeros_like"
+).split()
+
+copy = unary(jnp.copy)
+ravel = unary(jnp.ravel)
+
+
+def zeros(shape, dtype=None):
+    """All 0; `floatx()` by default."""
+    return jnp.zeros(shape, dtype or config.floatx())
+
+
+def ones(shape, dtype=None):
+    """All 1; `floatx()` by default."""
+    return jnp.ones(shape, dtype or config.floatx())
+
+
+def empty(shape, dtype=None):
+    """All 0: JAX has no uninitialised arrays."""
+    return zeros(shape, dtype)
+
+
+@lift
+def full(shape, fill_value, dtype=None):
+    """All `fill_value`."""
+    return jnp.full(shape, fill_value, dtype)
+
+
+def eye(N, M=None, k=0, dtype=None):
+    """1 on the `k`-th diagonal of an `N` by `M` matrix, 0 elsewhere."""
+    return jnp.eye(N, M, k, dtype or config.floatx())
+
+
+def identity(n, dtype=None):
+    """1 on the diagonal of an `n` by `n` matrix, 0 elsewhere."""
+    return eye(n, dtype=dtype)
+
+
+def tri(N, M=None, k=0, dtype=None):
+    """1 on and below the `k`-th diagonal of an `N` by `M` matrix, 0 elsewhere."""
+    return jnp.tri(N, M, k, dtype or config.floatx())
+
+
+def arange(start, stop=None, step=None, dtype=None):
+    """`start`, `start + step`, ... below `stop`; from 0 with one argument."""
+    return jnp.arange(start, stop, step, dtype)
+
+
+@lift
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
+    """`num` evenly spaced numbers from `start` to `stop`."""
+    return jnp.linspace(start, stop, num, endpoint, retstep, dtype, axis)
+
+
+@lift
+def logspace(start, stop, num=50, endpoint=True, base=10, dtype=None, axis=0):
+    """`base` to the power of `num` evenly spaced numbers."""
+    return jnp.logspace(start, stop, num, endpoint, base, dtype, axis)
+
+
+@op
+def array(x, dtype=None):
+    """`x` as an array."""
+    return jnp.array(x, dtype)
+
+
+@op
+def zeros_like(x, dtype=None):
+    """All 0, of the shape of `x`."""
+    return jnp.zeros_like(x, dtype)
+
+
+@op
+def ones_like(x, dtype=None):
+    """All 1, of the shape of `x`."""
+    return jnp.ones_like(x, dtype)
+
+
+@op
+def full_like(x, fill_value, dtype=None):
+    """All `fill_value`, of the shape of `x`."""
+    return jnp.full_like(x, fill_value, dtype)
+
+
+@op
+def reshape(x, newshape):
+    """The same elements in another shape; one size may be -1 (or `None`) and is inferred."""
+    newshape = (newshape,) if isinstance(newshape, int) else newshape
+    return jnp.reshape(x, [-1 if size is None else size for size in newshape])
+
+
+@op
+def transpose(x, axes=None):
+    """The axes in another order; by default reversed."""
+    return jnp.transpose(x, axes)
+
+
+@op
+def moveaxis(x, source, destination):
+    """The axes `source` moved to the places `destination`."""
+    return jnp.moveaxis(x, source, destination)
+
+
+@op
+def swapaxes(x, axis1, axis2):
+    """Two axes exchanged."""
+    return jnp.swapaxes(x, axis1, axis2)
+
+
+@op
+def expand_dims(x, axis):
+    """New axes of size 1."""
+    return jnp.expand_dims(x, axis)
+
+
+@op
+def squeeze(x, axis=None):
+    """Without axes of size 1."""
+    return jnp.squeeze(x, axis)
+
+
+@op
+def broadcast_to(x, shape):
+    """Repeated to the given shape."""
+    return jnp.broadcast_to(x, shape)
+
+
+def _listed(arrays):
+    return [jnp.asarray(array) for array in arrays]
+
+
+@lift
+def concatenate(xs, axis=0):
+    """The arrays one after the other along `axis`."""
+    return jnp.concatenate(_listed(xs), axis)
+
+
+@lift
+def stack(x, axis=0):
+    """The arrays one after the other along a new axis."""
+    return jnp.stack(_listed(x), axis)
+
+
+@lift
+def hstack(xs):
+    """The arrays one after the other along axis 1 (axis 0 for vectors)."""
+    return jnp.hstack(_listed(xs))
+
+
+@lift
+def vstack(xs):
+    """The arrays one after the other along axis 0, vectors as rows."""
+    return jnp.vstack(_listed(xs))
+
+
+@op
+def append(x1, x2, axis=None):
+    """`x2` after `x1` along `axis`; `None` flattens both."""
+    return jnp.append(x1, x2, axis)
+
+
+@op
+def split(x, indices_or_sections, axis=0):
+    """The list of equal parts, or of the parts between indices."""
+    sections = indices_or_sections
+    return list(jnp.split(x, tuple(sections) if isinstance(sections, list) else sections, axis))
+
+
+@op
+def tile(x, repeats):
+    """The whole array repeated along each axis."""
+    return jnp.tile(x, repeats)
+
+
+@op
+def repeat(x, repeats, axis=None):
+    """Each element repeated along `axis`."""
+    return jnp.repeat(x, repeats, axis)
+
+
+@op
+def pad(x, pad_width, mode="constant", constant_values=None):
+    """Padded by `((before, after), ...)`; `constant_values` goes with the mode `"constant"`."""
+    options = {} if constant_values is None else {"constant_values": constant_values}
+    return jnp.pad(x, pad_width, mode, **options)
+
+
+@op
+def flip(x, axis=None):
+    """The reverse order along `axis`."""
+    return jnp.flip(x, axis)
+
+
+@op
+def roll(x, shift, axis=None):
+    """Shifted along `axis`; what falls off one end comes in at the other."""
+    return jnp.roll(x, shift, axis)
+
+
+@op
+def rot90(array, k=1, axes=(0, 1)):
+    """Turned `k` times by 90 degrees in the plane of `axes`."""
+    return jnp.rot90(array, k, tuple(axes))
+
+
+@op
+def take(x, indices, axis=None):
+    """The slices of `x` at `indices` along `axis`."""
+    return jnp.take(x, jnp.asarray(indices), axis)
+
+
+@op
+def take_along_axis(x, indices, axis=None):
+    """The element at the index that `indices` has at the same position."""
+    return jnp.take_along_axis(x, jnp.asarray(indices), axis)
+
+
+@op
+def where(condition, x1=None, x2=None):
+    """`x1` where the condition holds, else `x2`; with neither, the indices where it holds."""
+    return jnp.where(condition) if x1 is None and x2 is None else jnp.where(condition, x1, x2)
+
+
+@lift
+def select(condlist, choicelist, default=0):
+    """For each element the choice of the first condition that holds, else `default`."""
+    return jnp.select(_listed(condlist), _listed(choicelist), default)
+
+
+@op
+def sort(x, axis=-1):
+    """In rising order along `axis`."""
+    return jnp.sort(x, axis)
+
+
+@op
+def argsort(x, axis=-1):
+    """The indices that sort along `axis`; `None` flattens."""
+    return jnp.argsort(x, axis)
+
+
+@op
+def searchsorted(sorted_sequence, values, side="left"):
+    """Where the values would have to be inserted to keep the sequence sorted."""
+    return jnp.searchsorted(jnp.asarray(sorted_sequence), values, side=side)
+
+
+@op
+def digitize(x, bins):
+    """The index of the bin that each element falls into."""
+    return jnp.digitize(x, jnp.asarray(bins))
+
+
+@op
+def diff(a, n=1, axis=-1):
+    """The `n`-th differences of neighbours along `axis`."""
+    return jnp.diff(a, n, axis)
+
+
+@op
+def diag(x, k=0):
+    """The `k`-th diagonal of a matrix, or a matrix with it."""
+    return jnp.diag(x, k)
+
+
+@op
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """The diagonals of the planes of two axes."""
+    return jnp.diagonal(x, offset, axis1, axis2)
+
+
+@op
+def trace(x, offset=0, axis1=0, axis2=1):
+    """The sums of the diagonals of the planes of two axes."""
+    return jnp.trace(x, offset, axis1, axis2)
+
+
+@op
+def tril(x, k=0):
+    """0 above the `k`-th diagonal."""
+    return jnp.tril(x, k)
+
+
+@op
+def triu(x, k=0):
+    """0 below the `k`-th diagonal."""
+    return jnp.triu(x, k)
+
+
+@lift
+def meshgrid(*x, indexing="xy"):
+    """The coordinates of a grid with these values along its axes."""
+    return list(jnp.meshgrid(*jax.tree.map(jnp.asarray, x), indexing=indexing))

@@ -1,0 +1,161 @@
+"""Conversion, slices, scatters and control flow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.core.lift import lift
+from kerax.core.symbolic import KerasTensor
+from kerax.core.variable import unwrap
+from kerax.ops.lifting import op
+
+__all__ = (
+    "associative_scan cast cond convert_to_numpy convert_to_tensor dtype fori_loop is_tensor lift map ndim scan "
+    "scatter scatter_update shape size slice slice_update stop_gradient switch unstack vectorized_map while_loop"
+).split()
+
+
+def shape(x) -> tuple:
+    """The sizes of the axes; `None` for those a symbolic tensor does not know."""
+    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+
+
+def ndim(x) -> int:
+    """Number of axes."""
+    return len(shape(x))
+
+
+def dtype(x) -> str:
+    """Name of the dtype."""
+    return jnp.dtype(x.dtype).name if hasattr(x, "dtype") else jnp.asarray(x).dtype.name
+
+
+def is_tensor(x) -> bool:
+    """Whether `x` is a JAX array or a symbolic tensor. Variables and NumPy arrays are not."""
+    return isinstance(x, (jax.Array, KerasTensor))
+
+
+def convert_to_numpy(x) -> np.ndarray:
+    """The values on the host."""
+    return np.asarray(unwrap(x))
+
+
+@op
+def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
+    """`x` as an array. `sparse` and `ragged` are kept for Keras's signature."""
+    return jnp.asarray(x, dtype)
+
+
+@op
+def cast(x, dtype):
+    """`x` with another dtype."""
+    return jnp.asarray(x).astype(dtype)
+
+
+@op
+def size(x):
+    """Number of elements."""
+    return jnp.size(x)
+
+
+@op
+def stop_gradient(variable):
+    """The same value, through which no gradient flows."""
+    return jax.lax.stop_gradient(variable)
+
+
+@op
+def slice(inputs, start_indices, shape):
+    """The block of the given shape that begins at `start_indices`."""
+    return jax.lax.dynamic_slice(jnp.asarray(inputs), tuple(start_indices), tuple(shape))
+
+
+@op
+def slice_update(inputs, start_indices, updates):
+    """`inputs` with the block that begins at `start_indices` replaced by `updates`."""
+    return jax.lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), tuple(start_indices))
+
+
+def _columns(indices):
+    return tuple(jnp.moveaxis(jnp.asarray(indices), -1, 0))
+
+
+@op
+def scatter(indices, values, shape):
+    """Zeros of the given shape with `values` added at `indices (..., axes)`."""
+    values = jnp.asarray(values)
+    return jnp.zeros(shape, values.dtype).at[_columns(indices)].add(values)
+
+
+@op
+def scatter_update(inputs, indices, updates, reduction=None):
+    """`inputs` with `updates` at `indices (n, axes)`: set, or combined by `"add"`, `"max"`, `"min"` or `"mul"`."""
+    return getattr(jnp.asarray(inputs).at[_columns(indices)], reduction or "set")(updates)
+
+
+@op
+def unstack(x, num=None, axis=0):
+    """The list of slices along `axis`."""
+    return list(jnp.moveaxis(jnp.asarray(x), axis, 0))
+
+
+@lift
+def cond(pred, true_fn, false_fn):
+    """`true_fn()` or `false_fn()`."""
+    return jax.lax.cond(pred, true_fn, false_fn)
+
+
+@lift
+def switch(index, branches, *operands):
+    """`branches[index](*operands)`, the index clipped to the range."""
+    return jax.lax.switch(index, branches, *operands)
+
+
+@lift
+def while_loop(cond, body, loop_vars, maximum_iterations=None):
+    """`body(*loop_vars)` again and again while `cond(*loop_vars)` holds, at most `maximum_iterations` times."""
+    is_sequence = isinstance(loop_vars, (list, tuple))
+    start = tuple(loop_vars) if is_sequence else (loop_vars,)
+
+    def go_on(carry):
+        count, values = carry
+        below = True if maximum_iterations is None else count < maximum_iterations
+        return jnp.logical_and(cond(*values), below)
+
+    def step(carry):
+        count, values = carry
+        values = body(*values)
+        return count + 1, tuple(values) if isinstance(values, (list, tuple)) else (values,)
+
+    _, values = jax.lax.while_loop(go_on, step, (0, jax.tree.map(jnp.asarray, start)))
+    return values if is_sequence else values[0]
+
+
+@lift
+def fori_loop(lower, upper, body_fun, init_val):
+    """`val = body_fun(i, val)` for `i` from `lower` to `upper - 1`."""
+    return jax.lax.fori_loop(lower, upper, body_fun, init_val)
+
+
+@lift
+def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
+    """`carry, y = f(carry, x)` over the leading axis of `xs`. Returns the last carry and the stacked `y`."""
+    return jax.lax.scan(f, init, xs, length, reverse, unroll)
+
+
+@lift
+def associative_scan(f, elems, reverse=False, axis=0):
+    """All prefixes of `elems` combined by the associative function `f`."""
+    return jax.lax.associative_scan(f, elems, reverse, axis)
+
+
+@lift
+def map(f, xs):
+    """`f` of each slice along the leading axis, one after the other, stacked."""
+    return jax.lax.map(f, xs)
+
+
+@lift
+def vectorized_map(function, elements):
+    """`function` of each slice along the leading axis, all at once, stacked."""
+    return jax.vmap(function)(elements)

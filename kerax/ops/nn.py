@@ -1,0 +1,304 @@
+"""What neural networks are made of: activations, encodings, crossentropies, convolutions, pooling, normalization."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax import activations, config
+from kerax.activations import (
+    celu,
+    elu,
+    glu,
+    hard_shrink,
+    hard_sigmoid,
+    hard_silu,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    soft_shrink,
+    softmax,
+    softplus,
+    softsign,
+    sparse_plus,
+    sparse_sigmoid,
+    sparsemax,
+    squareplus,
+    swish,
+    tanh_shrink,
+    threshold,
+)
+from kerax.ops.lifting import op
+
+__all__ = [
+    "average_pool",
+    "batch_normalization",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "celu",
+    "conv",
+    "depthwise_conv",
+    "dot_product_attention",
+    "elu",
+    "gelu",
+    "glu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "layer_normalization",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "max_pool",
+    "moments",
+    "multi_hot",
+    "normalize",
+    "one_hot",
+    "relu",
+    "relu6",
+    "rms_normalization",
+    "selu",
+    "separable_conv",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_categorical_crossentropy",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "sparsemax",
+    "squareplus",
+    "swish",
+    "tanh_shrink",
+    "threshold",
+]
+
+
+def gelu(x, approximate=True):
+    """`x * P(X <= x)` for a standard normal `X`, by tanh unless `approximate=False`."""
+    return activations.gelu(x, approximate=approximate)
+
+
+@op
+def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
+    """1 at the index `x` of a new axis, 0 elsewhere; all 0 for an index out of range."""
+    return jax.nn.one_hot(jnp.asarray(x), num_classes, axis=axis, dtype=dtype or config.floatx())
+
+
+@op
+def multi_hot(inputs, num_classes=None, axis=-1, dtype=None, sparse=False):
+    """1 at every index that occurs in a row of `inputs`, 0 elsewhere."""
+    inputs = jnp.asarray(inputs)
+    encoded = jax.nn.one_hot(inputs, num_classes, axis=axis, dtype=dtype or config.floatx())
+    return jnp.max(encoded, axis=1 if inputs.ndim > 1 else 0)
+
+
+def _clip(probabilities):
+    return jnp.clip(probabilities, config.epsilon(), 1 - config.epsilon())
+
+
+def _log_probabilities(output, from_logits: bool, axis: int):
+    if from_logits:
+        return jax.nn.log_softmax(output, axis=axis)
+    return jnp.log(_clip(output / jnp.sum(output, axis, keepdims=True)))
+
+
+def _check_shapes(name: str, expected: tuple, target: tuple, output: tuple):
+    if target != expected:
+        raise ValueError(f"{name}: expected `target` of shape {expected} for `output` of shape {output}. Got {target}.")
+
+
+@op
+def binary_crossentropy(target, output, from_logits=False):
+    """`-target * log(output) - (1 - target) * log(1 - output)` of each element."""
+    target, output = jnp.asarray(target), jnp.asarray(output)
+    _check_shapes("binary_crossentropy", output.shape, target.shape, output.shape)
+    if from_logits:
+        return -target * jax.nn.log_sigmoid(output) - (1 - target) * jax.nn.log_sigmoid(-output)
+    output = _clip(output)
+    return -target * jnp.log(output) - (1 - target) * jnp.log(1 - output)
+
+
+@op
+def categorical_crossentropy(target, output, from_logits=False, axis=-1):
+    """`-sum(target * log(output))` over the class axis."""
+    target, output = jnp.asarray(target), jnp.asarray(output)
+    _check_shapes("categorical_crossentropy", output.shape, target.shape, output.shape)
+    return -jnp.sum(target * _log_probabilities(output, from_logits, axis), axis=axis)
+
+
+@op
+def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
+    """`-log(output[target])` for class indices; 0 for an index that is no class."""
+    target, output = jnp.asarray(target).astype(jnp.int32), jnp.asarray(output)
+    axis = axis % output.ndim
+    if target.ndim == output.ndim and target.shape[axis] == 1:
+        target = jnp.squeeze(target, axis)
+    expected = output.shape[:axis] + output.shape[axis + 1 :]
+    _check_shapes("sparse_categorical_crossentropy", expected, target.shape, output.shape)
+    is_target = jax.lax.broadcasted_iota(jnp.int32, output.shape, axis) == jnp.expand_dims(target, axis)
+    # Chosen, not multiplied: a class that is masked out by a logit of -inf would give 0 * inf.
+    return -jnp.sum(jnp.where(is_target, _log_probabilities(output, from_logits, axis), 0), axis=axis)
+
+
+def _spatial(value, rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+def _layout(data_format: str, rank: int) -> str:
+    axes = "DHW"[3 - rank :]
+    return f"N{axes}C" if config.standardize_data_format(data_format) == "channels_last" else f"NC{axes}"
+
+
+def _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, groups):
+    rank = inputs.ndim - 2
+    layout = _layout(data_format, rank)
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel.astype(inputs.dtype),
+        _spatial(strides, rank),
+        padding.upper() if isinstance(padding, str) else padding,
+        rhs_dilation=_spatial(dilation_rate, rank),
+        dimension_numbers=(layout, f"{layout.strip('NC')}IO", layout),
+        feature_group_count=groups,
+    )
+
+
+def _channels(inputs, data_format):
+    return inputs.shape[-1 if config.standardize_data_format(data_format) == "channels_last" else 1]
+
+
+@op
+def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
+    """Convolution of 1, 2 or 3 dimensions with a kernel `(*window, channels // groups, filters)`."""
+    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    channels = _channels(inputs, data_format)
+    if channels % kernel.shape[-2]:
+        raise ValueError(
+            f"conv: the number of input channels must be a multiple of the kernel's. "
+            f"Got inputs of shape {inputs.shape} and a kernel of shape {kernel.shape}."
+        )
+    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels // kernel.shape[-2])
+
+
+@op
+def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
+    """Convolution of each channel with its own filters: kernel `(*window, channels, multiplier)`."""
+    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    channels = kernel.shape[-2]
+    kernel = jnp.reshape(kernel, (*kernel.shape[:-2], 1, channels * kernel.shape[-1]))
+    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels)
+
+
+@op
+def separable_conv(
+    inputs, depthwise_kernel, pointwise_kernel, strides=1, padding="valid", data_format=None, dilation_rate=1
+):
+    """`depthwise_conv`, then a convolution with a kernel of window size 1."""
+    hidden = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(hidden, pointwise_kernel, 1, "valid", data_format, 1)
+
+
+def _pool(inputs, start, combine, pool_size, strides, padding, data_format):
+    rank = inputs.ndim - 2
+    window = _spatial(pool_size, rank)
+    step = window if strides is None else _spatial(strides, rank)
+    if config.standardize_data_format(data_format) == "channels_last":
+        window, step = (1, *window, 1), (1, *step, 1)
+    else:
+        window, step = (1, 1, *window), (1, 1, *step)
+    return jax.lax.reduce_window(inputs, start, combine, window, step, padding.upper())
+
+
+@op
+def max_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
+    """The largest value of each window; `strides` defaults to `pool_size`."""
+    inputs = jnp.asarray(inputs)
+    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.iinfo(inputs.dtype).min
+    return _pool(inputs, lowest, jax.lax.max, pool_size, strides, padding, data_format)
+
+
+@op
+def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
+    """The mean of each window; padded places do not count. `strides` defaults to `pool_size`."""
+    inputs = jnp.asarray(inputs)
+    options = (pool_size, strides, padding, data_format)
+    return _pool(inputs, 0.0, jax.lax.add, *options) / _pool(jnp.ones_like(inputs), 0.0, jax.lax.add, *options)
+
+
+@op
+def normalize(x, axis=-1, order=2, epsilon=None):
+    """`x` divided by its norm over `axis`, which is taken as at least `epsilon`."""
+    x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
+    if order == 2:
+        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis, keepdims=True), epsilon**2))
+    return x / jnp.maximum(jnp.linalg.norm(x, order, axis, keepdims=True), epsilon)
+
+
+@op
+def moments(x, axes, keepdims=False, synchronized=False):
+    """Mean and variance over `axes`, computed in float32 for half precision."""
+    x = jnp.asarray(x)
+    exact = x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    axes = tuple(axes) if isinstance(axes, list) else axes
+    return tuple(f(exact, axes, keepdims=keepdims).astype(x.dtype) for f in (jnp.mean, jnp.var))
+
+
+@op
+def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
+    """`(x - mean) / sqrt(variance + epsilon) * scale + offset`, the statistics lying along `axis`."""
+    x = jnp.asarray(x)
+    others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    along = lambda value: jnp.expand_dims(value, others)
+    factor = jax.lax.rsqrt(along(variance) + epsilon)
+    factor = factor if scale is None else factor * along(scale)
+    outputs = (x - along(mean)) * factor
+    return outputs if offset is None else outputs + along(offset)
+
+
+@op
+def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None):
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axis`, in float32 for half precision."""
+    x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
+    exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    mean, variance = jnp.mean(exact, axis, keepdims=True), jnp.var(exact, axis, keepdims=True)
+    outputs = (exact - mean) * jax.lax.rsqrt(variance + epsilon)
+    return _affine(outputs, gamma, beta, axis).astype(x.dtype)
+
+
+@op
+def rms_normalization(x, scale=None, axis=-1, epsilon=None):
+    """`x / sqrt(mean(x**2) + epsilon) * scale`, in float32 for half precision. Source: arXiv 1910.07467"""
+    x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
+    exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    outputs = exact * jax.lax.rsqrt(jnp.mean(jnp.square(exact), axis, keepdims=True) + epsilon)
+    return _affine(outputs, scale, None, axis).astype(x.dtype)
+
+
+def _affine(outputs, scale, offset, axis):
+    axes = {i % outputs.ndim for i in (axis if isinstance(axis, tuple) else (axis,))}
+    shape = [size if i in axes else 1 for i, size in enumerate(outputs.shape)]
+    outputs = outputs if scale is None else outputs * jnp.reshape(scale, shape)
+    return outputs if offset is None else outputs + jnp.reshape(offset, shape)
+
+
+@op
+def dot_product_attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False):
+    """`softmax(query @ key.T * scale + bias) @ value` for `(batch, length, heads, features)`.
+
+    Args:
+        mask: Whether a query may look at a key: `(batch, heads or 1, queries, keys)`.
+        scale: Default: `1 / sqrt(features)`.
+        is_causal: Whether a query may only look at keys up to its own position.
+    """
+    return jax.nn.dot_product_attention(query, key, value, bias, mask, scale=scale, is_causal=is_causal)

@@ -1,0 +1,225 @@
+"""The functions of `jax.numpy` under Keras's argument names: elementwise, comparisons, reductions."""
+
+import builtins
+
+import jax
+import jax.numpy as jnp
+
+from kerax.ops.lifting import binary, bitwise, op, reduction, unary
+
+__all__ = (
+    "abs absolute add all allclose amax amin any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin "
+    "average bincount bitwise_and bitwise_not bitwise_or bitwise_xor ceil clip conj cos cosh count_nonzero cross "
+    "cumprod cumsum deg2rad divide divide_no_nan dot einsum equal exp exp2 expm1 floor floor_divide greater "
+    "greater_equal hypot imag inner isclose isfinite isinf isnan kron left_shift less less_equal log log10 log1p log2 "
+    "logaddexp logical_and logical_not logical_or logical_xor matmul max maximum mean median min minimum mod multiply "
+    "nan_to_num negative nonzero not_equal outer power prod quantile rad2deg real reciprocal right_shift round sign "
+    "sin sinc sinh sqrt square std subtract sum tan tanh tensordot true_divide trunc var vdot"
+).split()
+
+abs = unary(jnp.abs, "abs")
+absolute = unary(jnp.absolute)
+arccos = unary(jnp.arccos)
+arccosh = unary(jnp.arccosh)
+arcsin = unary(jnp.arcsin)
+arcsinh = unary(jnp.arcsinh)
+arctan = unary(jnp.arctan)
+arctanh = unary(jnp.arctanh)
+bitwise_not = unary(jnp.bitwise_not)
+ceil = unary(jnp.ceil)
+conj = unary(jnp.conj, "conj")
+cos = unary(jnp.cos)
+cosh = unary(jnp.cosh)
+deg2rad = unary(jnp.deg2rad)
+exp = unary(jnp.exp)
+exp2 = unary(jnp.exp2)
+expm1 = unary(jnp.expm1)
+floor = unary(jnp.floor)
+imag = unary(jnp.imag)
+isfinite = unary(jnp.isfinite)
+isinf = unary(jnp.isinf)
+isnan = unary(jnp.isnan)
+log = unary(jnp.log)
+log10 = unary(jnp.log10)
+log1p = unary(jnp.log1p)
+log2 = unary(jnp.log2)
+logical_not = unary(jnp.logical_not)
+negative = unary(jnp.negative)
+nonzero = unary(jnp.nonzero)
+rad2deg = unary(jnp.rad2deg)
+real = unary(jnp.real)
+reciprocal = unary(jnp.reciprocal)
+sign = unary(jnp.sign)
+sin = unary(jnp.sin)
+sinc = unary(jnp.sinc)
+sinh = unary(jnp.sinh)
+sqrt = unary(jnp.sqrt)
+square = unary(jnp.square)
+tan = unary(jnp.tan)
+tanh = unary(jnp.tanh)
+trunc = unary(jnp.trunc)
+
+add = binary(jnp.add)
+arctan2 = binary(jnp.arctan2)
+divide = binary(jnp.divide, "divide")
+dot = binary(jnp.dot)
+equal = binary(jnp.equal)
+floor_divide = binary(jnp.floor_divide)
+greater = binary(jnp.greater)
+greater_equal = binary(jnp.greater_equal)
+hypot = binary(jnp.hypot)
+inner = binary(jnp.inner)
+kron = binary(jnp.kron)
+less = binary(jnp.less)
+less_equal = binary(jnp.less_equal)
+logaddexp = binary(jnp.logaddexp)
+logical_and = binary(jnp.logical_and)
+logical_or = binary(jnp.logical_or)
+logical_xor = binary(jnp.logical_xor)
+matmul = binary(jnp.matmul)
+maximum = binary(jnp.maximum)
+minimum = binary(jnp.minimum)
+mod = binary(jnp.mod, "mod")
+multiply = binary(jnp.multiply)
+not_equal = binary(jnp.not_equal)
+outer = binary(jnp.outer)
+power = binary(jnp.power)
+subtract = binary(jnp.subtract)
+true_divide = binary(jnp.true_divide)
+vdot = binary(jnp.vdot)
+
+bitwise_and = bitwise(jnp.bitwise_and)
+bitwise_or = bitwise(jnp.bitwise_or)
+bitwise_xor = bitwise(jnp.bitwise_xor)
+left_shift = bitwise(jnp.left_shift)
+right_shift = bitwise(jnp.right_shift)
+
+all = reduction(jnp.all)
+amax = reduction(jnp.amax, "amax")
+amin = reduction(jnp.amin, "amin")
+any = reduction(jnp.any)
+argmax = reduction(jnp.argmax)
+argmin = reduction(jnp.argmin)
+mean = reduction(jnp.mean)
+median = reduction(jnp.median)
+std = reduction(jnp.std)
+sum = reduction(jnp.sum)
+var = reduction(jnp.var)
+
+
+@op
+def max(x, axis=None, keepdims=False, initial=None):
+    """The largest element over `axis`, at least `initial`."""
+    return jnp.max(x, axis=axis, keepdims=keepdims, initial=initial)
+
+
+@op
+def min(x, axis=None, keepdims=False, initial=None):
+    """The smallest element over `axis`, at most `initial`."""
+    return jnp.min(x, axis=axis, keepdims=keepdims, initial=initial)
+
+
+@op
+def prod(x, axis=None, keepdims=False, dtype=None):
+    """The product over `axis`."""
+    return jnp.prod(x, axis=axis, keepdims=keepdims, dtype=dtype)
+
+
+@op
+def quantile(x, q, axis=None, method="linear", keepdims=False):
+    """The value below which a fraction `q` of the elements lies."""
+    return jnp.quantile(x, jnp.asarray(q), axis=axis, method=method, keepdims=keepdims)
+
+
+@op
+def average(x, axis=None, weights=None):
+    """The mean over `axis`, weighted."""
+    return jnp.average(x, axis=axis, weights=weights)
+
+
+@op
+def count_nonzero(x, axis=None):
+    """How many elements over `axis` are not 0."""
+    return jnp.count_nonzero(x, axis=axis)
+
+
+@op
+def cumsum(x, axis=None, dtype=None):
+    """The sums of the elements up to each one along `axis`; `None` takes all elements in order."""
+    return jnp.cumsum(x, axis=axis, dtype=dtype)
+
+
+@op
+def cumprod(x, axis=None, dtype=None):
+    """The products of the elements up to each one along `axis`; `None` takes all elements in order."""
+    return jnp.cumprod(x, axis=axis, dtype=dtype)
+
+
+@op
+def bincount(x, weights=None, minlength=0, sparse=False):
+    """How often each integer from 0 occurs in each row, or the sum of its weights.
+
+    Under `jit` give `minlength`: larger integers are then left out.
+    """
+    counts = lambda x, weights: jnp.bincount(x, weights, minlength=length, length=length)
+    x = jnp.asarray(x)
+    is_traced = isinstance(x, jax.core.Tracer)
+    length = minlength if is_traced or not x.size else builtins.max(minlength, int(jnp.max(x)) + 1)
+    if x.ndim == 1:
+        return counts(x, weights)
+    return jax.vmap(counts, in_axes=(0, None if weights is None else 0))(x, weights)
+
+
+@op
+def divide_no_nan(x1, x2):
+    """`x1 / x2`, 0 where `x2` is 0."""
+    is_zero = jnp.asarray(x2) == 0
+    return jnp.where(is_zero, 0, jnp.divide(x1, jnp.where(is_zero, 1, x2)))
+
+
+@op
+def round(x, decimals=0):
+    """The nearest number of `decimals` decimal places, halves to even."""
+    return jnp.round(x, decimals)
+
+
+@op
+def clip(x, x_min, x_max):
+    """`x` moved into `[x_min, x_max]`."""
+    return jnp.clip(x, x_min, x_max)
+
+
+@op
+def nan_to_num(x, nan=0.0, posinf=None, neginf=None):
+    """`x` with NaN and infinities replaced; `None` takes the largest finite numbers."""
+    return jnp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
+@op
+def isclose(x1, x2, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether each pair of elements differs by at most `atol + rtol * |x2|`."""
+    return jnp.isclose(x1, x2, rtol, atol, equal_nan)
+
+
+@op
+def allclose(x1, x2, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether all pairs of elements are close."""
+    return jnp.allclose(x1, x2, rtol, atol, equal_nan)
+
+
+@op
+def cross(x1, x2, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    """The vector product."""
+    return jnp.cross(x1, x2, axisa, axisb, axisc, axis)
+
+
+@op
+def tensordot(x1, x2, axes=2):
+    """The sum of products over `axes`: a count of axes, or a pair of lists of axes."""
+    return jnp.tensordot(x1, x2, axes)
+
+
+@op
+def einsum(subscripts, *operands, **kwargs):
+    """The sum of products that the Einstein notation `subscripts` describes."""
+    return jnp.einsum(subscripts, *operands, **kwargs)

@@ -1,0 +1,96 @@
+"""Random arrays. `seed` is an int, a `SeedGenerator`, a JAX key, or `None` for the running call's own key."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax import config
+from kerax.core.registry import Family
+from kerax.core.seed_generator import SeedGenerator, next_key
+
+__all__ = [
+    "SeedGenerator",
+    "beta",
+    "binomial",
+    "categorical",
+    "dropout",
+    "gamma",
+    "normal",
+    "randint",
+    "shuffle",
+    "truncated_normal",
+    "uniform",
+]
+
+RANDOM = Family("random", "seed generator")
+RANDOM.add(SeedGenerator)
+
+
+def _dtype(dtype):
+    return jnp.dtype(dtype or config.floatx())
+
+
+def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    """Normally distributed numbers."""
+    dtype = _dtype(dtype)
+    return (jax.random.normal(next_key(seed), shape, dtype) * stddev + mean).astype(dtype)
+
+
+def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    """Normally distributed numbers, redrawn beyond 2 `stddev` from `mean`."""
+    dtype = _dtype(dtype)
+    return (jax.random.truncated_normal(next_key(seed), -2.0, 2.0, shape, dtype) * stddev + mean).astype(dtype)
+
+
+def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+    """Numbers spread evenly over `[minval, maxval)`."""
+    return jax.random.uniform(next_key(seed), shape, _dtype(dtype), minval, maxval)
+
+
+def randint(shape, minval, maxval, dtype="int32", seed=None):
+    """Integers spread evenly over `[minval, maxval)`."""
+    return jax.random.randint(next_key(seed), shape, minval, maxval, jnp.dtype(dtype))
+
+
+def categorical(logits, num_samples, dtype="int32", seed=None):
+    """`num_samples` class indices for each row of `logits (batch, classes)`: shape `(batch, num_samples)`."""
+    logits = jnp.asarray(logits)
+    shape = (*logits.shape[:-1], num_samples)
+    return jax.random.categorical(next_key(seed), logits[..., None, :], axis=-1, shape=shape).astype(dtype)
+
+
+def dropout(inputs, rate, noise_shape=None, seed=None):
+    """`inputs` with a fraction `rate` of its values set to 0 and the others scaled by `1 / (1 - rate)`.
+
+    Args:
+        noise_shape: Shape of the draw, broadcast to `inputs`; `None` or an entry `None` is the size of `inputs`.
+    """
+    inputs = jnp.asarray(inputs)
+    if rate == 0:
+        return inputs
+    sizes = noise_shape if noise_shape is not None else inputs.shape
+    shape = [inputs.shape[axis] if size is None else size for axis, size in enumerate(sizes)]
+    kept = jax.random.bernoulli(next_key(seed), 1 - rate, shape)
+    scaled = inputs / (1 - rate) if rate < 1 else jnp.zeros_like(inputs)
+    return jnp.where(kept, scaled, 0).astype(inputs.dtype)
+
+
+def shuffle(x, axis=0, seed=None):
+    """`x` with its slices along `axis` in random order."""
+    return jax.random.permutation(next_key(seed), jnp.asarray(x), axis)
+
+
+def gamma(shape, alpha, dtype=None, seed=None):
+    """Gamma distributed numbers of shape parameter `alpha` and scale 1."""
+    return jax.random.gamma(next_key(seed), alpha, shape, _dtype(dtype))
+
+
+def beta(shape, alpha, beta, dtype=None, seed=None):
+    """Beta distributed numbers of concentrations `alpha` and `beta`."""
+    return jax.random.beta(next_key(seed), alpha, beta, shape, _dtype(dtype))
+
+
+def binomial(shape, counts, probabilities, dtype=None, seed=None):
+    """Numbers of successes in `counts` trials of success probability `probabilities`."""
+    dtype = _dtype(dtype)
+    exact = dtype if dtype.itemsize >= 4 else jnp.dtype("float32")  # half precision cannot count beyond 256
+    return jax.random.binomial(next_key(seed), counts, probabilities, shape, exact).astype(dtype)

@@ -1,0 +1,3 @@
+"""The version of kerax."""
+
+__version__ = "0.1.0"

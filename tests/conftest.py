@@ -1,0 +1,24 @@
+"""Every test runs on the CPU, and Keras, where it is compared with, on its JAX backend."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("MPLBACKEND", "Agg")
+# Scripts and notebooks run in processes of their own, which shall find this checkout even if it is not installed.
+_paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
+
+import hypothesis
+import jax
+import pytest
+
+hypothesis.settings.register_profile("kerax", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("kerax")
+
+
+@pytest.fixture
+def key():
+    """The PRNG key that tests start from."""
+    return jax.random.key(0)

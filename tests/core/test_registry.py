@@ -1,0 +1,62 @@
+"""Names and descriptions of serializable things: found by registered name only."""
+
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers, saving
+
+
+def test_a_registered_class_round_trips():
+    @saving.register_keras_serializable("tests")
+    class Scaled(kerax.Layer):
+        def __init__(self, factor=2.0, **kwargs):
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, inputs):
+            return inputs * self.factor
+
+    described = saving.serialize_keras_object(Scaled(3.0))
+    assert described["registered_name"] == "tests>Scaled"
+    assert saving.deserialize_keras_object(described).factor == 3.0
+
+
+def test_an_unregistered_class_is_never_imported():
+    described = {"module": "os", "class_name": "system", "config": {"command": "false"}, "registered_name": None}
+    with pytest.raises(ValueError, match="Unknown class 'system'"):
+        saving.deserialize_keras_object(described)
+    with pytest.raises(ValueError, match="lambda"):
+        saving.deserialize_keras_object({"class_name": "__lambda__", "config": {"value": "x"}})
+
+
+def test_unknown_names_get_suggestions():
+    for get, name, hint in [
+        (kerax.activations.get, "rellu", "relu"),
+        (kerax.losses.get, "mean_squared_eror", "mean_squared_error"),
+        (kerax.metrics.get, "acuracy", "accuracy"),
+        (kerax.optimizers.get, "adamm", "adam"),
+        (kerax.initializers.get, "glorot_unifrom", "glorot_uniform"),
+    ]:
+        with pytest.raises(ValueError, match=f"Did you mean .*{hint}|Did you mean '{hint}'"):
+            get(name)
+    with pytest.raises(AttributeError, match="Did you mean 'layers'"):
+        getattr(kerax, "layer")  # noqa: B009
+
+
+def test_custom_objects_are_scoped():
+    class Mine(kerax.Layer):
+        def call(self, inputs):
+            return inputs
+
+    described = saving.serialize_keras_object(Mine())
+    with pytest.raises(ValueError, match="Unknown class 'Mine'"):
+        saving.deserialize_keras_object(described)
+    assert isinstance(saving.deserialize_keras_object(described, {"Mine": Mine}), Mine)
+
+
+def test_descriptions_are_kerass():
+    described = saving.serialize_keras_object(layers.Dense(3, activation="relu", kernel_regularizer="l2"))
+    assert described["module"] == "keras.layers" and described["class_name"] == "Dense"
+    assert described["config"]["kernel_regularizer"] == "l2"
+    assert saving.serialize_keras_object(np.float32(2)) == 2.0

@@ -1,0 +1,64 @@
+"""Symbolic tensors: shapes inferred through layers and ops, unknown sizes kept unknown."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers, ops
+
+
+def test_unknown_sizes_travel_through_layers():
+    x = kerax.Input((None, 8))
+    assert layers.Dense(3)(x).shape == (None, None, 3)
+    assert layers.LSTM(4, return_sequences=True)(x).shape == (None, None, 4)
+    assert layers.LSTM(4)(x).shape == (None, 4)
+    image = kerax.Input((None, None, 3))
+    assert layers.Conv2D(5, 3, strides=2, padding="same")(image).shape == (None, None, None, 5)
+    assert layers.GlobalAveragePooling2D()(image).shape == (None, 3)
+
+
+def test_operators_and_ops_are_recorded():
+    x, y = kerax.Input((4,)), kerax.Input((4,))
+    for tensor, shape in [
+        (x + y, (None, 4)),
+        (2.0 - x, (None, 4)),
+        (x[:, :2], (None, 2)),
+        (-x, (None, 4)),
+        (ops.concatenate([x, y], axis=-1), (None, 8)),
+        (ops.mean(x, axis=-1), (None,)),
+        (x @ ops.transpose(y), (None, None)),
+    ]:
+        assert tensor.shape == shape
+    assert (x > 0).dtype == "bool"
+
+
+def test_lift_makes_any_function_symbolic():
+    swish = ops.lift(lambda x: x * jnp.tanh(x), name="my_swish")
+    x = kerax.Input((3,))
+    model = kerax.Model(x, swish(x))
+    assert model.output_shape == (None, 3)
+    assert float(model(jnp.full((1, 3), 0.5))[0, 0]) == pytest.approx(0.5 * float(jnp.tanh(0.5)))
+
+
+def test_a_symbolic_tensor_has_no_values():
+    with pytest.raises(TypeError, match="KerasTensor"):
+        jnp.sin(kerax.Input((3,)))
+    with pytest.raises(ValueError, match=r"kerax.ops.lift\(function\)"):
+        np.sin(kerax.Input((3,)))
+    with pytest.raises(ValueError, match="symbolic"):
+        bool(kerax.Input((3,)))
+
+
+def test_inconclusive_symbols_fall_back_to_probes():
+    class Shorter(kerax.Layer):
+        def call(self, inputs):
+            return inputs[:, :10] if inputs.shape[1] > 10 else inputs  # a symbol cannot answer
+
+    assert Shorter()(kerax.Input((None, 3))).shape == (None, 10, 3)
+
+
+def test_compute_output_shape_is_derived():
+    assert layers.Dense(5).compute_output_shape((None, 7)) == (None, 5)
+    assert layers.Conv2D(4, 3).compute_output_shape((2, 8, 8, 1)) == (2, 6, 6, 4)
+    assert layers.Concatenate().compute_output_shape([(None, 2), (None, 3)]) == (None, 5)

@@ -1,0 +1,258 @@
+"""Metrics: against Keras over a grid, by hand, under jit in a scope, masks, weights, configs."""
+
+import inspect
+from functools import partial
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+from kerax import metrics
+from kerax.core import masks
+from kerax.core.registry import register_keras_serializable
+from kerax.core.scope import Scope
+from kerax.core.tracking import Trackable
+
+ABSTRACT = ("Metric", "MeanMetricWrapper", "Mean", "Sum")
+CLASSES = [name for name in metrics.__all__ if inspect.isclass(getattr(metrics, name)) and name not in ABSTRACT]
+WEIGHTS = np.random.default_rng(1).uniform(0, 2, 8).astype("float32")
+OPTIONS = [
+    {},
+    {"thresholds": [0.2, 0.8, 0.5]},
+    {"thresholds": list(np.linspace(0, 1, 11))},
+    {"top_k": 2},
+    {"class_id": 1},
+    {"top_k": 2, "thresholds": 0.3},
+    {"k": 2},
+    {"threshold": 0.4},
+    {"average": "micro"},
+    {"average": "weighted"},
+    {"average": "macro", "threshold": 0.5},
+    {"from_logits": True},
+    {"label_smoothing": 0.1},
+    {"curve": "PR"},
+    {"curve": "PR", "summation_method": "minoring"},
+    {"curve": "PRGAIN"},
+    {"multi_label": True},
+    {"multi_label": True, "curve": "PR", "label_weights": [1.0, 2.0, 3.0, 4.0, 5.0], "num_labels": 5},
+    {"summation_method": "majoring", "num_thresholds": 20},
+    {"label_weights": [1.0, 2.0, 3.0, 4.0, 5.0]},
+]
+
+
+def batch(name, rng, logits=False):
+    y_pred = rng.uniform(0.02, 0.98, (8, 5)).astype("float32")
+    y_true = (rng.uniform(0, 1, (8, 5)) > 0.5).astype("float32")
+    if "Sparse" in name:
+        y_true = rng.integers(0, 5, (8,))
+    elif "Categorical" in name or name in ("F1Score", "FBetaScore"):
+        y_true = np.eye(5, dtype="float32")[rng.integers(0, 5, 8)]
+    return y_true, y_pred * 4 - 2 if logits else y_pred
+
+
+def test_results_and_states_are_those_of_keras():
+    rng, cases, pairs = np.random.default_rng(0), [], []
+    for name, options in product(CLASSES, OPTIONS):
+        cls = getattr(metrics, name)
+        if set(options) <= set(inspect.signature(cls.__init__).parameters):
+            batches = [(*batch(name, rng, options.get("from_logits", False)), weights) for weights in (None, WEIGHTS)]
+            cases.append((name, options, batches))
+            pair = cls(**options), getattr(keras.metrics, name)(**options)
+            if not pair[0].built:
+                pair[0].build((8, 5), (8, 5))
+                pair[1]._build((8, 5), (8, 5)) if name != "AUC" else pair[1]._build((8, 5))
+            pairs.append(pair)
+
+    @partial(jax.jit, static_argnums=0)  # one compilation for all cases of a library
+    def states_and_results(which):
+        outputs = []
+        for (_, _, batches), pair in zip(cases, pairs, strict=True):
+            state = pair[which].stateless_reset_state()
+            for arguments in batches:
+                state = pair[which].stateless_update_state(state, *arguments)
+            outputs.append((state, pair[which].stateless_result(state)))
+        return outputs
+
+    ours, theirs = states_and_results(0), states_and_results(1)
+    for case, pair, (state, result), (their_state, their_result) in zip(cases, pairs, ours, theirs, strict=True):
+        message = f"{case[0]} {case[1]}"
+        np.testing.assert_allclose(result, their_result, rtol=2e-5, atol=1e-6, err_msg=message)
+        for value, expected in zip(state, their_state, strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=message)
+        for variable, expected in zip(pair[0].variables, pair[1].variables, strict=True):
+            assert variable.name == expected.name and not variable.trainable and not variable.autocast
+
+
+def test_every_metric_is_pure_under_jit():
+    rng = np.random.default_rng(0)
+    for name in CLASSES:
+        metric = getattr(metrics, name)()
+        y_true, y_pred = batch(name, rng)
+        metric.build(y_true.shape, y_pred.shape) if not metric.built else None
+
+        @jax.jit
+        def step(values, y_true, y_pred):
+            with Scope(zip(metric.variables, values, strict=True)) as scope:  # noqa: B023
+                metric.update_state(y_true, y_pred)  # noqa: B023
+                return [scope.value_of(variable) for variable in metric.variables], metric.result()  # noqa: B023
+
+        values = metric.stateless_reset_state()
+        with jax.checking_leaks():
+            values, _ = step(values, y_true, y_pred)
+        values, result = step(values, y_true, y_pred)
+        assert all(not np.any(variable.value) for variable in metric.variables), name
+        metric.update_state(y_true, y_pred)
+        metric.update_state(y_true, y_pred)
+        np.testing.assert_allclose(result, metric.result(), rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(metric.stateless_result(values), result, rtol=1e-5, atol=1e-6)
+        metric.reset_state()
+        assert all(not np.any(variable.value) for variable in metric.variables), name
+
+
+def test_mean_and_sum_with_weights_are_those_of_keras():
+    rng = np.random.default_rng(0)
+    for name, shape in product(("Mean", "Sum"), [(), (4,), (4, 3), (4, 3, 2)]):
+        values = rng.normal(size=shape).astype("float32")
+        for weights in (None, 0.3, rng.uniform(size=shape[:1]), rng.uniform(size=shape[:2]), rng.uniform(size=shape)):
+            ours, theirs = getattr(metrics, name)(), getattr(keras.metrics, name)()
+            ours.update_state(values, weights)
+            theirs.update_state(values, weights)
+            assert float(ours.result()) == pytest.approx(float(theirs.result()), rel=1e-5), (name, shape)
+            for variable, expected in zip(ours.variables, theirs.variables, strict=True):
+                np.testing.assert_allclose(variable.value, expected.value, rtol=1e-5)
+    assert float(metrics.Mean().result()) == 0
+    with pytest.raises(ValueError, match=r"mean: `sample_weight` of shape \(3,\) does not fit"):
+        metrics.Mean().update_state(np.ones(4), np.ones(3))
+
+
+def test_masks_count_as_weights():
+    y_true, y_pred = np.zeros((2, 3, 1), "f"), jnp.asarray(np.arange(6, dtype="f").reshape(2, 3, 1))
+    mask = jnp.asarray([[True, True, False], [True, False, False]])
+    masks.set_mask(y_pred, mask)
+    keras.src.backend.set_keras_mask(y_pred, mask)
+    for weights in (None, np.float32([1, 2])):
+        ours, theirs = metrics.MeanSquaredError(), keras.metrics.MeanSquaredError()
+        ours.update_state(y_true, y_pred, None if weights is None else weights[:, None])
+        theirs.update_state(y_true, y_pred, None if weights is None else weights[:, None])
+        assert float(ours.result()) == pytest.approx(float(theirs.result()))
+    ours = metrics.MeanSquaredError()
+    assert float(ours(y_true, y_pred)) == pytest.approx((0 + 1 + 9) / 3)
+
+
+def test_values_by_hand():
+    assert float(metrics.BinaryAccuracy()([0, 1, 1, 1], [0.2, 0.9, 0.4, 0.6])) == 0.75
+    assert float(metrics.SparseCategoricalAccuracy()([[1], [0]], np.float32([[0.1, 0.9], [0.3, 0.7]]))) == 0.5
+    assert float(metrics.Precision()([0, 1, 1, 1], [1, 0, 1, 1])) == pytest.approx(2 / 3)
+    assert float(metrics.Recall()([0, 1, 1, 1], [1, 0, 1, 1])) == pytest.approx(2 / 3)
+    assert float(metrics.AUC(num_thresholds=3)([0, 0, 1, 1], [0, 0.5, 0.3, 0.9])) == pytest.approx(0.75)
+    assert float(metrics.RootMeanSquaredError()([[0.0], [0.0]], [[3.0], [4.0]])) == pytest.approx(np.sqrt(12.5))
+    assert float(metrics.TruePositives(thresholds=0.5)([1, 1, 0], [0.6, 0.4, 0.9])) == 1
+    ignoring = metrics.SparseCategoricalCrossentropy(ignore_class=-1)
+    assert float(ignoring([0, -1], np.float32([[0.5, 0.5], [0.1, 0.9]]))) == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_auc_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2000)
+    scores = np.clip(labels * 0.2 + rng.uniform(0, 0.8, 2000), 0, 1).astype("f")
+    ours = metrics.AUC(num_thresholds=500)
+    ours.update_state(labels, scores)
+    assert float(ours.result()) == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    for metric, true, pred, message in [
+        (metrics.BinaryAccuracy(), (8,), (8, 4), "binary_accuracy: `y_true`"),
+        (metrics.CategoricalAccuracy(), (8,), (8, 4), "'sparse_categorical_crossentropy'"),
+        (metrics.SparseCategoricalAccuracy(), (8, 4), (8, 4), "use 'categorical_accuracy'"),
+        (metrics.Precision(), (8,), (8, 4), "precision: `y_true`"),
+        (metrics.F1Score(), (8, 2, 3), (8, 2, 3), r"f1_score: `y_pred` must have shape \(batch, classes\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            metric.update_state(np.zeros(true, "f"), np.zeros(pred, "f"))
+
+
+def test_wrong_arguments_are_named():
+    for make, message in [
+        (lambda: metrics.Precision(thresholds=2.0), r"precision: `thresholds` must be in \[0, 1\]"),
+        (lambda: metrics.AUC(curve="X"), "auc: `curve` must be one of"),
+        (lambda: metrics.AUC(num_thresholds=1), "at least 2"),
+        (lambda: metrics.F1Score(average="all"), "`average`"),
+        (lambda: metrics.get("accurracy"), "Did you mean 'accuracy'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_own_metrics_in_keras_style_with_nested_ones():
+    @register_keras_serializable("tests")
+    class Twice(metrics.Metric):
+        def __init__(self, name="twice", **kwargs):
+            super().__init__(name=name, **kwargs)
+            self.total = self.add_weight(name="total", initializer="zeros")
+            self.parts = [metrics.Mean(), {"rest": metrics.Sum()}]
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.total.assign_add(2 * jnp.sum(y_pred))
+            self.parts[0].update_state(y_pred)
+
+        def result(self):
+            return self.total
+
+    metric = Twice()
+    assert not isinstance(metric, Trackable)
+    assert [variable.name for variable in metric.variables] == ["total", "total", "count", "total"]
+    assert float(metric(None, np.ones(3))) == 6
+    values = metric.stateless_update_state(metric.stateless_reset_state(), None, np.ones(2, "f"))
+    assert float(values[0]) == 4 and float(metric.stateless_result(values)) == 4
+    assert type(metrics.deserialize(metrics.serialize(metric))) is Twice
+    with pytest.raises(ValueError, match="twice: `metric_variables` must hold one value for each"):
+        metric.stateless_result([0.0])
+
+
+def test_plain_functions_become_metrics():
+    def my_error(y_true, y_pred):
+        return jnp.abs(y_true - y_pred)[..., 0]
+
+    metric = metrics.as_metric(my_error)
+    assert metric.name == "my_error" and float(metric(np.zeros((2, 1)), np.ones((2, 1)), [1.0, 3.0])) == 1
+    assert metrics.as_metric("mse").name == "mse"
+    assert isinstance(metrics.as_metric("mse"), metrics.MeanSquaredError)
+    assert metrics.as_metric(None) is None
+    own = metrics.Mean()
+    assert metrics.as_metric(own) is own
+    restored = metrics.deserialize(metrics.serialize(metrics.MeanMetricWrapper(metrics.mean_squared_error)))
+    assert float(restored([[0.0]], [[2.0]])) == 4
+    wrapper = metrics.MeanMetricWrapper(metrics.binary_accuracy, threshold=0.1)
+    assert float(metrics.deserialize(metrics.serialize(wrapper))([1.0], [0.2])) == 1
+
+
+def test_accuracy_and_crossentropy_are_chosen_by_shape():
+    assert metrics.accuracy_for((8,), (8, 1)) is metrics.BinaryAccuracy
+    assert metrics.accuracy_for((8, 1), (8, 1)) is metrics.BinaryAccuracy
+    assert metrics.accuracy_for((8,), (8, 3)) is metrics.SparseCategoricalAccuracy
+    assert metrics.accuracy_for((8, 1), (8, 3)) is metrics.SparseCategoricalAccuracy
+    assert metrics.accuracy_for((8, 3), (8, 3)) is metrics.CategoricalAccuracy
+    assert metrics.crossentropy_for((8, 3), (8, 3)) is metrics.CategoricalCrossentropy
+
+
+def test_half_precision_predictions_are_averaged_in_float32():
+    metric = metrics.MeanSquaredError()
+    metric.update_state(np.zeros((1, 4096), "f"), jnp.full((1, 4096), 0.1, jnp.bfloat16))
+    assert float(metric.result()) == pytest.approx(float(jnp.bfloat16(0.1)) ** 2, rel=1e-5)
+
+
+def test_configs_are_those_of_keras():
+    for name in (*CLASSES, "Mean", "Sum"):
+        ours, theirs = getattr(metrics, name)(), getattr(keras.metrics, name)()
+        config = ours.get_config()
+        assert set(config) == set(theirs.get_config()) | ({"axis"} if name == "CosineSimilarity" else set())
+        assert all(config[key] == value for key, value in theirs.get_config().items() if key != "name")
+        assert metrics.deserialize(metrics.serialize(ours)).get_config() == config
+        assert keras.metrics.deserialize(metrics.serialize(ours)).name == ours.name
+        assert type(metrics.deserialize(keras.metrics.serialize(theirs))) is type(ours)
