@@ -134,6 +134,10 @@ class CallbackList:
         """The same for evaluation."""
         return min((self._least - step % self._least for _ in self._watchers["test"]), default=_FAR)
 
+    def predict_steps_until_look(self, step: int) -> int:
+        """The same for prediction."""
+        return 1 if self._watchers["predict"] else _FAR
+
     def before_batches(self, step: int):
         """Before the piece of work that starts with batch `step`."""
         for callback in self._watchers["train"]:

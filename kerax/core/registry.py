@@ -27,12 +27,13 @@ class Family:
     """The named objects of one kind (layers, losses, activations, ...) and the `get` that its module offers.
 
     Args:
-        name: The module's name, for example `"losses"`; files refer to it as `keras.losses`.
+        name: The module's name, for example `"losses"`.
         label: What one member is called in messages, for example `"loss"`.
+        module: The module's name in files. Default: `keras.<name>`.
     """
 
-    def __init__(self, name: str, label: str):
-        self.name, self.label = name, label
+    def __init__(self, name: str, label: str, module: str | None = None):
+        self.name, self.label, self.module = name, label, module or f"keras.{name}"
         self.entries: dict[str, Any] = {}
         families[name] = self
 
@@ -75,7 +76,8 @@ class Family:
             return identifier()
         if callable(identifier):
             return identifier
-        raise TypeError(f"Expected a {self.label} by name, config or object. Got {identifier!r}.")
+        article = "an" if self.label[0] in "aeiou" else "a"
+        raise TypeError(f"Expected {article} {self.label} by name, config or object. Got {identifier!r}.")
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None):
@@ -197,9 +199,9 @@ def _module_of(cls: type) -> str | None:
         return None
     if "models" in families and families["models"].entries.get(cls.__name__) is cls:
         return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
-    for name, family in families.items():
+    for family in families.values():
         if family.entries.get(cls.__name__) is cls:
-            return f"keras.{name}"
+            return family.module
     return "keras"
 
 

@@ -18,7 +18,7 @@ from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
 from kerax.models.summary import print_summary, summary_html
-from kerax.train import checks, loop, steps
+from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
 from kerax.train.engine import current_values, test_program, train_program
 from kerax.train.logs import Logs
@@ -317,7 +317,7 @@ class Model(Layer):
         watching = self._callback_list(callbacks, "fit", verbose, epochs=epochs, steps=num_steps)
         validation = None
         if held_out is not None:
-            validation = loop.Evaluation(self, held_out, watching, validation_steps)
+            validation = inference.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
         try:
             loop.fit(
@@ -352,7 +352,7 @@ class Model(Layer):
         num_steps = source.num_batches if steps is None else steps
         watching = self._callback_list(callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
         try:
-            logs = dict(loop.Evaluation(self, source, watching, steps)())
+            logs = dict(inference.Evaluation(self, source, watching, steps)())
         except Exception as error:
             hide_library_frames(error)
             raise
@@ -370,7 +370,7 @@ class Model(Layer):
         num_steps = source.num_batches if steps is None else steps
         watching = self._callback_list(callbacks, "predict", verbose, epochs=1, steps=num_steps)
         try:
-            return loop.predict(self, source, watching, steps)
+            return inference.predict(self, source, watching, steps)
         except Exception as error:
             hide_library_frames(error)
             raise
@@ -413,7 +413,7 @@ class Model(Layer):
         """The outputs for one batch, as NumPy arrays."""
         source = data_module.array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
         self._make_ready(source.batch_spec(), "predict_on_batch")
-        return loop.predict(self, source, callbacks_module.CallbackList())
+        return inference.predict(self, source, callbacks_module.CallbackList())
 
     def get_state_tree(self) -> TrainState:
         """The current training state as arrays: copies, in the form that `train_step` takes."""

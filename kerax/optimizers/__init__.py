@@ -34,6 +34,8 @@ def get(identifier) -> Optimizer:
         return identifier
     if isinstance(identifier, optax.GradientTransformation):
         return OptaxOptimizer(identifier)
+    if isinstance(identifier, optax.MultiSteps):
+        return OptaxOptimizer(identifier.gradient_transformation())
     optimizer = None if callable(identifier) and not isinstance(identifier, type) else OPTIMIZERS.get(identifier)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(

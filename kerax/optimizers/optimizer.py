@@ -1,10 +1,13 @@
 """`Optimizer`: an optax transformation with Keras's arguments around it, as a pair of pure functions."""
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from kerax.core.configurable import Configurable, reject_unknown
@@ -37,7 +40,8 @@ class Optimizer(Configurable):
     `Variable`s: `iterations`, `learning_rate` and the rest of `variables`.
 
     Args:
-        learning_rate: A float, a `LearningRateSchedule`, or any function of the step (an optax schedule too).
+        learning_rate: A float, a `LearningRateSchedule`, or any function of the step (an optax schedule too), or
+            of nothing.
         weight_decay: Fraction of each weight, times the learning rate, taken off at each step; before the update.
         clipnorm: Largest L2 norm of each weight's gradient.
         clipvalue: Largest absolute value of a gradient's elements.
@@ -75,20 +79,28 @@ class Optimizer(Configurable):
     ):
         reject_unknown(self, kwargs)
         self.name = name or to_snake_case(type(self).__name__)
-        if sum(value is not None for value in (clipnorm, clipvalue, global_clipnorm)) > 1:
-            raise ValueError(f"{self}: set only one of `clipnorm`, `clipvalue` and `global_clipnorm`.")
         if not 0 <= ema_momentum <= 1:
             raise ValueError(f"{self}: `ema_momentum` must be in [0, 1]. Got {ema_momentum}.")
-        if gradient_accumulation_steps is not None and gradient_accumulation_steps < 2:
-            raise ValueError(
-                f"{self}: `gradient_accumulation_steps` must be at least 2. Got {gradient_accumulation_steps}."
-            )
+        for argument, value, least in (
+            ("gradient_accumulation_steps", gradient_accumulation_steps, 2),
+            ("ema_overwrite_frequency", ema_overwrite_frequency, 1),
+        ):
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
+                raise ValueError(f"{self}: `{argument}` must be an integer of at least {least}. Got {value!r}.")
+        limits = dict(clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
+        for argument, value in limits.items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{self}: `{argument}` must be above 0. Got {value!r}.")
+        if sum(value is not None for value in limits.values()) > 1:
+            raise ValueError(f"{self}: set only one of `clipnorm`, `clipvalue` and `global_clipnorm`.")
         self.weight_decay, self.clipnorm, self.clipvalue = weight_decay, clipnorm, clipvalue
         self.global_clipnorm, self.use_ema, self.ema_momentum = global_clipnorm, use_ema, ema_momentum
         self.ema_overwrite_frequency = ema_overwrite_frequency
         self.loss_scale_factor = loss_scale_factor
         self.gradient_accumulation_steps = gradient_accumulation_steps
-        self._excluded: list[str] = []
+        self._undecayed_names: list[str] = []
+        self._undecayed: list[Variable] = []
+        self._undecayed_paths: set[str] = set()  # of `_undecayed` in the tree that `build` was given
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
         self._schedule: Callable | None = None
@@ -172,9 +184,9 @@ class Optimizer(Configurable):
         if self.clipvalue is not None:
             return jax.tree.map(lambda grad: jnp.clip(grad, -self.clipvalue, self.clipvalue), grads)
         if self.clipnorm is not None:
-            return jax.tree.map(lambda grad: grad * _shrink(optax.global_norm(grad), self.clipnorm), grads)
+            return jax.tree.map(lambda grad: grad * _shrink(_norm(grad), self.clipnorm), grads)
         if self.global_clipnorm is not None:
-            shrink = _shrink(optax.global_norm(grads), self.global_clipnorm)
+            shrink = _shrink(_norm(grads), self.global_clipnorm)
             return jax.tree.map(lambda grad: grad * shrink, grads)
         return grads
 
@@ -183,20 +195,29 @@ class Optimizer(Configurable):
         return iterations // self.gradient_accumulation_steps if self.gradient_accumulation_steps else iterations
 
     def _decays(self, path) -> bool:
-        name = "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
-        return not any(excluded in name for excluded in self._excluded)
+        name = _joined(path)
+        return name not in self._undecayed_paths and not any(re.search(part, name) for part in self._undecayed_names)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Spares weights from decay: the given variables, and those whose path contains one of `var_names`."""
-        for variable in var_list or []:
-            self._excluded.append("/".join(variable.path.split("/")[1:]))
-        self._excluded += list(var_names or [])
+        """Spares weights from decay: the given variables, and those whose path holds a match of one of `var_names`.
+
+        Args:
+            var_list: Variables.
+            var_names: Regular expressions, `"bias"` for example.
+
+        Raises:
+            ValueError: once the optimizer is built.
+        """
+        if self.built:
+            raise ValueError(f"{self}: `exclude_from_weight_decay` must be called before training begins.")
+        self._undecayed += list(var_list or [])
+        self._undecayed_names += list(var_names or [])
 
     def learning_rate_at(self, state: OptimizerState):
         """The learning rate of the step that starts from `state`."""
         if self._schedule is None:
             return state.learning_rate
-        return jnp.asarray(self._schedule(self._updates(state.iterations)), jnp.float32)
+        return jnp.asarray(self._schedule(state.iterations), jnp.float32)
 
     # Values kept between runs.
 
@@ -210,7 +231,7 @@ class Optimizer(Configurable):
         """The learning rate as a variable that can be assigned; under a schedule, its current value."""
         if self._schedule is None:
             return self._learning_rate
-        return jnp.asarray(self._schedule(self._updates(self._iterations.value)), jnp.float32)
+        return jnp.asarray(self._schedule(self._iterations.value), jnp.float32)
 
     @learning_rate.setter
     def learning_rate(self, value):
@@ -224,12 +245,12 @@ class Optimizer(Configurable):
         if callable(value) and not isinstance(value, Variable):
             if self._learning_rate is not None and self._schedule is None and self._state is not None:
                 raise ValueError(f"{self}: cannot replace a number by a schedule once training has begun.")
-            self._schedule = value
+            self._schedule = value if inspect.signature(value).parameters else lambda step: value()
             return
         if self._schedule is not None:
             raise TypeError(f"{self}: the learning rate follows {self._schedule!r} and cannot be set to {value!r}.")
         value = unwrap(value)
-        if not isinstance(value, jax.core.Tracer) and not float(value) >= 0:
+        if isinstance(value, str) or (not isinstance(value, jax.core.Tracer) and not float(value) >= 0):
             raise ValueError(f"{self}: `learning_rate` must be a number of at least 0. Got {value!r}.")
         if self._learning_rate is None:
             self._learning_rate = Variable(float(value), dtype="float32", trainable=False, name="learning_rate")
@@ -240,7 +261,13 @@ class Optimizer(Configurable):
     def build(self, params: Tree):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping what fits of older ones."""
         if isinstance(params, (list, tuple)):
-            params = {str(index): variable for index, variable in enumerate(params)}
+            self._eager = list(params)
+            params = self._named(self._eager)
+        self._undecayed_paths = {
+            _joined(path)
+            for path, variable in jax.tree_util.tree_leaves_with_path(params)
+            if any(variable is other for other in self._undecayed)
+        }
         leaves, treedef = jax.tree.flatten(params)
         form = treedef, tuple((v.shape, v._dtype) for v in leaves)
         if self._state is not None and form == self._form:
@@ -284,16 +311,20 @@ class Optimizer(Configurable):
     def apply(self, grads, trainable_variables=None):
         """Updates variables eagerly from gradients in the same order."""
         if trainable_variables is not None:
-            self._eager = list(trainable_variables)
-            self.build(self._eager)
-        params = {str(index): variable for index, variable in enumerate(self._eager)}
+            self.build(list(trainable_variables))
+        params = self._named(self._eager)
         values = jax.tree.map(unwrap, params)
-        grads = {str(index): grad for index, grad in enumerate(grads)}
+        grads = dict(zip(params, grads, strict=True))
         new, state = self.update(grads, jax.tree.map(unwrap, self._state), values)
         for name, variable in params.items():
             variable.assign(new[name] if variable.constraint is None else variable.constraint(new[name]))
         for variable, value in zip(jax.tree.leaves(self._state), jax.tree.leaves(state), strict=True):
             variable.assign(value)
+
+    @staticmethod
+    def _named(variables: list[Variable]) -> dict[str, Variable]:
+        """A list of variables as a tree, by keys that hold their paths."""
+        return {f"{index}/{variable.path}": variable for index, variable in enumerate(variables)}
 
     def apply_gradients(self, grads_and_vars):
         """`apply` on pairs of gradient and variable."""
@@ -307,11 +338,10 @@ class Optimizer(Configurable):
         treedef = jax.tree.structure(self._state)
         state = jax.tree.unflatten(treedef, optimizer_variables)
 
-        def named(values):
-            return {str(index): value for index, value in enumerate(values)}
-
-        new, state = self.update(named(grads), state, named(trainable_variables))
-        return [new[name] for name in named(trainable_variables)], jax.tree.leaves(state)
+        names = list(self._named(self._eager))
+        named = [dict(zip(names, values, strict=True)) for values in (grads, trainable_variables)]
+        new, state = self.update(named[0], state, named[1])
+        return [new[name] for name in names], jax.tree.leaves(state)
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""
@@ -357,6 +387,16 @@ class OptaxOptimizer(Optimizer):
         raise TypeError(
             f"{self}: an optax transformation has no config. Use one of `kerax.optimizers` to save the model."
         )
+
+
+def _joined(path) -> str:
+    """A path of JAX's tree functions as `a/b/c`."""
+    return "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
+
+
+def _norm(tree: Tree):
+    """The L2 norm of all arrays of a tree together."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def _shrink(norm, limit):

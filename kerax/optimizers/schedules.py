@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from kerax.core.configurable import Configurable
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 
-SCHEDULES = Family("schedules", "learning-rate schedule")
+SCHEDULES = Family("schedules", "learning-rate schedule", "keras.optimizers.schedules")
 
 
 class LearningRateSchedule(Configurable):

@@ -116,7 +116,7 @@ def _groups(layer: Layer, path: str = "", seen: set[int] | None = None) -> Itera
     if id(layer) in seen:
         return
     seen.add(id(layer))
-    yield path, layer, [variable for _, variable in layer._own_variables()]
+    yield path, layer, [variable for _, variable in layer._own_variables() if variable.is_weight]
     attributes = {name: value for name, value in vars(layer).items() if name not in layer._untracked}
     first = []
     if hasattr(layer, "get_layer"):  # a model

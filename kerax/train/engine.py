@@ -148,18 +148,58 @@ def test_program(model, variables: TrainState, batch_spec: tuple, batch_size: in
     )
 
 
-def predict_program(model, variables: TrainState, batch_spec: tuple) -> Callable:
-    """A compiled function of (leaves, data, start) that predicts one batch of rows from `start`."""
-    treedef = jax.tree.structure(variables)
-    size = jax.tree.leaves(batch_spec)[0].shape[0]
+class Predictor:
+    """A model's compiled prediction for one form of batch.
 
-    def predict(leaves, data, start):
-        batch = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size), data)
-        return model.predict_step(jax.tree.unflatten(treedef, leaves), batch)
+    `batch` predicts one batch. `run` predicts several consecutive ones in one dispatch, into one array of `capacity`
+    batches; it takes the data and, as run-time integers, the first batch and their number. The last batch may overlap
+    the one before it, so that every batch is full.
 
-    if model.run_eagerly:
-        return predict
-    return _cached(model, ("predict", treedef, _key(batch_spec)), lambda: jax.jit(predict))
+    Args:
+        outputs: Shapes and dtypes of the outputs of one batch.
+        is_rowwise: Whether every output has a row per input row, which `run` needs.
+    """
+
+    chunk_bytes = 4 * 2**20
+
+    def __init__(self, model, variables: TrainState, batch_spec: tuple):
+        treedef = jax.tree.structure(variables)
+        leaves = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf._dtype) for leaf in jax.tree.leaves(variables))
+        size = jax.tree.leaves(batch_spec)[0].shape[0]
+
+        def predict(leaves, batch):
+            return model.predict_step(jax.tree.unflatten(treedef, leaves), batch)
+
+        self.outputs = jax.eval_shape(predict, leaves, batch_spec)
+        self.is_rowwise = not model.run_eagerly and all(
+            leaf.shape[:1] == (size,) for leaf in jax.tree.leaves(self.outputs)
+        )
+        row_bytes = sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(self.outputs))
+        self.capacity = capacity = max(1, min(64, self.chunk_bytes // max(row_bytes, 1)))
+
+        def run(leaves, data, start, count):
+            num_rows = jax.tree.leaves(data)[0].shape[0]
+
+            def body(index, results):
+                row = jnp.minimum((start + index) * size, num_rows - size)
+                batch = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, row, size), data)
+                return jax.tree.map(
+                    lambda result, new: lax.dynamic_update_slice_in_dim(result, new, index * size, 0),
+                    results,
+                    predict(leaves, batch),
+                )
+
+            empty = jax.tree.map(lambda s: jnp.zeros((capacity * size, *s.shape[1:]), s.dtype), self.outputs)
+            return lax.fori_loop(0, count, body, empty)
+
+        self.batch = predict if model.run_eagerly else jax.jit(predict)
+        self.run = jax.jit(run)
+
+
+def predictor(model, variables: TrainState, batch_spec: tuple) -> Predictor:
+    """The predictor for this state and form of batch, compiled once per model."""
+    key = ("predict", jax.tree.structure(variables), _key(batch_spec), model.run_eagerly)
+    return _cached(model, key, lambda: Predictor(model, variables, batch_spec))
 
 
 def _flat_step(model, step: Callable, variables: TrainState) -> Callable:

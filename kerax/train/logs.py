@@ -18,7 +18,8 @@ class Logs(MutableMapping):
 
     def _numbers(self) -> dict:
         if not self._fetched:
-            self._values = {name: _number(value) for name, value in jax.device_get(self._values).items()}
+            numbers = map(_number, jax.device_get(list(self._values.values())))  # a list keeps its order, a dict not
+            self._values = dict(zip(self._values, numbers, strict=True))
             self._fetched = True
         return self._values
 

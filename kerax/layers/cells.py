@@ -1,0 +1,399 @@
+"""One step of a recurrent layer: `SimpleRNNCell`, `LSTMCell`, `GRUCell`, `StackedRNNCells`.
+
+kerax's cells split a step in two pure functions of arrays, so that `RNN` can run them inside `scan` with weights and
+dropout masks that were read outside: `project` (what depends on the inputs only) and `advance` (the rest).
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kerax import activations
+from kerax.core import scope as scopes
+from kerax.core.layer import Layer
+from kerax.core.seed_generator import SeedGenerator
+from kerax.core.variable import call_initializer
+from kerax.layers.options import add_weight, check_positive, check_rate, set_weight_options
+
+
+class Stepper(NamedTuple):
+    """A cell whose weights are fixed.
+
+    Attributes:
+        project: From the inputs of one step, or of all, to what `advance` takes.
+        advance: `(projected, states) -> (output, states)`.
+        growth: How many times larger `project`'s results are than its arguments.
+    """
+
+    project: Callable[[Any], Any]
+    advance: Callable[[Any, Any], tuple]
+    growth: float
+
+
+class _Cell(Layer):
+    """What all cells share: weights for `num_gates` gates side by side, dropout, and zeros as the first state."""
+
+    num_gates: int
+    num_states = 1
+
+    def _configure(self, arguments: dict):
+        """Sets the attributes from the constructor's arguments by name."""
+        given = arguments
+        check_positive(self, units=given["units"])
+        check_rate(self, dropout=given["dropout"], recurrent_dropout=given["recurrent_dropout"])
+        for name in ("units", "use_bias", "dropout", "recurrent_dropout", "seed"):
+            setattr(self, name, given[name])
+        self.activation = activations.get(given["activation"])
+        if "recurrent_activation" in given:
+            self.recurrent_activation = activations.get(given["recurrent_activation"])
+        options = ("initializer", "regularizer", "constraint")
+        names = [f"{weight}_{option}" for weight in ("kernel", "recurrent", "bias") for option in options]
+        set_weight_options(self, **{name: given[name] for name in names})
+        self.state_size = self.units if self.num_states == 1 else [self.units] * self.num_states
+        self.output_size = self.units
+        if self.seed is not None:
+            self.seed_generator = SeedGenerator(self.seed)
+
+    def build(self, input_shape):
+        width = self.units * self.num_gates
+        self.kernel = add_weight(self, "kernel", (input_shape[-1], width))
+        self.recurrent_kernel = add_weight(self, "recurrent_kernel", (self.units, width), options="recurrent")
+        self.bias = self._add_bias(width) if self.use_bias else None
+
+    def _add_bias(self, width: int):
+        return add_weight(self, "bias", (width,))
+
+    def get_initial_state(self, batch_size=None) -> list:
+        """Zeros for a batch."""
+        return [jnp.zeros((batch_size, self.units), self.compute_dtype) for _ in range(self.num_states)]
+
+    def stepper(self, batch_size, training) -> Stepper:
+        """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences.
+
+        Deviation from Keras: with `recurrent_dropout` all gates share a mask, as in the tied variant of Gal &
+        Ghahramani 2016 (https://arxiv.org/abs/1512.05287), where Keras draws one per gate.
+        """
+        cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
+        kernel, recurrent_kernel = self.kernel.value, self.recurrent_kernel.value
+        bias = self.bias.value if self.use_bias else None
+        scopes.reset_autocast(cast)
+        input_mask = self._draw_mask(self.dropout if training else 0, (batch_size, kernel.shape[0]))
+        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, (batch_size, self.units))
+
+        def project(inputs):
+            inputs = inputs if input_mask is None else inputs * input_mask
+            projected = _matmul(inputs, kernel)
+            return projected if bias is None else projected + self._input_bias(bias)
+
+        def advance(projected, states):
+            hidden = states[0] if recurrent_mask is None else states[0] * recurrent_mask
+            return self._advance(projected, hidden, states, recurrent_kernel, bias)
+
+        return Stepper(project, advance, self.units * self.num_gates / kernel.shape[0])
+
+    def _draw_mask(self, rate, shape):
+        """`None`, or an array of 0 and `1 / (1 - rate)`."""
+        if rate == 0:
+            return None
+        kept = jax.random.bernoulli(self.next_key(), 1 - rate, shape)
+        return kept.astype(self.compute_dtype) / (1 - rate if rate < 1 else 1)
+
+    def _input_bias(self, bias):
+        return bias
+
+    def _advance(self, projected, hidden, states, recurrent_kernel, bias):
+        """`(output, new states)`; `hidden` is `states[0]` with dropout."""
+        raise NotImplementedError
+
+    def call(self, inputs, states, training=False):
+        is_list = isinstance(states, (list, tuple))
+        step = self.stepper(inputs.shape[0], training)
+        output, new_states = step.advance(step.project(inputs), list(states) if is_list else [states])
+        return output, new_states if is_list else new_states[0]
+
+
+def _matmul(inputs, kernel):
+    """`inputs @ kernel` as one 2-D product, which XLA's CPU backend does fastest."""
+    if inputs.ndim == 2:
+        return inputs @ kernel
+    return (inputs.reshape(-1, inputs.shape[-1]) @ kernel).reshape(*inputs.shape[:-1], kernel.shape[-1])
+
+
+class SimpleRNNCell(_Cell):
+    """`output = activation(inputs @ kernel + bias + state @ recurrent_kernel)`, which is also the state.
+
+    Args:
+        units: Size of the state.
+        activation: Name or function.
+        use_bias: Whether to add `bias`.
+        kernel_initializer, recurrent_initializer, bias_initializer: Options of the weights, as are regularizers and
+            constraints of the same names.
+        dropout: Fraction of the inputs to drop, the same ones at every step.
+        recurrent_dropout: Fraction of the state to drop, the same ones at every step.
+        seed: Integer for a stream of random numbers of the cell's own.
+
+    Weights: `kernel (features, units)`, `recurrent_kernel (units, units)`, `bias (units,)`.
+    Call arguments: `inputs (batch, features)`, `states [(batch, units)]`. Returns: `output, states`.
+    """
+
+    num_gates = 1
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(**kwargs)
+        self._configure(arguments)
+
+    def _advance(self, projected, hidden, states, recurrent_kernel, bias):
+        output = self.activation(projected + hidden @ recurrent_kernel)
+        return output, [output]
+
+
+class LSTMCell(_Cell):
+    """A step of a long short-term memory; the gates lie in the kernels in the order input, forget, candidate, output.
+
+        c = forget * c + input * activation(candidate);  h = output * activation(c)
+
+    Args: as in `SimpleRNNCell`, and
+        recurrent_activation: Name or function of the gates.
+        unit_forget_bias: Whether the forget gate's bias starts at 1 (Jozefowicz et al. 2015).
+
+    Weights: `kernel (features, 4 * units)`, `recurrent_kernel (units, 4 * units)`, `bias (4 * units,)`.
+    Call arguments: `inputs (batch, features)`, `states [h, c]`. Returns: `h, [h, c]`.
+    Source: Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735
+    """
+
+    num_gates = 4
+    num_states = 2
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias=True,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(**kwargs)
+        self._configure(arguments)
+        self.unit_forget_bias = unit_forget_bias
+
+    def _add_bias(self, width):
+        if not self.unit_forget_bias:
+            return add_weight(self, "bias", (width,))
+
+        def initial_bias(shape, dtype, key):
+            bias = call_initializer(self.bias_initializer, key, shape, dtype)
+            return bias.at[self.units : 2 * self.units].set(1)
+
+        return add_weight(self, "bias", (width,), initializer=initial_bias)
+
+    def _advance(self, projected, hidden, states, recurrent_kernel, bias):
+        gates = projected + hidden @ recurrent_kernel
+        input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
+        kept = self.recurrent_activation(forget_gate) * states[1]
+        carry = kept + self.recurrent_activation(input_gate) * self.activation(candidate)
+        output = self.recurrent_activation(output_gate) * self.activation(carry)
+        return output, [output, carry]
+
+
+class GRUCell(_Cell):
+    """A step of a gated recurrent unit; the gates lie in the kernels in the order update, reset, candidate.
+
+        h = update * h + (1 - update) * activation(candidate)
+
+    Args: as in `SimpleRNNCell`, and
+        recurrent_activation: Name or function of the gates.
+        reset_after: Whether the reset gate acts after the product with the state (cuDNN's variant), which has a second
+            bias, or before it.
+
+    Weights: `kernel (features, 3 * units)`, `recurrent_kernel (units, 3 * units)`, `bias (2, 3 * units)` or
+        `(3 * units,)` without `reset_after`.
+    Call arguments: `inputs (batch, features)`, `states [h]`. Returns: `h, [h]`.
+    Source: Cho et al. 2014, https://arxiv.org/abs/1406.1078
+    """
+
+    num_gates = 3
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        reset_after=True,
+        seed=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(**kwargs)
+        self._configure(arguments)
+        self.reset_after = reset_after
+
+    def _add_bias(self, width):
+        return add_weight(self, "bias", (2, width) if self.reset_after else (width,))
+
+    def _input_bias(self, bias):
+        return bias[0] if self.reset_after else bias
+
+    def _advance(self, projected, hidden, states, recurrent_kernel, bias):
+        gates, candidate = jnp.split(projected, [2 * self.units], axis=-1)
+        if self.reset_after:
+            recurrent = hidden @ recurrent_kernel
+            recurrent = recurrent if bias is None else recurrent + bias[1]
+            recurrent_gates, recurrent_candidate = jnp.split(recurrent, [2 * self.units], axis=-1)
+            update, reset = jnp.split(self.recurrent_activation(gates + recurrent_gates), 2, axis=-1)
+            candidate = self.activation(candidate + reset * recurrent_candidate)
+        else:
+            gate_kernel, candidate_kernel = jnp.split(recurrent_kernel, [2 * self.units], axis=-1)
+            update, reset = jnp.split(self.recurrent_activation(gates + hidden @ gate_kernel), 2, axis=-1)
+            candidate = self.activation(candidate + (reset * hidden) @ candidate_kernel)
+        output = update * states[0] + (1 - update) * candidate
+        return output, [output]
+
+
+class StackedRNNCells(Layer):
+    """Cells one on top of the other as one cell: each takes the output of the one below.
+
+    Args:
+        cells: List of cells.
+
+    Call arguments: `inputs`, `states`, the list of the cells' states. Returns: output of the last cell, and states.
+
+    Raises:
+        ValueError: if a cell has no `call` or `state_size`.
+    """
+
+    def __init__(self, cells, **kwargs):
+        super().__init__(**kwargs)
+        for cell in cells:
+            check_cell(self, cell)
+        self.cells = list(cells)
+
+    @property
+    def state_size(self) -> list:
+        """The cells' state sizes."""
+        return [cell.state_size for cell in self.cells]
+
+    @property
+    def output_size(self) -> int:
+        """Size of the last cell's output."""
+        return output_size(self.cells[-1])
+
+    def build(self, input_shape):
+        for cell in self.cells:
+            if isinstance(cell, Layer) and not cell.built:
+                cell.build(input_shape)
+            input_shape = (input_shape[0], output_size(cell))
+
+    def get_initial_state(self, batch_size=None) -> list:
+        """The cells' initial states."""
+        found = [first_states(cell, batch_size) for cell in self.cells]
+        return [
+            states if isinstance(cell.state_size, (list, tuple)) else states[0]
+            for cell, states in zip(self.cells, found, strict=True)
+        ]
+
+    def call(self, inputs, states, training=False):
+        new_states = []
+        for cell, own in zip(self.cells, states, strict=True):
+            is_list = isinstance(own, (list, tuple))
+            kwargs = {"training": training} if takes_training(cell) else {}
+            inputs, own = cell(inputs, list(own) if is_list else [own], **kwargs)
+            new_states.append(own if is_list or not isinstance(own, (list, tuple)) else own[0])
+        return inputs, new_states
+
+    def stepper(self, batch_size, training) -> Stepper | None:
+        """The step of all cells with their weights as they are; `None` if one of them is not kerax's own."""
+        steps = [stepper_of(cell, batch_size, training) for cell in self.cells]
+        if None in steps:
+            return None
+
+        def advance(inputs, states):
+            new_states = []
+            for step, own in zip(steps, states, strict=True):
+                is_list = isinstance(own, (list, tuple))
+                inputs, own = step.advance(step.project(inputs), list(own) if is_list else [own])
+                new_states.append(own if is_list else own[0])
+            return inputs, new_states
+
+        return Stepper(lambda inputs: inputs, advance, 1)
+
+
+def stepper_of(cell, batch_size, training) -> Stepper | None:
+    """The pure step of one of kerax's own cells; `None` for a cell, or a subclass, with a `call` of its own."""
+    own = _Cell.call if isinstance(cell, _Cell) else StackedRNNCells.call if isinstance(cell, StackedRNNCells) else None
+    return cell.stepper(batch_size, training) if own is not None and type(cell).call is own else None
+
+
+def check_cell(layer: Layer, cell):
+    """Raises `ValueError` unless `cell` can be a recurrent layer's cell."""
+    for name in ("call", "state_size"):
+        if not hasattr(cell, name):
+            raise ValueError(f"{layer}: a cell must have `call` and `state_size`. Got {cell!r} without `{name}`.")
+
+
+def takes_training(cell) -> bool:
+    """Whether a cell's `call` has the argument `training`."""
+    return "training" in inspect.signature(cell.call).parameters
+
+
+def output_size(cell) -> int:
+    """The size of a cell's output: by default that of its first state."""
+    size = getattr(cell, "output_size", None)
+    first = cell.state_size[0] if isinstance(cell.state_size, (list, tuple)) else cell.state_size
+    return first if size is None else size
+
+
+def first_states(cell, batch_size) -> list:
+    """A cell's first states as a list: its own, or zeros of its state sizes."""
+    if hasattr(cell, "get_initial_state"):
+        states = cell.get_initial_state(batch_size=batch_size)
+        return list(states) if isinstance(states, (list, tuple)) else [states]
+    sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
+    return [jnp.zeros((batch_size, size), getattr(cell, "compute_dtype", None)) for size in sizes]

@@ -1,0 +1,252 @@
+"""Convolutions."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kerax import activations, config
+from kerax.core.input_spec import InputSpec
+from kerax.core.layer import Layer
+from kerax.layers.options import add_weight, check_choice, check_positive, set_weight_options, sizes, without
+
+_PATCHES_LIMIT = 20_000_000  # bytes
+
+
+def _patches_are_faster(inputs, kernel) -> bool:
+    """Whether a stride-1 convolution is computed on CPU as a matrix product of patches (im2col) and kernel.
+
+    XLA's CPU convolution is slow where there are few channels, and its kernel gradient is 37 times slower inside
+    `scan` (bench/BASELINE.md); the product of patches is not, but it loses once the patches outgrow the caches.
+    Forward / with both gradients, ms, best of 8 on 2 cores, native against patches:
+    (128,28,28,1)*3x3x32: 1.4/9.8, 1.9/4.5.   (128,32,32,3)*3x3x32: 7.3/32.8, 5.1/14.9.
+    (128,13,13,32)*3x3x64: 4.9/17.4, 6.1/16.1. (64,8,8,128)*3x3x128: 6.8/25.0, 5.3/15.2.
+    (32,32,32,32)*3x3x32 (33 MB of patches): 7.5/18.8, 29.6/46.5. A sum of one product per kernel row was never
+    clearly better than either; neither was the native convolution with a kernel gradient by patches.
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    window = kernel.shape[:-2]
+    patches = [size - k + 1 for size, k in zip(inputs.shape[1:-1], window, strict=True)]
+    known = [size for size in (inputs.shape[0], *patches) if isinstance(size, int)]
+    num_bytes = math.prod(known) * math.prod(kernel.shape[:-1]) * inputs.dtype.itemsize
+    return len(known) == len(patches) + 1 and (num_bytes <= _PATCHES_LIMIT or math.prod(window) == 1)
+
+
+def _convolve_patches(inputs, kernel):
+    """A stride-1 convolution without padding of `(batch, *spatial, channels)`: all windows as rows, one product."""
+    window, filters = kernel.shape[:-2], kernel.shape[-1]
+    sizes = [size - k + 1 for size, k in zip(inputs.shape[1:-1], window, strict=True)]
+    shifted = []
+    for offsets in itertools.product(*map(range, window)):
+        index = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
+        shifted.append(inputs[(slice(None), *index)])
+    patches = jnp.concatenate(shifted, axis=-1) if len(shifted) > 1 else shifted[0]
+    outputs = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, filters)
+    return outputs.reshape(inputs.shape[0], *sizes, filters)
+
+
+def same_padding(window: int, dilation: int = 1) -> tuple[int, int]:
+    """Zeros before and after an axis that keep its size at stride 1; the odd one goes after."""
+    total = dilation * (window - 1)
+    return total // 2, total - total // 2
+
+
+class _Conv(Layer):
+    """What all convolutions share: checks, weights, and the sum over windows."""
+
+    rank: int
+    paddings = ("valid", "same")
+
+    def _configure(self, arguments: dict):
+        """Sets the attributes from the constructor's arguments by name."""
+        given = arguments
+        check_positive(self, filters=given["filters"], groups=given["groups"])
+        for name in ("filters", "groups", "use_bias"):
+            setattr(self, name, given[name])
+        for name in ("kernel_size", "strides", "dilation_rate"):
+            setattr(self, name, sizes(self, name, given[name], self.rank))
+        self.padding = given["padding"].lower()
+        check_choice(self, "padding", self.padding, self.paddings)
+        self.data_format = config.standardize_data_format(given["data_format"])
+        self.activation = activations.get(given["activation"])
+        options = ("initializer", "regularizer", "constraint")
+        names = [f"{weight}_{option}" for weight in ("kernel", "bias") for option in options]
+        set_weight_options(self, **{name: given[name] for name in names})
+        if self.filters % self.groups:
+            raise ValueError(
+                f"{self}: `filters` must be a multiple of `groups`. Got filters={self.filters}, groups={self.groups}."
+            )
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
+                f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
+            )
+        self._channel_axis = -1 if self.data_format == "channels_last" else 1
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def build(self, input_shape):
+        channels = input_shape[self._channel_axis]
+        if channels is not None and channels % self.groups:
+            raise ValueError(
+                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
+                f"Got {channels} channels, input shape {input_shape}."
+            )
+        spatial = input_shape[1:-1] if self._channel_axis == -1 else input_shape[2:]
+        for size, k, dilation in zip(spatial, self.kernel_size, self.dilation_rate, strict=True):
+            if self.padding == "valid" and size is not None and dilation * (k - 1) + 1 > size:
+                raise ValueError(
+                    f"{self}: the kernel is larger than the input. Got kernel_size={self.kernel_size}, "
+                    f"dilation_rate={self.dilation_rate}, input shape {input_shape}. "
+                    "Use a smaller kernel or padding='same'."
+                )
+        inputs = None if channels is None else channels // self.groups
+        self.kernel = add_weight(self, "kernel", (*self.kernel_size, inputs, self.filters))
+        self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
+
+    def _pads(self) -> list[tuple] | str:
+        """Zeros before and after each spatial axis, or `"SAME"` where they depend on the input's sizes."""
+        windows = zip(self.kernel_size, self.dilation_rate, strict=True)
+        if self.padding == "same":
+            return "SAME" if max(self.strides) > 1 else [same_padding(*window) for window in windows]
+        if self.padding == "causal":
+            return [(dilation * (k - 1), 0) for k, dilation in windows]
+        return [(0, 0)] * self.rank
+
+    def call(self, inputs):
+        kernel = self.kernel.value
+        channels_last = self._channel_axis == -1
+        pads = self._pads()
+        if channels_last and self.groups == max(self.strides) == max(self.dilation_rate) == 1:
+            padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if any(map(any, pads)) else inputs
+            if _patches_are_faster(padded, kernel):
+                return self._finish(_convolve_patches(padded, kernel))
+        letters = "DHW"[-self.rank :]
+        data = f"N{letters}C" if channels_last else f"NC{letters}"
+        outputs = lax.conv_general_dilated(
+            inputs,
+            kernel,
+            self.strides,
+            pads,
+            rhs_dilation=self.dilation_rate,
+            dimension_numbers=(data, f"{letters}IO", data),
+            feature_group_count=self.groups,
+        )
+        return self._finish(outputs)
+
+    def _finish(self, outputs):
+        if self.use_bias:
+            shape = (-1,) if self._channel_axis == -1 else (-1,) + (1,) * self.rank
+            outputs = outputs + self.bias.value.reshape(shape)
+        return self.activation(outputs)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return without(super().get_config(), "activity_regularizer")
+
+
+class Conv1D(_Conv):
+    """Convolution of sequences: `activation(sum over the window of inputs @ kernel + bias)`.
+
+    Args:
+        filters: Number of output channels.
+        kernel_size: Width of the window.
+        strides: Steps between windows.
+        padding: `"valid"` (none), `"same"` (as many outputs as inputs at stride 1), or `"causal"` (zeros in front
+            only, so that no output sees a later input).
+        data_format: `"channels_last"` or `"channels_first"`.
+        dilation_rate: Steps between the inputs of a window.
+        groups: Number of groups of channels that are convolved apart.
+        activation: Name or function applied to the result. `None` applies nothing.
+        use_bias: Whether to add `bias`.
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint:
+            Options of the weights.
+        activity_regularizer: Penalty on the outputs.
+
+    Weights: `kernel (width, channels / groups, filters)`, `bias (filters,)`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, new steps, filters)`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)
+
+
+class Conv2D(_Conv):
+    """Convolution of images: `activation(sum over the window of inputs @ kernel + bias)`.
+
+    Args:
+        filters: Number of output channels.
+        kernel_size: Height and width of the window.
+        strides: Rows and columns between windows.
+        padding: `"valid"` (none) or `"same"` (as many outputs as inputs at stride 1).
+        data_format: `"channels_last"` or `"channels_first"`.
+        dilation_rate: Rows and columns between the inputs of a window.
+        groups: Number of groups of channels that are convolved apart.
+        activation: Name or function applied to the result. `None` applies nothing.
+        use_bias: Whether to add `bias`.
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint:
+            Options of the weights.
+        activity_regularizer: Penalty on the outputs.
+
+    Weights: `kernel (height, width, channels / groups, filters)`, `bias (filters,)`.
+    Input shape: `(batch, height, width, channels)`. Output shape: `(batch, new height, new width, filters)`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1),
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)

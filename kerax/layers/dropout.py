@@ -1,0 +1,154 @@
+"""Layers that add noise while training and change nothing otherwise.
+
+With `seed=None` the noise comes from the running call's key, with an integer from a stream of the layer's own.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kerax import config, random
+from kerax.core.input_spec import InputSpec
+from kerax.core.layer import Layer
+from kerax.core.seed_generator import SeedGenerator
+from kerax.layers.options import check_rate
+
+
+def _set_seed(layer: Layer, seed):
+    layer.seed = seed
+    if seed is not None:
+        layer.seed_generator = SeedGenerator(seed)
+
+
+class Dropout(Layer):
+    """Inputs with a random fraction `rate` set to 0 and the others scaled by `1 / (1 - rate)`.
+
+    Args:
+        rate: Fraction to drop, from 0 to 1.
+        noise_shape: Shape of the draw, broadcast to the inputs; `None` entries are the inputs' sizes.
+        seed: Integer for a stream of the layer's own.
+
+    Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html
+    """
+
+    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        check_rate(self, rate=rate)
+        if noise_shape is not None and (
+            isinstance(noise_shape, str) or any(size is not None and size < 1 for size in noise_shape)
+        ):
+            raise ValueError(f"{self}: `noise_shape` must hold sizes of at least 1 or None. Got {noise_shape!r}.")
+        self.rate = rate
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        _set_seed(self, seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        return random.dropout(inputs, self.rate, self.noise_shape, self.next_key())
+
+
+class SpatialDropout1D(Layer):
+    """Dropout of whole channels of sequences.
+
+    Args:
+        rate: Fraction of channels to drop, from 0 to 1.
+        seed: Integer for a stream of the layer's own.
+
+    Input shape: `(batch, steps, channels)`. Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+    """
+
+    def __init__(self, rate, seed=None, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        check_rate(self, rate=rate)
+        self.rate = rate
+        _set_seed(self, seed)
+        self.supports_masking = True
+        self.input_spec = InputSpec(ndim=3)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        return random.dropout(inputs, self.rate, (None, 1, None), self.next_key())
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; this one does not take `trainable`."""
+        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+
+
+class SpatialDropout2D(Layer):
+    """Dropout of whole channels of images.
+
+    Args:
+        rate: Fraction of channels to drop, from 0 to 1.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+
+    Input shape: `(batch, height, width, channels)`. Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+    """
+
+    def __init__(self, rate, data_format=None, seed=None, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        check_rate(self, rate=rate)
+        self.rate = rate
+        self.data_format = config.standardize_data_format(data_format)
+        _set_seed(self, seed)
+        self.supports_masking = True
+        self.input_spec = InputSpec(ndim=4)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        shape = (None, 1, 1, None) if self.data_format == "channels_last" else (None, None, 1, 1)
+        return random.dropout(inputs, self.rate, shape, self.next_key())
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; this one does not take `trainable`."""
+        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+
+
+class GaussianNoise(Layer):
+    """Inputs plus normal noise of mean 0.
+
+    Args:
+        stddev: Standard deviation of the noise, at least 0.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    def __init__(self, stddev, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if stddev < 0:
+            raise ValueError(f"{self}: `stddev` must be at least 0. Got stddev={stddev!r}.")
+        self.stddev = stddev
+        _set_seed(self, seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training or self.stddev == 0:
+            return inputs
+        return inputs + self.stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype)
+
+
+class GaussianDropout(Layer):
+    """Inputs times normal noise of mean 1 and standard deviation `sqrt(rate / (1 - rate))`.
+
+    Args:
+        rate: As in `Dropout`, whose mean and variance this noise has; from 0 to below 1.
+        seed: Integer for a stream of the layer's own.
+
+    Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"{self}: `rate` must be at least 0 and below 1. Got rate={rate!r}.")
+        self.rate = rate
+        _set_seed(self, seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        stddev = jnp.asarray((self.rate / (1 - self.rate)) ** 0.5, inputs.dtype)
+        return inputs * (1 + stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype))

@@ -1,0 +1,99 @@
+"""`Input`: where a graph of layers starts."""
+
+from kerax import config
+from kerax.core.layer import Layer
+from kerax.core.symbolic import KerasTensor, Node
+from kerax.layers.options import check_unsupported
+
+
+class InputLayer(Layer):
+    """The start of a graph: holds the symbolic tensor that data replaces.
+
+    Args:
+        shape: Sizes without the batch axis, `None` where unknown.
+        batch_size: Size of the batch axis. Default: unknown.
+        dtype: Default: `floatx()`.
+        sparse: Not supported; must be false.
+        ragged: Not supported; must be false.
+        batch_shape: Sizes with the batch axis, instead of `shape` and `batch_size`.
+        input_tensor: Symbolic tensor to use instead of a new one.
+        optional: Whether the input may be `None`.
+
+    Raises:
+        ValueError: if the shape is missing, given twice, or differs from that of `input_tensor`.
+    """
+
+    def __init__(
+        self,
+        shape=None,
+        batch_size=None,
+        dtype=None,
+        sparse=None,
+        ragged=None,
+        batch_shape=None,
+        input_tensor=None,
+        optional=False,
+        name=None,
+        **kwargs,
+    ):
+        given = None if input_tensor is None else input_tensor.dtype
+        super().__init__(name=name, dtype=dtype or given or config.floatx(), **kwargs)
+        check_unsupported(self, sparse=sparse, ragged=ragged)
+        if batch_shape is not None and (shape is not None or batch_size is not None):
+            raise ValueError(
+                f"{self}: pass either `batch_shape` or `shape` with `batch_size`. "
+                f"Got batch_shape={batch_shape}, shape={shape}, batch_size={batch_size}."
+            )
+        if shape is not None:
+            batch_shape = (batch_size, *_sizes(self, "shape", shape))
+        elif batch_shape is not None:
+            batch_shape = _sizes(self, "batch_shape", batch_shape)
+        elif input_tensor is None:
+            raise ValueError(
+                f"{self}: `shape` is missing. Pass the sizes without the batch axis, such as shape=(28, 28)."
+            )
+        if input_tensor is None:
+            input_tensor = KerasTensor(batch_shape, self.dtype, name=name)
+        elif batch_shape is not None and tuple(batch_shape[1:]) != input_tensor.shape[1:]:
+            raise ValueError(f"{self}: the shape {batch_shape} differs from that of the tensor, {input_tensor.shape}.")
+        self.batch_shape = input_tensor.shape
+        self.sparse = self.ragged = False
+        self.optional = optional
+        self.built = True
+        Node(self, (), {}, input_tensor)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the data."""
+        return self.dtype_policy.variable_dtype
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self) -> dict:
+        """The shape, dtype and name of the input."""
+        names = ("batch_shape", "dtype", "sparse", "ragged", "name", "optional")
+        return {name: getattr(self, name) for name in names}
+
+
+def _sizes(layer, name: str, shape) -> tuple:
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(size is not None and (not isinstance(size, int) or size < 0) for size in shape):
+        raise ValueError(f"{layer}: `{name}` must hold sizes of at least 0 or None. Got {name}={shape}.")
+    return shape
+
+
+def Input(
+    shape=None,
+    batch_size=None,
+    dtype=None,
+    sparse=None,
+    ragged=None,
+    batch_shape=None,
+    name=None,
+    tensor=None,
+    optional=False,
+):
+    """A symbolic tensor from which a graph of layers is built; the arguments are those of `InputLayer`."""
+    layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)
+    return layer.inbound_nodes[0].outputs

@@ -1,0 +1,242 @@
+"""Layers that make one array of several, and their function forms."""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import lax
+
+from kerax.core import masks
+from kerax.core.layer import Layer
+
+
+class _Merge(Layer):
+    """What all merging layers share: a list of inputs of fitting shapes, and the union of their masks."""
+
+    num_inputs: int | None = None
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        shapes = self._check_list(input_shape)
+        ndim = max(map(len, shapes))
+        for aligned in zip(*(_align(shape, ndim) for shape in shapes), strict=True):
+            if len({size for size in aligned if size not in (1, None)}) > 1:
+                self._refuse(shapes, "inputs must have equal shapes, or sizes of 1 where they differ")
+        if len({shape[0] for shape in shapes} - {None}) > 1:
+            self._refuse(shapes, "inputs must have the same batch size")
+
+    def _check_list(self, shapes) -> list[tuple]:
+        if not isinstance(shapes, (list, tuple)) or not shapes or not all(isinstance(s, (list, tuple)) for s in shapes):
+            raise ValueError(f"{self}: call it on a list of inputs. Got one input of shape {shapes}.")
+        if self.num_inputs not in (None, len(shapes)):
+            raise ValueError(f"{self}: expected exactly {self.num_inputs} inputs. Got {len(shapes)}.")
+        return [tuple(shape) for shape in shapes]
+
+    def _refuse(self, shapes, reason: str):
+        raise ValueError(f"{self}: {reason}. Got shapes {', '.join(map(str, shapes))}.")
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """True where any input counts; none if one of them has no mask."""
+        if previous_mask is None or any(mask is None for mask in previous_mask):
+            return None
+        return functools.reduce(jnp.logical_or, previous_mask)
+
+
+def _align(shape: tuple, ndim: int) -> tuple:
+    """A shape with sizes of 1 after the batch axis, to `ndim` axes."""
+    return (*shape[:1], *(1,) * (ndim - len(shape)), *shape[1:])
+
+
+def _aligned(inputs) -> list:
+    ndim = max(value.ndim for value in inputs)
+    return [value.reshape(_align(value.shape, ndim)) for value in inputs]
+
+
+def _fold_masked(combine: Callable, inputs):
+    """`combine` over the inputs, each taking part only where its mask lets it."""
+    output, output_mask = None, None
+    for value, mask in zip(_aligned(inputs), map(masks.get_mask, inputs), strict=True):
+        mask = None if mask is None else jnp.broadcast_to(mask[..., None], value.shape)
+        if output is None:
+            output, output_mask = value, mask
+            continue
+        value = value if mask is None else jnp.where(mask, value, output)
+        output = output if output_mask is None else jnp.where(output_mask, output, value)
+        output_mask = None if mask is None or output_mask is None else output_mask | mask
+        output = combine(output, value)
+    return output
+
+
+class Add(_Merge):
+    """The sum of a list of inputs of equal shapes."""
+
+    def call(self, inputs):
+        return functools.reduce(jnp.add, _aligned(inputs))
+
+
+class Subtract(_Merge):
+    """The first of two inputs minus the second."""
+
+    num_inputs = 2
+
+    def call(self, inputs):
+        return jnp.subtract(*_aligned(inputs))
+
+
+class Multiply(_Merge):
+    """The product of a list of inputs of equal shapes; masked positions count as 1."""
+
+    def call(self, inputs):
+        found = [masks.get_mask(value) for value in inputs]
+        values = [
+            value if mask is None else jnp.where(mask[..., None], value, 1)
+            for value, mask in zip(_aligned(inputs), found, strict=True)
+        ]
+        output = functools.reduce(jnp.multiply, values)
+        mask = self.compute_mask(inputs, found)
+        return output if mask is None else jnp.where(mask[..., None], output, 0)
+
+
+class Average(_Merge):
+    """The mean of a list of inputs of equal shapes."""
+
+    def call(self, inputs):
+        return functools.reduce(jnp.add, _aligned(inputs)) / len(inputs)
+
+
+class Maximum(_Merge):
+    """The largest of a list of inputs, position by position; masked positions do not count."""
+
+    def call(self, inputs):
+        return _fold_masked(jnp.maximum, inputs)
+
+
+class Minimum(_Merge):
+    """The smallest of a list of inputs, position by position; masked positions do not count."""
+
+    def call(self, inputs):
+        return _fold_masked(jnp.minimum, inputs)
+
+
+class Concatenate(_Merge):
+    """A list of inputs, one behind the other along an axis.
+
+    Args:
+        axis: The axis; all others must have equal sizes.
+    """
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape):
+        shapes = self._check_list(input_shape)
+        ndim = len(shapes[0])
+        if not -ndim <= self.axis < ndim or any(len(shape) != ndim for shape in shapes):
+            self._refuse(shapes, f"inputs must have the same number of axes, and among them axis {self.axis}")
+        for axis, aligned in enumerate(zip(*shapes, strict=True)):
+            if axis != self.axis % ndim and len(set(aligned) - {None}) > 1:
+                self._refuse(shapes, f"inputs must have equal sizes but along axis {self.axis}")
+
+    def call(self, inputs):
+        return jnp.concatenate(inputs, self.axis)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The masks, one behind the other; inputs without one count everywhere."""
+        if previous_mask is None or all(mask is None for mask in previous_mask):
+            return None
+        full = []
+        for value, mask in zip(inputs, previous_mask, strict=True):
+            mask = jnp.ones(value.shape, bool) if mask is None else mask
+            mask = mask[..., None] if mask.ndim < value.ndim else mask
+            full.append(jnp.broadcast_to(mask, value.shape))
+        return jnp.any(jnp.concatenate(full, self.axis), axis=-1)
+
+
+class Dot(_Merge):
+    """The product of two inputs, summed over one axis of each, sample by sample.
+
+    Args:
+        axes: The axis of both, or a pair; never the batch axis.
+        normalize: Whether to scale both to length 1 along the axis first, which gives the cosine.
+
+    Output shape: the first input's axes without the summed one, then the second's without batch and summed one;
+        at least `(batch, 1)`.
+    """
+
+    num_inputs = 2
+
+    def __init__(self, axes, normalize=False, **kwargs):
+        super().__init__(**kwargs)
+        pair = (axes, axes) if isinstance(axes, int) else tuple(axes) if isinstance(axes, (list, tuple)) else ()
+        if len(pair) != 2 or any(not isinstance(axis, int) or axis == 0 for axis in pair):
+            raise ValueError(f"{self}: `axes` must be an axis other than 0, or two of them. Got axes={axes!r}.")
+        self.axes, self.normalize = axes, normalize
+        self._pair = pair
+
+    def build(self, input_shape):
+        shapes = self._check_list(input_shape)
+        picked = []
+        for shape, axis in zip(shapes, self._pair, strict=True):
+            if not -len(shape) < axis < len(shape):
+                self._refuse(shapes, f"`axes`={self.axes} must be an axis after the batch axis of each input")
+            picked.append(shape[axis])
+        if len(set(picked) - {None}) > 1 or len({shape[0] for shape in shapes} - {None}) > 1:
+            self._refuse(shapes, f"batch sizes and the sizes of `axes`={self.axes} must be equal")
+
+    def call(self, inputs):
+        if self.normalize:
+            inputs = [
+                value * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(value), axis, keepdims=True), 1e-12))
+                for value, axis in zip(inputs, self._pair, strict=True)
+            ]
+        first, second = (axis % value.ndim for value, axis in zip(inputs, self._pair, strict=True))
+        outputs = lax.dot_general(*inputs, (((first,), (second,)), ((0,), (0,))))
+        return outputs[:, None] if outputs.ndim == 1 else outputs
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """`None`."""
+        return None
+
+
+def add(inputs, **kwargs):
+    """`Add` as a function."""
+    return Add(**kwargs)(inputs)
+
+
+def subtract(inputs, **kwargs):
+    """`Subtract` as a function."""
+    return Subtract(**kwargs)(inputs)
+
+
+def multiply(inputs, **kwargs):
+    """`Multiply` as a function."""
+    return Multiply(**kwargs)(inputs)
+
+
+def average(inputs, **kwargs):
+    """`Average` as a function."""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs, **kwargs):
+    """`Maximum` as a function."""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs, **kwargs):
+    """`Minimum` as a function."""
+    return Minimum(**kwargs)(inputs)
+
+
+def concatenate(inputs, axis=-1, **kwargs):
+    """`Concatenate` as a function."""
+    return Concatenate(axis=axis, **kwargs)(inputs)
+
+
+def dot(inputs, axes=-1, **kwargs):
+    """`Dot` as a function."""
+    return Dot(axes=axes, **kwargs)(inputs)

@@ -1,0 +1,347 @@
+"""Normalization by statistics of the batch, of each sample, or of groups of channels."""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from kerax import config
+from kerax.core.input_spec import InputSpec
+from kerax.core.layer import Layer
+from kerax.core.variable import call_initializer
+from kerax.layers.options import add_weight, set_weight_options
+
+
+def _check_axis(layer: Layer, axis, input_shape) -> list[int]:
+    """The axes counted from 0, sorted."""
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    if any(not -len(input_shape) <= item < len(input_shape) for item in axes):
+        raise ValueError(f"{layer}: `axis` is out of range for the input. Got axis={axis}, input shape {input_shape}.")
+    return sorted(item % len(input_shape) for item in axes)
+
+
+def _upcast(inputs):
+    """Half precision overflows in sums of squares: statistics are taken in float32."""
+    return inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+
+
+class BatchNormalization(Layer):
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, per channel.
+
+    While training, mean and variance are those of the batch, which also move the averages used otherwise:
+    `moving = momentum * moving + (1 - momentum) * batch`. With `trainable=False` the averages are always used and kept.
+
+    Args:
+        axis: The channel axis.
+        momentum: Weight of the past in the moving averages, a fraction.
+        epsilon: Added to the variance.
+        center, scale: Whether to add `beta`, to multiply by `gamma`.
+        beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: Options.
+        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Options.
+        renorm: Whether to use batch renormalization while training (Ioffe 2017, https://arxiv.org/abs/1702.03275).
+        renorm_clipping: Limits `rmin`, `rmax`, `dmax` of its corrections.
+        renorm_momentum: Momentum of its averages.
+        synchronized: Kept for Keras's signature: under `jit` the batch is the whole batch, on however many devices.
+
+    Call arguments: `mask`, true where a position counts, of the input's shape without the last axis.
+    Weights: `gamma`, `beta`, `moving_mean`, `moving_variance` (channels,); with `renorm` also `moving_stddev`,
+        `renorm_mean`, `renorm_stddev`.
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167
+
+    Raises:
+        ValueError: if an argument is out of its range, or the channel axis is missing or of unknown size.
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        momentum=0.99,
+        epsilon=0.001,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        moving_mean_initializer="zeros",
+        moving_variance_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        renorm=False,
+        renorm_clipping=None,
+        renorm_momentum=0.99,
+        synchronized=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(axis, int):
+            raise ValueError(f"{self}: `axis` must be an integer. Got axis={axis!r}.")
+        for name, value in (("momentum", momentum), ("renorm_momentum", renorm_momentum)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{self}: `{name}` must be between 0 and 1. Got {name}={value!r}.")
+        limits = dict(renorm_clipping or {})
+        if set(limits) - {"rmin", "rmax", "dmax"} or limits.get("dmax", 0) < 0:
+            raise ValueError(
+                f"{self}: `renorm_clipping` may hold 'rmin', 'rmax' and 'dmax' >= 0. Got {renorm_clipping!r}."
+            )
+        if limits.get("rmin", 0) > limits.get("rmax", math.inf):
+            raise ValueError(f"{self}: `renorm_clipping` must have rmin <= rmax. Got {renorm_clipping!r}.")
+        self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
+        self.center, self.scale, self.synchronized = center, scale, synchronized
+        self.renorm, self.renorm_clipping, self.renorm_momentum = renorm, renorm_clipping, renorm_momentum
+        set_weight_options(
+            self,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            moving_mean_initializer=moving_mean_initializer,
+            moving_variance_initializer=moving_variance_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+        )
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        (axis,) = _check_axis(self, self.axis, input_shape)
+        shape = (input_shape[axis],)
+        self.gamma = add_weight(self, "gamma", shape, autocast=False) if self.scale else None
+        self.beta = add_weight(self, "beta", shape, autocast=False) if self.center else None
+        state = {"shape": shape, "trainable": False, "autocast": False}
+        self.moving_mean = add_weight(self, "moving_mean", **state)
+        self.moving_variance = add_weight(self, "moving_variance", **state)
+        if self.renorm:
+
+            def initial_stddev(shape, dtype, key):
+                return jnp.sqrt(call_initializer(self.moving_variance_initializer, key, shape, dtype))
+
+            self.moving_stddev = add_weight(self, "moving_stddev", initializer=initial_stddev, **state)
+            self.renorm_mean = add_weight(self, "renorm_mean", options="moving_mean", **state)
+            self.renorm_stddev = add_weight(self, "renorm_stddev", initializer=initial_stddev, **state)
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: shape[0]})
+
+    def call(self, inputs, training=None, mask=None):
+        if mask is not None and mask.ndim != inputs.ndim - 1:
+            raise ValueError(
+                f"{self}: `mask` must have the inputs' axes but the last. Got {mask.shape} for {inputs.shape}."
+            )
+        inputs = _upcast(inputs)
+        gamma = self.gamma.value if self.scale else 1.0
+        beta = self.beta.value if self.center else 0.0
+        if training and self.trainable:
+            mean, variance = self._moments(inputs, mask)
+            if self.renorm:
+                gamma, beta = self._renormalize(mean, variance, gamma, beta)
+            else:
+                _move(self.moving_mean, mean, self.momentum)
+                _move(self.moving_variance, variance, self.momentum)
+        else:
+            mean, variance = self.moving_mean.value, self.moving_variance.value
+        factor = gamma * lax.rsqrt(variance + self.epsilon)
+        shape = [1] * inputs.ndim
+        shape[self.axis] = -1
+        outputs = inputs * factor.reshape(shape) + (beta - mean * factor).reshape(shape)
+        return outputs.astype(self.compute_dtype)
+
+    def _moments(self, inputs, mask):
+        axes = [axis for axis in range(inputs.ndim) if axis != self.axis % inputs.ndim]
+        if mask is None:
+            mean = jnp.mean(inputs, axes, keepdims=True)
+            return mean.reshape(-1), jnp.mean(jnp.square(inputs - mean), axes)
+        kept = jnp.broadcast_to(mask.astype(bool)[..., None], inputs.shape)
+        count = jnp.sum(kept, axes, keepdims=True) + config.epsilon()
+        mean = jnp.sum(jnp.where(kept, inputs, 0), axes, keepdims=True) / count
+        variance = jnp.sum(jnp.where(kept, jnp.square(inputs - mean), 0), axes, keepdims=True) / count
+        return mean.reshape(-1), variance.reshape(-1)
+
+    def _renormalize(self, mean, variance, gamma, beta):
+        """Scale and offset that correct the batch's statistics towards the moving ones, which are moved."""
+        limits = self.renorm_clipping or {}
+        stddev = jnp.sqrt(variance + self.epsilon)
+        known_stddev = jnp.maximum(self.renorm_stddev.value, math.sqrt(self.epsilon))
+        r = jnp.clip(stddev / known_stddev, limits.get("rmin"), limits.get("rmax"))
+        d = (mean - self.renorm_mean.value) / known_stddev
+        if limits.get("dmax") is not None:
+            d = jnp.clip(d, -limits["dmax"], limits["dmax"])
+        r, d = lax.stop_gradient((r, d))
+        _move(self.renorm_mean, mean, self.renorm_momentum)
+        _move(self.renorm_stddev, stddev, self.renorm_momentum)
+        _move(self.moving_mean, mean, self.momentum)
+        _move(self.moving_stddev, stddev, self.momentum)
+        self.moving_variance.assign(jnp.maximum(jnp.square(self.moving_stddev.value) - self.epsilon, 0))
+        return r * gamma, d * gamma + beta
+
+
+def _move(moving, batch, momentum):
+    moving.assign(momentum * moving.value + (1 - momentum) * batch)
+
+
+def _along(axes: list[int], value, ndim: int):
+    """`value` with size-1 axes where `axes` has none, to broadcast to `ndim` axes."""
+    return jnp.expand_dims(value, [axis for axis in range(ndim) if axis not in axes])
+
+
+class LayerNormalization(Layer):
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` with the statistics of each sample.
+
+    Args:
+        axis: Axis, or list of axes, that the statistics are taken over.
+        epsilon: Added to the variance.
+        center, scale: Whether to add `beta`, to multiply by `gamma`.
+        beta_initializer, gamma_initializer: Options.
+        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Options.
+        rms_scaling: Old files of Keras may have it: divides by the standard deviation without subtracting the mean.
+
+    Weights: `gamma`, `beta`, the sizes of `axis`. Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        epsilon=0.001,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        rms_scaling=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(axis, (int, list, tuple)):
+            raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
+        self.axis, self.epsilon, self.center, self.scale, self.rms_scaling = axis, epsilon, center, scale, rms_scaling
+        set_weight_options(
+            self,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+        )
+        self.supports_masking = True
+        self.autocast = False  # computed in float32, cast at the end
+
+    def build(self, input_shape):
+        self._axes = _check_axis(self, self.axis, input_shape)
+        shape = [input_shape[axis] for axis in self._axes]
+        self.gamma = add_weight(self, "gamma", shape) if self.scale or self.rms_scaling else None
+        self.beta = add_weight(self, "beta", shape) if self.center and not self.rms_scaling else None
+        self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
+
+    def call(self, inputs):
+        inputs = _upcast(inputs)
+        centered = inputs - jnp.mean(inputs, self._axes, keepdims=True)
+        variance = jnp.mean(jnp.square(centered), self._axes, keepdims=True)
+        outputs = (inputs if self.rms_scaling else centered) * lax.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            outputs = outputs * _along(self._axes, self.gamma.value, inputs.ndim)
+        if self.beta is not None:
+            outputs = outputs + _along(self._axes, self.beta.value, inputs.ndim)
+        return outputs.astype(self.compute_dtype)
+
+
+class RMSNormalization(Layer):
+    """`scale * x / sqrt(mean(x ** 2) + epsilon)`.
+
+    Args:
+        axis: Axis, or list of axes, that the mean is taken over.
+        epsilon: Added to the mean square.
+
+    Weights: `scale`, the sizes of `axis`. Source: Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467
+    """
+
+    def __init__(self, axis=-1, epsilon=1e-06, **kwargs):
+        super().__init__(**kwargs)
+        self.axis, self.epsilon = axis, epsilon
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self._axes = _check_axis(self, self.axis, input_shape)
+        shape = [input_shape[axis] for axis in self._axes]
+        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
+        self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
+
+    def call(self, inputs):
+        upcast = _upcast(inputs)
+        mean_square = jnp.mean(jnp.square(upcast), self._axes, keepdims=True)
+        outputs = upcast * lax.rsqrt(mean_square + self.epsilon) * _along(self._axes, self.scale.value, inputs.ndim)
+        return outputs.astype(self.compute_dtype)
+
+
+class GroupNormalization(Layer):
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` with the statistics of groups of channels of a sample.
+
+    Args:
+        groups: Number of groups, a divisor of the number of channels; -1 makes every channel a group.
+        axis: The channel axis.
+        epsilon: Added to the variance.
+        center, scale: Whether to add `beta`, to multiply by `gamma`.
+        beta_initializer, gamma_initializer: Options.
+        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Options.
+
+    Weights: `gamma`, `beta` (channels,). Source: Wu & He 2018, https://arxiv.org/abs/1803.08494
+    """
+
+    def __init__(
+        self,
+        groups=32,
+        axis=-1,
+        epsilon=0.001,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(groups, int) or (groups < 1 and groups != -1):
+            raise ValueError(f"{self}: `groups` must be an integer of at least 1, or -1. Got groups={groups!r}.")
+        self.groups, self.axis, self.epsilon, self.center, self.scale = groups, axis, epsilon, center, scale
+        set_weight_options(
+            self,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+        )
+        self.supports_masking = True
+        self.autocast = False  # computed in float32, cast at the end
+
+    def build(self, input_shape):
+        (axis,) = _check_axis(self, self.axis, input_shape)
+        channels = input_shape[axis]
+        if channels is None or channels % self.groups:
+            raise ValueError(
+                f"{self}: the number of channels must be known and a multiple of `groups`={self.groups}. "
+                f"Got {channels} channels, input shape {input_shape}."
+            )
+        self.gamma = add_weight(self, "gamma", (channels,)) if self.scale else None
+        self.beta = add_weight(self, "beta", (channels,)) if self.center else None
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: channels})
+
+    def call(self, inputs):
+        axis = self.axis % inputs.ndim
+        channels = inputs.shape[axis]
+        groups = channels if self.groups == -1 else self.groups
+        split = (*inputs.shape[:axis], groups, channels // groups, *inputs.shape[axis + 1 :])
+        grouped = _upcast(inputs).reshape(split)
+        axes = [other for other in range(1, grouped.ndim) if other != axis]
+        centered = grouped - jnp.mean(grouped, axes, keepdims=True)
+        variance = jnp.mean(jnp.square(centered), axes, keepdims=True)
+        outputs = (centered * lax.rsqrt(variance + self.epsilon)).reshape(inputs.shape)
+        if self.scale:
+            outputs = outputs * _along([axis], self.gamma.value, inputs.ndim)
+        if self.center:
+            outputs = outputs + _along([axis], self.beta.value, inputs.ndim)
+        return outputs.astype(self.compute_dtype)

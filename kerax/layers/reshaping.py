@@ -1,0 +1,167 @@
+"""Layers that move, repeat or pad values and have no weights."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from kerax import config
+from kerax.core.input_spec import InputSpec
+from kerax.core.layer import Layer
+from kerax.layers.options import check_choice, check_positive, sizes
+
+
+class Flatten(Layer):
+    """All axes but the batch axis made one.
+
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`; the latter is moved last before flattening.
+
+    Output shape: `(batch, features)`.
+    """
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = config.standardize_data_format(data_format)
+        self.input_spec = InputSpec(min_ndim=1)
+
+    def call(self, inputs):
+        if self.data_format == "channels_first" and inputs.ndim > 2:
+            inputs = jnp.moveaxis(inputs, 1, -1)
+        return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+
+
+class Reshape(Layer):
+    """The same values in another shape.
+
+    Args:
+        target_shape: Sizes without the batch axis; one of them may be -1.
+
+    Output shape: `(batch, *target_shape)`.
+
+    Raises:
+        ValueError: if two sizes are -1, or the number of values differs.
+    """
+
+    def __init__(self, target_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.target_shape = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
+        if any(not isinstance(size, int) or size < -1 for size in self.target_shape) or self.target_shape.count(-1) > 1:
+            raise ValueError(f"{self}: `target_shape` must hold sizes and at most one -1. Got {target_shape}.")
+
+    def build(self, input_shape):
+        known = math.prod(size for size in self.target_shape if size != -1)
+        if None not in input_shape[1:]:
+            given = math.prod(input_shape[1:])
+            if given % known if -1 in self.target_shape and known else given != known:
+                raise ValueError(
+                    f"{self}: cannot give {given} values per sample the shape `target_shape`={self.target_shape}. "
+                    f"Got input shape {input_shape}."
+                )
+
+    def call(self, inputs):
+        known = math.prod(size for size in self.target_shape if size != -1)
+        rest = math.prod(inputs.shape[1:]) // known if -1 in self.target_shape else None
+        return inputs.reshape(inputs.shape[0], *(rest if size == -1 else size for size in self.target_shape))
+
+
+class Permute(Layer):
+    """The axes in another order.
+
+    Args:
+        dims: Order of the axes from 1, without the batch axis: `(2, 1)` swaps the first two.
+
+    Raises:
+        ValueError: if `dims` is not an order of 1, 2, ...
+    """
+
+    def __init__(self, dims, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"{self}: `dims` must be an order of 1, ..., {len(self.dims)}. Got dims={dims}.")
+        self.input_spec = InputSpec(ndim=len(self.dims) + 1)
+
+    def call(self, inputs):
+        return jnp.transpose(inputs, (0, *self.dims))
+
+
+class RepeatVector(Layer):
+    """The inputs `n` times along a new axis.
+
+    Args:
+        n: Number of repetitions.
+
+    Input shape: `(batch, features)`. Output shape: `(batch, n, features)`.
+    """
+
+    def __init__(self, n, **kwargs):
+        super().__init__(**kwargs)
+        check_positive(self, n=n)
+        self.n = n
+        self.input_spec = InputSpec(ndim=2)
+
+    def call(self, inputs):
+        return jnp.broadcast_to(inputs[:, None], (inputs.shape[0], self.n, inputs.shape[1]))
+
+
+class UpSampling2D(Layer):
+    """Images enlarged by whole factors.
+
+    Args:
+        size: Factors of height and width.
+        data_format: `"channels_last"` or `"channels_first"`.
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"lanczos5"`.
+
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, height * size[0], width * size[1], channels)`.
+    """
+
+    def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
+        super().__init__(**kwargs)
+        self.size = sizes(self, "size", size, 2)
+        self.data_format = config.standardize_data_format(data_format)
+        self.interpolation = interpolation.lower()
+        check_choice(
+            self, "interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+        )
+        self.input_spec = InputSpec(ndim=4)
+
+    def call(self, inputs):
+        first = 1 if self.data_format == "channels_last" else 2
+        shape = list(inputs.shape)
+        if self.interpolation == "nearest":
+            for axis, factor in ((first + 1, self.size[1]), (first, self.size[0])):
+                shape[axis] = shape[axis] * factor
+                repeated = jnp.broadcast_to(
+                    jnp.expand_dims(inputs, axis + 1), (*inputs.shape[: axis + 1], factor, *inputs.shape[axis + 1 :])
+                )
+                inputs = repeated.reshape(shape)
+            return inputs
+        shape[first], shape[first + 1] = shape[first] * self.size[0], shape[first + 1] * self.size[1]
+        return jax.image.resize(inputs, shape, self.interpolation)
+
+
+class ZeroPadding2D(Layer):
+    """Images with rows and columns of zeros around them.
+
+    Args:
+        padding: A number for all sides, `(rows, columns)`, or `((top, bottom), (left, right))`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, top + height + bottom, left + width + right, channels)`.
+    """
+
+    def __init__(self, padding=(1, 1), data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        pairs = (padding, padding) if isinstance(padding, int) else tuple(padding)
+        if len(pairs) != 2:
+            raise ValueError(f"{self}: `padding` must be a number, 2 numbers or 2 pairs. Got padding={padding!r}.")
+        self.padding = tuple(sizes(self, "padding", pair, 2, minimum=0) for pair in pairs)
+        self.data_format = config.standardize_data_format(data_format)
+        self.input_spec = InputSpec(ndim=4)
+
+    def call(self, inputs):
+        channels_last = self.data_format == "channels_last"
+        return jnp.pad(inputs, ((0, 0), *self.padding, (0, 0)) if channels_last else ((0, 0), (0, 0), *self.padding))

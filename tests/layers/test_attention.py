@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kerax import layers
+from kerax.core import masks
+
+
+@pytest.fixture
+def x(key):
+    return jax.random.normal(key, (2, 5, 4))
+
+
+def test_self_attention_equals_attention_to_a_copy(x):
+    layer = layers.MultiHeadAttention(2, 3, value_dim=2, bias_initializer="uniform")
+    np.testing.assert_allclose(layer(x, x), layer(x, x + 0), rtol=1e-5, atol=1e-6)
+    jitted = jax.jit(lambda v, x: layer.apply(v, x, x)[0])
+    np.testing.assert_allclose(jitted(layer.variables_tree(), x), layer(x, x), rtol=1e-5, atol=1e-6)
+
+
+def test_causal_attention_does_not_see_the_future(x):
+    layer = layers.MultiHeadAttention(2, 3)
+    changed = x.at[:, 3].add(1.0)
+    before, after = (layer(inputs, inputs, use_causal_mask=True) for inputs in (x, changed))
+    np.testing.assert_allclose(before[:, :3], after[:, :3], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(before[:, 3:], after[:, 3:])
+
+
+def test_window_limits_the_distance(x):
+    layer = layers.MultiHeadAttention(1, 3, sliding_window=2)
+    _, scores = layer(x, x, use_causal_mask=True, return_attention_scores=True)
+    expected = np.tril(np.ones((5, 5))) * (np.arange(5)[:, None] - np.arange(5) < 2)
+    np.testing.assert_array_equal(np.asarray(scores[0, 0]) > 0, expected > 0)
+
+
+def test_masks_of_the_inputs_are_joined_and_handed_on(x):
+    kept = jnp.array([[True, True, True, False, False]] * 2)
+    masked = x + 0
+    masks.set_mask(masked, kept)
+    layer = layers.MultiHeadAttention(2, 3)
+    outputs, scores = layer(masked, masked, return_attention_scores=True)
+    np.testing.assert_array_equal(scores[:, :, :3, 3:], 0)
+    np.testing.assert_array_equal(masks.get_mask(outputs), kept)
+    np.testing.assert_allclose(outputs[:, :3], layer(x[:, :3], x[:, :3]), rtol=1e-5, atol=1e-6)
+    given = layer(x, x, key_mask=kept)
+    np.testing.assert_allclose(given[:, :3], outputs[:, :3], rtol=1e-5, atol=1e-6)
+
+
+def test_attention_mask_may_differ_by_head(x):
+    layer = layers.MultiHeadAttention(2, 3)
+    mask = jnp.ones((2, 2, 5, 5), bool).at[:, 1, :, 0].set(False)
+    _, scores = layer(x, x, attention_mask=mask, return_attention_scores=True)
+    assert (scores[:, 1, :, 0] == 0).all()
+    assert (scores[:, 0, :, 0] > 0).all()
+
+
+def test_dropout_of_weights_needs_training_and_a_key(x, key):
+    layer = layers.MultiHeadAttention(2, 3, dropout=0.5)
+    variables = layer.init(key, x, x)
+    plain = layer.apply(variables, x, x)[0]
+    first, second = (layer.apply(variables, x, x, training=True, key=k)[0] for k in (key, jax.random.key(1)))
+    assert not np.allclose(plain, first)
+    assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"num_heads": 0}, "`num_heads` must be an integer"),
+        ({"key_dim": -1}, "`key_dim` must be an integer"),
+        ({"value_dim": 0}, "`value_dim` must be an integer"),
+        ({"sliding_window": 0}, "`sliding_window` must be an integer"),
+        ({"dropout": 0.5, "flash_attention": True}, "`flash_attention` has no dropout"),
+    ],
+)
+def test_bad_arguments_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        layers.MultiHeadAttention(**({"num_heads": 2, "key_dim": 3} | kwargs))
+
+
+def test_key_and_value_must_fit():
+    with pytest.raises(ValueError, match="key and value must have equal axes but the last"):
+        layers.MultiHeadAttention(2, 3)(jnp.zeros((1, 5, 4)), jnp.zeros((1, 3, 4)), jnp.zeros((1, 2, 4)))

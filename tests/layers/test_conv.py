@@ -1,0 +1,70 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kerax import layers
+from kerax.core.symbolic import KerasTensor
+from kerax.layers import conv
+
+
+@pytest.mark.parametrize("shape, kernel_size", [((2, 6, 5, 3), (3, 2)), ((2, 6, 3), (3,)), ((2, 4, 4, 3), (1, 1))])
+def test_product_of_patches_equals_the_native_convolution(shape, kernel_size, key, monkeypatch):
+    x = jax.random.normal(key, shape)
+    cls = layers.Conv2D if len(shape) == 4 else layers.Conv1D
+    layer = cls(4, kernel_size, padding="same", bias_initializer="uniform")
+    variables = layer.init(key, x)
+
+    def both(limit):
+        monkeypatch.setattr(conv, "_patches_are_faster", lambda inputs, kernel: limit)
+        return jax.value_and_grad(lambda v, x: jnp.sum(jnp.sin(layer.apply(v, x)[0])), (0, 1))(variables, x)
+
+    for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_large_inputs_are_convolved_natively():
+    kernel = jnp.zeros((3, 3, 32, 32))
+    assert conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 32), "float32"), kernel)
+    assert not conv._patches_are_faster(jax.ShapeDtypeStruct((64, 64, 64, 32), "float32"), kernel)
+
+
+def test_causal_outputs_do_not_see_the_future(key):
+    layer = layers.Conv1D(2, 3, padding="causal", dilation_rate=2)
+    x = jax.random.normal(key, (1, 9, 2))
+    before, after = layer(x), layer(x.at[:, 5].add(1.0))
+    np.testing.assert_array_equal(before[:, :5], after[:, :5])
+    assert not np.allclose(before[:, 5:], after[:, 5:])
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"filters": 0}, "`filters` must be an integer of at least 1"),
+        ({"kernel_size": 0}, "`kernel_size` must be an integer of at least 1, or 2 of them"),
+        ({"kernel_size": (1, 2, 3)}, "or 2 of them"),
+        ({"groups": 3}, "`filters` must be a multiple of `groups`"),
+        ({"padding": "causal"}, "`padding` must be one of"),
+        ({"strides": 2, "dilation_rate": 2}, "cannot both be above 1"),
+    ],
+)
+def test_bad_arguments_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        layers.Conv2D(**({"filters": 4, "kernel_size": 3} | kwargs))
+
+
+def test_bad_inputs_are_refused():
+    with pytest.raises(ValueError, match=r"the kernel is larger than the input.*\(None, 4, 2, 1\)"):
+        layers.Conv2D(4, 3)(KerasTensor((None, 4, 2, 1)))
+    with pytest.raises(ValueError, match="larger than the input"):
+        layers.Conv2D(4, 3, dilation_rate=2)(jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match="number of input channels must be a multiple of `groups`=2"):
+        layers.Conv2D(4, 3, groups=2)(jnp.zeros((1, 4, 4, 3)))
+    with pytest.raises(ValueError, match="expected an input with ndim=4"):
+        layers.Conv2D(4, 3)(jnp.zeros((1, 4, 4)))
+
+
+def test_unknown_sizes_stay_unknown():
+    x = KerasTensor((None, None, None, 3))
+    assert layers.Conv2D(4, 3)(x).shape == (None, None, None, 4)
+    assert layers.Conv2D(4, 3, strides=2, padding="same")(x).shape == (None, None, None, 4)

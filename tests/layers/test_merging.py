@@ -1,0 +1,80 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kerax import layers
+from kerax.core import masks
+
+ONE, TWO = jnp.array([[1.0, 5.0]]), jnp.array([[3.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    "function, expected",
+    [
+        (layers.add, [[4, 7]]),
+        (layers.subtract, [[-2, 3]]),
+        (layers.multiply, [[3, 10]]),
+        (layers.average, [[2, 3.5]]),
+        (layers.maximum, [[3, 5]]),
+        (layers.minimum, [[1, 2]]),
+        (layers.concatenate, [[1, 5, 3, 2]]),
+        (layers.dot, [[13]]),
+    ],
+)
+def test_functions_merge_two_arrays(function, expected):
+    np.testing.assert_allclose(function([ONE, TWO]), expected)
+
+
+def test_inputs_of_fewer_axes_are_aligned_behind_the_batch():
+    outputs = layers.Add()([jnp.zeros((2, 3, 4)), jnp.arange(8.0).reshape(2, 4)])
+    np.testing.assert_array_equal(outputs[:, 1], jnp.arange(8.0).reshape(2, 4))
+
+
+@pytest.mark.parametrize(
+    "layer, shapes, message",
+    [
+        (layers.Add(), [(2, 3), (2, 4)], r"equal shapes.*\(2, 3\), \(2, 4\)"),
+        (layers.Add(), [(2, 3), (1, 3)], "same batch size"),
+        (layers.Subtract(), [(2, 3)] * 3, "expected exactly 2 inputs. Got 3"),
+        (layers.Concatenate(), [(2, 3), (3, 3)], "equal sizes but along axis -1"),
+        (layers.Concatenate(axis=2), [(2, 3), (2, 3)], "among them axis 2"),
+        (layers.Dot(axes=1), [(2, 3), (2, 4)], "the sizes of `axes`=1 must be equal"),
+        (layers.Dot(axes=2), [(2, 3), (2, 3)], "must be an axis after the batch axis"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(layer, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        layer([jnp.zeros(shape) for shape in shapes])
+
+
+def test_a_single_array_is_refused():
+    with pytest.raises(ValueError, match="call it on a list of inputs"):
+        layers.Add()(ONE)
+
+
+def test_dot_refuses_the_batch_axis():
+    with pytest.raises(ValueError, match="`axes` must be an axis other than 0"):
+        layers.Dot(axes=(0, 1))
+
+
+def masked(values, kept):
+    outputs = jnp.asarray(values)[None, :, None]
+    masks.set_mask(outputs, jnp.asarray(kept)[None])
+    return outputs
+
+
+@pytest.mark.parametrize(
+    "layer, expected, expected_mask",
+    [
+        (layers.Add(), [4.0, 6.0, 4.0], [True, True, True]),
+        (layers.Multiply(), [3.0, 4.0, 1.0], [True, True, True]),
+        (layers.Maximum(), [3.0, 4.0, 1.0], [True, True, True]),
+        (layers.Minimum(), [1.0, 4.0, 1.0], [True, True, True]),
+        (layers.Concatenate(axis=1), [1, 2, 1, 3, 4, 3], [True, False, True, True, True, False]),
+    ],
+)
+def test_masked_positions_do_not_count(layer, expected, expected_mask):
+    first, second = masked([1.0, 2.0, 1.0], [True, False, True]), masked([3.0, 4.0, 3.0], [True, True, False])
+    outputs = layer([first, second])
+    np.testing.assert_allclose(outputs.ravel(), expected)
+    np.testing.assert_array_equal(masks.get_mask(outputs)[0], expected_mask)

@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kerax import layers
+from kerax.core import masks
+from kerax.core.symbolic import KerasTensor
+
+
+def test_max_pooling_drops_what_is_left_over():
+    x = jnp.arange(5.0).reshape(1, 5, 1)
+    np.testing.assert_array_equal(layers.MaxPooling1D(2)(x).ravel(), [1, 3])
+    np.testing.assert_array_equal(layers.MaxPooling1D(2, padding="same")(x).ravel(), [1, 3, 4])
+
+
+def test_average_pooling_does_not_count_padding():
+    x = jnp.ones((1, 5, 5, 1))
+    np.testing.assert_allclose(layers.AveragePooling2D(3, strides=2, padding="same")(x), jnp.ones((1, 3, 3, 1)))
+
+
+def test_tiles_and_windows_agree(key):
+    x = jax.random.normal(key, (2, 9, 7, 3))
+    for cls in (layers.MaxPooling2D, layers.AveragePooling2D):
+        small, large = cls((2, 3)), cls((2, 3))
+        large._is_tiling = lambda: False
+        np.testing.assert_allclose(small(x), large(x), rtol=1e-5)
+
+
+def test_unknown_sizes_stay_unknown():
+    for kwargs in (
+        {},
+        {"padding": "same"},
+        {"pool_size": 3, "strides": 2},
+        {"pool_size": 3, "strides": 2, "padding": "same"},
+    ):
+        assert layers.MaxPooling2D(**kwargs)(KerasTensor((None, None, None, 3))).shape == (None, None, None, 3)
+
+
+def test_max_pooling_of_integers():
+    x = jnp.arange(6).reshape(1, 6, 1)
+    outputs = layers.MaxPooling1D(3, strides=2, padding="same", dtype="int32")(x)
+    np.testing.assert_array_equal(outputs.ravel(), [2, 4, 5])
+
+
+def test_max_pooling_shares_the_gradient_of_equal_values():
+    gradient = jax.grad(lambda x: layers.MaxPooling1D(2)(x).sum())(jnp.ones((1, 2, 1)))
+    np.testing.assert_allclose(gradient.ravel(), [0.5, 0.5])
+
+
+def test_masked_steps_do_not_count():
+    x = jnp.array([[[1.0], [5.0], [3.0]]])
+    outputs = layers.GlobalAveragePooling1D()(layers.Masking(5.0)(x))
+    np.testing.assert_allclose(outputs, [[2.0]])
+    assert masks.get_mask(outputs) is None
+
+
+def test_bad_arguments_and_inputs_are_refused():
+    with pytest.raises(ValueError, match="`pool_size` must be"):
+        layers.MaxPooling2D(0)
+    with pytest.raises(ValueError, match="`padding` must be one of"):
+        layers.MaxPooling2D(2, padding="causal")
+    with pytest.raises(ValueError, match=r"the window is larger than the input.*\(1, 1, 4, 1\)"):
+        layers.MaxPooling2D(2)(jnp.zeros((1, 1, 4, 1)))
+    with pytest.raises(ValueError, match="`data_format` must be"):
+        layers.MaxPooling2D(2, data_format="channels")
+
+
+def test_aliases_are_the_same_classes():
+    assert layers.MaxPool2D is layers.MaxPooling2D
+    assert layers.GlobalAvgPool1D is layers.GlobalAveragePooling1D
+    assert layers.Convolution2D is layers.Conv2D
