@@ -8,8 +8,8 @@ from kerax.callbacks.monitors import Monitor
 class ModelCheckpoint(Monitor):
     """Saves after epochs, or every so many batches.
 
-    What is saved follows from `filepath`: `*.weights.h5` the weights, `*.keras` the model, any path without such an
-    ending an orbax checkpoint of the whole training state (optimizer, random key and metrics too).
+    What is saved follows from `filepath`: `*.weights.h5` the weights, a path without an ending an orbax checkpoint of
+    the whole training state (optimizer, random key and metrics too).
 
     Args:
         filepath: Path, with fields such as `{epoch:02d}` and `{val_loss:.2f}`.
@@ -40,6 +40,10 @@ class ModelCheckpoint(Monitor):
         self.filepath = os.fspath(filepath)
         if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
             raise ValueError(f"ModelCheckpoint: `save_freq` must be 'epoch' or a number of batches. Got {save_freq!r}.")
+        if self.filepath.endswith((".keras", ".h5")) and not self.filepath.endswith(".weights.h5"):
+            raise ValueError(
+                f"ModelCheckpoint: kerax does not write {self.filepath!r} yet. Give a folder, or a '.weights.h5' file."
+            )
         if save_weights_only and not self.filepath.endswith(".weights.h5"):
             raise ValueError(
                 "ModelCheckpoint: with `save_weights_only`, `filepath` must end in '.weights.h5'. "

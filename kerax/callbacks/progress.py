@@ -146,6 +146,8 @@ class _Lines(_Nothing):
 class _Bar(_Nothing):
     """A bar per epoch, drawn by rich at most ten times a second."""
 
+    _width = 20
+
     def open(self, epochs: int, steps: int | None):
         super().open(epochs, steps)
         from rich.console import Console
@@ -159,6 +161,7 @@ class _Bar(_Nothing):
         self._title, self._drawn = self.title(epoch), 0.0
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
+        self._draw(0, self.steps, {})  # so that a step that is still being compiled does not look hung
 
     def progress(self, step: int, logs):
         now = time.perf_counter()
@@ -171,14 +174,20 @@ class _Bar(_Nothing):
         self._live.stop()
 
     def _draw(self, step: int, total: int | None, logs):
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
+        from rich.text import Text
 
-        grid = Table.grid(padding=(0, 1))
-        seconds = time.perf_counter() - self.started
-        bar = ProgressBar(total=total or max(step, 1), completed=step if total else 0, width=20, pulse=not total)
-        grid.add_row(self._title, f"{step}/{total or '?'}", bar, _format_time(seconds, step), format_numbers(logs))
-        self._live.update(grid, refresh=True)
+        filled = self._width * step // total if total else 0
+        numbers = format_numbers(logs)
+        self._live.update(
+            Text.assemble(
+                f"{self._title} {step}/{total or '?'} ",
+                ("━" * filled, "green"),
+                ("━" * (self._width - filled), "bright_black"),
+                f" {_format_time(time.perf_counter() - self.started, step)}",
+                f" - {numbers}" if numbers else "",
+            ),
+            refresh=True,
+        )
 
     def close(self):
         live = getattr(self, "_live", None)

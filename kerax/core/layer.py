@@ -28,7 +28,7 @@ class Layer(Configurable, Trackable):
     `call(self, inputs, ...)`. Sublayers are attributes, or lists and dicts of layers in attributes.
 
     Args:
-        activity_regularizer: Regularizer of the outputs.
+        activity_regularizer: Regularizer of the outputs; its value is divided by the number of rows in the batch.
         trainable: Whether the optimizer updates the weights.
         dtype: Dtype or `DTypePolicy`. Default: the global policy.
         autocast: Whether float inputs and weights are cast to the compute dtype.
@@ -167,7 +167,7 @@ class Layer(Configurable, Trackable):
             calling.call_context.reset(context)
             scopes.reset_autocast(cast)
         if self.activity_regularizer is not None:
-            self.add_loss([self.activity_regularizer(leaf) for leaf in jax.tree.leaves(outputs)])
+            self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             self._pass_mask(first, arguments, outputs)
         return outputs
@@ -542,6 +542,11 @@ def _as_spec(leaf):
 
 def _resolve(family: str, identifier):
     return identifier if identifier is None or family not in families else families[family].get(identifier)
+
+
+def _penalty(regularizer, outputs):
+    """The regularizer of a layer's outputs per row of the batch."""
+    return regularizer(outputs) / outputs.shape[0] if outputs.ndim else regularizer(outputs)
 
 
 def _split(triples) -> dict:

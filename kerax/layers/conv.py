@@ -19,7 +19,7 @@ def _patches_are_faster(inputs, kernel) -> bool:
     """Whether a stride-1 convolution is computed on CPU as a matrix product of patches (im2col) and kernel.
 
     XLA's CPU convolution is slow where there are few channels, and its kernel gradient is 37 times slower inside
-    `scan` (bench/BASELINE.md); the product of patches is not, but it loses once the patches outgrow the caches.
+    `scan`; the product of patches is not, but it loses once the patches outgrow the caches.
     Forward / with both gradients, ms, best of 8 on 2 cores, native against patches:
     (128,28,28,1)*3x3x32: 1.4/9.8, 1.9/4.5.   (128,32,32,3)*3x3x32: 7.3/32.8, 5.1/14.9.
     (128,13,13,32)*3x3x64: 4.9/17.4, 6.1/16.1. (64,8,8,128)*3x3x128: 6.8/25.0, 5.3/15.2.

@@ -19,7 +19,7 @@ def project(inputs, kernel, num_contracted: int = 1):
 
     On CPU as one plain matrix product: XLA's CPU backend then needs no transposed copies. Forward and gradient,
     best of 12, ms: `(32,128,256) @ (256,512)` 13.2 as a batched product, 9.2 as a plain one; in a GPT step the plain
-    products save 40% (bench/BASELINE.md). Elsewhere the axes stay apart, so that sharded ones are never merged.
+    products save 40%. Elsewhere the axes stay apart, so that sharded ones are never merged.
     """
     free, new = inputs.shape[:-num_contracted], kernel.shape[num_contracted:]
     if jax.default_backend() != "cpu":

@@ -20,7 +20,7 @@ def _pool_tiles(inputs, window: tuple[int, ...], first: int, combine: Callable):
     """`combine` over windows that touch and do not overlap; what is left over at the end is dropped.
 
     One slice per position in the window: its gradient is a select, where that of `reduce_window` is a scatter. A whole
-    CNN step takes 40 ms instead of 60 (bench/BASELINE.md finds the same).
+    CNN step takes 40 ms instead of 60.
     """
     for axis, size in enumerate(window, start=first):
         inputs = lax.slice_in_dim(inputs, 0, inputs.shape[axis] // size * size, axis=axis)

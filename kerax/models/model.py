@@ -1,6 +1,7 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -20,9 +21,9 @@ from kerax.errors import hide_library_frames, suggest
 from kerax.models.summary import print_summary, summary_html
 from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
-from kerax.train.engine import current_values, test_program, train_program
+from kerax.train.engine import current_values, initial_metrics, test_program, train_program
 from kerax.train.logs import Logs
-from kerax.train.state import Store, TrainState, state_variables
+from kerax.train.state import Store, TrainState, metric_variables, state_variables
 
 MODELS = Family("models", "model")
 
@@ -52,6 +53,13 @@ class Model(Layer):
             MODELS.add(cls)
 
     def __init__(self, *args, trainable=True, name=None, dtype=None, **kwargs):
+        if args or "inputs" in kwargs:
+            # A subclass hands inputs and outputs to `super().__init__`: it becomes a functional model too.
+            functional = MODELS.entries["Functional"]
+            cls = type(self)
+            self.__class__ = type(cls.__name__, (cls, functional), {"__module__": cls.__module__})
+            functional.__init__(self, *args, name=name, trainable=trainable, dtype=dtype, **kwargs)
+            return
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
         self.optimizer = None
         self.compiled = False
@@ -378,7 +386,7 @@ class Model(Layer):
             watching.close()
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        """One step on one batch. Metrics go on accumulating until `reset_metrics`."""
+        """One step on one batch. Returns the loss and the metrics of this batch alone."""
         self._require_compiled("train_on_batch")
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, class_weight, "train_on_batch")
         self._make_ready(source.batch_spec(), "train_on_batch")
@@ -388,7 +396,7 @@ class Model(Layer):
         return self._one_batch(program, variables, (), source.data, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Loss and metrics of one batch. Metrics go on accumulating until `reset_metrics`."""
+        """Loss and metrics of one batch alone."""
         self._require_compiled("test_on_batch")
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, who="test_on_batch")
         self._make_ready(source.batch_spec(), "test_on_batch")
@@ -398,6 +406,8 @@ class Model(Layer):
         return self._one_batch(program, variables.metrics, current_values(variables[:-1]), source.data, return_dict)
 
     def _one_batch(self, program, variables, frozen: tuple, batch: tuple, return_dict: bool):
+        for variable, value in zip(jax.tree.leaves(metric_variables(self)), initial_metrics(self), strict=True):
+            variable.assign(value)
         store = Store(jax.tree.leaves(variables))
         try:
             store.leaves, logs = program.batch(frozen, store.leaves, batch)
@@ -494,7 +504,16 @@ class Model(Layer):
         saving.load_weights(self, filepath, skip_mismatch)
 
     def save(self, filepath, overwrite=True):
-        """Writes an orbax checkpoint of the whole training state to a folder."""
+        """Writes an orbax checkpoint of the whole training state to a folder.
+
+        Raises:
+            ValueError: for a `.keras` or `.h5` file, which kerax does not write yet.
+        """
+        if os.fspath(filepath).endswith((".keras", ".h5")):
+            raise ValueError(
+                f"save: kerax does not write {os.fspath(filepath)!r} yet. Give a folder for a checkpoint of the whole "
+                "state, or use `save_weights` with a name that ends in '.weights.h5'."
+            )
         checkpoint.save(filepath, self, overwrite=overwrite)
 
     def to_json(self, **kwargs) -> str:
