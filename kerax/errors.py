@@ -46,10 +46,10 @@ def hide_library_frames(error: BaseException):
     first = error.__traceback__
     if not _filtering or first is None:
         return
-    kept, frame = [], first.tb_next
+    below, frame = [], first.tb_next
     while frame is not None:
-        if not _is_library_frame(frame):
-            kept.append(frame)
+        below.append(frame)
         frame = frame.tb_next
+    kept = [frame for frame in below if not _is_library_frame(frame)] or below[-1:]
     for upper, lower in zip([first, *kept], [*kept, None], strict=True):
         upper.tb_next = lower

@@ -158,7 +158,7 @@ class Model(Layer):
         self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
         if steps_per_execution != "auto" and (not isinstance(steps_per_execution, int) or steps_per_execution < 1):
             raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {steps_per_execution!r}.")
-        checks.check_names(loss, metrics, weighted_metrics)
+        checks.check_compile_arguments(loss, loss_weights, metrics, weighted_metrics)
         self._compile_arguments = {
             "optimizer": self.optimizer,
             "loss": loss,
@@ -471,11 +471,20 @@ class Model(Layer):
         with_loss = self.compiled and self.compiled_loss is None and who not in ("predict", "predict_on_batch")
         unbuilt = any(not child.built for child in descendants(self) if isinstance(child, Layer))
         if unbuilt or with_loss:
-            y_pred = self.build_from(x, training=False)
+            y_pred = self._outputs_for(x)
             self._claim()
             if with_loss:
                 self._build_losses(y, y_pred)
                 self.output_spec = y_pred
+
+    def _outputs_for(self, x):
+        """Shapes and dtypes of the outputs for the shapes `x`. Builds what is not built."""
+        try:
+            return self.build_from(x, training=False)
+        except jax.errors.ConcretizationTypeError:
+            if not self.run_eagerly:
+                raise
+            return self(jax.tree.map(lambda spec: jax.numpy.zeros(spec.shape, spec.dtype), x), training=False)
 
     def _build_losses(self, y, y_pred):
         arguments = self._compile_arguments

@@ -11,8 +11,14 @@ from kerax.train.compiling import name_outputs, pick
 _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
-def check_names(loss, metrics, weighted_metrics):
-    """Raises `ValueError` for a loss or metric name that does not exist."""
+def check_compile_arguments(loss, loss_weights, metrics, weighted_metrics):
+    """Raises `ValueError` for a loss or metric name that does not exist, `TypeError` for weights that are no numbers."""
+    for weight in jax.tree.leaves(loss_weights):
+        if not isinstance(weight, (int, float, np.number, jax.Array)):
+            raise TypeError(
+                f"compile: `loss_weights` must hold numbers. Got {weight!r}. "
+                "Metrics are the argument `metrics`, which comes after `loss_weights`."
+            )
     for name in jax.tree.leaves(loss):
         if isinstance(name, str) and name.lower() not in _CHOSEN_BY_SHAPE:
             losses_module.get(name)

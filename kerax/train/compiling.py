@@ -30,7 +30,7 @@ def match(names: list[str], given, what: str) -> dict[str, Any]:
         if unknown:
             raise ValueError(f"compile: `{what}` names outputs {sorted(unknown)}; the model's are {names}.")
         return {name: given.get(name) for name in names}
-    if isinstance(given, (list, tuple)) and len(names) > 1:
+    if isinstance(given, (list, tuple)):
         if len(given) != len(names):
             raise ValueError(f"compile: `{what}` has {len(given)} entries for {len(names)} outputs {names}.")
         return dict(zip(names, given, strict=True))
@@ -56,8 +56,6 @@ class CompiledLoss:
         """Picks a loss per output from the shapes of targets and predictions."""
         outputs = name_outputs(self.output_names, y_pred, "The prediction")
         names = list(outputs)
-        if isinstance(self.given, (list, tuple)) and len(names) == 1 and len(self.given) == 1:
-            self.given = self.given[0]
         targets = name_outputs(names, y_true, "`y`") if y_true is not None else {}
         for name, loss in match(names, self.given, "loss").items():
             if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):

@@ -1,0 +1,26 @@
+"""Small tools."""
+
+import numpy as np
+import pytest
+
+import kerax
+
+
+def test_to_categorical_puts_a_one_at_each_label():
+    np.testing.assert_array_equal(kerax.utils.to_categorical([0, 2], 3), [[1, 0, 0], [0, 0, 1]])
+    assert kerax.utils.to_categorical([[1], [0]]).shape == (2, 2)
+    with pytest.raises(ValueError, match=r"\[0, 2\)"):
+        kerax.utils.to_categorical([2], 2)
+
+
+def test_set_random_seed_reproduces_everything_drawn_after_it():
+    def draw():
+        kerax.utils.set_random_seed(7)
+        dense = kerax.layers.Dense(2)
+        dense.build((None, 3))
+        return np.asarray(kerax.random.normal((3,))), dense.get_weights()[0], np.random.rand()  # noqa: NPY002
+
+    for first, second in zip(draw(), draw()):
+        np.testing.assert_array_equal(first, second)
+    with pytest.raises(ValueError, match="set_random_seed"):
+        kerax.utils.set_random_seed(-1)
