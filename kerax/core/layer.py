@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from kerax.core.registry import Family, families, to_snake_case
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
 from kerax.core.tracking import Trackable, descendants, search_variables, walk
-from kerax.core.variable import Variable, fold_path, initial_values, materialize
+from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
 
@@ -235,15 +236,13 @@ class Layer(Configurable, Trackable):
             self.build_from(*args, **kwargs)
         elif not self.built:
             raise ValueError(f"{self}: not built yet. Pass inputs (arrays or ShapeDtypeStructs): init(key, x).")
-        key = key_from(key)
-        found = list(walk(self))
-        drawn = [(path, variable) for path, variable in found if variable.initializer is not None]
-        keys = [fold_path(key, "/".join(path)) for path, _ in drawn]
-        values = {
-            id(variable): value
-            for (_, variable), value in zip(drawn, initial_values([v for _, v in drawn], keys), strict=True)
-        }
-        return _split((path, variable, values.get(id(variable), variable._value)) for path, variable in found)
+        key_data = jax.random.key_data(key_from(key))
+        return _split(
+            (path, variable, variable._value)
+            if variable.initializer is None
+            else (path, variable, initial_value(variable, key_data, "/".join(path)))
+            for path, variable in walk(self)
+        )
 
     def apply(self, variables: dict, *args, key=None, **kwargs) -> tuple[Any, dict]:
         """The outputs and the new state for given variables. Pure: safe under every JAX transformation.
@@ -399,7 +398,7 @@ class Layer(Configurable, Trackable):
             raise ValueError(
                 f"{self}: not built yet, so its weights are not known. Call it on data or `build` it first."
             )
-        return sum(int(jnp.prod(jnp.array(weight.shape, int))) if weight.shape else 1 for weight in self.weights)
+        return sum(math.prod(weight.shape) for weight in self.weights)
 
     @property
     def trainable(self) -> bool:

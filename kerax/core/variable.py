@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import jax
@@ -28,67 +27,45 @@ def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ..
     return jnp.asarray(initializer(shape, dtype=dtype), dtype)
 
 
-def _draws_outside_jax(initializer: Callable) -> bool:
-    """Whether an initializer ignores keys, so that tracing it would freeze what it returns."""
-    parameters = inspect.signature(initializer).parameters
-    return "key" not in parameters and "rng" not in parameters
+def path_hash(path: str) -> np.uint32:
+    """32 bits of a weight's path: what its key is folded with, whatever other weights there are."""
+    return np.frombuffer(hashlib.blake2s(path.encode(), digest_size=4).digest(), "<u4")[0]
 
 
-def fold_path(key: jax.Array, path: str) -> jax.Array:
-    """`fold_in(key, hash of the path)`: the key of one weight, whatever other weights there are."""
-    digest = hashlib.blake2s(path.encode(), digest_size=4).digest()
-    return jax.random.fold_in(key, int.from_bytes(digest, "little"))
+def initial_value(variable: "Variable", key_data: jax.Array, path: str) -> jax.Array:
+    """The initial array from the key `fold_in(key, hash of the path)`. Pure: works under `jit` and `eval_shape`."""
+    draw = _drawer(variable.initializer, variable.shape, variable._dtype)
+    return draw(key_data, path_hash(path))
 
 
-def initial_values(variables: Iterable["Variable"], keys: Iterable[jax.Array]) -> list[jax.Array]:
-    """The initial arrays of variables that have initializers. Pure: works under `jit` and `eval_shape`.
-
-    Variables of equal initializer, shape and dtype are drawn by one vmapped call, so that a deep model compiles
-    as fast as a shallow one. The bits are those of one call per variable.
-    """
-    groups: dict[Any, list[int]] = {}
-    variables, keys = list(variables), list(keys)
-    for index, variable in enumerate(variables):
-        groups.setdefault((_signature(variable.initializer), variable.shape, variable.dtype), []).append(index)
-    values: list[Any] = [None] * len(variables)
-    for (_, shape, dtype), indices in groups.items():
-        initializer = variables[indices[0]].initializer
-        make = partial(call_initializer, initializer, shape=shape, dtype=jnp.dtype(dtype))
-        if len(indices) == 1 or _draws_outside_jax(initializer):
-            for index in indices:
-                values[index] = make(keys[index])
-        else:
-            drawn = jax.vmap(make)(jnp.stack([keys[index] for index in indices]))
-            for row, index in enumerate(indices):
-                values[index] = drawn[row]
-    return values
+_drawers: dict[Any, Callable] = {}
 
 
-def _signature(initializer: Callable):
-    """Equal for initializers that draw the same values from the same key."""
-    if hasattr(initializer, "get_config"):
-        return type(initializer), repr(sorted(initializer.get_config().items()))
-    return id(initializer)
+def _drawer(initializer: Callable, shape: tuple[int, ...], dtype: str) -> Callable:
+    """A function of (key data, path hash) that draws; compiled once per kind of initializer, shape and dtype."""
+
+    def draw(key_data, path_hash):
+        key = jax.random.fold_in(jax.random.wrap_key_data(key_data), path_hash)
+        return call_initializer(initializer, key, shape, jnp.dtype(dtype))
+
+    if not hasattr(initializer, "get_config"):
+        return draw
+    kind = (type(initializer), repr(sorted(initializer.get_config().items())), shape, dtype)
+    return _drawers.setdefault(kind, jax.jit(draw))
 
 
 def materialize(variables: Iterable["Variable"]):
-    """Gives every abstract variable its initial array, all in one compiled call."""
+    """Gives every abstract variable its initial array."""
     abstract = [variable for variable in variables if variable._value is None and variable._store is None]
-    inside = [variable for variable in abstract if not _draws_outside_jax(variable.initializer)]
-    with jax.ensure_compile_time_eval():
-        for variable in abstract:
-            if _draws_outside_jax(variable.initializer):
-                variable._value = call_initializer(variable.initializer, None, variable.shape, variable.dtype)
-        if inside:
-            roots = np.array([variable._seed_pair()[0] for variable in inside], np.uint32)
-            paths = [variable._seed_pair()[1] for variable in inside]
-
-            def draw(roots):
-                keys = [fold_path(jax.random.key(root), path) for root, path in zip(roots, paths, strict=True)]
-                return initial_values(inside, keys)
-
-            for variable, value in zip(inside, jax.jit(draw)(roots), strict=True):
-                variable._value = value
+    if abstract and isinstance(jnp.zeros(()), jax.core.Tracer):  # called while something is being traced
+        with jax.ensure_compile_time_eval():
+            return materialize(abstract)
+    key_data: dict[int, jax.Array] = {}
+    for variable in abstract:
+        root, path = variable._seed_pair()
+        if root not in key_data:
+            key_data[root] = jax.random.key_data(jax.random.key(root))
+        variable._value = initial_value(variable, key_data[root], path)
 
 
 class Variable:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax.core.scope import Scope
-from kerax.core.variable import Variable, initial_values
+from kerax.core.variable import Variable, initial_value, path_hash
 
 
 def normal(key, shape, dtype):
@@ -21,11 +22,21 @@ def test_a_variable_holds_no_array_until_it_is_read():
     assert small.value.shape == (3,) and small._value is not None
 
 
-def test_equal_initializers_are_drawn_together_with_the_bits_of_one_by_one():
-    variables = [Variable(normal, (4,)) for _ in range(3)]
-    keys = [jax.random.key(i) for i in range(3)]
-    for value, key in zip(initial_values(variables, keys), keys):
-        np.testing.assert_array_equal(value, normal(key, (4,), jnp.float32))
+def test_a_weights_key_is_folded_from_its_path_alone():
+    first, second = Variable(normal, (4,)), Variable(normal, (4,))
+    data = jax.random.key_data(jax.random.key(1))
+    key = jax.random.fold_in(jax.random.key(1), path_hash("a/kernel"))
+    np.testing.assert_array_equal(initial_value(first, data, "a/kernel"), normal(key, (4,), jnp.float32))
+    np.testing.assert_array_equal(initial_value(second, data, "a/kernel"), initial_value(first, data, "a/kernel"))
+    assert not np.array_equal(initial_value(first, data, "b/kernel"), initial_value(first, data, "a/kernel"))
+
+
+def test_drawing_works_under_jit_and_shape_inference():
+    variable = Variable(kerax.initializers.GlorotUniform(), (3, 4))
+    data = jax.random.key_data(jax.random.key(1))
+    drawn = jax.jit(lambda data: initial_value(variable, data, "w"))(data)
+    np.testing.assert_array_equal(drawn, initial_value(variable, data, "w"))
+    assert jax.eval_shape(lambda data: initial_value(variable, data, "w"), data).shape == (3, 4)
 
 
 @pytest.mark.parametrize(
