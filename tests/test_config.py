@@ -7,6 +7,7 @@ from kerax import config, layers
 
 
 def test_floatx_epsilon_and_layout_are_set_and_checked():
+    config.set_dtype_policy(None)
     assert (config.floatx(), config.epsilon(), config.image_data_format()) == ("float32", 1e-7, "channels_last")
     assert config.backend() == "jax"
     try:

@@ -19,7 +19,8 @@ class Callback:
     Attributes:
         model: The model being trained.
         params: `{"epochs", "steps", "verbose"}` of the call.
-        every: With a batch hook on training: number of batches between its calls, 1 for every batch.
+        every: With a batch hook on training: number of batches between its calls, counted through all epochs of a
+            `fit`. 1 for every batch.
     """
 
     every = 1
@@ -121,14 +122,17 @@ class CallbackList:
             kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()
         }
         self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
+        self._step = self._steps_before = 0  # batches of this epoch so far, of the epochs before it
         self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
 
-    def _every(self, callback: Callback) -> int:
-        return max(int(callback.every), self._least)
+    def _until_due(self, callback: Callback, step: int) -> int:
+        """Batches from `step` of this epoch to the callback's next look; 0 if it is due now."""
+        every = max(int(callback.every), self._least)
+        return -(step + (self._steps_before if callback.every > 1 else 0)) % every
 
     def steps_until_look(self, step: int) -> int:
         """Number of training steps until a callback wants to see a batch."""
-        return min((every - step % every for every in map(self._every, self._watchers["train"])), default=_FAR)
+        return min((self._until_due(callback, step + 1) + 1 for callback in self._watchers["train"]), default=_FAR)
 
     def test_steps_until_look(self, step: int) -> int:
         """The same for evaluation."""
@@ -141,15 +145,22 @@ class CallbackList:
     def before_batches(self, step: int):
         """Before the piece of work that starts with batch `step`."""
         for callback in self._watchers["train"]:
-            if step % self._every(callback) == 0:
+            if self._until_due(callback, step) == 0:
                 callback.on_train_batch_begin(step, Logs())
 
     def after_batches(self, step: int, latest: dict, finished):
         """After a piece of work: `latest` are its logs, `finished` the number of steps and logs of the one before."""
+        self._step = step
         for callback in self._watchers["train"]:
-            if step % self._every(callback) == 0:
+            if self._until_due(callback, step) == 0:
                 callback.on_train_batch_end(step - 1, Logs(latest))
         self._report(step, latest, finished)
+
+    def after_last_batch(self, latest: dict):
+        """After an epoch's batches: the hooks for those since the last full `steps_per_execution`."""
+        for callback in self._watchers["train"]:
+            if callback.every == 1 and self._until_due(callback, self._step):
+                callback.on_train_batch_end(self._step - 1, Logs(latest))
 
     def _report(self, step: int, latest: dict, finished):
         if finished is not None and self._progress:
@@ -195,6 +206,7 @@ class CallbackList:
 
     def on_epoch_begin(self, epoch, logs=None):
         """Before an epoch."""
+        self._steps_before, self._step = self._steps_before + self._step, 0
         self._call("on_epoch_begin", epoch, logs or {})
 
     def on_epoch_end(self, epoch, logs=None):

@@ -79,6 +79,7 @@ class ModelCheckpoint(Monitor):
             raise KeyError(
                 f"ModelCheckpoint: `filepath` {self.filepath!r} names {error}, which is not among {list(fields)}."
             ) from None
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         if path.endswith(".weights.h5"):
             self.model.save_weights(path, overwrite=True)
         else:

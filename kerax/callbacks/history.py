@@ -35,7 +35,7 @@ class History(Callback):
 
 
 class CSVLogger(Callback):
-    """One line per epoch in a CSV file.
+    """One line per epoch in a CSV file. Columns that come later, as those of a validation now and then, are added.
 
     Args:
         filename: Path of the file.
@@ -54,14 +54,23 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch} | dict(logs or {})
-        if self._writer is None:
-            self._writer = csv.DictWriter(
-                self._file, list(row), delimiter=self.separator, restval="NA", extrasaction="ignore"
-            )
-            if self._file.tell() == 0:
-                self._writer.writeheader()
+        if self._writer is None or not row.keys() <= set(self._writer.fieldnames):
+            self._start(list(row))
         self._writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})
         self._file.flush()
+
+    def _start(self, names: list[str]):
+        """Goes on below the rows that are there; they are written anew if there are new columns."""
+        self._file.close()
+        with open(self.filename, newline="") as file:
+            reader = csv.DictReader(file, delimiter=self.separator)
+            rows, known = list(reader), list(reader.fieldnames or [])
+        columns = known + [name for name in names if name not in known]
+        self._file = open(self.filename, "a" if columns == known else "w", newline="")
+        self._writer = csv.DictWriter(self._file, columns, delimiter=self.separator, restval="NA")
+        if columns != known:
+            self._writer.writeheader()
+            self._writer.writerows(rows)
 
     def close(self):
         if self._file is not None:

@@ -1,5 +1,6 @@
 """Callbacks that watch a number: `EarlyStopping`, `ReduceLROnPlateau`, `LearningRateScheduler`, `TerminateOnNaN`."""
 
+import inspect
 import math
 import warnings
 
@@ -199,12 +200,15 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule, verbose=0):
         super().__init__()
         self.schedule, self.verbose = schedule, verbose
+        try:
+            inspect.signature(schedule).bind(0, 0.0)
+            self._takes_rate = True
+        except TypeError:
+            self._takes_rate = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        try:
-            rate = self.schedule(epoch, float(np.asarray(self.model.optimizer.learning_rate)))
-        except TypeError:
-            rate = self.schedule(epoch)
+        current = float(np.asarray(self.model.optimizer.learning_rate))
+        rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
         if not isinstance(rate, (float, np.floating)):
             raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
         if self.verbose:

@@ -18,6 +18,8 @@ class ProgbarLogger(Callback):
 
     def __init__(self, verbose="auto", what="fit"):
         super().__init__()
+        if verbose not in ("auto", 0, 1, 2):
+            raise ValueError(f"{what}: `verbose` must be 'auto', 0, 1 or 2. Got {verbose!r}.")
         kind = "none" if verbose in (0, False) else "lines" if verbose == 2 else _surroundings()
         if kind == "lines" and verbose == 1:
             kind = "bar"

@@ -37,59 +37,55 @@ class Graph:
         self._starts = {id(tensor) for tensor in self.flat_inputs}
         self._first_seen: dict[int, int] = {}
         self._depths: dict[int, int] = {}
-        order: list[Node] = []
+        order: list[Node] = []  # `Input`s included
         done: set[int] = set()
         for tensor in self.flat_outputs:
             self._visit(tensor, order, done)
-        for node in reversed(order):
-            depth = self._depths.setdefault(id(node), 0)
-            for tensor in node.inputs:
-                if id(tensor) not in self._starts:
-                    self._depths[id(tensor.node)] = max(self._depths.get(id(tensor.node), 0), depth + 1)
-        self.nodes = sorted(order, key=lambda node: -self._depths[id(node)])
-        self.operations = self._ordered_operations(order)
+        op_depths = self._measure(order)
+        self.nodes = sorted((node for node in order if node.inputs), key=lambda node: -self._depths[id(node)])
+        self.operations = self._ordered_operations(order, op_depths)
 
     def _visit(self, tensor: KerasTensor, order: list, done: set):
         """Depth-first from a tensor to the inputs, noting each call after those it needs."""
         stack: list[tuple[KerasTensor, bool]] = [(tensor, False)]
         while stack:
             tensor, is_ready = stack.pop()
-            operation, _, _ = tensor._keras_history
-            self._first_seen.setdefault(id(operation), len(self._first_seen))
-            if id(tensor) in self._starts or id(tensor.node) in done:
-                continue
             node = tensor.node
+            if id(node) in done or (node.inputs and id(tensor) in self._starts):
+                continue
             if is_ready:
                 done.add(id(node))
                 order.append(node)
                 continue
-            if not node.inputs:
+            if not node.inputs and id(tensor) not in self._starts:
                 raise ValueError(
                     f"{self.owner}: the graph is disconnected. {tensor!r} is needed for the outputs, but is neither "
                     f"among the inputs {[t.name for t in self.flat_inputs]} nor computed from them. Add it to `inputs`."
                 )
+            self._first_seen.setdefault(id(node.operation), len(self._first_seen))
             stack.append((tensor, True))
             stack.extend((needed, False) for needed in reversed(node.inputs))
 
-    def _ordered_operations(self, order: list[Node]) -> list:
-        depths: dict[int, int] = {}
-        operations: dict[int, Any] = {}
-        for node in order:
-            operation = node.operation
-            operations[id(operation)] = operation
-            depths[id(operation)] = max(depths.get(id(operation), 0), self._depths[id(node)])
-        deepest = max(depths.values(), default=0) + 1
-        starts = {}
-        for tensor in self.flat_inputs:
+    def _measure(self, order: list[Node]) -> dict[int, int]:
+        """Each call's distance from the outputs; the operations'. A call of a shared operation counts as far away as
+        the farthest of its calls met before."""
+        op_depths: dict[int, int] = {}
+        inside = {id(node) for node in order}
+        for node in reversed(order):
+            depth = max(self._depths.get(id(node), 0), op_depths.get(id(node.operation), 0))
+            self._depths[id(node)] = op_depths[id(node.operation)] = depth
+            for tensor in node.inputs:
+                if id(tensor.node) in inside:
+                    self._depths[id(tensor.node)] = max(self._depths.get(id(tensor.node), 0), depth + 1)
+        return op_depths
+
+    def _ordered_operations(self, order: list[Node], op_depths: dict[int, int]) -> list:
+        operations = {id(node.operation): node.operation for node in order}
+        for tensor in self.flat_inputs:  # an input that nothing needs comes last
             operation = tensor._keras_history[0]
-            starts.setdefault(id(operation), operation)
-            if id(operation) not in operations:
-                depths[id(operation)] = deepest
-        inputs = [
-            operation for key, operation in starts.items() if key not in operations and not _is_computed(operation)
-        ]
-        ranked = sorted(operations.values(), key=lambda op: (-depths[id(op)], self._first_seen[id(op)]))
-        return inputs + ranked
+            if id(operation) not in operations and not tensor.node.inputs:
+                operations[id(operation)] = operation
+        return sorted(operations.values(), key=lambda op: (-op_depths.get(id(op), 0), self._first_seen.get(id(op), -1)))
 
     def run(self, inputs: list, call: Callable | None = None) -> Tree:
         """The outputs for input values in flat order. `call(node, args, kwargs)` replaces the plain call."""
@@ -104,11 +100,6 @@ class Graph:
             for tensor, value in zip(jax.tree.leaves(node.outputs), jax.tree.leaves(outputs), strict=True):
                 values[id(tensor)] = value
         return jax.tree.map(lambda tensor: values[id(tensor)], self.outputs)
-
-
-def _is_computed(operation) -> bool:
-    """Whether an operation makes its outputs from others, unlike an `InputLayer`."""
-    return any(node.inputs for node in operation.inbound_nodes)
 
 
 def assign_names(operations: list, owner) -> list[str]:

@@ -462,23 +462,21 @@ class Layer(Configurable, Trackable):
         }
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
 
-    def _single_node(self, what: str) -> symbolic.Node:
-        if len(self.inbound_nodes) != 1:
-            raise AttributeError(
-                f"{self} was called symbolically {len(self.inbound_nodes)} times; `{what}` needs one call."
-            )
+    def _first_node(self, what: str) -> symbolic.Node:
+        if not self.inbound_nodes:
+            raise AttributeError(f"{self} was never called on a symbolic tensor, so it has no `{what}`.")
         return self.inbound_nodes[0]
 
     @property
     def input(self):
-        """The symbolic input of a layer called once."""
-        inputs = self._single_node("input").inputs
+        """The symbolic input of the layer's first call."""
+        inputs = self._first_node("input").inputs
         return inputs[0] if len(inputs) == 1 else inputs
 
     @property
     def output(self):
-        """The symbolic output of a layer called once."""
-        return self._single_node("output").outputs
+        """The symbolic output of the layer's first call."""
+        return self._first_node("output").outputs
 
     # Config.
 

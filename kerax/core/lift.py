@@ -47,6 +47,8 @@ class LiftedOp:
         self.inbound_nodes: list = []
 
     def __call__(self, *args, **kwargs):
+        if symbolic.is_symbolic(args, kwargs):
+            return symbolic.record(LiftedOp(self.function, self.op_name), args, kwargs)
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
         return self.function(*args, **kwargs)
 
@@ -84,4 +86,7 @@ for _name, _function in {**_OPERATORS, **_COMPARISONS}.items():
         setattr(symbolic.KerasTensor, f"__r{_name}__", _reflected(_lifted))
 for _name, _function in {"neg": jnp.negative, "abs": jnp.absolute, "invert": jnp.logical_not}.items():
     setattr(symbolic.KerasTensor, f"__{_name}__", lift(_function, _function.__name__))
-symbolic.KerasTensor.__getitem__ = lift(lambda x, index: x[index], "get_item")
+symbolic.KerasTensor.__getitem__ = lift(
+    lambda x, index: x[tuple(index) if isinstance(index, list) else index],  # JSON has no tuples
+    "get_item",
+)

@@ -160,6 +160,11 @@ def serialize_keras_object(obj) -> Any:
     if isinstance(obj, (np.ndarray, jax.Array)):
         array = np.asarray(obj)
         return {"class_name": "__numpy__", "config": {"value": array.tolist(), "dtype": array.dtype.name}}
+    if isinstance(obj, slice):
+        config = {"start": obj.start, "stop": obj.stop, "step": obj.step}
+        return {"class_name": "__slice__", "config": serialize_keras_object(config)}
+    if obj is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, np.dtype) or (inspect.isclass(obj) and issubclass(obj, np.generic)):
         return np.dtype(obj).name
     if isinstance(obj, DTypePolicy):
@@ -235,6 +240,10 @@ def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mo
         return np.asarray(inner["value"], dtype=inner["dtype"])
     if name == "__tensor__":
         return jax.numpy.asarray(inner["value"], dtype=inner["dtype"])
+    if name == "__slice__":
+        return slice(inner["start"], inner["stop"], inner["step"])
+    if name == "__ellipsis__":
+        return Ellipsis
     if name == "DTypePolicy":
         return DTypePolicy(**inner)
     if name == "__lambda__":

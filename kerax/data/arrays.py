@@ -44,7 +44,7 @@ class ArraySource(NamedTuple):
 
 def is_arrays(x) -> bool:
     """Whether `x` is a pytree of arrays, frames or numbers rather than a source of batches."""
-    leaves = jax.tree.leaves(x, is_leaf=_is_frame)
+    leaves = jax.tree.leaves(x, is_leaf=is_leaf)
     return bool(leaves) and all(
         _is_frame(leaf) or hasattr(leaf, "__array__") or isinstance(leaf, (int, float, bool, np.generic, str, bytes))
         for leaf in leaves
@@ -89,7 +89,12 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
             leaf = values[:, None] if values.ndim == 1 and type(leaf).__name__ == "Series" else values
         if isinstance(leaf, jax.Array):
             return leaf
-        array = np.asarray(leaf)
+        try:
+            array = np.asarray(leaf)
+        except ValueError as error:
+            raise ValueError(
+                f"{who}: `{name}` cannot be made an array; are its rows of equal length? {error}"
+            ) from None
         if array.dtype.kind in "OSU":
             raise ValueError(
                 f"{who}: `{name}` has dtype {array.dtype}, which no device computes with. Convert text and mixed "
@@ -98,13 +103,19 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
         target = config.floatx() if array.dtype == np.float64 else jax.dtypes.canonicalize_dtype(array.dtype)
         return array.astype(target, copy=False)
 
-    if isinstance(structure, list) and structure and all(isinstance(row, (int, float, list)) for row in structure):
-        structure = np.asarray(structure) if _is_rectangular(structure) else structure
-    return jax.tree.map(convert, structure, is_leaf=_is_frame)
+    if isinstance(structure, list) and _holds_numbers(structure):
+        return convert(structure)
+    return jax.tree.map(convert, structure, is_leaf=is_leaf)
 
 
-def _is_rectangular(rows: list) -> bool:
-    return all(isinstance(leaf, (int, float)) for leaf in jax.tree.leaves(rows))
+def _holds_numbers(rows: list) -> bool:
+    leaves = jax.tree.leaves(rows, is_leaf=is_leaf)
+    return bool(leaves) and all(isinstance(leaf, (int, float)) for leaf in leaves)
+
+
+def is_leaf(value) -> bool:
+    """Whether a value is a leaf of a data structure: a frame, an array of any library, or a source of batches."""
+    return _is_frame(value) or (hasattr(value, "__iter__") and not isinstance(value, (list, tuple, dict)))
 
 
 def _is_frame(leaf) -> bool:
@@ -120,9 +131,13 @@ def weights_of_classes(y, class_weight: dict, sample_weight, who="fit"):
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(-1)
     labels = labels.reshape(labels.shape[0], -1)[:, 0] if labels.ndim > 1 else labels
-    unknown = [label for label in class_weight if not isinstance(label, (int, np.integer))]
+    if not isinstance(class_weight, dict):
+        raise ValueError(f"{who}: `class_weight` must be a dict {{class index: weight}}. Got {class_weight!r}.")
+    unknown = [label for label in class_weight if not isinstance(label, (int, np.integer)) or label < 0]
     if unknown:
         raise ValueError(f"{who}: the keys of `class_weight` are integer class indices. Got {unknown[0]!r}.")
+    if labels.min(initial=0) < 0:
+        raise ValueError(f"{who}: `class_weight` needs labels of at least 0. Got {labels.min()}.")
     table = np.ones(int(max([labels.max(initial=0), *class_weight])) + 1, np.float32)
     for label, weight in class_weight.items():
         table[label] = weight

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.data.arrays import to_arrays, weights_of_classes
+from kerax.data.arrays import is_leaf, to_arrays, weights_of_classes
 
 Tree = Any
 
@@ -25,7 +25,7 @@ class BatchSource:
         self.batches, self.class_weight, self.who = batches, class_weight, who
         self._first: list = []
         self._running: Iterator | None = None
-        self.is_single_pass = iter(batches) is batches if hasattr(batches, "__iter__") else False
+        self.is_single_pass = hasattr(batches, "__next__")
         try:
             self.num_batches: int | None = len(batches)
         except TypeError:
@@ -52,6 +52,11 @@ class BatchSource:
                 raise ValueError(f"{self.who}: the data is empty: {self.batches!r} gave no batch.") from None
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._first[0])
 
+    def first_batch(self) -> tuple:
+        """The first batch, which is kept for the epoch that follows."""
+        self.batch_spec()
+        return self._first[0]
+
     def epoch(self) -> Iterator[tuple]:
         """The batches of one epoch. A single-pass iterator goes on where the last epoch stopped."""
         running, self._running = self._running or self._start(), None
@@ -67,7 +72,8 @@ class BatchSource:
             raise ValueError(f"{self.who}: a batch is x, (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
         names = ("x", "y", "sample_weight")
         parts = tuple(
-            to_arrays(jax.tree.map(_as_numpy, part), self.who, name) for part, name in zip(parts, names, strict=False)
+            to_arrays(jax.tree.map(_as_numpy, part, is_leaf=is_leaf), self.who, name)
+            for part, name in zip(parts, names, strict=False)
         )
         if self.class_weight is not None and len(parts) > 1:
             weight = weights_of_classes(parts[1], self.class_weight, parts[2] if len(parts) > 2 else None, self.who)
@@ -83,6 +89,6 @@ class BatchSource:
 
 def _as_numpy(leaf):
     """Tensors of other libraries as NumPy arrays, without importing those libraries."""
-    if isinstance(leaf, (np.ndarray, jax.Array)) or not hasattr(leaf, "__array__"):
+    if isinstance(leaf, (np.ndarray, jax.Array)) or not hasattr(leaf, "__array__") or hasattr(leaf, "to_numpy"):
         return leaf
     return np.asarray(leaf)

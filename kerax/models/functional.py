@@ -1,5 +1,8 @@
 """`Functional`: a model made of a graph of symbolic tensors."""
 
+import inspect
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -7,11 +10,12 @@ from kerax.core import masks
 from kerax.core.graph import Graph, assign_names
 from kerax.core.layer import Layer
 from kerax.core.lift import LIFTED, LiftedOp, lift
-from kerax.core.registry import deserialize_keras_object, serialize_keras_object, to_snake_case
-from kerax.core.symbolic import KerasTensor
+from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object, to_snake_case
+from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
+from kerax.ops import nn
 
 
 class Functional(Model):
@@ -28,7 +32,7 @@ class Functional(Model):
 
     def __init__(self, inputs, outputs, name=None, trainable=None, **kwargs):
         super().__init__(name=name, trainable=True, autocast=False, **kwargs)
-        self.graph = Graph(inputs, outputs, owner=repr(self))
+        self.graph = _with_inputs(Graph(inputs, outputs, owner=repr(self)))
         self.operations = self.graph.operations
         self.keys = assign_names(self.operations, self)
         names: list[str] = []
@@ -103,7 +107,7 @@ class Functional(Model):
             missing = [name for name in known if name not in inputs]
             if missing:
                 raise ValueError(f"{self}: inputs {missing} are missing. Got {sorted(inputs)}.")
-            return [inputs[name] for name in (sorted(known) if isinstance(expected, dict) else known)]
+            return jax.tree.leaves([inputs[name] for name in (sorted(known) if isinstance(expected, dict) else known)])
         leaves = jax.tree.leaves(inputs)
         if len(leaves) != len(names):
             raise ValueError(f"{self}: expected {len(names)} inputs {names}. Got {len(leaves)}.")
@@ -153,14 +157,15 @@ class Functional(Model):
 
         written = []
         for key, operation, nodes in layers:
+            is_op = isinstance(operation, LiftedOp)
+            described = _describe_op(operation) if is_op else serialize_keras_object(operation)
+            described["config"]["name"] = key
             calls = []
             for node in nodes:
-                args, kwargs = jax.tree.map(write, (list(node.args), node.kwargs))
+                args, kwargs, options = _split_arguments(node) if is_op else (node.args, node.kwargs, {})
+                args, kwargs, options = jax.tree.map(write, (list(args), kwargs, options), is_leaf=_is_none)
                 calls.append({"args": args, "kwargs": kwargs})
-            described = (
-                _describe_op(operation, key) if isinstance(operation, LiftedOp) else serialize_keras_object(operation)
-            )
-            described["config"]["name"] = key
+                described["config"] |= options
             written.append({**described, "name": key, "inbound_nodes": calls})
         return {
             "name": self.name,
@@ -180,9 +185,18 @@ class Functional(Model):
             operations[entry["name"]] = operation
             if isinstance(operation, InputLayer):
                 tensors[(entry["name"], 0, 0)] = operation.output
-            waiting += [(entry["name"], index, call) for index, call in enumerate(entry["inbound_nodes"])]
+            options = {key: value for key, value in entry["config"].items() if key != "name"} if _is_op(entry) else {}
+            waiting += [
+                (entry["name"], index, call | {"kwargs": call["kwargs"] | options})
+                for index, call in enumerate(entry["inbound_nodes"])
+            ]
         while waiting:
-            ready = [item for item in waiting if all(history in tensors for history in _histories(item[2]))]
+            ready = [
+                (name, index, call)
+                for name, index, call in waiting
+                if (index == 0 or (name, index - 1, 0) in tensors)  # calls of a shared layer keep their order
+                and all(history in tensors for history in _histories(call))
+            ]
             if not ready:
                 raise ValueError(f"The config of {config['name']!r} has calls whose inputs are never made.")
             for name, index, call in ready:
@@ -192,12 +206,47 @@ class Functional(Model):
                     tensors[(name, index, position)] = tensor
             waiting = [item for item in waiting if item not in ready]
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
-        return cls(inputs, outputs, name=config["name"], trainable=config.get("trainable"))
+        # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
+        return cls(inputs, outputs, name=config["name"], trainable=None if config.get("trainable", True) else False)
 
 
-def _describe_op(operation: LiftedOp, name: str) -> dict:
+def _with_inputs(graph: Graph) -> Graph:
+    """The graph with an `Input` of its own for each input that is computed from others."""
+    if not any(tensor.node.inputs for tensor in graph.flat_inputs):
+        return graph
+    own = [_fresh_input(tensor) if tensor.node.inputs else tensor for tensor in graph.flat_inputs]
+    outputs = graph.run(own, lambda node, args, kwargs: node.operation(*args, **kwargs))
+    return Graph(jax.tree.unflatten(jax.tree.structure(graph.inputs), own), outputs, owner=graph.owner)
+
+
+def _describe_op(operation: LiftedOp) -> dict:
+    """Keras's description of an op: there each is a class in one of two modules."""
     class_name = "".join(part.capitalize() for part in operation.op_name.split("_"))
-    return {"module": "keras.ops", "class_name": class_name, "config": {"name": name}, "registered_name": class_name}
+    module = "keras.src.ops.nn" if hasattr(nn, operation.op_name) else "keras.src.ops.numpy"
+    return {"module": module, "class_name": class_name, "config": {}, "registered_name": class_name}
+
+
+_OPERANDS = ("x1", "x2", "y", "b", "other", "index")
+
+
+def _split_arguments(node) -> tuple[list, dict, dict]:
+    """The arguments of an op's call, and its options, which Keras keeps in the config: (args, kwargs, options)."""
+    parameters = inspect.signature(node.operation.function).parameters.values()
+    names = [p.name for p in itertools.takewhile(lambda p: p.kind is p.POSITIONAL_OR_KEYWORD, parameters)]
+    args, kwargs, options = [], {}, {}
+    for position, value in enumerate(node.args):
+        name = names[position] if position < len(names) else ""
+        if position == 0 or not name or name in _OPERANDS or is_symbolic(value):
+            args.append(value)
+        else:
+            options[name] = value
+    for name, value in node.kwargs.items():
+        (kwargs if name in _OPERANDS or is_symbolic(value) else options)[name] = value
+    return args, kwargs, options
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None
 
 
 def _is_op(entry: dict) -> bool:
@@ -230,7 +279,7 @@ def _fill(structure, tensors: dict):
     def read(leaf):
         return tensors[tuple(leaf["config"]["keras_history"])] if _is_tensor(leaf) else deserialize_keras_object(leaf)
 
-    return jax.tree.map(read, structure, is_leaf=lambda leaf: _is_tensor(leaf) or leaf is None)
+    return jax.tree.map(read, structure, is_leaf=lambda leaf: is_serialized(leaf) or leaf is None)
 
 
 def _pick(structure, tensors: dict):
@@ -265,9 +314,8 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
 
         def call(node, args, kwargs):
             operation = copy(node.operation)
-            if isinstance(operation, LiftedOp):
-                return lift(operation.function, operation.op_name)(*args, **kwargs)
-            return operation(*args, **kwargs) if call_function is None else call_function(operation, *args, **kwargs)
+            is_plain = call_function is None or isinstance(operation, LiftedOp)
+            return operation(*args, **kwargs) if is_plain else call_function(operation, *args, **kwargs)
 
         given = jax.tree.leaves(input_tensors) if input_tensors is not None else [_fresh_input(t) for t in model.inputs]
         outputs = model.graph.run(given, call)

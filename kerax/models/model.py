@@ -21,7 +21,7 @@ from kerax.errors import hide_library_frames, suggest
 from kerax.models.summary import print_summary, summary_html
 from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
-from kerax.train.engine import current_values, initial_metrics, test_program, train_program
+from kerax.train.engine import batch_form, current_values, initial_metrics, test_program, train_program
 from kerax.train.logs import Logs
 from kerax.train.state import Store, TrainState, metric_variables, state_variables
 
@@ -74,6 +74,17 @@ class Model(Layer):
         self._programs: dict = {}
         self._random_key: Variable | None = None
 
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> "Model":
+        """The model that `get_config` described: by its graph, if it has one, else by the constructor's arguments."""
+        if {"layers", "input_layers", "output_layers"} <= config.keys():
+            return MODELS.entries["Functional"].from_config(config, custom_objects)
+        return super().from_config(config)
+
+    def __getstate__(self) -> dict:
+        """What copies and pickles take along: everything but compiled programs."""
+        return vars(self) | {"_programs": {}}
+
     # Structure.
 
     @property
@@ -118,8 +129,17 @@ class Model(Layer):
         show_trainable=False,
         layer_range=None,
     ):
-        """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained."""
-        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+        """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained.
+
+        Args:
+            line_length: Width of the table in characters. Default: the terminal's.
+            positions: Ignored; the columns fit what they hold.
+            print_fn: Function that receives each line. Default: printing.
+            expand_nested: Whether to list the layers of models inside this one.
+            show_trainable: Whether to say which layers are trained.
+            layer_range: Names (regular expressions) of the first and last layer to list.
+        """
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range)
 
     def _repr_html_(self) -> str:
         return summary_html(self)
@@ -155,6 +175,7 @@ class Model(Layer):
         Raises:
             ValueError: for an unknown name, with a suggestion.
         """
+        self._require_init()
         self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
         if steps_per_execution != "auto" and (not isinstance(steps_per_execution, int) or steps_per_execution < 1):
             raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {steps_per_execution!r}.")
@@ -313,14 +334,25 @@ class Model(Layer):
             ValueError: before anything is compiled, for data, targets or arguments that do not fit.
         """
         self._require_compiled("fit")
-        checks.check_fit_arguments(epochs, initial_epoch, steps_per_epoch, validation_split, validation_freq)
+        checks.check_numbers(
+            "fit",
+            epochs=(epochs, 0),
+            initial_epoch=(initial_epoch, 0),
+            steps_per_epoch=(steps_per_epoch, 1),
+            validation_steps=(validation_steps, 1),
+        )
+        checks.check_validation_arguments(validation_split, validation_freq)
         source = data_module.make_source(x, y, sample_weight, batch_size, class_weight, "fit")
         if validation_data is None and validation_split:
             source, held_out = checks.split(source, validation_split)
         else:
-            held_out = self._validation_source(validation_data, validation_batch_size or batch_size)
+            size = batch_size if validation_batch_size is None else validation_batch_size
+            held_out = self._validation_source(validation_data, size)
         self._make_ready(source.batch_spec(), "fit")
         checks.check_labels(self, source)
+        if isinstance(held_out, data_module.ArraySource):
+            self._make_ready(held_out.batch_spec(), "fit (validation_data)")
+            checks.check_labels(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
         watching = self._callback_list(callbacks, "fit", verbose, epochs=epochs, steps=num_steps)
         validation = None
@@ -354,9 +386,10 @@ class Model(Layer):
         self._require_compiled("evaluate")
         if kwargs:
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
+        checks.check_numbers("evaluate", steps=(steps, 1))
         source = data_module.make_source(x, y, sample_weight, batch_size, who="evaluate")
         self._make_ready(source.batch_spec(), "evaluate")
-        checks.check_labels(self, source)
+        checks.check_labels(self, source, "evaluate")
         num_steps = source.num_batches if steps is None else steps
         watching = self._callback_list(callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
         try:
@@ -373,6 +406,7 @@ class Model(Layer):
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for all rows of `x`, as NumPy arrays."""
+        checks.check_numbers("predict", steps=(steps, 1))
         source = data_module.make_source(x, None, None, batch_size, who="predict")
         self._make_ready(source.batch_spec(), "predict")
         num_steps = source.num_batches if steps is None else steps
@@ -390,7 +424,7 @@ class Model(Layer):
         self._require_compiled("train_on_batch")
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, class_weight, "train_on_batch")
         self._make_ready(source.batch_spec(), "train_on_batch")
-        checks.check_labels(self, source)
+        checks.check_labels(self, source, "train_on_batch")
         variables = state_variables(self)
         program = train_program(self, variables, source.batch_spec())
         return self._one_batch(program, variables, (), source.data, return_dict)
@@ -400,7 +434,7 @@ class Model(Layer):
         self._require_compiled("test_on_batch")
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, who="test_on_batch")
         self._make_ready(source.batch_spec(), "test_on_batch")
-        checks.check_labels(self, source)
+        checks.check_labels(self, source, "test_on_batch")
         variables = state_variables(self, with_optimizer=False)
         program = test_program(self, variables, source.batch_spec(), source.num_rows)
         return self._one_batch(program, variables.metrics, current_values(variables[:-1]), source.data, return_dict)
@@ -440,6 +474,7 @@ class Model(Layer):
         jax.tree.map(lambda variable, value: variable.assign(value), variables, state)
 
     def _require_compiled(self, who: str):
+        self._require_init()
         if not self.compiled:
             raise ValueError(f"{self}: call `compile(optimizer, loss, ...)` before `{who}`.")
         if self.optimizer is None and who in ("fit", "train_on_batch"):
@@ -466,16 +501,26 @@ class Model(Layer):
         return data_module.make_source(validation_data, batch_size=batch_size, who="fit (validation_data)")
 
     def _make_ready(self, batch_spec: tuple, who: str):
-        """Builds the model, its losses and metrics for the form of a batch, computing nothing."""
-        x, y, _ = data_module.unpack_x_y_sample_weight(batch_spec)
-        with_loss = self.compiled and self.compiled_loss is None and who not in ("predict", "predict_on_batch")
+        """Builds the model, its losses and metrics for the form of a batch, computing nothing.
+
+        Raises:
+            ValueError: if the batch does not fit the model, its losses or its metrics.
+        """
+        x, y, sample_weight = data_module.unpack_x_y_sample_weight(batch_spec)
+        with_loss = self.compiled and who not in ("predict", "predict_on_batch")
+        is_new = with_loss and self.compiled_loss is None
+        form = "checked", with_loss, batch_form(batch_spec)
         unbuilt = any(not child.built for child in descendants(self) if isinstance(child, Layer))
-        if unbuilt or with_loss:
-            y_pred = self._outputs_for(x)
-            self._claim()
-            if with_loss:
-                self._build_losses(y, y_pred)
-                self.output_spec = y_pred
+        if not (unbuilt or is_new) and form in self._programs:
+            return
+        y_pred = self._outputs_for(x)
+        self._claim()
+        if is_new:
+            self._build_losses(y, y_pred)
+            self.output_spec = y_pred
+        if with_loss and y is not None and type(self).train_step is Model.train_step:
+            checks.check_targets(self, y, y_pred, sample_weight)
+        self._programs[form] = None
 
     def _outputs_for(self, x):
         """Shapes and dtypes of the outputs for the shapes `x`. Builds what is not built."""

@@ -27,6 +27,8 @@ class Sequential(Model):
         self._stack: list[Layer] = []
         self.input_layer: InputLayer | None = None
         self._tensor: KerasTensor | None = None  # the symbolic output so far
+        if isinstance(layers, Layer):
+            raise ValueError(f"{self}: expected a list of layers. Got {layers!r}. Write Sequential([layer]).")
         for layer in layers or []:
             self.add(layer)
 
@@ -49,6 +51,7 @@ class Sequential(Model):
             if not callable(layer):
                 raise ValueError(f"{self}: only layers can be added. Got {layer!r}.")
             layer = Lambda(layer)
+        layer._require_init()
         if not self._stack and self.input_layer is None and layer._input_shape_argument is not None:
             self.add(InputLayer(batch_shape=layer._input_shape_argument))
         assign_names([*self._stack, layer], self)

@@ -1,6 +1,7 @@
 """Tables of a model's layers for terminals and notebooks."""
 
 import html
+import re
 from typing import NamedTuple
 
 import jax
@@ -21,10 +22,10 @@ class Row(NamedTuple):
     trainable: str
 
 
-def rows(model, expand_nested: bool = False, indent: str = "") -> list[Row]:
+def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None) -> list[Row]:
     """A row per layer of a model, those of models inside it too with `expand_nested`."""
     found = []
-    for layer in model.layers:
+    for layer in _between(model, layer_range):
         weights = layer.weights
         trained = {weight.trainable for weight in weights}
         found.append(
@@ -42,6 +43,18 @@ def rows(model, expand_nested: bool = False, indent: str = "") -> list[Row]:
         if expand_nested and hasattr(layer, "layers"):
             found += rows(layer, True, indent + "  ")
     return found
+
+
+def _between(model, layer_range) -> list[Layer]:
+    """The layers from the first that matches `layer_range[0]` to the last that matches `layer_range[1]`."""
+    layers = model.layers
+    if layer_range is None:
+        return layers
+    places = [[i for i, layer in enumerate(layers) if re.match(name, layer.name)] for name in layer_range]
+    if len(places) != 2 or not all(places):
+        names = ", ".join(layer.name for layer in layers)
+        raise ValueError(f"summary: `layer_range` must hold the names of two layers of {names}. Got {layer_range!r}.")
+    return layers[places[0][0] : places[1][-1] + 1]
 
 
 def _size(weight) -> int:
@@ -80,7 +93,7 @@ def totals(model) -> list[tuple[str, int, int]]:
     ]
 
 
-def print_summary(model, line_length=None, print_fn=None, expand_nested=False, show_trainable=False):
+def print_summary(model, line_length=None, print_fn=None, expand_nested=False, show_trainable=False, layer_range=None):
     """Prints the table, or hands its text to `print_fn`."""
     import io
 
@@ -97,7 +110,7 @@ def print_summary(model, line_length=None, print_fn=None, expand_nested=False, s
         table.add_column(heading, justify=justify)
     if show_trainable:
         table.add_column("Trainable")
-    for row in rows(model, expand_nested):
+    for row in rows(model, expand_nested, layer_range=layer_range):
         cells = [f"{row.name} ({row.kind})", row.shape, f"{row.params:,}", format_bytes(row.bytes)]
         table.add_row(*cells, *([row.trainable] if show_trainable else []))
     footer = [f" {label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model)]

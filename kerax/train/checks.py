@@ -5,6 +5,8 @@ import numpy as np
 
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
+from kerax.core.registry import is_serialized
+from kerax.core.scope import Scope
 from kerax.data import ArraySource, unpack_x_y_sample_weight
 from kerax.train.compiling import name_outputs, pick
 
@@ -12,34 +14,49 @@ _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
 def check_compile_arguments(loss, loss_weights, metrics, weighted_metrics):
-    """Raises `ValueError` for a loss or metric name that does not exist, `TypeError` for weights that are no numbers."""
+    """Raises `ValueError` for a loss or metric that does not exist, `TypeError` for what is none, or no number."""
     for weight in jax.tree.leaves(loss_weights):
         if not isinstance(weight, (int, float, np.number, jax.Array)):
             raise TypeError(
                 f"compile: `loss_weights` must hold numbers. Got {weight!r}. "
                 "Metrics are the argument `metrics`, which comes after `loss_weights`."
             )
-    for name in jax.tree.leaves(loss):
-        if isinstance(name, str) and name.lower() not in _CHOSEN_BY_SHAPE:
-            losses_module.get(name)
-    for name in jax.tree.leaves((metrics, weighted_metrics)):
-        if isinstance(name, str) and name.lower() not in _CHOSEN_BY_SHAPE:
-            metrics_module.get(name)
+    for given, get in ((loss, losses_module.get), ((metrics, weighted_metrics), metrics_module.get)):
+        for identifier in jax.tree.leaves(given, is_leaf=is_serialized):
+            if not callable(identifier) and not (
+                isinstance(identifier, str) and identifier.lower() in _CHOSEN_BY_SHAPE
+            ):
+                get(identifier)
 
 
-def check_fit_arguments(epochs, initial_epoch, steps_per_epoch, validation_split, validation_freq):
-    """Raises `ValueError` for numbers out of range."""
-    for name, value, least in (
-        ("epochs", epochs, 0),
-        ("initial_epoch", initial_epoch, 0),
-        ("steps_per_epoch", steps_per_epoch, 1),
-    ):
+def check_numbers(who: str, **arguments):
+    """Raises `ValueError` for an argument, given as (value, least), that is neither `None` nor an integer in range."""
+    for name, (value, least) in arguments.items():
         if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
-            raise ValueError(f"fit: `{name}` must be an integer of at least {least}. Got {value!r}.")
+            raise ValueError(f"{who}: `{name}` must be an integer of at least {least}. Got {value!r}.")
+
+
+def check_validation_arguments(validation_split, validation_freq):
+    """Raises `ValueError` for a fraction or frequency out of range."""
     if not 0 <= validation_split < 1:
         raise ValueError(f"fit: `validation_split` must be in [0, 1). Got {validation_split!r}.")
-    if isinstance(validation_freq, int) and validation_freq < 1:
-        raise ValueError(f"fit: `validation_freq` must be at least 1. Got {validation_freq!r}.")
+    epochs = [validation_freq] if isinstance(validation_freq, (int, np.integer)) else validation_freq
+    if isinstance(epochs, str) or not all(isinstance(epoch, (int, np.integer)) and epoch >= 1 for epoch in epochs):
+        raise ValueError(
+            f"fit: `validation_freq` must be an integer of at least 1, or a list of epochs. Got {validation_freq!r}."
+        )
+
+
+def check_targets(model, y, y_pred, sample_weight):
+    """Raises what the losses and metrics of a model raise for targets and weights of these shapes; computes nothing."""
+
+    def update(y, y_pred, sample_weight):
+        with Scope(shapes_only=True):
+            if model.compiled_loss.losses:
+                model.compiled_loss(y, y_pred, sample_weight)
+            model.compiled_metrics.update_state(y, y_pred, sample_weight)
+
+    jax.eval_shape(update, y, y_pred, sample_weight)
 
 
 def split(source, fraction: float):
@@ -49,18 +66,19 @@ def split(source, fraction: float):
     return source.split(fraction)
 
 
-def check_labels(model, source):
-    """Raises `ValueError` if integer labels of a sparse crossentropy are outside the range of classes."""
+def check_labels(model, source, who: str = "fit"):
+    """Raises `ValueError` if labels of a sparse crossentropy are outside the range of classes.
+
+    Of a source of batches only the first batch is looked at.
+    """
     loss = model.compiled_loss
-    if loss is None or not isinstance(source, ArraySource):
-        return
     sparse = {
         name: fn
         for name, fn in loss.losses.items()
         if isinstance(fn, losses_module.SparseCategoricalCrossentropy)
         or getattr(fn, "fn", None) is losses_module.sparse_categorical_crossentropy
     }
-    _, y, _ = unpack_x_y_sample_weight(source.data)
+    _, y, _ = unpack_x_y_sample_weight(source.data if isinstance(source, ArraySource) else source.first_batch())
     if not sparse or y is None:
         return
     outputs = name_outputs(model.output_names, model.output_spec, "The prediction")
@@ -72,6 +90,6 @@ def check_labels(model, source):
             labels = labels[labels != ignored]
         if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
             raise ValueError(
-                f"fit: labels must be in [0, {num_classes}) for the {num_classes} classes of output {name!r}. "
+                f"{who}: labels must be in [0, {num_classes}) for the {num_classes} classes of output {name!r}. "
                 f"Got labels from {labels.min()} to {labels.max()}. Renumber them, or give the last layer more units."
             )

@@ -123,7 +123,7 @@ def train_program(model, variables: TrainState, batch_spec: tuple) -> Program:
         return EagerProgram(step, 0, gather_rows)
     return _cached(
         model,
-        ("train", treedef, specs, _key(batch_spec)),
+        ("train", treedef, specs, batch_form(batch_spec)),
         lambda: Program(step, specs, batch_spec, 0, gather_rows),
     )
 
@@ -143,7 +143,7 @@ def test_program(model, variables: TrainState, batch_spec: tuple, batch_size: in
         return EagerProgram(metrics_only, fixed, slice_rows(batch_size))
     return _cached(
         model,
-        ("test", treedef, specs, _key(batch_spec)),
+        ("test", treedef, specs, batch_form(batch_spec)),
         lambda: Program(metrics_only, specs, batch_spec, fixed, slice_rows(batch_size)),
     )
 
@@ -198,7 +198,7 @@ class Predictor:
 
 def predictor(model, variables: TrainState, batch_spec: tuple) -> Predictor:
     """The predictor for this state and form of batch, compiled once per model."""
-    key = ("predict", jax.tree.structure(variables), _key(batch_spec), model.run_eagerly)
+    key = ("predict", jax.tree.structure(variables), batch_form(batch_spec), model.run_eagerly)
     return _cached(model, key, lambda: Predictor(model, variables, batch_spec))
 
 
@@ -282,7 +282,8 @@ def place(data: Tree) -> Tree:
     return jax.device_put(data)
 
 
-def _key(batch_spec: tuple):
+def batch_form(batch_spec: tuple):
+    """What distinguishes one form of batch from another: structure, shapes and dtypes."""
     leaves, treedef = jax.tree.flatten(batch_spec)
     return treedef, tuple((leaf.shape, jnp.dtype(leaf.dtype).name) for leaf in leaves)
 

@@ -114,6 +114,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 if latest is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
+                callbacks.after_last_batch(latest)
                 logs = Logs(latest)
                 if validation is not None and _is_due(epoch, validation_freq):
                     logs.update({f"val_{name}": value for name, value in validation().items()})

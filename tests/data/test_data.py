@@ -1,0 +1,292 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import kerax
+from kerax import data as data_module
+from kerax.data import ArraySource, BatchSource, make_source, unpack_x_y_sample_weight
+
+DRAW = np.random.default_rng(0)
+X = DRAW.normal(size=(10, 3)).astype("float32")
+Y = (X @ np.array([[1.0], [2.0], [-1.0]])).astype("float32")
+BATCHES = [(X[i : i + 4], Y[i : i + 4]) for i in range(0, 10, 4)]
+
+
+def shapes(source):
+    return jax.tree.map(lambda spec: (spec.shape, np.dtype(spec.dtype).name), source.batch_spec())
+
+
+class TestArrays:
+    def test_batches_and_their_form(self):
+        source = make_source(X, Y, batch_size=4)
+        assert isinstance(source, ArraySource)
+        assert (source.num_rows, source.num_batches) == (10, 3)
+        assert shapes(source) == (((4, 3), "float32"), ((4, 1), "float32"))
+        assert make_source(X, Y, batch_size=40).batch_spec()[0].shape == (10, 3)
+        assert make_source(X).batch_size == 32
+
+    def test_wide_dtypes_become_those_that_jax_computes_in(self):
+        source = make_source(X.astype("float64"), np.arange(10), np.ones(10))
+        assert [leaf.dtype.name for leaf in source.data] == ["float32", "int32", "float32"]
+        assert make_source(X.astype("float16")).data[0].dtype == np.float16
+        assert make_source(np.ones((3, 2), bool)).data[0].dtype == bool
+        assert make_source(np.ones((3, 2), np.uint8)).data[0].dtype == np.uint8
+
+    def test_arrays_of_a_fitting_dtype_are_not_copied(self):
+        assert make_source(X).data[0] is X
+        on_device = jnp.asarray(X)
+        assert make_source(on_device).data[0] is on_device
+
+    def test_nested_structures_keep_their_form(self):
+        source = make_source({"b": (X, [X, X]), "a": X}, {"out": Y}, batch_size=5)
+        assert shapes(source)[0]["b"][1][0] == ((5, 3), "float32")
+        assert shapes(source)[1] == {"out": ((5, 1), "float32")}
+
+    def test_frames_and_series(self):
+        frame = pd.DataFrame({"one": [1.5, 2.5, 3.5], "two": [1, 2, 3]})
+        source = make_source(frame, frame["two"], batch_size=2)
+        assert shapes(source) == (((2, 2), "float32"), ((2, 1), "int32"))
+        np.testing.assert_array_equal(source.data[0], frame.to_numpy())
+        columns = make_source({name: frame[name] for name in frame})
+        assert columns.data[0]["one"].shape == (3, 1)
+
+    def test_lists_of_numbers(self):
+        assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).data[0].shape == (2, 2)
+        assert make_source([1, 2, 3]).data[0].shape == (3,)
+        assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).data[1].dtype == np.int32
+
+    def test_a_list_of_arrays_is_several_inputs(self):
+        assert isinstance(make_source([X, X]).data[0], list)
+
+    def test_split_holds_the_last_rows_out(self):
+        train, held_out = make_source(X, Y, np.arange(10)).split(0.3)
+        assert (train.num_rows, held_out.num_rows) == (7, 3)
+        np.testing.assert_array_equal(held_out.data[2], [7, 8, 9])
+        with pytest.raises(ValueError, match="empty"):
+            make_source(X[:1]).split(0.5)
+
+    def test_class_weights_become_sample_weights(self):
+        labels = np.array([0, 2, 1, 2])
+        source = make_source(X[:4], labels, class_weight={0: 0.5, 2: 3.0})
+        np.testing.assert_array_equal(source.data[2], [0.5, 3.0, 1.0, 3.0])
+        one_hot = make_source(X[:4], np.eye(3)[labels], class_weight={0: 0.5, 2: 3.0})
+        np.testing.assert_array_equal(one_hot.data[2], [0.5, 3.0, 1.0, 3.0])
+        column = make_source(X[:4], labels[:, None], np.full(4, 2.0), class_weight={0: 0.5})
+        np.testing.assert_array_equal(column.data[2], [1.0, 2.0, 2.0, 2.0])
+
+    def test_unpacking(self):
+        assert unpack_x_y_sample_weight(1) == (1, None, None)
+        assert unpack_x_y_sample_weight((1,)) == (1, None, None)
+        assert unpack_x_y_sample_weight((1, 2)) == (1, 2, None)
+        assert unpack_x_y_sample_weight([1, 2, 3]) == (1, 2, 3)
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            (dict(x=X, y=Y[:3]), "same number of samples.*10.*3"),
+            (dict(x={"a": X, "b": X[:2]}), "same number of samples"),
+            (dict(x=X[:0]), "empty"),
+            (dict(x=X, batch_size=0), "batch_size"),
+            (dict(x=np.float32(3)), "scalar"),
+            (dict(x=np.array(["a"])), "numbers first"),
+            (dict(x=pd.DataFrame({"a": ["x", "y"]})), "numbers first"),
+            (dict(x=[[1.0], [1.0, 2.0]]), "equal length"),
+            (dict(x=None), "Got None"),
+            (dict(x=object()), "generator"),
+            (dict(x=X, y=[Y, Y], class_weight={0: 1.0}), "one target"),
+        ],
+    )
+    def test_errors(self, arguments, message):
+        with pytest.raises((ValueError, TypeError), match=message):
+            make_source(**arguments)
+
+
+class Loader:
+    """Looks like `torch.utils.data.DataLoader`: re-iterable, with a length, batches as lists of tensors."""
+
+    class Tensor:
+        def __init__(self, array):
+            self._array = array
+            self.shape = array.shape
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self._array, dtype)
+
+        def __iter__(self):
+            return iter(self._array)
+
+    def __init__(self):
+        self.starts = 0
+
+    def __len__(self):
+        return len(BATCHES)
+
+    def __iter__(self):
+        self.starts += 1
+        return ([self.Tensor(x), self.Tensor(y)] for x, y in BATCHES)
+
+
+class Indexed:
+    """Looks like `PyDataset`: batches by index."""
+
+    def __init__(self):
+        self.ends = 0
+
+    def __len__(self):
+        return len(BATCHES)
+
+    def __getitem__(self, index):
+        return BATCHES[index]
+
+    def on_epoch_end(self):
+        self.ends += 1
+
+
+class Reiterable:
+    def __iter__(self):
+        return iter(BATCHES)
+
+
+def generator():
+    yield from BATCHES
+
+
+def rows_of(source):
+    return [jax.tree.map(np.asarray, batch) for batch in source.epoch()]
+
+
+class TestBatches:
+    @pytest.mark.parametrize("make", [Loader, Indexed, Reiterable, lambda: generator, generator, lambda: iter(BATCHES)])
+    def test_every_source_gives_the_same_batches(self, make):
+        source = make_source(make())
+        assert isinstance(source, BatchSource)
+        assert shapes(source) == (((4, 3), "float32"), ((4, 1), "float32"))
+        for found, expected in zip(rows_of(source), BATCHES, strict=True):
+            np.testing.assert_array_equal(found[0], expected[0])
+            np.testing.assert_array_equal(found[1], expected[1])
+
+    @pytest.mark.parametrize("make", [Loader, Indexed, Reiterable, lambda: generator])
+    def test_sources_that_can_start_again_do(self, make):
+        source = make_source(make())
+        assert [len(rows_of(source)) for _ in range(3)] == [3, 3, 3]
+
+    def test_a_generator_goes_on_where_it_stopped(self):
+        source = make_source(generator())
+        epoch = source.epoch()
+        next(epoch)
+        assert len(rows_of(source)) == 2
+        assert rows_of(source) == []
+
+    def test_looking_at_the_first_batch_loses_none_and_starts_once(self):
+        loader = Loader()
+        source = make_source(loader)
+        source.batch_spec()
+        source.batch_spec()
+        assert len(rows_of(source)) == 3 and loader.starts == 1
+
+    def test_number_of_batches_where_known(self):
+        assert make_source(Loader()).num_batches == 3
+        assert make_source(Indexed()).num_batches == 3
+        assert make_source(generator()).num_batches is None
+
+    def test_inputs_alone_and_weights(self):
+        assert len(rows_of(make_source(iter([X])))[0]) == 1
+        assert len(rows_of(make_source(iter([(X, Y, None)])))[0]) == 2
+        assert len(rows_of(make_source(iter([(X, Y, np.ones(10))])))[0]) == 3
+        batch = rows_of(make_source(iter([({"a": X, "b": X}, Y)])))[0]
+        assert set(batch[0]) == {"a", "b"}
+
+    def test_class_weights(self):
+        batch = rows_of(make_source(iter([(X[:3], np.array([0, 1, 1]))]), class_weight={1: 5.0}))[0]
+        np.testing.assert_array_equal(batch[2], [1.0, 5.0, 5.0])
+
+    def test_frames_in_batches(self):
+        frame = pd.DataFrame(X)
+        batch = rows_of(make_source(iter([(frame, frame[0])])))[0]
+        assert batch[0].shape == (10, 3) and batch[1].shape == (10, 1)
+
+    @pytest.mark.parametrize(
+        "make, message",
+        [
+            (lambda: make_source(iter([])).batch_spec(), "empty"),
+            (lambda: make_source([]), "empty"),
+            (lambda: make_source(generator(), Y), "`y` must be left out"),
+            (lambda: make_source(iter([(1, 2, 3, 4)])).batch_spec(), "4 parts"),
+            (lambda: make_source(iter([(np.array(["a"]), Y)])).batch_spec(), "numbers first"),
+        ],
+    )
+    def test_errors(self, make, message):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+    def test_an_empty_sequence_of_batches(self):
+        class Empty(Indexed):
+            def __len__(self):
+                return 0
+
+        with pytest.raises(ValueError, match="empty"):
+            make_source(Empty())
+
+
+class TestFit:
+    def make(self):
+        model = kerax.Sequential([kerax.Input((3,)), kerax.layers.Dense(1, kernel_initializer="ones")])
+        model.compile(kerax.optimizers.SGD(0.1), "mse")
+        return model
+
+    def test_every_source_trains_alike(self):
+        expected = self.make()
+        losses = expected.fit(X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
+        frame = pd.DataFrame(X)
+        indexed = Indexed()
+        for x, y in (
+            (Loader(), None),
+            (indexed, None),
+            (Reiterable(), None),
+            (generator, None),
+            (frame, pd.Series(Y[:, 0])),
+            (X.tolist(), Y.tolist()),
+            (jnp.asarray(X), jnp.asarray(Y)),
+        ):
+            model = self.make()
+            found = model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
+            np.testing.assert_allclose(found, losses, rtol=1e-5)
+            for one, two in zip(model.get_weights(), expected.get_weights()):
+                np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+        assert indexed.ends == 2
+
+    def test_a_generator_that_ends_early_is_said_and_ends_training(self):
+        model = self.make()
+        with pytest.warns(UserWarning, match="ran out"):
+            history = model.fit(generator(), steps_per_epoch=2, epochs=5, verbose=0)
+        assert len(history.epoch) == 2
+
+    def test_a_generator_without_steps_is_one_epoch(self):
+        model = self.make()
+        with pytest.warns(UserWarning, match="ran out"):
+            history = model.fit(generator(), epochs=3, verbose=0)
+        assert len(history.epoch) == 1
+
+    def test_batches_of_another_structure_are_refused(self):
+        model = self.make()
+        with pytest.raises(ValueError, match="structure of the first"):
+            model.fit(iter([(X, Y), (X, Y, np.ones(10))]), verbose=0)
+
+    def test_evaluate_and_predict_take_every_source(self):
+        model = self.make()
+        expected, outputs = model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)
+        for make in (Loader, Indexed, Reiterable, lambda: generator, generator):
+            assert model.evaluate(make(), verbose=0) == pytest.approx(expected, rel=1e-5)
+            np.testing.assert_allclose(model.predict(make(), verbose=0), outputs, rtol=1e-5)
+        np.testing.assert_allclose(model.predict(generator(), steps=1, verbose=0), outputs[:4], rtol=1e-5)
+
+    def test_validation_on_a_generator_of_each_epoch(self):
+        model = self.make()
+        history = model.fit(X, Y, epochs=2, verbose=0, validation_data=Reiterable()).history
+        assert len(history["val_loss"]) == 2
+
+
+def test_the_module_offers_what_the_loop_needs():
+    assert set(data_module.__all__) >= {"ArraySource", "BatchSource", "make_source"}

@@ -1,0 +1,272 @@
+import json
+
+import jax
+import keras
+import numpy as np
+import pytest
+
+import kerax
+from tests.pairs import make_pair
+
+DRAW = np.random.default_rng(0)
+X = DRAW.normal(size=(5, 4)).astype("float32")
+Z = DRAW.normal(size=(5, 3)).astype("float32")
+
+
+def branchy(module):
+    """Two inputs, a shared layer, a skip, an op, and layers made in another order than they are used."""
+    late = module.layers.Dense(3, name="late")
+    left, right = module.Input((4,), name="left"), module.Input((3,), name="right")
+    tower = module.layers.Dense(3, name="tower", activation="tanh")
+    shared = module.layers.Dense(3, name="shared")
+    one = shared(tower(left))
+    two = shared(right)
+    skip = module.layers.Add(name="skip")([one, right])
+    joined = module.layers.Concatenate(name="joined")([late(two), skip, one])
+    normal = module.layers.BatchNormalization(name="normal")(joined)
+    return module.Model([left, right], [module.layers.Dense(2, name="head")(normal), module.ops.tanh(two) * 2.0])
+
+
+def wide(module):
+    """Branches of unequal depth from one input."""
+    inputs = module.Input((4,), name="inputs")
+    deep = inputs
+    for index in range(3):
+        deep = module.layers.Dense(4, name=f"deep_{index}")(deep)
+    short = module.layers.Dense(4, name="short")(inputs)
+    middle = module.layers.Dense(4, name="middle_2")(module.layers.Dense(4, name="middle_1")(inputs))
+    joined = module.layers.Add(name="joined")([short, deep, middle])
+    side = module.layers.Dense(1, name="side")(short)
+    return module.Model(inputs, [module.layers.Dense(2, name="main")(joined), side])
+
+
+def nested(module):
+    """A model used twice inside another, beside a sequential one."""
+    inner_in = module.Input((3,), name="inner_in")
+    inner = module.Model(inner_in, module.layers.Dense(3, name="inner_dense")(inner_in), name="inner")
+    stack = module.Sequential([module.layers.Dense(3, name="stacked"), module.layers.ReLU(name="relu")], name="stack")
+    left, right = module.Input((4,), name="left"), module.Input((3,), name="right")
+    first = inner(stack(left))
+    second = inner(right)
+    return module.Model(
+        [left, right], module.layers.Dense(1, name="out")(module.layers.Multiply(name="m")([first, second]))
+    )
+
+
+def outputs_of(model, data):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(model(data))]
+
+
+BUILDERS = [(branchy, [X, Z]), (wide, X), (nested, [X, Z])]
+
+
+@pytest.mark.parametrize("build, data", BUILDERS)
+class TestAgainstKeras:
+    def test_order_of_layers_and_weights(self, build, data):
+        ours, theirs = build(kerax), build(keras)
+        assert [weight.shape for weight in ours.weights] == [weight.shape for weight in theirs.weights]
+        assert [weight.name for weight in ours.weights] == [weight.name for weight in theirs.weights]
+        mine = [layer.name for layer in ours.layers]
+        other = [layer.name for layer in theirs.layers if layer.name not in ("tanh", "multiply")]
+        assert mine == other
+
+    def test_outputs(self, build, data):
+        ours, theirs = make_pair(build)
+        for one, two in zip(outputs_of(ours, data), outputs_of(theirs, data), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+
+    def test_json_both_ways(self, build, data):
+        ours, theirs = make_pair(build)
+        expected = outputs_of(theirs, data)
+        here = kerax.models.model_from_json(theirs.to_json())
+        there = keras.models.model_from_json(ours.to_json())
+        again = kerax.models.model_from_json(ours.to_json())
+        for model in (here, there, again):
+            assert [w.shape for w in model.weights] == [w.shape for w in theirs.weights]
+            model.set_weights(theirs.get_weights())
+            for one, two in zip(outputs_of(model, data), expected, strict=True):
+                np.testing.assert_allclose(one, two, atol=1e-5)
+
+    def test_clone(self, build, data):
+        ours, _ = make_pair(build)
+        clone = kerax.models.clone_model(ours)
+        assert [layer.name for layer in clone.layers] == [layer.name for layer in ours.layers]
+        assert not {id(w) for w in clone.weights} & {id(w) for w in ours.weights}
+        clone.set_weights(ours.get_weights())
+        for one, two in zip(outputs_of(clone, data), outputs_of(ours, data), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+class TestStructures:
+    def test_a_dict_of_inputs_and_outputs(self):
+        inputs = {"b": kerax.Input((4,), name="b"), "a": kerax.Input((3,), name="a")}
+        outputs = {"z": kerax.layers.Dense(1, name="p")(inputs["b"]), "y": kerax.layers.Dense(2, name="q")(inputs["a"])}
+        model = kerax.Model(inputs, outputs)
+        found = model({"a": Z, "b": X})
+        assert {name: value.shape for name, value in found.items()} == {"z": (5, 1), "y": (5, 2)}
+        assert model.input_shape == {"b": (None, 4), "a": (None, 3)}
+        assert model.output_shape == {"z": (None, 1), "y": (None, 2)}
+        predicted = model.predict({"a": Z, "b": X}, verbose=0)
+        np.testing.assert_allclose(predicted["z"], found["z"], atol=1e-6)
+
+    def test_tuples_and_lists(self):
+        one, two = kerax.Input((4,)), kerax.Input((3,))
+        dense = kerax.layers.Dense(2)
+        model = kerax.Model((one, two), (dense(one), kerax.layers.Dense(1)(two)))
+        found = model((X, Z))
+        assert isinstance(found, tuple) and [value.shape for value in found] == [(5, 2), (5, 1)]
+        assert isinstance(model.predict([X, Z], verbose=0), tuple)
+        as_list = kerax.Model([one], [dense(one)])
+        assert isinstance(as_list(X), list)
+        assert len(as_list([X])) == 1
+
+    def test_nested_structures(self):
+        inputs = {
+            "pair": [kerax.Input((4,), name="p0"), kerax.Input((4,), name="p1")],
+            "single": kerax.Input((3,), name="s"),
+        }
+        total = kerax.layers.Add()(inputs["pair"])
+        model = kerax.Model(inputs, {"sum": total, "rest": [inputs["single"] * 2]})
+        found = model({"pair": [X, X], "single": Z})
+        np.testing.assert_allclose(found["sum"], 2 * X)
+        np.testing.assert_allclose(found["rest"][0], 2 * Z)
+
+    def test_inputs_by_name_in_any_order_and_extra_names_are_ignored(self):
+        one, two = kerax.Input((4,), name="one"), kerax.Input((3,), name="two")
+        model = kerax.Model([one, two], kerax.layers.Concatenate()([one, two]))
+        np.testing.assert_array_equal(model({"two": Z, "one": X}), np.concatenate([X, Z], 1))
+        with pytest.raises(ValueError, match="'two'.*missing"):
+            model({"one": X})
+
+    def test_output_names(self):
+        inputs = kerax.Input((4,))
+        dense = kerax.layers.Dense(1, name="d")
+        model = kerax.Model(inputs, [dense(inputs), kerax.layers.Dense(1, name="e")(inputs)])
+        assert model.output_names == ["d", "e"]
+
+    def test_rank_may_differ_by_a_last_axis_of_one(self):
+        inputs = kerax.Input((1,))
+        model = kerax.Model(inputs, inputs * 2)
+        assert model(np.ones(3, "float32")).shape == (3, 1)
+
+
+class TestGraphs:
+    def test_a_shared_layer_has_one_set_of_weights(self):
+        one, two = kerax.Input((4,)), kerax.Input((4,))
+        shared = kerax.layers.Dense(2)
+        model = kerax.Model([one, two], shared(one) - shared(two))
+        assert len(model.weights) == 2
+        np.testing.assert_allclose(model([X, X]), np.zeros((5, 2)), atol=1e-6)
+
+    def test_a_model_between_intermediate_tensors(self):
+        inputs = kerax.Input((4,))
+        hidden = kerax.layers.Dense(3, activation="relu", name="hidden")(inputs)
+        outputs = kerax.layers.Dense(2, name="top")(hidden)
+        whole = kerax.Model(inputs, outputs)
+        features, head = kerax.Model(inputs, hidden), kerax.Model(hidden, outputs)
+        np.testing.assert_allclose(head(features(X)), whole(X), atol=1e-6)
+        assert hidden is whole.get_layer("hidden").output
+        assert [layer.name for layer in features.layers][-1] == "hidden"
+        assert [weight.shape for weight in head.weights] == [(3, 2), (2,)]
+        whole.layers[1].kernel.assign(np.zeros((4, 3)))
+        np.testing.assert_array_equal(features(X), np.zeros((5, 3)))
+        copy = kerax.models.model_from_json(head.to_json())
+        copy.set_weights(head.get_weights())
+        np.testing.assert_allclose(copy(features(X)), head(features(X)), atol=1e-6)
+
+    def test_a_feature_extractor_of_every_layer(self):
+        model = wide(kerax)
+        extractor = kerax.Model(model.inputs, [layer.output for layer in model.layers])
+        found = extractor(X)
+        assert len(found) == len(model.layers)
+        np.testing.assert_array_equal(found[0], X)
+
+    def test_layers_of_a_model_can_be_reused_in_another(self):
+        model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(3), kerax.layers.Dense(2)])
+        inputs = kerax.Input((4,))
+        other = kerax.Model(inputs, model.layers[1](model.layers[0](inputs)))
+        np.testing.assert_allclose(other(X), model(X), atol=1e-6)
+        assert {id(w) for w in other.weights} == {id(w) for w in model.weights}
+
+    def test_ops_operators_and_indexing_are_nodes(self):
+        inputs = kerax.Input((4,))
+        value = kerax.ops.concatenate([inputs[:, :2], -inputs[:, 2:]], axis=-1)
+        model = kerax.Model(inputs, kerax.ops.sum(value**2, axis=-1, keepdims=True) / 2 + 1 - inputs[:, :1])
+        np.testing.assert_allclose(model(X), (X**2).sum(1, keepdims=True) / 2 + 1 - X[:, :1], rtol=1e-5)
+        for copy in (
+            kerax.models.model_from_json(model.to_json()),
+            keras.models.model_from_json(model.to_json()),
+            kerax.models.model_from_json(keras.models.model_from_json(model.to_json()).to_json()),
+            kerax.models.clone_model(model),
+        ):
+            np.testing.assert_allclose(np.asarray(copy(X)), model(X), rtol=1e-6)
+
+    def test_call_arguments_are_kept(self):
+        inputs = kerax.Input((4,))
+        model = kerax.Model(inputs, kerax.layers.Dropout(0.9)(inputs, training=True))
+        kerax.utils.set_random_seed(0)
+        assert (np.asarray(model(X)) == 0).any()
+        copy = kerax.models.model_from_json(model.to_json())
+        assert (np.asarray(copy(X)) == 0).any()
+
+    def test_a_batch_size_may_stay_open_through_a_reshape(self):
+        inputs = kerax.Input((4,))
+        reshaped = kerax.layers.Reshape((2, 2))(inputs)
+        model = kerax.Model(inputs, kerax.layers.Flatten()(reshaped))
+        assert model.output_shape == (None, 4)
+
+    def test_chosen_names_must_differ(self):
+        inputs = kerax.Input((4,))
+        hidden = kerax.layers.Dense(3, name="same")(inputs)
+        with pytest.raises(ValueError, match="'same'.*unique"):
+            kerax.Model(inputs, kerax.layers.Dense(3, name="same")(hidden))
+
+    def test_automatic_names_are_unique_inside_the_model_and_the_same_in_any_process(self):
+        def build():
+            inputs = kerax.Input((4,))
+            hidden = inputs
+            for _ in range(3):
+                hidden = kerax.layers.Dense(4)(hidden)
+            return kerax.Model(inputs, hidden)
+
+        names = [[layer.name for layer in build().layers] for _ in range(2)]
+        assert names[0] == names[1] == ["input_layer", "dense", "dense_1", "dense_2"]
+
+    def test_disconnected(self):
+        one, two = kerax.Input((4,), name="one"), kerax.Input((4,), name="two")
+        with pytest.raises(ValueError, match="disconnected.*two"):
+            kerax.Model(one, one + two)
+
+    def test_a_functional_subclass_runs_its_own_code(self):
+        class Doubled(kerax.Model):
+            def call(self, inputs, training=None):
+                return 2 * super().call(inputs, training=training)
+
+        inputs = kerax.Input((4,))
+        plain = kerax.Model(inputs, inputs + 1)
+        assert plain(X).shape == (5, 4)
+        model = Doubled(inputs, inputs + 1)
+        np.testing.assert_allclose(model(X), 2 * (X + 1))
+
+    def test_a_mask_travels_through_a_graph(self):
+        def make(module):
+            tokens = module.Input((5,), dtype="int32", name="tokens")
+            vectors = module.layers.Embedding(7, 3, mask_zero=True, name="vectors")(tokens)
+            vectors = module.layers.Dense(3, name="dense")(vectors)
+            return module.Model(tokens, module.layers.LSTM(2, name="lstm")(vectors))
+
+        ours, theirs = make_pair(make)
+        tokens = np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 0]])
+        np.testing.assert_allclose(ours(tokens), np.asarray(theirs(tokens)), atol=1e-6)
+
+    def test_config_is_json_and_makes_an_equal_config(self):
+        model = branchy(kerax)
+        config = json.loads(json.dumps(model.get_config()))
+        assert kerax.Model.from_config(config).get_config() == config
+
+    def test_a_frozen_model_stays_frozen_in_its_copy(self):
+        model = wide(kerax)
+        model.get_layer("short").trainable = False
+        copy = kerax.models.model_from_json(model.to_json())
+        assert not copy.get_layer("short").trainable
+        assert len(copy.trainable_weights) == len(model.weights) - 2

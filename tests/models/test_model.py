@@ -1,0 +1,237 @@
+import copy
+import pickle
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import kerax
+
+X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+
+
+@kerax.saving.register_keras_serializable(package="tests")
+class Residual(kerax.Model):
+    """Lists and dicts of layers, a private attribute and a weight of its own."""
+
+    def __init__(self, units=4, depth=2, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.depth = units, depth
+        self.blocks = [kerax.layers.Dense(units, activation="relu") for _ in range(depth)]
+        self.heads = {"a": kerax.layers.Dense(1), "b": kerax.layers.Dense(2)}
+        self._hidden = kerax.layers.Dense(units)
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+
+    def call(self, inputs, training=False):
+        outputs = self._hidden(inputs)
+        for block in self.blocks:
+            outputs = outputs + block(outputs) * self.scale
+        return {name: head(outputs) for name, head in self.heads.items()}
+
+
+def test_layers_in_lists_dicts_and_private_attributes_are_found():
+    model = Residual()
+    model(X)
+    assert len(model.weights) == 11
+    assert len(model.layers) == 5
+    assert sorted(jax.tree.leaves(jax.tree.map(lambda value: value.size, model.variables_tree())))[0] == 1
+    params = model.variables_tree()["params"]
+    assert set(params) == {"scale", "blocks", "heads", "hidden"}
+    assert set(params["blocks"]) == {"0", "1"} and set(params["heads"]) == {"a", "b"}
+
+
+def test_config_is_derived_from_the_constructor():
+    model = Residual(units=3, depth=1, name="mine")
+    copy = Residual.from_config(model.get_config())
+    assert (copy.units, copy.depth, copy.name) == (3, 1, "mine")
+    read = kerax.models.model_from_json(model.to_json())
+    assert isinstance(read, Residual) and read.depth == 1
+
+
+def test_build_takes_a_shape_and_makes_every_weight():
+    model = Residual()
+    model.build((None, 4))
+    assert len(model.weights) == 11 and model.count_params() == 1 + 3 * 20 + 5 + 10
+
+
+def test_several_inputs_by_shape():
+    class Two(kerax.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = kerax.layers.Dense(2), kerax.layers.Dense(2)
+
+        def call(self, inputs):
+            return self.one(inputs[0]) + self.two(inputs[1])
+
+    model = Two()
+    model.build([(None, 4), (None, 3)])
+    assert [weight.shape for weight in model.weights] == [(4, 2), (2,), (3, 2), (2,)]
+    model.compile("sgd", "mse")
+    model.fit([X, X[:, :3]], X[:, :2], verbose=0)
+
+
+def test_weights_are_set_all_or_none():
+    model = Residual()
+    model(X)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="expected 11 weights, got 1"):
+        model.set_weights(before[:1])
+    with pytest.raises(ValueError, match="has shape"):
+        model.set_weights([np.zeros_like(before[0]), *[np.zeros((9, 9))] * 10])
+    for one, two in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_new_process_makes_the_same_tree_of_names():
+    code = (
+        "import numpy as np, kerax, sys; sys.path.insert(0, '.');"
+        "from tests.models.test_model import Residual;"
+        "m = Residual(); m(np.zeros((1, 4), 'float32'));"
+        "print(sorted(w.path for w in m.weights))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    model = Residual()
+    model(X)
+    assert printed.strip().splitlines()[-1] == str(sorted(weight.path for weight in model.weights))
+
+
+def test_subclassed_weights_are_saved_and_loaded(tmp_path):
+    model = Residual()
+    model(X)
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    other = Residual()
+    other.build((None, 4))
+    other.load_weights(path)
+    for one, two in zip(jax.tree.leaves(model(X)), jax.tree.leaves(other(X))):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_models_are_pure_pairs_too():
+    model = Residual()
+    variables = model.init(0, X)
+    outputs, state = jax.jit(lambda v, x: model.apply(v, x))(variables, X)
+    assert state == {}
+    grads = jax.grad(lambda p: model.apply({"params": p, "state": {}}, X)[0]["a"].sum())(variables["params"])
+    assert jax.tree.structure(grads) == jax.tree.structure(variables["params"])
+    per_row = jax.vmap(lambda row: model.apply(variables, row[None])[0]["b"][0])(X)
+    np.testing.assert_allclose(per_row, outputs["b"], atol=1e-5)
+    model.set_variables_tree(variables)
+    np.testing.assert_allclose(model(X)["b"], outputs["b"], atol=1e-6)
+
+
+def test_stateless_call():
+    model = kerax.Sequential([kerax.Input((4,)), kerax.layers.BatchNormalization(), kerax.layers.Dense(2)])
+    trainable = [v.value for v in model.trainable_variables]
+    other = [v.value for v in model.non_trainable_variables]
+    outputs, new = model.stateless_call(trainable, other, X, training=True)
+    assert outputs.shape == (6, 2)
+    assert not np.array_equal(new[0], other[0])
+    np.testing.assert_array_equal(model.non_trainable_variables[0].value, other[0])
+
+
+def test_state_tree_goes_out_and_in():
+    model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(X, X[:, :1], verbose=0)
+    state = model.get_state_tree()
+    weights = model.get_weights()
+    model.fit(X, X[:, :1], verbose=0)
+    model.set_state_tree(state)
+    np.testing.assert_array_equal(model.get_weights()[0], weights[0])
+    assert int(model.optimizer.iterations) == 1
+    with pytest.raises(ValueError, match="another form"):
+        model.set_state_tree(state._replace(params={}))
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_trained_model_can_be_copied_and_pickled(clone):
+    model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(1)])
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(X, X[:, :1], verbose=0)
+    other = clone(model)
+    np.testing.assert_array_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
+    for each in (model, other):
+        each.fit(X, X[:, :1], verbose=0)
+    np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
+    other.fit(X, X[:, :1], verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_metrics_are_listed_and_reset():
+    model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(1)])
+    assert model.metrics == []
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit(X, X[:, :1], verbose=0)
+    assert model.metrics_names == ["loss", "mae"]
+    assert float(model.get_metrics_result()["mae"]) > 0
+    model.reset_metrics()
+    assert float(model.get_metrics_result()["mae"]) == 0
+
+
+class TestSummary:
+    def make(self):
+        inner = kerax.Sequential([kerax.Input((3,)), kerax.layers.Dense(2, name="inside")], name="inner")
+        model = kerax.Sequential(
+            [
+                kerax.Input((4,)),
+                kerax.layers.Dense(3, name="first"),
+                kerax.layers.BatchNormalization(name="norm"),
+                inner,
+            ],
+            name="mine",
+        )
+        model.layers[0].trainable = False
+        return model
+
+    def text(self, model, **arguments):
+        lines = []
+        model.summary(print_fn=lines.append, **arguments)
+        return "\n".join(lines)
+
+    def test_names_types_shapes_parameters_and_bytes(self, capsys):
+        model = self.make()
+        text = self.text(model)
+        for part in ("mine", "first (Dense)", "(?, 3)", "15", "60 B", "Total params: 35", "Trainable params: 14"):
+            assert part in text, text
+        assert "Non-trainable params: 21" in text
+        assert "inside" not in text
+        model.summary()
+        assert "first (Dense)" in capsys.readouterr().out
+
+    def test_expand_nested_and_show_trainable(self):
+        text = self.text(self.make(), expand_nested=True, show_trainable=True)
+        assert "inside (Dense)" in text
+        assert "partly" in text and "yes" in text and "no" in text
+
+    def test_line_length_and_layer_range(self):
+        model = self.make()
+        assert max(map(len, self.text(model, line_length=60).splitlines())) <= 60
+        text = self.text(model, layer_range=("norm", "norm"))
+        assert "norm" in text and "first" not in text
+        with pytest.raises(ValueError, match="layer_range"):
+            self.text(model, layer_range=("nrom", "norm"))
+
+    def test_unbuilt_models_say_so(self):
+        assert "unbuilt" in self.text(kerax.Sequential([kerax.layers.Dense(2)]))
+
+    def test_optimizer_parameters_are_counted(self):
+        model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.fit(X, X[:, :1], verbose=0)
+        assert "Optimizer params: 12" in self.text(model)
+
+    def test_html(self):
+        html = self.make()._repr_html_()
+        assert html.startswith("<b>mine</b>") and "<td>first</td>" in html and "Total params" in html
+        hostile = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(1, name="<script>")])
+        assert "<script>" not in hostile._repr_html_()
+
+    def test_a_subclassed_model_has_a_summary(self):
+        model = Residual()
+        model(X)
+        text = self.text(model)
+        assert "Total params: 76" in text
+        assert text.count("(Dense)") == 5
