@@ -49,6 +49,15 @@ def metric_variables(model) -> dict:
     }
 
 
+def _take(holder: list) -> tuple[Any, int]:
+    """The only item of a list, and how many references to it there are."""
+    value = holder.pop()
+    return value, sys.getrefcount(value)
+
+
+_UNSHARED = _take([object()])[1]  # differs between versions of Python
+
+
 class Store:
     """The arrays of some variables while a compiled run replaces them step by step.
 
@@ -63,10 +72,11 @@ class Store:
         self.variables = variables
         leaves = []
         for index, variable in enumerate(variables):
-            value, variable._value = variable._value, None
+            holder, variable._value = [variable._value], None
+            value, references = _take(holder)
             if value is None:  # another run, around this one, owns the array
                 value = variable.value
-            elif sys.getrefcount(value) > 2:
+            elif references > _UNSHARED:
                 value = jnp.copy(value)
             leaves.append(value)
             variable._outer_store, variable._store = variable._store, (self, index)

@@ -340,6 +340,7 @@ class TestArguments:
         assert all(sorted(order) == list(range(10)) for order in orders)
         assert len({tuple(order) for order in orders}) == 3
 
+    @pytest.mark.slow
     def test_the_seed_decides_the_run(self):
         def run(seed):
             kerax.utils.set_random_seed(seed)

@@ -83,6 +83,7 @@ class TestChunking:
         monkeypatch.setitem(engine.RESIDENT_BYTES, jax.default_backend(), 0)
         assert_same_bits(trajectory(), reference)
 
+    @pytest.mark.slow
     def test_streaming_in_small_chunks_sees_the_same_batches(self, reference, monkeypatch):
         # Not the same bits: XLA's CPU backend compiles a loop over so few bytes in another way.
         monkeypatch.setitem(engine.RESIDENT_BYTES, jax.default_backend(), 0)
@@ -92,6 +93,7 @@ class TestChunking:
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
         assert history["accuracy"] == reference[1]["accuracy"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("target", [0.0, 1e9])
     def test_the_pace_changes_no_bit(self, reference, monkeypatch, target):
         monkeypatch.setattr(engine.Pace, "target", target)
@@ -194,6 +196,7 @@ class TestEndings:
         assert_usable(model, model.get_weights())
         assert int(model.optimizer.iterations) > 9
 
+    @pytest.mark.slow
     def test_many_interrupts_at_any_moment_never_lose_the_weights(self):
         model = make_model()
         model.fit(X, Y, batch_size=8, verbose=0)
@@ -322,6 +325,7 @@ class TestReadingAndWritingWhileTraining:
         for value, copy in zip(held, copies):
             np.testing.assert_array_equal(value, copy)
 
+    @pytest.mark.slow
     def test_two_models_that_share_a_layer_train_in_turn(self):
         shared = kerax.layers.Dense(4)
         one, two = (kerax.Sequential([kerax.Input((6,)), shared, kerax.layers.Dense(1)]) for _ in range(2))

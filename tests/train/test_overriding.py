@@ -190,7 +190,7 @@ class TestSettings:
         model.compile("sgd", "mse", run_eagerly=True)
         assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"][0])
 
-    @pytest.mark.parametrize("steps", [3, "auto"])
+    @pytest.mark.parametrize("steps", [3, pytest.param("auto", marks=pytest.mark.slow)])
     def test_steps_per_execution_changes_no_number(self, steps):
         def run(**arguments):
             kerax.utils.set_random_seed(5)
