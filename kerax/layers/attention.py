@@ -210,7 +210,7 @@ class MultiHeadAttention(Layer):
             joined = mask if joined is None else joined & mask
         if joined is None:
             return None
-        for _ in range(query.ndim - 1 + len(self._axes) - joined.ndim):  # the heads' axis, before queries and keys
+        for _ in range(query.ndim + len(self._axes) - joined.ndim):  # the axis of heads, before queries and keys
             joined = jnp.expand_dims(joined, -2 * len(self._axes) - 1)
         return joined
 

@@ -1,0 +1,57 @@
+"""Masks from an embedding reach every layer, the loss and the metrics, as in Keras."""
+
+import keras
+import numpy as np
+import pytest
+
+import kerax
+
+RNG = np.random.default_rng(0)
+TOKENS = RNG.integers(0, 4, (12, 5))  # no axis is as long as another, so that nothing fits by accident
+LABELS = RNG.integers(0, 3, (12, 5))
+
+
+def recurrent(k, x):
+    return k.layers.LSTM(4, return_sequences=True)(x)
+
+
+def distributed(k, x):
+    x = k.layers.GRU(4, return_sequences=True)(x)
+    return k.layers.TimeDistributed(k.layers.Dense(7, activation="relu"))(x)
+
+
+def nested(k, x):
+    return k.Sequential([k.Input((5, 6)), k.layers.LSTM(4, return_sequences=True)])(x)
+
+
+def attention(k, x):
+    return k.layers.LayerNormalization()(k.layers.MultiHeadAttention(2, 3)(x, x) + x)
+
+
+def causal_attention(k, x):
+    return k.layers.MultiHeadAttention(3, 2)(x, x, use_causal_mask=True)
+
+
+def attention_with_a_mask(k, x):
+    return k.layers.MultiHeadAttention(2, 3)(x, x, attention_mask=np.tril(np.ones((5, 5), bool), 1)[None])
+
+
+@pytest.mark.parametrize("body", [recurrent, distributed, nested, attention, causal_attention, attention_with_a_mask])
+def test_training_on_padded_sequences_is_kerass(body):
+    histories = []
+    weights = None
+    for k in (keras, kerax):
+        tokens = k.Input((5,), dtype="int32")
+        x = body(k, k.layers.Embedding(4, 6, mask_zero=True)(tokens))
+        model = k.Model(tokens, k.layers.Dense(3, activation="softmax")(x))
+        weights = model.get_weights() if weights is None else weights
+        model.set_weights(weights)
+        model.compile(
+            k.optimizers.SGD(0.1),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            weighted_metrics=["sparse_categorical_crossentropy"],
+        )
+        histories.append(model.fit(TOKENS, LABELS, epochs=2, batch_size=5, shuffle=False, verbose=0).history)
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-4, err_msg=name)
