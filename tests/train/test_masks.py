@@ -36,7 +36,13 @@ def attention_with_a_mask(k, x):
     return k.layers.MultiHeadAttention(2, 3)(x, x, attention_mask=np.tril(np.ones((5, 5), bool), 1)[None])
 
 
-@pytest.mark.parametrize("body", [recurrent, distributed, nested, attention, causal_attention, attention_with_a_mask])
+LONG = [
+    pytest.param(body, marks=pytest.mark.slow)
+    for body in (distributed, nested, causal_attention, attention_with_a_mask)
+]
+
+
+@pytest.mark.parametrize("body", [recurrent, attention, *LONG])
 def test_training_on_padded_sequences_is_kerass(body):
     histories = []
     weights = None
