@@ -358,22 +358,22 @@ class Layer(Configurable, Trackable):
     @property
     def trainable_variables(self) -> list[Variable]:
         """Variables that the optimizer updates."""
-        return [variable for variable in self.variables if variable.trainable]
+        return [variable for variable in self.variables if self._trainable and variable.trainable]
 
     @property
     def non_trainable_variables(self) -> list[Variable]:
         """Variables that the optimizer leaves alone."""
-        return [variable for variable in self.variables if not variable.trainable]
+        return [variable for variable in self.variables if not (self._trainable and variable.trainable)]
 
     @property
     def trainable_weights(self) -> list[Variable]:
         """Weights that the optimizer updates."""
-        return [variable for variable in self.weights if variable.trainable]
+        return [variable for variable in self.weights if self._trainable and variable.trainable]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
         """Weights that the optimizer leaves alone."""
-        return [variable for variable in self.weights if not variable.trainable]
+        return [variable for variable in self.weights if not (self._trainable and variable.trainable)]
 
     def get_weights(self) -> list:
         """The weights as NumPy arrays, in the order of `weights`."""
@@ -424,7 +424,7 @@ class Layer(Configurable, Trackable):
             collected = [value for layer, value in scope.losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
-        regularized = [v for v in self.variables if v.trainable and v.regularizer is not None]
+        regularized = [variable for variable in self.trainable_variables if variable.regularizer is not None]
         return collected + [variable.regularizer(variable.value) for variable in regularized]
 
     # Shapes, dtypes, symbolic tensors.
@@ -517,6 +517,8 @@ def _recording(build):
             self._build_shapes.pop("self", None)
         build(self, *args, **kwargs)
         self.built = True
+        if not self._trainable:
+            self.trainable = False  # the layers inside, just built, do not know
 
     return recorded
 

@@ -31,7 +31,8 @@ def state_variables(model, with_optimizer: bool = True) -> TrainState:
     """The variables that hold a model's training state, in the form of the state itself."""
     params, state = [], []
     for path, variable in walk(model):
-        (params if variable.is_parameter and variable.trainable else state).append((path, variable))
+        is_trained = model.trainable and variable.trainable and variable.is_parameter
+        (params if is_trained else state).append((path, variable))
     params = tree.nest(params)
     state = tree.nest(state) | {RANDOM_KEY: model.random_key}
     opt_state = ()

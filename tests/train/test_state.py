@@ -53,3 +53,25 @@ def test_frozen_weights_cost_no_optimizer_state():
     state = model.get_state_tree()
     assert set(state.params) == {"dense_1"} and set(state.state) == {"dense", "random_key"}
     assert set(state.opt_state.slots.momentum) == {"dense_1"}
+
+
+def test_layers_made_untrainable_are_not_trained():
+    frozen = layers.LSTM(3, trainable=False)
+    model = kerax.Sequential([kerax.Input((2, 4)), frozen, layers.Dense(3)])
+    model.compile("sgd", "mse")
+    assert frozen.trainable_weights == [] and len(model.trainable_weights) == 2
+    assert set(model.get_state_tree().params) == {"dense"}
+    whole = kerax.Sequential([kerax.Input((4,)), layers.Dense(3)], trainable=False)
+    whole.compile("sgd", "mse")
+    before = whole.get_weights()
+    whole.fit(X, Y, verbose=0)
+    jax.tree.map(np.testing.assert_array_equal, whole.get_weights(), before)
+    assert whole.trainable_weights == [] and len(whole.non_trainable_weights) == 2
+
+
+def test_a_layer_unfrozen_inside_a_frozen_model_is_trained():
+    base = kerax.Sequential([kerax.Input((4,)), layers.Dense(5), layers.Dense(5)])
+    base.trainable = False
+    base.layers[-1].trainable = True
+    model = kerax.Sequential([kerax.Input((4,)), base, layers.Dense(3)])
+    assert len(model.trainable_weights) == 4
