@@ -54,7 +54,9 @@ def caster(layer) -> Callable:
     def cast(leaf):
         if isinstance(leaf, jax.Array):
             if target is not None and leaf.dtype != target and jnp.issubdtype(leaf.dtype, jnp.floating):
-                return leaf.astype(target)
+                cast_leaf = leaf.astype(target)
+                masks.set_mask(cast_leaf, masks.get_mask(leaf))
+                return cast_leaf
             return leaf
         if isinstance(leaf, Variable):
             return leaf.value

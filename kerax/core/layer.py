@@ -153,8 +153,10 @@ class Layer(Configurable, Trackable):
         if signature.takes_training and training is not None:
             arguments["training"] = training
         arguments.update(calling.collect_masks(self, arguments))
-        if outer is None:
-            self._losses.clear()
+        if outer is None and scopes.current_scope() is None:
+            for item in descendants(self):
+                if isinstance(item, Layer):
+                    item._losses.clear()
         context = calling.call_context.set(calling.CallContext(training))
         cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
         positional, named = _unbind(signature.signature, arguments)
@@ -167,7 +169,7 @@ class Layer(Configurable, Trackable):
         finally:
             calling.call_context.reset(context)
             scopes.reset_autocast(cast)
-        if self.activity_regularizer is not None:
+        if self.activity_regularizer is not None and not scopes.infers_shapes():
             self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             self._pass_mask(first, arguments, outputs)
@@ -178,7 +180,8 @@ class Layer(Configurable, Trackable):
         if not self.built:
             shapes = calling.build_arguments(self, arguments)
             if shapes or not inspect.signature(self.build).parameters:
-                self.build(**shapes)
+                with scopes.outside(), jax.ensure_compile_time_eval():  # what `build` makes outlives this call
+                    self.build(**shapes)
             else:
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
@@ -305,14 +308,18 @@ class Layer(Configurable, Trackable):
         for path, value in given.items():
             own[path].assign(value)
 
-    def stateless_call(self, trainable_variables, non_trainable_variables, *args, return_losses=False, **kwargs):
+    def stateless_call(
+        self, trainable_variables, non_trainable_variables, *args, return_losses=False, key=None, **kwargs
+    ):
         """Keras's pure call on lists of values, in the order of the attributes of the same names.
+
+        `key` is the PRNG key of random layers, which Keras does not have here.
 
         Returns: outputs and new non-trainable values, and with `return_losses` the list of losses.
         """
         trainable, other = self.trainable_variables, self.non_trainable_variables
         pairs = [*zip(trainable, trainable_variables, strict=True), *zip(other, non_trainable_variables, strict=True)]
-        with scopes.Scope(pairs) as scope:
+        with scopes.Scope(pairs, None if key is None else key_from(key)) as scope:
             outputs = self(*args, **kwargs)
             losses = self.losses if return_losses else None
         values = [scope.value_of(variable) for variable in other]

@@ -4,6 +4,7 @@ This is what turns a layer with mutable attributes into a pure function. `Variab
 holds the variable; `assign` writes there; random layers draw their keys and layers collect their losses here.
 """
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -51,6 +52,22 @@ class Scope:
 def current_scope() -> Scope | None:
     """The innermost open scope."""
     return _current.get()
+
+
+def infers_shapes() -> bool:
+    """Whether the running call only infers shapes."""
+    scope = _current.get()
+    return scope is not None and scope.shapes_only
+
+
+@contextmanager
+def outside():
+    """Leaves every open scope for the length of a `with` block."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def find(variable) -> Scope | None:

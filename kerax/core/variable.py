@@ -48,8 +48,8 @@ def _drawer(initializer: Callable, shape: tuple[int, ...], dtype: str) -> Callab
         key = jax.random.fold_in(jax.random.wrap_key_data(key_data), path_hash)
         return call_initializer(initializer, key, shape, jnp.dtype(dtype))
 
-    if not hasattr(initializer, "get_config"):
-        return draw
+    if not type(initializer).__module__.startswith("kerax.") or hasattr(initializer, "value"):
+        return draw  # a function, a user's class whose config may not say all, or a constant that may be large
     kind = (type(initializer), repr(sorted(initializer.get_config().items())), shape, dtype)
     return _drawers.setdefault(kind, jax.jit(draw))
 
@@ -175,7 +175,9 @@ class Variable:
         Raises:
             ValueError: if the shape differs, or the value is traced and no scope is open.
         """
-        value = jnp.asarray(unwrap(value), self._dtype)
+        value = unwrap(value)
+        # A copy of the user's memory, which XLA would otherwise go on reading from.
+        value = jnp.array(value, self._dtype) if isinstance(value, np.ndarray) else jnp.asarray(value, self._dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
         scope = scopes.find(self)

@@ -78,6 +78,7 @@ class BatchSource:
         if self.class_weight is not None and len(parts) > 1:
             weight = weights_of_classes(parts[1], self.class_weight, parts[2] if len(parts) > 2 else None, self.who)
             parts = (parts[0], parts[1], weight)
+        parts = jax.tree.map(_own, parts)
         return parts[:2] if len(parts) == 3 and parts[2] is None else parts
 
     def on_epoch_end(self):
@@ -92,3 +93,8 @@ def _as_numpy(leaf):
     if isinstance(leaf, (np.ndarray, jax.Array)) or not hasattr(leaf, "__array__") or hasattr(leaf, "to_numpy"):
         return leaf
     return np.asarray(leaf)
+
+
+def _own(leaf):
+    """A batch that its maker may overwrite: XLA's CPU backend goes on reading from memory aligned to 64 bytes."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) and leaf.ctypes.data % 64 == 0 else leaf

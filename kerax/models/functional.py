@@ -115,7 +115,7 @@ class Functional(Model):
 
     def _fit(self, tensor: KerasTensor, value):
         """An input value with the rank and dtype of its symbolic tensor."""
-        value = jnp.asarray(value)
+        given = value = jnp.asarray(value)
         shape, expected = value.shape, tensor.shape
         if len(shape) == len(expected) - 1 and expected[-1] == 1:
             value = value[..., None]
@@ -130,7 +130,10 @@ class Functional(Model):
                 f"{self}: input {tensor._keras_history[0].name!r} must have shape {expected}. Got {tuple(shape)}. "
                 f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
             )
-        return value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
+        fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
+        if fitted is not given and (mask := masks.get_mask(given)) is not None:
+            masks.set_mask(fitted, mask)
+        return fitted
 
     # Config.
 

@@ -2,6 +2,7 @@
 
 import jax
 
+from kerax.core import masks
 from kerax.core.graph import assign_names
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
@@ -101,13 +102,9 @@ class Sequential(Model):
         if not self._stack:
             return inputs
         self._check_input(inputs)
-        if mask is None:
-            for layer in self._stack:
-                inputs = layer(inputs)
-            return inputs
-        first, *rest = self._stack
-        inputs = first(inputs, mask=mask)
-        for layer in rest:
+        if mask is not None:
+            masks.set_mask(inputs, mask)
+        for layer in self._stack:
             inputs = layer(inputs)
         return inputs
 

@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from kerax.core import scope as scopes
+from kerax.core.tracking import descendants
 from kerax.core.variable import materialize
 from kerax.train import steps
 from kerax.train.state import TrainState, metric_variables
@@ -84,13 +85,16 @@ class Pace:
         known = program.seconds_per_step
         return 1 if known is None else max(1, int(self.target / known))
 
-    def dispatched(self, program, count: int, logs):
-        """Notes a dispatch, waits for the one before it and returns (its number of steps, its logs), or `None`."""
-        previous, self.pending = self.pending, (program, count, logs)
+    def dispatched(self, program, count: int, logs, token=None):
+        """Notes a dispatch, waits for the one before it and returns (its number of steps, its logs), or `None`.
+
+        `token` is an array to wait for in place of the logs, if these are empty.
+        """
+        previous, self.pending = self.pending, (program, count, logs, token)
         if previous is None:
             return None
-        before, num_steps, finished = previous
-        jax.block_until_ready(finished)
+        before, num_steps, finished, waited_for = previous
+        jax.block_until_ready((finished, waited_for))
         now = time.perf_counter()
         if self.last_done is not None:
             measured, known = max((now - self.last_done) / num_steps, 1e-7), before.seconds_per_step
@@ -123,7 +127,7 @@ def train_program(model, variables: TrainState, batch_spec: tuple) -> Program:
         return EagerProgram(step, 0, gather_rows)
     return _cached(
         model,
-        ("train", treedef, specs, batch_form(batch_spec)),
+        ("train", treedef, specs, _frozen(model), batch_form(batch_spec)),
         lambda: Program(step, specs, batch_spec, 0, gather_rows),
     )
 
@@ -143,7 +147,7 @@ def test_program(model, variables: TrainState, batch_spec: tuple, batch_size: in
         return EagerProgram(metrics_only, fixed, slice_rows(batch_size))
     return _cached(
         model,
-        ("test", treedef, specs, batch_form(batch_spec)),
+        ("test", treedef, specs, _frozen(model), batch_form(batch_spec)),
         lambda: Program(metrics_only, specs, batch_spec, fixed, slice_rows(batch_size)),
     )
 
@@ -212,7 +216,7 @@ def _flat_step(model, step: Callable, variables: TrainState) -> Callable:
 
     def flat(leaves, batch):
         state = jax.tree.unflatten(treedef, leaves)
-        key = steps.step_key(model, state) if state.opt_state else None
+        key = jax.random.fold_in(steps.step_key(state), 1)  # not the one that the layers draw from
         with scopes.Scope(zip(owners, leaves, strict=True), key) as scope:
             logs, state = step(state, batch)
         if not isinstance(state, TrainState) and isinstance(state, (tuple, list)) and len(state) == 4:
@@ -280,6 +284,11 @@ def current_values(variables: Tree) -> tuple:
 def place(data: Tree) -> Tree:
     """A pytree of arrays on the device."""
     return jax.device_put(data)
+
+
+def _frozen(model) -> tuple[bool, ...]:
+    """Which layers are trainable: batch normalization computes otherwise when it is not."""
+    return tuple(item.trainable for item in descendants(model) if hasattr(item, "trainable"))
 
 
 def batch_form(batch_spec: tuple):

@@ -108,7 +108,8 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                     interrupts.busy = False
                     interrupts.check()
                     step += count
-                    callbacks.after_batches(step, latest, pace.dispatched(program, count, latest))
+                    token = None if latest else store.read(0)
+                    callbacks.after_batches(step, latest, pace.dispatched(program, count, latest, token))
                     if model.stop_training:
                         break
                 if latest is None:

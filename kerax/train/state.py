@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax import tree
-from kerax.core.tracking import walk
+from kerax.core.tracking import unique, walk
 from kerax.core.variable import Variable, materialize
 
 Tree = Any
@@ -44,10 +44,11 @@ def state_variables(model, with_optimizer: bool = True) -> TrainState:
 
 def metric_variables(model) -> dict:
     """`{metric: {variable: Variable}}` of all metrics of a model."""
-    return {
-        metric.name: {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
-        for metric in model.metrics
-    }
+    found: dict[str, dict] = {}
+    for metric in model.metrics:
+        variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
+        found[unique(metric.name, found)] = variables
+    return found
 
 
 def _take(holder: list) -> tuple[Any, int]:
@@ -71,7 +72,7 @@ class Store:
     def __init__(self, variables: list[Variable]):
         materialize(variables)
         self.variables = variables
-        leaves = []
+        leaves, outer = [], []
         for index, variable in enumerate(variables):
             holder, variable._value = [variable._value], None
             value, references = _take(holder)
@@ -80,8 +81,10 @@ class Store:
             elif references > _UNSHARED:
                 value = jnp.copy(value)
             leaves.append(value)
-            variable._outer_store, variable._store = variable._store, (self, index)
+            outer.append(variable._store)
+            variable._store = (self, index)
         self.leaves: tuple[jax.Array, ...] = tuple(leaves)
+        self._outer = outer  # who owned each array before: the variable itself (`None`) or the run around this one
 
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""
@@ -96,7 +99,7 @@ class Store:
     def release(self):
         """Gives the arrays back to the variables."""
         for index, variable in enumerate(self.variables):
-            variable._store = variable._outer_store
+            variable._store = self._outer[index]
             if variable._store is None:
                 variable._value = self.leaves[index]
             else:

@@ -13,7 +13,7 @@ from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 def train_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
     """One update of the weights. Returns the logs and the next `TrainState`."""
     x, y, sample_weight = unpack_x_y_sample_weight(data)
-    key = step_key(model, state)
+    key = step_key(state)
 
     def loss_fn(params):
         with bind(model, state._replace(params=params), key) as scope:
@@ -36,7 +36,7 @@ def train_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
 def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
     """Loss and metrics of one batch. Returns the logs and the state with updated metrics."""
     x, y, sample_weight = unpack_x_y_sample_weight(data)
-    with bind(model, state) as scope:
+    with bind(model, state, step_key(state)) as scope:
         y_pred = model(x, training=False)
         loss = model.compute_loss(x, y, y_pred, sample_weight, training=False)
     metrics = update_metrics(model, collect_metrics(model, scope, state), loss, x, y, y_pred, sample_weight)
@@ -46,7 +46,7 @@ def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
 def predict_step(model, state: TrainState, data):
     """The outputs for one batch."""
     x, _, _ = unpack_x_y_sample_weight(data)
-    with bind(model, state):
+    with bind(model, state, step_key(state)):
         return model(x, training=False)
 
 
@@ -89,10 +89,10 @@ def compute_logs(model, metrics: dict) -> dict:
         return model.get_metrics_result()
 
 
-def step_key(model, state: TrainState) -> jax.Array:
-    """The key of this step: the run's key folded with the number of the step."""
+def step_key(state: TrainState) -> jax.Array:
+    """The key of this step: the run's key, folded with the number of the step if there is an optimizer."""
     key = jax.random.wrap_key_data(state.state[RANDOM_KEY])
-    return jax.random.fold_in(key, state.opt_state.iterations)
+    return jax.random.fold_in(key, state.opt_state.iterations) if state.opt_state else key
 
 
 def scaled(model, loss):

@@ -1,0 +1,142 @@
+"""Mistakes that were made once: each test failed before its mend."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers, ops
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(40, 4)).astype("float32"), RNG.normal(size=(40, 2)).astype("float32")
+
+
+def test_assigned_numpy_memory_is_copied():
+    for _ in range(20):
+        dense = layers.Dense(3)
+        dense.build((None, 4))
+        kernel = np.ones((4, 3), np.float32)
+        dense.set_weights([kernel, np.zeros(3, np.float32)])
+        kernel[:] = 5
+        np.testing.assert_array_equal(dense.kernel.value, np.ones((4, 3)))
+
+
+def test_initializers_of_users_are_told_apart_by_more_than_their_config():
+    class Filled(kerax.initializers.Initializer):
+        def __init__(self, function):
+            self.function = function
+
+        def __call__(self, shape, dtype=None):
+            return self.function(shape)
+
+        def get_config(self):
+            return {}
+
+    for number in (3.0, 4.0):
+        dense = layers.Dense(2, kernel_initializer=Filled(lambda shape, n=number: np.full(shape, n)))
+        dense.build((None, 2))
+        assert dense.get_weights()[0][0, 0] == number
+
+
+def test_masks_survive_a_cast_to_the_compute_dtype():
+    tokens = np.array([[1, 2, 0, 0]])
+    lstm = layers.LSTM(2, dtype="mixed_bfloat16")
+    embedded = layers.Embedding(3, 3, mask_zero=True)(tokens)
+    masked = lstm(embedded)
+    np.testing.assert_allclose(np.float32(masked), np.float32(lstm(np.asarray(embedded)[:, :2])), rtol=1e-2)
+
+
+def test_losses_of_eager_calls_do_not_pile_up():
+    model = kerax.Sequential([layers.Dense(3, activity_regularizer="l2"), layers.Dense(1)])
+    for _ in range(3):
+        model(X)
+    assert len(model.losses) == 1
+
+
+def test_dropout_may_stay_active_in_prediction_and_evaluation():
+    inputs = kerax.Input((4,))
+    model = kerax.Model(inputs, layers.Dropout(0.5)(layers.Dense(2)(inputs), training=True))
+    model.compile("sgd", "mse")
+    model.fit(X, Y, validation_data=(X, Y), verbose=0)
+    assert (model.predict(X, verbose=0) == 0).any()
+
+
+def test_freezing_a_normalization_without_weights_is_obeyed_at_the_next_fit():
+    norm = layers.BatchNormalization(scale=False, center=False)
+    model = kerax.Sequential([kerax.Input((4,)), norm, layers.Dense(2)])
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0)
+    norm.trainable = False
+    before = norm.get_weights()
+    model.fit(X, Y, verbose=0)
+    for old, new in zip(before, norm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_arrays_made_in_build_leak_no_tracer():
+    class Positions(kerax.Layer):
+        def build(self, input_shape):
+            self.table = jnp.arange(4.0)
+            self.offset = self.add_weight(shape=(4,), initializer="ones", name="offset")
+            self.offset.assign(ops.arange(4, dtype="float32"))
+
+        def call(self, inputs):
+            return inputs + self.table + self.offset.value
+
+    inputs = kerax.Input((4,))
+    model = kerax.Model(inputs, Positions()(inputs))
+    np.testing.assert_array_equal(model.get_weights()[0], [0, 1, 2, 3])
+    np.testing.assert_allclose(model(X), X + 2 * np.arange(4), rtol=1e-6)
+    deferred = kerax.Sequential([Positions(), layers.Dense(2)])
+    deferred.compile("sgd", "mse")
+    deferred.fit(X, Y, verbose=0)
+
+
+def test_metrics_of_the_same_name_keep_their_own_state():
+    class Counting(layers.Dense):
+        def __init__(self, units):
+            super().__init__(units)
+            self.seen = kerax.metrics.Sum(name="loss")
+
+    model = kerax.Sequential([kerax.Input((4,)), Counting(3), Counting(2)])
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"][-1])
+
+
+def test_a_sequential_takes_a_masked_input():
+    inner = kerax.Sequential([layers.Dense(3), layers.LSTM(2)])
+    tokens = kerax.Input((5,), dtype="int32")
+    model = kerax.Model(tokens, inner(layers.Embedding(5, 3, mask_zero=True)(tokens)))
+    short, padded = model(np.array([[1, 2, 0, 0, 0]])), model(np.array([[1, 2, 0, 0, 0]]))
+    np.testing.assert_array_equal(short, padded)
+
+
+def test_stateless_call_takes_a_key_for_random_layers():
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dropout(0.5)])
+    outputs, _ = model.stateless_call([], [], X, training=True, key=1)
+    assert (np.asarray(outputs) == 0).any()
+    with pytest.raises(ValueError, match="key"):
+        model.stateless_call([], [], X, training=True)
+
+
+def test_a_step_without_logs_trains_the_same_from_large_arrays(monkeypatch):
+    from kerax.train import engine
+
+    monkeypatch.setitem(engine.RESIDENT_BYTES, "cpu", 0)
+    monkeypatch.setattr(engine.HostFeed, "chunk_bytes", 4096)
+    results = []
+    for with_logs in (True, False, False):
+
+        class Quiet(kerax.Sequential):
+            def train_step(self, state, data, with_logs=with_logs):
+                logs, state = super().train_step(state, data)
+                return (logs if with_logs else {}), state
+
+        kerax.utils.set_random_seed(0)
+        model = Quiet([kerax.Input((64,)), layers.Dense(64, activation="relu"), layers.Dense(2)])
+        model.compile("sgd", "mse")
+        rows = np.random.default_rng(1).normal(size=(4000, 64)).astype("float32")
+        model.fit(rows, rows[:, :2], batch_size=4, verbose=0)
+        results.append(model.get_weights()[0])
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
