@@ -43,14 +43,14 @@ class Program:
         specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
         closed, (_, logs) = jax.make_jaxpr(step, return_shape=True)(specs, batch)
         constants = [jnp.asarray(constant) for constant in closed.consts]
-        self.log_names = jax.tree.structure(logs)
+        logs_treedef = jax.tree.structure(logs)
         self.is_looped = jax.default_backend() != "cpu" or not _holds_convolution(closed.jaxpr)
         self.seconds_per_step: float | None = None
         num_changing = len(specs) - fixed
 
         def traced(frozen, changing, batch):
             out = jax.core.eval_jaxpr(closed.jaxpr, constants, *frozen, *changing, *jax.tree.leaves(batch))
-            return tuple(out[:num_changing]), jax.tree.unflatten(self.log_names, out[num_changing:])
+            return tuple(out[:num_changing]), jax.tree.unflatten(logs_treedef, out[num_changing:])
 
         def run(frozen, changing, data, table, start, count):
             def body(index, carry):

@@ -105,10 +105,10 @@ def test_metrics_of_the_same_name_keep_their_own_state():
 
 def test_a_sequential_takes_a_masked_input():
     inner = kerax.Sequential([layers.Dense(3), layers.LSTM(2)])
-    tokens = kerax.Input((5,), dtype="int32")
+    tokens = kerax.Input((None,), dtype="int32")
     model = kerax.Model(tokens, inner(layers.Embedding(5, 3, mask_zero=True)(tokens)))
-    short, padded = model(np.array([[1, 2, 0, 0, 0]])), model(np.array([[1, 2, 0, 0, 0]]))
-    np.testing.assert_array_equal(short, padded)
+    padded, short = model(np.array([[1, 2, 0, 0, 0]])), model(np.array([[1, 2]]))
+    np.testing.assert_allclose(padded, short, rtol=1e-5)
 
 
 def test_stateless_call_takes_a_key_for_random_layers():
