@@ -1,10 +1,15 @@
 """Callbacks: what happens beside training."""
 
-from kerax.callbacks.callback import Callback, CallbackList
+from kerax.callbacks.averaging import SwapEMAWeights
+from kerax.callbacks.callback import Callback
+from kerax.callbacks.callback_list import CallbackList
 from kerax.callbacks.checkpoints import ModelCheckpoint
 from kerax.callbacks.history import CSVLogger, History, LambdaCallback
+from kerax.callbacks.loggers import JSONLogger, LearningRateLogger, RemoteMonitor
 from kerax.callbacks.monitors import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from kerax.callbacks.progress import ProgbarLogger
+from kerax.callbacks.tensorboard import TensorBoard
+from kerax.callbacks.throughput import Throughput
 
 __all__ = [
     "CSVLogger",
@@ -12,10 +17,16 @@ __all__ = [
     "CallbackList",
     "EarlyStopping",
     "History",
+    "JSONLogger",
     "LambdaCallback",
+    "LearningRateLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "RemoteMonitor",
+    "SwapEMAWeights",
+    "TensorBoard",
     "TerminateOnNaN",
+    "Throughput",
 ]

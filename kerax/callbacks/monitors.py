@@ -9,18 +9,13 @@ import numpy as np
 from kerax.callbacks.callback import Callback
 from kerax.errors import suggest
 
-_GROWING = (
-    "acc",
-    "auc",
-    "precision",
-    "recall",
-    "f1",
-    "fbeta",
-    "iou",
-    "r2",
-    "top_k",
-    "true_positives",
-    "true_negatives",
+_GROWING = tuple(
+    "accuracy acc auc precision recall sensitivity specificity f1 fbeta iou io_u r2 top_k similarity correlation "
+    "true_positives true_negatives".split()
+)
+_SHRINKING = tuple(
+    "loss error mae mse mape msle rmse entropy divergence hinge poisson logcosh log_cosh huber perplexity "
+    "false_positives false_negatives".split()
 )
 
 
@@ -29,8 +24,11 @@ class Monitor(Callback):
 
     Args:
         monitor: Name in the logs.
-        mode: `"min"`, `"max"`, or `"auto"`: max for accuracies and their kin, min for everything else.
+        mode: `"min"`, `"max"`, or `"auto"`: max for accuracies and their kin, min for losses and errors.
         min_delta: Least change that counts as better.
+
+    Raises:
+        ValueError: at the end of the first epoch with `"auto"`, for a name that does not say whether more is better.
     """
 
     def __init__(self, monitor="val_loss", mode="auto", min_delta=0.0):
@@ -38,8 +36,8 @@ class Monitor(Callback):
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}.")
         self.monitor = monitor
-        growing = mode == "max" or (mode == "auto" and any(part in monitor.lower() for part in _GROWING))
-        self.sign = 1.0 if growing else -1.0
+        direction = {"auto": _direction(monitor), "max": 1.0, "min": -1.0}[mode]
+        self.sign, self._is_known = direction or -1.0, direction is not None
         self.min_delta = abs(min_delta)
 
     @property
@@ -60,7 +58,22 @@ class Monitor(Callback):
                 stacklevel=2,
             )
             return None
+        if not self._is_known:
+            raise ValueError(
+                f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or less. "
+                "Pass `mode='max'` or `mode='min'`."
+            )
         return float(logs[self.monitor])
+
+
+def _direction(monitor: str) -> float | None:
+    """1 where more is better, -1 where less is, by the last word that says so: `accelerometer_loss` is a loss."""
+
+    def end(words):
+        return max(monitor.lower().rfind(word) + len(word) for word in words if word in monitor.lower())
+
+    known = [words for words in (_GROWING, _SHRINKING) if any(word in monitor.lower() for word in words)]
+    return (1.0 if max(known, key=end) is _GROWING else -1.0) if known else None
 
 
 class EarlyStopping(Monitor):
@@ -174,12 +187,12 @@ class ReduceLROnPlateau(Monitor):
         value = self.read(logs)
         if value is None:
             return
-        if self.cooldown_counter > 0:
+        if self.in_cooldown():
             self.cooldown_counter -= 1
             self.wait = 0
         if self.is_better(value, self.best):
             self.best, self.wait = value, 0
-        elif self.cooldown_counter <= 0:
+        elif not self.in_cooldown():
             self.wait += 1
             if self.wait >= self.patience and rate > np.float32(self.min_lr):
                 rate = max(rate * self.factor, self.min_lr)
@@ -187,6 +200,10 @@ class ReduceLROnPlateau(Monitor):
                 if self.verbose:
                     print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
                 self.cooldown_counter, self.wait = self.cooldown, 0
+
+    def in_cooldown(self) -> bool:
+        """Whether a reduction is so recent that nothing is counted."""
+        return self.cooldown_counter > 0
 
 
 class LearningRateScheduler(Callback):
@@ -220,31 +237,23 @@ class LearningRateScheduler(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Stops when the loss is NaN or infinite.
+    """Stops at the first step after which a weight, a moving average or a metric is NaN or infinite.
 
-    The loss is looked at when it is ready between two dispatches, so the device is never waited for: training ends
-    within about 0.2 seconds of the first such batch.
+    Beyond Keras: the model keeps its state from before that step, and the message says where the first such number came
+    from (the batch, a layer's output, the loss, a gradient), found by repeating the step layer by layer. The device is
+    never waited for; training stops when the step's logs are ready, about 0.2 seconds later.
 
     Args:
         raise_error: Whether to raise `RuntimeError` instead of ending `fit`.
     """
 
+    guards_numbers = True
+
     def __init__(self, raise_error: bool = False):
         super().__init__()
         self.raise_error = raise_error
 
-    def on_progress(self, step, logs):
-        self._check(f"batch {step}", logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._check(f"epoch {epoch + 1}", logs)
-
-    def _check(self, where: str, logs):
-        loss = (logs or {}).get("loss")
-        if loss is None or math.isfinite(loss) or self.model.stop_training:
-            return
-        message = f"{where}: the loss is {loss}, terminating training."
+    def on_non_finite(self, message):
         if self.raise_error:
             raise RuntimeError(message)
-        print(message)
-        self.model.stop_training = True
+        print(f"TerminateOnNaN: {message}")

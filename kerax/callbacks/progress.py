@@ -13,24 +13,30 @@ class ProgbarLogger(Callback):
 
     Args:
         verbose: 0 nothing, 1 a bar (in a terminal or notebook), 2 a line per epoch, `"auto"` what fits the output.
-        what: `"fit"`, `"evaluate"` or `"predict"`.
+            Default: the `verbose` of the call.
+        what: `"fit"`, `"evaluate"` or `"predict"`, for error messages.
     """
 
-    def __init__(self, verbose="auto", what="fit"):
+    def __init__(self, verbose=None, what="ProgbarLogger"):
         super().__init__()
-        if verbose not in ("auto", 0, 1, 2):
+        if verbose not in (None, "auto", 0, 1, 2):
             raise ValueError(f"{what}: `verbose` must be 'auto', 0, 1 or 2. Got {verbose!r}.")
-        kind = "none" if verbose in (0, False) else "lines" if verbose == 2 else _surroundings()
-        if kind == "lines" and verbose == 1:
-            kind = "bar"
-        self.what = what
-        self._view = {"none": _Nothing, "lines": _Lines, "bar": _Bar, "notebook": _Notebook}[kind](what)
+        self.verbose = verbose
+        self._view = _Nothing("fit")
         self._epoch = self._seen = 0
         self._in_fit = False
 
+    def _open(self, what: str):
+        verbose = self.params.get("verbose", "auto") if self.verbose is None else self.verbose
+        kind = "none" if verbose in (0, False) else "lines" if verbose == 2 else _surroundings()
+        if kind == "lines" and verbose == 1:
+            kind = "bar"
+        self._view = {"none": _Nothing, "lines": _Lines, "bar": _Bar, "notebook": _Notebook}[kind](what)
+        self._view.open(self.params.get("epochs", 1), self.params.get("steps"))
+
     def on_train_begin(self, logs=None):
         self._in_fit = True
-        self._view.open(self.params.get("epochs", 1), self.params.get("steps"))
+        self._open("fit")
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._seen = epoch, 0
@@ -52,7 +58,7 @@ class ProgbarLogger(Callback):
 
     def on_test_begin(self, logs=None):
         if not self._in_fit:
-            self._view.open(1, self.params.get("steps"))
+            self._open("evaluate")
             self._view.begin(0)
 
     def on_test_end(self, logs=None):
@@ -60,7 +66,7 @@ class ProgbarLogger(Callback):
             self._view.end(self.params.get("steps"), logs)
 
     def on_predict_begin(self, logs=None):
-        self._view.open(1, self.params.get("steps"))
+        self._open("predict")
         self._view.begin(0)
 
     def on_predict_end(self, logs=None):

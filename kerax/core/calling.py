@@ -16,9 +16,10 @@ from kerax.core.variable import Variable
 
 
 class CallContext(NamedTuple):
-    """What an outer layer call hands to the calls inside it."""
+    """What an outer layer call hands to the calls inside it: the phase, and who wants to see each layer's outputs."""
 
     training: bool | None
+    tap: Callable | None = None
 
 
 call_context: ContextVar[CallContext | None] = ContextVar("kerax_call", default=None)

@@ -157,7 +157,8 @@ class Layer(Configurable, Trackable):
             for item in descendants(self):
                 if isinstance(item, Layer):
                     item._losses.clear()
-        context = calling.call_context.set(calling.CallContext(training))
+        tap = None if outer is None else outer.tap
+        context = calling.call_context.set(calling.CallContext(training, tap))
         cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
         positional, named = _unbind(signature.signature, arguments)
         try:
@@ -173,6 +174,8 @@ class Layer(Configurable, Trackable):
             self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             self._pass_mask(first, arguments, outputs)
+        if tap is not None:
+            tap(self, outputs)
         return outputs
 
     def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):

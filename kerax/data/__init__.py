@@ -2,8 +2,17 @@
 
 from kerax.data.arrays import ArraySource, array_source, is_arrays
 from kerax.data.batches import BatchSource
+from kerax.data.py_dataset import PyDataset
 
-__all__ = ["ArraySource", "BatchSource", "array_source", "is_arrays", "make_source", "unpack_x_y_sample_weight"]
+__all__ = [
+    "ArraySource",
+    "BatchSource",
+    "PyDataset",
+    "array_source",
+    "is_arrays",
+    "make_source",
+    "unpack_x_y_sample_weight",
+]
 
 
 def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit"):
@@ -22,7 +31,7 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(f"{who}: `{name}` must be left out when `x` gives batches; they carry it themselves.")
-        return BatchSource(x, class_weight, who)
+        return BatchSource(x, class_weight, who, batch_size)
     raise ValueError(
         f"{who}: `x` must be arrays, a pandas frame, a generator, or an iterable of batches. Got {type(x).__name__}."
     )

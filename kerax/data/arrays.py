@@ -41,6 +41,11 @@ class ArraySource(NamedTuple):
         train, held_out = (jax.tree.map(lambda array, part=part: array[part], self.data) for part in parts)
         return self._replace(data=train, num_rows=cut), self._replace(data=held_out, num_rows=self.num_rows - cut)
 
+    def head(self, num_batches: int) -> "ArraySource":
+        """The first batches."""
+        num_rows = min(num_batches * self.batch_size, self.num_rows)
+        return self._replace(data=jax.tree.map(lambda array: array[:num_rows], self.data), num_rows=num_rows)
+
 
 def is_arrays(x) -> bool:
     """Whether `x` is a pytree of arrays, frames or numbers rather than a source of batches."""
@@ -103,9 +108,18 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
         target = config.floatx() if array.dtype == np.float64 else jax.dtypes.canonicalize_dtype(array.dtype)
         return array.astype(target, copy=False)
 
+    def convert_within_memory(leaf):
+        try:
+            return convert(leaf)
+        except MemoryError as error:
+            raise MemoryError(
+                f"{who}: `{name}` does not fit into memory: {error}. Keep it on disk, as float32, and pass "
+                "`np.load(path, mmap_mode='r')`, whose rows are read as they are needed; or pass a source of batches."
+            ) from None
+
     if isinstance(structure, list) and _holds_numbers(structure):
         return convert(structure)
-    return jax.tree.map(convert, structure, is_leaf=is_leaf)
+    return jax.tree.map(convert_within_memory, structure, is_leaf=is_leaf)
 
 
 def _holds_numbers(rows: list) -> bool:

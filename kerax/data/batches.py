@@ -1,69 +1,250 @@
-"""Batches from elsewhere: generators, and anything that can be iterated over again for each epoch."""
+"""Batches from elsewhere: generators, anything that can be iterated over again, data sets with an index.
 
-from collections.abc import Callable, Iterator
+What tells one library's source from another is in the readers: each gives the batches of one pass, and where its
+source can, the position after the last one. No library is imported; sources are known by their methods.
+"""
+
+import itertools
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from kerax.data.arrays import is_leaf, to_arrays, weights_of_classes
+from kerax.data.feed import row_order
+from kerax.data.py_dataset import batches_of
 
 Tree = Any
 
 
+class IterableReader:
+    """A generator, a function that returns one, or a re-iterable: lists, `tf.data`, torch's and grain's loaders.
+
+    Positions: of the iterator (`get_state`, as grain's have), or of the iterable itself (`state_dict`, as torchdata's
+    `StatefulDataLoader` and Hugging Face's iterable data sets have). Without one the batches so far are counted, and
+    skipped when the position is restored.
+    """
+
+    def __init__(self, batches):
+        if hasattr(batches, "to_iter_dataset"):  # grain.MapDataset, whose plain iterator has no position
+            batches = batches.to_iter_dataset()
+        self.batches = batches
+        self.is_single_pass = hasattr(batches, "__next__")
+        self.num_batches = _length(batches)
+        self._iterator: Iterator | None = None
+        self._resume_at: dict | None = None
+        self._count = 0
+
+    def read(self, order=None) -> Iterator:
+        """The batches of one pass; a single-pass iterator goes on where it stopped."""
+        state, self._resume_at = self._resume_at, None
+        if state is not None and "iterable" in state:
+            self.batches.load_state_dict(state["iterable"])
+        self._iterator = self.batches if self.is_single_pass else self._start()
+        self._count = 0
+        if state is not None:
+            if "iterator" in state:
+                self._iterator.set_state(state["iterator"])
+            elif "iterable" not in state and state["count"]:
+                warnings.warn(
+                    f"{type(self.batches).__name__} cannot tell its position: the first {state['count']} batches are "
+                    "drawn and left out.",
+                    stacklevel=2,
+                )
+                next(itertools.islice(self._iterator, state["count"] - 1, None), None)
+            self._count = state["count"]
+        for batch in self._iterator:
+            self._count += 1
+            yield batch
+
+    def _start(self) -> Iterator:
+        return iter(self.batches() if not hasattr(self.batches, "__iter__") else self.batches)
+
+    def get_state(self) -> dict:
+        """The position after the last batch that was read."""
+        state: dict = {"count": self._count}
+        if hasattr(self._iterator, "get_state"):
+            state["iterator"] = self._iterator.get_state()
+        elif hasattr(self.batches, "state_dict"):
+            state["iterable"] = self.batches.state_dict()
+        return state
+
+    def set_state(self, state: dict):
+        """Makes the next pass begin at a position."""
+        self._resume_at = state
+
+
+class IndexReader:
+    """Batches by index: a `PyDataset`, or whatever has `__getitem__` and `__len__`. Its position is a number."""
+
+    is_single_pass = False
+
+    def __init__(self, batches):
+        self.batches = batches
+        self.num_batches = batches.num_batches if hasattr(batches, "num_batches") else len(batches)
+        self._count = self._begin = 0
+
+    def read(self, order=None) -> Iterator:
+        """The batches of one pass, in the order that the seed `order` draws, or as they come."""
+        begin, self._begin = self._begin, 0
+        if hasattr(self.batches, "on_epoch_begin"):
+            self.batches.on_epoch_begin()
+        if self.num_batches is None:
+            indices = itertools.count(begin)
+        else:
+            indices = row_order(self.num_batches, order)[begin:].tolist()
+        self._count = begin
+        for batch in batches_of(self.batches, indices):
+            self._count += 1
+            yield batch
+
+    def get_state(self) -> dict:
+        """The position after the last batch that was read."""
+        return {"count": self._count}
+
+    def set_state(self, state: dict):
+        """Makes the next pass begin at a position."""
+        self._begin = state["count"]
+
+
+class TableBatches:
+    """A Hugging Face `datasets.Dataset` as batches by index: `label`, `labels` or `y` are the targets, a column
+    `sample_weight` the weights, all others the inputs (one array if it is one column, else a dict by name).
+
+    Args:
+        table: The data set; its rows stay where they are until a batch of them is asked for.
+        batch_size: Rows per batch.
+        order: Row numbers.
+    """
+
+    def __init__(self, table, batch_size: int):
+        self.table, self.batch_size = table.with_format("numpy"), batch_size
+        self.order = np.arange(len(table))
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def shuffle(self, seed: tuple[int, int] | None):
+        """Draws the order of the rows for the next pass."""
+        self.order = row_order(len(self.order), seed)
+
+    def __getitem__(self, index: int) -> tuple:
+        columns = dict(self.table[self.order[index * self.batch_size : (index + 1) * self.batch_size]])
+        weight = columns.pop("sample_weight", None)
+        y = next((columns.pop(name) for name in ("label", "labels", "y") if name in columns), None)
+        x = next(iter(columns.values())) if len(columns) == 1 else columns
+        return (x,) if y is None else (x, y) if weight is None else (x, y, weight)
+
+
+class TableReader(IndexReader):
+    """An `IndexReader` that shuffles rows instead of batches."""
+
+    def read(self, order=None) -> Iterator:
+        """The batches of one pass over the rows."""
+        self.batches.shuffle(order)
+        return super().read(None)
+
+
+def make_reader(batches, batch_size: int | None = None):
+    """The reader that fits a source."""
+    if hasattr(batches, "column_names") and hasattr(batches, "with_format") and hasattr(batches, "__len__"):
+        return TableReader(TableBatches(batches, 32 if batch_size is None else batch_size))
+    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__") and not hasattr(batches, "__iter__"):
+        return IndexReader(batches)
+    return IterableReader(batches)
+
+
+def _length(batches) -> int | None:
+    try:
+        return len(batches)
+    except TypeError:
+        pass
+    try:
+        count = int(batches.cardinality())  # of a `tf.data.Dataset`; negative if infinite or unknown
+    except (AttributeError, TypeError):
+        return None
+    return count if count >= 0 else None
+
+
 class BatchSource:
-    """An iterable of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
+    """A source of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
 
     Args:
         batches: A re-iterable, an iterator, a function that returns one, or an object with `__getitem__` and
             `__len__` (a `PyDataset`).
         class_weight: `{class index: weight}` or `None`.
         who: The method that was called, for messages.
+        batch_size: Rows per batch, for a source that has rows instead of batches.
     """
 
-    def __init__(self, batches, class_weight: dict | None = None, who: str = "fit"):
+    def __init__(self, batches, class_weight: dict | None = None, who: str = "fit", batch_size: int | None = None):
         self.batches, self.class_weight, self.who = batches, class_weight, who
-        self._first: list = []
+        self.reader = make_reader(batches, batch_size)
+        self._first: list = []  # the batch that was looked at, and its position
         self._running: Iterator | None = None
-        self.is_single_pass = hasattr(batches, "__next__")
-        try:
-            self.num_batches: int | None = len(batches)
-        except TypeError:
-            self.num_batches = None
+        self._position: dict | None = None
         if self.num_batches == 0:
             raise ValueError(f"{who}: the data is empty: {batches!r} has no batches.")
 
-    def _start(self) -> Iterator:
-        if self.is_single_pass:
-            return self.batches
-        if hasattr(self.batches, "__iter__"):
-            return iter(self.batches)
-        if isinstance(self.batches, Callable):
-            return iter(self.batches())
-        return (self.batches[index] for index in range(len(self.batches)))
+    @property
+    def num_batches(self) -> int | None:
+        """Batches per epoch, if the source knows."""
+        return self.reader.num_batches
+
+    @property
+    def is_single_pass(self) -> bool:
+        """Whether there is only one pass over the batches: an iterator."""
+        return self.reader.is_single_pass
 
     def batch_spec(self) -> tuple:
-        """Shapes and dtypes of the first batch, which is kept for the epoch that follows."""
+        """Shapes and dtypes of the first batch."""
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.first_batch())
+
+    def first_batch(self) -> tuple:
+        """The first batch. That of an iterator is kept for the epoch that follows."""
         if not self._first:
-            self._running = self._start()
+            if isinstance(self.reader, IndexReader):
+                self._first = [self.convert(self.reader.batches[0])]
+                return self._first[0]
+            self._running = self.reader.read()
             try:
                 self._first = [self.convert(next(self._running))]
             except StopIteration:
                 raise ValueError(f"{self.who}: the data is empty: {self.batches!r} gave no batch.") from None
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._first[0])
-
-    def first_batch(self) -> tuple:
-        """The first batch, which is kept for the epoch that follows."""
-        self.batch_spec()
         return self._first[0]
 
-    def epoch(self) -> Iterator[tuple]:
-        """The batches of one epoch. A single-pass iterator goes on where the last epoch stopped."""
-        running, self._running = self._running or self._start(), None
-        first, self._first = self._first, []
-        yield from first
-        for batch in running:
-            yield self.convert(batch)
+    def epoch(self, order: tuple[int, int] | None = None) -> Iterator[tuple[tuple, dict]]:
+        """The batches of one epoch, each with the position after it.
+
+        Args:
+            order: Seed of the order, for a source with an index. Default: as the batches come.
+        """
+        running, self._running = self._running, None
+        if running is not None:
+            yield self._first[0], self.reader.get_state()
+        self._first = []
+        for batch in running if running is not None else self.reader.read(order):
+            yield self.convert(batch), self.reader.get_state()
+
+    def head(self, num_batches: int) -> "BatchSource":
+        """The first batches, kept in memory."""
+        batches = [batch for batch, _ in itertools.islice(self.epoch(), num_batches)]
+        return BatchSource(batches, None, self.who)
+
+    def consumed(self, position: dict):
+        """Notes that the batches up to a position have been used."""
+        self._position = position
+
+    def get_state(self) -> dict | None:
+        """The position after the last batch that was used; `None` before the first."""
+        return self._position
+
+    def set_state(self, state: dict):
+        """Makes the next epoch begin at a position that `get_state` gave."""
+        self._running, self._first = None, []
+        self.reader.set_state(state)
 
     def convert(self, batch) -> tuple:
         """A batch as a tuple of array pytrees, class weights applied."""

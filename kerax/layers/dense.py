@@ -28,6 +28,14 @@ def project(inputs, kernel, num_contracted: int = 1):
     return (inputs.reshape(-1, features) @ kernel.reshape(features, -1)).reshape(*free, *new)
 
 
+def settle(inputs):
+    """The same values, on CPU computed once before they are used, and their gradient likewise.
+
+    XLA's CPU backend otherwise computes cheap operations anew in everything that reads them.
+    """
+    return jax.lax.optimization_barrier(inputs) if jax.default_backend() == "cpu" else inputs
+
+
 class Dense(Layer):
     """Affine map of the last axis: `activation(inputs @ kernel + bias)`.
 

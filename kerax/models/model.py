@@ -6,7 +6,6 @@ import os
 import jax
 import numpy as np
 
-from kerax import callbacks as callbacks_module
 from kerax import checkpoint, saving
 from kerax import data as data_module
 from kerax import metrics as metrics_module
@@ -18,12 +17,11 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
+from kerax.models import prepare
 from kerax.models.summary import print_summary, summary_html
 from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
-from kerax.train.engine import batch_form, current_values, initial_metrics, test_program, train_program
-from kerax.train.logs import Logs
-from kerax.train.state import Store, TrainState, metric_variables, state_variables
+from kerax.train.state import TrainState, state_variables
 
 MODELS = Family("models", "model")
 
@@ -38,7 +36,17 @@ class Model(Layer):
     """
 
     _untracked = Layer._untracked | frozenset(
-        {"optimizer", "_loss_tracker", "compiled_loss", "compiled_metrics", "_programs", "_random_key", "history"}
+        {
+            "optimizer",
+            "_loss_tracker",
+            "_gradient_norm",
+            "_bad_step",
+            "compiled_loss",
+            "compiled_metrics",
+            "_programs",
+            "_random_key",
+            "history",
+        }
     )
     output_names: list[str] | None = None
 
@@ -66,7 +74,11 @@ class Model(Layer):
         self.stop_training = False
         self.history = None
         self.passes = 0  # over the training data so far: with the seed, what orders the next one
+        self.inferences = 0  # evaluations and predictions so far, each with random draws of its own
+        self.micro_batches = None
         self._loss_tracker = metrics_module.Mean(name="loss")
+        self._gradient_norm = None
+        self._bad_step: Variable | None = None
         self.compiled_loss: CompiledLoss | None = None
         self.output_spec = None  # shapes and dtypes of the outputs for the batch that the losses were made for
         self.compiled_metrics: CompiledMetrics | None = None
@@ -157,6 +169,8 @@ class Model(Layer):
         steps_per_execution=1,
         jit_compile="auto",
         auto_scale_loss=True,
+        micro_batches=None,
+        log_gradient_norm=False,
     ):
         """Sets what `fit` minimises, with what, and what it reports.
 
@@ -171,6 +185,9 @@ class Model(Layer):
                 steps per dispatch is chosen by the engine.
             jit_compile: `False` is the same as `run_eagerly=True`.
             auto_scale_loss: Whether an optimizer's loss scale is applied to the loss.
+            micro_batches: Parts that each batch is cut into, worked off one after the other with the memory of one;
+                their gradients are averaged into one update, that of the whole batch.
+            log_gradient_norm: Whether the logs get `gradient_norm`, the mean L2 norm of all gradients together.
 
         Raises:
             ValueError: for an unknown name, with a suggestion.
@@ -179,6 +196,7 @@ class Model(Layer):
         self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
         if steps_per_execution != "auto" and (not isinstance(steps_per_execution, int) or steps_per_execution < 1):
             raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {steps_per_execution!r}.")
+        checks.check_numbers("compile", micro_batches=(micro_batches, 1))
         checks.check_compile_arguments(loss, loss_weights, metrics, weighted_metrics)
         self._compile_arguments = {
             "optimizer": self.optimizer,
@@ -190,9 +208,13 @@ class Model(Layer):
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
         }
+        own = {"micro_batches": micro_batches, "log_gradient_norm": log_gradient_norm}
+        self._compile_arguments |= {name: value for name, value in own.items() if value}  # Keras does not know them
         self.loss = loss
         self.run_eagerly = run_eagerly or jit_compile is False
         self.steps_per_execution, self.auto_scale_loss = steps_per_execution, auto_scale_loss
+        self.micro_batches = micro_batches
+        self._gradient_norm = metrics_module.Mean(name="gradient_norm") if log_gradient_norm else None
         self._loss_tracker = metrics_module.Mean(name="loss")
         self.compiled_loss = self.compiled_metrics = None
         self._programs = {}
@@ -209,11 +231,11 @@ class Model(Layer):
 
     @property
     def random_key(self) -> Variable:
-        """The key (uint32[2]) from which every training step's key is folded."""
+        """The key from which every training step's is made: uint32 (stream 0, seed, number of steps so far)."""
         if self._random_key is None:
             seed = seeds.make_seed()
             self._random_key = Variable(
-                np.array([0, seed], np.uint32), trainable=False, autocast=False, name="random_key"
+                np.array([0, seed, 0], np.uint32), trainable=False, autocast=False, name="random_key"
             )
         return self._random_key
 
@@ -225,8 +247,11 @@ class Model(Layer):
             found += self.compiled_loss.trackers.values()
             found += [metric for _, _, metric in self.compiled_metrics.metrics]
         for item in descendants(self):
-            attributes = (value for name, value in vars(item).items() if name != "_loss_tracker")
+            attributes = (
+                value for name, value in vars(item).items() if name not in ("_loss_tracker", "_gradient_norm")
+            )
             found += [value for value in attributes if isinstance(value, metrics_module.Metric)]
+        found += [self._gradient_norm] if self._gradient_norm is not None else []
         return list({id(metric): metric for metric in found}.values())
 
     @property
@@ -306,6 +331,8 @@ class Model(Layer):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        overfit_batches=None,
+        limit_batches=None,
     ):
         """Trains the model. Keras's arguments and meaning.
 
@@ -327,19 +354,24 @@ class Model(Layer):
             validation_steps: Batches per validation.
             validation_batch_size: Default: `batch_size`.
             validation_freq: Every how many epochs to validate, or the epochs after which to.
+            overfit_batches: For debugging: train on this many first batches only, in the same order each epoch, and
+                validate on them.
+            limit_batches: For debugging: the most batches of an epoch and of a validation.
 
         Returns: the `History`.
 
         Raises:
             ValueError: before anything is compiled, for data, targets or arguments that do not fit.
         """
-        self._require_compiled("fit")
+        prepare.require_compiled(self, "fit")
         checks.check_numbers(
             "fit",
             epochs=(epochs, 0),
             initial_epoch=(initial_epoch, 0),
             steps_per_epoch=(steps_per_epoch, 1),
             validation_steps=(validation_steps, 1),
+            overfit_batches=(overfit_batches, 1),
+            limit_batches=(limit_batches, 1),
         )
         checks.check_validation_arguments(validation_split, validation_freq)
         source = data_module.make_source(x, y, sample_weight, batch_size, class_weight, "fit")
@@ -347,18 +379,25 @@ class Model(Layer):
             source, held_out = checks.split(source, validation_split)
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
-            held_out = self._validation_source(validation_data, size)
-        self._make_ready(source.batch_spec(), "fit")
+            held_out = prepare.validation_source(validation_data, size)
+        if overfit_batches is not None:
+            source, shuffle = source.head(overfit_batches), False
+            held_out = None if held_out is None else source
+        if limit_batches is not None:
+            steps_per_epoch = min(limit_batches, steps_per_epoch or source.num_batches or limit_batches)
+            validation_steps = min(limit_batches, validation_steps or limit_batches)
+        prepare.make_ready(self, source.batch_spec(), "fit")
         checks.check_labels(self, source)
         if isinstance(held_out, data_module.ArraySource):
-            self._make_ready(held_out.batch_spec(), "fit (validation_data)")
+            prepare.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
             checks.check_labels(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
-        watching = self._callback_list(callbacks, "fit", verbose, epochs=epochs, steps=num_steps)
+        watching = prepare.callback_list(self, callbacks, "fit", verbose, epochs=epochs, steps=num_steps)
         validation = None
         if held_out is not None:
             validation = inference.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
+        self._bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
         try:
             loop.fit(
                 self, source, validation, watching, epochs, initial_epoch, steps_per_epoch, shuffle, validation_freq
@@ -367,6 +406,7 @@ class Model(Layer):
             hide_library_frames(error)
             raise
         finally:
+            self._bad_step = None
             watching.close()
         return self.history
 
@@ -383,15 +423,15 @@ class Model(Layer):
         **kwargs,
     ):
         """Loss and metrics over data, as a list in the order of `metrics_names`, or a dict. Arguments as in `fit`."""
-        self._require_compiled("evaluate")
+        prepare.require_compiled(self, "evaluate")
         if kwargs:
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
         checks.check_numbers("evaluate", steps=(steps, 1))
         source = data_module.make_source(x, y, sample_weight, batch_size, who="evaluate")
-        self._make_ready(source.batch_spec(), "evaluate")
+        prepare.make_ready(self, source.batch_spec(), "evaluate")
         checks.check_labels(self, source, "evaluate")
         num_steps = source.num_batches if steps is None else steps
-        watching = self._callback_list(callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
+        watching = prepare.callback_list(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
         try:
             logs = dict(inference.Evaluation(self, source, watching, steps)())
         except Exception as error:
@@ -399,18 +439,15 @@ class Model(Layer):
             raise
         finally:
             watching.close()
-        if return_dict:
-            return logs
-        values = list(logs.values())
-        return values[0] if len(values) == 1 else values
+        return _as_list(logs, return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for all rows of `x`, as NumPy arrays."""
         checks.check_numbers("predict", steps=(steps, 1))
         source = data_module.make_source(x, None, None, batch_size, who="predict")
-        self._make_ready(source.batch_spec(), "predict")
+        prepare.make_ready(self, source.batch_spec(), "predict")
         num_steps = source.num_batches if steps is None else steps
-        watching = self._callback_list(callbacks, "predict", verbose, epochs=1, steps=num_steps)
+        watching = prepare.callback_list(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
         try:
             return inference.predict(self, source, watching, steps)
         except Exception as error:
@@ -421,43 +458,25 @@ class Model(Layer):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
-        self._require_compiled("train_on_batch")
+        prepare.require_compiled(self, "train_on_batch")
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, class_weight, "train_on_batch")
-        self._make_ready(source.batch_spec(), "train_on_batch")
+        prepare.make_ready(self, source.batch_spec(), "train_on_batch")
         checks.check_labels(self, source, "train_on_batch")
-        variables = state_variables(self)
-        program = train_program(self, variables, source.batch_spec())
-        return self._one_batch(program, variables, (), source.data, return_dict)
+        return _as_list(loop.train_on_batch(self, source.data), return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Loss and metrics of one batch alone."""
-        self._require_compiled("test_on_batch")
+        prepare.require_compiled(self, "test_on_batch")
         source = data_module.array_source(x, y, sample_weight, 2**31 - 1, who="test_on_batch")
-        self._make_ready(source.batch_spec(), "test_on_batch")
+        prepare.make_ready(self, source.batch_spec(), "test_on_batch")
         checks.check_labels(self, source, "test_on_batch")
-        variables = state_variables(self, with_optimizer=False)
-        program = test_program(self, variables, source.batch_spec(), source.num_rows)
-        return self._one_batch(program, variables.metrics, current_values(variables[:-1]), source.data, return_dict)
-
-    def _one_batch(self, program, variables, frozen: tuple, batch: tuple, return_dict: bool):
-        for variable, value in zip(jax.tree.leaves(metric_variables(self)), initial_metrics(self), strict=True):
-            variable.assign(value)
-        store = Store(jax.tree.leaves(variables))
-        try:
-            store.leaves, logs = program.batch(frozen, store.leaves, batch)
-        finally:
-            store.release()
-        logs = dict(Logs(logs))
-        if return_dict:
-            return logs
-        values = [np.asarray(value) for value in logs.values()]
-        return values[0] if len(values) == 1 else values
+        return _as_list(dict(inference.test_on_batch(self, source.data)), return_dict)
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
         source = data_module.array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
-        self._make_ready(source.batch_spec(), "predict_on_batch")
-        return inference.predict(self, source, callbacks_module.CallbackList())
+        prepare.make_ready(self, source.batch_spec(), "predict_on_batch")
+        return inference.predict_on_batch(self, source.data)
 
     def get_state_tree(self) -> TrainState:
         """The current training state as arrays: copies, in the form that `train_step` takes."""
@@ -473,79 +492,9 @@ class Model(Layer):
             )
         jax.tree.map(lambda variable, value: variable.assign(value), variables, state)
 
-    def _require_compiled(self, who: str):
-        self._require_init()
-        if not self.compiled:
-            raise ValueError(f"{self}: call `compile(optimizer, loss, ...)` before `{who}`.")
-        if self.optimizer is None and who in ("fit", "train_on_batch"):
-            raise ValueError(f"{self}: `{who}` needs an optimizer. Pass one to `compile`.")
-
-    def _callback_list(self, callbacks, what: str, verbose, **params) -> callbacks_module.CallbackList:
-        if isinstance(callbacks, callbacks_module.CallbackList):
-            return callbacks
-        given = [] if callbacks is None else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if what == "fit":
-            given.append(callbacks_module.History())
-        if not any(isinstance(callback, callbacks_module.ProgbarLogger) for callback in given):
-            given.append(callbacks_module.ProgbarLogger(verbose, what))
-        return callbacks_module.CallbackList(
-            given, self, getattr(self, "steps_per_execution", 1), verbose=verbose, **params
-        )
-
-    def _validation_source(self, validation_data, batch_size):
-        if validation_data is None:
-            return None
-        if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
-            x, y, *weight = validation_data
-            return data_module.make_source(x, y, weight[0] if weight else None, batch_size, who="fit (validation_data)")
-        return data_module.make_source(validation_data, batch_size=batch_size, who="fit (validation_data)")
-
-    def _make_ready(self, batch_spec: tuple, who: str):
-        """Builds the model, its losses and metrics for the form of a batch, computing nothing.
-
-        Raises:
-            ValueError: if the batch does not fit the model, its losses or its metrics.
-        """
-        x, y, sample_weight = data_module.unpack_x_y_sample_weight(batch_spec)
-        with_loss = self.compiled and who not in ("predict", "predict_on_batch")
-        is_new = with_loss and self.compiled_loss is None
-        form = "checked", with_loss, batch_form(batch_spec)
-        unbuilt = any(not child.built for child in descendants(self) if isinstance(child, Layer))
-        if not (unbuilt or is_new) and form in self._programs:
-            return
-        y_pred = self._outputs_for(x)
-        self._claim()
-        if is_new:
-            self._build_losses(y, y_pred)
-            self.output_spec = y_pred
-        if with_loss and y is not None and type(self).train_step is Model.train_step:
-            checks.check_targets(self, y, y_pred, sample_weight)
-        self._programs[form] = None
-
-    def _outputs_for(self, x):
-        """Shapes and dtypes of the outputs for the shapes `x`. Builds what is not built."""
-        try:
-            return self.build_from(x, training=False)
-        except jax.errors.ConcretizationTypeError:
-            if not self.run_eagerly:
-                raise
-            return self(jax.tree.map(lambda spec: jax.numpy.zeros(spec.shape, spec.dtype), x), training=False)
-
-    def _build_losses(self, y, y_pred):
-        arguments = self._compile_arguments
-        loss = CompiledLoss(arguments["loss"], arguments["loss_weights"], self.output_names)
-        metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], self.output_names)
-        if y is not None:
-            if arguments["loss"] is not None:
-                loss.build(y, y_pred)
-            metrics.build(y, y_pred)
-        elif (
-            arguments["loss"] is not None
-            and type(self).compute_loss is Model.compute_loss
-            and type(self).train_step is Model.train_step
-        ):
-            raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
-        self.compiled_loss, self.compiled_metrics = loss, metrics
+    def _ready_layers(self) -> bool:
+        """Whether every layer is built."""
+        return all(child.built for child in descendants(self) if isinstance(child, Layer))
 
     # Saving.
 
@@ -573,3 +522,15 @@ class Model(Layer):
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
+
+
+for _method in (Model.train_step, Model.test_step, Model.predict_step, Model.compute_loss):
+    _method.is_default = True  # told from a subclass's own by this mark
+
+
+def _as_list(logs: dict, return_dict: bool):
+    """Logs as a dict, a list, or the only number."""
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values

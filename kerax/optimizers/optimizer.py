@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, reject_unknown
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.variable import Variable, unwrap
@@ -140,6 +141,10 @@ class Optimizer(Configurable):
             params, average = self._track(params, state)
         state = OptimizerState(state.iterations + 1, state.learning_rate, slots, average, accumulated)
         return params, state
+
+    def scale_loss(self, loss, state: OptimizerState | None = None):
+        """The loss times the factor that `update` divides the gradients by, so that half precision can hold them."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
 
     def _step(self, grads: Tree, state: OptimizerState, params: Tree):
         """Clip, decay, update."""
@@ -275,7 +280,8 @@ class Optimizer(Configurable):
         self._form = form
         specs = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params)
         old = {} if self._state is None else dict(_by_path(self._state))
-        fresh = jax.jit(self.init)(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), specs))
+        with scopes.outside(), jax.ensure_compile_time_eval():  # the state outlives a step that is being traced
+            fresh = jax.jit(self.init)(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), specs))
 
         def keep(path, value):
             name = jax.tree_util.keystr(path)

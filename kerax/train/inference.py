@@ -1,5 +1,7 @@
 """Evaluation and prediction: passes over data that leave the weights as they are."""
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,15 +9,27 @@ import jax
 import numpy as np
 
 from kerax.data import ArraySource
-from kerax.train import engine
+from kerax.data.feed import HostFeed, Prefetch, fits_on_device
+from kerax.train import engine, sweeps
 from kerax.train.logs import Logs
-from kerax.train.state import state_variables
+from kerax.train.state import TrainState, state_variables
 
 Tree = Any
 
 
+def inference_values(model, variables: TrainState) -> tuple:
+    """The leaves of a state, with a random key of its own for each evaluation or prediction."""
+    model.inferences += 1
+    key = np.asarray(model.random_key.peek())
+    key = np.array([model.inferences, key[1], 0], np.uint32)
+    return tuple(
+        key if variable is model.random_key else value
+        for variable, value in zip(jax.tree.leaves(variables), engine.current_values(variables), strict=True)
+    )
+
+
 class RowReader:
-    """Consecutive batches of arrays: views of a small data set on the device, chunks of a large one from the host.
+    """Consecutive rows of arrays: a small data set lies on the device, of a large one a chunk at a time is copied.
 
     Args:
         source: The arrays.
@@ -23,20 +37,29 @@ class RowReader:
     """
 
     def __init__(self, source: ArraySource, size: int):
-        self.num_rows, self.size = source.num_rows, size
-        self.feed = None if engine.fits_on_device(source.data) else engine.HostFeed(source.data, size)
-        self.data = engine.place(source.data) if self.feed is None else None
-        self.capacity = 2**30 if self.feed is None else self.feed.capacity
+        self.num_rows, self.size, self.data = source.num_rows, size, source.data
+        self.is_resident = fits_on_device(source.data)
+        if self.is_resident:
+            self.data = engine.place(source.data)
+        self._feeds: dict[int, HostFeed] = {}
 
-    def read(self, step: int, count: int) -> tuple[Tree, int]:
-        """Data that holds batches `step` to `step + count`, and the position of the first among its batches.
+    def close(self):
+        """Keeps the buffers for the next reader. Nothing may be computing on them any more."""
+        for feed in self._feeds.values():
+            feed.recycle()
+        self._feeds = {}
 
-        A last batch that would be short starts earlier instead, so that it is full.
+    def read(self, step: int, count: int, room: int) -> tuple[Tree, int, int]:
+        """Data that holds batches `step` to `step + count`, the first one's place among its batches, its last row.
+
+        A chunk of a large data set is always as long as `room` batches.
         """
-        if self.feed is None:
-            return self.data, step
-        starts = np.minimum(np.arange(step, step + count) * self.size, self.num_rows - self.size)
-        return self.feed.gather(starts[:, None] + np.arange(self.size))[0], 0
+        if self.is_resident:
+            return self.data, step, self.num_rows - 1
+        if room not in self._feeds:
+            self._feeds[room] = HostFeed(self.data, self.size, room)
+        start, stop = step * self.size, min((step + count) * self.size, self.num_rows)
+        return self._feeds[room].copy(self.data, start, stop), 0, stop - start - 1
 
 
 class Evaluation:
@@ -51,65 +74,72 @@ class Evaluation:
     def __init__(self, model, source, callbacks, steps: int | None = None):
         self.model, self.source, self.callbacks, self.steps = model, source, callbacks, steps
         self.reader = None
-        if isinstance(source, ArraySource) and source.num_rows >= source.batch_size:
+        if isinstance(source, ArraySource) and source.num_rows >= source.batch_size and not model.run_eagerly:
             self.reader = RowReader(source, source.batch_size)
 
     def __call__(self) -> Logs:
-        """Loss and metrics over the data."""
-        variables = state_variables(self.model, with_optimizer=False)
-        frozen = engine.current_values(variables[:-1])
-        changing = tuple(jax.device_put(engine.initial_metrics(self.model)))
+        """Loss and metrics over the data. The metrics keep their values afterwards."""
         self.callbacks.on_test_begin()
+        variables = state_variables(self.model, with_optimizer=False)
+        metrics = tuple(jax.device_put(engine.initial_metrics(self.model)))
+        frozen = inference_values(self.model, variables)[: -len(metrics) or None]
         step, latest, pace = 0, None, engine.Pace()
-        for program, data, start, count in self._pieces(variables, pace):
-            self.callbacks.before_test_batches(step)
-            if start is None:
-                changing, latest = program.batch(frozen, changing, data)
-            else:
-                changing, latest = program.run(frozen, changing, data, (), start, count)
-            step += count
-            self.callbacks.after_test_batches(step, latest, pace.dispatched(program, count, latest))
+        with contextlib.closing(self._pieces(variables, pace)) as pieces:
+            for program, function, arguments, count in pieces:
+                self.callbacks.before_test_batches(step)
+                metrics, latest = function(frozen, metrics, *arguments)
+                step += count
+                self.callbacks.after_test_batches(step, latest, pace.dispatched(program, count, latest))
         if latest is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         logs = Logs(latest)
+        if self.reader is not None and not self.reader.is_resident:
+            jax.block_until_ready(metrics)
+            self.reader.close()
+        for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
+            variable.assign(value)
         self.callbacks.on_test_end(logs)
         return logs
 
     def _pieces(self, variables, pace: engine.Pace) -> Iterator[tuple]:
-        """(program, data, first batch in it or `None` for a single batch, number of batches)."""
-        if not isinstance(self.source, ArraySource):
-            for step, batch in enumerate(self.source.epoch()):
-                if step == self.steps:
-                    return
-                yield self._program(variables, batch), batch, None, 1
+        """(program, which of its functions, its arguments after the state, number of batches)."""
+        if self.reader is None:
+            with contextlib.closing(_single_batches(self.source, self.steps)) as batches:
+                for step, batch in enumerate(batches):
+                    program = sweeps.evaluator(self.model, variables, _spec(batch))
+                    yield program, program.batch, (np.int32(step), batch), 1
             return
         size, num_rows = self.source.batch_size, self.source.num_rows
-        full, step = num_rows // size, 0
+        full, rest, step = num_rows // size, num_rows % size, 0
         if self.steps is not None:
-            full = min(full, self.steps)
-        if full:
-            program = self._program(variables, jax.tree.map(lambda array: array[:size], self.source.data))
+            full, rest = min(full, self.steps), rest if self.steps > full else 0
+        first = jax.tree.map(lambda array: array[:size], self.source.data)
+        program = sweeps.evaluator(self.model, variables, _spec(first), rest, full)
+        group, room = program.group, HostFeed.batches_per_chunk(first, size)
         while step < full:
-            wanted = min(pace.steps(program), self.callbacks.test_steps_until_look(step))
-            count = min(wanted, full - step, self.reader.capacity)
-            data, start = self.reader.read(step, count)
-            yield program, data, start, count
-            step += count
-        if num_rows % size and step != self.steps:
-            rest = jax.tree.map(lambda array: array[step * size :], self.source.data)
-            yield self._program(variables, rest), rest, None, 1
-
-    def _program(self, variables, batch: tuple) -> engine.Program:
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
-        return engine.test_program(self.model, variables, spec, jax.tree.leaves(spec)[0].shape[0])
+            until_look = self.callbacks.test_steps_until_look(step)
+            if 1 < group <= min(full - step, until_look):
+                data, start, _ = self.reader.read(step, group, group)
+                yield program, program.many, (data, start * size, step), group
+                step += group
+                continue
+            count = min(pace.steps(program), full - step, until_look, 2**30 if self.reader.is_resident else room)
+            with_rest = bool(rest) and step + count == full and count < until_look
+            data, start, _ = self.reader.read(step, count + with_rest, room + 1)
+            yield program, program.run, (data, start, count, step, with_rest), count + with_rest
+            step += count + with_rest
+        if step == full and rest:  # someone looked at the batch before, or `many` took it
+            data, start, _ = self.reader.read(step, 1, room + 1)
+            yield program, program.run, (data, start, 0, step, True), 1
 
 
 def predict(model, source, callbacks, steps: int | None = None):
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
-    variables = state_variables(model, with_optimizer=False)
-    values = engine.current_values(variables)
     callbacks.on_predict_begin()
-    predictor = engine.predictor(model, variables, source.batch_spec())
+    variables = state_variables(model, with_optimizer=False)
+    values = inference_values(model, variables)
+    num_batches = source.num_batches if isinstance(source, ArraySource) else 1
+    predictor = sweeps.predictor(model, variables, source.batch_spec(), num_batches)
     if isinstance(source, ArraySource) and predictor.is_rowwise:
         outputs = _predict_rows(predictor, values, source, callbacks, steps)
     else:
@@ -118,59 +148,89 @@ def predict(model, source, callbacks, steps: int | None = None):
     return outputs
 
 
-def _predict_rows(predictor: engine.Predictor, values: tuple, source: ArraySource, callbacks, steps: int | None):
+def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySource, callbacks, steps: int | None):
     """Many batches per dispatch; each result is copied into its place while the next is computed."""
     size = min(source.batch_size, source.num_rows)
     num_steps = source.num_batches if steps is None else min(steps, source.num_batches)
     num_rows = min(num_steps * size, source.num_rows)
     reader = RowReader(source, size)
     results = jax.tree.map(lambda spec: np.empty((num_rows, *spec.shape[1:]), spec.dtype), predictor.outputs)
-    step, waiting = 0, None
+    step, waiting, group = 0, None, predictor.group
     while step < num_steps:
-        count = min(num_steps - step, predictor.capacity, reader.capacity, callbacks.predict_steps_until_look(step))
+        until_look = callbacks.predict_steps_until_look(step)
         callbacks.before_predict_batches(step)
-        data, start = reader.read(step, count)
-        outputs = predictor.run(values, data, start, count)
+        if 1 < group <= min(num_rows // size - step, until_look):
+            data, start, _ = reader.read(step, group, group)
+            outputs, count = predictor.many(values, data, start * size, step), group
+        else:
+            count = min(predictor.capacity, num_steps - step, until_look)
+            data, start, last = reader.read(step, count, predictor.capacity)
+            outputs = predictor.run(values, data, start, count, last, step)
         if waiting is not None:
-            _store_rows(results, *waiting, size)
-        waiting = (outputs, step, count)
+            _store_rows(results, *waiting)
+        waiting = (outputs, step * size)
         step += count
         callbacks.after_predict_batches(step, outputs)
-    _store_rows(results, *waiting, size)
+    _store_rows(results, *waiting)
+    reader.close()
     return results
 
 
-def _store_rows(results: Tree, outputs: Tree, step: int, count: int, size: int):
-    """Copies the rows of batches `step` to `step + count` to where they belong."""
+def _store_rows(results: Tree, outputs: Tree, start: int):
+    """Copies rows to where they belong, from `start` on; those that a batch was filled with are left out."""
 
     def store(result, output):
-        values, num_rows = np.asarray(output), len(result)
-        full = min(count, num_rows // size - step)
-        result[step * size : (step + full) * size] = values[: full * size]
-        if full < count:  # the last batch began early enough to be full
-            result[num_rows - size :] = values[full * size : count * size]
+        stop = min(start + len(output), len(result))
+        result[start:stop] = np.asarray(output)[: stop - start]
 
     jax.tree.map(store, results, outputs)
 
 
 def _predict_batches(model, variables, values: tuple, source, callbacks, steps: int | None):
     """One batch per dispatch, of whatever shape the outputs are."""
-    if isinstance(source, ArraySource):
-        size = source.batch_size
-        starts = range(0, source.num_rows, size)
-        batches = (jax.tree.map(lambda a, s=start: a[s : s + size], source.data) for start in starts)
-    else:
-        batches = source.epoch()
     outputs = []
-    for step, batch in enumerate(batches):
-        if step == steps:
-            break
-        callbacks.before_predict_batches(step)
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
-        outputs.append(engine.predictor(model, variables, spec).batch(values, batch))
-        callbacks.after_predict_batches(step + 1, outputs[-1])
+    with contextlib.closing(_single_batches(source, steps)) as batches:
+        for step, batch in enumerate(batches):
+            callbacks.before_predict_batches(step)
+            predictor = sweeps.predictor(model, variables, _spec(batch))
+            outputs.append(predictor.batch(values, np.int32(step), batch))
+            callbacks.after_predict_batches(step + 1, outputs[-1])
     if not outputs:
         raise ValueError("predict: the data is empty.")
     outputs = jax.device_get(outputs)
     join = np.concatenate if np.ndim(jax.tree.leaves(outputs[0])[0]) else np.stack
     return jax.tree.map(lambda *parts: join(parts), *outputs)
+
+
+def _single_batches(source, steps: int | None) -> Iterator[tuple]:
+    """At most `steps` batches of a source, those from elsewhere drawn ahead in a thread."""
+    if isinstance(source, ArraySource):
+        size = source.batch_size
+        for start in itertools.islice(range(0, source.num_rows, size), steps):
+            yield jax.tree.map(lambda array, at=start: array[at : at + size], source.data)
+        return
+    with Prefetch(source.epoch(), steps) as batches:
+        while taken := batches.take(1):
+            yield taken[0][0]
+
+
+def _spec(batch: tuple) -> tuple:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
+
+
+def test_on_batch(model, batch: tuple) -> Logs:
+    """Loss and metrics of one batch alone."""
+    variables = state_variables(model, with_optimizer=False)
+    metrics = tuple(jax.device_put(engine.initial_metrics(model)))
+    frozen = inference_values(model, variables)[: -len(metrics) or None]
+    metrics, logs = sweeps.evaluator(model, variables, _spec(batch)).batch(frozen, metrics, np.int32(0), batch)
+    for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
+        variable.assign(value)
+    return Logs(logs)
+
+
+def predict_on_batch(model, batch: tuple):
+    """The outputs for one batch, as NumPy arrays."""
+    variables = state_variables(model, with_optimizer=False)
+    predictor = sweeps.predictor(model, variables, _spec(batch))
+    return jax.device_get(predictor.batch(inference_values(model, variables), np.int32(0), batch))

@@ -10,11 +10,12 @@ class Logs(MutableMapping):
     """A mapping of names to numbers. The first read fetches all of them from the device at once.
 
     Args:
-        values: `{name: scalar array}`.
+        values: `{name: scalar array}`. Names that begin with an underscore are the engine's own and left out.
     """
 
     def __init__(self, values: dict | None = None):
-        self._values, self._fetched = dict(values or {}), False
+        self._values = {name: value for name, value in (values or {}).items() if not name.startswith("_")}
+        self._fetched = False
 
     def _numbers(self) -> dict:
         if not self._fetched:
@@ -22,6 +23,10 @@ class Logs(MutableMapping):
             self._values = dict(zip(self._values, numbers, strict=True))
             self._fetched = True
         return self._values
+
+    def peek(self, name: str):
+        """The number if it has been fetched already, else `None`."""
+        return self._values.get(name) if self._fetched else None
 
     def __getitem__(self, name: str):
         return self._numbers()[name]

@@ -9,14 +9,15 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from kerax.data import ArraySource, BatchSource
-from kerax.train import engine
+from kerax.data.feed import HostFeed, Prefetch, fits_on_device, row_order
+from kerax.train import engine, non_finite
 from kerax.train.logs import Logs
 from kerax.train.state import Store, state_variables
 
@@ -78,43 +79,42 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
         validation_freq: Every how many epochs to validate, or the 1-based epochs to validate after.
     """
     variables = state_variables(model)
-    work = (
-        ArrayWork(model, variables, source, shuffle)
-        if isinstance(source, ArraySource)
-        else BatchWork(model, variables, source)
-    )
+    if isinstance(source, ArraySource):
+        work: Any = ArrayWork(model, variables, source, shuffle)
+    else:
+        limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - initial_epoch, 0)
+        work = BatchWork(model, variables, source, shuffle, limit)
     fresh_metrics = engine.initial_metrics(model)
     store = Store(jax.tree.leaves(variables))
     num_kept = len(store.leaves) - len(fresh_metrics)
     interrupts = Interrupts()
     logs: Any = Logs()
     try:
-        with interrupts.guarded():
+        with interrupts.guarded(), closing(work):
             callbacks.on_train_begin()
             for epoch in range(initial_epoch, epochs):
                 callbacks.on_epoch_begin(epoch)
                 store.leaves = (*store.leaves[:num_kept], *jax.device_put(fresh_metrics))
-                step, latest, pace = 0, None, engine.Pace()
-                for program, data, table, start, count in work.pieces(steps_per_epoch, pace, callbacks):
+                step, latest, pace, guard = 0, None, engine.Pace(), non_finite.Guard(model, callbacks)
+                for piece in work.pieces(steps_per_epoch, pace, callbacks):
                     callbacks.before_batches(step)
+                    advance, calls = piece.program.calls(*piece[1:])
                     interrupts.busy = True
-                    if table is None:
-                        store.leaves, latest = program.batch((), store.leaves, data)
-                    elif program.is_looped:
-                        store.leaves, latest = program.run((), store.leaves, data, table, start, count)
-                    else:
-                        for index in range(start, start + count):
-                            store.leaves, latest = program.single((), store.leaves, data, table, index)
+                    for arguments in calls:
+                        store.leaves, latest = advance(store.leaves, *arguments)
                     interrupts.busy = False
                     interrupts.check()
-                    step += count
+                    step += piece.count
                     token = None if latest else store.read(0)
-                    callbacks.after_batches(step, latest, pace.dispatched(program, count, latest, token))
+                    finished = pace.dispatched(piece.program, piece.count, latest, token)
+                    guard.dispatched(piece, finished)
+                    callbacks.after_batches(step, latest, finished)
                     if model.stop_training:
                         break
                 if latest is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
+                guard.finish(latest)
                 callbacks.after_last_batch(latest)
                 logs = Logs(latest)
                 if validation is not None and _is_due(epoch, validation_freq):
@@ -122,12 +122,28 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 if isinstance(source, BatchSource):
                     source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
+                _warn_of_nan(epoch, logs, guard)
                 if model.stop_training:
                     break
             model.optimizer.finalize(variables.params)
             callbacks.on_train_end(logs)
     finally:
         store.release()
+
+
+def train_on_batch(model, batch: tuple) -> dict:
+    """One step on one batch: the logs of this batch alone."""
+    variables = state_variables(model)
+    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
+    program = engine.train_program(model, variables, spec)
+    for variable, value in zip(jax.tree.leaves(variables.metrics), engine.initial_metrics(model), strict=True):
+        variable.assign(value)
+    store = Store(jax.tree.leaves(variables))
+    try:
+        store.leaves, logs = program.batch(store.leaves, batch)
+    finally:
+        store.release()
+    return dict(Logs(logs))
 
 
 class ArrayWork:
@@ -142,9 +158,12 @@ class ArrayWork:
         self.seed = int(np.asarray(model.random_key.value)[1])
         self.size = min(source.batch_size, source.num_rows)
         self.program = self._program(self.size)
-        self.feed = None if engine.fits_on_device(source.data) else engine.HostFeed(source.data, self.size)
-        self.data = engine.place(source.data) if self.feed is None else None
+        self.feed = None if fits_on_device(source.data) else HostFeed(source.data, self.size)
+        self.data = engine.place(source.data) if self.feed is None else jax.tree.map(np.asarray, source.data)
         self._rest: Iterator | None = None  # of a pass that an epoch of `steps_per_epoch` left unfinished
+
+    def close(self):
+        """Nothing to give back."""
 
     def _program(self, size: int) -> engine.Program:
         spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.source.data)
@@ -153,7 +172,7 @@ class ArrayWork:
     def _pass(self) -> Iterator[np.ndarray]:
         """The tables of one pass, (number of steps, rows per step): full batches, then what is left."""
         size, num_rows = self.source.batch_size, self.source.num_rows
-        order = engine.row_order(num_rows, (self.seed, self.model.passes) if self.shuffle else None)
+        order = row_order(num_rows, (self.seed, self.model.passes) if self.shuffle else None)
         self.model.passes += 1
         full = num_rows // size
         if full:
@@ -179,50 +198,132 @@ class ArrayWork:
                     yield Piece(program, self.data, placed, start, count)
                 else:
                     count = min(count, self.feed.capacity)
-                    data, rows = self.feed.gather(table[start : start + count])
+                    data, rows = self.feed.gather(self.data, table[start : start + count])
                     yield Piece(program, data, rows, 0, count)
                 start, step, left = start + count, step + count, left - count
+                if step == count and start < left:
+                    self._compile_rest()
             if start < len(table):
                 self._rest = itertools.chain([table[start:]], self._rest)
 
+    def _compile_rest(self):
+        """Compiles the program of the last, smaller batch of a pass, while the first steps are computed."""
+        rest = self.source.num_rows % self.size
+        if rest:
+            if self.feed is None:
+                data, table = self.data, np.zeros((1, rest), np.int32)
+            else:
+                data, table = self.feed.gather(self.data, np.zeros((1, rest), np.int32))
+            leaves = engine.current_values(self.variables)
+            self._program(rest).compile_behind(leaves, data, table)
+
 
 class BatchWork:
-    """The pieces of training on batches from elsewhere: one program per shape, one step per piece."""
+    """The pieces of training on batches from elsewhere, which a thread draws ahead.
 
-    def __init__(self, model, variables, source: BatchSource):
-        self.model, self.variables, self.source = model, variables, source
-        self._form = jax.tree.structure(source.batch_spec())
-        self._programs: dict[tuple, engine.Program] = {}
-        self._rest: Iterator | None = None
+    Batches of the first one's form are put side by side in a buffer, as many as are ready, and done in one dispatch;
+    one of another form, or too large for that, is dispatched alone by a program of its own.
+
+    Args:
+        limit: Number of batches that the whole run can use, or `None`.
+    """
+
+    def __init__(self, model, variables, source: BatchSource, shuffle: bool, limit: int | None):
+        self.model, self.variables, self.source, self.shuffle = model, variables, source, shuffle
+        self.seed = int(np.asarray(model.random_key.value)[1])
+        spec = source.batch_spec()
+        self._form = jax.tree.structure(spec)
+        self.program = engine.train_program(model, variables, spec)
+        self.feed = _feed_for(spec, source.first_batch()) if not model.run_eagerly else None
+        self._most = 1 if self.feed is None else self.feed.capacity
+        self._first_key = _key(spec)
+        self._programs = {self._first_key: self.program}
+        self._limit, self._prefetch = limit, None
+
+    def close(self):
+        """Stops drawing ahead."""
+        if self._prefetch is not None:
+            self._prefetch.close()
+            self._prefetch = None
+
+    def _open(self):
+        order = (self.seed, self.model.passes) if self.shuffle else None
+        self.model.passes += 1
+        self._prefetch = Prefetch(self.source.epoch(order), self._limit)
 
     def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks) -> Iterator[Piece]:
         """An epoch's work. With `steps_per_epoch` an epoch goes on where the last one stopped."""
-        batches = self._rest if self._rest is not None else self.source.epoch()
-        self._rest = batches if steps_per_epoch is not None else None
         step = 0
         while steps_per_epoch is None or step < steps_per_epoch:
-            batch = next(batches, None)
-            if batch is None and steps_per_epoch is not None and not self.source.is_single_pass and step:
-                batches = self._rest = self.source.epoch()
-                batch = next(batches, None)
-            if batch is None:
-                if steps_per_epoch is not None and step:
-                    warnings.warn(f"fit: the data ran out after {step} of {steps_per_epoch} batches.", stacklevel=4)
-                    self.model.stop_training = True
-                return
-            yield Piece(self._program(batch), batch, None, 0, 1)
-            step += 1
-
-    def _program(self, batch: tuple) -> engine.Program:
-        if jax.tree.structure(batch) != self._form:
-            raise ValueError(
-                f"fit: every batch must have the structure of the first, {self._form}. Got {jax.tree.structure(batch)}."
+            is_new = self._prefetch is None
+            if is_new:
+                self._open()
+            wanted = min(
+                pace.steps(self.program), callbacks.steps_until_look(step), self.feed.capacity if self.feed else 1
             )
-        key = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(batch))
+            if steps_per_epoch is not None:
+                wanted = min(wanted, steps_per_epoch - step)
+            taken = self._prefetch.take(wanted, _are_alike)
+            if not taken:
+                self.close()
+                if steps_per_epoch is None:
+                    return
+                if is_new or self.source.is_single_pass:
+                    if step:
+                        warnings.warn(f"fit: the data ran out after {step} of {steps_per_epoch} batches.", stacklevel=4)
+                        self.model.stop_training = True
+                    return
+                continue
+            if self._limit is not None:
+                self._limit -= len(taken)
+            yield self._piece([batch for batch, _ in taken])
+            self.source.consumed(taken[-1][1])
+            step += len(taken)
+
+    def _piece(self, batches: list[tuple]) -> Piece:
+        if jax.tree.structure(batches[0]) != self._form:
+            raise ValueError(
+                f"fit: every batch must have the structure of the first, {self._form}. "
+                f"Got {jax.tree.structure(batches[0])}."
+            )
+        key = _key(batches[0])
+        if key == self._first_key and self.feed is not None:
+            data, table = self.feed.join(batches)
+            return Piece(self.program, data, table, 0, len(batches))
         if key not in self._programs:
-            spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
+            spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batches[0])
             self._programs[key] = engine.train_program(self.model, self.variables, spec)
-        return self._programs[key]
+        return Piece(self._programs[key], batches[0], None, 0, 1)
+
+
+def _key(batch: tuple) -> tuple:
+    return tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in jax.tree.leaves(batch))
+
+
+def _are_alike(first: tuple, second: tuple) -> bool:
+    """Whether two (batch, position) items have batches of one form."""
+    return _key(first[0]) == _key(second[0]) and jax.tree.structure(first[0]) == jax.tree.structure(second[0])
+
+
+def _feed_for(spec: tuple, batch: tuple) -> HostFeed | None:
+    """Buffers for several batches, if they have rows, lie on the host and are small enough for it to pay."""
+    leaves = jax.tree.leaves(spec)
+    on_host = jax.default_backend() == "cpu" or not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
+    if not leaves or not on_host or len({leaf.shape[:1] for leaf in leaves}) > 1 or not leaves[0].shape:
+        return None
+    feed = HostFeed(spec, leaves[0].shape[0])
+    return feed if feed.capacity > 1 else None
+
+
+def _warn_of_nan(epoch: int, logs: Logs, guard: non_finite.Guard):
+    """Says that the loss is not finite, if the logs have been read."""
+    loss = logs.peek("loss")
+    if loss is not None and not np.isfinite(loss) and not guard.is_on:
+        warnings.warn(
+            f"fit: after epoch {epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at the first "
+            "such step, keeps the weights before it and names the layer it comes from.",
+            stacklevel=5,
+        )
 
 
 def _is_due(epoch: int, validation_freq) -> bool:

@@ -9,16 +9,19 @@ import jax.numpy as jnp
 from kerax import tree
 from kerax.core.tracking import unique, walk
 from kerax.core.variable import Variable, materialize
+from kerax.optimizers import Optimizer
 
 Tree = Any
-RANDOM_KEY = "random_key"
+RANDOM_KEY = "random_key"  # uint32[3]: stream (0 training, n the n-th evaluation or prediction), seed, step
+FIRST_BAD_STEP = "first_bad_step"  # int32: the step that made a number NaN or infinite, if one is guarded against; -1
 
 
 class TrainState(NamedTuple):
     """Everything a training step reads and returns.
 
     `params` holds the weights that are trained, `state` frozen weights, moving averages and the random key, as nested
-    dicts by structure; `opt_state` is what `optimizer.init` gives; `metrics` is `{metric: {variable: array}}`.
+    dicts by structure; `opt_state` is what `optimizer.init` gives, or a dict of that by attribute if the model holds
+    other optimizers beside the compiled one (`"optimizer"`); `metrics` is `{metric: {variable: array}}`.
     """
 
     params: Tree
@@ -35,11 +38,22 @@ def state_variables(model, with_optimizer: bool = True) -> TrainState:
         (params if is_trained else state).append((path, variable))
     params = tree.nest(params)
     state = tree.nest(state) | {RANDOM_KEY: model.random_key}
+    if model._bad_step is not None:
+        state[FIRST_BAD_STEP] = model._bad_step
     opt_state = ()
     if with_optimizer and model.optimizer is not None:
         model.optimizer.build(params)
         opt_state = model.optimizer._state
+        others = {name: other._state for name, other in other_optimizers(model).items() if other.built}
+        if others:
+            opt_state = {"optimizer": opt_state} | others
     return TrainState(params, state, opt_state, metric_variables(model))
+
+
+def other_optimizers(model) -> dict[str, Optimizer]:
+    """Optimizers in a model's attributes beside the compiled one, by the attribute's name."""
+    found = {name: value for name, value in vars(model).items() if isinstance(value, Optimizer)}
+    return {name: value for name, value in found.items() if value is not model.optimizer}
 
 
 def metric_variables(model) -> dict:

@@ -1,9 +1,13 @@
 """The three pure steps. Each is a function of (state, batch) that a `Model` subclass may override as a method."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import optax
 
 from kerax import tree
+from kerax.core import masks
 from kerax.core import scope as scopes
 from kerax.core.tracking import walk
 from kerax.data import unpack_x_y_sample_weight
@@ -12,25 +16,65 @@ from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 
 def train_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
     """One update of the weights. Returns the logs and the next `TrainState`."""
+    grads, state = gradients(model, state, data)
+    if model._gradient_norm is not None:
+        state = state._replace(metrics=_note_norm(model, state, grads))
+    params, opt_state = model.optimizer.update(grads, own_opt_state(state), state.params)
+    if isinstance(state.opt_state, dict):
+        opt_state = state.opt_state | {"optimizer": opt_state}
+    state = state._replace(params=constrain(model, params), opt_state=opt_state)
+    return compute_logs(model, state.metrics), advance(state)
+
+
+def gradients(model, state: TrainState, data):
+    """The gradients of the (scaled) loss, and the state with everything updated but the weights.
+
+    With `micro_batches` in `compile`, the batch is cut into that many parts (fewer, if they do not divide its rows),
+    worked off by a scan; gradients are averaged, so that losses averaged over rows give those of the whole batch.
+    """
+    key, num_rows = step_key(state), _num_rows(data)
+    num_parts = math.gcd(model.micro_batches or 1, num_rows)
+    if num_parts == 1:
+        return _gradients(model, state, data, key)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, num_rows // num_parts, *leaf.shape[1:]), data)
+
+    def add_part(carry, part):
+        total, state = carry
+        index, data = part
+        grads, state = _gradients(model, state, data, jax.random.fold_in(key, index))
+        return (jax.tree.map(lambda old, new: old + new / num_parts, total, grads), state), None
+
+    empty = jax.tree.map(jnp.zeros_like, state.params)
+    (grads, state), _ = jax.lax.scan(add_part, (empty, state), (jnp.arange(num_parts), parts))
+    return grads, state
+
+
+def _gradients(model, state: TrainState, data, key):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
-    key = step_key(state)
 
     def loss_fn(params):
         with bind(model, state._replace(params=params), key) as scope:
             y_pred = model(x, training=True)
             loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
-        return scaled(model, loss), (
-            loss,
-            y_pred,
-            collect_state(model, scope, state),
-            collect_metrics(model, scope, state),
+            scaled = model.optimizer.scale_loss(loss, own_opt_state(state)) if model.auto_scale_loss else loss
+        kept = [masks.get_mask(leaf) for leaf in jax.tree.leaves(y_pred)]  # the transformation makes new arrays
+        new = state._replace(
+            state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state)
         )
+        return scaled, (loss, y_pred, kept, new)
 
-    (_, (loss, y_pred, new_state, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    params, opt_state = model.optimizer.update(grads, state.opt_state, state.params)
-    params = constrain(model, params)
-    metrics = update_metrics(model, metrics, loss, x, y, y_pred, sample_weight)
-    return compute_logs(model, metrics), TrainState(params, new_state, opt_state, metrics)
+    (_, (loss, y_pred, kept, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    for leaf, mask in zip(jax.tree.leaves(y_pred), kept, strict=True):
+        masks.set_mask(leaf, mask)
+    metrics = update_metrics(model, new.metrics, loss, x, y, y_pred, sample_weight)
+    return grads, TrainState(state.params, new.state, state.opt_state, metrics)
+
+
+def _note_norm(model, state: TrainState, grads) -> dict:
+    scale = model.optimizer.scale_loss(jnp.ones(()), own_opt_state(state)) if model.auto_scale_loss else 1.0
+    with scopes.Scope(_metric_pairs(model, state.metrics)) as scope:
+        model._gradient_norm.update_state(optax.global_norm(grads) / scale)
+    return jax.tree.map(lambda variable, value: scope.value_of(variable, value), metric_variables(model), state.metrics)
 
 
 def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
@@ -40,7 +84,7 @@ def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
         y_pred = model(x, training=False)
         loss = model.compute_loss(x, y, y_pred, sample_weight, training=False)
     metrics = update_metrics(model, collect_metrics(model, scope, state), loss, x, y, y_pred, sample_weight)
-    return compute_logs(model, metrics), state._replace(metrics=metrics)
+    return compute_logs(model, metrics, training=False), state._replace(metrics=metrics)
 
 
 def predict_step(model, state: TrainState, data):
@@ -58,11 +102,6 @@ def bind(model, state: TrainState, key=None) -> scopes.Scope:
     return scope
 
 
-def collect_state(model, scope: scopes.Scope, state: TrainState):
-    """The state tree after a call in `scope`."""
-    return model.collect_state(scope, state.state)
-
-
 def collect_metrics(model, scope: scopes.Scope, state: TrainState) -> dict:
     """The metrics tree after a call in `scope`."""
     return jax.tree.map(lambda variable, value: scope.value_of(variable, value), metric_variables(model), state.metrics)
@@ -77,28 +116,44 @@ def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> d
     variables = metric_variables(model)
     with scopes.Scope(_metric_pairs(model, metrics)) as scope:
         if any(metric is model._loss_tracker for metric in model.metrics):
-            rows = jax.tree.leaves(x)[0].shape[0] if jax.tree.leaves(x) else 1
-            model._loss_tracker.update_state(loss, sample_weight=rows)
+            model._loss_tracker.update_state(loss, sample_weight=_num_rows(x))
         model.compute_metrics(x, y, y_pred, sample_weight)
     return jax.tree.map(lambda variable, value: scope.value_of(variable, value), variables, metrics)
 
 
-def compute_logs(model, metrics: dict) -> dict:
+def compute_logs(model, metrics: dict, training: bool = True) -> dict:
     """`{name: result}` of every metric."""
     with scopes.Scope(_metric_pairs(model, metrics)):
-        return model.get_metrics_result()
+        results = model.get_metrics_result()
+    if model._gradient_norm is not None and not training:
+        del results[model._gradient_norm.name]
+    return results
+
+
+def own_opt_state(state: TrainState):
+    """The state of the compiled optimizer, without those of others that the model holds."""
+    return state.opt_state["optimizer"] if isinstance(state.opt_state, dict) else state.opt_state
 
 
 def step_key(state: TrainState) -> jax.Array:
-    """The key of this step: the run's key, folded with the number of the step if there is an optimizer."""
-    key = jax.random.wrap_key_data(state.state[RANDOM_KEY])
-    return jax.random.fold_in(key, state.opt_state.iterations) if state.opt_state else key
+    """The key of this step: the run's key, folded with its position."""
+    stream, seed, position = state.state[RANDOM_KEY]
+    return jax.random.fold_in(jax.random.wrap_key_data(jnp.stack([stream, seed])), position)
 
 
-def scaled(model, loss):
-    """The loss times the optimizer's `loss_scale_factor`."""
-    factor = getattr(model.optimizer, "loss_scale_factor", None)
-    return loss if factor is None or not model.auto_scale_loss else loss * factor
+def advanced(random_key: jax.Array, count=1) -> jax.Array:
+    """The random key (stream, seed, position) at a later position."""
+    return random_key + jnp.array([0, 0, 1], jnp.uint32) * jnp.asarray(count).astype(jnp.uint32)
+
+
+def advance(state: TrainState) -> TrainState:
+    """The state with the random key of the next step."""
+    return state._replace(state=state.state | {RANDOM_KEY: advanced(state.state[RANDOM_KEY])})
+
+
+def _num_rows(data) -> int:
+    leaves = jax.tree.leaves(data)
+    return leaves[0].shape[0] if leaves and leaves[0].ndim else 1
 
 
 def constrain(model, params):

@@ -12,10 +12,15 @@ from kerax.core.registry import (
     register_keras_serializable,
 )
 from kerax.core.seeds import set_random_seed
+from kerax.data import PyDataset
+from kerax.utils.learning_rate_finder import LearningRateSearch, find_learning_rate
 
 __all__ = [
     "CustomObjectScope",
+    "PyDataset",
+    "LearningRateSearch",
     "custom_object_scope",
+    "find_learning_rate",
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",

@@ -154,7 +154,7 @@ def generator():
 
 
 def rows_of(source):
-    return [jax.tree.map(np.asarray, batch) for batch in source.epoch()]
+    return [jax.tree.map(np.asarray, batch) for batch, _ in source.epoch()]
 
 
 class TestBatches:

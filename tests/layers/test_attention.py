@@ -82,3 +82,21 @@ def test_bad_arguments_are_refused(kwargs, message):
 def test_key_and_value_must_fit():
     with pytest.raises(ValueError, match="key and value must have equal axes but the last"):
         layers.MultiHeadAttention(2, 3)(jnp.zeros((1, 5, 4)), jnp.zeros((1, 3, 4)), jnp.zeros((1, 2, 4)))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_dividing_after_the_product_changes_no_numbers(x, dtype, tolerance):
+    layer = layers.MultiHeadAttention(2, 4, dtype=dtype)
+    variables = layer.init(jax.random.key(1), x, x)
+    mask = jnp.ones((5, 5), bool).at[2].set(False)[None]
+
+    def both(returns_scores):
+        def loss(x):
+            found = layer.apply(variables, x, x, attention_mask=mask, return_attention_scores=returns_scores)[0]
+            outputs = (found[0] if returns_scores else found).astype("float32")
+            return jnp.sum(outputs**2), outputs
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(x)
+
+    for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)

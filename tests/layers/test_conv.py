@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,10 @@ from kerax.core.symbolic import KerasTensor
 from kerax.layers import conv
 
 
-@pytest.mark.parametrize("shape, kernel_size", [((2, 6, 5, 3), (3, 2)), ((2, 6, 3), (3,)), ((2, 4, 4, 3), (1, 1))])
+@pytest.mark.parametrize(
+    "shape, kernel_size",
+    [((2, 6, 5, 3), (3, 2)), ((2, 6, 3), (3,)), ((2, 4, 4, 3), (1, 1)), ((2, 6, 5, 16), (3, 2)), ((2, 4, 3, 16), 1)],
+)
 def test_product_of_patches_equals_the_native_convolution(shape, kernel_size, key, monkeypatch):
     x = jax.random.normal(key, shape)
     cls = layers.Conv2D if len(shape) == 4 else layers.Conv1D
@@ -21,6 +26,24 @@ def test_product_of_patches_equals_the_native_convolution(shape, kernel_size, ke
 
     for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_sums_of_products_have_every_kind_of_derivative(key):
+    x, kernel = jax.random.normal(key, (2, 4, 4, 16)), jax.random.normal(key, (3, 2, 16, 2))
+
+    def native(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(convolve):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(convolve(x, kernel)))
+
+        slope = jax.jvp(jax.grad(loss, (0, 1)), (x, kernel), (x, kernel))
+        return slope, jax.vmap(convolve, (None, 0))(x, jnp.stack([kernel, 2 * kernel]))
+
+    for one, other in zip(jax.tree.leaves(derivatives(conv._convolve_patches)), jax.tree.leaves(derivatives(native))):
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3)
 
 
 def test_large_inputs_are_convolved_natively():

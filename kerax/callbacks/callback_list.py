@@ -1,0 +1,218 @@
+"""`CallbackList`: the callbacks of one call, of which only the hooks that someone wrote are called."""
+
+from kerax.callbacks.callback import Callback
+from kerax.callbacks.history import History
+from kerax.callbacks.progress import ProgbarLogger
+from kerax.train.logs import Logs
+
+_BATCH_HOOKS = {
+    "train": ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"),
+    "test": ("on_test_batch_begin", "on_test_batch_end"),
+    "predict": ("on_predict_batch_begin", "on_predict_batch_end"),
+}
+_FAR = 2**30
+
+
+class CallbackList:
+    """The callbacks of one call, sorted by the hooks they override.
+
+    Args:
+        callbacks: Callbacks, or one.
+        model: The model they receive.
+        steps_per_execution: Least number of batches between two calls of batch hooks.
+        add_history: Whether to add a `History`, if there is none.
+        add_progbar: Whether to add a `ProgbarLogger`, if there is none.
+        **params: What `set_params` receives.
+
+    A training loop of one's own calls the hooks of the list, which have the names and arguments of a callback's:
+
+    >>> callbacks = CallbackList([History()], epochs=1, steps=2)
+    >>> callbacks.on_train_begin()
+    >>> callbacks.on_epoch_begin(0)
+    >>> for batch in range(2):
+    ...     callbacks.on_train_batch_begin(batch)
+    ...     callbacks.on_train_batch_end(batch, {"loss": 0.5})
+    >>> callbacks.on_epoch_end(0, {"loss": 0.5})
+    >>> callbacks.on_train_end()
+    >>> callbacks.close()
+    >>> callbacks.callbacks[0].history
+    {'loss': [0.5]}
+    """
+
+    def __init__(
+        self, callbacks=None, add_history=False, add_progbar=False, model=None, steps_per_execution=1, **params
+    ):
+        if callbacks is None:
+            callbacks = []
+        self.callbacks: list[Callback] = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
+            if wanted and not any(isinstance(callback, kind) for callback in self.callbacks):
+                self.callbacks.append(kind())
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"`callbacks` must hold `kerax.callbacks.Callback` objects. Got {callback!r}.")
+        self.set_params(params)
+        self.set_model(model)
+        self._watchers = {
+            kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()
+        }
+        self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
+        self._step = self._steps_before = 0  # batches of this epoch so far, of the epochs before it
+        self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
+
+    def set_params(self, params: dict):
+        """Hands the call's parameters to every callback."""
+        self._call("set_params", params)
+
+    def set_model(self, model):
+        """Hands the model to every callback."""
+        self._call("set_model", model)
+
+    def _until_due(self, callback: Callback, step: int) -> int:
+        """Batches from `step` of this epoch to the callback's next look; 0 if it is due now."""
+        every, total = max(int(callback.every), self._least), self._steps_before + step
+        due = -(total if callback.every > 1 else step) % every
+        return min([due, *(look - total for look in callback.looks if look >= total)])
+
+    def steps_until_look(self, step: int) -> int:
+        """Number of training steps until a callback wants to see a batch."""
+        return min((self._until_due(callback, step + 1) + 1 for callback in self._watchers["train"]), default=_FAR)
+
+    def test_steps_until_look(self, step: int) -> int:
+        """The same for evaluation."""
+        return min((self._least - step % self._least for _ in self._watchers["test"]), default=_FAR)
+
+    def predict_steps_until_look(self, step: int) -> int:
+        """The same for prediction."""
+        return 1 if self._watchers["predict"] else _FAR
+
+    def before_batches(self, step: int):
+        """Before the piece of work that starts with batch `step`."""
+        for callback in self._watchers["train"]:
+            if self._until_due(callback, step) == 0:
+                callback.on_train_batch_begin(step, Logs())
+
+    def after_batches(self, step: int, latest: dict, finished):
+        """After a piece of work: `latest` are its logs, `finished` the number of steps and logs of the one before."""
+        self._step = step
+        for callback in self._watchers["train"]:
+            if self._until_due(callback, step) == 0:
+                callback.on_train_batch_end(step - 1, Logs(latest))
+        self._report(step, latest, finished)
+
+    def after_last_batch(self, latest: dict):
+        """After an epoch's batches: the hooks for those since the last full `steps_per_execution`."""
+        for callback in self._watchers["train"]:
+            if callback.every == 1 and self._until_due(callback, self._step):
+                callback.on_train_batch_end(self._step - 1, Logs(latest))
+
+    def _report(self, step: int, latest: dict, finished):
+        if finished is not None and self._progress:
+            logs = Logs(finished[1])
+            for callback in self._progress:
+                callback.on_progress(step, logs)
+
+    def before_test_batches(self, step: int):
+        """Before a piece of evaluation."""
+        for callback in self._watchers["test"]:
+            callback.on_test_batch_begin(step, Logs())
+
+    def after_test_batches(self, step: int, latest: dict, finished):
+        """After a piece of evaluation."""
+        for callback in self._watchers["test"]:
+            callback.on_test_batch_end(step - 1, Logs(latest))
+
+    def before_predict_batches(self, step: int):
+        """Before a prediction batch."""
+        for callback in self._watchers["predict"]:
+            callback.on_predict_batch_begin(step, Logs())
+
+    def after_predict_batches(self, step: int, outputs):
+        """After a prediction batch."""
+        for callback in self._watchers["predict"]:
+            callback.on_predict_batch_end(step - 1, {"outputs": outputs})
+
+    # For training loops of one's own.
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Before a training batch."""
+        self.before_batches(batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """After a training batch."""
+        self.after_batches(batch + 1, logs or {}, (1, logs or {}))
+
+    def on_test_batch_begin(self, batch, logs=None):
+        """Before an evaluation batch."""
+        self.before_test_batches(batch)
+
+    def on_test_batch_end(self, batch, logs=None):
+        """After an evaluation batch."""
+        self.after_test_batches(batch + 1, logs or {}, None)
+
+    def on_predict_batch_begin(self, batch, logs=None):
+        """Before a prediction batch."""
+        self.before_predict_batches(batch)
+
+    def on_predict_batch_end(self, batch, logs=None):
+        """After a prediction batch."""
+        self.after_predict_batches(batch + 1, (logs or {}).get("outputs"))
+
+    def _call(self, hook: str, *args):
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+    @property
+    def guards_numbers(self) -> bool:
+        """Whether a callback wants training to stop at NaN."""
+        return any(callback.guards_numbers for callback in self.callbacks)
+
+    def on_non_finite(self, message: str):
+        """When training has stopped at NaN."""
+        for callback in self.callbacks:
+            if callback.guards_numbers:
+                callback.on_non_finite(message)
+
+    def close(self):
+        """However the call ends."""
+        self._call("close")
+
+    def on_train_begin(self, logs=None):
+        """Before the first epoch."""
+        self._call("on_train_begin", logs or {})
+
+    def on_train_end(self, logs=None):
+        """After the last epoch."""
+        self._call("on_train_end", logs or {})
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Before an epoch."""
+        self._steps_before, self._step = self._steps_before + self._step, 0
+        self._call("on_epoch_begin", epoch, logs or {})
+
+    def on_epoch_end(self, epoch, logs=None):
+        """After an epoch."""
+        self._call("on_epoch_end", epoch, logs)
+
+    def on_test_begin(self, logs=None):
+        """Before an evaluation."""
+        self._call("on_test_begin", logs or {})
+
+    def on_test_end(self, logs=None):
+        """After an evaluation."""
+        self._call("on_test_end", logs)
+
+    def on_predict_begin(self, logs=None):
+        """Before a prediction."""
+        self._call("on_predict_begin", logs or {})
+
+    def on_predict_end(self, logs=None):
+        """After a prediction."""
+        self._call("on_predict_end", logs or {})
+
+
+def _overrides(callback: Callback, hooks: tuple[str, ...]) -> bool:
+    watches = getattr(callback, "watches_batches", True)
+    return watches and any(
+        hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks
+    )

@@ -1,0 +1,151 @@
+"""`Throughput`: how fast training is, and what share of the device's peak that makes."""
+
+import threading
+import time
+
+import jax
+
+from kerax.callbacks.callback import Callback
+
+PEAK_FLOPS = {
+    "TPU v4": 275e12,  # https://cloud.google.com/tpu/docs/v4
+    "TPU v5 lite": 197e12,  # https://cloud.google.com/tpu/docs/v5e
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,  # https://cloud.google.com/tpu/docs/v5p
+    "TPU v6 lite": 918e12,  # https://cloud.google.com/tpu/docs/v6e
+    "TPU v6e": 918e12,
+    "NVIDIA A100": 312e12,  # https://www.nvidia.com/en-us/data-center/a100/
+    "NVIDIA H100 PCIe": 756e12,  # https://www.nvidia.com/en-us/data-center/h100/
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA GH200": 989e12,
+    "NVIDIA H200 NVL": 835e12,  # https://www.nvidia.com/en-us/data-center/h200/
+    "NVIDIA H200": 989e12,
+    "NVIDIA B200": 2250e12,  # https://www.nvidia.com/en-us/data-center/hgx/
+}
+"""Operations per second on dense bfloat16 matrices, by the start of JAX's `device_kind`, from the vendors' data sheets.
+
+NVIDIA's sheets give twice these numbers, for matrices of which half the elements are zero.
+"""
+
+
+class Throughput(Callback):
+    """Adds the speed of each epoch to its logs: `examples_per_second`, `step_time` (seconds), and more where known.
+
+    The first epoch of a `fit` has `compile_time` too: the seconds that JAX spent on tracing and compiling up to its
+    end, validation left out. They do not count into the other numbers, nor does validation. `mfu` is the share of
+    the devices' peak that the operations of the model's step make, from 0 to 1; it is there if both are known.
+
+    The device is waited for once an epoch, when its batches are done. Give this callback before those that take their
+    time at the end of an epoch. Keras has no such callback.
+
+    Args:
+        peak_flops: Operations per second of one device at best. Default: from `PEAK_FLOPS`, which is about bfloat16.
+        flops_per_step: Operations of one training step on all devices. Default: what XLA counts.
+
+    Source of `mfu`: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B; there operations are those of
+    the model's formulas, while XLA also counts those of rematerialisation.
+    """
+
+    def __init__(self, peak_flops=None, flops_per_step=None):
+        super().__init__()
+        for name, value in (("peak_flops", peak_flops), ("flops_per_step", flops_per_step)):
+            if value is not None and not value > 0:
+                raise ValueError(f"Throughput: `{name}` must be above 0. Got {value!r}.")
+        self.peak_flops, self.flops_per_step = peak_flops, flops_per_step
+        self._called = self._began = 0.0
+        self._iterations = 0
+        self._found: dict | None = None  # the numbers of an epoch whose batches are done
+        self._is_first = self._in_epoch = False
+        self._peak = self._flops = None  # looked up at the end of the first epoch
+
+    def set_model(self, model):
+        super().set_model(model)
+        _listen()
+        self._called = time.time()
+
+    def on_train_begin(self, logs=None):
+        self._is_first = True
+        self._iterations = int(self.model.optimizer.iterations.peek())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._found, self._in_epoch, self._began = None, True, time.time()
+
+    def on_test_begin(self, logs=None):
+        if self._in_epoch:
+            self._measure()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._measure()
+        self._in_epoch = False
+        logs.update(self._found or {})
+
+    def close(self):
+        self._in_epoch = False
+
+    def _measure(self):
+        """The numbers of this epoch's batches. Waits until they are done."""
+        if self._found is not None:
+            return
+        model, self._found = self.model, {}
+        tracker = model._loss_tracker if any(metric is model._loss_tracker for metric in model.metrics) else None
+        wanted = [model.optimizer.iterations, *([] if tracker is None else [tracker.count])]
+        iterations, *rows = jax.device_get([variable.peek() for variable in wanted])
+        now = time.time()
+        steps, self._iterations = int(iterations) - self._iterations, int(iterations)
+        steps = steps or self.params.get("steps") or 0  # a train step of the user's may do without the optimizer
+        seconds = now - self._began - _seconds_compiling(self._began, now)
+        if steps and seconds > 0:
+            if rows and rows[0] > 0:
+                self._found["examples_per_second"] = float(rows[0]) / seconds
+            self._found["step_time"] = seconds / steps
+        if self._is_first:
+            self._is_first = False
+            self._found["compile_time"] = _seconds_compiling(self._called, now)
+            self._peak = self.peak_flops or peak_flops()
+            self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
+        if self._flops and "step_time" in self._found:
+            devices = len(model.optimizer.iterations.peek().sharding.device_set)
+            self._found["mfu"] = self._flops / (self._found["step_time"] * self._peak * devices)
+
+
+def peak_flops(device_kind: str | None = None) -> float | None:
+    """Operations per second of a kind of device, of the first device for `None`; `None` if the table lacks it."""
+    kind = jax.devices()[0].device_kind if device_kind is None else device_kind
+    known = [name for name in PEAK_FLOPS if kind.startswith(name)]
+    return PEAK_FLOPS[max(known, key=len)] if known else None
+
+
+def _step_flops(model) -> float | None:
+    """What XLA counts for the training step, of the largest batch if there were several; `None` if nobody knows."""
+    ask = getattr(model, "train_flops", None)
+    if ask is not None:
+        return ask()
+    programs = [program for key, program in getattr(model, "_programs", {}).items() if key[0] == "train"]
+    found = [program.flops() for program in programs if getattr(program, "flops", None) is not None]
+    return max((flops for flops in found if flops), default=None)
+
+
+_COMPILING = ("/jax/core/compile/", "/kerax/compile/wait")  # the second: waiting for another thread that compiles
+_spans: dict[int, list[tuple[float, float]]] = {}  # by thread: when JAX was at work on a program, in order
+
+
+def _note(event: str, start: float, end: float, **_):
+    if event.startswith(_COMPILING):
+        spans = _spans.setdefault(threading.get_ident(), [])
+        while spans and spans[-1][0] >= start:  # a program traced while this one was
+            spans.pop()
+        spans.append((start, end))
+
+
+def _listen():
+    """Notes from now on when JAX traces and compiles."""
+    if not _spans:
+        _spans[threading.get_ident()] = []
+        jax.monitoring.register_event_time_span_listener(_note)
+
+
+def _seconds_compiling(since: float, until: float) -> float:
+    """Seconds between two times that this thread spent on tracing and compiling."""
+    spans = _spans.get(threading.get_ident(), [])
+    return sum(max(0.0, min(end, until) - max(start, since)) for start, end in spans)

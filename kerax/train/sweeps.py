@@ -1,0 +1,250 @@
+"""Programs that go over consecutive batches without changing weights: evaluation and prediction.
+
+Both compute several batches at once where that is the same: `vmap` over batches keeps each batch's own computation
+(its statistics, its random key) while XLA merges the small matrix products of a batch of 32 into large ones. An
+evaluation may do so if its step only ever adds to the metrics' variables, which is read off the traced step; then the
+sum of the batches' additions is the result. Groups begin at fixed batches, so that the sums are the same however the
+work is cut.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from kerax.core import scope as scopes
+from kerax.data.feed import HostFeed
+from kerax.train import steps
+from kerax.train.engine import batch_form, cached
+from kerax.train.state import RANDOM_KEY, TrainState
+
+Tree = Any
+_GROUP_BYTES = {"cpu": 16 * 2**20}
+"""Bytes of intermediate results that a group of batches may have; 512 MB where not said otherwise."""
+_NUMBER = jax.ShapeDtypeStruct((), np.int32)
+
+
+class Evaluator:
+    """A traced evaluation step for one form of batch, in three forms.
+
+    `batch` takes one batch; `many` as many as `group` says, that begin at a row of the data, in one dispatch; `run` any
+    number of full batches from a batch of the data on, and if asked the rows after them as one smaller batch. All take
+    the number of the first batch in the evaluation, from which random layers get their keys.
+
+    Args:
+        model: The model.
+        variables: Its state, without the optimizer's.
+        batch_spec: Shapes and dtypes of a batch.
+        rest: Rows of the last, smaller batch, or 0.
+        num_batches: Full batches that there are.
+    """
+
+    def __init__(self, model, variables: TrainState, batch_spec: tuple, rest: int = 0, num_batches: int = 1):
+        self.seconds_per_step: float | None = None
+        self.group = 1
+        step = _flat_test_step(model, variables)
+        self.batch = step if model.run_eagerly else jax.jit(step, donate_argnums=1)
+        if model.run_eagerly:
+            return
+        frozen, metrics = _specs(variables)
+        size = jax.tree.leaves(batch_spec)[0].shape[0]
+        closed, (_, logs) = jax.make_jaxpr(step, return_shape=True)(frozen, metrics, _NUMBER, batch_spec)
+        is_plain = hasattr(type(model).test_step, "is_default")  # then logs follow from the metrics
+        if is_plain and _only_adds(closed.jaxpr, len(frozen), len(metrics)):
+            self.group = _group_size(closed.jaxpr, batch_spec, num_batches)
+        group = self.group
+
+        def one(frozen, metrics, number, batch):
+            new, results = step(frozen, metrics, number, batch)
+            return new, () if is_plain else results
+
+        def many(frozen, metrics, data, row, number):
+            batches = _batches(data, row, group, size)
+            zeros = jax.tree.map(jnp.zeros_like, metrics)
+            numbers = number + jnp.arange(group)
+            added, _ = jax.vmap(one, in_axes=(None, None, 0, 0))(frozen, zeros, numbers, batches)
+            metrics = jax.tree.map(lambda total, parts: total + jnp.sum(parts, 0, total.dtype), metrics, added)
+            return metrics, _results(model, variables, metrics)
+
+        def run(frozen, metrics, data, start, count, number, with_rest):
+            def body(index, carry):
+                return one(frozen, carry[0], number + index, _slice(data, (start + index) * size, size))
+
+            results = () if is_plain else jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
+            metrics, results = lax.fori_loop(0, count, body, (metrics, results))
+            if rest:
+                metrics, results = lax.cond(
+                    with_rest,
+                    lambda new: one(frozen, new, number + count, _slice(data, (start + count) * size, rest)),
+                    lambda new: (new, results),
+                    metrics,
+                )
+            return metrics, _results(model, variables, metrics) if is_plain else results
+
+        self.many = jax.jit(many, donate_argnums=1)
+        self.run = jax.jit(run, donate_argnums=1)
+
+
+def evaluator(model, variables: TrainState, batch_spec: tuple, rest: int = 0, num_batches: int = 1) -> Evaluator:
+    """The evaluator for this state and form of batch, compiled once per model."""
+    key = _key("test", model, variables, batch_spec), rest, min(num_batches, 128).bit_length()
+    return cached(model, key, lambda: Evaluator(model, variables, batch_spec, rest, num_batches))
+
+
+class Predictor:
+    """A model's compiled prediction for one form of batch, in three forms as an `Evaluator`.
+
+    `run` takes beside the first batch and the number of batches the last row there is; rows after it are repeated to
+    fill the last batch. Its results have room for `capacity` batches.
+
+    Args:
+        model, variables, batch_spec, num_batches: As for `Evaluator`.
+
+    Attributes:
+        outputs: Shapes and dtypes of the outputs of one batch.
+        is_rowwise: Whether every output has a row per input row, which `many` and `run` need.
+    """
+
+    chunk_bytes = 4 * 2**20
+
+    def __init__(self, model, variables: TrainState, batch_spec: tuple, num_batches: int = 1):
+        size = jax.tree.leaves(batch_spec)[0].shape[0]
+        predict = _flat_predict_step(model, variables)
+        frozen, metrics = _specs(variables)
+        if model.run_eagerly:
+            self.is_rowwise, self.batch = False, predict
+            return
+        closed, self.outputs = jax.make_jaxpr(predict, return_shape=True)(frozen + metrics, _NUMBER, batch_spec)
+        leaves = jax.tree.leaves(self.outputs)
+        self.is_rowwise = all(leaf.shape[:1] == (size,) for leaf in leaves)
+        row_bytes = sum(leaf.dtype.itemsize * leaf.size for leaf in leaves)
+        self.group = group = _group_size(closed.jaxpr, batch_spec, num_batches)
+        self.capacity = capacity = max(group, min(64, self.chunk_bytes // max(row_bytes, 1)))
+
+        def many(leaves, data, row, number):
+            batches, numbers = _batches(data, row, group, size), number + jnp.arange(group)
+            outputs = jax.vmap(predict, in_axes=(None, 0, 0))(leaves, numbers, batches)
+            return jax.tree.map(lambda array: array.reshape(group * size, *array.shape[2:]), outputs)
+
+        def run(leaves, data, start, count, last, number):
+            def one(index, results):
+                rows = jnp.minimum((start + index) * size + jnp.arange(size), last)
+                batch = jax.tree.map(lambda array: array.at[rows].get(mode="promise_in_bounds"), data)
+                return jax.tree.map(
+                    lambda result, new: lax.dynamic_update_slice_in_dim(result, new, index * size, 0),
+                    results,
+                    predict(leaves, number + index, batch),
+                )
+
+            empty = jax.tree.map(lambda s: jnp.zeros((capacity * size, *s.shape[1:]), s.dtype), self.outputs)
+            return lax.fori_loop(0, count, one, empty)
+
+        self.batch, self.many, self.run = jax.jit(predict), jax.jit(many), jax.jit(run)
+
+
+def predictor(model, variables: TrainState, batch_spec: tuple, num_batches: int = 1) -> Predictor:
+    """The predictor for this state and form of batch, compiled once per model."""
+    key = _key("predict", model, variables, batch_spec), min(num_batches, 128).bit_length()
+    return cached(model, key, lambda: Predictor(model, variables, batch_spec, num_batches))
+
+
+def _key(kind: str, model, variables: TrainState, batch_spec: tuple) -> tuple:
+    leaves, treedef = jax.tree.flatten(variables)
+    specs = tuple((leaf.shape, leaf._dtype) for leaf in leaves)
+    return kind, treedef, specs, batch_form(batch_spec), model.run_eagerly
+
+
+def _specs(variables: TrainState) -> tuple[tuple, tuple]:
+    """Shapes and dtypes of the leaves before the metrics, and of the metrics."""
+    specs = [jax.ShapeDtypeStruct(leaf.shape, leaf._dtype) for leaf in jax.tree.leaves(variables)]
+    cut = len(specs) - len(jax.tree.leaves(variables.metrics))
+    return tuple(specs[:cut]), tuple(specs[cut:])
+
+
+def _state(treedef, leaves, number) -> TrainState:
+    """The state in which random layers get the keys of batch `number`."""
+    state = jax.tree.unflatten(treedef, leaves)
+    return state._replace(state=state.state | {RANDOM_KEY: steps.advanced(state.state[RANDOM_KEY], number)})
+
+
+def _flat_test_step(model, variables: TrainState) -> Callable:
+    """`test_step(state, data) -> (logs, state)` as (frozen, metrics, number, batch) -> (metrics, logs) on leaves."""
+    owners, treedef = jax.tree.flatten(variables)
+    step, cut = model.test_step, len(owners) - len(jax.tree.leaves(variables.metrics))
+
+    def flat(frozen, metrics, number, batch):
+        leaves = (*frozen, *metrics)
+        state = _state(treedef, leaves, number)
+        with scopes.Scope(zip(owners, leaves, strict=True), jax.random.fold_in(steps.step_key(state), 1)) as scope:
+            logs, new = step(state, batch)
+        if not isinstance(logs, dict):
+            raise TypeError(f"{step.__qualname__} must return logs as a dict of scalars. Got {type(logs).__name__}.")
+        values = jax.tree.leaves(new.metrics if isinstance(new, TrainState) else new[-1])
+        if [jnp.shape(value) for value in values] != [value.shape for value in metrics]:
+            raise ValueError(
+                f"{step.__qualname__} must return (logs, state) with a `TrainState` of the form it was given."
+            )
+        values = [
+            scope.value_of(owner) if id(owner) in scope.written else value
+            for owner, value in zip(owners[cut:], values, strict=True)
+        ]
+        values = tuple(lax.convert_element_type(new, old.dtype) for new, old in zip(values, metrics, strict=True))
+        return values, OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+
+    return flat
+
+
+def _flat_predict_step(model, variables: TrainState) -> Callable:
+    treedef = jax.tree.structure(variables)
+
+    def flat(leaves, number, batch):
+        return model.predict_step(_state(treedef, leaves, number), batch)
+
+    return flat
+
+
+def _results(model, variables: TrainState, metrics: tuple) -> dict:
+    tree = jax.tree.unflatten(jax.tree.structure(variables.metrics), metrics)
+    logs = steps.compute_logs(model, tree, training=False)
+    return OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+
+
+def _batches(data: Tree, row, group: int, size: int) -> Tree:
+    """`group` batches from a row on, stacked."""
+    is_whole = jax.tree.leaves(data)[0].shape[0] == group * size  # a chunk
+    rows = data if is_whole else _slice(data, row, group * size)
+    return jax.tree.map(lambda array: array.reshape(group, size, *array.shape[1:]), rows)
+
+
+def _slice(data: Tree, start, size: int) -> Tree:
+    return jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size), data)
+
+
+def _only_adds(jaxpr, begin: int, count: int) -> bool:
+    """Whether each of the first `count` results is the input from `begin` on of the same place plus something.
+
+    Nothing else may read those inputs.
+    """
+    made = {id(out): equation for equation in jaxpr.eqns for out in equation.outvars}
+    uses = Counter(id(var) for equation in jaxpr.eqns for var in equation.invars)
+    for given, result in zip(jaxpr.invars[begin : begin + count], jaxpr.outvars[:count], strict=True):
+        equation = made.get(id(result))
+        is_sum = equation is not None and equation.primitive.name in ("add", "add_any")
+        if result is given and not uses[id(given)]:
+            continue
+        if not is_sum or uses[id(given)] != 1 or not any(var is given for var in equation.invars):
+            return False
+    return True
+
+
+def _group_size(jaxpr, batch_spec: tuple, num_batches: int) -> int:
+    """Batches to compute at once, a power of two: as intermediate results allow, and worth another compiled body."""
+    limit = _GROUP_BYTES.get(jax.default_backend(), 512 * 2**20)
+    per_batch = sum(out.aval.size * out.aval.dtype.itemsize for eqn in jaxpr.eqns for out in eqn.outvars)
+    in_chunk = HostFeed.batches_per_chunk(batch_spec, jax.tree.leaves(batch_spec)[0].shape[0])
+    most = min(limit // max(per_batch, 1), in_chunk, num_batches // 4)
+    return 1 << (most.bit_length() - 1) if most > 1 else 1
