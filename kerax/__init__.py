@@ -41,9 +41,11 @@ _NAMES = {
     "Model": "models",
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
+    "RematScope": "core.remat",
     "Sequential": "models",
     "TrainState": "train.state",
     "Variable": "core.variable",
+    "remat": "core.remat",
 }
 
 

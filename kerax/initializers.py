@@ -65,12 +65,20 @@ def _check_seed(owner, seed):
 class Zeros(Initializer):
     """All 0."""
 
+    def on_host(self, shape, dtype) -> np.ndarray:
+        """The value without a device program."""
+        return np.zeros(shape, dtype)
+
     def __call__(self, shape, dtype=None, key=None):
         return jnp.zeros(shape, _dtype(dtype))
 
 
 class Ones(Initializer):
     """All 1."""
+
+    def on_host(self, shape, dtype) -> np.ndarray:
+        """The value without a device program."""
+        return np.ones(shape, dtype)
 
     def __call__(self, shape, dtype=None, key=None):
         return jnp.ones(shape, _dtype(dtype))
@@ -133,6 +141,10 @@ class RandomUniform(Initializer):
     def __call__(self, shape, dtype=None, key=None):
         return random.uniform(shape, self.minval, self.maxval, dtype, _key(self.seed, key))
 
+    def uniform_range(self, shape) -> tuple[float, float] | None:
+        """Between which numbers values are drawn evenly from the weight's key."""
+        return (self.minval, self.maxval) if self.seed is None else None
+
 
 class VarianceScaling(Initializer):
     """Values of variance `scale / n`, where `n` counts the connections of a unit.
@@ -171,9 +183,7 @@ class VarianceScaling(Initializer):
         self.input_axes, self.output_axes, self.seed = input_axes, output_axes, _check_seed(self, seed)
 
     def __call__(self, shape, dtype=None, key=None):
-        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
-        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
-        variance, key = self.scale / max(1.0, fan), _key(self.seed, key)
+        variance, key = self._variance(shape), _key(self.seed, key)
         if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
             return random.uniform(shape, -limit, limit, dtype, key)
@@ -181,6 +191,19 @@ class VarianceScaling(Initializer):
             return random.normal(shape, 0.0, math.sqrt(variance), dtype, key)
         # A normal cut at 2 standard deviations keeps this fraction of its standard deviation.
         return random.truncated_normal(shape, 0.0, math.sqrt(variance) / 0.87962566103423978, dtype, key)
+
+    def _variance(self, shape) -> float:
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
+        return self.scale / max(
+            1.0, {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        )
+
+    def uniform_range(self, shape) -> tuple[float, float] | None:
+        """Between which numbers values are drawn evenly from the weight's key, if they are."""
+        if self.distribution != "uniform" or self.seed is not None:
+            return None
+        limit = math.sqrt(3 * self._variance(shape))
+        return -limit, limit
 
 
 def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:

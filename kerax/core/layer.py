@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, symbolic
+from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, captured_arguments, reject_unknown, serialize_arguments
 from kerax.core.input_spec import check_inputs
@@ -63,6 +64,7 @@ class Layer(Configurable, Trackable):
         self.input_spec = None
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self._build_shapes: dict[str, Any] | None = None
+        self._remat = rematerialization.current_mode()
         if "input_dim" in kwargs:
             kwargs["input_shape"] = (kwargs.pop("input_dim"),)
         shape = kwargs.pop("input_shape", None)
@@ -161,9 +163,12 @@ class Layer(Configurable, Trackable):
         context = calling.call_context.set(calling.CallContext(training, tap))
         cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
         positional, named = _unbind(signature.signature, arguments)
+        call = self.call
+        if self._remat is not None and rematerialization.applies_to(self._remat, self, first):
+            call = rematerialization.remat(call)
         try:
             with jax.named_scope(self.name):
-                outputs = self.call(*positional, **named)
+                outputs = call(*positional, **named)
         except Exception as error:
             _explain(error, self, first, at_root=outer is None)
             raise

@@ -83,7 +83,9 @@ class Metric(Configurable):
     def reset_state(self):
         """Assigns the initial values."""
         for variable in self.variables:
-            variable.assign(variable.initializer(variable.shape, dtype=variable.dtype))
+            initializer, shape, dtype = variable.initializer, variable.shape, variable.dtype
+            has_host = hasattr(initializer, "on_host")
+            variable.assign(initializer.on_host(shape, dtype) if has_host else initializer(shape, dtype=dtype))
 
     def __call__(self, *args, **kwargs):
         self.update_state(*args, **kwargs)

@@ -23,7 +23,7 @@ from jax import lax
 
 from kerax.core import scope as scopes
 from kerax.core.tracking import descendants
-from kerax.core.variable import materialize
+from kerax.core.variable import Variable, materialize
 from kerax.train import steps
 from kerax.train.state import TrainState, metric_variables
 
@@ -90,7 +90,8 @@ class Behind:
 
     Args:
         function: What `jax.jit` returned.
-        *args: Arguments like those of the calls to come; only shapes, dtypes and placement are looked at.
+        *args: Arguments like those of the calls to come, or variables that hold them; only shapes, dtypes and placement
+            are looked at.
     """
 
     def __init__(self, function: Callable, *args):
@@ -112,13 +113,15 @@ class Behind:
         compiled = self._compiled.result()
         try:
             return compiled(*args)
-        except TypeError:  # other shapes: raised before anything is donated
+        except (TypeError, ValueError):  # other shapes or devices: raised before anything is donated
             return self._function(*args)
 
 
 def _spec(leaf):
     if isinstance(leaf, jax.Array):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
+    if isinstance(leaf, Variable):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf._dtype)
     return leaf
 
 

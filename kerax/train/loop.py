@@ -161,6 +161,10 @@ class ArrayWork:
         self.feed = None if fits_on_device(source.data) else HostFeed(source.data, self.size)
         self.data = engine.place(source.data) if self.feed is None else jax.tree.map(np.asarray, source.data)
         self._rest: Iterator | None = None  # of a pass that an epoch of `steps_per_epoch` left unfinished
+        rows = np.zeros((max(1, source.num_rows // self.size), self.size), np.int32)
+        data, table = (self.data, rows) if self.feed is None else self.feed.gather(self.data, rows[:1])
+        # Behind what is done until the first step: initial weights, callbacks.
+        self.program.compile_behind(tuple(jax.tree.leaves(variables)), data, table)
 
     def close(self):
         """Nothing to give back."""
@@ -214,8 +218,7 @@ class ArrayWork:
                 data, table = self.data, np.zeros((1, rest), np.int32)
             else:
                 data, table = self.feed.gather(self.data, np.zeros((1, rest), np.int32))
-            leaves = engine.current_values(self.variables)
-            self._program(rest).compile_behind(leaves, data, table)
+            self._program(rest).compile_behind(tuple(jax.tree.leaves(self.variables)), data, table)
 
 
 class BatchWork:
