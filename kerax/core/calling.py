@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -106,6 +107,19 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
                 if jax.tree.leaves(mask):
                     found[mask_name] = mask
     return found
+
+
+def warn_of_lost_mask(layer, inputs) -> bool:
+    """Says that the inputs' mask ends at this layer, unless its `call` takes it. Returns whether it was said."""
+    has_mask = any(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(inputs))
+    if not has_mask or "mask" in signature_of(type(layer).call).names:
+        return False
+    warnings.warn(
+        f"{layer}: the input has a mask, which this layer does not pass on; layers after it see none. Set "
+        "`supports_masking = True` in its `__init__` if the mask holds for its outputs too.",
+        stacklevel=3,
+    )
+    return True
 
 
 def shapes_of(value):

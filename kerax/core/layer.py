@@ -65,6 +65,7 @@ class Layer(Configurable, Trackable):
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self._build_shapes: dict[str, Any] | None = None
         self._remat = rematerialization.current_mode()
+        self._drops_masks = False
         if "input_dim" in kwargs:
             kwargs["input_shape"] = (kwargs.pop("input_dim"),)
         shape = kwargs.pop("input_shape", None)
@@ -179,6 +180,8 @@ class Layer(Configurable, Trackable):
             self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             self._pass_mask(first, arguments, outputs)
+        elif masks.are_there() and not self._drops_masks:
+            self._drops_masks = calling.warn_of_lost_mask(self, first)
         if tap is not None:
             tap(self, outputs)
         return outputs
@@ -319,19 +322,25 @@ class Layer(Configurable, Trackable):
     def stateless_call(
         self, trainable_variables, non_trainable_variables, *args, return_losses=False, key=None, **kwargs
     ):
-        """Keras's pure call on lists of values, in the order of the attributes of the same names.
+        """Keras's pure call on lists of values, in the order of the attributes of the same names, or on the trees
+        `params` and `state` of a `TrainState`.
 
         `key` is the PRNG key of random layers, which Keras does not have here.
 
         Returns: outputs and new non-trainable values, and with `return_losses` the list of losses.
         """
-        trainable, other = self.trainable_variables, self.non_trainable_variables
-        pairs = [*zip(trainable, trainable_variables, strict=True), *zip(other, non_trainable_variables, strict=True)]
-        with scopes.Scope(pairs, None if key is None else key_from(key)) as scope:
+        if isinstance(trainable_variables, dict):
+            scope = self.bind_variables({"params": trainable_variables, "state": non_trainable_variables}, key)
+        else:
+            variables = [*self.trainable_variables, *self.non_trainable_variables]
+            values = [*trainable_variables, *non_trainable_variables]
+            scope = scopes.Scope(zip(variables, values, strict=True), None if key is None else key_from(key))
+        with scope:
             outputs = self(*args, **kwargs)
-            losses = self.losses if return_losses else None
-        values = [scope.value_of(variable) for variable in other]
-        return (outputs, values, losses) if return_losses else (outputs, values)
+            losses = [self.losses] if return_losses else []
+        if isinstance(non_trainable_variables, dict):
+            return outputs, self.collect_state(scope, non_trainable_variables), *losses
+        return outputs, [scope.value_of(variable) for variable in self.non_trainable_variables], *losses
 
     # Variables.
 

@@ -2,6 +2,8 @@
 
 import weakref
 
+import jax.numpy as jnp
+
 _masks: dict[int, tuple] = {}
 
 
@@ -12,6 +14,20 @@ def set_mask(array, mask):
         return
     key = id(array)
     _masks[key] = (weakref.ref(array, lambda _: _masks.pop(key, None)), mask)
+
+
+def masked(array, mask):
+    """The array with `mask` attached, or a copy of it that has, so that the caller's own array stays as it was."""
+    if mask is None or get_mask(array) is mask:
+        return array
+    array = jnp.copy(array)
+    set_mask(array, mask)
+    return array
+
+
+def are_there() -> bool:
+    """Whether any array has a mask."""
+    return bool(_masks)
 
 
 def get_mask(array):

@@ -31,6 +31,7 @@ class SeedGenerator(Trackable):
 
     def next(self, ordered=True) -> jax.Array:
         """The next key."""
+        _refuse_tracing(self.state)
         state = self.state.value
         self.state.assign(state + jnp.array([0, 1], jnp.uint32))
         return jax.random.fold_in(jax.random.key(state[0]), state[1])
@@ -62,4 +63,16 @@ def next_key(seed=None) -> jax.Array:
         raise ValueError(
             "This call draws random numbers and was given no key. Pass `key=jax.random.key(...)` to `apply`."
         )
+    _refuse_tracing(None)
     return jax.random.key(seeds.make_seed())
+
+
+def _refuse_tracing(variable):
+    """Raises `ValueError` where a key would become a constant of a traced function, the same at each of its calls."""
+    scope = scopes.current_scope() if variable is None else scopes.find(variable)
+    if scope is None and isinstance(jnp.zeros(()), jax.core.Tracer):
+        raise ValueError(
+            "A random number is drawn inside a function that JAX traces, outside a pure call: every call of the traced "
+            "function would repeat it. Call `layer.apply(variables, x, training=True, key=key)` in there instead of "
+            "`layer(x, training=True)`, or pass a key as `seed`."
+        )

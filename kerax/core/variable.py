@@ -84,6 +84,12 @@ _compiled: dict[Callable, Callable] = {}
 _HOST_DRAWS = 2**20  # elements; beyond it XLA's compilation is the shorter wait
 
 
+def forget_programs():
+    """Drops the compiled draws of initial values."""
+    _drawers.clear()
+    _compiled.clear()
+
+
 def materialize(variables: Iterable["Variable"]):
     """Gives every abstract variable its initial array."""
     abstract = [variable for variable in variables if variable._value is None and variable._store is None]

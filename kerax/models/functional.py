@@ -94,8 +94,8 @@ class Functional(Model):
     def call(self, inputs, training=None, mask=None):
         values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
         if mask is not None:
-            for value, input_mask in zip(values, jax.tree.leaves(mask), strict=False):
-                masks.set_mask(value, input_mask)
+            given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
+            values[: len(given)] = map(masks.masked, values, given)
         return self.graph.run(values)
 
     def _flatten(self, inputs) -> list:

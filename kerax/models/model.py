@@ -257,7 +257,12 @@ class Model(Layer):
     @property
     def metrics_names(self) -> list[str]:
         """The names of the metrics."""
-        return [metric.name for metric in self.metrics]
+        return [self.log_name(metric) for metric in self.metrics]
+
+    def log_name(self, metric) -> str:
+        """The name of a metric in the logs: its own, after the output's if there are several."""
+        names = {} if self.compiled_metrics is None else self.compiled_metrics.names
+        return names.get(id(metric), metric.name)
 
     def reset_metrics(self):
         """Sets every metric to its start."""
@@ -304,7 +309,7 @@ class Model(Layer):
         results = {}
         for metric in self.metrics:
             result = unwrap(metric.result())
-            results.update(result if isinstance(result, dict) else {metric.name: result})
+            results.update(result if isinstance(result, dict) else {self.log_name(metric): result})
         return results
 
     def bind_state(self, state: TrainState, key=None):

@@ -102,8 +102,7 @@ class Sequential(Model):
         if not self._stack:
             return inputs
         self._check_input(inputs)
-        if mask is not None:
-            masks.set_mask(inputs, mask)
+        inputs = masks.masked(inputs, mask)
         for layer in self._stack:
             inputs = layer(inputs)
         return inputs

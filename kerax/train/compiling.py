@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
+from kerax.core.tracking import unique
 
 Tree = Any
 
@@ -118,22 +119,19 @@ class CompiledMetrics:
         self.given = {False: metrics, True: weighted_metrics}
         self.output_names = output_names
         self.metrics: list[tuple[str, bool, metrics_module.Metric]] = []  # (output, weighted, metric)
+        self.names: dict[int, str] = {}  # in the logs, by the metric's id: users' objects keep their own names
 
     def build(self, y_true: Tree, y_pred: Tree):
         """Makes the metric objects, picking the kind of "accuracy" from the shapes."""
         outputs = name_outputs(self.output_names, y_pred, "The prediction")
         names = list(outputs)
         targets = pick(names, names, y_true, "`y`")
-        taken: set[str] = set()
         for weighted, given in self.given.items():
             for name, wanted in _per_output(names, given).items():
                 for identifier in wanted:
                     metric = _make(identifier, targets.get(name), outputs[name])
-                    if len(names) > 1:
-                        metric.name = f"{name}_{metric.name}"
-                    if metric.name in taken:
-                        metric.name = f"{metric.name}_{sum(other.startswith(metric.name) for other in taken)}"
-                    taken.add(metric.name)
+                    log_name = f"{name}_{metric.name}" if len(names) > 1 else metric.name
+                    self.names[id(metric)] = unique(log_name, self.names.values())
                     if not getattr(metric, "built", True):
                         metric.build(targets[name].shape, outputs[name].shape)
                     self.metrics.append((name, weighted, metric))

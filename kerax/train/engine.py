@@ -148,13 +148,14 @@ class Pace:
     def dispatched(self, program, count: int, logs, token=None):
         """Notes a dispatch, waits for the one before it and returns (its number of steps, its logs), or `None`.
 
-        `token` is an array to wait for in place of the logs, if these are empty.
+        One number is waited for; the others come from the same program. `token` is an array to wait for instead, if there
+        are no logs.
         """
         previous, self.pending = self.pending, (program, count, logs, token)
         if previous is None:
             return None
         before, num_steps, finished, waited_for = previous
-        jax.block_until_ready((finished, waited_for))
+        (next(iter(finished.values())) if waited_for is None else waited_for).block_until_ready()
         now = time.perf_counter()
         if self.last_done is not None:
             measured, known = max((now - self.last_done) / num_steps, 1e-7), before.seconds_per_step
@@ -199,7 +200,12 @@ def _flat_step(model, variables: TrainState) -> Callable:
         state = jax.tree.unflatten(treedef, leaves)
         key = jax.random.fold_in(steps.step_key(state), 1)  # not the one that the layers draw from
         with scopes.Scope(zip(owners, leaves, strict=True), key) as scope:
-            logs, state = step(state, batch)
+            try:
+                logs, state = step(state, batch)
+            except (TypeError, KeyError) as error:
+                if not hasattr(type(model).train_step, "is_default"):
+                    error.add_note(_STATE_NOTE)
+                raise
         new = _checked_leaves(step, state, treedef, leaves)
         if not isinstance(logs, dict):
             raise TypeError(f"{step.__qualname__} must return logs as a dict of scalars. Got {type(logs).__name__}.")
@@ -213,6 +219,13 @@ def _flat_step(model, variables: TrainState) -> Callable:
         return tuple(new), logs
 
     return flat
+
+
+_STATE_NOTE = (
+    "kerax's `train_step(self, state, data)` gets a `TrainState` whose params, state, opt_state and metrics are trees, "
+    "not Keras's lists: `stateless_call(params, state, x)` and `optimizer.update(grads, opt_state, params)` take them; "
+    "metrics are updated with `metric.update_state(...)` as they are."
+)
 
 
 def _checked_leaves(step: Callable, state, treedef, leaves: tuple) -> list:

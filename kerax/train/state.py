@@ -61,7 +61,7 @@ def metric_variables(model) -> dict:
     found: dict[str, dict] = {}
     for metric in model.metrics:
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
-        found[unique(metric.name, found)] = variables
+        found[unique(model.log_name(metric), found)] = variables
     return found
 
 

@@ -1,8 +1,12 @@
 """Small tools around training."""
 
+import gc
+
+import jax
 import numpy as np
 
 from kerax.config import standardize_data_format
+from kerax.core import variable
 from kerax.core.registry import (
     CustomObjectScope,
     custom_object_scope,
@@ -19,6 +23,7 @@ __all__ = [
     "CustomObjectScope",
     "PyDataset",
     "LearningRateSearch",
+    "clear_session",
     "custom_object_scope",
     "find_learning_rate",
     "get_custom_objects",
@@ -29,6 +34,20 @@ __all__ = [
     "standardize_data_format",
     "to_categorical",
 ]
+
+
+def clear_session(free_memory=True):
+    """Forgets compiled programs, so that a loop over many models does not fill the memory.
+
+    kerax has no other process-wide state: names do not count up, and models go when nobody holds them.
+
+    Args:
+        free_memory: Whether to collect garbage as well.
+    """
+    variable.forget_programs()
+    jax.clear_caches()
+    if free_memory:
+        gc.collect()
 
 
 def to_categorical(x, num_classes=None) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Mistakes that were made once: each test failed before its mend."""
 
+import warnings
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -140,3 +143,85 @@ def test_a_step_without_logs_trains_the_same_from_large_arrays(monkeypatch):
         results.append(model.get_weights()[0])
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_metric_objects_keep_their_names_with_several_outputs():
+    inputs = kerax.Input((4,))
+    model = kerax.Model(inputs, {"a": layers.Dense(1, name="a")(inputs), "b": layers.Dense(1, name="b")(inputs)})
+    metric = kerax.metrics.MeanSquaredError(name="mine")
+    for _ in range(2):
+        model.compile("sgd", "mse", metrics={"a": [metric], "b": ["mae"]})
+        x, y = np.ones((4, 4), "float32"), np.ones((4, 1), "float32")
+        history = model.fit(x, {"a": y, "b": y}, verbose=0).history
+        assert {"a_mine", "b_mae"} <= set(history) and metric.name == "mine"
+
+
+def test_a_mask_that_is_passed_stays_with_the_call():
+    for model in (
+        kerax.Sequential([kerax.Input((3, 2)), layers.LSTM(2)]),
+        kerax.Model(inputs := kerax.Input((3, 2)), layers.LSTM(2)(inputs)),
+    ):
+        x = jnp.ones((2, 3, 2))
+        masked = model(x, mask=jnp.array([[True, False, False]] * 2))
+        assert not np.allclose(masked, model(x))
+
+
+def test_a_key_is_not_baked_into_a_traced_function():
+    drop = layers.Dropout(0.5)
+    x = jnp.ones((3, 4))
+    drop(x, training=True)
+    with pytest.raises(ValueError, match="every call of the traced function would repeat it"):
+        jax.jit(lambda x: drop(x, training=True))(x)
+    variables = drop.variables_tree()
+    jax.jit(lambda x: drop.apply(variables, x, training=True, key=jax.random.key(1))[0])(x)
+
+
+def test_a_lost_mask_is_said_once():
+    tokens = np.array([[1, 0]])
+    model = kerax.Sequential([layers.Embedding(3, 2, mask_zero=True), layers.Flatten(), layers.Dense(1)])
+    with pytest.warns(UserWarning, match="flatten.*has a mask, which this layer does not pass on"):
+        model(tokens)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(tokens)
+
+
+def test_keras_list_step_is_told_what_it_gets():
+    class Lists(kerax.Sequential):
+        def train_step(self, state, data):
+            _, _, _, metrics_variables = state
+            return {"loss": 0.0}, (*state[:3], metrics_variables[:1])
+
+    model = Lists([kerax.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises((TypeError, KeyError)) as error:
+        model.fit(np.ones((4, 4)), np.ones((4, 1)), verbose=0)
+    assert "gets a `TrainState` whose params" in "".join(error.value.__notes__)
+
+
+def test_stateless_call_takes_the_trees_of_a_state():
+    class Own(kerax.Sequential):
+        def train_step(self, state, data):
+            x, y = data
+
+            def loss_fn(params):
+                y_pred, new = self.stateless_call(params, state.state, x, training=True)
+                return jnp.mean((y - y_pred) ** 2), new
+
+            (loss, new), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            params, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+            return {"loss": loss}, state._replace(params=params, state=new, opt_state=opt_state)
+
+    model = Own([kerax.Input((4,)), layers.BatchNormalization(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(1, 1, (8, 4)).astype("float32")
+    history = model.fit(x, np.ones((8, 1)), epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    assert not np.allclose(model.layers[0].moving_mean.value, 0)
+
+
+def test_clear_session_forgets_programs():
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(1, kernel_initializer="he_normal")])
+    before = model.predict(np.ones((2, 4)), verbose=0)
+    kerax.utils.clear_session()
+    np.testing.assert_array_equal(model.predict(np.ones((2, 4)), verbose=0), before)
