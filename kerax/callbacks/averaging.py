@@ -1,9 +1,6 @@
 """`SwapEMAWeights`: evaluates, and checkpoints, the moving average of the weights."""
 
-import jax
-
 from kerax.callbacks.callback import Callback
-from kerax.train.state import state_variables
 
 
 class SwapEMAWeights(Callback):
@@ -31,16 +28,16 @@ class SwapEMAWeights(Callback):
 
     def _swap_in(self):
         optimizer = self.model.optimizer
-        if not getattr(optimizer, "use_ema", False):
+        if not any(one.use_ema for one in (optimizer, *optimizer.nested())):
             raise ValueError(
                 f"SwapEMAWeights: the optimizer must keep a moving average of the weights. Got {optimizer}; "
                 "compile with `use_ema=True` in the optimizer."
             )
-        if self._kept or int(optimizer.iterations.peek()) == 0:
+        if self._kept or int(optimizer._iterations.peek()) == 0:
             return
-        params = jax.tree.leaves(state_variables(self.model).params)
-        self._kept = [(variable, variable.value) for variable in params]
-        for variable, mean in zip(params, jax.tree.leaves(optimizer._state.average), strict=True):
+        averages = optimizer.averages()
+        self._kept = [(variable, variable.value) for variable, _ in averages]
+        for variable, mean in averages:
             variable.assign(mean.peek())
 
     def _swap_out(self):

@@ -246,7 +246,7 @@ class TensorBoard(Callback):
     def _iterations(self) -> int:
         """Number of steps the optimizer has taken. Waits until the device is done."""
         optimizer = getattr(self.model, "optimizer", None)
-        return 0 if optimizer is None else int(optimizer.iterations.peek())
+        return 0 if optimizer is None else int(optimizer._iterations.peek())
 
 
 def _batches(profile_batch) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class Throughput(Callback):
 
     def on_train_begin(self, logs=None):
         self._is_first = True
-        self._iterations = int(self.model.optimizer.iterations.peek())
+        self._iterations = int(self.model.optimizer._iterations.peek())
 
     def on_epoch_begin(self, epoch, logs=None):
         self._found, self._in_epoch, self._began = None, True, time.time()
@@ -89,7 +89,7 @@ class Throughput(Callback):
             return
         model, self._found = self.model, {}
         tracker = model._loss_tracker if any(metric is model._loss_tracker for metric in model.metrics) else None
-        wanted = [model.optimizer.iterations, *([] if tracker is None else [tracker.count])]
+        wanted = [model.optimizer._iterations, *([] if tracker is None else [tracker.count])]
         iterations, *rows = jax.device_get([variable.peek() for variable in wanted])
         now = time.time()
         steps, self._iterations = int(iterations) - self._iterations, int(iterations)
@@ -105,7 +105,7 @@ class Throughput(Callback):
             self._peak = self.peak_flops or peak_flops()
             self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
         if self._flops and "step_time" in self._found:
-            devices = len(model.optimizer.iterations.peek().sharding.device_set)
+            devices = len(model.optimizer._iterations.peek().sharding.device_set)
             self._found["mfu"] = self._flops / (self._found["step_time"] * self._peak * devices)
 
 

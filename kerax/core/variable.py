@@ -150,8 +150,10 @@ class Variable:
             )
             dtype = dtype or (config.floatx() if is_float else None)
             if isinstance(initializer, (bool, int, float, np.ndarray, np.generic)):  # converted without a program
-                initializer = np.array(initializer, jnp.dtype(dtype) if dtype else None)
-            value = jnp.asarray(initializer, dtype)
+                dtype = jnp.dtype(dtype) if dtype else jax.dtypes.canonicalize_dtype(np.asarray(initializer).dtype)
+                value = jax.device_put(np.array(initializer, dtype))
+            else:
+                value = jnp.asarray(initializer, dtype)
             if shape is not None and tuple(shape) != value.shape:
                 raise ValueError(f"Variable {self.name!r}: `shape` is {tuple(shape)}, the value's is {value.shape}.")
             self._initial, self._value = None, value
@@ -213,7 +215,9 @@ class Variable:
         """
         value = unwrap(value)
         # A copy of the user's memory, which XLA would otherwise go on reading from.
-        value = jnp.array(value, self._dtype) if isinstance(value, np.ndarray) else jnp.asarray(value, self._dtype)
+        if isinstance(value, np.ndarray):
+            value = jax.device_put(np.array(value, jnp.dtype(self._dtype)))
+        value = jnp.asarray(value, self._dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
         scope = scopes.find(self)

@@ -194,6 +194,8 @@ class Model(Layer):
         """
         self._require_init()
         self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
+        if auto_scale_loss:
+            self.optimizer = optimizers_module.for_policy(self.optimizer, self.dtype_policy)
         if steps_per_execution != "auto" and (not isinstance(steps_per_execution, int) or steps_per_execution < 1):
             raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {steps_per_execution!r}.")
         checks.check_numbers("compile", micro_batches=(micro_batches, 1))

@@ -5,6 +5,7 @@ import jax
 from kerax import callbacks as callbacks_module
 from kerax import data as data_module
 from kerax.core import scope as scopes
+from kerax.core.layer import Layer
 from kerax.train import checks, engine
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
 from kerax.train.state import other_optimizers, state_variables
@@ -15,7 +16,8 @@ def require_compiled(model, who: str):
     model._require_init()
     if not model.compiled:
         raise ValueError(f"{model}: call `compile(optimizer, loss, ...)` before `{who}`.")
-    if model.optimizer is None and who in ("fit", "train_on_batch"):
+    is_plain = hasattr(type(model).train_step, "is_default")
+    if model.optimizer is None and is_plain and who in ("fit", "train_on_batch"):
         raise ValueError(f"{model}: `{who}` needs an optimizer. Pass one to `compile`.")
 
 
@@ -56,7 +58,9 @@ def make_ready(model, batch_spec: tuple, who: str):
     form = "checked", with_loss, engine.batch_form(batch_spec)
     if not is_new and form in model._programs and model._ready_layers():
         return
-    y_pred = _outputs_for(model, x)
+    y_pred = None
+    if type(model).call is not Layer.call or hasattr(type(model).train_step, "is_default"):
+        y_pred = _outputs_for(model, x)
     model._claim()
     if is_new:
         _build_losses(model, y, y_pred)

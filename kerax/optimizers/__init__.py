@@ -4,19 +4,36 @@ import optax
 
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.optimizers import schedules
-from kerax.optimizers.optimizer import OPTIMIZERS, OptaxOptimizer, Optimizer, OptimizerState
+from kerax.optimizers.adaptive import Adadelta, Adafactor, Adamax, Ftrl, Nadam
+from kerax.optimizers.modern import Lamb, Lion, Muon, ScheduleFreeAdamW
+from kerax.optimizers.multi import MultiOptimizer, OptimizerMap
+from kerax.optimizers.optimizer import OPTIMIZERS, Optimizer, OptimizerState
 from kerax.optimizers.standard import SGD, Adagrad, Adam, AdamW, RMSprop
+from kerax.optimizers.wrappers import LossScaleOptimizer, OptaxOptimizer, for_policy
 
 __all__ = [
-    "SGD",
+    "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lamb",
+    "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
+    "Muon",
+    "Nadam",
     "OptaxOptimizer",
     "Optimizer",
+    "OptimizerMap",
     "OptimizerState",
     "RMSprop",
+    "SGD",
+    "ScheduleFreeAdamW",
     "deserialize",
+    "for_policy",
     "get",
     "schedules",
     "serialize",
@@ -24,7 +41,10 @@ __all__ = [
 
 
 def get(identifier) -> Optimizer:
-    """The optimizer for a name, a config, an `Optimizer`, or any optax transformation.
+    """The optimizer for a name, a config, an `Optimizer`, any optax transformation, or a dict of these by part.
+
+    A dict like `{"generator": Adam(), "discriminator": "sgd"}` has the names of a model's attributes as keys and makes
+    a `MultiOptimizer`.
 
     Raises:
         ValueError: for an unknown name, with a suggestion.
@@ -36,6 +56,8 @@ def get(identifier) -> Optimizer:
         return OptaxOptimizer(identifier)
     if isinstance(identifier, optax.MultiSteps):
         return OptaxOptimizer(identifier.gradient_transformation())
+    if isinstance(identifier, dict) and identifier and "class_name" not in identifier:
+        return MultiOptimizer({name: get(part) for name, part in identifier.items()})
     optimizer = None if callable(identifier) and not isinstance(identifier, type) else OPTIMIZERS.get(identifier)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(

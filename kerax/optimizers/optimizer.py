@@ -12,9 +12,13 @@ import optax
 
 from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, reject_unknown
+from kerax.core.fills import fill
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.variable import Variable, unwrap
+from kerax.optimizers import eager
+from kerax.optimizers.clipping import clipped
 from kerax.optimizers.schedules import LearningRateSchedule
+from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of
 
 Tree = Any
 OPTIMIZERS = Family("optimizers", "optimizer")
@@ -57,6 +61,8 @@ class Optimizer(Configurable):
     Raises:
         ValueError: for more than one kind of clipping, or a number out of range.
     """
+
+    _starts_from_weights = False  # whether slots depend on the weights' values at the start, not on their shapes alone
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -101,7 +107,8 @@ class Optimizer(Configurable):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self._undecayed_names: list[str] = []
         self._undecayed: list[Variable] = []
-        self._undecayed_paths: set[str] = set()  # of `_undecayed` in the tree that `build` was given
+        self._params: Tree = {}  # the variables that `build` was given
+        self._known: dict[str, Variable] = {}  # the same by their places in that tree
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
         self._schedule: Callable | None = None
@@ -111,7 +118,7 @@ class Optimizer(Configurable):
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
         """The update rule. Its `update` takes `learning_rate` and `step` (the 1-based number of the update)
-        as extra arguments and returns what is added to the weights."""
+        as extra arguments and returns what is added to the weights, which it gets decayed already."""
         raise NotImplementedError
 
     # The pure pair.
@@ -148,17 +155,22 @@ class Optimizer(Configurable):
 
     def _step(self, grads: Tree, state: OptimizerState, params: Tree):
         """Clip, decay, update."""
-        step = self._updates(state.iterations)
         learning_rate = self.learning_rate_at(state)
+
+        def decayed(path, weight):
+            fraction = self._decay_of(path, weight) if self._decays(path) else None
+            return weight - learning_rate * fraction * weight if fraction else weight
+
+        dtypes = jax.tree.map(lambda weight: weight.dtype, params)
+        params = jax.tree_util.tree_map_with_path(decayed, params)
         updates, slots = self.transformation().update(
-            self._clip(grads), state.slots, params, learning_rate=learning_rate, step=step + 1
+            clipped(grads, self.clipnorm, self.clipvalue, self.global_clipnorm),
+            state.slots,
+            params,
+            learning_rate=learning_rate,
+            step=self._updates(state.iterations) + 1,
         )
-        if self.weight_decay:
-            rate = learning_rate * self.weight_decay
-            updates = jax.tree_util.tree_map_with_path(
-                lambda path, update, weight: update - rate * weight if self._decays(path) else update, updates, params
-            )
-        new = jax.tree.map(lambda weight, update: (weight + update).astype(weight.dtype), params, updates)
+        new = jax.tree.map(lambda weight, update, dtype: (weight + update).astype(dtype), params, updates, dtypes)
         return new, jax.tree.map(lambda old, value: value.astype(old.dtype), state.slots, slots)
 
     def _accumulate(self, grads: Tree, state: OptimizerState, params: Tree):
@@ -185,23 +197,23 @@ class Optimizer(Configurable):
             params = jax.tree.map(lambda weight, mean: jnp.where(overwrite, mean, weight), params, average)
         return params, average
 
-    def _clip(self, grads: Tree) -> Tree:
-        if self.clipvalue is not None:
-            return jax.tree.map(lambda grad: jnp.clip(grad, -self.clipvalue, self.clipvalue), grads)
-        if self.clipnorm is not None:
-            return jax.tree.map(lambda grad: grad * _shrink(_norm(grad), self.clipnorm), grads)
-        if self.global_clipnorm is not None:
-            shrink = _shrink(_norm(grads), self.global_clipnorm)
-            return jax.tree.map(lambda grad: grad * shrink, grads)
-        return grads
-
     def _updates(self, iterations):
         """Number of updates made: steps, or groups of accumulated steps."""
         return iterations // self.gradient_accumulation_steps if self.gradient_accumulation_steps else iterations
 
+    def _decay_of(self, path, weight) -> float | None:
+        """The fraction of a weight that decays with each step."""
+        return self.weight_decay
+
     def _decays(self, path) -> bool:
-        name = _joined(path)
-        return name not in self._undecayed_paths and not any(re.search(part, name) for part in self._undecayed_names)
+        if any(self._known.get(joined(path)) is other for other in self._undecayed):
+            return False
+        return not any(re.search(part, name) for part in self._undecayed_names for name in self._names_of(path))
+
+    def _names_of(self, path) -> list[str]:
+        """What a weight is called: its place in the tree and, once built, its variable's path."""
+        name = joined(path)
+        return [name, self._known[name].path] if name in self._known else [name]
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Spares weights from decay: the given variables, and those whose path holds a match of one of `var_names`.
@@ -227,9 +239,9 @@ class Optimizer(Configurable):
     # Values kept between runs.
 
     @property
-    def iterations(self) -> Variable:
-        """The number of steps taken."""
-        return self._iterations
+    def iterations(self):
+        """The number of updates made: a variable that counts steps, or with accumulation, its value divided."""
+        return self._updates(self._iterations.value) if self.gradient_accumulation_steps else self._iterations
 
     @property
     def learning_rate(self):
@@ -241,8 +253,6 @@ class Optimizer(Configurable):
     @learning_rate.setter
     def learning_rate(self, value):
         self._set_learning_rate(value)
-
-    lr = learning_rate
 
     def _set_learning_rate(self, value):
         if isinstance(value, dict):
@@ -264,43 +274,52 @@ class Optimizer(Configurable):
             self._learning_rate.assign(value)
 
     def build(self, params: Tree):
-        """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping what fits of older ones."""
+        """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping those that weights have."""
         if isinstance(params, (list, tuple)):
-            self._eager = list(params)
-            params = self._named(self._eager)
-        self._undecayed_paths = {
-            _joined(path)
-            for path, variable in jax.tree_util.tree_leaves_with_path(params)
-            if any(variable is other for other in self._undecayed)
-        }
-        leaves, treedef = jax.tree.flatten(params)
-        form = treedef, tuple((v.shape, v._dtype) for v in leaves)
-        if self._state is not None and form == self._form:
-            return
-        self._form = form
-        specs = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params)
-        old = {} if self._state is None else dict(_by_path(self._state))
+            params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
+        old, self._params = self._params, params
+        self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
+        if self._state is None or form_of(params) != form_of(old):
+            self._state = self._make_state(params, old)
+
+    def _make_state(self, params: Tree, old: Tree) -> OptimizerState:
+        """A state of variables for weights: those of the last state, made for the weights `old`, and new ones."""
+        known = {} if self._state is None else {key: slot for key, slot, _ in keyed(self._state, old)}
+        with scopes.outside():
+            fresh = fill(self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params))
+        leaves = []
         with scopes.outside(), jax.ensure_compile_time_eval():  # the state outlives a step that is being traced
-            fresh = jax.jit(self.init)(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), specs))
-
-        def keep(path, value):
-            name = jax.tree_util.keystr(path)
-            known = old.get(name)
-            if known is not None and known.shape == value.shape:
-                return known
-            variable = Variable(value, trainable=False, autocast=False, name=name)
-            variable.path = f"{self.name}/{name}"
-            return variable
-
-        state = jax.tree_util.tree_map_with_path(keep, fresh)
+            fresh = jax.jit(self.init)(jax.tree.map(unwrap, params)) if fresh is None else fresh
+            for key, value, _ in keyed(fresh, params):
+                slot = known.get(key)
+                if slot is None or slot.shape != value.shape:
+                    slot = Variable(value, trainable=False, autocast=False, name=name_of(key, params))
+                    slot.path = f"{self.name}/{slot.name}"
+                leaves.append(slot)
+        state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
         rate = () if self._schedule is not None else self._learning_rate
-        self._state = state._replace(iterations=self._iterations, learning_rate=rate)
+        return state._replace(iterations=self._iterations, learning_rate=rate)
+
+    def nested(self) -> list["Optimizer"]:
+        """The optimizers inside this one."""
+        return []
+
+    def averages(self) -> list[tuple[Variable, Variable]]:
+        """Each weight with its moving average, if these are kept."""
+        if not self.use_ema or self._state is None:
+            return []
+        return list(zip(jax.tree.leaves(self._params), jax.tree.leaves(self._state.average), strict=True))
+
+    def finalize_variable_values(self, var_list):
+        """Puts the moving averages of weights in their place at the end of training, if they are kept."""
+        chosen = set(map(id, var_list))
+        for variable, mean in self.averages():
+            if id(variable) in chosen:
+                variable.assign(mean.value)
 
     def finalize(self, params: Tree):
-        """Puts the moving average of the weights in their place at the end of training, if one is kept."""
-        if self.use_ema:
-            for variable, mean in zip(jax.tree.leaves(params), jax.tree.leaves(self._state.average), strict=True):
-                variable.assign(mean.value)
+        """`finalize_variable_values` for a tree of weights."""
+        self.finalize_variable_values(jax.tree.leaves(params))
 
     @property
     def built(self) -> bool:
@@ -309,50 +328,60 @@ class Optimizer(Configurable):
 
     @property
     def variables(self) -> list[Variable]:
-        """All variables of the state."""
+        """All variables of the state, in Keras's order."""
         if self._state is None:
             return [v for v in (self._iterations, self._learning_rate) if v is not None]
-        return jax.tree.leaves(self._state)
+        return in_keras_order(self._state, self._params)
 
     def apply(self, grads, trainable_variables=None):
-        """Updates variables eagerly from gradients in the same order."""
-        if trainable_variables is not None:
-            self.build(list(trainable_variables))
-        params = self._named(self._eager)
-        values = jax.tree.map(unwrap, params)
-        grads = dict(zip(params, grads, strict=True))
-        new, state = self.update(grads, jax.tree.map(unwrap, self._state), values)
-        for name, variable in params.items():
-            variable.assign(new[name] if variable.constraint is None else variable.constraint(new[name]))
-        for variable, value in zip(jax.tree.leaves(self._state), jax.tree.leaves(state), strict=True):
-            variable.assign(value)
+        """Updates variables, in place or in the open scope, from gradients in the same order.
 
-    @staticmethod
-    def _named(variables: list[Variable]) -> dict[str, Variable]:
-        """A list of variables as a tree, by keys that hold their paths."""
-        return {f"{index}/{variable.path}": variable for index, variable in enumerate(variables)}
+        Args:
+            grads: Gradients; variables for which it is `None` are left alone, with a warning.
+            trainable_variables: Variables; the optimizer is built for those it does not know. Default: all known.
+
+        Raises:
+            ValueError: if there is no gradient, or not one for each variable.
+        """
+        eager.apply(self, grads, trainable_variables)
+
+    def _owners(self) -> dict[int, int | None]:
+        """The ids of slots, each with that of the weight it belongs to."""
+        return {id(slot): owner for _, slot, owner in keyed(self._state, self._params)}
 
     def apply_gradients(self, grads_and_vars):
-        """`apply` on pairs of gradient and variable."""
+        """`apply` on pairs of gradient and variable. Returns the number of steps."""
         grads, variables = zip(*grads_and_vars, strict=True)
         self.apply(grads, variables)
+        return self._iterations
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         """Keras's pure update: new weights and optimizer values, from lists in the order of `variables` or trees."""
         if isinstance(optimizer_variables, OptimizerState):
             return self.update(grads, optimizer_variables, trainable_variables)
-        treedef = jax.tree.structure(self._state)
-        state = jax.tree.unflatten(treedef, optimizer_variables)
+        return eager.stateless_apply(self, optimizer_variables, grads, trainable_variables)
 
-        names = list(self._named(self._eager))
-        named = [dict(zip(names, values, strict=True)) for values in (grads, trainable_variables)]
-        new, state = self.update(named[0], state, named[1])
-        return [new[name] for name in names], jax.tree.leaves(state)
+    assign = staticmethod(Variable.assign)
+    assign_add = staticmethod(Variable.assign_add)
+    assign_sub = staticmethod(Variable.assign_sub)
+
+    def set_weights(self, weights):
+        """Sets `variables`. Raises `ValueError`, changing nothing, for another number of arrays or other shapes."""
+        eager.set_weights(self, weights)
+
+    def save_own_variables(self, store):
+        """Puts `variables` into a mapping under `"0"`, `"1"` and so on."""
+        for index, variable in enumerate(self.variables):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        """Takes `variables` from what `save_own_variables` filled. Raises `ValueError` if they do not fit."""
+        self.set_weights([store[str(index)] for index in range(len(store))])
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""
         config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k != "name"}
-        if self._schedule is None:
+        if self._schedule is None and "learning_rate" in config:
             config["learning_rate"] = float(self._learning_rate.value)
         return config
 
@@ -360,56 +389,12 @@ class Optimizer(Configurable):
         return f"<{type(self).__name__} name={self.name}>"
 
 
-class OptaxOptimizer(Optimizer):
-    """Any optax transformation as it is, learning rate included in it.
-
-    Args:
-        transformation: An `optax.GradientTransformation`.
-    """
-
-    def __init__(self, transformation: optax.GradientTransformation, name="optax"):
-        self._transformation = optax.with_extra_args_support(transformation)
-        super().__init__(learning_rate=0.0, name=name)
-
-    def transformation(self):
-        return self._transformation
-
-    @property
-    def learning_rate(self):
-        """The hyperparameter of `optax.inject_hyperparams`, if the transformation was made by it."""
-        hyperparams = getattr(self._state.slots if self._state else None, "hyperparams", {})
-        if "learning_rate" not in hyperparams:
-            raise AttributeError(
-                f"{self}: an optax transformation keeps its learning rate to itself. "
-                "Make it with `optax.inject_hyperparams` to read or set it."
-            )
-        return hyperparams["learning_rate"]
-
-    @learning_rate.setter
-    def learning_rate(self, value):
-        self.learning_rate.assign(value)
-
-    def get_config(self):
-        raise TypeError(
-            f"{self}: an optax transformation has no config. Use one of `kerax.optimizers` to save the model."
-        )
-
-
-def _joined(path) -> str:
+def joined(path) -> str:
     """A path of JAX's tree functions as `a/b/c`."""
     return "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
 
 
-def _norm(tree: Tree):
-    """The L2 norm of all arrays of a tree together."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
-
-
-def _shrink(norm, limit):
-    """The factor that brings a norm down to `limit`; 1 below it."""
-    return limit / jnp.maximum(norm, limit)
-
-
-def _by_path(tree: Tree):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield jax.tree_util.keystr(path), leaf
+def common_arguments(given: dict) -> dict:
+    """The arguments that `Optimizer` takes, out of a constructor's `locals()`."""
+    names = list(inspect.signature(Optimizer.__init__).parameters)[1:-1]
+    return {name: given[name] for name in names} | given["kwargs"]

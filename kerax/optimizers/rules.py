@@ -1,6 +1,7 @@
 """The update rules, each an optax transformation written like the equations of its paper.
 
-All take `learning_rate` and `step` (1-based) as extra arguments and return what is added to the weights.
+All take `learning_rate` and `step` (1-based) as extra arguments and return what is added to the weights. A slot type
+names in `apart` the fields that Keras's files hold after the others, each for all weights.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,26 @@ import optax
 Tree = Any
 
 
-def _rule(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
+def rule(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
+    """A transformation from `init(params)` and `update(grads, slots, learning_rate, step)`."""
+
     def extra(updates, state, params=None, *, learning_rate, step, **_):
         return update(updates, state, learning_rate, step)
 
     return optax.GradientTransformationExtraArgs(init, extra)
 
 
-def _zeros(params: Tree) -> Tree:
+def rule_of_weights(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
+    """Likewise, for `update(grads, slots, params, learning_rate, step)`."""
+
+    def extra(updates, state, params=None, *, learning_rate, step, **_):
+        return update(updates, state, params, learning_rate, jnp.asarray(step, jnp.float32))
+
+    return optax.GradientTransformationExtraArgs(init, extra)
+
+
+def zeros(params: Tree) -> Tree:
+    """Zeros like the weights."""
     return jax.tree.map(jnp.zeros_like, params)
 
 
@@ -37,7 +50,7 @@ def sgd(momentum: float, nesterov: bool) -> optax.GradientTransformationExtraArg
     """
 
     def init(params):
-        return SGDSlots(_zeros(params) if momentum else ())
+        return SGDSlots(zeros(params) if momentum else ())
 
     def update(grads, slots, learning_rate, step):
         descent = jax.tree.map(lambda g: -learning_rate * g, grads)
@@ -48,7 +61,7 @@ def sgd(momentum: float, nesterov: bool) -> optax.GradientTransformationExtraArg
             return jax.tree.map(lambda v, d: momentum * v + d, velocity, descent), SGDSlots(velocity)
         return velocity, SGDSlots(velocity)
 
-    return _rule(init, update)
+    return rule(init, update)
 
 
 class AdamSlots(NamedTuple):
@@ -57,6 +70,7 @@ class AdamSlots(NamedTuple):
     momentum: Tree
     velocity: Tree
     velocity_hat: Tree
+    apart = ("velocity_hat",)
 
 
 def adam(beta_1: float, beta_2: float, epsilon: float, amsgrad: bool) -> optax.GradientTransformationExtraArgs:
@@ -66,7 +80,7 @@ def adam(beta_1: float, beta_2: float, epsilon: float, amsgrad: bool) -> optax.G
     """
 
     def init(params):
-        return AdamSlots(_zeros(params), _zeros(params), _zeros(params) if amsgrad else ())
+        return AdamSlots(zeros(params), zeros(params), zeros(params) if amsgrad else ())
 
     def update(grads, slots, learning_rate, step):
         step = jnp.asarray(step, jnp.float32)
@@ -77,7 +91,7 @@ def adam(beta_1: float, beta_2: float, epsilon: float, amsgrad: bool) -> optax.G
         updates = jax.tree.map(lambda m, v: -alpha * m / (jnp.sqrt(v) + epsilon), m, largest if amsgrad else v)
         return updates, AdamSlots(m, v, largest)
 
-    return _rule(init, update)
+    return rule(init, update)
 
 
 class RMSpropSlots(NamedTuple):
@@ -86,6 +100,7 @@ class RMSpropSlots(NamedTuple):
     velocity: Tree
     momentum: Tree
     average_gradient: Tree
+    apart = ("velocity", "momentum", "average_gradient")
 
 
 def rmsprop(rho: float, momentum: float, epsilon: float, centered: bool) -> optax.GradientTransformationExtraArgs:
@@ -95,7 +110,7 @@ def rmsprop(rho: float, momentum: float, epsilon: float, centered: bool) -> opta
     """
 
     def init(params):
-        return RMSpropSlots(_zeros(params), _zeros(params) if momentum > 0 else (), _zeros(params) if centered else ())
+        return RMSpropSlots(zeros(params), zeros(params) if momentum > 0 else (), zeros(params) if centered else ())
 
     def update(grads, slots, learning_rate, step):
         v = jax.tree.map(lambda v, g: rho * v + (1 - rho) * g * g, slots.velocity, grads)
@@ -109,7 +124,7 @@ def rmsprop(rho: float, momentum: float, epsilon: float, centered: bool) -> opta
             running = increment = jax.tree.map(lambda m, i: momentum * m + i, slots.momentum, increment)
         return jax.tree.map(jnp.negative, increment), RMSpropSlots(v, running, mean)
 
-    return _rule(init, update)
+    return rule(init, update)
 
 
 class AdagradSlots(NamedTuple):
@@ -133,4 +148,4 @@ def adagrad(initial_accumulator_value: float, epsilon: float) -> optax.GradientT
             total
         )
 
-    return _rule(init, update)
+    return rule(init, update)

@@ -1,7 +1,7 @@
 """SGD, Adam, AdamW, RMSprop and Adagrad with Keras's arguments and defaults."""
 
 from kerax.optimizers import rules
-from kerax.optimizers.optimizer import Optimizer
+from kerax.optimizers.optimizer import Optimizer, common_arguments
 
 
 class SGD(Optimizer):
@@ -32,7 +32,7 @@ class SGD(Optimizer):
         name=None,
         **kwargs,
     ):
-        super().__init__(**_common(locals()))
+        super().__init__(**common_arguments(locals()))
         if not 0 <= momentum <= 1:
             raise ValueError(f"{self}: `momentum` must be in [0, 1]. Got {momentum}.")
         self.momentum, self.nesterov = momentum, nesterov
@@ -73,7 +73,7 @@ class Adam(Optimizer):
         name=None,
         **kwargs,
     ):
-        super().__init__(**_common(locals()))
+        super().__init__(**common_arguments(locals()))
         self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, epsilon, amsgrad
 
     def transformation(self):
@@ -105,7 +105,7 @@ class AdamW(Adam):
         name=None,
         **kwargs,
     ):
-        super().__init__(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, amsgrad=amsgrad, **_common(locals()))
+        super().__init__(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, amsgrad=amsgrad, **common_arguments(locals()))
 
 
 class RMSprop(Optimizer):
@@ -140,7 +140,7 @@ class RMSprop(Optimizer):
         name=None,
         **kwargs,
     ):
-        super().__init__(**_common(locals()))
+        super().__init__(**common_arguments(locals()))
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
     def transformation(self):
@@ -175,28 +175,8 @@ class Adagrad(Optimizer):
         name=None,
         **kwargs,
     ):
-        super().__init__(**_common(locals()))
+        super().__init__(**common_arguments(locals()))
         self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
 
     def transformation(self):
         return rules.adagrad(self.initial_accumulator_value, self.epsilon)
-
-
-_COMMON = (
-    "learning_rate",
-    "weight_decay",
-    "clipnorm",
-    "clipvalue",
-    "global_clipnorm",
-    "use_ema",
-    "ema_momentum",
-    "ema_overwrite_frequency",
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
-    "name",
-)
-
-
-def _common(given: dict) -> dict:
-    """The arguments that `Optimizer` takes, out of a constructor's."""
-    return {name: given[name] for name in _COMMON} | given["kwargs"]

@@ -47,6 +47,7 @@ class Program:
         logs_treedef, num_leaves = jax.tree.structure(logs), len(leaves)
         self.is_looped = jax.default_backend() != "cpu" or not holds_convolution(closed.jaxpr)
         self.seconds_per_step: float | None = None
+        self._is_behind = False  # whether a thread compiles, or has compiled, the form that is used
 
         def batch(leaves, batch):
             out = jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves, *jax.tree.leaves(batch))
@@ -76,7 +77,8 @@ class Program:
 
     def compile_behind(self, leaves: tuple, data: Tree, table):
         """Compiles what does one step of a table in a thread."""
-        if not isinstance(self.run, Behind) and not isinstance(self.single, Behind):
+        if not self._is_behind:
+            self._is_behind = True
             function, (arguments,) = self.calls(data, table, 0, 1)
             setattr(self, "run" if self.is_looped else "single", Behind(function, leaves, *arguments))
 
@@ -148,8 +150,8 @@ class Pace:
     def dispatched(self, program, count: int, logs, token=None):
         """Notes a dispatch, waits for the one before it and returns (its number of steps, its logs), or `None`.
 
-        One number is waited for; the others come from the same program. `token` is an array to wait for instead, if there
-        are no logs.
+        One number is waited for; the others come from the same program. `token` is an array to wait for instead, if
+        there are no logs.
         """
         previous, self.pending = self.pending, (program, count, logs, token)
         if previous is None:

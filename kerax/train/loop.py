@@ -125,7 +125,8 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 _warn_of_nan(epoch, logs, guard)
                 if model.stop_training:
                     break
-            model.optimizer.finalize(variables.params)
+            if model.optimizer is not None:
+                model.optimizer.finalize(variables.params)
             callbacks.on_train_end(logs)
     finally:
         store.release()

@@ -52,8 +52,13 @@ def state_variables(model, with_optimizer: bool = True) -> TrainState:
 
 def other_optimizers(model) -> dict[str, Optimizer]:
     """Optimizers in a model's attributes beside the compiled one, by the attribute's name."""
-    found = {name: value for name, value in vars(model).items() if isinstance(value, Optimizer)}
-    return {name: value for name, value in found.items() if value is not model.optimizer}
+    known = [] if model.optimizer is None else [model.optimizer, *model.optimizer.nested()]
+    found = {}
+    for name, value in vars(model).items():
+        if isinstance(value, Optimizer) and not any(value is other for other in known):
+            found[name] = value
+            known.append(value)
+    return found
 
 
 def metric_variables(model) -> dict:

@@ -59,7 +59,55 @@ PARITY = [
     ("RMSprop", dict(learning_rate=0.01, rho=0.7, momentum=0.8, centered=True, epsilon=1e-3)),
     ("Adagrad", {}),
     ("Adagrad", dict(learning_rate=0.1, initial_accumulator_value=0.5, epsilon=1e-4)),
+    ("Adadelta", dict(learning_rate=1.0, rho=0.8, epsilon=1e-3)),
+    ("Adafactor", {}),
+    (
+        "Adafactor",
+        dict(learning_rate=0.1, beta_2_decay=-0.5, epsilon_1=1e-8, epsilon_2=0.1, clip_threshold=0.5),
+    ),
+    ("Adafactor", dict(learning_rate=0.5, relative_step=False)),
+    ("Adamax", dict(learning_rate=0.1, beta_1=0.7, beta_2=0.9, epsilon=1e-3)),
+    (
+        "Ftrl",
+        dict(
+            learning_rate=0.5,
+            learning_rate_power=-0.7,
+            initial_accumulator_value=0.3,
+            l1_regularization_strength=0.2,
+            l2_regularization_strength=0.3,
+            l2_shrinkage_regularization_strength=0.1,
+            beta=0.4,
+        ),
+    ),
+    ("Lamb", dict(learning_rate=0.1, beta_1=0.7, beta_2=0.9, epsilon=1e-3)),
+    ("Lamb", dict(learning_rate=0.1, weight_decay=0.3)),
+    ("Lion", dict(learning_rate=0.05, beta_1=0.7, beta_2=0.8)),
+    ("Nadam", dict(learning_rate=0.1, beta_1=0.7, beta_2=0.9, epsilon=1e-3)),
+    (
+        "ScheduleFreeAdamW",
+        dict(learning_rate=0.1, beta_1=0.6, beta_2=0.9, epsilon=1e-3, warmup_steps=7, weight_decay=0.1),
+    ),
+    ("Muon", {}),
+    (
+        "Muon",
+        dict(
+            learning_rate=0.1,
+            weight_decay=0.2,
+            adam_weight_decay=0.3,
+            adam_lr_ratio=2.0,
+            momentum=0.8,
+            ns_steps=3,
+            nesterov=False,
+            rms_rate=None,
+        ),
+    ),
+    (
+        "Muon",
+        dict(learning_rate=0.1, adam_beta_1=0.8, adam_beta_2=0.9, epsilon=1e-3, muon_a=3.0, muon_b=-4.0, muon_c=1.5),
+    ),
+    ("Muon", dict(learning_rate=0.1, exclude_layers=["a"])),
 ]
+NAMES = "SGD Adam AdamW RMSprop Adagrad Adadelta Adafactor Adamax Ftrl Lamb Lion Nadam ScheduleFreeAdamW Muon".split()
 COMMON = [
     dict(weight_decay=0.1),
     dict(clipnorm=0.5),
@@ -83,8 +131,14 @@ def test_trajectory_is_that_of_keras(name, arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_give_the_trajectory_of_keras(name):
+    test_trajectory_is_that_of_keras(name, {})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("common", COMMON)
-@pytest.mark.parametrize("name", ["Adam", "RMSprop", "Adagrad", "AdamW"])
+@pytest.mark.parametrize("name", NAMES[1:])
 def test_common_arguments_act_alike_on_every_optimizer(name, common):
     test_trajectory_is_that_of_keras(name, dict(learning_rate=0.01, **common))
 
@@ -144,7 +198,7 @@ def test_excluded_weights_do_not_decay_in_fit():
     np.testing.assert_allclose(model.layers[1].kernel.numpy(), last * 0.75, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+@pytest.mark.parametrize("name", NAMES)
 def test_config_has_the_keys_of_keras_and_makes_an_equal_optimizer(name):
     optimizer = getattr(kerax.optimizers, name)(learning_rate=0.03, clipnorm=1.0, name="mine")
     theirs = getattr(keras.optimizers, name)(learning_rate=0.03, clipnorm=1.0, name="mine")
@@ -157,7 +211,8 @@ def test_config_has_the_keys_of_keras_and_makes_an_equal_optimizer(name):
     assert copy.get_config() == config
     read = kerax.optimizers.deserialize(keras.optimizers.serialize(theirs))
     assert read.get_config() == config
-    assert keras.optimizers.deserialize(kerax.optimizers.serialize(optimizer)).get_config() == theirs.get_config()
+    back = keras.saving.deserialize_keras_object(kerax.optimizers.serialize(optimizer))
+    assert back.get_config() == theirs.get_config()
 
 
 def test_config_holds_the_current_learning_rate_or_the_schedule():
@@ -247,7 +302,7 @@ def test_learning_rate_may_be_any_function_of_the_step():
             np.testing.assert_allclose(params["w"], expected, rtol=1e-5)
 
 
-def test_a_schedule_counts_updates_not_accumulated_steps():
+def test_a_schedule_counts_steps_and_not_updates():
     arguments = dict(gradient_accumulation_steps=3)
     ours = run_kerax(kerax.optimizers.SGD(kerax.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5), **arguments), 12)
     theirs = run_keras(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5), **arguments), 12)
@@ -304,6 +359,10 @@ def test_an_injected_optax_learning_rate_can_be_read_and_set():
         (lambda: kerax.optimizers.SGD(gradient_accumulation_steps=1), "at least 2"),
         (lambda: kerax.optimizers.SGD(ema_overwrite_frequency=0, use_ema=True), "ema_overwrite_frequency"),
         (lambda: kerax.optimizers.SGD(clipnorm=-1.0), "clipnorm"),
+        (lambda: kerax.optimizers.Lion(beta_1=0.0), r"`beta_1` must be in \(0, 1\]"),
+        (lambda: kerax.optimizers.ScheduleFreeAdamW(beta_1=0.0), r"`beta_1` must be in \(0, 1\]"),
+        (lambda: kerax.optimizers.Ftrl(learning_rate_power=0.5), "at most 0"),
+        (lambda: kerax.optimizers.Ftrl(l1_regularization_strength=-1.0), "l1_regularization_strength"),
         (lambda: kerax.optimizers.schedules.ExponentialDecay(0.1, 0, 0.5), "positive"),
         (lambda: kerax.optimizers.schedules.PiecewiseConstantDecay([1], [1.0]), "one more"),
     ],

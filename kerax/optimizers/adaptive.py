@@ -1,0 +1,218 @@
+"""Adadelta, Adafactor, Adamax, Nadam and FTRL with Keras's arguments and defaults."""
+
+from kerax.optimizers import adaptive_rules as rules
+from kerax.optimizers.optimizer import Optimizer, common_arguments
+
+
+class Adadelta(Optimizer):
+    """Gradients scaled by the ratio of the RMS of past updates to that of past gradients: `adaptive_rules.adadelta`.
+
+    Args:
+        learning_rate: Float, schedule or function of the step.
+        rho: Decay of the mean squares.
+        epsilon: Added to both mean squares.
+        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        rho=0.95,
+        epsilon=1e-07,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(**common_arguments(locals()))
+        self.rho, self.epsilon = rho, epsilon
+
+    def transformation(self):
+        return rules.adadelta(self.rho, self.epsilon)
+
+
+class Adafactor(Optimizer):
+    """Adam without momentum, keeping means of rows and columns of the second moment: `adaptive_rules.adafactor`.
+
+    Args:
+        learning_rate: Float, schedule or function of the step.
+        beta_2_decay: Exponent of the step in the decay of the second moment.
+        epsilon_1: Added to the squared gradients.
+        epsilon_2: Least RMS of a weight that its step is scaled by.
+        clip_threshold: Largest RMS of an update before scaling.
+        relative_step: Without effect: as Keras computes it, the learning rate is at most `1 / sqrt(step)` always.
+        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_2_decay=-0.8,
+        epsilon_1=1e-30,
+        epsilon_2=0.001,
+        clip_threshold=1.0,
+        relative_step=True,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(**common_arguments(locals()))
+        self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
+        self.clip_threshold, self.relative_step = clip_threshold, relative_step
+
+    def transformation(self):
+        return rules.adafactor(self.beta_2_decay, self.epsilon_1, self.epsilon_2, self.clip_threshold)
+
+
+class Adamax(Optimizer):
+    """Adam with the infinity norm in place of the second moment: `adaptive_rules.adamax`.
+
+    Args:
+        learning_rate: Float, schedule or function of the step.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the norm.
+        epsilon: Added to the divisor.
+        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-07,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(**common_arguments(locals()))
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def transformation(self):
+        return rules.adamax(self.beta_1, self.beta_2, self.epsilon)
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum: `adaptive_rules.nadam`.
+
+    Args:
+        learning_rate: Float, schedule or function of the step.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+        epsilon: Added to the divisor.
+        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-07,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(**common_arguments(locals()))
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def transformation(self):
+        return rules.nadam(self.beta_1, self.beta_2, self.epsilon)
+
+
+class Ftrl(Optimizer):
+    """ "Follow the regularized leader", for sparse linear models: `adaptive_rules.ftrl`.
+
+    Args:
+        learning_rate: Float, schedule or function of the step.
+        learning_rate_power: Exponent of the sum of squares in the learning rate, at most 0.
+        initial_accumulator_value: Start of the sum of squared gradients, at least 0.
+        l1_regularization_strength, l2_regularization_strength: Penalties, at least 0.
+        l2_shrinkage_regularization_strength: L2 penalty on the weights' size alone, at least 0.
+        beta: Added to the root of the sum of squares.
+        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        learning_rate_power=-0.5,
+        initial_accumulator_value=0.1,
+        l1_regularization_strength=0.0,
+        l2_regularization_strength=0.0,
+        l2_shrinkage_regularization_strength=0.0,
+        beta=0.0,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(**common_arguments(locals()))
+        for argument, value in (
+            ("initial_accumulator_value", initial_accumulator_value),
+            ("l1_regularization_strength", l1_regularization_strength),
+            ("l2_regularization_strength", l2_regularization_strength),
+            ("l2_shrinkage_regularization_strength", l2_shrinkage_regularization_strength),
+        ):
+            if value < 0:
+                raise ValueError(f"{self}: `{argument}` must be at least 0. Got {value}.")
+        if learning_rate_power > 0:
+            raise ValueError(f"{self}: `learning_rate_power` must be at most 0. Got {learning_rate_power}.")
+        self.learning_rate_power, self.beta = learning_rate_power, beta
+        self.initial_accumulator_value = initial_accumulator_value
+        self.l1_regularization_strength = l1_regularization_strength
+        self.l2_regularization_strength = l2_regularization_strength
+        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+
+    def transformation(self):
+        return rules.ftrl(
+            self.learning_rate_power,
+            self.initial_accumulator_value,
+            self.l1_regularization_strength,
+            self.l2_regularization_strength,
+            self.l2_shrinkage_regularization_strength,
+            self.beta,
+        )

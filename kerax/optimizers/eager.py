@@ -1,0 +1,62 @@
+"""Updates of variables in place, as Keras users write them in loops and training steps of their own."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.core.variable import unwrap
+from kerax.optimizers import slots
+
+
+def apply(optimizer, grads, trainable_variables=None):
+    """Updates variables and the optimizer's state, in place or in the open scope: see `Optimizer.apply`."""
+    grads, known = list(grads), slots.leaves(optimizer._params)
+    variables = known if trainable_variables is None else list(trainable_variables)
+    if len(grads) != len(variables):
+        raise ValueError(f"{optimizer}: expected a gradient for each of {len(variables)} variables. Got {len(grads)}.")
+    given = {id(v): jnp.asarray(unwrap(grad)) for v, grad in zip(variables, grads, strict=True) if grad is not None}
+    if not given:
+        if grads:
+            raise ValueError(f"{optimizer}: no variable has a gradient. Got `None` for all {len(grads)}.")
+        return
+    if len(given) < len(grads):
+        names = ", ".join(variable.path for variable in variables if id(variable) not in given)
+        warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
+    unknown = [v for v in variables if id(v) in given and not any(v is other for other in known)]
+    if unknown:
+        optimizer.build([*known, *unknown])
+    params, state = optimizer._params, optimizer._state
+    gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
+    new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
+    for variable, value in zip(jax.tree.leaves(params), jax.tree.leaves(new), strict=True):
+        if id(variable) in given:
+            variable.assign(value if variable.constraint is None else variable.constraint(value))
+    owners = optimizer._owners()
+    for slot, value in zip(jax.tree.leaves(state), jax.tree.leaves(new_state), strict=True):
+        owner = owners.get(id(slot))
+        if owner is None or owner in given:
+            slot.assign(value)
+
+
+def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) -> tuple[list, list]:
+    """New weights and optimizer values, from lists in the order of the weights and of `optimizer.variables`."""
+    if not optimizer.built:
+        raise ValueError(f"{optimizer}: call `build(variables)` before `stateless_apply`.")
+    form, own, weights = optimizer._state, optimizer.variables, slots.leaves(optimizer._params)
+    state = slots.placed(form, own, optimizer_variables)
+    gradients, params = (slots.placed(optimizer._params, weights, values) for values in (grads, trainable_variables))
+    new, new_state = optimizer.update(gradients, state, params)
+    return slots.taken(optimizer._params, weights, new), slots.taken(form, own, new_state)
+
+
+def set_weights(optimizer, weights):
+    """Sets all variables at once, or none if one does not fit."""
+    variables, weights = optimizer.variables, [np.asarray(unwrap(weight)) for weight in weights]
+    expected, given = [v.shape for v in variables], [weight.shape for weight in weights]
+    if expected != given:
+        hint = "" if optimizer.built else " The optimizer is not built: call `build(variables)` first."
+        raise ValueError(f"{optimizer}: expected arrays of shapes {expected}, got {given}.{hint}")
+    for variable, weight in zip(variables, weights, strict=True):
+        variable.assign(weight)

@@ -1,0 +1,87 @@
+"""How the variables of an optimizer's state belong to weights: by the weight's place in the slot's path."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from kerax import tree
+from kerax.core.variable import Variable
+
+Tree = Any
+
+
+def leaves(params: Tree) -> list[Variable]:
+    """The weights of a tree in the order in which it was filled, which is that of the layers."""
+    return list(tree.unnest(params).values()) if isinstance(params, dict) else jax.tree.leaves(params)
+
+
+def form_of(params: Tree):
+    """What a state's form depends on: the places, shapes and dtypes of the weights."""
+    return jax.tree.structure(params), tuple((v.shape, v._dtype) for v in jax.tree.leaves(params))
+
+
+def keyed(state: Tree, params: Tree) -> Iterator[tuple[tuple, Any, int | None]]:
+    """(key, slot, id of its weight or `None`) for the leaves of a state.
+
+    The key is the slot's path with the weight's id in place of the weight's path, so that a slot is found again when
+    the weights come in a tree of another form.
+    """
+    places = {path: id(variable) for path, variable in jax.tree_util.tree_leaves_with_path(params) if path}
+    lengths = sorted({len(path) for path in places}, reverse=True)
+    for path, slot in jax.tree_util.tree_leaves_with_path(state):
+        key, owner = path, None
+        for length in lengths:
+            start = next((i for i in range(len(path) - length + 1) if path[i : i + length] in places), None)
+            if start is not None:
+                owner = places[path[start : start + length]]
+                key = (*path[:start], owner, *path[start + length :])
+                break
+        yield key, slot, owner
+
+
+def name_of(key: tuple, params: Tree) -> str:
+    """The name of a slot: the weight's path and the slot's own, `dense_kernel_momentum` for example."""
+    paths = {id(variable): variable.path.replace("/", "_") for variable in jax.tree.leaves(params)}
+    own = [str(getattr(part, "name", getattr(part, "key", getattr(part, "idx", "")))) for part in key]
+    own = [name for name, part in zip(own, key, strict=True) if name != "slots" and not isinstance(part, int)]
+    return "_".join([paths[part] for part in key if isinstance(part, int)] + own)
+
+
+def in_keras_order(state: Tree, params: Tree) -> list[Variable]:
+    """The variables of an `OptimizerState`: step and rate, averages and accumulators, then slots weight by weight.
+
+    A slot type may name fields in `apart`, which come after those, each for all weights; scalars come last.
+    """
+    weights = [id(variable) for variable in leaves(params)]
+    fields = [*getattr(state.slots, "_fields", ())]
+    apart = getattr(state.slots, "apart", ())
+
+    def rank(item):
+        key, _, owner = item
+        group = state._fields.index(key[0].name)
+        field = fields.index(key[1].name) if len(key) > 1 and getattr(key[1], "name", None) in fields else 0
+        if group != state._fields.index("slots"):
+            return group - len(state._fields) * (group > 2), 0, weights.index(owner) if owner else 0, 0
+        is_apart = bool(fields) and fields[field] in apart
+        if owner is None:
+            return group, len(fields) + 1, 0, field
+        return group, field + 1 if is_apart else 0, weights.index(owner), field
+
+    head, rest = [], []
+    for item in keyed(state, params):
+        (head if item[0][0].name in ("iterations", "learning_rate") else rest).append(item)
+    return [slot for _, slot, _ in [*head, *sorted(rest, key=rank)]]
+
+
+def placed(form: Tree, variables: list[Variable], values) -> Tree:
+    """Values in the order of `variables`, put where these are in a tree."""
+    by_variable = {id(variable): value for variable, value in zip(variables, values, strict=True)}
+    return jax.tree.map(lambda variable: by_variable[id(variable)], form)
+
+
+def taken(form: Tree, variables: list[Variable], values: Tree) -> list:
+    """The inverse of `placed`: a tree's values in the order of `variables`."""
+    pairs = zip(jax.tree.leaves(form), jax.tree.leaves(values), strict=True)
+    by_variable = {id(variable): value for variable, value in pairs}
+    return [by_variable[id(variable)] for variable in variables]

@@ -1,0 +1,193 @@
+"""Optimizers around others: `LossScaleOptimizer` for float16, `OptaxOptimizer` for any optax transformation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kerax.core.variable import Variable
+from kerax.optimizers.optimizer import Optimizer, OptimizerState
+
+
+class LossScaleSlots(NamedTuple):
+    """Finite steps since the scale last changed (int32), the scale (float32), the inner optimizer's state."""
+
+    step_counter: Any
+    dynamic_scale: Any
+    inner: OptimizerState
+
+
+class LossScaleOptimizer(Optimizer):
+    """An optimizer for a loss multiplied by a scale that follows the gradients, so that float16 can hold them.
+
+    A step whose gradients are not all finite halves the scale and changes nothing else; `dynamic_growth_steps` finite
+    steps in a row double it. `compile` puts it around the optimizer of a model in "mixed_float16".
+
+    Args:
+        inner_optimizer: The optimizer that gets the gradients of the loss itself.
+        initial_scale: The scale at the start, above 0.
+        dynamic_growth_steps: Finite steps after which the scale doubles, at least 1.
+        name: Default: "loss_scale_optimizer".
+
+    Raises:
+        TypeError: unless `inner_optimizer` is an optimizer, and not of this kind.
+
+    Deviations from Keras: an `inner_optimizer` with a `loss_scale_factor` has it applied to the loss too, so that its
+    updates are right; the scale neither grows to infinity nor falls to 0, from where it could not return.
+    """
+
+    def __init__(self, inner_optimizer, initial_scale=2.0**15, dynamic_growth_steps=2000, name=None, **kwargs):
+        for argument in kwargs:
+            if argument in _INNER:
+                raise ValueError(f"LossScaleOptimizer: set `{argument}` on the `inner_optimizer`.")
+        if not isinstance(inner_optimizer, Optimizer) or isinstance(inner_optimizer, LossScaleOptimizer):
+            raise TypeError(
+                "LossScaleOptimizer: `inner_optimizer` must be an optimizer of another kind. "
+                f"Got {inner_optimizer!r}; make one with `kerax.optimizers.get`."
+            )
+        super().__init__(learning_rate=0.0, name=name, **kwargs)
+        if not initial_scale > 0:
+            raise ValueError(f"{self}: `initial_scale` must be above 0. Got {initial_scale}.")
+        if not dynamic_growth_steps >= 1:
+            raise ValueError(f"{self}: `dynamic_growth_steps` must be at least 1. Got {dynamic_growth_steps}.")
+        self.inner_optimizer, self.use_ema = inner_optimizer, inner_optimizer.use_ema
+        self.initial_scale, self.dynamic_growth_steps = initial_scale, dynamic_growth_steps
+        self.step_counter = Variable(0, dtype="int32", trainable=False, autocast=False, name="step_counter")
+        self.dynamic_scale = Variable(
+            float(initial_scale), dtype="float32", trainable=False, autocast=False, name="dynamic_scale"
+        )
+
+    def init(self, params):
+        """The state for a tree of weights: the inner state in its `slots`."""
+        scale = jnp.asarray(self.initial_scale, jnp.float32)
+        slots = LossScaleSlots(jnp.zeros((), jnp.int32), scale, self.inner_optimizer.init(params))
+        return OptimizerState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), slots, (), ())
+
+    def update(self, grads, state, params):
+        """One step from the gradients of the scaled loss; `iterations` counts skipped steps too."""
+        counter, scale, inner = state.slots
+        grads = jax.tree.map(lambda grad: grad / scale, grads)
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(grad)) for grad in jax.tree.leaves(grads)] or [True]))
+        updated = self.inner_optimizer.update(grads, inner, params)
+        params, inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, (params, inner))
+        is_due = counter + 1 >= self.dynamic_growth_steps
+        limits = jnp.finfo(jnp.float32)
+        grown = jnp.where(is_due, jnp.minimum(scale, limits.max / 2) * 2, scale)
+        scale = jnp.where(finite, grown, jnp.maximum(scale / 2, limits.tiny))
+        counter = jnp.where(finite & ~is_due, counter + 1, 0)
+        return params, state._replace(iterations=state.iterations + 1, slots=LossScaleSlots(counter, scale, inner))
+
+    def scale_loss(self, loss, state=None):
+        """The loss times the scale in `state`; without one, in the optimizer's own variables."""
+        scale, inner = (self.dynamic_scale.value, None) if state is None else state.slots[1:]
+        return self.inner_optimizer.scale_loss(loss, inner) * scale
+
+    def build(self, params):
+        """Builds the inner optimizer."""
+        self.inner_optimizer.build(params)
+        self._params = self.inner_optimizer._params
+        slots = LossScaleSlots(self.step_counter, self.dynamic_scale, self.inner_optimizer._state)
+        self._state = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
+
+    @property
+    def variables(self):
+        """All variables, those of the inner optimizer last."""
+        own = [self._iterations, self._learning_rate, self.step_counter, self.dynamic_scale]
+        return [*own, *self.inner_optimizer.variables]
+
+    @property
+    def iterations(self):
+        """The inner optimizer's: the number of updates that were not skipped."""
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self):
+        """The inner optimizer's."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self.inner_optimizer.learning_rate = value
+
+    def averages(self):
+        """The inner optimizer's."""
+        return self.inner_optimizer.averages()
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """The inner optimizer's."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def nested(self):
+        """The inner optimizer and those inside it."""
+        return [self.inner_optimizer, *self.inner_optimizer.nested()]
+
+    def _owners(self):
+        return self.inner_optimizer._owners()
+
+    def __getitem__(self, name):
+        return self.inner_optimizer[name]
+
+    def part(self, opt_state, name):
+        """`inner_optimizer.part`, of a state of this optimizer. Gradients for a part are of the loss itself."""
+        return self.inner_optimizer.part(opt_state.slots.inner, name)
+
+    def with_part(self, opt_state, name, new):
+        """`inner_optimizer.with_part`, likewise."""
+        inner = self.inner_optimizer.with_part(opt_state.slots.inner, name, new)
+        return opt_state._replace(slots=opt_state.slots._replace(inner=inner))
+
+
+_INNER = (
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
+
+def for_policy(optimizer: Optimizer | None, dtype_policy) -> Optimizer | None:
+    """The optimizer for a model of a dtype policy: under "mixed_float16" with a `LossScaleOptimizer` around it."""
+    if optimizer is None or isinstance(optimizer, LossScaleOptimizer) or dtype_policy.name != "mixed_float16":
+        return optimizer
+    return LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
+
+
+class OptaxOptimizer(Optimizer):
+    """Any optax transformation as it is, learning rate included in it.
+
+    Args:
+        transformation: An `optax.GradientTransformation`.
+    """
+
+    def __init__(self, transformation: optax.GradientTransformation, name="optax"):
+        self._transformation = optax.with_extra_args_support(transformation)
+        super().__init__(learning_rate=0.0, name=name)
+
+    def transformation(self):
+        return self._transformation
+
+    @property
+    def learning_rate(self):
+        """The hyperparameter of `optax.inject_hyperparams`, if the transformation was made by it."""
+        hyperparams = getattr(self._state.slots if self._state else None, "hyperparams", {})
+        if "learning_rate" not in hyperparams:
+            raise AttributeError(
+                f"{self}: an optax transformation keeps its learning rate to itself. "
+                "Make it with `optax.inject_hyperparams` to read or set it."
+            )
+        return hyperparams["learning_rate"]
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self.learning_rate.assign(value)
+
+    def get_config(self):
+        raise TypeError(
+            f"{self}: an optax transformation has no config. Use one of `kerax.optimizers` to save the model."
+        )

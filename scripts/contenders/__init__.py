@@ -1,0 +1,1 @@
+"""The same models written for each library that `scripts/benchmark.py` compares."""
