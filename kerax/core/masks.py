@@ -13,7 +13,7 @@ def set_mask(array, mask):
         _masks.pop(id(array), None)
         return
     key = id(array)
-    _masks[key] = (weakref.ref(array, lambda _: _masks.pop(key, None)), mask)
+    _masks[key] = (weakref.ref(array, lambda _, pop=_masks.pop: pop(key, None)), mask)
 
 
 def masked(array, mask):

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
+from kerax.losses.embedding import Circle, circle
 from kerax.losses.loss import LOSSES, Loss, LossFunctionWrapper
 from kerax.losses.probabilistic import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
     CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
     KLDivergence,
     Poisson,
     SparseCategoricalCrossentropy,
@@ -16,6 +18,7 @@ from kerax.losses.probabilistic import (
     binary_focal_crossentropy,
     categorical_crossentropy,
     categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
     kl_divergence,
     poisson,
     sparse_categorical_crossentropy,
@@ -43,13 +46,17 @@ from kerax.losses.regression import (
     squared_hinge,
 )
 from kerax.losses.segmentation import Dice, Tversky, dice, tversky
+from kerax.losses.sequence import CTC, ctc
 
 __all__ = [
+    "CTC",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
     "CategoricalHinge",
+    "Circle",
     "CosineSimilarity",
     "Dice",
     "Hinge",
@@ -71,9 +78,12 @@ __all__ = [
     "binary_focal_crossentropy",
     "categorical_crossentropy",
     "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
     "categorical_hinge",
+    "circle",
     "cosine_similarity",
     "crossentropy_for",
+    "ctc",
     "deserialize",
     "dice",
     "get",

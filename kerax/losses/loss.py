@@ -9,7 +9,7 @@ from kerax import config as settings
 from kerax import dtype_policies
 from kerax.core import masks
 from kerax.core.configurable import Configurable, revive_arguments
-from kerax.core.registry import Family, to_snake_case
+from kerax.core.registry import Family, is_serialized, to_snake_case
 from kerax.core.variable import unwrap
 from kerax.errors import suggest
 from kerax.ops import divide_no_nan
@@ -89,12 +89,36 @@ class LossFunctionWrapper(Loss):
             y_true, y_pred = match_ranks(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.fn_kwargs)
 
+    def get_config(self) -> dict:
+        """The constructor's arguments, `fn` as Keras writes it."""
+        return describe_fn(super().get_config())
+
     @classmethod
     def from_config(cls, config: dict):
         """The loss that `get_config` described."""
-        if isinstance(config.get("fn"), str):
-            config = {**config, "fn": LOSSES.find(config["fn"])}
-        return cls(**revive_arguments(config))
+        return cls(**revive_arguments(revive_fn(config, LOSSES)))
+
+
+def describe_fn(config: dict) -> dict:
+    """The config of a wrapper with the name of a known function `fn` in the form that Keras reads."""
+    if not isinstance(config.get("fn"), str):
+        return config
+    form = {"module": "builtins", "class_name": "function", "config": config["fn"], "registered_name": "function"}
+    return config | {"fn": form}
+
+
+def revive_fn(config: dict, *families: Family) -> dict:
+    """The config of a wrapper with the function that the name or description `fn` stands for in these families.
+
+    Elsewhere its name may mean something else: `"binary_accuracy"` is a metric's class, too.
+    """
+    name = config.get("fn")
+    if is_serialized(name) and name["class_name"] == "function":
+        name = name["config"]
+    if not isinstance(name, str):
+        return config
+    family = next((family for family in families if name in family.entries), families[-1])
+    return config | {"fn": family.find(name)}
 
 
 def name_of(function: Callable) -> str:
@@ -204,8 +228,8 @@ def weigh(name: str, values, sample_weight):
     if weights.ndim < values.ndim:
         weights = jnp.expand_dims(weights, tuple(range(weights.ndim, values.ndim)))
     if weights.ndim > values.ndim or any(w not in (1, v) for w, v in zip(weights.shape, values.shape, strict=True)):
-        hint = " The loss function returns one number for the whole batch; return one per sample." * (not values.ndim)
-        raise ValueError(f"{name}: `sample_weight` of shape {given} does not fit losses of shape {values.shape}.{hint}")
+        hint = " The function returns one number for the whole batch; return one per sample." * (not values.ndim)
+        raise ValueError(f"{name}: `sample_weight` of shape {given} does not fit values of shape {values.shape}.{hint}")
     return values, jnp.broadcast_to(weights, values.shape)
 
 

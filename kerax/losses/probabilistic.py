@@ -106,7 +106,8 @@ def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=
         y_true: One-hot labels or probabilities, of the shape of `y_pred`.
         y_pred: Probabilities, or logits with `from_logits`.
         from_logits: Whether `y_pred` has not been through a softmax.
-        label_smoothing: Fraction of each label that is spread over all classes.
+        label_smoothing: Fraction of each label that is spread over all classes (of `axis`; Keras takes their number
+            from the last axis).
         axis: The class axis.
     """
     y_true, y_pred = align("categorical_crossentropy", y_true, y_pred, fix_categorical)
@@ -152,6 +153,24 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
         loss = jnp.where(valid, loss, 0)
         masks.set_mask(loss, valid)
     return loss
+
+
+@_loss()
+def categorical_generalized_cross_entropy(y_true, y_pred, q):
+    """`(1 - p**q) / q`, `p` being the probability given to the right class: between crossentropy and mean error.
+
+    Args:
+        y_true: Class indices, of the shape of `y_pred` without its last axis, or with a last axis of size 1.
+        y_pred: Probabilities.
+        q: In (0, 1): towards 0 like crossentropy, towards 1 less sensitive to wrong labels.
+
+    At `p = 0` the gradient is 0, not infinite. Source: https://arxiv.org/abs/1805.07836
+    """
+    name, y_pred = "categorical_generalized_cross_entropy", jnp.asarray(unwrap(y_pred))
+    labels = class_indices(name, y_true, y_pred)
+    right = jnp.sum(y_pred * jax.nn.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype), axis=-1)
+    powers = jnp.where(right == 0, 0, jnp.power(jnp.where(right == 0, 1, right), q))
+    return (1 - powers) / q
 
 
 @_loss("kld", "KLD", "kullback_leibler_divergence")
@@ -254,6 +273,21 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     ):
         options = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
         super().__init__(sparse_categorical_crossentropy, reduction, name, dtype, **options)
+
+
+class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
+    """Generalized crossentropy of integer labels. Arguments as `categorical_generalized_cross_entropy` and `Loss`."""
+
+    def __init__(
+        self,
+        q=0.5,
+        reduction="sum_over_batch_size",
+        name="categorical_generalized_cross_entropy",
+        dtype=None,
+    ):
+        if not 0 < q < 1:
+            raise ValueError(f"{name}: `q` must be above 0 and below 1. Got q={q}.")
+        super().__init__(categorical_generalized_cross_entropy, reduction, name, dtype, q=q)
 
 
 class KLDivergence(LossFunctionWrapper):

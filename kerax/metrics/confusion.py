@@ -75,11 +75,15 @@ def prepare(name: str, y_true, y_pred, sample_weight, dtype, top_k=None, class_i
             )
         weights = jnp.broadcast_to(weights, y_pred.shape)
     if top_k is not None:
+        if not 1 <= top_k <= y_pred.shape[-1]:
+            raise ValueError(f"{name}: `top_k` must be at most {y_pred.shape[-1]}, the number of scores. Got {top_k}.")
         chosen = jax.nn.one_hot(jax.lax.top_k(y_pred, top_k)[1], y_pred.shape[-1], dtype=bool).any(axis=-2)
         y_pred = jnp.where(chosen, y_pred, _LOWEST)
     if class_id is not None:
         if y_pred.ndim < 2:
             raise ValueError(f"{name}: `class_id` needs `y_pred` of shape (batch, classes). Got {y_pred.shape}.")
+        if not 0 <= class_id < y_pred.shape[-1]:  # JAX would take the last column instead
+            raise ValueError(f"{name}: `class_id` must be in [0, {y_pred.shape[-1]}). Got {class_id}.")
         y_true, y_pred = y_true[..., class_id], y_pred[..., class_id]
         weights = None if weights is None else weights[..., class_id]
     return y_true, y_pred, weights
@@ -94,7 +98,7 @@ def _parse_thresholds(name: str, thresholds, default: float) -> list[float]:
     return parsed
 
 
-class _Decisions(Metric):
+class Decisions(Metric):
     """A metric of some of the four counts at thresholds."""
 
     _counted: tuple[str, ...] = ()
@@ -109,16 +113,16 @@ class _Decisions(Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch of labels and scores of one shape."""
         y_true, y_pred, weights = prepare(
-            self.name, y_true, y_pred, sample_weight, self.dtype, self.top_k, self.class_id
+            self.name, y_true, y_pred, sample_weight, self.sum_dtype, self.top_k, self.class_id
         )
         counts = count_decisions(y_true, y_pred, self.thresholds, weights)
         for counted in self._counted:
             getattr(self, counted).assign_add(getattr(counts, counted))
 
-    def _ratio(self, first: str, second: str):
-        """`first / (first + second)`, for a single threshold as a scalar."""
+    def _ratios(self, first: str, second: str):
+        """`first / (first + second)` at each threshold."""
         first, second = getattr(self, first).value, getattr(self, second).value
-        return _scalar(divide_no_nan(first, first + second))
+        return divide_no_nan(first, first + second)
 
 
 def _scalar(values):
@@ -137,7 +141,7 @@ class _Count(Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch of labels and scores of one shape."""
-        y_true, y_pred, weights = prepare(self.name, y_true, y_pred, sample_weight, self.dtype)
+        y_true, y_pred, weights = prepare(self.name, y_true, y_pred, sample_weight, self.sum_dtype)
         self.accumulator.assign_add(getattr(count_decisions(y_true, y_pred, self.thresholds, weights), self._counted))
 
     def result(self):
@@ -169,7 +173,7 @@ class FalseNegatives(_Count):
     _counted = "false_negatives"
 
 
-class Precision(_Decisions):
+class Precision(Decisions):
     """Fraction of yeses that are right.
 
     Args:
@@ -188,10 +192,10 @@ class Precision(_Decisions):
 
     def result(self):
         """Precision at each threshold."""
-        return self._ratio(*self._counted)
+        return _scalar(self._ratios(*self._counted))
 
 
-class Recall(_Decisions):
+class Recall(Decisions):
     """Fraction of yes labels that were found. Arguments as `Precision`."""
 
     _direction = "up"
@@ -202,7 +206,7 @@ class Recall(_Decisions):
 
     def result(self):
         """Recall at each threshold."""
-        return self._ratio(*self._counted)
+        return _scalar(self._ratios(*self._counted))
 
 
 class AUC(Metric):
@@ -255,7 +259,7 @@ class AUC(Metric):
         self.thresholds = [0.0 - fuzz, *map(float, inner), 1.0 + fuzz]
         self.num_thresholds = len(self.thresholds)
         self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits
-        self.label_weights = None if label_weights is None else np.asarray(label_weights, self.dtype)
+        self.label_weights = None if label_weights is None else np.asarray(label_weights, self.sum_dtype)
         self.built = False
         if num_labels or not multi_label:
             self.build(None, (None, num_labels))
@@ -271,7 +275,7 @@ class AUC(Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch of labels and scores of one shape."""
-        y_true, y_pred, weights = prepare(self.name, y_true, y_pred, sample_weight, self.dtype)
+        y_true, y_pred, weights = prepare(self.name, y_true, y_pred, sample_weight, self.sum_dtype)
         if not self.built:
             self.build(y_true.shape, y_pred.shape)
         y_pred = jnp.clip(jax.nn.sigmoid(y_pred) if self.from_logits else y_pred, 0, 1)
@@ -305,8 +309,8 @@ class AUC(Metric):
         """The constructor's arguments; `thresholds` only if they were given."""
         config = super().get_config() | {"curve": self.curve, "summation_method": self.summation_method}
         config["num_thresholds"] = self.num_thresholds
-        if config["thresholds"] is None:
-            del config["thresholds"]
+        if config.pop("thresholds") is not None:
+            config["thresholds"] = self.thresholds[1:-1]
         return config
 
 

@@ -48,15 +48,15 @@ class FBetaScore(Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch; `sample_weight` has shape `(batch,)`."""
-        y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.dtype))
+        y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.sum_dtype))
         if not self.built:
             self.build(y_true.shape, y_pred.shape)
         if self.threshold is None:
             yeses = (y_pred >= jnp.max(y_pred, axis=-1, keepdims=True)) & (jnp.abs(y_pred) > 1e-9)
         else:
             yeses = y_pred > self.threshold
-        yeses = yeses.astype(self.dtype)
-        weights = 1 if sample_weight is None else jnp.reshape(jnp.asarray(sample_weight, self.dtype), (-1, 1))
+        yeses = yeses.astype(self.sum_dtype)
+        weights = 1 if sample_weight is None else jnp.reshape(jnp.asarray(sample_weight, self.sum_dtype), (-1, 1))
         axis = None if self.average == "micro" else 0
         for variable, counted in (
             (self.true_positives, yeses * y_true),

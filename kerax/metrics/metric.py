@@ -1,5 +1,7 @@
 """`Metric`: numbers accumulated over batches, in variables that a scope can hold."""
 
+import jax.numpy as jnp
+
 from kerax import config as settings
 from kerax import dtype_policies, initializers
 from kerax.core.configurable import Configurable
@@ -18,7 +20,8 @@ class Metric(Configurable):
     with lists of values. It belongs to no layer's weights.
 
     Args:
-        dtype: Dtype of the variables and of the computation. Default: `floatx()`.
+        dtype: Dtype of the computation. Default: `floatx()`. Sums are kept in float32 at least: a bfloat16 count, as
+            Keras has it in some metrics, does not grow beyond 256.
         name: Default: the class name in snake case.
     """
 
@@ -32,6 +35,7 @@ class Metric(Configurable):
     def __init__(self, dtype=None, name=None):
         self.name = name or to_snake_case(type(self).__name__)
         self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
+        self.sum_dtype = jnp.promote_types(self.dtype, jnp.float32).name
         self._variables: list[Variable] = []
         self.built = True
 
@@ -48,14 +52,14 @@ class Metric(Configurable):
         Args:
             shape: Tuple of ints.
             initializer: Name or function; `reset_state` assigns what it gives.
-            dtype: Default: the metric's.
+            dtype: Default: the metric's, float32 at least.
             aggregation: Kept for Keras's signature.
             name: Default: `"variable"`.
         """
         if not hasattr(self, "_variables"):
             raise RuntimeError(f"{type(self).__name__}: call `super().__init__()` before adding variables.")
         initializer = initializers.get("zeros" if initializer is None else initializer)
-        variable = Variable(initializer, shape, dtype or self.dtype, False, False, aggregation, name=name)
+        variable = Variable(initializer, shape, dtype or self.sum_dtype, False, False, aggregation, name=name)
         variable.path = f"{self.name}/{variable.name}"
         self._variables.append(variable)
         return variable
@@ -66,11 +70,11 @@ class Metric(Configurable):
 
     @property
     def variables(self) -> list[Variable]:
-        """Own variables, then those of metrics in attributes."""
-        variables = list(self._variables)
-        for value in vars(self).values():
-            variables.extend(variable for metric in _metrics_in(value) for variable in metric.variables)
-        return variables
+        """Those added, then other variables in attributes, then those of metrics in attributes."""
+        held = [item for value in vars(self).values() for item in _held_in(value)]
+        own = [*self._variables, *(item for item in held if isinstance(item, Variable))]
+        nested = [variable for item in held if isinstance(item, Metric) for variable in item.variables]
+        return list({id(variable): variable for variable in own + nested}.values())
 
     def update_state(self, *args, **kwargs):
         """Takes in a batch. Written by a subclass."""
@@ -81,9 +85,13 @@ class Metric(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must implement `result`.")
 
     def reset_state(self):
-        """Assigns the initial values."""
+        """Assigns the initial values; 0, as Keras does for all variables, to one that has no initializer."""
         for variable in self.variables:
-            initializer, shape, dtype = variable.initializer, variable.shape, variable.dtype
+            initializer, shape, dtype = (
+                variable.initializer or initializers.get("zeros"),
+                variable.shape,
+                variable.dtype,
+            )
             has_host = hasattr(initializer, "on_host")
             variable.assign(initializer.on_host(shape, dtype) if has_host else initializer(shape, dtype=dtype))
 
@@ -127,11 +135,11 @@ class Metric(Configurable):
         return f"<{type(self).__name__} name={self.name}>"
 
 
-def _metrics_in(value) -> list[Metric]:
-    if isinstance(value, Metric):
+def _held_in(value) -> list:
+    """The metrics and variables in nested lists and dicts."""
+    if isinstance(value, (Metric, Variable)):
         return [value]
-    if isinstance(value, (list, tuple)):
-        return [metric for item in value for metric in _metrics_in(item)]
-    if isinstance(value, dict):
-        return [metric for item in value.values() for metric in _metrics_in(item)]
+    if isinstance(value, (list, tuple, dict)):
+        items = value.values() if isinstance(value, dict) else value
+        return [held for item in items for held in _held_in(item)]
     return []

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kerax.core import masks
 from kerax.core.configurable import revive_arguments
 from kerax.core.variable import unwrap
-from kerax.losses.loss import LOSSES, apply_mask, match_ranks, name_of, to_arrays
+from kerax.losses.loss import LOSSES, apply_mask, describe_fn, match_ranks, name_of, revive_fn, to_arrays
 from kerax.metrics.metric import FUNCTIONS, Metric
 from kerax.ops import divide_no_nan
 
@@ -44,7 +44,7 @@ class Sum(Metric):
 
     def update_state(self, values, sample_weight=None):
         """Adds the values, each times its weight."""
-        values, weights = weighted(self.name, values, sample_weight, self.dtype, jnp.sum)
+        values, weights = weighted(self.name, values, sample_weight, self.sum_dtype, jnp.sum)
         self.total.assign_add(jnp.sum(values if weights is None else values * weights))
 
     def result(self):
@@ -62,7 +62,7 @@ class Mean(Metric):
 
     def update_state(self, values, sample_weight=None):
         """Adds the values, each times its weight. A sample counts as its values' mean."""
-        values, weights = weighted(self.name, values, sample_weight, self.dtype, jnp.mean)
+        values, weights = weighted(self.name, values, sample_weight, self.sum_dtype, jnp.mean)
         per_sample = math.prod(values.shape[1:])
         if weights is None:
             self.total.assign_add(jnp.sum(values) / per_sample)
@@ -79,7 +79,7 @@ class Mean(Metric):
 class MeanMetricWrapper(Mean):
     """The mean of a function `fn(y_true, y_pred, **kwargs)` over all samples.
 
-    Predictions in half precision are cast to the metric's dtype first. The mask of `y_pred` counts as a weight.
+    Predictions in half precision are cast to float32 first. The mask of `y_pred` counts as a weight.
 
     Args:
         fn: A function of arrays that returns one number per sample (or per step of a sample).
@@ -98,16 +98,17 @@ class MeanMetricWrapper(Mean):
         y_pred = jax.tree.map(self._widen, to_arrays(y_pred))
         values = self._fn(to_arrays(y_true), y_pred, **self._fn_kwargs)
         if jnp.ndim(values):
-            sample_weight = apply_mask(unwrap(sample_weight), mask, self.dtype, "sum")
+            sample_weight = apply_mask(unwrap(sample_weight), mask, self.sum_dtype, "sum")
         super().update_state(values, sample_weight)
 
     def _widen(self, y_pred):
-        return y_pred.astype(self.dtype) if y_pred.dtype in (jnp.float16, jnp.bfloat16) else y_pred
+        return y_pred.astype(self.sum_dtype) if y_pred.dtype in (jnp.float16, jnp.bfloat16) else y_pred
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, `fn` as Keras writes it."""
+        return describe_fn(super().get_config())
 
     @classmethod
     def from_config(cls, config: dict):
         """The metric that `get_config` described."""
-        name = config.get("fn")
-        if isinstance(name, str):
-            config = {**config, "fn": LOSSES.entries.get(name) or FUNCTIONS.find(name)}
-        return cls(**revive_arguments(config))
+        return cls(**revive_arguments(revive_fn(config, LOSSES, FUNCTIONS)))

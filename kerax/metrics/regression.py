@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from kerax.losses import regression as losses
-from kerax.losses.loss import align, to_arrays
+from kerax.losses.loss import align, to_arrays, weigh
+from kerax.metrics.metric import Metric
 from kerax.metrics.reduction import Mean, MeanMetricWrapper
 
 
@@ -26,7 +27,7 @@ class RootMeanSquaredError(Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch."""
-        y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.dtype))
+        y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.sum_dtype))
         super().update_state(jnp.square(y_pred - y_true), sample_weight)
 
     def result(self):
@@ -104,3 +105,79 @@ class CategoricalHinge(MeanMetricWrapper):
 
     def __init__(self, name="categorical_hinge", dtype=None):
         super().__init__(losses.categorical_hinge, name, dtype)
+
+
+class R2Score(Metric):
+    """The coefficient of determination: `1 - sum((y_true - y_pred)**2) / sum((y_true - mean(y_true))**2)`.
+
+    Args:
+        class_aggregation: `"uniform_average"` (mean over outputs), `"variance_weighted_average"` (outputs weigh as much
+            as they vary), or `None` (one score per output).
+        num_regressors: Number of independent variables, for the adjusted score. 0 gives the plain one. With as many
+            values as regressors or fewer the plain score is given, where Keras also warns.
+
+    Others as `Metric`. Targets and predictions have shape `(batch, outputs)` (or one `(batch,)`, the other
+    `(batch, 1)`). An output whose targets are all equal scores 0 (NaN if every prediction is right).
+
+    Raises:
+        ValueError: if an argument is none of these.
+    """
+
+    _direction = "up"
+
+    def __init__(self, class_aggregation="uniform_average", num_regressors=0, name="r2_score", dtype=None):
+        super().__init__(dtype, name)
+        known = (None, "uniform_average", "variance_weighted_average")
+        if class_aggregation not in known:
+            raise ValueError(f"{self.name}: `class_aggregation` must be one of {known}. Got {class_aggregation!r}.")
+        if num_regressors < 0:
+            raise ValueError(f"{self.name}: `num_regressors` must be at least 0. Got {num_regressors}.")
+        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        self.num_samples = self.add_variable((), "zeros", name="num_samples")
+        self.built = False
+
+    def build(self, y_true_shape, y_pred_shape):
+        """Adds the sums, one per output."""
+        rank = max(len(y_true_shape), len(y_pred_shape))
+        if rank != 2:
+            raise ValueError(f"{self.name}: `y_pred` must have shape (batch, outputs). Got {tuple(y_pred_shape)}.")
+        shape = (y_pred_shape[-1] if len(y_pred_shape) == 2 else 1,)
+        self.squared_sum = self.add_variable(shape, "zeros", name="squared_sum")
+        self.sum = self.add_variable(shape, "zeros", name="sum")
+        self.total_mse = self.add_variable(shape, "zeros", name="residual")
+        self.count = self.add_variable(shape, "zeros", name="count")
+        self.built = True
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Takes in a batch; `sample_weight` has shape `(batch,)` or that of `y_pred`."""
+        y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.sum_dtype))
+        if not self.built:
+            self.build(y_true.shape, y_pred.shape)
+        weights = jnp.ones_like(y_true)
+        if sample_weight is not None:
+            _, weights = weigh(self.name, y_true, to_arrays(sample_weight))
+        for variable, values in (
+            (self.squared_sum, jnp.square(y_true)),
+            (self.sum, y_true),
+            (self.total_mse, jnp.square(y_true - y_pred)),
+            (self.count, 1),
+        ):
+            variable.assign_add(jnp.sum(values * weights, axis=0))
+        self.num_samples.assign_add(y_true.size)
+
+    def result(self):
+        """The score: one per output without an aggregation."""
+        total_sum = self.sum.value
+        spread = self.squared_sum.value - total_sum * (total_sum / self.count.value)
+        scores = 1 - self.total_mse.value / spread
+        scores = jnp.where(jnp.isinf(scores), 0, scores)
+        if self.class_aggregation == "uniform_average":
+            scores = jnp.mean(scores)
+        elif self.class_aggregation == "variance_weighted_average":
+            scores = jnp.sum(spread * scores) / jnp.sum(spread)
+        if not self.num_regressors:
+            return scores
+        above = self.num_samples.value - 1
+        freedom = above - self.num_regressors
+        adjusted = 1 - (1 - scores) * above / jnp.where(freedom > 0, freedom, 1)
+        return jnp.where(freedom > 0, adjusted, scores)

@@ -310,7 +310,7 @@ class Model(Layer):
         """`{name: result}` of every metric; a metric whose result is a dict adds its entries."""
         results = {}
         for metric in self.metrics:
-            result = unwrap(metric.result())
+            result = jax.tree.map(unwrap, metric.result(), is_leaf=lambda leaf: isinstance(leaf, Variable))
             results.update(result if isinstance(result, dict) else {self.log_name(metric): result})
         return results
 

@@ -1,5 +1,6 @@
 """Losses: values and gradients against Keras over a grid, by hand, reductions, weights, masks, shapes, configs."""
 
+import gc
 import inspect
 from functools import partial
 from itertools import product
@@ -28,26 +29,34 @@ OPTIONS = [
     {"delta": 0.2},
     {"apply_class_balancing": True, "alpha": 0.3, "gamma": 1.5},
     {"alpha": 0.3, "beta": 0.9},
+    {"q": 0.3},
+    {"margin": 0.2, "gamma": 3.0, "remove_diagonal": False},
     {"reduction": "mean_with_sample_weight"},
 ]
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
 
-def batch(name, rng, logits=False):
-    y_pred = rng.uniform(0.02, 0.98, (4, 5)).astype("float32")
-    y_true = (rng.uniform(0, 1, (4, 5)) > 0.5).astype("float32")
-    if "Sparse" in name:
-        y_true = rng.integers(0, 5, (4,))
+def batch(name, rng, options, shape=(4, 5)):
+    y_pred = rng.uniform(0.02, 0.98, shape).astype("float32")
+    y_true = (rng.uniform(0, 1, shape) > 0.5).astype("float32")
+    axis = options.get("axis", -1) if "Categorical" in name else -1
+    labels = rng.integers(0, shape[axis], np.delete(shape, axis))
+    if name == "CTC":
+        return np.array([[1, 2], [2, 2], [1, 0], [0, 0]]), rng.normal(size=(4, 6, 3)).astype("float32")
+    if name == "Circle":
+        return np.array([0, 1, 0, 1]), np.asarray(jax.nn.standardize(y_pred) / shape[-1] ** 0.5)
+    if "Sparse" in name or "Generalized" in name:
+        y_true = labels
     elif "Categorical" in name:
-        y_true = np.eye(5, dtype="float32")[rng.integers(0, 5, 4)]
-    return y_true, y_pred * 8 - 4 if logits else y_pred
+        y_true = np.moveaxis(np.eye(shape[axis], dtype="float32")[labels], -1, axis)
+    return y_true, y_pred * 8 - 4 if options.get("from_logits") else y_pred
 
 
 def test_values_and_gradients_are_those_of_keras():
     rng, cases = np.random.default_rng(0), []
     for name, options in product(CLASSES, OPTIONS):
         if set(options) <= set(inspect.signature(getattr(losses, name).__init__).parameters):
-            y_true, y_pred = batch(name, rng, options.get("from_logits", False))
+            y_true, y_pred = batch(name, rng, options)
             has_weights = [False] if name in ("Dice", "Tversky") else [False, True]
             cases += [(name, options, y_true, y_pred, np.float32([0.1, 2, 0, 0.5]) if w else None) for w in has_weights]
 
@@ -100,18 +109,18 @@ def test_values_by_hand():
 def test_crossentropies_are_finite_at_the_extremes():
     logits, targets = np.float32([[-1e4], [1e4]] * 2), np.float32([[0], [0], [1], [1]])
     loss = losses.BinaryCrossentropy(from_logits=True)
-    value, gradient = jax.value_and_grad(lambda logits: loss(targets, logits))(logits)
+    value, gradient = jax.jit(jax.value_and_grad(lambda logits: loss(targets, logits)))(logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
-    for y_pred in (np.float32([[0, 1]]), np.float32([[1, 0]])):
-        for loss, y_true in (("categorical_crossentropy", [[1.0, 0.0]]), ("bce", [[1.0, 0.0]]), ("scce", [0])):
-            value, gradient = jax.value_and_grad(lambda p: losses.as_loss(loss)(np.asarray(y_true), p))(y_pred)  # noqa: B023
+    for loss, y_true in (("categorical_crossentropy", [[1.0, 0.0]]), ("bce", [[1.0, 0.0]]), ("scce", [0])):
+        both = jax.jit(jax.value_and_grad(lambda p: losses.as_loss(loss)(np.asarray(y_true), p)))  # noqa: B023
+        for y_pred in (np.float32([[0, 1]]), np.float32([[1, 0]])):
+            value, gradient = both(y_pred)
             assert np.isfinite(value) and np.isfinite(gradient).all()
     masked = np.float32([[0.0, 1.0, -np.inf]])
     value = losses.SparseCategoricalCrossentropy(from_logits=True)([1], masked)
     assert float(value) == pytest.approx(np.log(1 + np.exp(-1)), rel=1e-6)
-    value, gradient = jax.value_and_grad(lambda x: losses.CosineSimilarity()(np.ones((1, 3), "f"), x))(
-        np.zeros((1, 3), "f")
-    )
+    cosine = jax.jit(jax.value_and_grad(lambda x: losses.CosineSimilarity()(np.ones((1, 3), "f"), x)))
+    value, gradient = cosine(np.zeros((1, 3), "f"))
     assert float(value) == 0 and np.isfinite(gradient).all()
 
 
@@ -159,6 +168,12 @@ def test_ranks_that_differ_by_a_last_axis_of_1_are_matched():
         ("sparse_categorical_crossentropy", (8, 2), (8, 4), r"have shape \(8,\)"),
         ("sparse_categorical_crossentropy", (8, 5), (8, 6, 3), r"have shape \(8, 6\), each in \[0, 3\)"),
         ("kld", (8,), (8, 4), "kl_divergence"),
+        ("ctc", (8,), (8, 6, 4), r"ctc: `y_true` has shape \(8,\).*\(batch, length\).*\(batch, frames, classes\)"),
+        ("ctc", (8, 3), (8, 4), "ctc: .*logits"),
+        ("ctc", (7, 3), (8, 5, 4), "ctc: .*of the same batch"),
+        ("circle", (7,), (8, 4), r"circle: .*`y_true` \(batch,\)"),
+        ("circle", (8,), (8, 4, 2), "circle: .*embeddings `y_pred`"),
+        ("CategoricalGeneralizedCrossEntropy", (8, 4), (8, 4), "class indices"),
     ],
 )
 def test_shapes_that_would_only_broadcast_by_accident_are_refused(loss, y_true, y_pred, message):
@@ -206,14 +221,30 @@ def test_half_precision_is_computed_in_float32():
 
 def test_configs_are_those_of_keras():
     extra = {"CosineSimilarity": {"axis"}, "Huber": {"delta"}, "SparseCategoricalCrossentropy": {"axis"}}
-    for name in CLASSES:
-        ours, theirs = getattr(losses, name)(), getattr(keras.losses, name)()
-        config = ours.get_config()
-        assert set(config) == set(theirs.get_config()) | extra.get(name, set())
-        assert all(config[key] == value for key, value in theirs.get_config().items())
+    for name, options in product(CLASSES, [*OPTIONS, {"reduction": "sum", "name": "mine"}]):
+        if not set(options) <= set(inspect.signature(getattr(losses, name).__init__).parameters):
+            continue
+        ours, theirs = getattr(losses, name)(**options), getattr(keras.losses, name)(**options)
+        config, expected = ours.get_config(), theirs.get_config()
+        assert set(config) == set(expected) | extra.get(name, set())
+        assert all(config[key] == value for key, value in expected.items())
         assert losses.deserialize(losses.serialize(ours)).get_config() == config
-        assert keras.losses.deserialize(losses.serialize(ours)).get_config() == theirs.get_config()
-        assert type(losses.deserialize(keras.losses.serialize(theirs))) is type(ours)
+        assert losses.get(losses.serialize(ours)).get_config() == config
+        assert keras.saving.deserialize_keras_object(losses.serialize(ours)).get_config() == expected
+        restored = losses.deserialize(keras.losses.serialize(theirs))
+        assert type(restored) is type(ours)
+        assert all(restored.get_config()[key] == value for key, value in expected.items())
+
+
+def test_every_name_of_keras_is_known():
+    from keras.src.losses import ALL_OBJECTS_DICT
+
+    for name, theirs in ALL_OBJECTS_DICT.items():
+        if name not in ("Loss", "LossFunctionWrapper"):
+            ours = losses.get(name)
+            assert (type(ours) if inspect.isclass(theirs) else ours).__name__ == theirs.__name__
+            assert inspect.isclass(theirs) or losses.deserialize(keras.losses.serialize(theirs)) is ours
+            assert inspect.isclass(theirs) or losses.get(losses.serialize(ours)) is ours
 
 
 def test_own_losses_and_wrappers_are_restored():
@@ -230,6 +261,10 @@ def test_own_losses_and_wrappers_are_restored():
     assert float(restored(np.zeros(2), np.ones(2))) == 6 and restored.reduction == "sum"
     wrapped = losses.deserialize(losses.serialize(losses.LossFunctionWrapper(losses.huber, delta=0.5)))
     assert wrapped.fn is losses.huber and wrapped.fn_kwargs == {"delta": 0.5}
+    theirs = keras.saving.serialize_keras_object(keras.src.losses.LossFunctionWrapper(keras.losses.huber, delta=0.5))
+    for config in (theirs["config"], wrapped.get_config()):
+        assert losses.LossFunctionWrapper.from_config(config).fn is losses.huber
+        assert keras.src.losses.LossFunctionWrapper.from_config(config).fn is keras.losses.huber
 
 
 def test_names_and_the_choice_of_crossentropy():
@@ -243,3 +278,45 @@ def test_names_and_the_choice_of_crossentropy():
     assert losses.crossentropy_for((8,), (8, 3)) is losses.sparse_categorical_crossentropy
     assert losses.crossentropy_for((8, 1), (8, 3)) is losses.sparse_categorical_crossentropy
     assert losses.crossentropy_for((8, 3), (8, 3)) is losses.categorical_crossentropy
+
+
+def test_ctc_by_hand():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), (1, 4))
+    paths = np.indices((3,) * 4).reshape(4, -1).T  # all ways to label 4 frames with 3 classes
+    for label in ([1, 2], [2, 2], [1, 0], [0, 0]):
+        ends = [[c for c, before in zip(p, [None, *p], strict=False) if c not in (before, 0)] for p in paths.tolist()]
+        fits = paths[[end == [c for c in label if c] for end in ends]]
+        expected = -np.log(np.sum(np.prod(probabilities[0, np.arange(4), fits], axis=1)))
+        actual = losses.ctc(np.array([label]), np.log(probabilities).astype("f"))
+        np.testing.assert_allclose(actual, [expected], rtol=1e-5)
+
+
+def test_circle_counts_only_samples_with_positives_and_has_gradients_for_all():
+    embeddings = np.float32([[1, 0], [0.8, 0.6], [0, 1]])
+    loss, before = losses.Circle(gamma=2.0), len(masks._masks)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: loss(np.array([0, 0, 1]), x)))(embeddings)
+    circle, theirs = jax.jit(losses.circle, static_argnums=4), jax.jit(keras.losses.circle, static_argnums=4)
+    each = circle(np.array([[0], [0], [1]]), embeddings, gamma=2.0)
+    distance = 1 - embeddings @ embeddings.T
+    positive = -2 * (0.4 + distance[0, 1]) * (0.4 - distance[0, 1])
+    negative = 2 * np.maximum(1.4 - distance[0, 2], 0) * (0.6 - distance[0, 2])
+    np.testing.assert_allclose(each[0], np.log1p(np.exp(positive + negative)), rtol=1e-5)
+    assert float(each[2]) == 0 and float(value) == pytest.approx(float(each[0] + each[1]) / 2, rel=1e-6)
+    assert np.isfinite(gradient).all() and np.any(gradient[2])
+    gc.collect()
+    assert len(masks._masks) <= before  # none of a traced array, whose trace would stay in memory
+    arguments = np.array([0, 0, 1]), embeddings, np.array([0, 1]), embeddings[1:], False
+    np.testing.assert_allclose(circle(*arguments), theirs(*arguments), rtol=1e-5)
+    with pytest.raises(ValueError, match="`ref_labels` and `ref_embeddings` belong together"):
+        losses.circle(np.array([0, 0, 1]), embeddings, ref_labels=np.array([0]))
+
+
+def test_generalized_crossentropy_by_hand():
+    y_pred = np.float32([[0.25, 0.75], [1, 0]])
+    loss = losses.CategoricalGeneralizedCrossEntropy(q=0.5, reduction="none")
+    for labels in (np.array([0, 1]), np.array([[0], [1]])):
+        np.testing.assert_allclose(loss(labels, y_pred), [1, 2], rtol=1e-6)
+    gradient = jax.grad(lambda p: jnp.sum(loss(np.array([0, 1]), p)))(y_pred)
+    np.testing.assert_allclose(gradient, [[-2, 0], [0, 0]], rtol=1e-6)  # not infinite at 0
+    with pytest.raises(ValueError, match="`q` must be above 0 and below 1. Got q=1"):
+        losses.CategoricalGeneralizedCrossEntropy(q=1)

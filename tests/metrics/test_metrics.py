@@ -12,12 +12,21 @@ import pytest
 
 from kerax import metrics
 from kerax.core import masks
-from kerax.core.registry import register_keras_serializable
 from kerax.core.scope import Scope
-from kerax.core.tracking import Trackable
+from kerax.train.sweeps import _only_adds
 
 ABSTRACT = ("Metric", "MeanMetricWrapper", "Mean", "Sum")
 CLASSES = [name for name in metrics.__all__ if inspect.isclass(getattr(metrics, name)) and name not in ABSTRACT]
+REQUIRED = {
+    "IoU": {"num_classes": 5, "target_class_ids": [0, 3]},
+    "MeanIoU": {"num_classes": 5},
+    "OneHotIoU": {"num_classes": 5, "target_class_ids": [0, 3]},
+    "OneHotMeanIoU": {"num_classes": 5},
+    "SensitivityAtSpecificity": {"specificity": 0.6},
+    "SpecificityAtSensitivity": {"sensitivity": 0.6},
+    "PrecisionAtRecall": {"recall": 0.6},
+    "RecallAtPrecision": {"precision": 0.6},
+}
 WEIGHTS = np.random.default_rng(1).uniform(0, 2, 8).astype("float32")
 OPTIONS = [
     {},
@@ -40,17 +49,32 @@ OPTIONS = [
     {"multi_label": True, "curve": "PR", "label_weights": [1.0, 2.0, 3.0, 4.0, 5.0], "num_labels": 5},
     {"summation_method": "majoring", "num_thresholds": 20},
     {"label_weights": [1.0, 2.0, 3.0, 4.0, 5.0]},
+    {"num_thresholds": 1, "class_id": 1},
+    {"num_thresholds": 7, "class_id": None},
+    {"class_aggregation": None},
+    {"class_aggregation": "variance_weighted_average"},
+    {"ignore_class": 1, "dtype": "float32", "sparse_y_pred": False},
+    {"target_class_ids": [1], "threshold": 0.3},
 ]
 
 
-def batch(name, rng, logits=False):
+def batch(name, rng, options):
     y_pred = rng.uniform(0.02, 0.98, (8, 5)).astype("float32")
     y_true = (rng.uniform(0, 1, (8, 5)) > 0.5).astype("float32")
     if "Sparse" in name:
         y_true = rng.integers(0, 5, (8,))
-    elif "Categorical" in name or name in ("F1Score", "FBetaScore"):
+    elif "Categorical" in name or "OneHot" in name or name in ("F1Score", "FBetaScore"):
         y_true = np.eye(5, dtype="float32")[rng.integers(0, 5, 8)]
-    return y_true, y_pred * 4 - 2 if logits else y_pred
+    elif name in ("IoU", "MeanIoU"):
+        y_true = rng.integers(0, 5, (8,))
+        y_pred = y_pred if "sparse_y_pred" in options else rng.integers(0, 5, (8,))
+    elif name == "BinaryIoU":
+        y_true, y_pred = y_true[:, 0], y_pred[:, 0]
+    return y_true, y_pred * 4 - 2 if options.get("from_logits") else y_pred
+
+
+def make(name, /, **options):
+    return getattr(metrics, name)(**REQUIRED.get(name, {}) | options)
 
 
 def test_results_and_states_are_those_of_keras():
@@ -58,9 +82,9 @@ def test_results_and_states_are_those_of_keras():
     for name, options in product(CLASSES, OPTIONS):
         cls = getattr(metrics, name)
         if set(options) <= set(inspect.signature(cls.__init__).parameters):
-            batches = [(*batch(name, rng, options.get("from_logits", False)), weights) for weights in (None, WEIGHTS)]
-            cases.append((name, options, batches))
-            pair = cls(**options), getattr(keras.metrics, name)(**options)
+            weights = WEIGHTS.astype("int32") if "IoU" in name and not options.get("dtype") else WEIGHTS
+            cases.append((name, options, [(*batch(name, rng, options), w) for w in (None, weights)]))
+            pair = make(name, **options), getattr(keras.metrics, name)(**REQUIRED.get(name, {}) | options)
             if not pair[0].built:
                 pair[0].build((8, 5), (8, 5))
                 pair[1]._build((8, 5), (8, 5)) if name != "AUC" else pair[1]._build((8, 5))
@@ -83,33 +107,62 @@ def test_results_and_states_are_those_of_keras():
         for value, expected in zip(state, their_state, strict=True):
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=message)
         for variable, expected in zip(pair[0].variables, pair[1].variables, strict=True):
-            assert variable.name == expected.name and not variable.trainable and not variable.autocast
+            assert variable.name == expected.name and variable.dtype == expected.dtype, message
+            assert not variable.trainable and not variable.autocast
 
 
-def test_every_metric_is_pure_under_jit():
+def built_ones():
+    """Every metric with a batch for it, and no NaN in what it results in."""
     rng = np.random.default_rng(0)
     for name in CLASSES:
-        metric = getattr(metrics, name)()
-        y_true, y_pred = batch(name, rng)
+        metric, (y_true, y_pred) = make(name), batch(name, rng, {})
         metric.build(y_true.shape, y_pred.shape) if not metric.built else None
+        yield metric, y_true, y_pred
 
-        @jax.jit
-        def step(values, y_true, y_pred):
-            with Scope(zip(metric.variables, values, strict=True)) as scope:  # noqa: B023
-                metric.update_state(y_true, y_pred)  # noqa: B023
-                return [scope.value_of(variable) for variable in metric.variables], metric.result()  # noqa: B023
 
-        values = metric.stateless_reset_state()
-        with jax.checking_leaks():
-            values, _ = step(values, y_true, y_pred)
-        values, result = step(values, y_true, y_pred)
-        assert all(not np.any(variable.value) for variable in metric.variables), name
-        metric.update_state(y_true, y_pred)
-        metric.update_state(y_true, y_pred)
-        np.testing.assert_allclose(result, metric.result(), rtol=1e-5, atol=1e-6, err_msg=name)
-        np.testing.assert_allclose(metric.stateless_result(values), result, rtol=1e-5, atol=1e-6)
+def update(metric, values, *arguments):
+    with Scope(zip(metric.variables, values, strict=True)) as scope:
+        metric.update_state(*arguments)
+        return [scope.value_of(variable) for variable in metric.variables]
+
+
+@pytest.mark.filterwarnings("ignore:.*loses its fractions")
+def test_every_metric_is_pure_and_only_adds_so_that_batches_can_be_computed_at_once():
+    for metric, *arrays in built_ones():
+        specs = [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in metric.variables]
+        for weights in ((), (WEIGHTS,)):
+            with jax.checking_leaks():
+                step = jax.make_jaxpr(partial(update, metric))(specs, *arrays, *weights)
+            assert _only_adds(step.jaxpr, 0, len(specs)), metric
+        assert not any(np.any(variable.value) for variable in metric.variables), metric
+
+
+@pytest.mark.slow
+def test_results_are_the_same_without_jit():
+    cases = list(built_ones())
+
+    def results(batches):
+        for (metric, *_), arrays in zip(cases, batches, strict=True):
+            values = metric.stateless_reset_state()
+            for _ in range(2):
+                values = update(metric, values, *arrays)
+            yield metric.stateless_result(values)
+
+    expected = jax.jit(lambda batches: list(results(batches)))([tuple(arrays) for _, *arrays in cases])
+    for (metric, *arrays), result in zip(cases, expected, strict=True):
+        metric.update_state(*arrays)
+        metric.update_state(*arrays)
+        np.testing.assert_allclose(result, metric.result(), rtol=1e-5, atol=1e-6, err_msg=metric.name)
         metric.reset_state()
-        assert all(not np.any(variable.value) for variable in metric.variables), name
+        assert not any(np.any(variable.value) for variable in metric.variables), metric
+
+
+def test_sums_do_not_stall_in_half_precision():
+    for metric in (metrics.Mean(dtype="bfloat16"), metrics.BinaryAccuracy(dtype="float16")):
+        for _ in range(2):
+            arguments = (np.ones(3000),) if type(metric) is metrics.Mean else (np.ones((3000, 1)),) * 2
+            metric.update_state(*arguments)
+        assert metric.count.dtype == "float32" and float(metric.count.value) == 6000 and float(metric.result()) == 1
 
 
 def test_mean_and_sum_with_weights_are_those_of_keras():
@@ -189,32 +242,6 @@ def test_wrong_arguments_are_named():
             make()
 
 
-def test_own_metrics_in_keras_style_with_nested_ones():
-    @register_keras_serializable("tests")
-    class Twice(metrics.Metric):
-        def __init__(self, name="twice", **kwargs):
-            super().__init__(name=name, **kwargs)
-            self.total = self.add_weight(name="total", initializer="zeros")
-            self.parts = [metrics.Mean(), {"rest": metrics.Sum()}]
-
-        def update_state(self, y_true, y_pred, sample_weight=None):
-            self.total.assign_add(2 * jnp.sum(y_pred))
-            self.parts[0].update_state(y_pred)
-
-        def result(self):
-            return self.total
-
-    metric = Twice()
-    assert not isinstance(metric, Trackable)
-    assert [variable.name for variable in metric.variables] == ["total", "total", "count", "total"]
-    assert float(metric(None, np.ones(3))) == 6
-    values = metric.stateless_update_state(metric.stateless_reset_state(), None, np.ones(2, "f"))
-    assert float(values[0]) == 4 and float(metric.stateless_result(values)) == 4
-    assert type(metrics.deserialize(metrics.serialize(metric))) is Twice
-    with pytest.raises(ValueError, match="twice: `metric_variables` must hold one value for each"):
-        metric.stateless_result([0.0])
-
-
 def test_plain_functions_become_metrics():
     def my_error(y_true, y_pred):
         return jnp.abs(y_true - y_pred)[..., 0]
@@ -248,11 +275,38 @@ def test_half_precision_predictions_are_averaged_in_float32():
 
 
 def test_configs_are_those_of_keras():
-    for name in (*CLASSES, "Mean", "Sum"):
-        ours, theirs = getattr(metrics, name)(), getattr(keras.metrics, name)()
-        config = ours.get_config()
-        assert set(config) == set(theirs.get_config()) | ({"axis"} if name == "CosineSimilarity" else set())
-        assert all(config[key] == value for key, value in theirs.get_config().items() if key != "name")
+    for name, options in product((*CLASSES, "Mean", "Sum"), [*OPTIONS, {"name": "mine"}]):
+        cls = getattr(metrics, name)
+        if not set(options) <= set(inspect.signature(cls.__init__).parameters):
+            continue
+        theirs = getattr(keras.metrics, name)(**REQUIRED.get(name, {}) | options)
+        ours = make(name, **options)
+        config, expected = ours.get_config(), theirs.get_config()
+        assert set(config) == set(expected) | ({"axis"} if name == "CosineSimilarity" else set())
+        skipped = {"label_weights"} if "label_weights" in options else set()  # a list here, an array there
+        skipped |= set() if "name" in options else {"name"}  # which Keras numbers
+        assert all(config[key] == value for key, value in expected.items() if key not in skipped), (name, options)
         assert metrics.deserialize(metrics.serialize(ours)).get_config() == config
+        assert metrics.get(metrics.serialize(ours)).get_config() == config
         assert keras.metrics.deserialize(metrics.serialize(ours)).name == ours.name
-        assert type(metrics.deserialize(keras.metrics.serialize(theirs))) is type(ours)
+        restored = metrics.deserialize(keras.metrics.serialize(theirs))
+        assert type(restored) is cls
+        again = restored.get_config()
+        assert all(again[key] == value for key, value in expected.items() if key not in skipped), (name, options)
+
+
+def test_every_name_of_keras_is_known():
+    from keras.src.metrics import ALL_OBJECTS_DICT
+
+    for name, theirs in ALL_OBJECTS_DICT.items():
+        ours = metrics.METRICS.find(name) if theirs.__name__ != "Metric" else theirs
+        assert ours.__name__ == theirs.__name__
+        if "__init__" in vars(theirs) and theirs.__name__ not in (*REQUIRED, *ABSTRACT):
+            assert type(metrics.get(name)) is ours and metrics.as_metric(name).name == name
+    functions = [name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))]
+    for name in set(functions) & set(vars(keras.metrics)) - {"get", "serialize", "deserialize"}:
+        wrapper = metrics.MeanMetricWrapper(getattr(metrics, name))
+        theirs = keras.metrics.MeanMetricWrapper(getattr(keras.metrics, name))
+        for config in (metrics.serialize(wrapper), keras.metrics.serialize(theirs)):
+            assert metrics.deserialize(config)._fn is getattr(metrics, name)
+            assert keras.metrics.deserialize(config)._fn is getattr(keras.metrics, name)
