@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kerax.saving import register_keras_serializable
+
 
 @dataclass(frozen=True)
 class Case:
@@ -46,7 +48,18 @@ def mask(*shape):
     return values
 
 
-SEQUENCE, IMAGE = (3, 5, 4), (2, 7, 6, 4)
+@register_keras_serializable("tests")
+def scale_inputs(params, state, inputs):
+    return inputs * params["scale"] + state["offset"], state
+
+
+@register_keras_serializable("tests")
+def init_scale(inputs):
+    return {"scale": np.ones(inputs.shape[-1], "float32")}, {"offset": np.zeros((), "float32")}
+
+
+SEQUENCE, IMAGE, COLORS = (3, 5, 4), (2, 7, 6, 4), (2, 7, 6, 3)
+VOLUME, FILM = (2, 4, 5, 3, 2), (2, 3, 5, 4, 2)
 
 CASES = {
     "Dense": case(lambda L: L.Dense(3), (2, 4)),
@@ -54,6 +67,10 @@ CASES = {
     "Dense-options": case(
         lambda L: L.Dense(3, "tanh", kernel_regularizer="l2", bias_initializer="ones", kernel_constraint="non_neg"),
         (2, 4),
+    ),
+    "Dense-lora": case(lambda L: L.Dense(3, lora_rank=2), SEQUENCE),
+    "EinsumDense-lora": case(
+        lambda L: L.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de", lora_rank=2), SEQUENCE, slow=True
     ),
     "EinsumDense": case(lambda L: L.EinsumDense("abc,cd->abd", (None, 3), bias_axes="d"), SEQUENCE),
     "EinsumDense-ellipsis": case(
@@ -80,13 +97,43 @@ CASES = {
     "UpSampling2D-first": case(lambda L: L.UpSampling2D(2, data_format="channels_first"), IMAGE, slow=True),
     "ZeroPadding2D": case(lambda L: L.ZeroPadding2D(((1, 2), (0, 3))), IMAGE),
     "ZeroPadding2D-first": case(lambda L: L.ZeroPadding2D((1, 2), data_format="channels_first"), IMAGE, slow=True),
+    "ZeroPadding1D": case(lambda L: L.ZeroPadding1D((1, 2)), SEQUENCE),
+    "ZeroPadding1D-first": case(lambda L: L.ZeroPadding1D(2, data_format="channels_first"), SEQUENCE, slow=True),
+    "ZeroPadding3D": case(lambda L: L.ZeroPadding3D((1, 0, 2)), VOLUME),
+    "ZeroPadding3D-first": case(
+        lambda L: L.ZeroPadding3D(((1, 0), (0, 2), (1, 1)), data_format="channels_first"), VOLUME, slow=True
+    ),
+    "Cropping1D": case(lambda L: L.Cropping1D((1, 2)), SEQUENCE),
+    "Cropping2D": case(lambda L: L.Cropping2D(((1, 2), (0, 3))), IMAGE),
+    "Cropping2D-first": case(lambda L: L.Cropping2D((1, 1), data_format="channels_first"), IMAGE, slow=True),
+    "Cropping3D": case(lambda L: L.Cropping3D(1), VOLUME),
+    "Cropping3D-first": case(
+        lambda L: L.Cropping3D(((1, 0), (0, 1), (0, 1)), data_format="channels_first"), VOLUME, slow=True
+    ),
+    "UpSampling1D": case(lambda L: L.UpSampling1D(3), SEQUENCE),
+    "UpSampling3D": case(lambda L: L.UpSampling3D((2, 1, 3)), VOLUME),
+    "UpSampling3D-first": case(lambda L: L.UpSampling3D(2, data_format="channels_first"), VOLUME, slow=True),
+    "ActivityRegularization": case(lambda L: L.ActivityRegularization(0.1, 0.2), (2, 4)),
     "Dropout": case(lambda L: L.Dropout(0.4), SEQUENCE, has_seed=True),
     "Dropout-seed": case(lambda L: L.Dropout(0.4, noise_shape=(None, 1, 4), seed=7), SEQUENCE, has_seed=True),
     "SpatialDropout1D": case(lambda L: L.SpatialDropout1D(0.4), SEQUENCE, has_seed=True),
     "SpatialDropout2D": case(lambda L: L.SpatialDropout2D(0.4), IMAGE, has_seed=True),
+    "SpatialDropout3D": case(lambda L: L.SpatialDropout3D(0.4), VOLUME, has_seed=True),
+    "AlphaDropout": case(lambda L: L.AlphaDropout(0.4, noise_shape=(None, 1, 4)), SEQUENCE, has_seed=True),
     "GaussianNoise": case(lambda L: L.GaussianNoise(0.4), SEQUENCE, has_seed=True),
     "GaussianDropout": case(lambda L: L.GaussianDropout(0.4), SEQUENCE, has_seed=True),
     "Embedding": case(lambda L: L.Embedding(9, 4, mask_zero=True), (3, 5), high=9),
+    "Embedding-lora": case(lambda L: L.Embedding(9, 4, lora_rank=2), (3, 5), high=9, slow=True),
+    "ReversibleEmbedding": case(lambda L: L.ReversibleEmbedding(9, 4, mask_zero=True), (3, 5), high=9),
+    "ReversibleEmbedding-reverse": case(
+        lambda L: L.ReversibleEmbedding(9, 4, logit_soft_cap=2.0, lora_rank=2), SEQUENCE, call={"reverse": True}
+    ),
+    "ReversibleEmbedding-untied": case(
+        lambda L: L.ReversibleEmbedding(9, 4, tie_weights=False),
+        SEQUENCE,
+        call={"reverse": True},
+        slow=True,
+    ),
     "Masking": case(lambda L: L.Masking(), SEQUENCE),
     "Conv1D": case(lambda L: L.Conv1D(5, 3), SEQUENCE),
     "Conv1D-causal": case(lambda L: L.Conv1D(4, 2, padding="causal", dilation_rate=2, activation="relu"), SEQUENCE),
@@ -99,6 +146,54 @@ CASES = {
     "Conv2D-groups": case(lambda L: L.Conv2D(6, 3, groups=2, padding="same"), IMAGE),
     "Conv2D-first": case(lambda L: L.Conv2D(5, 3, data_format="channels_first"), IMAGE, slow=True),
     "Conv2D-pointwise": case(lambda L: L.Conv2D(5, 1), IMAGE, slow=True),
+    "Conv3D": case(lambda L: L.Conv3D(3, (2, 3, 1)), VOLUME),
+    "Conv3D-groups": case(lambda L: L.Conv3D(4, 2, padding="same", groups=2), VOLUME, slow=True),
+    "Conv3D-strides": case(lambda L: L.Conv3D(3, 3, strides=(1, 2, 2), padding="same"), VOLUME, slow=True),
+    "Conv3D-first": case(
+        lambda L: L.Conv3D(3, 2, dilation_rate=(1, 2, 1), data_format="channels_first"), (2, 2, 3, 5, 4), slow=True
+    ),
+    "DepthwiseConv1D": case(lambda L: L.DepthwiseConv1D(3, strides=2, bias_initializer="uniform"), SEQUENCE),
+    "DepthwiseConv1D-first": case(
+        lambda L: L.DepthwiseConv1D(2, padding="same", depth_multiplier=2, data_format="channels_first"),
+        SEQUENCE,
+        slow=True,
+    ),
+    "DepthwiseConv2D": case(lambda L: L.DepthwiseConv2D(3, depth_multiplier=2, activation="relu"), IMAGE),
+    "DepthwiseConv2D-same": case(
+        lambda L: L.DepthwiseConv2D((2, 3), strides=(2, 1), padding="same", use_bias=False), IMAGE, slow=True
+    ),
+    "DepthwiseConv2D-dilation": case(
+        lambda L: L.DepthwiseConv2D(2, strides=2, dilation_rate=(2, 1), padding="same"), IMAGE, slow=True
+    ),
+    "DepthwiseConv2D-first": case(lambda L: L.DepthwiseConv2D(2, data_format="channels_first"), IMAGE, slow=True),
+    "SeparableConv1D": case(lambda L: L.SeparableConv1D(3, 2, padding="same"), SEQUENCE),
+    "SeparableConv1D-dilation": case(
+        lambda L: L.SeparableConv1D(3, 2, dilation_rate=2, activation="tanh", use_bias=False), SEQUENCE, slow=True
+    ),
+    "SeparableConv2D": case(lambda L: L.SeparableConv2D(5, (2, 3), depth_multiplier=2), IMAGE),
+    "SeparableConv2D-first": case(
+        lambda L: L.SeparableConv2D(5, 3, strides=2, padding="same", data_format="channels_first"), IMAGE, slow=True
+    ),
+    "Conv1DTranspose": case(lambda L: L.Conv1DTranspose(3, 3, strides=2, padding="same"), SEQUENCE),
+    "Conv1DTranspose-first": case(
+        lambda L: L.Conv1DTranspose(3, 2, strides=3, data_format="channels_first"), SEQUENCE, slow=True
+    ),
+    "Conv1DTranspose-dilation": case(
+        lambda L: L.Conv1DTranspose(3, 3, dilation_rate=2, padding="same", activation="relu"), SEQUENCE, slow=True
+    ),
+    "Conv2DTranspose": case(lambda L: L.Conv2DTranspose(3, (2, 3), strides=(2, 1), use_bias=False), IMAGE),
+    "Conv2DTranspose-output": case(
+        lambda L: L.Conv2DTranspose(3, (3, 4), strides=2, padding="same", output_padding=(1, 0)), IMAGE, slow=True
+    ),
+    "Conv2DTranspose-first": case(
+        lambda L: L.Conv2DTranspose(3, 2, dilation_rate=(2, 1), data_format="channels_first"), IMAGE, slow=True
+    ),
+    "Conv3DTranspose": case(lambda L: L.Conv3DTranspose(2, 2, strides=(1, 2, 2), output_padding=(0, 1, 0)), VOLUME),
+    "Conv3DTranspose-same": case(
+        lambda L: L.Conv3DTranspose(2, (3, 2, 2), strides=2, padding="same", data_format="channels_first"),
+        (2, 2, 2, 3, 2),
+        slow=True,
+    ),
     "MaxPooling1D": case(lambda L: L.MaxPooling1D(), SEQUENCE),
     "MaxPooling1D-same": case(lambda L: L.MaxPooling1D(3, strides=2, padding="same"), SEQUENCE),
     "MaxPooling2D": case(lambda L: L.MaxPooling2D(), IMAGE),
@@ -110,11 +205,31 @@ CASES = {
     "AveragePooling1D": case(lambda L: L.AveragePooling1D(2), SEQUENCE),
     "AveragePooling2D": case(lambda L: L.AveragePooling2D((2, 3)), IMAGE),
     "AveragePooling2D-same": case(lambda L: L.AveragePooling2D(3, strides=2, padding="same"), IMAGE, slow=True),
+    "MaxPooling3D": case(lambda L: L.MaxPooling3D((2, 1, 3)), VOLUME),
+    "MaxPooling3D-strides": case(lambda L: L.MaxPooling3D(2, strides=(1, 2, 1), padding="same"), VOLUME, slow=True),
+    "AveragePooling3D": case(lambda L: L.AveragePooling3D(2), VOLUME),
+    "AveragePooling3D-first": case(
+        lambda L: L.AveragePooling3D(2, strides=1, padding="same", data_format="channels_first"), VOLUME, slow=True
+    ),
+    "AdaptiveAveragePooling1D": case(lambda L: L.AdaptiveAveragePooling1D(3), SEQUENCE),
+    "AdaptiveAveragePooling2D": case(lambda L: L.AdaptiveAveragePooling2D((3, 2)), IMAGE),
+    "AdaptiveAveragePooling2D-first": case(
+        lambda L: L.AdaptiveAveragePooling2D(3, data_format="channels_first"), IMAGE, slow=True
+    ),
+    "AdaptiveAveragePooling3D": case(lambda L: L.AdaptiveAveragePooling3D((2, 3, 4)), VOLUME),
+    "AdaptiveMaxPooling1D": case(lambda L: L.AdaptiveMaxPooling1D(9), SEQUENCE),
+    "AdaptiveMaxPooling2D": case(lambda L: L.AdaptiveMaxPooling2D((3, 2)), IMAGE),
+    "AdaptiveMaxPooling2D-first": case(
+        lambda L: L.AdaptiveMaxPooling2D((3, 2), data_format="channels_first"), IMAGE, slow=True
+    ),
+    "AdaptiveMaxPooling3D": case(lambda L: L.AdaptiveMaxPooling3D((2, 3, 2)), VOLUME),
     "GlobalAveragePooling1D": case(lambda L: L.GlobalAveragePooling1D(), SEQUENCE),
     "GlobalAveragePooling1D-mask": case(lambda L: L.GlobalAveragePooling1D(), SEQUENCE, call={"mask": mask(3, 5)}),
     "GlobalAveragePooling2D": case(lambda L: L.GlobalAveragePooling2D(keepdims=True), IMAGE),
     "GlobalMaxPooling1D": case(lambda L: L.GlobalMaxPooling1D(), SEQUENCE),
     "GlobalMaxPooling2D": case(lambda L: L.GlobalMaxPooling2D(data_format="channels_first"), IMAGE),
+    "GlobalAveragePooling3D": case(lambda L: L.GlobalAveragePooling3D(data_format="channels_first"), VOLUME),
+    "GlobalMaxPooling3D": case(lambda L: L.GlobalMaxPooling3D(keepdims=True), VOLUME),
     "BatchNormalization": case(lambda L: L.BatchNormalization(momentum=0.7), SEQUENCE, training=True),
     "BatchNormalization-mask": case(
         lambda L: L.BatchNormalization(), SEQUENCE, call={"mask": mask(3, 5)}, training=True
@@ -130,6 +245,14 @@ CASES = {
     "LayerNormalization": case(lambda L: L.LayerNormalization(), SEQUENCE),
     "LayerNormalization-axes": case(lambda L: L.LayerNormalization([1, 3], center=False), IMAGE, slow=True),
     "RMSNormalization": case(lambda L: L.RMSNormalization(), SEQUENCE),
+    "UnitNormalization": case(lambda L: L.UnitNormalization(), SEQUENCE),
+    "UnitNormalization-axes": case(lambda L: L.UnitNormalization([1, 2]), SEQUENCE, slow=True),
+    "SpectralNormalization": case(
+        lambda L: L.SpectralNormalization(L.Conv2D(5, 2), power_iterations=2), IMAGE, training=True
+    ),
+    "SpectralNormalization-embedding": case(
+        lambda L: L.SpectralNormalization(L.Embedding(9, 4)), (3, 5), high=9, agrees=False
+    ),
     "GroupNormalization": case(lambda L: L.GroupNormalization(2), IMAGE),
     "GroupNormalization-first": case(lambda L: L.GroupNormalization(-1, axis=1), IMAGE, slow=True),
     "SimpleRNNCell": case(lambda L: L.SimpleRNNCell(3), (2, 4), [(2, 3)]),
@@ -163,6 +286,26 @@ CASES = {
         call={"mask": mask(3, 5)},
         slow=True,
     ),
+    "ConvLSTM1D": case(lambda L: L.ConvLSTM1D(2, 2, return_sequences=True), FILM[:3] + FILM[-1:]),
+    "ConvLSTM1D-options": case(
+        lambda L: L.ConvLSTM1D(2, 3, dilation_rate=2, padding="same", use_bias=False, go_backwards=True),
+        FILM[:3] + FILM[-1:],
+        slow=True,
+    ),
+    "ConvLSTM2D": case(
+        lambda L: L.ConvLSTM2D(2, (3, 2), strides=(2, 1), padding="same", return_state=True, bias_initializer="ones"),
+        FILM,
+    ),
+    "ConvLSTM2D-first": case(
+        lambda L: L.ConvLSTM2D(2, 2, data_format="channels_first", unit_forget_bias=False, activation="relu"),
+        FILM,
+        call={"initial_state": [(2, 2, 3, 1), (2, 2, 3, 1)]},
+        slow=True,
+    ),
+    "ConvLSTM2D-dropout": case(
+        lambda L: L.ConvLSTM2D(2, 2, dropout=0.2, recurrent_dropout=0.3, seed=1), FILM, has_seed=True, slow=True
+    ),
+    "ConvLSTM3D": case(lambda L: L.ConvLSTM3D(2, 2), (2, 3, 2, 3, 2, 1)),
     "Bidirectional": case(
         lambda L: L.Bidirectional(L.LSTM(3, return_sequences=True)), SEQUENCE, call={"mask": mask(3, 5)}
     ),
@@ -197,6 +340,48 @@ CASES = {
     "MultiHeadAttention-dropout": case(
         lambda L: L.MultiHeadAttention(2, 3, dropout=0.3, seed=1), (2, 5, 4), (2, 3, 6), has_seed=True, slow=True
     ),
+    "GroupQueryAttention": case(
+        lambda L: L.GroupQueryAttention(3, 4, 2, bias_initializer="uniform"), (2, 5, 4), (2, 3, 4)
+    ),
+    "GroupQueryAttention-masks": case(
+        lambda L: L.GroupQueryAttention(3, 4, 1, use_gate=True, use_bias=False),
+        (2, 5, 4),
+        (2, 3, 4),
+        (2, 3, 4),
+        call={"attention_mask": mask(2, 5, 3), "return_attention_scores": True},
+        slow=True,
+    ),
+    "GroupQueryAttention-causal": case(
+        lambda L: L.GroupQueryAttention(3, 4, 4, sliding_window=2),
+        (2, 5, 4),
+        (2, 5, 4),
+        call={"use_causal_mask": True, "value_mask": mask(2, 5)},
+        slow=True,
+    ),
+    "GroupQueryAttention-dropout": case(
+        lambda L: L.GroupQueryAttention(3, 2, 1, dropout=0.3, seed=1), (2, 5, 4), (2, 3, 4), has_seed=True, slow=True
+    ),
+    "Attention": case(lambda L: L.Attention(), [(2, 5, 4), (2, 3, 4)]),
+    "Attention-masks": case(
+        lambda L: L.Attention(use_scale=True),
+        [(2, 5, 4), (2, 5, 6), (2, 5, 4)],
+        call={"mask": [mask(2, 5), mask(2, 5)], "use_causal_mask": True, "return_attention_scores": True},
+    ),
+    "Attention-concat": case(
+        lambda L: L.Attention(use_scale=True, score_mode="concat"), [(2, 5, 4), (2, 3, 4)], slow=True
+    ),
+    "Attention-dropout": case(
+        lambda L: L.Attention(dropout=0.3, seed=1), [(2, 5, 4), (2, 3, 4)], has_seed=True, slow=True
+    ),
+    "AdditiveAttention": case(
+        lambda L: L.AdditiveAttention(), [(2, 5, 4), (2, 3, 4)], call={"mask": [mask(2, 5), mask(2, 3)]}
+    ),
+    "AdditiveAttention-plain": case(
+        lambda L: L.AdditiveAttention(use_scale=False),
+        [(2, 5, 4), (2, 5, 4)],
+        call={"use_causal_mask": True},
+        slow=True,
+    ),
     "Add": case(lambda L: L.Add(), [SEQUENCE, SEQUENCE, SEQUENCE]),
     "Add-broadcast": case(lambda L: L.Add(), [SEQUENCE, (3, 4)]),
     "Subtract": case(lambda L: L.Subtract(), [SEQUENCE, SEQUENCE]),
@@ -207,6 +392,7 @@ CASES = {
     "Concatenate": case(lambda L: L.Concatenate(axis=1), [SEQUENCE, (3, 2, 4)]),
     "Dot": case(lambda L: L.Dot(axes=(2, 1)), [SEQUENCE, (3, 4, 6)]),
     "Dot-cosine": case(lambda L: L.Dot(axes=-1, normalize=True), [(3, 4), (3, 4)], slow=True),
+    "JaxLayer": case(lambda L: L.JaxLayer(scale_inputs, init_scale), (2, 4), agrees=False),
     "Lambda": case(lambda L: L.Lambda("tanh" if "kerax" in L.__name__ else np.tanh), (2, 4), agrees=False),
     "Rescaling": case(lambda L: L.Rescaling(0.1, offset=2.0), (2, 4)),
     "Normalization": case(lambda L: L.Normalization(), (2, 4)),
@@ -216,4 +402,56 @@ CASES = {
     "Normalization-invert": case(
         lambda L: L.Normalization(axis=None, mean=1.0, variance=4.0, invert=True), (2, 4), slow=True
     ),
+    "Discretization": case(lambda L: L.Discretization([-0.5, 0.0, 1.0], output_mode="multi_hot"), (2, 4)),
+    "CategoryEncoding": case(lambda L: L.CategoryEncoding(5), (3, 4), high=5),
+    "CategoryEncoding-count": case(
+        lambda L: L.CategoryEncoding(5, "count"), (3, 4), high=5, call={"count_weights": (3, 4)}, slow=True
+    ),
+    "Hashing": case(lambda L: L.Hashing(3, output_mode="count"), (3, 4), high=50, agrees=False),
+    "HashedCrossing": case(
+        lambda L: L.HashedCrossing(3, output_mode="one_hot"), [(3,), (3,)], high=50, agrees=False
+    ),
+    "IntegerLookup": case(
+        lambda L: L.IntegerLookup(vocabulary=[7, 2, 5], output_mode="count"), (3, 4), high=9, agrees=False
+    ),
+    "Resizing": case(lambda L: L.Resizing(4, 5), IMAGE),
+    "Resizing-crop": case(lambda L: L.Resizing(4, 5, "bicubic", crop_to_aspect_ratio=True), IMAGE, slow=True),
+    "Resizing-pad": case(lambda L: L.Resizing(9, 5, pad_to_aspect_ratio=True), IMAGE, slow=True),
+    "CenterCrop": case(lambda L: L.CenterCrop(4, 3), IMAGE),
+    "RandomCrop": case(lambda L: L.RandomCrop(4, 3, seed=1), IMAGE, has_seed=True, agrees=False),
+    "RandomFlip": case(lambda L: L.RandomFlip(seed=1), IMAGE, has_seed=True),
+    "RandomRotation": case(lambda L: L.RandomRotation(0.2, seed=1), IMAGE, has_seed=True),
+    "RandomTranslation": case(lambda L: L.RandomTranslation(0.2, 0.3), IMAGE, has_seed=True),
+    "RandomZoom": case(lambda L: L.RandomZoom(0.2, seed=1), IMAGE, has_seed=True),
+    "RandomShear": case(lambda L: L.RandomShear(0.2, 0.1, seed=1), IMAGE, has_seed=True),
+    "RandomPerspective": case(lambda L: L.RandomPerspective((1.0, 1.0), 0.3, seed=1), IMAGE, has_seed=True),
+    "RandomElasticTransform": case(lambda L: L.RandomElasticTransform((1.0, 1.0), seed=1), IMAGE, has_seed=True),
+    "RandomBrightness": case(lambda L: L.RandomBrightness(0.2), COLORS, has_seed=True),
+    "RandomContrast": case(lambda L: L.RandomContrast((0.2, 0.3)), COLORS, has_seed=True),
+    "RandomSaturation": case(lambda L: L.RandomSaturation(0.3), COLORS, has_seed=True),
+    "RandomHue": case(lambda L: L.RandomHue(0.3), COLORS, has_seed=True),
+    "RandomColorDegeneration": case(lambda L: L.RandomColorDegeneration(0.3), COLORS, has_seed=True),
+    "RandomColorJitter": case(lambda L: L.RandomColorJitter((0, 1), 0.2, 0.2), COLORS, has_seed=True),
+    "RandomGrayscale": case(lambda L: L.RandomGrayscale(1.0), COLORS, has_seed=True),
+    "RandomInvert": case(lambda L: L.RandomInvert((1.0, 1.0)), COLORS, has_seed=True),
+    "RandomPosterization": case(lambda L: L.RandomPosterization(3), COLORS, has_seed=True),
+    "RandomSharpness": case(lambda L: L.RandomSharpness(0.3), COLORS, has_seed=True),
+    "RandomGaussianBlur": case(lambda L: L.RandomGaussianBlur((1.0, 1.0)), COLORS, has_seed=True),
+    "RandomErasing": case(lambda L: L.RandomErasing((1.0, 1.0)), COLORS, has_seed=True),
+    "Solarization": case(lambda L: L.Solarization(0.2, 0.3), COLORS, has_seed=True),
+    "AutoContrast": case(lambda L: L.AutoContrast((-3, 3)), COLORS),
+    "Equalization": case(lambda L: L.Equalization((-4, 4)), COLORS, agrees=False),
+    "ContrastLimitedAdaptiveHistogramEqualization": case(
+        lambda L: L.ContrastLimitedAdaptiveHistogramEqualization((-4, 4), tile_grid_size=(2, 2)), COLORS
+    ),
+    "MixUp": case(lambda L: L.MixUp(seed=1), COLORS, has_seed=True),
+    "CutMix": case(lambda L: L.CutMix(seed=1), COLORS, has_seed=True),
+    "RandAugment": case(lambda L: L.RandAugment((-4, 4), num_ops=1), COLORS, has_seed=True, slow=True),
+    "AugMix": case(lambda L: L.AugMix((-4, 4), chain_depth=1), COLORS, has_seed=True, slow=True),
+    "MaxNumBoundingBoxes": case(lambda L: L.MaxNumBoundingBoxes(3), COLORS, agrees=False),
+    "Pipeline": case(
+        lambda L: L.Pipeline([L.RandomFlip(), L.AutoContrast((-3, 3))]), COLORS, has_seed=True, agrees=False
+    ),
+    "MelSpectrogram": case(lambda L: L.MelSpectrogram(32, 8, num_mel_bins=4, power_to_db=False), (2, 100)),
+    "STFTSpectrogram": case(lambda L: L.STFTSpectrogram("magnitude", 20), (2, 100, 2), training=True),
 }

@@ -9,13 +9,145 @@ from jax import lax
 from kerax import random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
+from kerax.layers import lora
 from kerax.layers.dense import EinsumDense, project
 from kerax.layers.options import check_positive, check_rate, set_weight_options
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-class MultiHeadAttention(Layer):
+class _HeadAttention(Layer):
+    """What attention with several heads shares: projections, masks, and the attention itself.
+
+    A subclass sets `key_dim`, builds `query_dense`, `key_dense`, `value_dense`,
+    `output_dense` and with `use_gate` `gate_dense`, and sets `_axes`, the attended ones.
+    """
+
+    def _configure(self, arguments: dict):
+        """Sets the attributes that all have, from the constructor's arguments by name."""
+        given = arguments
+        check_rate(self, dropout=given["dropout"])
+        if given["sliding_window"] is not None:
+            check_positive(self, sliding_window=given["sliding_window"])
+        if given["flash_attention"] and given["dropout"]:
+            raise ValueError(f"{self}: `flash_attention` has no dropout. Got dropout={given['dropout']}.")
+        for name in ("dropout", "use_bias", "use_gate", "sliding_window", "flash_attention", "seed"):
+            setattr(self, name, given[name])
+        initializers = {name: given[name] for name in ("kernel_initializer", "bias_initializer")}
+        set_weight_options(self, **initializers)
+        names = [f"{weight}_{option}" for weight in ("kernel", "bias") for option in ("regularizer", "constraint")]
+        self._projection_options = {name: getattr(self, name) for name in initializers}
+        self._projection_options |= {name: given[name] for name in (*names, "activity_regularizer")}
+        self._projection_options["dtype"] = self.dtype_policy
+        if self.seed is not None:
+            self.seed_generator = SeedGenerator(self.seed)
+        self.supports_masking = True
+
+    def _projection(self, name: str, input_shape, num_contracted: int, new_sizes, **kwargs) -> EinsumDense:
+        """A built layer that maps the last axes of its input to new ones."""
+        free = _LETTERS[: len(input_shape) - num_contracted]
+        contracted = _LETTERS[len(free) : len(input_shape)]
+        new = _LETTERS[len(input_shape) : len(input_shape) + len(new_sizes)]
+        layer = EinsumDense(
+            f"{free}{contracted},{contracted}{new}->{free}{new}",
+            output_shape=[None] * (len(free) - 1) + list(new_sizes),
+            bias_axes=new if self.use_bias else None,
+            name=name,
+            **kwargs,
+            **self._projection_options,
+        )
+        layer.build(input_shape)
+        return layer
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        key = value if key is None else key
+        mask = self._join_masks(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        heads = self._project_together(query) if self._is_self_attention(query, key, value) else None
+        if heads is None:
+            heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
+        outputs, scores = self._attend(*heads, mask, return_attention_scores, training)
+        if self.use_gate:
+            outputs = outputs * self.gate_dense(query)
+        outputs = self.output_dense(outputs)
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def _is_self_attention(self, query, key, value) -> bool:
+        return query is key and key is value and self._projection_options["activity_regularizer"] is None
+
+    def _project_together(self, inputs):
+        """Queries, keys and values of one array, by one product with the three kernels side by side."""
+        layers = (self.query_dense, self.key_dense, self.value_dense)
+        heads = [layer.kernel.shape[1:] for layer in layers]
+        kernel = jnp.concatenate([lora.merged(layer, "kernel").reshape(inputs.shape[-1], -1) for layer in layers], 1)
+        together = project(inputs, kernel)
+        if self.use_bias:
+            together = together + jnp.concatenate([layer.bias.value.reshape(-1) for layer in layers])
+        first, second, _ = map(math.prod, heads)
+        parts = jnp.split(together, [first, first + second], axis=-1)
+        return [part.reshape(*part.shape[:-1], *sizes) for part, sizes in zip(parts, heads, strict=True)]
+
+    def _attend(self, query, key, value, mask, return_scores, training):
+        """The heads' outputs `(batch, ..., heads, value_dim)` and the attention weights.
+
+        Deviation from Keras: the softmax is taken in float32, whatever the compute dtype.
+        """
+        if self.flash_attention and not return_scores and query.ndim == 4:
+            outputs = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
+            return outputs, None
+        query, key, value = (_heads_first(heads, self._axes) for heads in (query, key, value))
+        rank = len(self._axes)
+        batch_axes = query.ndim - rank - 1
+        positions = query.shape[batch_axes:-1], key.shape[batch_axes:-1]
+        query, key, value = (_flatten_positions(heads, batch_axes) for heads in (query, key, value))
+        query = query * (1 / math.sqrt(self.key_dim))
+        scores = _product(query, jnp.swapaxes(key, -1, -2))  # (batch, ..., heads, query, key)
+        if mask is not None:
+            flat = (math.prod(positions[0]), math.prod(positions[1])) if rank > 1 else mask.shape[-2:]
+            mask = mask.reshape(*mask.shape[: mask.ndim - 2 * rank], *flat)
+            scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        drops = training and self.dropout
+        if not return_scores and not drops and jax.default_backend() == "cpu":
+            return _heads_last(_split_positions(_softmax_product(scores, value), positions[0]), self._axes), None
+        weights = dropped = jax.nn.softmax(scores).astype(value.dtype)
+        if drops:
+            dropped = random.dropout(weights, self.dropout, seed=self.next_key())
+        outputs = _split_positions(_product(dropped, value), positions[0])
+        return _heads_last(outputs, self._axes), weights.reshape(*weights.shape[:-2], *positions[0], *positions[1])
+
+    def _join_masks(self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask):
+        """All masks as one that broadcasts to the scores `(batch, ..., heads, queries, keys)`, or `None`."""
+        found = []
+        if query_mask is not None:
+            found.append(query_mask.astype(bool)[..., :, None])
+        found += [mask.astype(bool)[..., None, :] for mask in (value_mask, key_mask) if mask is not None]
+        if use_causal_mask or self.sliding_window is not None:
+            distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])[None, :]
+            found += [(distance >= 0)[None]] if use_causal_mask else []
+            found += [(abs(distance) < self.sliding_window)[None]] if self.sliding_window is not None else []
+        joined = None
+        for mask in [*found, *([attention_mask.astype(bool)] if attention_mask is not None else [])]:
+            joined = mask if joined is None else joined & mask
+        if joined is None:
+            return None
+        for _ in range(query.ndim + len(self._axes) - joined.ndim):  # the axis of heads, before queries and keys
+            joined = jnp.expand_dims(joined, -2 * len(self._axes) - 1)
+        return joined
+
+
+class MultiHeadAttention(_HeadAttention):
     """`softmax(query @ key.T / sqrt(key_dim)) @ value` in several learned projections (heads), joined by another one.
 
     Args:
@@ -71,33 +203,14 @@ class MultiHeadAttention(Layer):
         seed=None,
         **kwargs,
     ):
+        arguments = dict(locals())
         super().__init__(**kwargs)
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
-        check_rate(self, dropout=dropout)
-        if sliding_window is not None:
-            check_positive(self, sliding_window=sliding_window)
-        if flash_attention and dropout:
-            raise ValueError(f"{self}: `flash_attention` has no dropout. Got dropout={dropout}.")
+        self._configure(arguments)
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.dropout, self.use_bias, self.use_gate = dropout, use_bias, use_gate
-        self.sliding_window, self.flash_attention, self.seed = sliding_window, flash_attention, seed
         self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
-        set_weight_options(self, kernel_initializer=kernel_initializer, bias_initializer=bias_initializer)
-        self._projection_options = {
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "activity_regularizer": activity_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-            "dtype": self.dtype_policy,
-        }
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
-        self.supports_masking = True
 
     def build(self, query_shape, value_shape, key_shape=None):
         key_shape = value_shape if key_shape is None else key_shape
@@ -115,107 +228,6 @@ class MultiHeadAttention(Layer):
             self.gate_dense = self._projection("gate", query_shape, 1, (heads, self.value_dim), activation="sigmoid")
         self.value_dense = self._projection("value", value_shape, 1, (heads, self.value_dim))
         self.output_dense = self._projection("attention_output", (*query_shape[:-1], heads, self.value_dim), 2, sizes)
-
-    def _projection(self, name: str, input_shape, num_contracted: int, new_sizes, **kwargs) -> EinsumDense:
-        """A built layer that maps the last axes of its input to new ones."""
-        free = _LETTERS[: len(input_shape) - num_contracted]
-        contracted = _LETTERS[len(free) : len(input_shape)]
-        new = _LETTERS[len(input_shape) : len(input_shape) + len(new_sizes)]
-        layer = EinsumDense(
-            f"{free}{contracted},{contracted}{new}->{free}{new}",
-            output_shape=[None] * (len(free) - 1) + list(new_sizes),
-            bias_axes=new if self.use_bias else None,
-            name=name,
-            **kwargs,
-            **self._projection_options,
-        )
-        layer.build(input_shape)
-        return layer
-
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
-    ):
-        key = value if key is None else key
-        mask = self._join_masks(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
-        heads = self._project_together(query) if self._is_self_attention(query, key, value) else None
-        if heads is None:
-            heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
-        outputs, scores = self._attend(*heads, mask, return_attention_scores, training)
-        if self.use_gate:
-            outputs = outputs * self.gate_dense(query)
-        outputs = self.output_dense(outputs)
-        return (outputs, scores) if return_attention_scores else outputs
-
-    def _is_self_attention(self, query, key, value) -> bool:
-        return query is key and key is value and self._projection_options["activity_regularizer"] is None
-
-    def _project_together(self, inputs):
-        """Queries, keys and values of one array, by one product with the three kernels side by side."""
-        layers = (self.query_dense, self.key_dense, self.value_dense)
-        sizes = [layer.kernel.shape[1] * layer.kernel.shape[2] for layer in layers]
-        kernel = jnp.concatenate([layer.kernel.value.reshape(inputs.shape[-1], -1) for layer in layers], 1)
-        together = project(inputs, kernel)
-        if self.use_bias:
-            together = together + jnp.concatenate([layer.bias.value.reshape(-1) for layer in layers])
-        parts = jnp.split(together, [sizes[0], sizes[0] + sizes[1]], axis=-1)
-        return [part.reshape(*part.shape[:-1], self.num_heads, -1) for part in parts]
-
-    def _attend(self, query, key, value, mask, return_scores, training):
-        """The heads' outputs `(batch, ..., heads, value_dim)` and the attention weights.
-
-        Deviation from Keras: the softmax is taken in float32, whatever the compute dtype.
-        """
-        if self.flash_attention and not return_scores and query.ndim == 4:
-            outputs = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
-            return outputs, None
-        query, key, value = (_heads_first(heads, self._axes) for heads in (query, key, value))
-        rank = len(self._axes)
-        batch_axes = query.ndim - rank - 1
-        positions = query.shape[batch_axes:-1], key.shape[batch_axes:-1]
-        query, key, value = (_flatten_positions(heads, batch_axes) for heads in (query, key, value))
-        scores = (query * (1 / math.sqrt(self.key_dim))) @ jnp.swapaxes(key, -1, -2)  # (batch, ..., heads, query, key)
-        if mask is not None:
-            flat = (math.prod(positions[0]), math.prod(positions[1])) if rank > 1 else mask.shape[-2:]
-            mask = mask.reshape(*mask.shape[: mask.ndim - 2 * rank], *flat)
-            scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
-        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        drops = training and self.dropout
-        if not return_scores and not drops and jax.default_backend() == "cpu":
-            return _heads_last(_split_positions(_softmax_product(scores, value), positions[0]), self._axes), None
-        weights = dropped = jax.nn.softmax(scores).astype(value.dtype)
-        if drops:
-            dropped = random.dropout(weights, self.dropout, seed=self.next_key())
-        outputs = _split_positions(dropped @ value, positions[0])
-        return _heads_last(outputs, self._axes), weights.reshape(*weights.shape[:-2], *positions[0], *positions[1])
-
-    def _join_masks(self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask):
-        """All masks as one that broadcasts to the scores `(batch, ..., heads, queries, keys)`, or `None`."""
-        found = []
-        if query_mask is not None:
-            found.append(query_mask.astype(bool)[..., :, None])
-        found += [mask.astype(bool)[..., None, :] for mask in (value_mask, key_mask) if mask is not None]
-        if use_causal_mask or self.sliding_window is not None:
-            distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])[None, :]
-            found += [(distance >= 0)[None]] if use_causal_mask else []
-            found += [(abs(distance) < self.sliding_window)[None]] if self.sliding_window is not None else []
-        joined = None
-        for mask in [*found, *([attention_mask.astype(bool)] if attention_mask is not None else [])]:
-            joined = mask if joined is None else joined & mask
-        if joined is None:
-            return None
-        for _ in range(query.ndim + len(self._axes) - joined.ndim):  # the axis of heads, before queries and keys
-            joined = jnp.expand_dims(joined, -2 * len(self._axes) - 1)
-        return joined
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -237,6 +249,17 @@ def _heads_last(outputs, axes: tuple[int, ...]):
     return jnp.transpose(outputs, [order.index(axis) for axis in range(outputs.ndim)])
 
 
+def _product(left, right):
+    """`left (..., heads, m, n) @ right (..., groups, n, k)`: neighbouring heads of `left` share one of `right`.
+
+    They become more rows of one product, so that nothing is repeated.
+    """
+    *batch, heads, rows, size = left.shape
+    groups = right.shape[-3]
+    folded = left.reshape(*batch, groups, heads // groups * rows, size)
+    return (folded @ right).reshape(*batch, heads, rows, right.shape[-1])
+
+
 def _softmax_product(scores, value):
     """`softmax(scores) @ value`, divided by the sum of the exponentials last, where there is less to divide.
 
@@ -244,7 +267,7 @@ def _softmax_product(scores, value):
     """
     exponentials = jnp.exp(scores - lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     total = jnp.sum(exponentials, axis=-1, keepdims=True)
-    return ((exponentials.astype(value.dtype) @ value) / total).astype(value.dtype)
+    return (_product(exponentials.astype(value.dtype), value) / total).astype(value.dtype)
 
 
 def _split_positions(outputs, sizes: tuple[int, ...]):

@@ -70,27 +70,33 @@ class _Cell(Layer):
         """Zeros for a batch."""
         return [jnp.zeros((batch_size, self.units), self.compute_dtype) for _ in range(self.num_states)]
 
-    def stepper(self, batch_size, training) -> Stepper:
+    def _read_weights(self):
+        """Kernel, recurrent kernel and bias in the compute dtype."""
+        cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
+        try:
+            return self.kernel.value, self.recurrent_kernel.value, self.bias.value if self.use_bias else None
+        finally:
+            scopes.reset_autocast(cast)
+
+    def stepper(self, input_shape, training) -> Stepper:
         """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences.
+
+        `input_shape` is that of one step's inputs.
 
         Deviation from Keras: with `recurrent_dropout` all gates share a mask, as in the tied variant of Gal &
         Ghahramani 2016 (https://arxiv.org/abs/1512.05287), where Keras draws one per gate.
         """
-        cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
-        kernel, recurrent_kernel = self.kernel.value, self.recurrent_kernel.value
-        bias = self.bias.value if self.use_bias else None
-        scopes.reset_autocast(cast)
-        input_mask = self._draw_mask(self.dropout if training else 0, (batch_size, kernel.shape[0]))
-        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, (batch_size, self.units))
+        kernel, recurrent_kernel, bias = self._read_weights()
+        input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
+        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, (input_shape[0], self.units))
 
         def project(inputs):
-            inputs = inputs if input_mask is None else inputs * input_mask
+            inputs = _drop(inputs, input_mask)
             projected = _matmul(inputs, kernel)
             return projected if bias is None else projected + self._input_bias(bias)
 
         def advance(projected, states):
-            hidden = states[0] if recurrent_mask is None else states[0] * recurrent_mask
-            return self._advance(projected, hidden, states, recurrent_kernel, bias)
+            return self._advance(projected, _drop(states[0], recurrent_mask), states, recurrent_kernel, bias)
 
         return Stepper(project, advance, self.units * self.num_gates / kernel.shape[0])
 
@@ -110,9 +116,13 @@ class _Cell(Layer):
 
     def call(self, inputs, states, training=False):
         is_list = isinstance(states, (list, tuple))
-        step = self.stepper(inputs.shape[0], training)
+        step = self.stepper(inputs.shape, training)
         output, new_states = step.advance(step.project(inputs), list(states) if is_list else [states])
         return output, new_states if is_list else new_states[0]
+
+
+def _drop(inputs, mask):
+    return inputs if mask is None else inputs * mask
 
 
 def _matmul(inputs, kernel):
@@ -169,7 +179,32 @@ class SimpleRNNCell(_Cell):
         return output, [output]
 
 
-class LSTMCell(_Cell):
+class _LSTMCell(_Cell):
+    """What cells with a memory share: four gates, and how they act."""
+
+    num_gates = 4
+    num_states = 2
+
+    def _add_bias(self, width):
+        if not self.unit_forget_bias:
+            return add_weight(self, "bias", (width,))
+
+        def initial_bias(shape, dtype, key):
+            bias = call_initializer(self.bias_initializer, key, shape, dtype)
+            return bias.at[self.units : 2 * self.units].set(1)
+
+        return add_weight(self, "bias", (width,), initializer=initial_bias)
+
+    def _gate(self, gates, carry, axis: int = -1):
+        """`(output, new states)` from the four gates side by side."""
+        input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis)
+        kept = self.recurrent_activation(forget_gate) * carry
+        carry = kept + self.recurrent_activation(input_gate) * self.activation(candidate)
+        output = self.recurrent_activation(output_gate) * self.activation(carry)
+        return output, [output, carry]
+
+
+class LSTMCell(_LSTMCell):
     """A step of a long short-term memory; the gates lie in the kernels in the order input, forget, candidate, output.
 
         c = forget * c + input * activation(candidate);  h = output * activation(c)
@@ -182,9 +217,6 @@ class LSTMCell(_Cell):
     Call arguments: `inputs (batch, features)`, `states [h, c]`. Returns: `h, [h, c]`.
     Source: Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735
     """
-
-    num_gates = 4
-    num_states = 2
 
     def __init__(
         self,
@@ -212,23 +244,8 @@ class LSTMCell(_Cell):
         self._configure(arguments)
         self.unit_forget_bias = unit_forget_bias
 
-    def _add_bias(self, width):
-        if not self.unit_forget_bias:
-            return add_weight(self, "bias", (width,))
-
-        def initial_bias(shape, dtype, key):
-            bias = call_initializer(self.bias_initializer, key, shape, dtype)
-            return bias.at[self.units : 2 * self.units].set(1)
-
-        return add_weight(self, "bias", (width,), initializer=initial_bias)
-
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
-        gates = projected + hidden @ recurrent_kernel
-        input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
-        kept = self.recurrent_activation(forget_gate) * states[1]
-        carry = kept + self.recurrent_activation(input_gate) * self.activation(candidate)
-        output = self.recurrent_activation(output_gate) * self.activation(carry)
-        return output, [output, carry]
+        return self._gate(projected + hidden @ recurrent_kernel, states[1])
 
 
 class GRUCell(_Cell):
@@ -348,11 +365,14 @@ class StackedRNNCells(Layer):
             new_states.append(own if is_list or not isinstance(own, (list, tuple)) else own[0])
         return inputs, new_states
 
-    def stepper(self, batch_size, training) -> Stepper | None:
+    def stepper(self, input_shape, training) -> Stepper | None:
         """The step of all cells with their weights as they are; `None` if one of them is not kerax's own."""
-        steps = [stepper_of(cell, batch_size, training) for cell in self.cells]
-        if None in steps:
-            return None
+        steps = []
+        for cell in self.cells:
+            steps.append(stepper_of(cell, input_shape, training))
+            if steps[-1] is None:
+                return None
+            input_shape = (input_shape[0], output_size(cell))
 
         def advance(inputs, states):
             new_states = []
@@ -365,10 +385,10 @@ class StackedRNNCells(Layer):
         return Stepper(lambda inputs: inputs, advance, 1)
 
 
-def stepper_of(cell, batch_size, training) -> Stepper | None:
+def stepper_of(cell, input_shape, training) -> Stepper | None:
     """The pure step of one of kerax's own cells; `None` for a cell, or a subclass, with a `call` of its own."""
     own = _Cell.call if isinstance(cell, _Cell) else StackedRNNCells.call if isinstance(cell, StackedRNNCells) else None
-    return cell.stepper(batch_size, training) if own is not None and type(cell).call is own else None
+    return cell.stepper(input_shape, training) if own is not None and type(cell).call is own else None
 
 
 def check_cell(layer: Layer, cell):

@@ -74,17 +74,47 @@ def same_padding(window: int, dilation: int = 1) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, channels_last: bool = True):
+    """The convolution of inputs `(batch, *spatial, channels)` with a kernel `(*window, channels / groups, filters)`.
+
+    `pads` are the zeros before and after each spatial axis, or `"SAME"`. Without `channels_last` the inputs' channels
+    come before the spatial axes, and the outputs' too.
+    """
+    if channels_last and pads != "SAME" and groups == max(strides) == max(dilation_rate) == 1:
+        padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if any(map(any, pads)) else inputs
+        if _patches_are_faster(padded, kernel):
+            return _convolve_patches(padded, kernel)
+    return lax.conv_general_dilated(
+        inputs,
+        kernel,
+        strides,
+        pads,
+        rhs_dilation=dilation_rate,
+        dimension_numbers=axis_letters(len(strides), channels_last),
+        feature_group_count=groups,
+    )
+
+
+def axis_letters(rank: int, channels_last: bool) -> tuple[str, str, str]:
+    """The order of the axes of inputs, kernel and outputs, as `lax` writes it."""
+    letters = "DHW"[-rank:]
+    data = f"N{letters}C" if channels_last else f"NC{letters}"
+    return data, f"{letters}IO", data
+
+
 class _Conv(Layer):
     """What all convolutions share: checks, weights, and the sum over windows."""
 
     rank: int
     paddings = ("valid", "same")
+    strides_and_dilation = False  # whether both may be above 1
 
     def _configure(self, arguments: dict):
         """Sets the attributes from the constructor's arguments by name."""
         given = arguments
-        check_positive(self, filters=given["filters"], groups=given["groups"])
-        for name in ("filters", "groups", "use_bias"):
+        counts = [name for name in ("filters", "groups", "depth_multiplier") if name in given]
+        check_positive(self, **{name: given[name] for name in counts})
+        for name in (*counts, "use_bias"):
             setattr(self, name, given[name])
         for name in ("kernel_size", "strides", "dilation_rate"):
             setattr(self, name, sizes(self, name, given[name], self.rank))
@@ -92,14 +122,14 @@ class _Conv(Layer):
         check_choice(self, "padding", self.padding, self.paddings)
         self.data_format = config.standardize_data_format(given["data_format"])
         self.activation = activations.get(given["activation"])
-        options = ("initializer", "regularizer", "constraint")
-        names = [f"{weight}_{option}" for weight in ("kernel", "bias") for option in options]
+        options = ("_initializer", "_regularizer", "_constraint")
+        names = [name for name in given if name.endswith(options) and name != "activity_regularizer"]
         set_weight_options(self, **{name: given[name] for name in names})
-        if self.filters % self.groups:
+        if given.get("filters", 0) % given.get("groups", 1):
             raise ValueError(
                 f"{self}: `filters` must be a multiple of `groups`. Got filters={self.filters}, groups={self.groups}."
             )
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+        if not self.strides_and_dilation and max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
                 f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
                 f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
@@ -107,13 +137,14 @@ class _Conv(Layer):
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def build(self, input_shape):
+    def _check_input(self, input_shape) -> int:
+        """The number of input channels. Raises `ValueError` if a window without padding is larger than the input."""
+        self._check_size(input_shape)
         channels = input_shape[self._channel_axis]
-        if channels is not None and channels % self.groups:
-            raise ValueError(
-                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
-                f"Got {channels} channels, input shape {input_shape}."
-            )
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
+        return channels
+
+    def _check_size(self, input_shape):
         spatial = input_shape[1:-1] if self._channel_axis == -1 else input_shape[2:]
         for size, k, dilation in zip(spatial, self.kernel_size, self.dilation_rate, strict=True):
             if self.padding == "valid" and size is not None and dilation * (k - 1) + 1 > size:
@@ -122,10 +153,17 @@ class _Conv(Layer):
                     f"dilation_rate={self.dilation_rate}, input shape {input_shape}. "
                     "Use a smaller kernel or padding='same'."
                 )
+
+    def build(self, input_shape):
+        channels = self._check_input(input_shape)
+        if channels is not None and channels % self.groups:
+            raise ValueError(
+                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
+                f"Got {channels} channels, input shape {input_shape}."
+            )
         inputs = None if channels is None else channels // self.groups
         self.kernel = add_weight(self, "kernel", (*self.kernel_size, inputs, self.filters))
         self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
-        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
 
     def _pads(self) -> list[tuple] | str:
         """Zeros before and after each spatial axis, or `"SAME"` where they depend on the input's sizes."""
@@ -137,25 +175,11 @@ class _Conv(Layer):
         return [(0, 0)] * self.rank
 
     def call(self, inputs):
-        kernel = self.kernel.value
         channels_last = self._channel_axis == -1
-        pads = self._pads()
-        if channels_last and self.groups == max(self.strides) == max(self.dilation_rate) == 1:
-            padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if any(map(any, pads)) else inputs
-            if _patches_are_faster(padded, kernel):
-                return self._finish(_convolve_patches(padded, kernel))
-        letters = "DHW"[-self.rank :]
-        data = f"N{letters}C" if channels_last else f"NC{letters}"
-        outputs = lax.conv_general_dilated(
-            inputs,
-            kernel,
-            self.strides,
-            pads,
-            rhs_dilation=self.dilation_rate,
-            dimension_numbers=(data, f"{letters}IO", data),
-            feature_group_count=self.groups,
+        kernel = self.kernel.value
+        return self._finish(
+            convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, self.groups, channels_last)
         )
-        return self._finish(outputs)
 
     def _finish(self, outputs):
         if self.use_bias:
@@ -255,6 +279,44 @@ class Conv2D(_Conv):
         padding="valid",
         data_format=None,
         dilation_rate=(1, 1),
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)
+
+
+class Conv3D(_Conv):
+    """Convolution of volumes: `activation(sum over the window of inputs @ kernel + bias)`.
+
+    Args: as in `Conv2D`, with three sizes for `kernel_size`, `strides` and `dilation_rate`.
+    Weights: `kernel (depth, height, width, channels / groups, filters)`, `bias (filters,)`.
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: the same with new sizes and `filters`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 3
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1, 1),
         groups=1,
         activation=None,
         use_bias=True,

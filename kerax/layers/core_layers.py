@@ -1,11 +1,8 @@
-"""Layers that hand on or wrap: `Identity`, `Lambda`, `Wrapper`, `TimeDistributed`."""
+"""Layers that hand on what they get: `Identity`, `Lambda`, `ActivityRegularization`."""
 
 import inspect
 
-import jax
-
-from kerax import activations
-from kerax.core.calling import signature_of
+from kerax import activations, regularizers
 from kerax.core.layer import Layer
 from kerax.layers.options import without
 
@@ -56,58 +53,18 @@ class Lambda(Layer):
         return without(super().get_config(), "output_shape", "mask") | {"arguments": self.arguments}
 
 
-class Wrapper(Layer):
-    """A layer around another one, which is built and saved with it.
+class ActivityRegularization(Layer):
+    """The inputs, with a penalty on their size added to the loss, per sample of the batch.
 
     Args:
-        layer: The inner layer.
-
-    Raises:
-        TypeError: if `layer` is not a layer.
+        l1: Factor of the sum of absolute values.
+        l2: Factor of the sum of squares.
     """
 
-    def __init__(self, layer, **kwargs):
-        super().__init__(**kwargs)
-        if not isinstance(layer, Layer):
-            raise TypeError(f"{self}: `layer` must be a layer. Got {layer!r}.")
-        self.layer = layer
-
-    def build(self, input_shape=None):
-        if not self.layer.built:
-            self.layer.build(input_shape)
-
-
-class TimeDistributed(Wrapper):
-    """A layer applied to every step of sequences, all steps at once.
-
-    Deviation from Keras, which calls the layer once for every step: the steps are folded into the batch, so that a
-    batch normalization takes its statistics over all of them.
-
-    Args:
-        layer: The layer for one step.
-
-    Input shape: `(batch, steps, ...)`. Output shape: `(batch, steps, *output shape of the layer without its batch)`.
-
-    Raises:
-        ValueError: if the input has fewer than 3 axes, or the mask does not have its first 2.
-    """
-
-    def __init__(self, layer, **kwargs):
-        super().__init__(layer, **kwargs)
+    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+        super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
+        self.l1, self.l2 = l1, l2
         self.supports_masking = True
 
-    def build(self, input_shape):
-        if len(input_shape) < 3:
-            raise ValueError(f"{self}: the input must have shape (batch, steps, ...). Got {input_shape}.")
-        super().build((None, *input_shape[2:]))
-
-    def call(self, inputs, training=None, mask=None):
-        batch, steps = inputs.shape[:2]
-        taken = signature_of(type(self.layer).call).names
-        kwargs = {"training": training} if "training" in taken else {}
-        if mask is not None and mask.shape[:2] != (batch, steps):
-            raise ValueError(f"{self}: `mask` must have shape ({batch}, {steps}, ...). Got {mask.shape}.")
-        if mask is not None and "mask" in taken and (mask.ndim > 2 or inputs.ndim == 3):
-            kwargs["mask"] = mask.reshape(batch * steps, *mask.shape[2:])
-        outputs = self.layer(inputs.reshape(batch * steps, *inputs.shape[2:]), **kwargs)
-        return jax.tree.map(lambda leaf: leaf.reshape(batch, steps, *leaf.shape[1:]), outputs)
+    def call(self, inputs):
+        return inputs

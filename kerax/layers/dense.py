@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from kerax import activations
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
+from kerax.layers import lora
 from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options, without
 
-_NOT_IN_CONFIGS = ("activity_regularizer", "lora_rank", "lora_alpha", "gptq_unpacked_column_size")
+_NOT_IN_CONFIGS = ("activity_regularizer", "gptq_unpacked_column_size")
 
 
 def project(inputs, kernel, num_contracted: int = 1):
@@ -47,9 +48,12 @@ class Dense(Layer):
         kernel_regularizer, bias_regularizer: Penalties on the weights.
         activity_regularizer: Penalty on the outputs.
         kernel_constraint, bias_constraint: Projections applied after each update.
-        lora_rank, lora_alpha, quantization_config: Not supported; must be `None`.
+        lora_rank: Rank of a trained update of the then frozen kernel. `None`: the kernel itself is trained.
+        lora_alpha: The update is scaled by `lora_alpha / lora_rank`. Default: `lora_rank`. (Keras ignores it here.)
+        quantization_config: Not supported; must be `None`.
 
-    Weights: `kernel (features, units)`, `bias (units,)`.
+    Weights: `kernel (features, units)`, `bias (units,)`; with LoRA `lora_kernel_a (features, rank)`,
+        `lora_kernel_b (rank, units)`.
     Input shape: `(batch, ..., features)`, floating point.
     Output shape: `(batch, ..., units)`, in the layer's compute dtype.
 
@@ -76,7 +80,8 @@ class Dense(Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         check_positive(self, units=units)
-        check_unsupported(self, lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config)
+        check_unsupported(self, quantization_config=quantization_config)
+        lora.configure(self, lora_rank, lora_alpha)
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -96,10 +101,11 @@ class Dense(Layer):
         features = input_shape[-1]
         self.kernel = add_weight(self, "kernel", (features, self.units))
         self.bias = add_weight(self, "bias", (self.units,)) if self.use_bias else None
+        lora.enable_if_asked(self, "kernel")
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs):
-        kernel = self.kernel.value
+        kernel = lora.merged(self, "kernel")
         outputs = jnp.matmul(inputs, kernel) if inputs.ndim == 2 else project(inputs, kernel)
         if self.use_bias:
             outputs = outputs + self.bias.value
@@ -107,7 +113,11 @@ class Dense(Layer):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return without(super().get_config(), *_NOT_IN_CONFIGS)
+        return lora.configured(self, without(super().get_config(), *_NOT_IN_CONFIGS))
+
+    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+        """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
+        lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
 
 
 class EinsumDense(Layer):
@@ -122,9 +132,11 @@ class EinsumDense(Layer):
         kernel_initializer, bias_initializer: Names or functions `(shape, dtype) -> array`.
         kernel_regularizer, bias_regularizer: Penalties on the weights.
         kernel_constraint, bias_constraint: Projections applied after each update.
-        lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: Not supported; must be `None`.
+        lora_rank, lora_alpha: As in `Dense`.
+        gptq_unpacked_column_size, quantization_config: Not supported; must be `None`.
 
-    Weights: `kernel` of the equation's second shape; `bias`, sizes of `bias_axes`, 1 for axes between and after them.
+    Weights: `kernel` of the equation's second shape; `bias`, sizes of `bias_axes`, 1 for axes between and after them;
+        with LoRA `lora_kernel_a`, the kernel's shape but for a last size of `rank`, and `lora_kernel_b (rank, size)`.
     Input shape: as the equation says. Output shape: likewise, in the layer's compute dtype.
 
     Raises:
@@ -152,11 +164,10 @@ class EinsumDense(Layer):
         super().__init__(**kwargs)
         check_unsupported(
             self,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
             gptq_unpacked_column_size=gptq_unpacked_column_size,
             quantization_config=quantization_config,
         )
+        lora.configure(self, lora_rank, lora_alpha)
         self.equation = equation.replace(" ", "")
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.bias_axes = bias_axes
@@ -185,6 +196,7 @@ class EinsumDense(Layer):
             first = min(outputs.index(name) for name in self.bias_axes)
             shape = [sizes[name] if name in self.bias_axes else 1 for name in outputs[first:]]
             self.bias = add_weight(self, "bias", shape)
+        lora.enable_if_asked(self, "kernel")
         contracted = "".join(name for name in inputs if name not in outputs)
         free = inputs.removesuffix(contracted)
         is_projection = inputs == free + contracted and kernel == contracted + outputs.removeprefix(free)
@@ -230,7 +242,7 @@ class EinsumDense(Layer):
         return [inputs, kernel, outputs], sizes
 
     def call(self, inputs):
-        kernel = self.kernel.value
+        kernel = lora.merged(self, "kernel")
         if self._num_contracted:
             outputs = project(inputs, kernel, self._num_contracted)
         else:
@@ -241,4 +253,8 @@ class EinsumDense(Layer):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return without(super().get_config(), *_NOT_IN_CONFIGS)
+        return lora.configured(self, without(super().get_config(), *_NOT_IN_CONFIGS))
+
+    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+        """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
+        lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)

@@ -12,11 +12,21 @@ from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.options import check_rate
 
+_SELU_LOWEST = -1.6732632423543772 * 1.0507009873554805
+
 
 def _set_seed(layer: Layer, seed):
     layer.seed = seed
     if seed is not None:
         layer.seed_generator = SeedGenerator(seed)
+
+
+def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
+    if noise_shape is None:
+        return None
+    if isinstance(noise_shape, str) or any(size is not None and size < 1 for size in noise_shape):
+        raise ValueError(f"{layer}: `noise_shape` must hold sizes of at least 1 or None. Got {noise_shape!r}.")
+    return tuple(noise_shape)
 
 
 class Dropout(Layer):
@@ -33,12 +43,8 @@ class Dropout(Layer):
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
         super().__init__(**kwargs)
         check_rate(self, rate=rate)
-        if noise_shape is not None and (
-            isinstance(noise_shape, str) or any(size is not None and size < 1 for size in noise_shape)
-        ):
-            raise ValueError(f"{self}: `noise_shape` must hold sizes of at least 1 or None. Got {noise_shape!r}.")
         self.rate = rate
-        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.noise_shape = _check_noise_shape(self, noise_shape)
         _set_seed(self, seed)
         self.supports_masking = True
 
@@ -107,6 +113,38 @@ class SpatialDropout2D(Layer):
         return {name: value for name, value in super().get_config().items() if name != "trainable"}
 
 
+class SpatialDropout3D(Layer):
+    """Dropout of whole channels of volumes.
+
+    Args:
+        rate: Fraction of channels to drop, from 0 to 1.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+
+    Input shape: `(batch, depth, height, width, channels)`.
+    Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+    """
+
+    def __init__(self, rate, data_format=None, seed=None, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        check_rate(self, rate=rate)
+        self.rate = rate
+        self.data_format = config.standardize_data_format(data_format)
+        _set_seed(self, seed)
+        self.supports_masking = True
+        self.input_spec = InputSpec(ndim=5)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        shape = (None, 1, 1, 1, None) if self.data_format == "channels_last" else (None, None, 1, 1, 1)
+        return random.dropout(inputs, self.rate, shape, self.next_key())
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; this one does not take `trainable`."""
+        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+
+
 class GaussianNoise(Layer):
     """Inputs plus normal noise of mean 0.
 
@@ -152,3 +190,34 @@ class GaussianDropout(Layer):
             return inputs
         stddev = jnp.asarray((self.rate / (1 - self.rate)) ** 0.5, inputs.dtype)
         return inputs * (1 + stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype))
+
+
+class AlphaDropout(Layer):
+    """Inputs with a random fraction set to the lowest value of `selu`, then moved back to their mean and variance.
+
+    Args:
+        rate: Fraction to drop, from 0 to below 1.
+        noise_shape: Shape of the draw, broadcast to the inputs; `None` entries are the inputs' sizes.
+        seed: Integer for a stream of the layer's own.
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
+    """
+
+    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"{self}: `rate` must be at least 0 and below 1. Got rate={rate!r}.")
+        self.rate = rate
+        self.noise_shape = _check_noise_shape(self, noise_shape)
+        _set_seed(self, seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        shape = self.noise_shape or inputs.shape
+        shape = [own if size is None else size for size, own in zip(shape, inputs.shape, strict=True)]
+        kept = jax.random.bernoulli(self.next_key(), 1 - self.rate, shape)
+        scale = ((1 - self.rate) * (1 + self.rate * _SELU_LOWEST**2)) ** -0.5
+        offset = -scale * _SELU_LOWEST * self.rate
+        return scale * jnp.where(kept, inputs, _SELU_LOWEST) + offset

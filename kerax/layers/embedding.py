@@ -1,9 +1,12 @@
-"""Layers for sequences of symbols: `Embedding` and `Masking`."""
+"""Layers for sequences of symbols: `Embedding`, `ReversibleEmbedding` and `Masking`."""
 
 import jax.numpy as jnp
 
+from kerax.core import masks
 from kerax.core.layer import Layer
-from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options, without
+from kerax.layers import lora
+from kerax.layers.dense import project
+from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options
 
 
 class Embedding(Layer):
@@ -15,9 +18,12 @@ class Embedding(Layer):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: Options of the table.
         mask_zero: Whether 0 marks padding, which the outputs' mask then says.
         weights: Initial table.
-        lora_rank, lora_alpha, quantization_config: Not supported; must be `None`.
+        lora_rank: Rank of a trained update of the then frozen table. `None`: the table itself is trained.
+        lora_alpha: The update is scaled by `lora_alpha / lora_rank`. Default: `lora_rank`. (Keras ignores it here.)
+        quantization_config: Not supported; must be `None`.
 
-    Weights: `embeddings (input_dim, output_dim)`.
+    Weights: `embeddings (input_dim, output_dim)`; with LoRA `lora_embeddings_a (input_dim, rank)`,
+        `lora_embeddings_b (rank, output_dim)`.
     Input shape: any, integers in `[0, input_dim)`; others give NaN.
     Output shape: `(*input_shape, output_dim)`, in the layer's compute dtype.
     """
@@ -39,7 +45,8 @@ class Embedding(Layer):
         kwargs.pop("input_length", None)  # older files of Keras have it
         super().__init__(**kwargs)
         check_positive(self, input_dim=input_dim, output_dim=output_dim)
-        check_unsupported(self, lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config)
+        check_unsupported(self, quantization_config=quantization_config)
+        lora.configure(self, lora_rank, lora_alpha)
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
         set_weight_options(
             self,
@@ -55,9 +62,13 @@ class Embedding(Layer):
 
     def build(self, input_shape=None):
         self.embeddings = add_weight(self, "embeddings", (self.input_dim, self.output_dim))
+        lora.enable_if_asked(self, "embeddings")
 
     def call(self, inputs):
-        rows = jnp.take(self.embeddings.value, inputs.astype("int32"), axis=0)
+        index = inputs.astype("int32")
+        rows = jnp.take(self.embeddings.value, index, axis=0)
+        if self.lora_enabled:  # of the picked rows only, not of the whole table
+            rows = rows + jnp.take(lora.scaled(self, "embeddings"), index, axis=0) @ self.lora_embeddings_b.value
         return rows.astype(self.compute_dtype)
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -67,8 +78,85 @@ class Embedding(Layer):
     def get_config(self) -> dict:
         """The constructor's arguments but `weights`."""
         config = super().get_config()
-        config.pop("weights")
-        return without(config, "lora_rank", "lora_alpha")
+        config.pop("weights", None)
+        return lora.configured(self, config)
+
+    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+        """Freezes the table and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
+        lora.enable(self, "embeddings", rank, lora_alpha, a_initializer, b_initializer)
+
+
+class ReversibleEmbedding(Embedding):
+    """Rows of a table picked by integers, and in reverse the products of vectors with all rows: logits.
+
+    Args:
+        input_dim, output_dim, embeddings_initializer, embeddings_regularizer, embeddings_constraint, mask_zero: As in
+            `Embedding`, as are its further arguments.
+        tie_weights: Whether both directions use one table.
+        reverse_dtype: Dtype of the products. Default: the compute dtype.
+        logit_soft_cap: Largest size of a logit: they become `cap * tanh(logits / cap)`. Default: none.
+
+    Call arguments: `inputs`; `reverse`, whether they are vectors `(..., output_dim)`.
+    Weights: `embeddings (input_dim, output_dim)`, without `tie_weights` also `reverse_embeddings (output_dim,
+        input_dim)`, and those of LoRA.
+    Output shape: `(*input_shape, output_dim)`, in reverse `(..., input_dim)`.
+    Source: Press & Wolf 2016, https://arxiv.org/abs/1608.05859
+    """
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        tie_weights=True,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        reverse_dtype=None,
+        logit_soft_cap=None,
+        **kwargs,
+    ):
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer,
+            embeddings_regularizer,
+            embeddings_constraint,
+            mask_zero,
+            **kwargs,
+        )
+        if logit_soft_cap is not None and logit_soft_cap <= 0:
+            raise ValueError(f"{self}: `logit_soft_cap` must be above 0. Got logit_soft_cap={logit_soft_cap!r}.")
+        self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        if not self.tie_weights:
+            self.reverse_embeddings = add_weight(
+                self, "reverse_embeddings", (self.output_dim, self.input_dim), initializer=self.embeddings_initializer
+            )
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            rows = super().call(inputs)
+            masks.set_mask(rows, inputs != 0 if self.mask_zero else None)
+            return rows
+        if inputs.shape[-1] != self.output_dim:
+            raise ValueError(
+                f"{self}: in reverse, inputs must have shape (..., {self.output_dim}). Got {inputs.shape}."
+            )
+        kernel = lora.merged(self, "embeddings").T if self.tie_weights else self.reverse_embeddings.value
+        dtype = self.reverse_dtype or self.compute_dtype
+        logits = project(inputs.astype(dtype), kernel.astype(dtype))
+        return logits if self.logit_soft_cap is None else self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """`None`: `call`, which knows the direction, has set the mask."""
+        return None
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {"quantization_config": None} | super().get_config()
 
 
 class Masking(Layer):

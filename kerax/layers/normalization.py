@@ -346,3 +346,25 @@ class GroupNormalization(Layer):
         if self.center:
             outputs = outputs + _along([axis], self.beta.value, inputs.ndim)
         return outputs.astype(self.compute_dtype)
+
+
+class UnitNormalization(Layer):
+    """Inputs divided by their Euclidean norm; zeros stay zeros.
+
+    Args:
+        axis: Axis, or list of axes, that the norm is taken over.
+    """
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(axis, (int, list, tuple)):
+            raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
+        self.axis = axis
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self._axes = _check_axis(self, self.axis, input_shape)
+
+    def call(self, inputs):
+        square_sum = jnp.sum(jnp.square(inputs), self._axes, keepdims=True)
+        return inputs * lax.rsqrt(jnp.maximum(square_sum, 1e-12))

@@ -20,7 +20,7 @@ class _CellRNN(RNN):
         own = {name: value for name, value in arguments.items() if name not in _NOT_FOR_CELLS}
         common = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         cell = self.cell_class(**own, **common)
-        loop = {name: arguments[name] for name in _LOOP}
+        loop = {name: arguments[name] for name in _LOOP if name in arguments}
         RNN.__init__(self, cell, **loop, activity_regularizer=arguments["activity_regularizer"], **kwargs)
         self.input_spec = InputSpec(ndim=3)
         check_choice(self, "use_cudnn", arguments.get("use_cudnn", "auto"), ("auto", True, False))
@@ -29,7 +29,7 @@ class _CellRNN(RNN):
         """The constructor's arguments."""
         config = without(super().get_config(), "use_cudnn", "activity_regularizer")
         config.pop("use_cudnn", None)
-        return config | {"zero_output_for_mask": self.zero_output_for_mask}
+        return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 
 
 _OPTIONS = [

@@ -1,14 +1,13 @@
-"""Layers that move, repeat or pad values and have no weights."""
+"""Layers that move or repeat values and have no weights."""
 
 import math
 
-import jax
 import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check_choice, check_positive, sizes
+from kerax.layers.options import check_positive
 
 
 class Flatten(Layer):
@@ -103,65 +102,3 @@ class RepeatVector(Layer):
 
     def call(self, inputs):
         return jnp.broadcast_to(inputs[:, None], (inputs.shape[0], self.n, inputs.shape[1]))
-
-
-class UpSampling2D(Layer):
-    """Images enlarged by whole factors.
-
-    Args:
-        size: Factors of height and width.
-        data_format: `"channels_last"` or `"channels_first"`.
-        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"lanczos5"`.
-
-    Input shape: `(batch, height, width, channels)`.
-    Output shape: `(batch, height * size[0], width * size[1], channels)`.
-    """
-
-    def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
-        super().__init__(**kwargs)
-        self.size = sizes(self, "size", size, 2)
-        self.data_format = config.standardize_data_format(data_format)
-        self.interpolation = interpolation.lower()
-        check_choice(
-            self, "interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
-        )
-        self.input_spec = InputSpec(ndim=4)
-
-    def call(self, inputs):
-        first = 1 if self.data_format == "channels_last" else 2
-        shape = list(inputs.shape)
-        if self.interpolation == "nearest":
-            for axis, factor in ((first + 1, self.size[1]), (first, self.size[0])):
-                shape[axis] = shape[axis] * factor
-                repeated = jnp.broadcast_to(
-                    jnp.expand_dims(inputs, axis + 1), (*inputs.shape[: axis + 1], factor, *inputs.shape[axis + 1 :])
-                )
-                inputs = repeated.reshape(shape)
-            return inputs
-        shape[first], shape[first + 1] = shape[first] * self.size[0], shape[first + 1] * self.size[1]
-        return jax.image.resize(inputs, shape, self.interpolation)
-
-
-class ZeroPadding2D(Layer):
-    """Images with rows and columns of zeros around them.
-
-    Args:
-        padding: A number for all sides, `(rows, columns)`, or `((top, bottom), (left, right))`.
-        data_format: `"channels_last"` or `"channels_first"`.
-
-    Input shape: `(batch, height, width, channels)`.
-    Output shape: `(batch, top + height + bottom, left + width + right, channels)`.
-    """
-
-    def __init__(self, padding=(1, 1), data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        pairs = (padding, padding) if isinstance(padding, int) else tuple(padding)
-        if len(pairs) != 2:
-            raise ValueError(f"{self}: `padding` must be a number, 2 numbers or 2 pairs. Got padding={padding!r}.")
-        self.padding = tuple(sizes(self, "padding", pair, 2, minimum=0) for pair in pairs)
-        self.data_format = config.standardize_data_format(data_format)
-        self.input_spec = InputSpec(ndim=4)
-
-    def call(self, inputs):
-        channels_last = self.data_format == "channels_last"
-        return jnp.pad(inputs, ((0, 0), *self.padding, (0, 0)) if channels_last else ((0, 0), (0, 0), *self.padding))

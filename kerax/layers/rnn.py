@@ -40,7 +40,8 @@ class RNN(Layer):
         go_backwards: Whether to start at the last step; outputs come in the order they are computed.
         stateful: Whether a batch starts with the states that the last one ended with. Needs a known batch size.
         unroll: Whether to compile the steps one after the other instead of as a loop: slow to compile.
-        zero_output_for_mask: Whether masked steps give zeros; otherwise they repeat the output before them.
+        zero_output_for_mask: Whether masked steps give zeros; otherwise they repeat the output before them, and before
+            the first one the state (where Keras gives zeros if `unroll` is set).
 
     Call arguments: `sequences (batch, steps, ...)`; `initial_state`, a list of states; `mask (batch, steps)`, true
         where a step counts: at other steps the states stay as they are.
@@ -86,7 +87,7 @@ class RNN(Layer):
                     f"{self}: `stateful` needs a known batch size. Got input shape {sequences_shape}. "
                     "Pass `batch_size` (or `batch_shape`) to `Input`."
                 )
-            specs = jax.eval_shape(lambda: first_states(self.cell, batch))
+            specs = jax.eval_shape(lambda: self._first_states(sequences_shape))
             self.states = jax.tree.map(self._add_state, specs)
             self.input_spec = InputSpec(min_ndim=3, axes={0: batch})
 
@@ -105,6 +106,10 @@ class RNN(Layer):
         """The states that a sequence starts with where none are given."""
         return first_states(self.cell, batch_size)
 
+    def _first_states(self, sequences_shape) -> list:
+        """The states that sequences of a shape start with where none are given."""
+        return self.get_initial_state(sequences_shape[0])
+
     def reset_state(self):
         """Sets the states of a stateful layer to zeros."""
         for variable in jax.tree.leaves(self.states):
@@ -113,8 +118,7 @@ class RNN(Layer):
     reset_states = reset_state
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
-        batch = sequences.shape[0]
-        states = self.get_initial_state(batch)
+        states = self._first_states(sequences.shape)
         if initial_state is None and self.stateful:
             initial_state = [variable.value for variable in jax.tree.leaves(self.states)]
         if initial_state is not None:
@@ -127,7 +131,7 @@ class RNN(Layer):
                 )
             states = jax.tree.unflatten(jax.tree.structure(states), given)
         states = jax.tree.map(lambda leaf: leaf.astype(self.compute_dtype), states)
-        step = stepper_of(self.cell, batch, training)
+        step = stepper_of(self.cell, (sequences.shape[0], *sequences.shape[2:]), training)
         if step is not None:
             output, states = self._run_stepper(step, sequences, states, mask)
         else:
@@ -150,7 +154,7 @@ class RNN(Layer):
             return outputs, carry.states
         output = self._first_state(carry.states)
         if mask is not None and self.zero_output_for_mask:
-            output = jnp.where(mask[:, 0 if self.go_backwards else -1, None], output, 0)
+            output = _choose(mask[:, 0 if self.go_backwards else -1].astype(bool), output, jnp.zeros_like(output))
         return output, carry.states
 
     def _run_any_cell(self, sequences, states, mask, training):

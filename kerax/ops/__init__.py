@@ -3,6 +3,7 @@
 `lift` makes any other pure JAX function work on all three.
 """
 
+from kerax.ops import image as image
 from kerax.ops.arrays import *  # noqa: F403
 from kerax.ops.core import *  # noqa: F403
 from kerax.ops.math import *  # noqa: F403

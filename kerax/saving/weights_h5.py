@@ -15,6 +15,7 @@ from kerax.core.layer import Layer
 from kerax.core.registry import to_snake_case
 from kerax.core.tracking import unique
 from kerax.core.variable import Variable, materialize
+from kerax.layers import lora
 
 
 def save_weights(model, filepath, overwrite=True):
@@ -36,7 +37,7 @@ def save_weights(model, filepath, overwrite=True):
             members = file.require_group(f"{group}/vars" if group else "vars")
             members.attrs["name"] = layer.name
             for index, variable in enumerate(variables):
-                value = np.asarray(variable.value)
+                value = np.asarray(lora.value_to_save(layer, variable))
                 dataset = members.create_dataset(str(index), data=value)
                 if value.dtype.name == "bfloat16":
                     dataset.attrs["dtype"] = "bfloat16"
@@ -85,6 +86,8 @@ def load_weights(model, filepath, skip_mismatch=False):
                     )
                     continue
                 values.append((variable, _read(dataset)))
+            # The file holds merged weights. Keras zeroes both adapters, whose gradients are then zero for ever.
+            values += [(adapter, np.zeros(adapter.shape)) for adapter in lora.adapters(layer)[1:]]
         differences += [
             f"{name}: in the file only"
             for name in _filled_groups(file)
@@ -116,7 +119,9 @@ def _groups(layer: Layer, path: str = "", seen: set[int] | None = None) -> Itera
     if id(layer) in seen:
         return
     seen.add(id(layer))
-    yield path, layer, [variable for _, variable in layer._own_variables() if variable.is_weight]
+    adapters = {id(variable) for variable in lora.adapters(layer)}
+    own = (variable for _, variable in layer._own_variables() if variable.is_weight)
+    yield path, layer, [variable for variable in own if id(variable) not in adapters]
     attributes = {name: value for name, value in vars(layer).items() if name not in layer._untracked}
     first = []
     if hasattr(layer, "get_layer"):  # a model

@@ -7,7 +7,7 @@ import pytest
 
 from kerax import layers
 from kerax.core.symbolic import KerasTensor
-from kerax.layers import conv
+from kerax.layers import conv, conv_separable, conv_transpose
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,97 @@ def test_unknown_sizes_stay_unknown():
     x = KerasTensor((None, None, None, 3))
     assert layers.Conv2D(4, 3)(x).shape == (None, None, None, 4)
     assert layers.Conv2D(4, 3, strides=2, padding="same")(x).shape == (None, None, None, 4)
+
+
+@pytest.mark.parametrize(
+    "module, name", [(conv_separable, "_shifts_are_faster"), (conv_transpose, "_windows_are_faster")]
+)
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"padding": "same", "strides": (3, 2)},
+        pytest.param({"strides": 2}, marks=pytest.mark.slow),
+        pytest.param({"dilation_rate": (1, 2)}, marks=pytest.mark.slow),
+    ],
+)
+def test_formulations_for_cpu_equal_the_native_ones(module, name, kwargs, key, monkeypatch):
+    x = jax.random.normal(key, (2, 6, 7, 3))
+    if module is conv_separable:
+        layer = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, **kwargs)
+    else:
+        layer = layers.Conv2DTranspose(4, (3, 2), **kwargs)
+    variables = layer.init(key, x)
+
+    def both(is_faster):
+        monkeypatch.setattr(module, name, lambda inputs, kernel: is_faster)
+        return jax.value_and_grad(lambda v, x: jnp.sum(jnp.sin(layer.apply(v, x)[0])), (0, 1))(variables, x)
+
+    for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_transposed_convolution_adds_windows():
+    layer = layers.Conv1DTranspose(1, 3, strides=2)
+    outputs = layer(jnp.array([1.0, 10.0]).reshape(1, 2, 1))
+    kernel = layer.kernel.numpy().ravel()
+    expected = np.zeros(5)
+    expected[:3] += kernel
+    expected[2:] += 10 * kernel
+    np.testing.assert_allclose(outputs.ravel(), expected, rtol=1e-6)
+
+
+def test_depthwise_convolution_keeps_channels_apart(key):
+    layer = layers.DepthwiseConv2D(2, depth_multiplier=3)
+    x = jax.random.normal(key, (1, 4, 4, 2))
+    changed = np.abs(layer(x) - layer(x.at[..., 1].add(1.0))).max((0, 1, 2))
+    assert (changed[:3] == 0).all() and (changed[3:] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: layers.Conv1DTranspose(2, 3, strides=2, output_padding=2), "`output_padding` must be below `strides`"),
+        (lambda: layers.Conv2DTranspose(2, 3, output_padding=-1), "`output_padding` must be an integer of at least 0"),
+        (lambda: layers.Conv3DTranspose(2, 3, strides=2, dilation_rate=2), "cannot both be above 1"),
+        (lambda: layers.Conv2DTranspose(2, 3)(jnp.zeros((1, 4, 1))), "expected an input with ndim=4"),
+        (lambda: layers.DepthwiseConv1D(3)(jnp.zeros((1, 2, 1))), "DepthwiseConv1D.*the kernel is larger"),
+        (lambda: layers.SeparableConv2D(2, 3)(jnp.zeros((1, 4, 2, 1))), "SeparableConv2D.*the kernel is larger"),
+        (lambda: layers.DepthwiseConv2D(3, depth_multiplier=0), "`depth_multiplier` must be an integer of at least 1"),
+        (lambda: layers.Conv3D(2, 3)(jnp.zeros((1, 4, 4, 2, 1))), "Conv3D.*the kernel is larger"),
+        (lambda: layers.ConvLSTM2D(2, 3)(jnp.zeros((1, 2, 4, 2, 1))), "the kernel is larger than the input"),
+        (lambda: layers.ConvLSTM1D(2, 3, strides=2, dilation_rate=2), "cannot both be above 1"),
+        (lambda: layers.ConvLSTM1D(2, 3, padding="causal"), "`padding` must be one of"),
+        (lambda: layers.ConvLSTM3D(2, 3)(jnp.zeros((1, 2, 4, 2, 1))), "expected an input with ndim=6"),
+    ],
+)
+def test_bad_calls_of_other_convolutions_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: layers.Conv2DTranspose(4, 3, 2), lambda: layers.DepthwiseConv2D(3), lambda: layers.SeparableConv2D(4, 3)],
+)
+def test_unknown_sizes_stay_unknown_in_other_convolutions(make):
+    assert make()(KerasTensor((None, None, None, 4))).shape == (None, None, None, 4)
+
+
+@pytest.mark.slow
+def test_convolutional_lstm_masks_states_and_drops_the_same_at_every_step(key):
+    x = jax.random.normal(key, (2, 3, 4, 2))
+    layer = layers.ConvLSTM1D(2, 2, return_sequences=True)
+    full, padded = layer(x[:, :2]), layer(x, mask=jnp.array([[True, True, False]] * 2))
+    np.testing.assert_allclose(padded[:, :2], full, rtol=1e-6)
+    np.testing.assert_allclose(padded[:, 2], full[:, 1], rtol=1e-6)
+    stateful = layers.ConvLSTM1D(2, 2, stateful=True)
+    stateful(x[:, :1])
+    stateful.set_weights(layer.get_weights())
+    stateful.reset_state()
+    stateful(x[:, :1])
+    np.testing.assert_allclose(stateful(x[:, 1:2]), full[:, 1], rtol=1e-5, atol=1e-6)
+    dropping = layers.ConvLSTM1D(2, 2, dropout=0.5, recurrent_initializer="zeros", return_sequences=True)
+    ones = jnp.ones((1, 3, 4, 2))
+    variables = dropping.init(key, ones)
+    outputs, _ = dropping.apply(variables, ones, training=True, key=key)
+    assert not np.allclose(outputs, dropping.apply(variables, ones)[0])

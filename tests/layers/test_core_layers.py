@@ -51,3 +51,10 @@ def test_time_distributed_refuses_inputs_without_steps_and_wrong_masks():
 def test_wrapper_refuses_what_is_no_layer():
     with pytest.raises(TypeError, match="`layer` must be a layer"):
         layers.Wrapper(3)
+
+
+def test_activity_regularization_adds_its_penalty_per_sample():
+    layer = layers.ActivityRegularization(l1=0.5, l2=2.0)
+    x = jnp.array([[1.0, -2.0], [0.0, 3.0]])
+    np.testing.assert_array_equal(layer(x), x)
+    np.testing.assert_allclose(layer.losses, [(0.5 * 6 + 2 * 14) / 2])

@@ -38,8 +38,8 @@ def test_dense_refuses_other_inputs():
 
 
 def test_dense_refuses_what_it_does_not_support():
-    with pytest.raises(ValueError, match="`lora_rank` is not supported"):
-        layers.Dense(2, lora_rank=4)
+    with pytest.raises(ValueError, match="`quantization_config` is not supported"):
+        layers.Dense(2, quantization_config={"bits": 4})
 
 
 def test_dense_regularizers_give_losses():

@@ -79,3 +79,13 @@ def test_spatial_dropout_drops_whole_channels(key):
 def test_rates_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="`rate` must be"):
         make(1.5)
+
+
+def test_alpha_dropout_keeps_mean_and_variance_and_drops_to_the_lowest(key):
+    x = jax.random.normal(key, (100, 1000))
+    outputs, _ = layers.AlphaDropout(0.3).apply({}, x, training=True, key=key)
+    assert abs(outputs.mean()) < 0.02 and abs(outputs.var() - 1) < 0.02
+    values, counts = np.unique(np.asarray(outputs), return_counts=True)
+    assert abs(counts.max() / x.size - 0.3) < 0.01 and values[counts.argmax()] < -1
+    with pytest.raises(ValueError, match="`rate` must be at least 0 and below 1"):
+        layers.AlphaDropout(1.0)

@@ -57,3 +57,20 @@ def test_masks_travel_through_layers_and_transformations(key):
         compiled = jax.jit(lambda v, x: layer.apply(v, x)[0])(variables, long)
     np.testing.assert_allclose(compiled, layer.apply(variables, short)[0], rtol=1e-5)
     assert not any(isinstance(mask, jax.core.Tracer) for _, mask in masks._masks.values())
+
+
+def test_reversible_embedding_goes_both_ways(key):
+    layer = layers.ReversibleEmbedding(5, 3, mask_zero=True, logit_soft_cap=2.0)
+    rows = layer(jnp.array([[0, 4]]))
+    np.testing.assert_array_equal(masks.get_mask(rows), [[False, True]])
+    vectors = jax.random.normal(key, (1, 2, 3))
+    logits = layer(vectors, reverse=True)
+    expected = 2 * np.tanh(np.asarray(vectors) @ layer.embeddings.numpy().T / 2)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    assert masks.get_mask(logits) is None
+    half = layers.ReversibleEmbedding(5, 3, dtype="mixed_bfloat16", reverse_dtype="float32")
+    assert half(vectors, reverse=True).dtype == "float32" and half(jnp.array([[1]])).dtype == "bfloat16"
+    with pytest.raises(ValueError, match=r"in reverse, inputs must have shape \(..., 3\)"):
+        layer(jnp.ones((1, 4)), reverse=True)
+    with pytest.raises(ValueError, match="`logit_soft_cap` must be above 0"):
+        layers.ReversibleEmbedding(5, 3, logit_soft_cap=0)

@@ -88,3 +88,12 @@ def test_group_normalization_takes_each_group_alone(key):
         layers.GroupNormalization(4)(x)
     with pytest.raises(ValueError, match="`groups` must be"):
         layers.GroupNormalization(0)
+
+
+def test_unit_normalization_gives_norms_of_one_and_keeps_zeros():
+    outputs = layers.UnitNormalization()(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(outputs, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    with pytest.raises(TypeError, match="`axis` must be an integer or a list"):
+        layers.UnitNormalization("last")
+    with pytest.raises(ValueError, match="`axis` is out of range"):
+        layers.UnitNormalization(3)(jnp.ones((1, 2)))

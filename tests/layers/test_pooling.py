@@ -70,3 +70,40 @@ def test_aliases_are_the_same_classes():
     assert layers.MaxPool2D is layers.MaxPooling2D
     assert layers.GlobalAvgPool1D is layers.GlobalAveragePooling1D
     assert layers.Convolution2D is layers.Conv2D
+
+
+def test_tiles_and_windows_agree_in_volumes_and_sequences(key):
+    for shape, size, classes in (
+        ((2, 5, 4, 3, 2), 2, (layers.MaxPooling3D, layers.AveragePooling3D)),
+        ((2, 12, 2), 5, (layers.MaxPooling1D, layers.AveragePooling1D)),
+    ):
+        x = jax.random.normal(key, shape)
+        for cls in classes:
+            small, large = cls(size), cls(size)
+            assert small._is_tiling()
+            large._is_tiling = lambda: False
+            np.testing.assert_allclose(small(x), large(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_adaptive_windows_cover_every_position(size):
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    starts = [i * 5 // size for i in range(size)]
+    ends = [-(-(i + 1) * 5 // size) for i in range(size)]
+    for cls, reduce in ((layers.AdaptiveAveragePooling1D, np.mean), (layers.AdaptiveMaxPooling1D, np.max)):
+        expected = np.stack([reduce(x[:, a:b], 1) for a, b in zip(starts, ends, strict=True)], 1)
+        np.testing.assert_allclose(cls(size)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_adaptive_pooling_knows_its_size_where_the_input_does_not():
+    assert layers.AdaptiveMaxPooling2D((2, 4))(KerasTensor((None, None, None, 3))).shape == (None, 2, 4, 3)
+
+
+def test_bad_adaptive_and_3d_pooling_is_refused():
+    with pytest.raises(ValueError, match="`output_size` must be an integer of at least 1, or 2 of them"):
+        layers.AdaptiveAveragePooling2D((2, None))
+    with pytest.raises(ValueError, match="expected an input with ndim=5"):
+        layers.AdaptiveMaxPooling3D(2)(jnp.zeros((1, 2, 2, 1)))
+    with pytest.raises(ValueError, match="MaxPooling3D.*the window is larger than the input"):
+        layers.MaxPooling3D(2)(jnp.zeros((1, 2, 1, 2, 1)))
+    assert layers.AvgPool3D is layers.AveragePooling3D and layers.GlobalMaxPool3D is layers.GlobalMaxPooling3D

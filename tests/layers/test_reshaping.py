@@ -33,21 +33,6 @@ def test_permute_refuses_what_is_no_order():
         layers.Permute((1, 3))
 
 
-def test_upsampling_repeats_rows_and_columns():
-    x = jnp.arange(4.0).reshape(1, 2, 2, 1)
-    expected = np.repeat(np.repeat(x, 2, 1), 3, 2)
-    np.testing.assert_array_equal(layers.UpSampling2D((2, 3))(x), expected)
-    with pytest.raises(ValueError, match="`interpolation` must be one of"):
-        layers.UpSampling2D(interpolation="cubist")
-
-
-def test_zero_padding_keeps_the_order_of_its_sides():
-    outputs = layers.ZeroPadding2D(((1, 0), (0, 2)))(jnp.ones((1, 1, 1, 1)))
-    np.testing.assert_array_equal(outputs[0, :, :, 0], [[0, 0, 0], [1, 0, 0]])
-    with pytest.raises(ValueError, match="`padding` must be"):
-        layers.ZeroPadding2D(-1)
-
-
 def test_repeat_vector_refuses_less_than_one():
     with pytest.raises(ValueError, match="`n` must be an integer of at least 1"):
         layers.RepeatVector(0)

@@ -1,0 +1,295 @@
+"""Layers that turn numbers into categories, and categories into vectors: `Discretization` and `CategoryEncoding`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.core.layer import Layer
+from kerax.core.symbolic import KerasTensor
+from kerax.layers.options import check_choice, check_positive
+
+ENCODED = ("one_hot", "multi_hot", "count")
+
+
+def refuse_sparse(layer: Layer, sparse) -> None:
+    """Raises `ValueError` if sparse outputs are asked for."""
+    if sparse:
+        raise ValueError(
+            f"{layer}: `sparse=True` is not supported: JAX's models take dense arrays. Leave it out; for a large "
+            "vocabulary use output_mode='int' followed by an `Embedding`."
+        )
+
+
+def as_array(layer: Layer, values):
+    """Lists and scalars as NumPy arrays, text as arrays of `str`; arrays and symbolic tensors unchanged.
+
+    Raises:
+        ValueError: if lists have unequal lengths.
+    """
+    if isinstance(values, (jax.Array, KerasTensor, jax.ShapeDtypeStruct)) or hasattr(values, "_keras_history"):
+        return values
+    try:
+        values = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{layer}: lists must have equal lengths; pad the shorter ones. Got {values!r}.") from None
+    if values.dtype.kind not in "OSUT":
+        return values
+    return np.array([_as_str(layer, value) for value in values.ravel()] or np.zeros(0, object), object).reshape(
+        values.shape
+    )
+
+
+def _as_str(layer: Layer, value) -> str:
+    if isinstance(value, bytes):
+        return value.decode(getattr(layer, "encoding", "utf-8"))
+    if not isinstance(value, str):
+        raise ValueError(f"{layer}: expected text or numbers, not a mixture. Got an element {value!r}.")
+    return str(value)
+
+
+def is_text(values) -> bool:
+    """Whether an array of `as_array` holds text."""
+    return getattr(values, "dtype", None) == np.dtype(object)
+
+
+def is_abstract(values) -> bool:
+    """Whether there are no values yet: a symbolic tensor, or a traced array."""
+    return not isinstance(values, np.ndarray) and (
+        not isinstance(values, jax.Array) or isinstance(values, jax.core.Tracer)
+    )
+
+
+def is_wide(values) -> bool:
+    """Whether NumPy integers would lose bits as JAX arrays."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or not values.size:
+        return False
+    held = np.iinfo(jax.dtypes.canonicalize_dtype(values.dtype))
+    return values.min() < held.min or values.max() > held.max
+
+
+def encode(layer: Layer, indices, depth: int, weights=None):
+    """Indices as the layer's `output_mode` wants them; those outside `[0, depth)` are left out.
+
+    `"int"`: unchanged; `"one_hot"`: a vector for each, in place of a last axis of size 1; `"multi_hot"`, `"count"`:
+    one vector for the last axis, as Keras documents; for three axes and more Keras reduces another one. NumPy arrays
+    give NumPy arrays.
+    """
+    mode = layer.output_mode
+    if mode == "int":
+        return indices.astype("int32")
+    if indices.ndim == 0:
+        indices = indices.reshape(1)
+    if mode == "one_hot":
+        if indices.ndim == 1 or indices.shape[-1] != 1:
+            indices = indices[..., None]
+        positions = np.arange(depth) if isinstance(indices, np.ndarray) else jnp.arange(depth)
+        return (indices == positions).astype(layer.compute_dtype)
+    if not isinstance(indices, np.ndarray):
+        return _count(indices, weights, depth, mode == "multi_hot", layer.compute_dtype)
+    rows = indices.reshape(-1, indices.shape[-1])
+    rows = np.where((rows < 0) | (rows >= depth), depth, rows)
+    counts = np.zeros((len(rows), depth + 1), layer.compute_dtype)
+    np.add.at(counts, (np.arange(len(rows))[:, None], rows), 1)
+    counts = np.minimum(counts, 1) if mode == "multi_hot" else counts
+    return counts[:, :depth].reshape(*indices.shape[:-1], depth)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))  # in one program XLA never stores the one-hot vectors
+def _count(indices, weights, depth: int, only_presence: bool, dtype: str):
+    is_there = indices[..., None] == jnp.arange(depth)  # (..., size, depth)
+    if only_presence:
+        return is_there.any(-2).astype(dtype)
+    return jnp.sum(is_there * (jnp.ones((), dtype) if weights is None else weights[..., None].astype(dtype)), -2)
+
+
+class _Categorical(Layer):
+    """A layer without weights that also takes lists, and on text works on the host, in NumPy."""
+
+    def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
+        super().__init__(**kwargs)
+        check_choice(self, "output_mode", output_mode, modes)
+        refuse_sparse(self, sparse)
+        self.output_mode, self.sparse = output_mode, sparse
+        self.autocast = False  # integers and bin boundaries lose their meaning when they are rounded
+        self.built = True
+
+    def __call__(self, inputs, **kwargs):
+        inputs = as_array(self, inputs)
+        if is_text(inputs) or is_wide(inputs):
+            return self.call_on_host(inputs)
+        return super().__call__(inputs, **kwargs)
+
+    def call_on_host(self, inputs: np.ndarray) -> np.ndarray:
+        """The outputs for text, or for integers beyond JAX's, as NumPy arrays."""
+        expected = "numbers. Use `StringLookup` for text" if is_text(inputs) else "32-bit integers"
+        raise ValueError(f"{self}: inputs must be {expected}. Got {inputs.ravel()[:3].tolist()}...")
+
+
+class Discretization(_Categorical):
+    """The number of the range in which each input lies.
+
+    Args:
+        bin_boundaries: The ranges' inner boundaries, ascending: `[0., 1.]` gives `(-inf, 0)`, `[0, 1)`, `[1, inf)`.
+        num_bins: Number of ranges that `adapt` shall find, equally full. Either this or `bin_boundaries`.
+        epsilon: Fraction of the data by which the found boundaries may be off.
+        output_mode: `"int"`, `"one_hot"` (a vector for each input), `"multi_hot"` or `"count"` (one for the last axis).
+        sparse: Not supported; must be `False`.
+
+    Input shape: any. Output shape: the same with `"int"` (int32), else with a last axis of one entry for each range,
+        in the layer's compute dtype. NaN counts as beyond the last boundary.
+
+    Raises:
+        ValueError: if both or neither of `bin_boundaries` and `num_bins` are given, or boundaries do not ascend.
+    """
+
+    def __init__(
+        self,
+        bin_boundaries=None,
+        num_bins=None,
+        epsilon=0.01,
+        output_mode="int",
+        sparse=False,
+        dtype=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(output_mode, sparse, dtype=dtype, name=name, **kwargs)
+        if (bin_boundaries is None) == (num_bins is None):
+            raise ValueError(
+                f"{self}: give either `num_bins` or `bin_boundaries`. "
+                f"Got num_bins={num_bins}, bin_boundaries={bin_boundaries}."
+            )
+        if num_bins is not None:
+            check_positive(self, num_bins=num_bins)
+        elif np.ndim(bin_boundaries) != 1 or np.any(np.diff(bin_boundaries) < 0):
+            raise ValueError(f"{self}: `bin_boundaries` must be a list in ascending order. Got {bin_boundaries}.")
+        if not 0 < epsilon < 1:
+            raise ValueError(f"{self}: `epsilon` must be between 0 and 1. Got epsilon={epsilon}.")
+        self.num_bins, self.epsilon = num_bins, epsilon
+        self.bin_boundaries = None if bin_boundaries is None else np.asarray(bin_boundaries, "float32").tolist()
+        self._given = bin_boundaries is not None
+        self.reset_state()
+
+    def call(self, inputs):
+        if self.bin_boundaries is None:
+            raise ValueError(f"{self}: the boundaries are not known yet. Call `adapt(data)` first.")
+        boundaries = jnp.asarray(self.bin_boundaries, "float32")
+        indices = jnp.searchsorted(boundaries, inputs.astype("float32"), side="right", method="compare_all")
+        return encode(self, indices, len(self.bin_boundaries) + 1)
+
+    def adapt(self, data, steps=None):
+        """Finds the boundaries from an array, or from an iterable of batches, at most `steps` of them."""
+        if self._given:
+            raise ValueError(f"{self}: `adapt` finds what `bin_boundaries` already say. Give `num_bins` instead.")
+        self.reset_state()
+        for batch in batches_of(data, steps):
+            self.update_state(batch)
+        self.finalize_state()
+
+    def update_state(self, data):
+        """Adds a batch to what `finalize_state` finds the boundaries from."""
+        values = np.sort(np.asarray(data, "float32"), axis=None)
+        step = max(1.0, values.size * self.epsilon)
+        picked = values[int(step - 1) :: int(step)]
+        self._summary = _merge(np.stack([picked, np.full_like(picked, step)]), self._summary, self.epsilon)
+
+    def finalize_state(self):
+        """Sets `bin_boundaries` from the batches seen."""
+        if self._given:
+            return
+        if not self._summary.size:
+            raise ValueError(f"{self}: `adapt` got no data.")
+        self.bin_boundaries = _compress(self._summary, 1 / self.num_bins)[0, :-1].tolist()
+
+    def reset_state(self):
+        """Forgets the batches seen."""
+        self._summary = np.zeros((2, 0), "float32")
+        if not self._given:
+            self.bin_boundaries = None
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, with the boundaries that were found in place of `num_bins`."""
+        config = super().get_config() | {"dtype": self.dtype_policy.name, "bin_boundaries": self.bin_boundaries}
+        config["num_bins"] = self.num_bins if self.bin_boundaries is None else None
+        config.pop("trainable")
+        return config
+
+
+def _compress(summary: np.ndarray, epsilon: float) -> np.ndarray:
+    """A summary (values, weights) interpolated at every `epsilon` of its weight, unless it is shorter already."""
+    if summary.shape[1] * epsilon < 1:
+        return summary
+    total = np.cumsum(summary[1])
+    fractions = epsilon + np.arange(0.0, 1.0, epsilon)
+    values, weights = (np.interp(fractions, total / total[-1], row) for row in (summary[0], total))
+    return np.stack([values, np.diff(weights, prepend=0)]).astype("float32")
+
+
+def _merge(first: np.ndarray, second: np.ndarray, epsilon: float) -> np.ndarray:
+    """The summary of two parts of the data together."""
+    both = np.concatenate([first, second], axis=1)
+    return _compress(both[:, np.argsort(both[0])], epsilon)
+
+
+def batches_of(data, steps=None):
+    """The batches of an array, of nested lists (one batch), or of an iterable of arrays or of tuples with the inputs
+    first; at most `steps`."""
+    if isinstance(data, (str, bytes, np.ndarray, jax.Array)) or _is_listed(data):
+        data = [data]
+    for number, batch in enumerate(data):
+        if steps is not None and number >= steps:
+            return
+        yield batch[0] if isinstance(batch, tuple) and not _is_listed(batch) else batch
+
+
+def _is_listed(data) -> bool:
+    while isinstance(data, (list, tuple)) and len(data):
+        data = data[0]
+    return isinstance(data, (str, bytes, bool, int, float, np.generic))
+
+
+class CategoryEncoding(_Categorical):
+    """Vectors of `num_tokens` entries that say which integers are there.
+
+    Args:
+        num_tokens: Number of categories: the largest integer plus 1.
+        output_mode: `"one_hot"`: a vector for each integer; `"multi_hot"`: one for the last axis, 1 where an integer is
+            there; `"count"`: how often it is.
+        sparse: Not supported; must be `False`.
+
+    Call arguments: `inputs`; `count_weights`, of the same shape, what each integer counts for with `"count"`.
+    Input shape: any, integers in `[0, num_tokens)`; others are left out.
+    Output shape: `(..., num_tokens)`, in the layer's compute dtype.
+    """
+
+    def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):
+        super().__init__(output_mode, sparse, ENCODED, **kwargs)
+        if num_tokens is None:
+            raise ValueError(f"{self}: `num_tokens` must be given. `IntegerLookup` finds the categories by itself.")
+        check_positive(self, num_tokens=num_tokens)
+        self.num_tokens = num_tokens
+
+    def __call__(self, inputs, count_weights=None, **kwargs):
+        if count_weights is None:
+            return super().__call__(inputs, **kwargs)
+        return super().__call__(inputs, count_weights=as_array(self, count_weights), **kwargs)
+
+    def call(self, inputs, count_weights=None):
+        if count_weights is not None and self.output_mode != "count":
+            raise ValueError(
+                f"{self}: `count_weights` needs output_mode='count'. Got output_mode={self.output_mode!r}."
+            )
+        if count_weights is not None and count_weights.shape != inputs.shape:
+            raise ValueError(
+                f"{self}: `count_weights` must have the inputs' shape {inputs.shape}. Got {count_weights.shape}."
+            )
+        weights = None if count_weights is None else count_weights.reshape(count_weights.shape or (1,))
+        return encode(self, inputs.astype("int32"), self.num_tokens, weights)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        config = super().get_config()
+        config.pop("sparse")
+        return config

@@ -1,0 +1,393 @@
+"""Changes of colours: of one number per image drawn at random, and of whole histograms.
+
+`value_range` is the lowest and highest value that pixels can have, `(0, 255)` by default; results are clipped to it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kerax.layers.image import ImageLayer, draw_factor, factor_range, is_chosen
+from kerax.layers.options import sizes
+from kerax.ops.image import blur, grayscale, to_hsv, to_rgb
+
+_SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 1 / 13))
+
+
+class _Color(ImageLayer):
+    """Images changed by a number drawn from `factor` for each: `adjust` works on values from 0 to 1."""
+
+    bounds = (0, 1)
+
+    def __init__(self, factor, value_range, seed, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        self.factor = factor_range(self, "factor", factor, *self.bounds)
+        self.value_range = check_value_range(self, value_range)
+
+    def draw(self, key, shape):
+        return draw_factor(key, self.factor)
+
+    def adjust(self, image, params):
+        """One image with values from 0 to 1, changed."""
+        raise NotImplementedError(f"{self} does not implement `adjust`.")
+
+    def transform_image(self, image, params):
+        low, high = self.value_range
+        adjusted = self.adjust((image - low) / (high - low), params)
+        return jnp.clip(adjusted * (high - low) + low, low, high)
+
+
+def check_value_range(layer, value) -> tuple[float, float]:
+    """`value` as a pair. Raises `ValueError` unless it is two ascending numbers."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not value[0] < value[1]:
+        raise ValueError(f"{layer}: `value_range` must be (lowest, highest). Got value_range={value!r}.")
+    return float(value[0]), float(value[1])
+
+
+class RandomBrightness(_Color):
+    """Images with one number added, integers staying integers.
+
+    Args:
+        factor: Largest change in either direction as a fraction of the value range, or the range; from -1 to 1.
+        value_range: Lowest and highest value of pixels.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    bounds = (-1, 1)
+    integers = staticmethod(jnp.floor)
+
+    def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
+        super().__init__(factor, value_range, seed, **kwargs)
+
+    def transform_image(self, image, params):
+        low, high = self.value_range
+        return jnp.clip(image + params * (high - low), low, high)
+
+
+class RandomContrast(_Color):
+    """Images whose distance from the mean of each channel is multiplied.
+
+    Args:
+        factor: `(lower, upper)`, each from 0 to 1: the multiplier is drawn between `1 - lower` and `1 + upper`. A
+            number stands for `(0, number)`, as in Keras 3.15, whose documentation says `(number, number)`.
+        value_range: Lowest and highest value of pixels.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
+        super().__init__(factor, value_range, seed, **kwargs)
+        if isinstance(factor, (tuple, list)):
+            self.factor = tuple(factor)  # two distances from 1, not an interval
+
+    def draw(self, key, shape):
+        lower, upper = self.factor
+        return draw_factor(key, (1 - lower, 1 + upper))
+
+    def adjust(self, image, params):
+        mean = jnp.mean(image, axis=(0, 1))
+        return mean + params * (image - mean)
+
+
+class RandomSaturation(_Color):
+    """Images with paler or stronger colours: the saturation is multiplied by `factor / (1 - factor)`.
+
+    Args:
+        factor: Range from -1 to 1; a number stands for `(-number, number)`. 0 and less is gray, 0.5 no change, 1 full.
+        value_range: Lowest and highest value of pixels.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    bounds = (-1, 1)
+    channels = (3,)
+
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+    def adjust(self, image, params):
+        hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
+        saturation = jnp.clip(saturation * params / (1 - params + 1e-7), 0, 1)
+        return to_rgb(jnp.stack([hue, saturation, value], axis=-1))
+
+
+class RandomHue(_Color):
+    """Images with the circle of hues turned, to either side.
+
+    Args:
+        factor: Largest turn as a fraction of half a circle, or the range, from 0 to 1.
+        value_range: Lowest and highest value of pixels.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    channels = (3,)
+
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+    def draw(self, key, shape):
+        side, turn = jax.random.split(key)
+        return jax.random.rademacher(side, (), "float32") * draw_factor(turn, self.factor) / 2
+
+    def adjust(self, image, params):
+        hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
+        return to_rgb(jnp.stack([(hue + params) % 1, saturation, value], axis=-1))
+
+
+class RandomColorDegeneration(_Color):
+    """Images mixed with their gray version.
+
+    Args:
+        factor: Range of the share of gray, from -1 to 1; a number stands for `(-number, number)`.
+        value_range: Lowest and highest value of pixels.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    bounds = (-1, 1)
+    channels = (1, 3)
+
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+    def adjust(self, image, params):
+        return image + params * (grayscale(image) - image)
+
+
+class RandomPosterization(_Color):
+    """Images with fewer bits per channel.
+
+    Args:
+        factor: Number of bits to keep, from 1 to 8: `(lower, upper)`, the upper bound excluded unless it is the
+            lower one. A number stands for `(1, number)`.
+        value_range: Lowest and highest value of pixels.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    bounds = (1, 8)
+
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        given = factor if isinstance(factor, (tuple, list)) else (1, factor)
+        super().__init__(given, value_range, seed, data_format=data_format, **kwargs)
+
+    def draw(self, key, shape):
+        return 8 - jnp.floor(draw_factor(key, self.factor)).astype("int32")
+
+    def adjust(self, image, params):
+        levels = jnp.clip(image * 255 + 1e-4, 0, 255).astype("int32")  # a whole number may come in a little lower
+        return ((levels >> params) << params).astype(image.dtype) / 255
+
+
+class RandomSharpness(_Color):
+    """Images mixed with a smoothed version, or moved away from it.
+
+    Args:
+        factor: Range from 0 (smoothed) over 0.5 (no change) to 1 (as much sharper); a number stands for `(0, number)`.
+        value_range: Lowest and highest value of pixels.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+    def adjust(self, image, params):
+        kernel = jnp.array(_SMOOTH, image.dtype)[..., None, None]
+        numbers = ("HWNC", "HWIO", "HWNC")  # channels are the batch
+        smooth = lax.conv_general_dilated(image[..., None], kernel, (1, 1), "SAME", dimension_numbers=numbers)[..., 0]
+        return smooth + 2 * params * (image - smooth)
+
+
+class RandomInvert(_Color):
+    """Images turned into their negatives.
+
+    Args:
+        factor: Probability, or the range it is drawn from; a number stands for `(0, number)`.
+        value_range: Lowest and highest value of pixels.
+        seed: Integer for a stream of the layer's own.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+
+    def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs):
+        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+
+    def draw(self, key, shape):
+        return is_chosen(key, self.factor)
+
+    def adjust(self, image, params):
+        return jnp.where(params, 1 - image, image)
+
+
+class RandomGrayscale(ImageLayer):
+    """Images made gray, with as many channels as before; integers stay integers.
+
+    Args:
+        factor: Probability, from 0 to 1.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    channels = (1, 3)
+    integers = staticmethod(jnp.floor)
+
+    def __init__(self, factor=0.5, data_format=None, seed=None, **kwargs):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        factor_range(self, "factor", (factor, factor), 0, 1)
+        self.factor = factor
+
+    def draw(self, key, shape):
+        return jax.random.bernoulli(key, self.factor)
+
+    def transform_image(self, image, params):
+        return jnp.where(params, grayscale(image), image)
+
+
+class RandomGaussianBlur(ImageLayer):
+    """Images averaged under a Gaussian window.
+
+    Keras 3.15 on JAX blurs `"channels_last"` images along the wrong axes; its `"channels_first"` results are equal.
+
+    Args:
+        factor: Probability, or the range it is drawn from; a number stands for `(0, number)`.
+        kernel_size: Size of the window, or height and width, odd.
+        sigma: Standard deviation in pixels, or the range it is drawn from; a number stands for `(0, number)`.
+        value_range: Lowest and highest value of pixels.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    def __init__(
+        self, factor=1.0, kernel_size=3, sigma=1.0, value_range=(0, 255), data_format=None, seed=None, **kwargs
+    ):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.factor = factor_range(self, "factor", factor, 0, 1)
+        self.kernel_size = sizes(self, "kernel_size", kernel_size, 2)
+        if any(size % 2 == 0 for size in self.kernel_size):
+            raise ValueError(f"{self}: `kernel_size` must be odd. Got kernel_size={kernel_size!r}.")
+        self.sigma = factor_range(self, "sigma", sigma, 0, float("inf"))
+        self.value_range = check_value_range(self, value_range)
+
+    def draw(self, key, shape):
+        choice, width = jax.random.split(key)
+        return is_chosen(choice, self.factor), jnp.maximum(draw_factor(width, self.sigma), 1e-3)
+
+    def transform_image(self, image, params):
+        chosen, sigma = params
+        return jnp.where(chosen, jnp.clip(blur(image, self.kernel_size, (sigma, sigma)), *self.value_range), image)
+
+
+class RandomErasing(ImageLayer):
+    """Images with a random rectangle replaced by a value or by noise.
+
+    Args:
+        factor: Probability, or the range it is drawn from; a number stands for `(0, number)`.
+        scale: Range of the squared share of the height, and of the width, that the rectangle covers.
+        fill_value: What replaces it. `None`: normal noise, clipped to the value range.
+        value_range: Lowest and highest value of pixels.
+        seed: Integer for a stream of the layer's own.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Source: Zhong et al. 2017, https://arxiv.org/abs/1708.04896
+    """
+
+    def __init__(
+        self,
+        factor=1.0,
+        scale=(0.02, 0.33),
+        fill_value=None,
+        value_range=(0, 255),
+        seed=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.factor = factor_range(self, "factor", factor, 0, 1)
+        self.scale = factor_range(self, "scale", scale, 0, 1)
+        self.fill_value = fill_value
+        self.value_range = check_value_range(self, value_range)
+
+    def draw(self, key, shape):
+        choice, rows, columns, place, noise = jax.random.split(key, 5)
+        height, width = (jnp.sqrt(draw_factor(axis, self.scale)) for axis in (rows, columns))
+        inside = rectangle(place, shape, height, width)
+        fill = self.value_range[1] * jax.random.normal(noise, shape) if self.fill_value is None else self.fill_value
+        return inside & is_chosen(choice, self.factor), jnp.clip(fill, *self.value_range)
+
+    def transform_image(self, image, params):
+        inside, fill = params
+        return jnp.where(inside[..., None], fill, image)
+
+
+def rectangle(key, shape, height, width):
+    """Mask of a rectangle at a random place inside an image; its sides are fractions of the image's."""
+    inside = []
+    for axis, (size, share) in enumerate(zip(shape[:2], (height, width))):
+        start = jax.random.uniform(jax.random.fold_in(key, axis)) * (1 - share) * size
+        pixels = jnp.arange(size)
+        inside.append((pixels > start) & (pixels < start + share * size))
+    return inside[0][:, None] & inside[1]
+
+
+class Solarization(_Color):
+    """Images with a number added and all values from a threshold on turned into their negatives, while training.
+
+    Args:
+        addition_factor: Largest addition as a fraction of the value range, or the range, from 0 to 1.
+        threshold_factor: Largest threshold as such a fraction, or the range, from 0 to 1. Keras 3.15 ignores the lower
+            bounds of both.
+        value_range: Lowest and highest value of pixels.
+        seed: Integer for a stream of the layer's own.
+    """
+
+    def __init__(self, addition_factor=0.0, threshold_factor=0.0, value_range=(0, 255), seed=None, **kwargs):
+        super().__init__(addition_factor, value_range, seed, **kwargs)
+        self.addition_factor = factor_range(self, "addition_factor", addition_factor, 0, 1)
+        self.threshold_factor = factor_range(self, "threshold_factor", threshold_factor, 0, 1)
+
+    def draw(self, key, shape):
+        addition, threshold = jax.random.split(key)
+        return draw_factor(addition, self.addition_factor), draw_factor(threshold, self.threshold_factor)
+
+    def adjust(self, image, params):
+        addition, threshold = params
+        image = jnp.clip(image + addition, 0, 1)
+        return jnp.where(image < threshold, image, 1 - image)
+
+
+class RandomColorJitter(ImageLayer):
+    """Brightness, contrast, saturation and hue of images changed, one after the other.
+
+    Args:
+        value_range: Lowest and highest value of pixels.
+        brightness_factor, contrast_factor, saturation_factor, hue_factor: As `factor` of `RandomBrightness`,
+            `RandomContrast`, `RandomSaturation` and `RandomHue`. `None` leaves that one out.
+        seed: Integer for a stream of the layer's own.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+
+    def __init__(
+        self,
+        value_range=(0, 255),
+        brightness_factor=None,
+        contrast_factor=None,
+        saturation_factor=None,
+        hue_factor=None,
+        seed=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.value_range = check_value_range(self, value_range)
+        parts = {
+            RandomBrightness: brightness_factor,
+            RandomContrast: contrast_factor,
+            RandomSaturation: saturation_factor,
+            RandomHue: hue_factor,
+        }
+        self.steps = [part(factor, value_range=value_range) for part, factor in parts.items() if factor is not None]
+
+    def transform_sample(self, sample: dict, key):
+        for number, step in enumerate(self.steps):
+            sample = step.transform_sample(sample, jax.random.fold_in(key, number))
+        return sample

@@ -1,0 +1,278 @@
+"""Convolutional LSTMs: recurrent layers whose inputs and states are sequences, images or volumes."""
+
+import functools
+
+import jax.numpy as jnp
+
+from kerax import config
+from kerax.core.input_spec import InputSpec
+from kerax.layers.cells import Stepper, _drop, _LSTMCell
+from kerax.layers.conv import convolve, same_padding
+from kerax.layers.options import add_weight, check_choice, check_positive, sizes
+from kerax.layers.recurrent import _CellRNN
+
+_SIZES = ("kernel_size", "strides", "dilation_rate")
+
+
+class _ConvLSTMCell(_LSTMCell):
+    """An LSTM step with convolutions in place of matrix products.
+
+    Args:
+        rank: Number of spatial axes.
+        arguments: Those of the layers below.
+    """
+
+    def __init__(self, rank, dtype=None, trainable=True, **arguments):
+        super().__init__(dtype=dtype, trainable=trainable)
+        self.rank, self.filters = rank, arguments["filters"]
+        check_positive(self, filters=self.filters)
+        self._configure({"units": self.filters, **arguments})
+        self.unit_forget_bias = arguments["unit_forget_bias"]
+        for name in _SIZES:
+            setattr(self, name, sizes(self, name, arguments[name], rank))
+        self.padding = arguments["padding"].lower()
+        check_choice(self, "padding", self.padding, ("valid", "same"))
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
+                f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
+            )
+        self.data_format = config.standardize_data_format(arguments["data_format"])
+        self._channel_axis = -1 if self.data_format == "channels_last" else 1
+
+    def build(self, input_shape):
+        channels, width = input_shape[self._channel_axis], self.filters * self.num_gates
+        spatial = self._spatial(self.state_shape(input_shape))
+        if any(size is not None and size < 1 for size in spatial):
+            raise ValueError(
+                f"{self}: the kernel is larger than the input. Got kernel_size={self.kernel_size}, "
+                f"dilation_rate={self.dilation_rate}, shape of a step {tuple(input_shape)}. "
+                "Use a smaller kernel or padding='same'."
+            )
+        self.kernel = add_weight(self, "kernel", (*self.kernel_size, channels, width))
+        shape = (*self.kernel_size, self.filters, width)
+        self.recurrent_kernel = add_weight(self, "recurrent_kernel", shape, options="recurrent")
+        self.bias = self._add_bias(width) if self.use_bias else None
+
+    def _spatial(self, shape) -> tuple:
+        return tuple(shape[1:-1] if self._channel_axis == -1 else shape[2:])
+
+    def state_shape(self, input_shape) -> tuple:
+        """The shape of each state for inputs `(batch, *spatial, channels)`."""
+        new = []
+        for size, k, stride, dilation in zip(
+            self._spatial(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True
+        ):
+            span = 1 if self.padding == "same" else dilation * (k - 1) + 1
+            new.append(None if size is None else (size - span) // stride + 1)
+        return (
+            (input_shape[0], *new, self.filters) if self._channel_axis == -1 else (input_shape[0], self.filters, *new)
+        )
+
+    def stepper(self, input_shape, training):
+        """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences."""
+        kernel, recurrent_kernel, bias = self._read_weights()
+        input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
+        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, self.state_shape(input_shape))
+        ones, channels_last = (1,) * self.rank, self._channel_axis == -1
+        same = [same_padding(k) for k in self.kernel_size]
+        pads = "SAME" if self.padding == "same" else [(0, 0)] * self.rank
+        if pads == "SAME" and max(self.strides) == 1:
+            pads = [same_padding(*window) for window in zip(self.kernel_size, self.dilation_rate, strict=True)]
+
+        def project(inputs):
+            ahead = inputs.ndim > self.rank + 2  # all steps at once: (batch, steps, ...)
+            mask = None if input_mask is None else input_mask[:, None] if ahead else input_mask
+            dropped = _drop(inputs, mask)
+            steps = dropped.reshape(-1, *dropped.shape[2:]) if ahead else dropped
+            outputs = convolve(steps, kernel, self.strides, pads, self.dilation_rate, channels_last=channels_last)
+            if bias is not None:
+                outputs = outputs + (bias if channels_last else bias.reshape(-1, *ones))
+            return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:]) if ahead else outputs
+
+        def advance(projected, states):
+            hidden = _drop(states[0], recurrent_mask)
+            recurrent = convolve(hidden, recurrent_kernel, ones, same, ones, channels_last=channels_last)
+            return self._gate(projected + recurrent, states[1], self._channel_axis)
+
+        return Stepper(project, advance, self.filters * self.num_gates / kernel.shape[-2])
+
+
+class _ConvLSTM(_CellRNN):
+    """What convolutional LSTMs of any rank share."""
+
+    rank: int
+
+    def _set_up(self, arguments: dict):
+        super()._set_up(arguments)
+        self.input_spec = InputSpec(ndim=self.rank + 3)
+
+    @property
+    def cell_class(self):
+        """The cell of this rank."""
+        return functools.partial(_ConvLSTMCell, self.rank)
+
+    def _first_states(self, sequences_shape) -> list:
+        shape = self.cell.state_shape((sequences_shape[0], *sequences_shape[2:]))
+        return [jnp.zeros(shape, self.compute_dtype) for _ in range(2)]
+
+
+for _name in ("filters", "padding", "data_format", *_SIZES):
+    setattr(_ConvLSTM, _name, property(lambda self, name=_name: getattr(self.cell, name)))
+
+
+class ConvLSTM1D(_ConvLSTM):
+    """An LSTM over sequences of sequences: its products with kernels are convolutions.
+
+    Args: as in `ConvLSTM2D`, with one size for `kernel_size`, `strides` and `dilation_rate`.
+    Weights: `kernel (width, channels, 4 * filters)`, `recurrent_kernel (width, filters, 4 * filters)`,
+        `bias (4 * filters,)`.
+    Input shape: `(batch, steps, length, channels)`. Output shape: as in `ConvLSTM2D`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 1
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias=True,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        **kwargs,
+    ):
+        self._set_up(dict(locals()))
+
+
+class ConvLSTM2D(_ConvLSTM):
+    """An LSTM over sequences of images: its products with kernels are convolutions, and its states are images.
+
+    Args:
+        filters: Number of channels of the states.
+        kernel_size: Height and width of both convolutions' windows.
+        strides, padding, data_format, dilation_rate: Of the convolution of the inputs, as in `Conv2D`; that of the
+            states has strides of 1 and padding `"same"`.
+        activation, recurrent_activation, use_bias, unit_forget_bias, dropout, recurrent_dropout, seed: As in `LSTM`.
+        kernel_initializer, recurrent_initializer, bias_initializer: Options of the weights, as are regularizers and
+            constraints of the same names.
+        activity_regularizer: Penalty on the outputs.
+        return_sequences, return_state, go_backwards, stateful: As in `RNN`.
+
+    Weights: `kernel (height, width, channels, 4 * filters)`, `recurrent_kernel (height, width, filters, 4 * filters)`,
+        `bias (4 * filters,)`.
+    Input shape: `(batch, steps, height, width, channels)`.
+    Output shape: `(batch, new height, new width, filters)`, with the steps after the batch if `return_sequences`; then
+        the states `h` and `c`.
+    Source: Shi et al. 2015, https://arxiv.org/abs/1506.04214
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias=True,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        **kwargs,
+    ):
+        self._set_up(dict(locals()))
+
+
+class ConvLSTM3D(_ConvLSTM):
+    """An LSTM over sequences of volumes: its products with kernels are convolutions.
+
+    Args: as in `ConvLSTM2D`, with three sizes for `kernel_size`, `strides` and `dilation_rate`.
+    Weights: `kernel (depth, height, width, channels, 4 * filters)`,
+        `recurrent_kernel (depth, height, width, filters, 4 * filters)`, `bias (4 * filters,)`.
+    Input shape: `(batch, steps, depth, height, width, channels)`. Output shape: as in `ConvLSTM2D`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 3
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias=True,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        **kwargs,
+    ):
+        self._set_up(dict(locals()))

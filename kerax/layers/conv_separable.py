@@ -1,0 +1,269 @@
+"""Depthwise and separable convolutions: every channel by itself, then the channels together."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kerax.layers.conv import _Conv, convolve
+from kerax.layers.options import add_weight
+
+_MANY_POSITIONS = 64
+
+
+def _shifts_are_faster(inputs, kernel) -> bool:
+    """Whether the convolution of every channel by itself is computed on CPU as a sum of weighted, shifted inputs.
+
+    XLA's CPU backend has no fast path for as many groups as channels. Forward / with both gradients, ms, best of 8 on
+    2 cores, native against shifts:
+    (32,30,30,32)*3x3: 27/67, 0.2/30. (32,16,16,128)*3x3: 25/82, 0.2/29. (32,30,30,32)*5x5: 37/229, 0.4/70.
+    (32,30,30,16)*3x3, 2 outputs per channel: 15/410, 0.6/26. (16,9,9,512)*3x3: 9/63, 0.1/15.
+    """
+    known = all(isinstance(size, int) for size in inputs.shape)
+    return jax.default_backend() == "cpu" and known and math.prod(kernel.shape[:-2]) <= _MANY_POSITIONS
+
+
+def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
+    """The inputs `(batch, *spatial, channels)` under each position of the window, weighted and added up."""
+    *window, channels, multiplier = kernel.shape
+    spans = [dilation * (k - 1) + 1 for k, dilation in zip(window, dilation_rate, strict=True)]
+    if pads == "SAME":
+        pads = lax.padtype_to_pads(inputs.shape[1:-1], spans, strides, "SAME")
+    padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)])
+    counts = [(size - span) // stride for size, span, stride in zip(padded.shape[1:-1], spans, strides, strict=True)]
+    total = 0
+    for offsets in itertools.product(*map(range, window)):
+        index = [slice(None)]
+        for offset, dilation, count, stride in zip(offsets, dilation_rate, counts, strides, strict=True):
+            index.append(slice(offset * dilation, offset * dilation + count * stride + 1, stride))
+        total = total + padded[tuple(index)][..., None] * kernel[offsets]  # (batch, *spatial, channels, multiplier)
+    return total.reshape(*total.shape[:-2], channels * multiplier)
+
+
+class _Depthwise(_Conv):
+    """What depthwise and separable convolutions share: the convolution of every channel by itself."""
+
+    strides_and_dilation = True
+
+    def _add_depthwise(self, channels: int, name: str):
+        return add_weight(self, name, (*self.kernel_size, channels, self.depth_multiplier), options="depthwise")
+
+    def _convolve_channels(self, inputs, kernel):
+        """`depth_multiplier` outputs for every channel."""
+        channels_last = self._channel_axis == -1
+        if channels_last and _shifts_are_faster(inputs, kernel):
+            return _add_shifted(inputs, kernel, self.strides, self._pads(), self.dilation_rate)
+        *window, channels, multiplier = kernel.shape
+        kernel = kernel.reshape(*window, 1, channels * multiplier)
+        return convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, channels, channels_last)
+
+
+class _DepthwiseConv(_Depthwise):
+    """What depthwise convolutions of any rank share."""
+
+    def build(self, input_shape):
+        channels = self._check_input(input_shape)
+        self.kernel = self._add_depthwise(channels, "kernel")
+        self.bias = add_weight(self, "bias", (channels * self.depth_multiplier,)) if self.use_bias else None
+
+    def call(self, inputs):
+        return self._finish(self._convolve_channels(inputs, self.kernel.value))
+
+
+class _SeparableConv(_Depthwise):
+    """What separable convolutions of any rank share."""
+
+    def build(self, input_shape):
+        channels = self._check_input(input_shape)
+        self.depthwise_kernel = self._add_depthwise(channels, "depthwise_kernel")
+        shape = (*(1,) * self.rank, channels * self.depth_multiplier, self.filters)
+        self.pointwise_kernel = add_weight(self, "pointwise_kernel", shape, options="pointwise")
+        self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
+
+    def call(self, inputs):
+        outputs = self._convolve_channels(inputs, self.depthwise_kernel.value)
+        ones, pads = (1,) * self.rank, [(0, 0)] * self.rank
+        kernel = self.pointwise_kernel.value
+        return self._finish(convolve(outputs, kernel, ones, pads, ones, channels_last=self._channel_axis == -1))
+
+
+class DepthwiseConv1D(_DepthwiseConv):
+    """Convolution of every channel of sequences by itself: `depth_multiplier` outputs for each.
+
+    Args: as in `DepthwiseConv2D`, with one size for `kernel_size`, `strides` and `dilation_rate`.
+    Weights: `kernel (width, channels, depth_multiplier)`, `bias (channels * depth_multiplier,)`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, new steps, channels * depth_multiplier)`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 1
+
+    def __init__(
+        self,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        dilation_rate=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)
+
+
+class DepthwiseConv2D(_DepthwiseConv):
+    """Convolution of every channel of images by itself: `depth_multiplier` outputs for each.
+
+    Args:
+        kernel_size: Height and width of the window.
+        strides: Rows and columns between windows.
+        padding: `"valid"` (none) or `"same"` (as many outputs as inputs at stride 1).
+        depth_multiplier: Number of outputs per channel.
+        data_format: `"channels_last"` or `"channels_first"`.
+        dilation_rate: Rows and columns between the inputs of a window.
+        activation: Name or function applied to the result. `None` applies nothing.
+        use_bias: Whether to add `bias`.
+        depthwise_initializer, bias_initializer, depthwise_regularizer, bias_regularizer, depthwise_constraint,
+            bias_constraint: Options of the weights.
+        activity_regularizer: Penalty on the outputs.
+
+    Weights: `kernel (height, width, channels, depth_multiplier)`, `bias (channels * depth_multiplier,)`.
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, new height, new width, channels * depth_multiplier)`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        dilation_rate=(1, 1),
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)
+
+
+class SeparableConv1D(_SeparableConv):
+    """Convolution of every channel of sequences by itself, then of all channels at each step.
+
+    Args: as in `SeparableConv2D`, with one size for `kernel_size`, `strides` and `dilation_rate`.
+    Weights: `depthwise_kernel (width, channels, depth_multiplier)`,
+        `pointwise_kernel (1, channels * depth_multiplier, filters)`, `bias (filters,)`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, new steps, filters)`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 1
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        depth_multiplier=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        pointwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        pointwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)
+
+
+class SeparableConv2D(_SeparableConv):
+    """Convolution of every channel of images by itself, then of all channels at each position.
+
+    Args:
+        filters: Number of output channels.
+        kernel_size, strides, padding, data_format, dilation_rate, depth_multiplier: As in `DepthwiseConv2D`.
+        activation: Name or function applied to the result. `None` applies nothing.
+        use_bias: Whether to add `bias`.
+        depthwise_initializer, pointwise_initializer, bias_initializer: Options of the weights, as are regularizers and
+            constraints of the same names.
+        activity_regularizer: Penalty on the outputs.
+
+    Weights: `depthwise_kernel (height, width, channels, depth_multiplier)`,
+        `pointwise_kernel (1, 1, channels * depth_multiplier, filters)`, `bias (filters,)`.
+    Input shape: `(batch, height, width, channels)`. Output shape: `(batch, new height, new width, filters)`.
+    Source: Chollet 2017, https://arxiv.org/abs/1610.02357
+
+    Raises:
+        ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1),
+        depth_multiplier=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        pointwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        pointwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        arguments = dict(locals())
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._configure(arguments)

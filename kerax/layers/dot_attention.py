@@ -1,0 +1,134 @@
+"""Attention without projections: `Attention` (products) and `AdditiveAttention` (sums)."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax import random
+from kerax.core.layer import Layer
+from kerax.core.seed_generator import SeedGenerator
+from kerax.layers.options import check_choice, check_rate
+
+
+class _PlainAttention(Layer):
+    """What both share: lists of inputs and masks, the softmax of the scores, and dropout."""
+
+    def _configure(self, use_scale, dropout, seed):
+        check_rate(self, dropout=dropout)
+        self.use_scale, self.dropout, self.seed = use_scale, dropout, seed
+        if seed is not None:
+            self.seed_generator = SeedGenerator(seed)
+        self.supports_masking = True
+
+    def _check_shapes(self, shapes):
+        is_list = isinstance(shapes, (list, tuple)) and all(isinstance(shape, (list, tuple)) for shape in shapes)
+        if not is_list or len(shapes) not in (2, 3):
+            raise ValueError(f"{self}: call it on a list [query, value] or [query, value, key]. Got shapes {shapes}.")
+        query, value, key = (*shapes, shapes[1])[:3]
+        if any(len(shape) != 3 for shape in shapes) or query[-1] != key[-1] or value[1] != key[1]:
+            raise ValueError(
+                f"{self}: query must have shape (batch, queries, features), key (batch, keys, features), and value "
+                f"(batch, keys, size). Got query {query}, key {key}, value {value}."
+            )
+
+    def _scores(self, query, key):
+        """How well each query fits each key: `(batch, queries, keys)`."""
+        raise NotImplementedError
+
+    def call(self, inputs, mask=None, training=False, return_attention_scores=False, use_causal_mask=False):
+        query, value, key = (*inputs, inputs[1])[:3]
+        if mask is not None and (not isinstance(mask, (list, tuple)) or len(mask) not in (2, 3)):
+            raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
+        query_mask, value_mask = (None, None) if mask is None else mask[:2]
+        scores = self._scores(query, key)
+        seen = None if value_mask is None else value_mask.astype(bool)[:, None]
+        if use_causal_mask:
+            causal = jnp.arange(scores.shape[1])[:, None] >= jnp.arange(scores.shape[2])
+            seen = causal if seen is None else seen & causal
+        if seen is not None:
+            scores = jnp.where(seen, scores, scores - (65504.0 if scores.dtype == jnp.float16 else 1e9))
+        weights = jax.nn.softmax(scores)
+        if training and self.dropout:
+            weights = random.dropout(weights, self.dropout, seed=self.next_key())
+        outputs = weights @ value
+        if query_mask is not None:
+            outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
+        return (outputs, weights) if return_attention_scores else outputs
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The query's mask."""
+        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else None
+
+
+class Attention(_PlainAttention):
+    """`softmax(query @ key.T) @ value`.
+
+    Args:
+        use_scale: Whether the scores are multiplied by a weight.
+        score_mode: `"dot"`, or `"concat"`: `weight * sum(tanh(query + key))`, the scale inside the `tanh`.
+        dropout: Fraction of attention weights to drop while training.
+        seed: Integer for a stream of random numbers of the layer's own.
+
+    Call arguments:
+        inputs: `[query, value]` or `[query, value, key]`: `(batch, queries, features)`, `(batch, keys, size)`,
+            `(batch, keys, features)`; the value is the default key.
+        mask: `[query_mask, value_mask]`, `(batch, positions)`, true where a position counts, or `None` for either.
+            Outputs of masked queries are 0.
+        return_attention_scores: Whether to return the weights `(batch, queries, keys)` too.
+        use_causal_mask: Whether a query sees only keys up to its own position.
+
+    Weights: with `use_scale` `scale ()`, with `"concat"` `concat_score_weight ()`.
+    Output shape: `(batch, queries, size)`. Source: Luong et al. 2015, https://arxiv.org/abs/1508.04025
+
+    Raises:
+        ValueError: if the inputs are not such a list, or their shapes do not fit.
+    """
+
+    def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        check_choice(self, "score_mode", score_mode, ("dot", "concat"))
+        self.score_mode = score_mode
+        self._configure(use_scale, dropout, seed)
+
+    def build(self, input_shape):
+        self._check_shapes(input_shape)
+        self.scale = self.add_weight(name="scale", initializer="ones") if self.use_scale else None
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight(name="concat_score_weight", initializer="ones")
+
+    def _scores(self, query, key):
+        scale = 1 if self.scale is None else self.scale.value
+        if self.score_mode == "dot":
+            return query @ jnp.swapaxes(key, -1, -2) * scale
+        return self.concat_score_weight.value * jnp.sum(jnp.tanh(scale * (query[:, :, None] + key[:, None])), -1)
+
+
+class AdditiveAttention(_PlainAttention):
+    """`softmax(sum(scale * tanh(query + key))) @ value`.
+
+    Args:
+        use_scale: Whether each feature has a weight `scale`.
+        dropout: Fraction of attention weights to drop while training.
+        seed: Integer for a stream of random numbers of the layer's own.
+
+    Call arguments: as in `Attention`.
+    Weights: with `use_scale` `scale (features,)`.
+    Output shape: `(batch, queries, size)`. Source: Bahdanau et al. 2014, https://arxiv.org/abs/1409.0473
+
+    Raises:
+        ValueError: if the inputs are not a list of 2 or 3, or their shapes do not fit.
+    """
+
+    def __init__(self, use_scale=True, dropout=0.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self._configure(use_scale, dropout, seed)
+
+    def build(self, input_shape):
+        self._check_shapes(input_shape)
+        shape = (input_shape[0][-1],)
+        self.scale = (
+            self.add_weight(name="scale", shape=shape, initializer="glorot_uniform") if self.use_scale else None
+        )
+
+    def _scores(self, query, key):
+        scale = 1 if self.scale is None else self.scale.value
+        return jnp.sum(scale * jnp.tanh(query[:, :, None] + key[:, None]), -1)

@@ -1,0 +1,429 @@
+"""Layers that number tokens by a vocabulary: `IntegerLookup` and `StringLookup`."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.layers.category import ENCODED, _Categorical, as_array, batches_of, encode, is_abstract, is_text, is_wide
+from kerax.layers.hashing import as_salt, hash_integers, hash_text
+from kerax.layers.options import check_choice
+
+
+class _Lookup(_Categorical):
+    """What both lookups share: the vocabulary, how it is found, and the outputs made from indices."""
+
+    _untracked = _Categorical._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf"}  # large, no weights
+
+    def _configure(
+        self, max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
+    ):
+        if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 2):
+            raise ValueError(f"{self}: `max_tokens` must be an integer of at least 2. Got max_tokens={max_tokens!r}.")
+        if not isinstance(num_oov_indices, int) or num_oov_indices < 0:
+            raise ValueError(f"{self}: `num_oov_indices` must be an integer of at least 0. Got {num_oov_indices!r}.")
+        if pad_to_max_tokens and max_tokens is None:
+            raise ValueError(f"{self}: `pad_to_max_tokens=True` needs `max_tokens`. Got max_tokens=None.")
+        if invert and self.output_mode != "int":
+            raise ValueError(f"{self}: `invert=True` needs output_mode='int'. Got {self.output_mode!r}.")
+        if idf_weights is not None and self.output_mode != "tf_idf":
+            raise ValueError(f"{self}: `idf_weights` need output_mode='tf_idf'. Got {self.output_mode!r}.")
+        self.max_tokens, self.num_oov_indices, self.invert = max_tokens, num_oov_indices, invert
+        self.mask_token, self.oov_token, self.pad_to_max_tokens = mask_token, oov_token, pad_to_max_tokens
+        self._special = [mask_token] * self._oov_start() + [oov_token] * num_oov_indices
+        self._given = False
+        self._forget()
+        if vocabulary is not None:
+            self.set_vocabulary(vocabulary, idf_weights)
+
+    def _oov_start(self) -> int:
+        return int(self.mask_token is not None and self.output_mode == "int")
+
+    # The vocabulary.
+
+    def vocabulary_size(self) -> int:
+        """Number of indices: that of the tokens, of the mask and of unknown tokens."""
+        return len(self._special) + (0 if self._tokens is None else len(self._tokens))
+
+    def get_vocabulary(self, include_special_tokens=True) -> list:
+        """The tokens by index, with those for the mask and for unknown tokens unless told otherwise."""
+        tokens = [] if self._tokens is None else self._tokens.tolist()
+        return self._special + tokens if include_special_tokens else tokens
+
+    def set_vocabulary(self, vocabulary, idf_weights=None):
+        """Sets the tokens.
+
+        Args:
+            vocabulary: Array or list of tokens, with the special ones of `get_vocabulary()` in front or without them;
+                or the path of a text file with a token in each line.
+            idf_weights: With output_mode='tf_idf', a weight for each of them. Unknown tokens get the average if the
+                special tokens are left out.
+
+        Raises:
+            ValueError: if there are no tokens, too many, one twice, or a special one among them; if `idf_weights` do
+                not fit.
+        """
+        tokens = self._read(vocabulary)
+        if not tokens:
+            raise ValueError(f"{self}: `vocabulary` must have at least one token. Got {vocabulary!r}.")
+        if (idf_weights is None) == (self.output_mode == "tf_idf"):
+            raise ValueError(
+                f"{self}: `idf_weights` must come with a vocabulary for output_mode='tf_idf', and only then. "
+                f"Got idf_weights={idf_weights!r}, output_mode={self.output_mode!r}."
+            )
+        weights = None if idf_weights is None else np.asarray(idf_weights, "float32")
+        if weights is not None and weights.shape != (len(tokens),):
+            raise ValueError(f"{self}: {len(tokens)} tokens need as many `idf_weights`. Got shape {weights.shape}.")
+        start = len(self._special)
+        has_special = start > 0 and tokens[:start] == self._special
+        if has_special:
+            tokens = tokens[start:]
+        elif weights is not None:
+            weights = np.concatenate([np.full(start, weights.mean(), "float32"), weights])
+        repeated = [token for token, count in Counter(tokens).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{self}: every token of `vocabulary` must be there once. Got twice: {repeated[:10]}.")
+        for name in ("mask_token", "oov_token") if self.num_oov_indices else ("mask_token",):
+            token = getattr(self, name)
+            if token is not None and token in tokens:
+                raise ValueError(
+                    f"{self}: `vocabulary` has `{name}` {token!r} in an unexpected place, {tokens.index(token)}. "
+                    f"Leave it out, or begin the vocabulary with {self._special}."
+                )
+        if self.max_tokens is not None and start + len(tokens) > self.max_tokens:
+            raise ValueError(
+                f"{self}: `vocabulary` with its special tokens must have at most max_tokens={self.max_tokens} entries. "
+                f"Got {start + len(tokens)}."
+            )
+        self._given = True
+        self._set_tokens(tokens, weights)
+
+    def _read(self, vocabulary) -> list:
+        if isinstance(vocabulary, (str, os.PathLike)):
+            path = Path(vocabulary)
+            if not path.is_file():
+                raise ValueError(f"{self}: the file of `vocabulary` does not exist. Got {str(vocabulary)!r}.")
+            return [self._parse(line) for line in path.read_text(getattr(self, "encoding", "utf-8")).splitlines()]
+        array = as_array(self, vocabulary)
+        if array.ndim != 1:
+            raise ValueError(f"{self}: `vocabulary` must be a list. Got shape {array.shape}.")
+        return [self._parse(token) for token in array.tolist()]
+
+    def _set_tokens(self, tokens: list, weights):
+        self._tokens = self._as_tokens(tokens)
+        self._idf = weights
+        self._table = self._index(self._tokens)
+
+    # Finding the vocabulary.
+
+    def adapt(self, data, steps=None):
+        """Finds the vocabulary: the tokens of `data`, the most frequent first, of equally frequent the greater first.
+
+        Args:
+            data: Array or nested lists, or an iterable of batches (arrays, or tuples with the inputs first).
+            steps: Number of batches to look at. Default: all.
+
+        Raises:
+            ValueError: if the layer has been given a vocabulary, or there are no data.
+        """
+        self.begin_adapting()
+        for batch in batches_of(data, steps):
+            self.update_state(batch)
+        self.finalize_state()
+
+    def begin_adapting(self):
+        """`reset_state` for `adapt`, which a given vocabulary forbids."""
+        if self._given:
+            raise ValueError(f"{self}: `adapt` finds the vocabulary, but one has been given. Make a layer without.")
+        self.reset_state()
+
+    def update_state(self, data):
+        """Counts the tokens of a batch. With output_mode='tf_idf', the last axis is a document."""
+        tokens = as_array(self, data)
+        self.count_rows(tokens.reshape(-1, tokens.shape[-1] if tokens.ndim else 1).tolist())
+
+    def count_rows(self, rows: list[list]):
+        """Counts the tokens of a list of documents."""
+        self._num_documents += len(rows)
+        for row in rows:
+            row = [self._parse(token) for token in row]
+            self._counts.update(row)
+            if self.output_mode == "tf_idf":
+                self._documents.update(set(row))
+
+    def finalize_state(self):
+        """Makes the vocabulary from the counts."""
+        if self._given:
+            return
+        if not self._num_documents:
+            raise ValueError(f"{self}: `adapt` got no data.")
+        counts = [item for item in self._counts.items() if item[0] not in (self.mask_token, self.oov_token)]
+        counts.sort(key=lambda item: (item[1], item[0]), reverse=True)
+        start = len(self._special)
+        tokens = [token for token, _ in counts[: None if self.max_tokens is None else self.max_tokens - start]]
+        weights = None
+        if self.output_mode == "tf_idf":
+            containing = np.array([self._documents[token] for token in tokens], "float32")
+            weights = np.log1p(self._num_documents / (1 + containing)).astype("float32")
+            average = weights.mean() if len(weights) else 1.0
+            weights = np.concatenate([np.full(start, average, "float32"), weights])
+        self._set_tokens(tokens, weights)
+
+    def reset_state(self):
+        """Forgets the counts, and the vocabulary that was made from them."""
+        if not self._given:
+            self._forget()
+
+    def _forget(self):
+        self._counts, self._documents, self._num_documents = Counter(), Counter(), 0
+        self._tokens = self._idf = self._table = None
+
+    # The call.
+
+    def _check_ready(self):
+        if self._tokens is None:
+            raise ValueError(f"{self}: there is no vocabulary yet. Call `adapt(data)`, or give `vocabulary`.")
+
+    def _check_known(self, indices, inputs):
+        if self.num_oov_indices == 0 and isinstance(indices, np.ndarray):
+            unknown = indices == -1
+            if self.mask_token is not None:
+                unknown &= inputs != self.mask_token
+            if unknown.any():
+                raise ValueError(
+                    f"{self}: with num_oov_indices=0 every token must be in the vocabulary. "
+                    f"Got {inputs[unknown].ravel()[:10].tolist()}."
+                )
+
+    def _outputs(self, indices):
+        depth = self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()
+        if self.output_mode != "tf_idf":
+            return encode(self, indices, depth)
+        weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
+        return encode(self, indices, depth) * weights
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, with the vocabulary that was found or read from a file."""
+        config = super().get_config()
+        config["vocabulary"] = None if self._tokens is None else self.get_vocabulary()
+        config["idf_weights"] = None if self._idf is None else self._idf.tolist()
+        return config
+
+
+class IntegerLookup(_Lookup):
+    """Integers as their indices in a vocabulary of integers, or vectors that say which are there.
+
+    Works inside a compiled model, with the vocabulary that the layer has when the model is compiled.
+
+    Args:
+        max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
+        num_oov_indices: Number of indices for integers outside the vocabulary. With 0 they are an error, and inside a
+            compiled model -1.
+        mask_token: The integer that gets index 0, and that vectors leave out. Default: there is none.
+        oov_token: What an inverted lookup returns for an index outside the vocabulary.
+        vocabulary: The integers: list, array, or path of a text file with one in each line. `adapt` finds them else.
+        vocabulary_dtype: Must be `"int64"`.
+        idf_weights: With `"tf_idf"`, a weight for each.
+        invert: Whether indices are turned into integers.
+        output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
+            `"count"`, `"tf_idf"` (counts times the weights).
+        sparse: Not supported; must be `False`.
+        pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
+        oov_method: How several indices for unknown integers are shared: `"floormod"`, `"farmhash"`.
+        salt: Key of the hash with `"farmhash"`: one or two integers.
+
+    Input shape: any, integers. Output shape: the same with `"int"` (int32), else `(..., size of the vocabulary)`.
+    A deviation from Keras: the config holds a vocabulary that `adapt` found, so a copy made from it is complete.
+    """
+
+    def __init__(
+        self,
+        max_tokens=None,
+        num_oov_indices=1,
+        mask_token=None,
+        oov_token=-1,
+        vocabulary=None,
+        vocabulary_dtype="int64",
+        idf_weights=None,
+        invert=False,
+        output_mode="int",
+        sparse=False,
+        pad_to_max_tokens=False,
+        oov_method="floormod",
+        salt=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(output_mode, sparse, ("int", *ENCODED, "tf_idf"), name=name, **kwargs)
+        check_choice(self, "vocabulary_dtype", vocabulary_dtype, ("int64",))
+        check_choice(self, "oov_method", oov_method, ("floormod", "farmhash"))
+        if salt is not None and oov_method != "farmhash":
+            raise ValueError(f"{self}: `salt` needs oov_method='farmhash'. Got oov_method={oov_method!r}.")
+        self.oov_method, self._salt = oov_method, as_salt(self, salt)
+        self._configure(
+            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
+        )
+
+    def _parse(self, token) -> int:
+        try:
+            number = int(token)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or (not isinstance(token, str) and number != token):
+            raise ValueError(f"{self}: tokens must be integers. Got {token!r}.")
+        return number
+
+    def _as_tokens(self, tokens: list) -> np.ndarray:
+        return np.array(tokens, "int64")
+
+    def _index(self, tokens):
+        order = np.argsort(tokens)
+        return tokens[order], order + len(self._special)
+
+    def __call__(self, inputs, **kwargs):
+        inputs = as_array(self, inputs)
+        if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and not self.invert:
+            self._check_ready()
+            return jnp.asarray(self.call_on_host(inputs))  # the only place where 64 bits are kept
+        return super().__call__(inputs, **kwargs)
+
+    def call(self, inputs):
+        self._check_ready()
+        if not jnp.issubdtype(inputs.dtype, jnp.integer):
+            raise ValueError(f"{self}: inputs must be integers. Got dtype {inputs.dtype}.")
+        if self.invert:
+            vocabulary = np.array([*self.get_vocabulary(), self.oov_token])
+            if is_wide(vocabulary):
+                raise ValueError(f"{self}: tokens beyond 32 bits can only be returned with jax_enable_x64.")
+            is_known = (inputs >= 0) & (inputs < len(vocabulary) - 1)
+            return jnp.asarray(vocabulary)[jnp.where(is_known, inputs, len(vocabulary) - 1)]
+        with jax.enable_x64(True):  # the vocabulary may be beyond 32 bits
+            indices = self._find(jnp, inputs.astype("int64")).astype("int32")
+        return self._outputs(indices)
+
+    def call_on_host(self, inputs):
+        if is_text(inputs):
+            raise ValueError(f"{self}: inputs must be integers. Use `StringLookup` for text. Got {inputs.ravel()[:3]}.")
+        indices = np.asarray(self._find(np, inputs.astype("int64")))
+        self._check_known(indices, inputs)
+        return self._outputs(indices)
+
+    def _find(self, np_or_jnp, integers):
+        """The index of each integer, in NumPy or in JAX."""
+        keys, positions = (np_or_jnp.asarray(array) for array in self._table)
+        oov_start = self._oov_start()
+        if self.num_oov_indices == 0:
+            indices = np_or_jnp.full(integers.shape, -1)
+        elif self.oov_method == "floormod" or self.num_oov_indices == 1:
+            indices = integers % self.num_oov_indices + oov_start
+        elif np_or_jnp is np:
+            hashes = hash_text(integers, self._salt) % np.uint64(self.num_oov_indices)
+            indices = hashes.astype("int64") + oov_start
+        else:
+            indices = hash_integers(integers, self.num_oov_indices, self._salt) + oov_start
+        if len(keys):
+            place = np_or_jnp.minimum(np_or_jnp.searchsorted(keys, integers), len(keys) - 1)
+            indices = np_or_jnp.where(keys[place] == integers, positions[place], indices)
+        if self.mask_token is not None:
+            indices = np_or_jnp.where(integers == self.mask_token, 0 if oov_start else -1, indices)
+        return indices
+
+
+class StringLookup(_Lookup):
+    """Strings as their indices in a vocabulary, or vectors that say which are there.
+
+    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
+    model, for JAX knows no strings.
+
+    Args:
+        max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
+        num_oov_indices: Number of indices for strings outside the vocabulary, shared by their hash. With 0 they are an
+            error.
+        mask_token: The string that gets index 0, and that vectors leave out. Default: there is none.
+        oov_token: What an inverted lookup returns for an index outside the vocabulary.
+        vocabulary: The strings: list, array, or path of a text file with one in each line. `adapt` finds them else.
+        idf_weights: With `"tf_idf"`, a weight for each.
+        invert: Whether indices are turned into strings.
+        output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
+            `"count"`, `"tf_idf"` (counts times the weights).
+        pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
+        sparse: Not supported; must be `False`.
+        encoding: Of `bytes` in the input and of the file.
+        salt: Key of the hash: one or two integers.
+
+    Input shape: any. Output shape: the same with `"int"` (int32), else `(..., size of the vocabulary)`.
+    A deviation from Keras: the config holds a vocabulary that `adapt` found, so a copy made from it is complete.
+    """
+
+    def __init__(
+        self,
+        max_tokens=None,
+        num_oov_indices=1,
+        mask_token=None,
+        oov_token="[UNK]",
+        vocabulary=None,
+        idf_weights=None,
+        invert=False,
+        output_mode="int",
+        pad_to_max_tokens=False,
+        sparse=False,
+        encoding="utf-8",
+        name=None,
+        salt=None,
+        **kwargs,
+    ):
+        super().__init__(output_mode, sparse, ("int", *ENCODED, "tf_idf"), name=name, **kwargs)
+        self.encoding, self._salt = encoding, as_salt(self, salt)
+        self._configure(
+            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
+        )
+
+    def _parse(self, token) -> str:
+        if not isinstance(token, str):
+            raise ValueError(f"{self}: tokens must be strings. Use `IntegerLookup` for integers. Got {token!r}.")
+        return token
+
+    def _as_tokens(self, tokens: list) -> np.ndarray:
+        return np.array(tokens, object)
+
+    def _index(self, tokens):
+        return {token: index for index, token in enumerate(tokens, len(self._special))}
+
+    def __call__(self, inputs, **kwargs):
+        inputs = as_array(self, inputs)
+        if is_abstract(inputs) or (not self.invert and not is_text(inputs)):
+            raise ValueError(
+                f"{self}: inputs must be {'integers' if self.invert else 'strings'} on the host: a NumPy array or a "
+                f"list. Got {inputs!r}. Call this layer on the data before the model, not inside it."
+            )
+        self._check_ready()
+        return self.call_on_host(np.asarray(inputs))
+
+    def call_on_host(self, inputs):
+        if self.invert:
+            return self._to_strings(inputs)
+        get, oov_start = self._table.get, self._oov_start()
+        flat = inputs.ravel()
+        indices = np.fromiter((get(token, -1) for token in flat.tolist()), "int32", inputs.size)
+        is_masked = flat == self.mask_token if self.mask_token is not None else np.zeros(flat.shape, bool)
+        if self.num_oov_indices == 0:
+            self._check_known(indices, flat)
+        else:
+            unknown = (indices == -1) & ~is_masked
+            bins = 0
+            if self.num_oov_indices > 1:
+                bins = hash_text(flat[unknown], self._salt, self.encoding) % np.uint64(self.num_oov_indices)
+            indices[unknown] = np.asarray(bins).astype("int32") + oov_start
+        if oov_start:
+            indices[is_masked] = 0
+        return self._outputs(indices.reshape(inputs.shape))
+
+    def _to_strings(self, indices) -> np.ndarray:
+        if indices.dtype.kind not in "iu":
+            raise ValueError(f"{self}: with invert=True inputs must be integers. Got dtype {indices.dtype}.")
+        vocabulary = np.array([*self.get_vocabulary(), self.oov_token], object)
+        is_known = (indices >= 0) & (indices < len(vocabulary) - 1)
+        return vocabulary[np.where(is_known, indices, -1)]

@@ -1,0 +1,277 @@
+"""Images mixed with each other, random sequences of other layers, and what pipelines of them need."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core.layer import Layer
+from kerax.layers.augmentation import RandomRotation, RandomShear, RandomTranslation
+from kerax.layers.color import (
+    RandomBrightness,
+    RandomColorDegeneration,
+    RandomContrast,
+    RandomPosterization,
+    RandomSharpness,
+    Solarization,
+    check_value_range,
+    rectangle,
+)
+from kerax.layers.equalization import AutoContrast, Equalization
+from kerax.layers.image import ImageLayer, draw_factor, factor_range
+from kerax.layers.options import check_choice, check_positive
+from kerax.ops.image import INTERPOLATIONS
+
+
+def _blend(first, second, weight):
+    """`weight * first + (1 - weight) * second` with one weight for each row."""
+    weight = weight.reshape(-1, *(1,) * (first.ndim - 1))
+    return weight * first.astype("float32") + (1 - weight) * second.astype("float32")
+
+
+class MixUp(ImageLayer):
+    """Each image of a batch mixed with another one; labels, as floats, and masks likewise, boxes of both.
+
+    Args:
+        alpha: Both parameters of the Beta distribution of an image's share in the mixture, above 0.
+        data_format: `"channels_last"` or `"channels_first"`.
+        seed: Integer for a stream of the layer's own.
+
+    Source: Zhang et al. 2017, https://arxiv.org/abs/1710.09412
+    """
+
+    def __init__(self, alpha=0.2, data_format=None, seed=None, **kwargs):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        if alpha <= 0:
+            raise ValueError(f"{self}: `alpha` must be above 0. Got alpha={alpha!r}.")
+        self.alpha = alpha
+
+    def transform_batch(self, batch, key):
+        order, share = jax.random.split(key)
+        size = batch["images"].shape[0]
+        order = jax.random.permutation(order, size)
+        weight = jax.random.beta(share, self.alpha, self.alpha, (size,))
+        outputs = dict(batch)
+        for name in {"images", "labels", "segmentation_masks"} & batch.keys():
+            outputs[name] = _blend(batch[name], batch[name][order], weight)
+        if "bounding_boxes" in batch:
+            both = lambda leaf: jnp.concatenate([leaf, leaf[order]], axis=1)
+            outputs["bounding_boxes"] = jax.tree.map(both, batch["bounding_boxes"])
+        return outputs
+
+
+class CutMix(ImageLayer):
+    """Each image of a batch with a rectangle from another one; labels mixed by area, masks cut alike.
+
+    Args:
+        factor: Both parameters of the Beta distribution of the rectangle's area, or the range they are drawn from,
+            from 0 to 1; a number stands for `(0, number)`.
+        seed: Integer for a stream of the layer's own.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Bounding boxes are refused. Source: Yun et al. 2019, https://arxiv.org/abs/1905.04899
+    """
+
+    refuses_boxes = True
+
+    def __init__(self, factor=1.0, seed=None, data_format=None, **kwargs):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.factor = factor_range(self, "factor", factor, 0, 1)
+
+    def draw(self, key, shape):
+        alpha, area, place = jax.random.split(key, 3)
+        alpha = jnp.maximum(draw_factor(alpha, self.factor), 1e-3)
+        side = jnp.sqrt(jax.random.beta(area, alpha, alpha))
+        return rectangle(place, shape, side, side)
+
+    def transform_batch(self, batch, key):
+        order, cuts = jax.random.split(key)
+        size, *shape = batch["images"].shape
+        order = jax.random.permutation(order, size)
+        inside = jax.vmap(lambda key: self.draw(key, shape))(jax.random.split(cuts, size))[..., None]
+        outputs = dict(batch)
+        for name in {"images", "segmentation_masks"} & batch.keys():
+            outputs[name] = jnp.where(inside, batch[name][order], batch[name])
+        if "labels" in batch:
+            outputs["labels"] = _blend(batch["labels"], batch["labels"][order], 1 - jnp.mean(inside, axis=(1, 2, 3)))
+        return outputs
+
+
+def _operations(factor: tuple[float, float], value_range, interpolation: str, all_ops: bool = True) -> list[ImageLayer]:
+    """The layers that `RandAugment` and `AugMix` choose from, of strength `factor`."""
+    bits = (1, max(1, int(8 * factor[1])))
+    found = [
+        RandomShear(factor, factor, interpolation=interpolation),
+        RandomTranslation(factor, factor, interpolation=interpolation),
+        RandomRotation(factor, interpolation=interpolation),
+        RandomPosterization(bits, value_range=value_range),
+        Solarization(factor, factor, value_range=value_range),
+        AutoContrast(value_range=value_range),
+        Equalization(value_range=value_range),
+    ]
+    if all_ops:
+        colors = (RandomBrightness, RandomColorDegeneration, RandomContrast, RandomSharpness)
+        found += [layer(factor, value_range=value_range) for layer in colors]
+    return found
+
+
+def _apply_one(layers: list[ImageLayer], sample: dict, key):
+    """One sample after one of `layers`, chosen at random."""
+    choice, inner = jax.random.split(key)
+    index = jax.random.randint(choice, (), 0, len(layers))
+    return jax.lax.switch(index, [layer.transform_sample for layer in layers], sample, inner)
+
+
+class RandAugment(ImageLayer):
+    """Images after a few operations chosen at random, other ones for each image (in Keras for each batch).
+
+    The operations: shear, translation, rotation, posterization, solarization, auto contrast, equalization,
+    brightness, color degeneration, contrast, sharpness.
+
+    Args:
+        value_range: Lowest and highest value of pixels.
+        num_ops: Number of operations, one after the other, at least 1.
+        factor: Strength, or the range it is drawn from, from 0 to 1; a number stands for `(0, number)`.
+        interpolation: `"bilinear"` or `"nearest"`.
+        seed: Integer for a stream of the layer's own.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Source: Cubuk et al. 2019, https://arxiv.org/abs/1909.13719
+    """
+
+    moves_boxes = True
+    channels = (1, 3)
+
+    def __init__(
+        self,
+        value_range=(0, 255),
+        num_ops=2,
+        factor=0.5,
+        interpolation="bilinear",
+        seed=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        check_positive(self, num_ops=num_ops)
+        check_choice(self, "interpolation", interpolation, INTERPOLATIONS)
+        self.num_ops = num_ops
+        self.factor = factor_range(self, "factor", factor, 0, 1)
+        self.operations = _operations(self.factor, check_value_range(self, value_range), interpolation)
+
+    def transform_sample(self, sample, key):
+        for number in range(self.num_ops):
+            sample = _apply_one(self.operations, sample, jax.random.fold_in(key, number))
+        return sample
+
+
+class AugMix(ImageLayer):
+    """Images mixed with a mixture of versions of themselves, each after a chain of random operations.
+
+    Other operations are drawn for each image (in Keras for each batch). Masks and boxes stay.
+
+    Args:
+        value_range: Lowest and highest value of pixels.
+        num_chains: Number of versions, at least 1.
+        chain_depth: Largest number of operations of a chain, at least 1; the number is drawn from 0 up.
+        factor: Strength, or the range it is drawn from, from 0 to 1; a number stands for `(0, number)`.
+        alpha: Parameter of the Dirichlet and Beta distributions of the shares, above 0.
+        all_ops: Whether brightness, color degeneration, contrast and sharpness are among the operations.
+        interpolation: `"bilinear"` or `"nearest"`.
+        seed: Integer for a stream of the layer's own.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Source: Hendrycks et al. 2019, https://arxiv.org/abs/1912.02781
+    """
+
+    channels = (1, 3)
+
+    def __init__(
+        self,
+        value_range=(0, 255),
+        num_chains=3,
+        chain_depth=3,
+        factor=0.3,
+        alpha=1.0,
+        all_ops=True,
+        interpolation="bilinear",
+        seed=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        check_positive(self, num_chains=num_chains, chain_depth=chain_depth)
+        check_choice(self, "interpolation", interpolation, INTERPOLATIONS)
+        if alpha <= 0:
+            raise ValueError(f"{self}: `alpha` must be above 0. Got alpha={alpha!r}.")
+        self.num_chains, self.chain_depth, self.alpha = num_chains, chain_depth, alpha
+        self.factor = factor_range(self, "factor", factor, 0, 1)
+        self.operations = _operations(self.factor, check_value_range(self, value_range), interpolation, all_ops)
+
+    def _chain(self, image, key):
+        depth, *steps = jax.random.split(key, self.chain_depth + 1)
+        depth = jax.random.randint(depth, (), 0, self.chain_depth + 1)
+        for number, step in enumerate(steps):
+            changed = _apply_one(self.operations, {"images": image}, step)["images"]
+            image = jnp.where(number < depth, changed, image)
+        return image
+
+    def transform_sample(self, sample, key):
+        shares, share, chains = jax.random.split(key, 3)
+        weights = jax.random.dirichlet(shares, jnp.full(self.num_chains, self.alpha))
+        image = sample["images"]
+        # One chain after the other, so that the operations are compiled once.
+        versions = jax.lax.map(lambda key: self._chain(image, key), jax.random.split(chains, self.num_chains))
+        mixture = jnp.tensordot(weights, versions, axes=1)
+        kept = jax.random.beta(share, self.alpha, self.alpha)
+        return {**sample, "images": kept * image + (1 - kept) * mixture}
+
+
+class MaxNumBoundingBoxes(ImageLayer):
+    """The same images with a fixed number of boxes: too many are cut off, too few filled up.
+
+    Args:
+        max_number: Number of boxes, at least 1.
+        fill_value: What missing boxes and their labels consist of.
+    """
+
+    is_random = False
+    integers = staticmethod(jnp.floor)
+
+    def __init__(self, max_number, fill_value=-1, **kwargs):
+        super().__init__(**kwargs)
+        check_positive(self, max_number=max_number)
+        self.max_number, self.fill_value = max_number, fill_value
+
+    def transform_sample(self, sample, key):
+        if "bounding_boxes" not in sample:
+            return sample
+
+        def fit(leaf):
+            margins = [(0, max(0, self.max_number - leaf.shape[0]))] + [(0, 0)] * (leaf.ndim - 1)
+            return jnp.pad(leaf[: self.max_number], margins, constant_values=self.fill_value)
+
+        return {**sample, "bounding_boxes": jax.tree.map(fit, sample["bounding_boxes"])}
+
+
+class Pipeline(Layer):
+    """Layers applied one after the other, such as a sequence of augmentations.
+
+    Args:
+        layers: List of layers.
+    """
+
+    def __init__(self, layers, name=None):
+        super().__init__(name=name)
+        if not isinstance(layers, (list, tuple)) or not all(isinstance(layer, Layer) for layer in layers):
+            raise ValueError(f"{self}: `layers` must be a list of layers. Got {layers!r}.")
+        self.layers = list(layers)
+        self.autocast = False
+
+    def call(self, inputs, training=True, mask=None):
+        for layer in self.layers:
+            inputs = layer(inputs, training=training)
+        return inputs
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; this one takes neither `trainable` nor `dtype`."""
+        config = super().get_config()
+        return {name: config[name] for name in ("layers", "name")}

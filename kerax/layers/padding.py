@@ -1,0 +1,249 @@
+"""Layers that add zeros at the edges, cut edges off, or enlarge by whole factors."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax import config
+from kerax.core.input_spec import InputSpec
+from kerax.core.layer import Layer
+from kerax.layers.options import check_choice, sizes
+
+
+class _Edges(Layer):
+    """What padding and cropping share: a pair of widths for each spatial axis."""
+
+    rank: int
+
+    def _configure(self, name: str, widths, data_format):
+        """Sets the attribute `name`: one number stands for all axes, a number in place of a pair for both ends."""
+        pairs = (widths,) * self.rank if isinstance(widths, int) else tuple(widths)
+        if self.rank == 1 and len(pairs) == 2:
+            pairs = (pairs,)
+        if len(pairs) != self.rank:
+            raise ValueError(
+                f"{self}: `{name}` must be a number, or {self.rank} numbers or pairs of numbers. Got {name}={widths!r}."
+            )
+        self._pairs = tuple(sizes(self, name, pair, 2, minimum=0) for pair in pairs)
+        setattr(self, name, self._pairs if self.rank > 1 else self._pairs[0])
+        self.data_format = config.standardize_data_format(data_format)
+        self._first = 1 if self.data_format == "channels_last" else 2  # spatial axis
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+
+class _ZeroPadding(_Edges):
+    """What zero padding of any rank shares."""
+
+    def call(self, inputs):
+        pads = [(0, 0)] * inputs.ndim
+        pads[self._first : self._first + self.rank] = self._pairs
+        return jnp.pad(inputs, pads)
+
+
+class ZeroPadding1D(_ZeroPadding):
+    """Sequences with steps of zeros before and after them.
+
+    Args:
+        padding: A number for both ends, or `(before, after)`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, before + steps + after, channels)`.
+    """
+
+    rank = 1
+
+    def __init__(self, padding=1, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self._configure("padding", padding, data_format)
+
+
+class ZeroPadding2D(_ZeroPadding):
+    """Images with rows and columns of zeros around them.
+
+    Args:
+        padding: A number for all sides, `(rows, columns)`, or `((top, bottom), (left, right))`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, top + height + bottom, left + width + right, channels)`.
+    """
+
+    rank = 2
+
+    def __init__(self, padding=(1, 1), data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self._configure("padding", padding, data_format)
+
+
+class ZeroPadding3D(_ZeroPadding):
+    """Volumes with zeros around them.
+
+    Args:
+        padding: A number for all sides, one per axis, or a pair per axis.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: the same, larger by the pairs.
+    """
+
+    rank = 3
+
+    def __init__(self, padding=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self._configure("padding", padding, data_format)
+
+
+class _Cropping(_Edges):
+    """What cropping of any rank shares."""
+
+    def build(self, input_shape):
+        spatial = input_shape[self._first : self._first + self.rank]
+        for size, pair in zip(spatial, self._pairs, strict=True):
+            if size is not None and sum(pair) >= size:
+                raise ValueError(
+                    f"{self}: `cropping` leaves nothing of the input. Got cropping={self.cropping}, "
+                    f"input shape {input_shape}."
+                )
+
+    def call(self, inputs):
+        index = [slice(None)] * inputs.ndim
+        for axis, (before, after) in enumerate(self._pairs, start=self._first):
+            index[axis] = slice(before, inputs.shape[axis] - after)
+        return inputs[tuple(index)]
+
+
+class Cropping1D(_Cropping):
+    """Sequences without their first and last steps.
+
+    Args:
+        cropping: A number for both ends, or `(before, after)`.
+
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, steps - before - after, channels)`.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+
+    rank = 1
+
+    def __init__(self, cropping=(1, 1), **kwargs):
+        super().__init__(**kwargs)
+        self._configure("cropping", cropping, "channels_last")
+
+
+class Cropping2D(_Cropping):
+    """Images without the rows and columns at their edges.
+
+    Args:
+        cropping: A number for all sides, `(rows, columns)`, or `((top, bottom), (left, right))`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, height - top - bottom, width - left - right, channels)`.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+
+    rank = 2
+
+    def __init__(self, cropping=((0, 0), (0, 0)), data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self._configure("cropping", cropping, data_format)
+
+
+class Cropping3D(_Cropping):
+    """Volumes without their edges.
+
+    Args:
+        cropping: A number for all sides, one per axis, or a pair per axis.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: the same, smaller by the pairs.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+
+    rank = 3
+
+    def __init__(self, cropping=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self._configure("cropping", cropping, data_format)
+
+
+def _repeat(inputs, factors: tuple[int, ...], first: int):
+    """Every value along axis `first` and those after it as often as the factors say: a broadcast, not a gather."""
+    for axis, factor in reversed(list(enumerate(factors, start=first))):
+        shape = (*inputs.shape[: axis + 1], factor, *inputs.shape[axis + 1 :])
+        repeated = jnp.broadcast_to(jnp.expand_dims(inputs, axis + 1), shape)
+        inputs = repeated.reshape(*inputs.shape[:axis], inputs.shape[axis] * factor, *inputs.shape[axis + 1 :])
+    return inputs
+
+
+class UpSampling1D(Layer):
+    """Sequences with every step repeated.
+
+    Args:
+        size: Number of repetitions.
+
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, steps * size, channels)`.
+    """
+
+    def __init__(self, size=2, **kwargs):
+        super().__init__(**kwargs)
+        (self.size,) = sizes(self, "size", size, 1)
+        self.input_spec = InputSpec(ndim=3)
+
+    def call(self, inputs):
+        return _repeat(inputs, (self.size,), 1)
+
+
+class UpSampling2D(Layer):
+    """Images enlarged by whole factors.
+
+    Args:
+        size: Factors of height and width.
+        data_format: `"channels_last"` or `"channels_first"`.
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"lanczos5"`.
+
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, height * size[0], width * size[1], channels)`.
+    """
+
+    def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
+        super().__init__(**kwargs)
+        self.size = sizes(self, "size", size, 2)
+        self.data_format = config.standardize_data_format(data_format)
+        self.interpolation = interpolation.lower()
+        check_choice(
+            self, "interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+        )
+        self.input_spec = InputSpec(ndim=4)
+
+    def call(self, inputs):
+        first = 1 if self.data_format == "channels_last" else 2
+        if self.interpolation == "nearest":
+            return _repeat(inputs, self.size, first)
+        shape = list(inputs.shape)
+        shape[first], shape[first + 1] = shape[first] * self.size[0], shape[first + 1] * self.size[1]
+        return jax.image.resize(inputs, shape, self.interpolation)
+
+
+class UpSampling3D(Layer):
+    """Volumes enlarged by whole factors, every value repeated.
+
+    Args:
+        size: Factors of depth, height and width.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Input shape: `(batch, depth, height, width, channels)`.
+    Output shape: `(batch, depth * size[0], height * size[1], width * size[2], channels)`.
+    """
+
+    def __init__(self, size=(2, 2, 2), data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.size = sizes(self, "size", size, 3)
+        self.data_format = config.standardize_data_format(data_format)
+        self.input_spec = InputSpec(ndim=5)
+
+    def call(self, inputs):
+        return _repeat(inputs, self.size, 1 if self.data_format == "channels_last" else 2)

@@ -1,0 +1,192 @@
+"""`TextVectorization`: from sentences to integers or vectors."""
+
+import re
+import string
+
+import numpy as np
+
+from kerax.layers.category import _Categorical, as_array, batches_of, is_text
+from kerax.layers.lookup import StringLookup
+from kerax.layers.options import check_choice, check_unsupported
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_WORD = re.compile(r"[^ \t\n\r\f\v]+")
+_STANDARDIZERS = {
+    "lower": lambda text: text.translate(_LOWER),
+    "strip_punctuation": lambda text: text.translate(_NO_PUNCTUATION),
+    "lower_and_strip_punctuation": lambda text: text.translate(_LOWER).translate(_NO_PUNCTUATION),
+}
+_SPLITTERS = {"whitespace": _WORD.findall, "character": list}
+
+
+class TextVectorization(_Categorical):
+    """Sentences as rows of integers, one for each word, or as vectors that say which words are there.
+
+    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
+    model, for JAX knows no strings. Index 0 is padding (only with `"int"`), the next unknown words.
+
+    Args:
+        max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
+        standardize: `"lower_and_strip_punctuation"`, `"lower"`, `"strip_punctuation"`, a function of an array of
+            strings, or `None`. Lower case is that of ASCII letters, as in Keras.
+        split: `"whitespace"`, `"character"`, a function from a list of strings to a list of lists of strings, or
+            `None`: every string is one token.
+        ngrams: Joins neighbouring tokens by spaces: up to this many, or tuple of how many. Default: none.
+        output_mode: `"int"`, or one vector for each text: `"multi_hot"`, `"count"`, `"tf_idf"`.
+        output_sequence_length: With `"int"`, the number of integers, by padding or cutting. Default: the longest.
+        pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
+        vocabulary: The tokens: list, array, or path of a text file with one in each line. `adapt` finds them else.
+        idf_weights: With `"tf_idf"`, a weight for each.
+        sparse, ragged: Not supported; must be `False`.
+        encoding: Of `bytes` in the input and of the file.
+
+    Input shape: `(batch,)` or `(batch, 1)`; any with `split=None`.
+    Output shape: `(batch, length)` with `"int"` (int32), else `(batch, size of the vocabulary)`.
+    A deviation from Keras: functions get `str` in NumPy arrays and lists, not tensors; and the config holds a
+    vocabulary that `adapt` found.
+    """
+
+    def __init__(
+        self,
+        max_tokens=None,
+        standardize="lower_and_strip_punctuation",
+        split="whitespace",
+        ngrams=None,
+        output_mode="int",
+        output_sequence_length=None,
+        pad_to_max_tokens=False,
+        vocabulary=None,
+        idf_weights=None,
+        sparse=False,
+        ragged=False,
+        encoding="utf-8",
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(output_mode, sparse, ("int", "multi_hot", "count", "tf_idf"), name=name, **kwargs)
+        check_unsupported(self, ragged=ragged)
+        if standardize is not None and not callable(standardize):
+            check_choice(self, "standardize", standardize, tuple(_STANDARDIZERS))
+        if split is not None and not callable(split):
+            check_choice(self, "split", split, tuple(_SPLITTERS))
+        widths = () if ngrams is None else range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams)
+        if ngrams is not None and (not widths or any(not isinstance(n, int) or n < 1 for n in widths)):
+            raise ValueError(f"{self}: `ngrams` must be an integer of at least 1, or several. Got ngrams={ngrams!r}.")
+        if output_sequence_length is not None and (output_mode != "int" or output_sequence_length < 1):
+            raise ValueError(
+                f"{self}: `output_sequence_length` must be at least 1, and needs output_mode='int'. "
+                f"Got output_sequence_length={output_sequence_length!r}, output_mode={output_mode!r}."
+            )
+        self.standardize, self.split, self.ngrams, self._widths = standardize, split, ngrams, widths
+        self.output_sequence_length, self.encoding, self.max_tokens = output_sequence_length, encoding, max_tokens
+        self._lookup = StringLookup(
+            max_tokens,
+            mask_token="",
+            vocabulary=vocabulary,
+            idf_weights=idf_weights,
+            output_mode=output_mode,
+            pad_to_max_tokens=pad_to_max_tokens,
+            encoding=encoding,
+            name=self.name,
+        )
+
+    def adapt(self, data, batch_size=None, steps=None):
+        """Finds the vocabulary: the tokens of `data`, the most frequent first, of equally frequent the greater first.
+
+        Args:
+            data: Array or list of strings, or an iterable of batches (arrays, or tuples with the inputs first).
+            batch_size: Without effect; Keras has it.
+            steps: Number of batches to look at. Default: all.
+
+        Raises:
+            ValueError: if the layer has been given a vocabulary, or there are no data.
+        """
+        self._lookup.begin_adapting()
+        for batch in batches_of(data, steps):
+            self.update_state(batch)
+        self.finalize_state()
+
+    def update_state(self, data):
+        """Counts the tokens of a batch."""
+        self._lookup.count_rows(self._rows(data))
+
+    def finalize_state(self):
+        """Makes the vocabulary from the counts."""
+        self._lookup.finalize_state()
+
+    def reset_state(self):
+        """Forgets the counts, and the vocabulary that was made from them."""
+        self._lookup.reset_state()
+
+    def get_vocabulary(self, include_special_tokens=True) -> list:
+        """The tokens by index."""
+        return self._lookup.get_vocabulary(include_special_tokens)
+
+    def set_vocabulary(self, vocabulary, idf_weights=None):
+        """Sets the tokens, as in `StringLookup`."""
+        self._lookup.set_vocabulary(vocabulary, idf_weights)
+
+    def vocabulary_size(self) -> int:
+        """Number of indices."""
+        return self._lookup.vocabulary_size()
+
+    def __call__(self, inputs, **kwargs):
+        inputs = as_array(self, inputs)
+        if not is_text(inputs):
+            raise ValueError(
+                f"{self}: inputs must be strings on the host: a NumPy array or a list. Got {inputs!r}. "
+                "Call this layer on the data before the model, not inside it."
+            )
+        if self.split is None and not self._widths:
+            outputs = self._lookup(self._standardized(inputs))
+            return self._fit_length(outputs) if self.output_sequence_length and inputs.ndim > 1 else outputs
+        shape = inputs.shape
+        rows = self._rows(inputs)
+        length = max(map(len, rows), default=0)
+        padded = np.full((len(rows), length), "", object)
+        for row, tokens in zip(padded, rows, strict=True):
+            row[: len(tokens)] = tokens
+        outputs = self._fit_length(self._lookup(padded))
+        return outputs if shape else outputs[0]
+
+    def _fit_length(self, outputs):
+        length = self.output_sequence_length
+        if length is None:
+            return outputs
+        missing = max(0, length - outputs.shape[-1])
+        return np.pad(outputs[..., :length], [(0, 0)] * (outputs.ndim - 1) + [(0, missing)])
+
+    def _standardized(self, texts: np.ndarray) -> np.ndarray:
+        if self.standardize is None:
+            return texts
+        if not callable(self.standardize):
+            function = _STANDARDIZERS[self.standardize]
+            return np.array([function(text) for text in texts.ravel()], object).reshape(texts.shape)
+        return as_array(self, self.standardize(texts))
+
+    def _rows(self, texts) -> list[list[str]]:
+        """The tokens of each text."""
+        texts = self._standardized(as_array(self, texts))
+        if self.split is None:
+            rows = texts.reshape(-1, texts.shape[-1] if texts.ndim > 1 else 1).tolist()
+        else:
+            if texts.ndim > 2 or (texts.ndim == 2 and texts.shape[1] != 1):
+                raise ValueError(
+                    f"{self}: texts to split must have shape (batch,) or (batch, 1). Got {texts.shape}. "
+                    "Texts that are split already need split=None."
+                )
+            flat = texts.ravel().tolist()
+            if callable(self.split):
+                rows = [[str(token) for token in row] for row in self.split(flat)]
+            else:
+                rows = [_SPLITTERS[self.split](text) for text in flat]
+        return [self._joined(row) for row in rows] if self._widths else rows
+
+    def _joined(self, tokens: list[str]) -> list[str]:
+        return [" ".join(tokens[i : i + n]) for n in self._widths for i in range(len(tokens) - n + 1)]
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, with the vocabulary that was found or read from a file."""
+        found = self._lookup.get_config()
+        return super().get_config() | {name: found[name] for name in ("vocabulary", "idf_weights")}

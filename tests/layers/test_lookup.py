@@ -1,0 +1,185 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from kerax import Input, layers
+from kerax.layers import hashing
+
+NUMBERS, WORDS = [12, 36, 1138, 42], ["a", "b", "c", "d"]
+
+
+def both(numbers):
+    """The same input for both lookups: integers, and words for them."""
+    words = dict(zip(NUMBERS, WORDS))
+    return np.array(numbers), np.vectorize(lambda number: words.get(number, "z"), otypes=[object])(np.array(numbers))
+
+
+@pytest.mark.parametrize(
+    "mode, data, expected",
+    [
+        ("int", [[12, 1138, 42], [42, 1000, 36]], [[1, 3, 4], [4, 0, 2]]),
+        ("one_hot", [12, 36, 1138, 42, 7], np.eye(5)[[1, 2, 3, 4, 0]]),
+        ("multi_hot", [[12, 1138, 42, 42], [42, 7, 36, 7]], [[0, 1, 0, 1, 1], [1, 0, 1, 0, 1]]),
+        ("count", [[12, 1138, 42, 42], [42, 7, 36, 7]], [[0, 1, 0, 1, 2], [2, 0, 1, 0, 1]]),
+    ],
+)
+def test_documented_outputs(mode, data, expected):
+    numbers, words = both(data)
+    layer = layers.IntegerLookup(vocabulary=NUMBERS, output_mode=mode)
+    np.testing.assert_array_equal(layer(numbers), expected)
+    np.testing.assert_array_equal(jax.jit(lambda x: layer.apply({}, x)[0])(numbers), expected)
+    outputs = layers.StringLookup(vocabulary=WORDS, output_mode=mode)(words)
+    assert isinstance(outputs, np.ndarray)
+    np.testing.assert_array_equal(outputs, expected)
+
+
+@pytest.mark.parametrize("with_unknown, unknown", [(False, 1.0), (True, 1.8)])
+def test_tf_idf_weighs_counts(with_unknown, unknown):
+    numbers, words = both([[12, 1138, 42, 42], [42, 7, 36, 7]])
+    weights = [0.9] * with_unknown + [0.25, 0.75, 0.6, 0.4]
+    expected = [[0, 0.25, 0, 0.6, 0.8], [unknown, 0, 0.75, 0, 0.4]]
+    for cls, special, vocabulary, data in (
+        (layers.IntegerLookup, [-1], NUMBERS, numbers),
+        (layers.StringLookup, ["[UNK]"], WORDS, words),
+    ):
+        layer = cls(vocabulary=special * with_unknown + vocabulary, idf_weights=weights, output_mode="tf_idf")
+        np.testing.assert_allclose(layer(data), expected, rtol=1e-6)
+
+
+def test_adapt_orders_by_frequency_then_by_inverse_order():
+    data = np.array([[12, 1138, 42], [42, 1000, 36]])
+    layer = layers.IntegerLookup()
+    for source in (data, data.tolist(), [data[:1], data[1:]], [(data, None)]):
+        layer.adapt(source)
+        assert layer.get_vocabulary() == [-1, 42, 1138, 1000, 36, 12]
+    np.testing.assert_array_equal(layer(data), [[5, 2, 1], [1, 3, 4]])
+    layer.adapt([data[:1], data[1:]], steps=1)
+    assert layer.get_vocabulary(include_special_tokens=False) == [1138, 42, 12]
+    text = layers.StringLookup(max_tokens=3, mask_token="")
+    text.adapt([["b", "a", "a"], ["", "[UNK]", "c"]])
+    assert text.get_vocabulary() == ["", "[UNK]", "a"]
+    assert text.vocabulary_size() == 3
+    text.reset_state()
+    assert text.get_vocabulary() == ["", "[UNK]"]
+
+
+def test_adapted_tf_idf_follows_its_formula():
+    layer = layers.StringLookup(output_mode="tf_idf")
+    layer.adapt([["a", "a"], ["a", "b"], ["c", "b"]])
+    assert layer.get_vocabulary() == ["[UNK]", "a", "b", "c"]
+    idf = np.log(1 + 3 / (1 + np.array([2, 2, 1])))
+    np.testing.assert_allclose(layer([["a", "a", "c", "x"]]), [[idf.mean(), 2 * idf[0], 0, idf[2]]], rtol=1e-6)
+    again = layers.StringLookup.from_config(json.loads(json.dumps(layer.get_config())))
+    np.testing.assert_allclose(again([["b", "x"]]), layer([["b", "x"]]))
+
+
+def test_unknown_tokens_share_several_indices():
+    layer = layers.IntegerLookup(vocabulary=NUMBERS, num_oov_indices=2)
+    np.testing.assert_array_equal(layer(np.array([[12, 1138, 42], [37, 1000, 36]])), [[2, 4, 5], [1, 0, 3]])
+    unknown = np.array([100, 300, 700, 1100, 1700, 2000])
+    spread = layers.IntegerLookup(vocabulary=[10, 20, 30], num_oov_indices=4, oov_method="farmhash")
+    assert spread(unknown).tolist() == [3, 3, 2, 2, 0, 1]
+    assert jax.jit(lambda x: spread.apply({}, x)[0])(unknown).tolist() == [3, 3, 2, 2, 0, 1]
+    words = np.array(["x", "y", "a"], object)
+    text = layers.StringLookup(vocabulary=WORDS, num_oov_indices=3, mask_token="")
+    expected = 1 + hashing.hash_text(words[:2], None) % np.uint64(3)
+    assert text(words).tolist() == [*expected.tolist(), 4]
+
+
+def test_mask_has_index_0_or_is_left_out():
+    assert layers.StringLookup(vocabulary=WORDS, mask_token="")(["", "a", "z"]).tolist() == [0, 2, 1]
+    counts = layers.StringLookup(vocabulary=WORDS, mask_token="", output_mode="count")([["", "a", "z"]])
+    assert counts.tolist() == [[1, 1, 0, 0, 0]]
+    numbers = layers.IntegerLookup(vocabulary=NUMBERS, mask_token=0)
+    assert numbers([0, 12, 5]).tolist() == [0, 2, 1]
+    assert numbers.get_vocabulary() == [0, -1, *NUMBERS]
+    counts = layers.IntegerLookup(vocabulary=NUMBERS, mask_token=0, output_mode="count")([[0, 12, 5]])
+    assert counts.tolist() == [[1, 1, 0, 0, 0]]
+
+
+def test_invert_undoes():
+    numbers, words = both([[12, 1138, 42], [42, 1000, 36]])
+    there = layers.IntegerLookup(vocabulary=NUMBERS)
+    back = layers.IntegerLookup(vocabulary=there.get_vocabulary(), invert=True)
+    expected = [[12, 1138, 42], [42, -1, 36]]
+    assert back(there(numbers)).tolist() == expected
+    assert jax.jit(lambda x: back.apply({}, x)[0])(there(numbers)).tolist() == expected
+    assert back([-5, 99]).tolist() == [-1, -1]
+    text = layers.StringLookup(vocabulary=WORDS, invert=True)
+    assert text(layers.StringLookup(vocabulary=WORDS)(words)).tolist() == [["a", "c", "d"], ["d", "[UNK]", "b"]]
+    assert text(jax.numpy.array([1, -1])).tolist() == ["a", "[UNK]"]
+
+
+def test_vocabulary_from_a_file_and_padding(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("ä\nb\n")
+    layer = layers.StringLookup(vocabulary=str(path), max_tokens=5, pad_to_max_tokens=True, output_mode="count")
+    assert layer([["ä", "ä", "q"]]).tolist() == [[1, 2, 0, 0, 0]]
+    assert layer(np.array([["ä".encode()]])).tolist() == [[0, 1, 0, 0, 0]]
+    path.write_text("5\n6\n")
+    assert layers.IntegerLookup(vocabulary=str(path))([6, 7]).tolist() == [2, 0]
+
+
+def test_integers_beyond_32_bits_are_told_apart():
+    layer = layers.IntegerLookup(vocabulary=[2**40, 0])
+    assert layer(np.array([0, 2**40, 2**32])).tolist() == [2, 1, 0]
+
+
+def test_large_vocabularies_stay_out_of_the_search_for_weights():
+    layer = layers.StringLookup(vocabulary=[str(n) for n in range(1000)])
+    assert layer.weights == []
+    assert {"_tokens", "_table"} <= layer._untracked
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"max_tokens": 1}, "`max_tokens` must be an integer of at least 2"),
+        ({"num_oov_indices": -1}, "`num_oov_indices` must be"),
+        ({"pad_to_max_tokens": True}, "needs `max_tokens`"),
+        ({"invert": True, "output_mode": "count"}, "needs output_mode='int'"),
+        ({"idf_weights": [1.0], "vocabulary": ["a"]}, "need output_mode='tf_idf'"),
+        ({"output_mode": "tf_idf", "vocabulary": ["a"]}, "`idf_weights` must come with a vocabulary"),
+        ({"output_mode": "tf_idf", "vocabulary": ["a"], "idf_weights": [1, 2]}, "1 tokens need as many"),
+        ({"vocabulary": []}, "at least one token"),
+        ({"vocabulary": ["a", "a"]}, r"Got twice: \['a'\]"),
+        ({"vocabulary": ["a", "[UNK]"]}, "in an unexpected place, 1"),
+        ({"vocabulary": ["a", "b"], "max_tokens": 2}, "at most max_tokens=2 entries. Got 3"),
+        ({"vocabulary": "nowhere.txt"}, "does not exist"),
+        ({"vocabulary": [1, 2]}, "Use `IntegerLookup` for integers"),
+        ({"sparse": True}, "followed by an `Embedding`"),
+        ({"output_mode": "binary"}, "`output_mode` must be one of"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        layers.StringLookup(**arguments)
+
+
+def test_bad_calls_are_refused():
+    layer = layers.StringLookup(vocabulary=WORDS)
+    for wrong in (np.array([1]), Input((2,))):
+        with pytest.raises(ValueError, match="Call this layer on the data before the model"):
+            layer(wrong)
+    with pytest.raises(ValueError, match="Call this layer on the data before the model"):
+        jax.jit(layer.__call__)(np.array([1]))
+    with pytest.raises(ValueError, match="there is no vocabulary yet"):
+        layers.StringLookup()(["a"])
+    with pytest.raises(ValueError, match=r"must be in the vocabulary. Got \['z'\]"):
+        layers.StringLookup(vocabulary=WORDS, num_oov_indices=0)(["a", "z"])
+    with pytest.raises(ValueError, match=r"must be in the vocabulary. Got \[7\]"):
+        layers.IntegerLookup(vocabulary=NUMBERS, num_oov_indices=0)([12, 7])
+    with pytest.raises(ValueError, match="Make a layer without"):
+        layer.adapt(["a"])
+    with pytest.raises(ValueError, match="`adapt` got no data"):
+        layers.StringLookup().adapt([])
+    with pytest.raises(ValueError, match="Use `StringLookup` for text"):
+        layers.IntegerLookup(vocabulary=NUMBERS)(["a"])
+    with pytest.raises(ValueError, match="inputs must be integers"):
+        layers.IntegerLookup(vocabulary=NUMBERS)(np.ones(2))
+    with pytest.raises(ValueError, match="tokens must be integers. Got 1.5"):
+        layers.IntegerLookup(vocabulary=[1.5])
+    with pytest.raises(ValueError, match="`salt` needs oov_method='farmhash'"):
+        layers.IntegerLookup(salt=1)
