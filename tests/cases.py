@@ -408,9 +408,7 @@ CASES = {
         lambda L: L.CategoryEncoding(5, "count"), (3, 4), high=5, call={"count_weights": (3, 4)}, slow=True
     ),
     "Hashing": case(lambda L: L.Hashing(3, output_mode="count"), (3, 4), high=50, agrees=False),
-    "HashedCrossing": case(
-        lambda L: L.HashedCrossing(3, output_mode="one_hot"), [(3,), (3,)], high=50, agrees=False
-    ),
+    "HashedCrossing": case(lambda L: L.HashedCrossing(3, output_mode="one_hot"), [(3,), (3,)], high=50, agrees=False),
     "IntegerLookup": case(
         lambda L: L.IntegerLookup(vocabulary=[7, 2, 5], output_mode="count"), (3, 4), high=9, agrees=False
     ),

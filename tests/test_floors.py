@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "kerax"
 FLOORS = [
     {"config", "tree", "dtype_policies", "errors", "version"},
     {"core"},
-    {"ops", "activations", "initializers", "regularizers", "constraints", "random"},
+    {"ops", "activations", "initializers", "regularizers", "constraints", "quantizers", "random"},
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},
     {"train", "callbacks", "checkpoint", "saving"},
     {"models"},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kerax import activations
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers import lora
+from kerax.layers import lora, quantized
 from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options, without
 
 _NOT_IN_CONFIGS = ("activity_regularizer", "gptq_unpacked_column_size")
@@ -105,6 +105,8 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs):
+        if self.quantization_mode is not None:
+            return quantized.dense_outputs(self, inputs)
         kernel = lora.merged(self, "kernel")
         outputs = jnp.matmul(inputs, kernel) if inputs.ndim == 2 else project(inputs, kernel)
         if self.use_bias:
@@ -118,6 +120,9 @@ class Dense(Layer):
     def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
         """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
         lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
+
+    quantization_mode = None
+    quantize = quantized.quantize
 
 
 class EinsumDense(Layer):
@@ -242,6 +247,8 @@ class EinsumDense(Layer):
         return [inputs, kernel, outputs], sizes
 
     def call(self, inputs):
+        if self.quantization_mode is not None:
+            return quantized.dense_outputs(self, inputs)
         kernel = lora.merged(self, "kernel")
         if self._num_contracted:
             outputs = project(inputs, kernel, self._num_contracted)
@@ -258,3 +265,6 @@ class EinsumDense(Layer):
     def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
         """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
         lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
+
+    quantization_mode = None
+    quantize = quantized.quantize

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from kerax.core import masks
 from kerax.core.layer import Layer
-from kerax.layers import lora
+from kerax.layers import lora, quantized
 from kerax.layers.dense import project
 from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options
 
@@ -66,6 +66,8 @@ class Embedding(Layer):
 
     def call(self, inputs):
         index = inputs.astype("int32")
+        if self.quantization_mode is not None:
+            return quantized.embedding_outputs(self, index)
         rows = jnp.take(self.embeddings.value, index, axis=0)
         if self.lora_enabled:  # of the picked rows only, not of the whole table
             rows = rows + jnp.take(lora.scaled(self, "embeddings"), index, axis=0) @ self.lora_embeddings_b.value
@@ -84,6 +86,9 @@ class Embedding(Layer):
     def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
         """Freezes the table and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
         lora.enable(self, "embeddings", rank, lora_alpha, a_initializer, b_initializer)
+
+    quantization_mode = None
+    quantize = quantized.quantize
 
 
 class ReversibleEmbedding(Embedding):

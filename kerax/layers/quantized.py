@@ -5,11 +5,13 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 
 from kerax.core.layer import Layer
+from kerax.core.tracking import descendants
 from kerax.quantizers import (
     AbsMaxQuantizer,
     Int4QuantizationConfig,
@@ -30,7 +32,7 @@ def quantize(self: Layer, mode=None, type_check=True, config=None):
 
     Args:
         mode: `"int8"` or `"int4"`. Default: that of `config`.
-        type_check: Whether to refuse subclasses, whose `call` may not know of it.
+        type_check: Whether to refuse subclasses; those with a `call` of their own always are.
         config: `kerax.quantizers.Int8QuantizationConfig` or `Int4QuantizationConfig`. Default: the mode's.
 
     Raises:
@@ -42,8 +44,11 @@ def quantize(self: Layer, mode=None, type_check=True, config=None):
     config = _DEFAULTS[mode]() if config is None else config
     if config.mode != mode:
         raise ValueError(f"{self}: `config` must be for mode {mode!r}. Got one for {config.mode!r}.")
-    if type_check and "quantize" not in vars(type(self)):
+    owner = next(cls for cls in type(self).__mro__ if "quantize" in vars(cls))
+    if type_check and type(self) is not owner:
         raise ValueError(f"{self}: a subclass is quantized only with type_check=False. Got {type(self).__name__}.")
+    if type(self).call is not owner.call:
+        raise ValueError(f"{self}: {type(self).__name__} has a `call` of its own, which cannot read quantized weights.")
     if not self.built:
         raise ValueError(f"{self}: `quantize` needs a built layer. Call it on data or `build` it first.")
     if self.quantization_mode is not None:
@@ -69,6 +74,30 @@ def quantize(self: Layer, mode=None, type_check=True, config=None):
         )
         variable.assign(value)
         setattr(self, own, variable)
+
+
+def quantize_all(root: Layer, mode=None, config=None, filters=None, type_check=True):
+    """`quantize` for every layer below `root` that has it and that `filters` picks.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    picked = [
+        layer
+        for layer in descendants(root)
+        if hasattr(layer, "quantization_mode") and (not type_check or "quantize" in vars(type(layer)))
+    ]
+    if callable(filters):
+        picked = [layer for layer in picked if filters(layer)]
+    elif filters is not None:
+        patterns = [filters] if isinstance(filters, str) else filters
+        picked = [layer for layer in picked if any(re.search(pattern, layer.name) for pattern in patterns)]
+    if not picked:
+        raise ValueError(
+            f"{root}: there is nothing to quantize, or `filters` leaves no layer. Got filters={filters!r}."
+        )
+    for layer in picked:
+        quantize(layer, mode, type_check, config)
 
 
 def equation_of(layer: Layer) -> str:
@@ -112,9 +141,7 @@ def _split_matrix(matrix, config, is_table=False) -> dict:
         integers, scale = quantizer(matrix, axis=0, to_numpy=True)
         scale = scale[0]
     else:
-        integers, scale, zero_point = abs_max_quantize_grouped_with_zero_point(
-            matrix, config.block_size, to_numpy=True
-        )
+        integers, scale, zero_point = abs_max_quantize_grouped_with_zero_point(matrix, config.block_size, to_numpy=True)
     found = {"": pack_int4(integers.T if is_table else integers, axis=-1)[0], "_scale": scale}
     if zero_point is not None:
         blocks = (jnp.arange(matrix.shape[0]) // config.block_size).astype("float32")

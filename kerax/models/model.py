@@ -17,6 +17,7 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
+from kerax.layers.quantized import quantize_all
 from kerax.models import prepare
 from kerax.models.summary import print_summary, summary_html
 from kerax.train import checks, inference, loop, steps
@@ -504,6 +505,19 @@ class Model(Layer):
         return all(child.built for child in descendants(self) if isinstance(child, Layer))
 
     # Saving.
+
+    def quantize(self, mode=None, config=None, filters=None, **kwargs):
+        """Replaces the weights of dense layers and embeddings by integers, as their `quantize` does.
+
+        Args:
+            mode: `"int8"` or `"int4"`. Default: that of `config`.
+            config: `kerax.quantizers.Int8QuantizationConfig` or `Int4QuantizationConfig`.
+            filters: Regular expression or list of them, searched for in layers' names, or function of a layer.
+
+        Compile again before training on. Raises `ValueError` if there is no such layer.
+        """
+        quantize_all(self, mode, config, filters, **kwargs)
+        self._programs = {}
 
     def save_weights(self, filepath, overwrite=True):
         """Writes the weights to a `.weights.h5` file that Keras reads too."""

@@ -1,0 +1,305 @@
+"""Quantizers: functions and objects that turn floats into small integers and 8-bit floats, and what undoes it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.core.configurable import Configurable
+from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+
+QUANTIZERS = Family("quantizers", "quantizer")
+
+
+def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype="int8", epsilon=1e-7, to_numpy=False):
+    """`round(inputs * scale)` with the scale that brings the largest magnitude along `axis` to `value_range[1]`.
+
+    Args:
+        inputs: Floats.
+        axis: Axis or axes that share a scale.
+        value_range: Smallest and largest integer.
+        dtype: Of the integers.
+        epsilon: Added to the largest magnitude, which may be 0.
+        to_numpy: Whether to compute on the host.
+
+    Returns: the integers, and the scale with size-1 axes, in the inputs' dtype: `integers / scale` undoes it.
+    """
+    xp = np if to_numpy else jnp
+    inputs = xp.asarray(inputs)
+    largest = xp.max(xp.abs(inputs), axis=axis, keepdims=True)
+    scale = (value_range[1] / (largest.astype("float32") + np.float32(epsilon))).astype(inputs.dtype)
+    outputs = xp.clip(xp.round(inputs * scale), *value_range).astype(dtype)
+    return jnp.asarray(outputs), jnp.asarray(scale)
+
+
+def abs_max_quantize_grouped_with_zero_point(
+    inputs, block_size, value_range=(-8, 7), dtype="int8", epsilon=1e-7, to_numpy=False
+):
+    """A matrix as integers, each column in groups of `block_size` rows that use the whole of `value_range`.
+
+    Args:
+        inputs: Floats `(rows, columns)`.
+        block_size: Rows of a group; the last may have fewer.
+        value_range: Smallest and largest integer.
+        dtype: Of the integers.
+        epsilon: Added to the width of a group's values, which may be 0.
+        to_numpy: Whether to compute on the host. The results are the same (in Keras they differ for a group that is
+            larger than the matrix: kerax always gives those of the host).
+
+    Returns: the integers `(rows, columns)`, and scale and zero point `(groups, columns)`:
+        `(integers - zero_point) * scale` undoes it.
+    """
+    xp = np if to_numpy else jnp
+    inputs = xp.asarray(inputs)
+    if inputs.ndim != 2:
+        raise ValueError(f"`inputs` must have shape (rows, columns). Got {inputs.shape}.")
+    if block_size < 1:
+        raise ValueError(f"`block_size` must be at least 1. Got block_size={block_size}.")
+    rows, columns = inputs.shape
+    num_groups = -(-rows // block_size)
+    padded = xp.pad(inputs, ((0, num_groups * block_size - rows), (0, 0)))
+    groups = padded.reshape(num_groups, block_size, columns)
+    low, high = groups.min(1, keepdims=True), groups.max(1, keepdims=True)
+    scale = (high - low + np.float32(epsilon)) / (value_range[1] - value_range[0])
+    zero_point = xp.clip(xp.round(-low / scale) + value_range[0], *value_range)
+    outputs = xp.clip(xp.round(groups / scale) + zero_point, *value_range)
+    outputs = outputs.reshape(-1, columns)[:rows].astype(dtype)
+    return jnp.asarray(outputs), jnp.asarray(scale[:, 0]), jnp.asarray(zero_point[:, 0].astype("int8"))
+
+
+def pack_int4(arr, axis=0, dtype="int8"):
+    """Integers in `[-8, 7]`, two in a byte: the first of each pair along `axis` in the lower four bits.
+
+    Returns: the bytes, their shape, and the size of `axis` before, which `unpack_int4` needs.
+    """
+    _check_byte(dtype)
+    rows = jnp.moveaxis(jnp.asarray(arr), axis, 0)
+    size = rows.shape[0]
+    rows = jnp.pad(rows, [(0, size % 2), *((0, 0),) * (rows.ndim - 1)]).astype("uint8") & 15
+    packed = jnp.moveaxis((rows[::2] | (rows[1::2] << 4)).astype(dtype), 0, axis)
+    return packed, packed.shape, size
+
+
+def unpack_int4(packed, orig_len, axis=0, dtype="int8"):
+    """What `pack_int4` packed along `axis`, which had the size `orig_len`; with `"uint8"`, in `[0, 15]`."""
+    _check_byte(dtype)
+    rows = jnp.moveaxis(jnp.asarray(packed), axis, 0).astype("uint8")
+    pairs = jnp.stack([rows & 15, rows >> 4], axis=1).reshape(-1, *rows.shape[1:])[:orig_len].astype(dtype)
+    if dtype == "int8":
+        pairs = jnp.where(pairs > 7, pairs - 16, pairs)
+    return jnp.moveaxis(pairs, 0, axis)
+
+
+def _check_byte(dtype):
+    if dtype not in ("int8", "uint8"):
+        raise ValueError(f"`dtype` must be 'int8' or 'uint8'. Got dtype={dtype!r}.")
+
+
+def compute_float8_scale(amax, scale, dtype_max, margin=0):
+    """The scale that brings `amax` to `dtype_max / 2**margin`, or `scale` where `amax` is 0 or not finite."""
+    usable = (jnp.asarray(amax) > 0) & jnp.isfinite(amax)
+    return jnp.where(usable, jnp.where(usable, amax, 1) * 2**margin / dtype_max, scale)
+
+
+def compute_float8_amax_history(x, amax_history):
+    """`amax_history` moved on by one, with the largest magnitude of `x` in front."""
+    largest = jnp.max(jnp.abs(jnp.asarray(x))).astype(amax_history.dtype)
+    return jnp.roll(jnp.asarray(amax_history), -1).at[0].set(largest)
+
+
+def quantize_and_dequantize(inputs, scale, quantized_dtype, compute_dtype):
+    """`inputs` rounded to what `scale` times a number of the 8-bit float `quantized_dtype` can be."""
+    largest = jnp.finfo(quantized_dtype).max.astype(compute_dtype)
+    scale = jnp.asarray(scale, compute_dtype)
+    scaled = jnp.clip(jnp.asarray(inputs, compute_dtype) / scale, -largest, largest)
+    return scaled.astype(quantized_dtype).astype(compute_dtype) * scale
+
+
+def fake_quant_with_min_max_vars(inputs, min_vals, max_vals, num_bits=8, narrow_range=False, axis=None):
+    """`inputs` clipped to a range and rounded to the `2**num_bits` values that divide it, as floats.
+
+    The range is moved a little so that 0 is one of the values. Gradients reach `inputs` inside the range and its
+    bounds from outside it.
+
+    Args:
+        inputs: Floats.
+        min_vals, max_vals: The range: scalars, or with `axis` a number for each entry of that axis.
+        num_bits: From 2 to 16.
+        narrow_range: Whether there is one value fewer.
+        axis: Axis with ranges of its own.
+    """
+    inputs, min_vals, max_vals = jnp.asarray(inputs), jnp.asarray(min_vals), jnp.asarray(max_vals)
+    shape = [1] * inputs.ndim
+    if axis is not None:
+        shape[axis] = inputs.shape[axis]
+        min_vals, max_vals = (jnp.broadcast_to(v, (inputs.shape[axis],)) for v in (min_vals, max_vals))
+    levels = (int(narrow_range), 2 ** int(num_bits) - 1)
+    bounds = (values.astype("float32").reshape(shape) for values in (min_vals, max_vals))
+    return _fake_quant(inputs, *bounds, levels)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _fake_quant(x, low, high, levels):
+    first, last, scale = _nudged_range(low, high, levels)
+    zero = jnp.floor(-first / scale + 0.5)
+    return (jnp.floor((jnp.clip(x, first, last) - first) / scale - zero + 0.5) * scale).astype(x.dtype)
+
+
+def _nudged_range(low, high, levels):
+    scale = (high - low) / (levels[1] - levels[0])
+    zero = jnp.clip(jnp.floor(levels[0] - low / scale + 0.5), *levels)
+    return (levels[0] - zero) * scale, (levels[1] - zero) * scale, scale
+
+
+def _fake_quant_forward(x, low, high, levels):
+    return _fake_quant(x, low, high, levels), (x, low, high)
+
+
+def _fake_quant_backward(levels, saved, upstream):
+    x, low, high = saved
+    first, last, _ = _nudged_range(low, high, levels)
+    shared = tuple(i for i in range(x.ndim) if low.shape[i] == 1)
+    to_bound = lambda where: jnp.sum(jnp.where(where, upstream, 0), shared, keepdims=True).astype(low.dtype)
+    return jnp.where((x >= first) & (x <= last), upstream, 0), to_bound(x <= first), to_bound(x >= last)
+
+
+_fake_quant.defvjp(_fake_quant_forward, _fake_quant_backward)
+
+
+class Quantizer(Configurable):
+    """Base class: a function from floats to quantized numbers and a scale.
+
+    Args:
+        output_dtype: Of the quantized numbers.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax."):
+            QUANTIZERS.add(cls)
+
+    def __init__(self, output_dtype="int8"):
+        self.output_dtype = output_dtype
+
+    def __call__(self, x):
+        """The numbers as they are; a subclass quantizes them."""
+        return x
+
+
+class AbsMaxQuantizer(Quantizer):
+    """`abs_max_quantize` with its options.
+
+    Args:
+        axis: Axis or axes that share a scale. `None`: the call says.
+        value_range: Smallest and largest integer.
+        epsilon: Added to the largest magnitude.
+        output_dtype: Of the integers.
+    """
+
+    def __init__(self, axis=None, value_range=(-127, 127), epsilon=1e-7, output_dtype="int8"):
+        super().__init__(output_dtype)
+        self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
+        self.value_range, self.epsilon = tuple(value_range), epsilon
+
+    def __call__(self, x, axis=None, to_numpy=False):
+        """The integers and their scale."""
+        axis = self.axis if axis is None else axis
+        if axis is None:
+            raise ValueError("AbsMaxQuantizer: `axis` must be given, to the constructor or to the call. Got axis=None.")
+        axis = tuple(axis) if isinstance(axis, list) else axis
+        return abs_max_quantize(x, axis, self.value_range, self.output_dtype, self.epsilon, to_numpy)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; `axis` only if it is set."""
+        config = {"value_range": self.value_range, "epsilon": self.epsilon, "output_dtype": self.output_dtype}
+        return config | ({} if self.axis is None else {"axis": self.axis})
+
+
+class QuantizationConfig:
+    """Base class: how `layer.quantize` quantizes.
+
+    Args:
+        weight_quantizer: `Quantizer` of the weights. `None`: the layer's own.
+        activation_quantizer: `Quantizer` of the inputs. `None`: they stay floats.
+    """
+
+    mode = None
+
+    def __init__(self, weight_quantizer=None, activation_quantizer=None):
+        self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {
+            "weight_quantizer": serialize(self.weight_quantizer),
+            "activation_quantizer": serialize(self.activation_quantizer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """The config object that `get_config` described."""
+        return cls(**config)
+
+
+class Int8QuantizationConfig(QuantizationConfig):
+    """Integers of 8 bits for the weights, and for the inputs by the largest magnitude of each vector.
+
+    Args:
+        weight_quantizer: Default: an `AbsMaxQuantizer` over the input's axes.
+        activation_quantizer: `"default"`: an `AbsMaxQuantizer`. `None`: inputs stay floats.
+    """
+
+    mode = "int8"
+
+    def __init__(self, weight_quantizer=None, activation_quantizer="default"):
+        super().__init__(weight_quantizer, _or_default(activation_quantizer))
+
+
+class Int4QuantizationConfig(QuantizationConfig):
+    """Integers of 4 bits for the weights, two in a byte.
+
+    Args:
+        weight_quantizer: Without blocks, the quantizer. Default: an `AbsMaxQuantizer` over the input's axes.
+        activation_quantizer: Must be `"default"` or `None`: inputs stay floats.
+        block_size: Rows that share a scale and a zero point; `None` or -1: all, without a zero point.
+    """
+
+    mode = "int4"
+
+    def __init__(self, weight_quantizer=None, activation_quantizer="default", block_size=128):
+        if activation_quantizer not in ("default", None):
+            raise ValueError(
+                f"Int4QuantizationConfig: inputs stay floats with int4. Got {activation_quantizer!r}; leave it out."
+            )
+        if block_size is not None and (not isinstance(block_size, int) or block_size < -1 or block_size == 0):
+            raise ValueError(
+                f"Int4QuantizationConfig: `block_size` must be positive, -1 or `None`. Got {block_size!r}."
+            )
+        super().__init__(weight_quantizer, None)
+        self.block_size = None if block_size == -1 else block_size
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config() | {"block_size": self.block_size}
+
+
+def _or_default(quantizer):
+    return AbsMaxQuantizer() if isinstance(quantizer, str) and quantizer == "default" else quantizer
+
+
+def serialize(initializer):
+    """A quantizer as JSON-able data."""
+    return serialize_keras_object(initializer)
+
+
+def deserialize(config, custom_objects=None):
+    """The quantizer that `serialize` described."""
+    return deserialize_keras_object(config, custom_objects)
+
+
+def get(identifier, **kwargs):
+    """The quantizer for a name (with its arguments), a config, a quantizer, or `None`."""
+    if isinstance(identifier, str) and kwargs:
+        return type(QUANTIZERS.get(identifier))(**kwargs)
+    return None if identifier is None else QUANTIZERS.get(identifier)
