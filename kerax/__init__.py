@@ -22,6 +22,7 @@ _MODULES = (
     "models",
     "ops",
     "optimizers",
+    "quantizers",
     "random",
     "regularizers",
     "saving",

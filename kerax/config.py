@@ -12,20 +12,29 @@ from kerax.errors import disable_traceback_filtering, enable_traceback_filtering
 
 __all__ = [
     "backend",
+    "disable_interactive_logging",
     "disable_traceback_filtering",
     "dtype_policy",
     "enable_compilation_cache",
+    "enable_interactive_logging",
     "enable_traceback_filtering",
     "epsilon",
     "floatx",
     "image_data_format",
+    "is_interactive_logging_enabled",
+    "is_nnx_enabled",
     "is_traceback_filtering_enabled",
     "keep_host_memory",
+    "max_epochs",
+    "max_steps_per_epoch",
     "resident_bytes",
+    "set_backend",
     "set_dtype_policy",
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",
+    "set_max_epochs",
+    "set_max_steps_per_epoch",
     "set_resident_bytes",
     "standardize_data_format",
 ]
@@ -138,3 +147,61 @@ def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_seconds)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return path
+
+
+def set_backend(backend: str):
+    """Nothing for `"jax"`; raises `ValueError` for anything else."""
+    if backend != "jax":
+        raise ValueError(f"set_backend: kerax runs on only 'jax'. Got {backend!r}.")
+
+
+def is_nnx_enabled() -> bool:
+    """`False`: variables are kerax's own."""
+    return False
+
+
+_interactive_logging = True
+_limits: dict[str, int | None] = {"max_epochs": None, "max_steps_per_epoch": None}
+
+
+def enable_interactive_logging():
+    """Shows progress as a bar on the terminal, the default."""
+    global _interactive_logging
+    _interactive_logging = True
+
+
+def disable_interactive_logging():
+    """Shows progress as plain lines."""
+    global _interactive_logging
+    _interactive_logging = False
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Whether progress is shown as a bar."""
+    return _interactive_logging
+
+
+def _set_limit(name: str, value: int | None):
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"set_{name}: expected an integer of at least 1, or None. Got {value!r}.")
+    _limits[name] = value
+
+
+def max_epochs() -> int | None:
+    """The most epochs that any `fit` runs, `None` for as many as it is told."""
+    return _limits["max_epochs"]
+
+
+def set_max_epochs(max_epochs: int | None):
+    """Sets `max_epochs`."""
+    _set_limit("max_epochs", max_epochs)
+
+
+def max_steps_per_epoch() -> int | None:
+    """The most steps that any epoch has, `None` for as many as there are."""
+    return _limits["max_steps_per_epoch"]
+
+
+def set_max_steps_per_epoch(max_steps_per_epoch: int | None):
+    """Sets `max_steps_per_epoch`."""
+    _set_limit("max_steps_per_epoch", max_steps_per_epoch)

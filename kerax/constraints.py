@@ -87,6 +87,9 @@ def _axes(axis):
     return tuple(axis) if isinstance(axis, (list, tuple)) else axis
 
 
+max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm  # Keras's other names
+
+
 def get(identifier) -> Callable | None:
     """The constraint for a name, a config, a class or a function; `None` stays `None`."""
     return CONSTRAINTS.get(identifier)

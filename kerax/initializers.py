@@ -280,6 +280,26 @@ class Orthogonal(Initializer):
         return (self.gain * jnp.reshape(q.T if rows < columns else q, shape)).astype(dtype)
 
 
+# Keras's other names.
+constant = Constant
+glorot_normal = GlorotNormal
+glorot_uniform = GlorotUniform
+he_normal = HeNormal
+he_uniform = HeUniform
+identity = Identity
+lecun_normal = LecunNormal
+lecun_uniform = LecunUniform
+ones = Ones
+orthogonal = Orthogonal
+random_normal = RandomNormal
+random_uniform = RandomUniform
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+zeros = Zeros
+IdentityInitializer = Identity
+OrthogonalInitializer = Orthogonal
+
+
 def get(identifier) -> Callable | None:
     """The initializer for a name, a config, a class or a function; `None` stays `None`.
 

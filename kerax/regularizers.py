@@ -103,6 +103,9 @@ class OrthogonalRegularizer(Regularizer):
         return self.factor * jnp.sum(jnp.abs(cosines)) / (size * (size - 1))
 
 
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer  # Keras's other names
+
+
 def get(identifier) -> Callable | None:
     """The regularizer for a name, a config, a class or a function; `None` stays `None`."""
     return REGULARIZERS.get(identifier)

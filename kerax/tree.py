@@ -57,3 +57,84 @@ def unnest(nested: dict, prefix: Path = ()) -> dict[Path, Any]:
         else:
             leaves[(*prefix, name)] = value
     return leaves
+
+
+class MAP_TO_NONE:
+    """What the function of `traverse` returns to put `None` in a node's place."""
+
+
+def _children(structure: Tree) -> list | None:
+    """`(name, child)` of a container, dicts in key order; `None` for a leaf."""
+    if isinstance(structure, dict):
+        return [(key, structure[key]) for key in sorted(structure)]
+    return list(enumerate(structure)) if is_nested(structure) else None
+
+
+def _like(structure: Tree, children: list) -> Tree:
+    """A container of the kind of `structure` with other children."""
+    if isinstance(structure, dict):
+        named = dict(children)
+        return type(structure)((key, named[key]) for key in structure)
+    values = [child for _, child in children]
+    return type(structure)(*values) if hasattr(structure, "_fields") else type(structure)(values)
+
+
+def flatten_with_path(structure: Tree) -> list:
+    """The pairs of path (a tuple of keys and indices) and leaf."""
+    children = _children(structure)
+    if children is None:
+        return [((), structure)]
+    return [((name, *path), leaf) for name, child in children for path, leaf in flatten_with_path(child)]
+
+
+def assert_same_paths(a: Tree, b: Tree):
+    """Raises `ValueError` unless the leaves of both structures lie at the same paths."""
+    first, second = ({path for path, _ in flatten_with_path(tree)} for tree in (a, b))
+    if first != second:
+        raise ValueError(f"Paths differ: {first - second} only in `a`, {second - first} only in `b`.")
+
+
+def lists_to_tuples(structure: Tree) -> Tree:
+    """The same structure with tuples in place of lists."""
+    children = _children(structure)
+    if children is None:
+        return structure
+    changed = _like(structure, [(name, lists_to_tuples(child)) for name, child in children])
+    return tuple(changed) if isinstance(changed, list) else changed
+
+
+def map_shape_structure(func: Callable, structure: Tree) -> Tree:
+    """`func` applied to shapes: lists and tuples of nothing but integers and `None` are leaves."""
+    if isinstance(structure, (list, tuple)) and all(size is None or isinstance(size, int) for size in structure):
+        return func(structure)
+    children = _children(structure)
+    if children is None:
+        raise ValueError(f"map_shape_structure: expected a structure of shapes. Got {structure!r}.")
+    return _like(structure, [(name, map_shape_structure(func, child)) for name, child in children])
+
+
+def map_structure_up_to(shallow_structure: Tree, func: Callable, *structures: Tree) -> Tree:
+    """`func` applied to what the structures have at the leaves of `shallow_structure`."""
+    children = _children(shallow_structure)
+    if children is None:
+        return func(*structures)
+    inner = lambda name, child: map_structure_up_to(child, func, *(structure[name] for structure in structures))
+    return _like(shallow_structure, [(name, inner(name, child)) for name, child in children])
+
+
+def traverse(func: Callable, structure: Tree, top_down: bool = True) -> Tree:
+    """`structure` with every node that `func` maps to something replaced by it.
+
+    Args:
+        func: Called with each container and leaf; `None` keeps it, `MAP_TO_NONE` puts `None` in its place.
+        top_down: Whether containers come before what they hold; what replaces one is then not looked into.
+    """
+    replaced = func(structure) if top_down else None
+    if replaced is None:
+        children = _children(structure)
+        if children is not None:
+            structure = _like(structure, [(name, traverse(func, child, top_down)) for name, child in children])
+        replaced = None if top_down else func(structure)
+    if replaced is None:
+        return structure
+    return None if replaced is MAP_TO_NONE else replaced

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,14 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import walk
 from tests.cases import CASES
 
-CASE_PARAMS = [pytest.param(name, marks=pytest.mark.slow if c.slow else ()) for name, c in CASES.items()]
+# Image augmentations and the like compile for long; their own tests cover them in the quick run.
+LONG = re.compile(
+    "Random|CutMix|MixUp|AugMix|RandAugment|Contrast|Equal|Mel|STFT|ConvLSTM[23]D|Adaptive.*3D|Auto|Solar|Pipeline|MaxNum"
+    "|GroupQuery|.*Transpose|MultiHeadAttention-"
+)
+CASE_PARAMS = [
+    pytest.param(name, marks=pytest.mark.slow if c.slow or LONG.match(name) else ()) for name, c in CASES.items()
+]
 every_case = pytest.mark.parametrize("name", CASE_PARAMS)
 is_none = lambda value: value is None
 is_shape = lambda value: isinstance(value, tuple) and all(size is None or isinstance(size, int) for size in value)

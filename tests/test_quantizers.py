@@ -127,6 +127,7 @@ MODES = [("int8", None), ("int4", 2)]
 MODES += [pytest.param("int4", size, marks=pytest.mark.slow) for size in (128, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode, block_size", MODES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_quantized_layers_equal_keras(name, mode, block_size):
@@ -173,6 +174,7 @@ def test_ellipsis_means_the_same_as_letters(mode):  # Keras cannot quantize it
     np.testing.assert_allclose(found[0], (X @ X.T[:, :3])[None], atol=0.1 if mode == "int8" else 1)
 
 
+@pytest.mark.slow
 def test_model_quantizes_its_layers():
     import keras
 

@@ -9,6 +9,8 @@ from kerax import random
 from kerax.core.scope import Scope
 from kerax.core.seeds import set_random_seed
 
+pytestmark = pytest.mark.optimized
+
 DRAWS = {
     "normal": lambda seed: random.normal((50, 60), 1.0, 2.0, seed=seed),
     "truncated_normal": lambda seed: random.truncated_normal((50, 60), 1.0, 2.0, seed=seed),
@@ -25,6 +27,7 @@ MEANS = {"normal": 1, "truncated_normal": 1, "uniform": 1, "randint": 1, "catego
 MEANS |= {"shuffle": 1499.5, "gamma": 2, "beta": 0.5, "binomial": 2}
 
 
+@pytest.mark.slow
 def test_an_integer_or_a_key_always_draws_the_same_bits(key):
     for name, draw in DRAWS.items():
         np.testing.assert_array_equal(draw(3), draw(jax.random.key(3)), err_msg=name)

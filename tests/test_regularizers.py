@@ -22,6 +22,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_values_gradients_and_configs_are_those_of_keras():
     for name, options in CASES:
         ours, theirs = getattr(regularizers, name)(**options), getattr(keras.regularizers, name)(**options)

@@ -22,6 +22,7 @@ def reported_lines(output):
     return [line for line in output.splitlines() if line.startswith("test ")]
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_result_of_train(tmp_path):
     config, layers = ROOT / "configs" / "digits_mlp.yaml", "[Dense: {units: 10, activation: softmax}]"
     code, trained, errors = run_script(

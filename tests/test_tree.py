@@ -1,5 +1,6 @@
 """Tree helpers."""
 
+import keras
 import pytest
 
 from kerax import tree
@@ -21,3 +22,31 @@ def test_structures_keep_none_as_a_leaf():
     tree.assert_same_structure(structure, {"x": [0, 0], "y": (0,)})
     with pytest.raises(ValueError, match="differ"):
         tree.assert_same_structure([1], (1,))
+
+
+NESTED = {"b": [1, (2, None)], "a": {"c": 3}}
+SHAPES = {"a": (2, 3), "b": [(1, None), [4, 5]]}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tree: tree.flatten_with_path(NESTED),
+        lambda tree: tree.lists_to_tuples(NESTED),
+        lambda tree: tree.map_shape_structure(lambda shape: len(shape), SHAPES),
+        lambda tree: tree.map_structure_up_to([0, 0], lambda x, y: (x, y), [[1, 2], 3], [4, 5]),
+        lambda tree: tree.traverse(lambda x: tree.MAP_TO_NONE if x == 2 else None, NESTED),
+        lambda tree: tree.traverse(lambda x: x if isinstance(x, dict) else None, NESTED),
+        lambda tree: tree.traverse(lambda x: 5 if isinstance(x, tuple) else None, NESTED, top_down=False),
+    ],
+)
+def test_trees_are_walked_as_keras_does(call):
+    assert call(tree) == call(keras.tree)
+
+
+def test_same_paths():
+    tree.assert_same_paths([1, {"a": 2}], (3, {"a": 4}))
+    with pytest.raises(ValueError, match="Paths differ"):
+        tree.assert_same_paths({"a": 1}, {"b": 1})
+    with pytest.raises(ValueError, match="structure of shapes"):
+        tree.map_shape_structure(len, "x")

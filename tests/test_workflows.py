@@ -56,6 +56,7 @@ def test_functional_with_branches():
     assert accuracy(model) >= 0.93
 
 
+@pytest.mark.slow
 def test_two_inputs_and_two_outputs():
     top, bottom = kerax.Input((4, 8), name="top"), kerax.Input((4, 8), name="bottom")
     joined = layers.Concatenate()([layers.Flatten()(top), layers.Flatten()(bottom)])
@@ -77,6 +78,7 @@ def test_two_inputs_and_two_outputs():
     assert model.predict(test, verbose=0)["digit"].shape == (360, 10)
 
 
+@pytest.mark.slow
 def test_subclassing_and_a_custom_layer():
     class Linear(kerax.Layer):
         def __init__(self, units):
@@ -109,6 +111,7 @@ def test_subclassing_and_a_custom_layer():
     assert len(model.weights) == 4
 
 
+@pytest.mark.slow
 def test_early_stopping_with_a_validation_split():
     model = dense_stack()
     stopping = kerax.callbacks.EarlyStopping(monitor="val_loss", patience=2, min_delta=0.01, restore_best_weights=True)
@@ -121,6 +124,7 @@ def test_early_stopping_with_a_validation_split():
     assert accuracy(model) >= 0.9
 
 
+@pytest.mark.slow
 def test_weights_saved_here_load_in_a_new_process(tmp_path):
     model = dense_stack()
     train(model, epochs=4)
@@ -139,6 +143,7 @@ print(accuracy(model))
     assert float(shown) == expected
 
 
+@pytest.mark.slow
 def test_convolutions():
     model = kerax.Sequential(
         [

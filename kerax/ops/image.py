@@ -16,6 +16,7 @@ from jax import lax
 from kerax import config
 from kerax.core.seed_generator import next_key
 from kerax.ops.lifting import op
+from kerax.ops.quality import sobel_edges, ssim
 
 __all__ = [
     "affine_transform",
@@ -32,6 +33,8 @@ __all__ = [
     "rgb_to_grayscale",
     "rgb_to_hsv",
     "scale_and_translate",
+    "sobel_edges",
+    "ssim",
 ]
 
 RESIZE_METHODS = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")

@@ -5,34 +5,51 @@ import gc
 import jax
 import numpy as np
 
-from kerax.config import standardize_data_format
+from kerax.config import (
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+    standardize_data_format,
+)
 from kerax.core import variable
 from kerax.core.registry import (
     CustomObjectScope,
     custom_object_scope,
+    deserialize_keras_object,
     get_custom_objects,
     get_registered_name,
     get_registered_object,
     register_keras_serializable,
+    serialize_keras_object,
 )
 from kerax.core.seeds import set_random_seed
 from kerax.data import PyDataset
 from kerax.utils.learning_rate_finder import LearningRateSearch, find_learning_rate
+from kerax.utils.sequence import normalize, pack_x_y_sample_weight, pad_sequences, unpack_x_y_sample_weight
 
 __all__ = [
     "CustomObjectScope",
-    "PyDataset",
     "LearningRateSearch",
+    "PyDataset",
     "clear_session",
     "custom_object_scope",
+    "deserialize_keras_object",
+    "disable_interactive_logging",
+    "enable_interactive_logging",
     "find_learning_rate",
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",
+    "is_interactive_logging_enabled",
+    "normalize",
+    "pack_x_y_sample_weight",
+    "pad_sequences",
     "register_keras_serializable",
+    "serialize_keras_object",
     "set_random_seed",
     "standardize_data_format",
     "to_categorical",
+    "unpack_x_y_sample_weight",
 ]
 
 

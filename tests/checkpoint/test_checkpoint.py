@@ -33,6 +33,7 @@ def leaves(model):
     return jax.tree.leaves(model.get_state_tree())
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
     kerax.utils.set_random_seed(0)
     whole = make()
@@ -49,6 +50,7 @@ def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_new_process_restores_the_same_predictions(tmp_path):
     model = make()
     model.fit(X, Y, epochs=1, verbose=0)

@@ -6,6 +6,8 @@ import kerax
 from kerax.core import host_random
 from kerax.core.variable import Variable, path_hash
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("shape", [(), (1,), (7, 3), (128, 33)])
 @pytest.mark.parametrize("low, high", [(-0.05, 0.05), (0.0, 1.0), (-1.7, 0.3)])

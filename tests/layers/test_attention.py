@@ -84,6 +84,7 @@ def test_key_and_value_must_fit():
         layers.MultiHeadAttention(2, 3)(jnp.zeros((1, 5, 4)), jnp.zeros((1, 3, 4)), jnp.zeros((1, 2, 4)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_dividing_after_the_product_changes_no_numbers(x, dtype, tolerance):
     layer = layers.MultiHeadAttention(2, 4, dtype=dtype)

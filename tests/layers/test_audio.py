@@ -11,6 +11,7 @@ STEREO = np.stack([SIGNALS, SIGNALS[::-1] * 0.5], -1)
 SMALL = {"fft_length": 64, "sequence_stride": 16, "num_mel_bins": 8, "sampling_rate": 800}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -27,6 +28,7 @@ def test_mel_spectrograms_are_those_of_keras(options):
         np.testing.assert_allclose(layers.MelSpectrogram(**options)(signals), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize(
     "options",

@@ -29,6 +29,7 @@ def labelled(images=IMAGES):
     return {"images": jnp.asarray(images), "bounding_boxes": boxes, "segmentation_masks": masks}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill_mode", ["reflect", "constant", "wrap", "nearest"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 @pytest.mark.parametrize("name", list(CERTAIN))
@@ -38,6 +39,7 @@ def test_warps_are_those_of_keras(name, interpolation, fill_mode):
     np.testing.assert_allclose(make(layers, name, **options)(IMAGES, training=True), expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CERTAIN))
 def test_boxes_and_masks_are_those_of_keras(name):
     ours = make(layers, name, bounding_box_format="xyxy")(labelled(), training=True)
@@ -62,6 +64,7 @@ def test_shear_is_that_of_keras_to_one_side_or_the_other():
         assert np.abs(ours - other).max((1, 2, 3)).min() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

@@ -8,6 +8,7 @@ from kerax import layers
 SHAPES = [(), (1,), (3,), (3, 1), (3, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
 def test_category_encoding_equals_keras_in_every_shape(mode):
     import keras

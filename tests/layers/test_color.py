@@ -12,6 +12,7 @@ IMAGES = GENERATOR.uniform(0, 255, (2, 8, 11, 3)).astype("float32")
 INTEGERS = (IMAGES * 0.8).astype("uint8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value_range", [(0, 255), (0, 1)])
 @pytest.mark.parametrize(
     "make",
@@ -40,6 +41,7 @@ def test_values_are_those_of_keras(make, value_range):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * value_range[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -63,6 +65,7 @@ def test_brightness_does_not_wrap_around():
     np.testing.assert_array_equal(layers.RandomBrightness((0.5, 0.5))(np.full((1, 2, 2, 3), 250, "uint8")), 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value_range", [(0, 255), (0, 1)])
 @pytest.mark.parametrize("bins", [256, 16])
 def test_equalization_is_that_of_keras_for_single_images(bins, value_range):

@@ -10,6 +10,7 @@ from kerax.core.symbolic import KerasTensor
 from kerax.layers import conv, conv_separable, conv_transpose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape, kernel_size",
     [((2, 6, 5, 3), (3, 2)), ((2, 6, 3), (3,)), ((2, 4, 4, 3), (1, 1)), ((2, 6, 5, 16), (3, 2)), ((2, 4, 3, 16), 1)],

@@ -25,6 +25,7 @@ def sample(images=IMAGES):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [IMAGES, IMAGES.astype("uint8"), IMAGES[0]])
 @pytest.mark.parametrize(
     "make",
@@ -116,6 +117,7 @@ def test_crop_at_inference_and_of_small_images_keeps_proportions():
     np.testing.assert_allclose(layers.RandomCrop(16, 3)(IMAGES, training=True), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_seeds_keys_and_models():
     first, second = layers.RandomFlip(seed=4), layers.RandomFlip(seed=4)
     np.testing.assert_array_equal(first(IMAGES), second(IMAGES))

@@ -52,6 +52,7 @@ def batch(name, rng, options, shape=(4, 5)):
     return y_true, y_pred * 8 - 4 if options.get("from_logits") else y_pred
 
 
+@pytest.mark.slow
 def test_values_and_gradients_are_those_of_keras():
     rng, cases = np.random.default_rng(0), []
     for name, options in product(CLASSES, OPTIONS):

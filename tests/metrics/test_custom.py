@@ -78,6 +78,7 @@ class KernelDistance(metrics.Metric):
         return self.tracker.result() + 0 * ops.sum(self.total)
 
 
+@pytest.mark.slow
 def test_metrics_work_in_evaluate_over_groups_of_batches():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(70, 3)).astype("f"), rng.integers(0, 2, (70, 1)).astype("f")

@@ -77,6 +77,7 @@ def make(name, /, **options):
     return getattr(metrics, name)(**REQUIRED.get(name, {}) | options)
 
 
+@pytest.mark.slow
 def test_results_and_states_are_those_of_keras():
     rng, cases, pairs = np.random.default_rng(0), [], []
     for name, options in product(CLASSES, OPTIONS):

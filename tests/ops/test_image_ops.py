@@ -50,6 +50,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "args", "kwargs"), CASES)
 def test_values_are_those_of_keras(name, args, kwargs):
     ours, theirs = getattr(ops, name)(*args, **kwargs), getattr(keras.ops.image, name)(*args, **kwargs)
@@ -81,6 +82,7 @@ def test_affine_transform_obeys_the_projective_numbers():
     np.testing.assert_allclose(ops.affine_transform(X[0], transform), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_elastic_transform_moves_as_far_as_keras_does():
     ramp = np.broadcast_to(np.arange(48, dtype="float32")[:, None], (40, 48, 48, 1))
     distances = []

@@ -281,6 +281,7 @@ SCHEDULES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, args, kwargs", SCHEDULES)
 def test_schedule_is_that_of_keras(name, args, kwargs):
     ours = getattr(kerax.optimizers.schedules, name)(*args, **kwargs)
@@ -310,6 +311,7 @@ def test_a_schedule_counts_steps_and_not_updates():
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "transformation",
     [

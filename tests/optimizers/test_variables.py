@@ -36,6 +36,7 @@ def some_gradients(seed, copies=1):
     return [draw.normal(size=shape).astype("float32") for shape in list(SHAPES.values()) * copies]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, arguments", ORDERED)
 def test_variables_and_saved_values_are_in_the_order_of_keras(name, arguments):
     copies = 4  # more than ten weights, whose numbers do not sort as strings

@@ -73,6 +73,7 @@ def randomise(model):
     model.set_weights([rng.uniform(0.1, 0.9, size=w.shape).astype("float32") for w in model.get_weights()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sequential, functional, subclassed])
 def test_files_go_both_ways_with_keras(make, tmp_path):
     ours, theirs = make(kerax), make(keras)

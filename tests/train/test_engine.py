@@ -12,6 +12,8 @@ from kerax import config, layers
 from kerax.train import engine, sweeps
 from kerax.train.state import state_variables
 
+pytestmark = pytest.mark.optimized
+
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(70, 6)).astype("float32")
 Y = DRAW.integers(0, 3, 70)
@@ -102,6 +104,7 @@ class TestGuard:
         model.fit(X, Y, verbose=0, callbacks=[kerax.callbacks.TerminateOnNaN()])
         assert "the output of layer 'root_of_minus_one' (Root) is the first" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_it_names_the_gradient(self, capsys):
         class RootOfZero(layers.Layer):
             def call(self, inputs):
@@ -128,6 +131,7 @@ class TestGuard:
 
 
 class TestMicroBatches:
+    @pytest.mark.slow
     def test_the_update_is_that_of_the_whole_batch(self):
         weights, histories = [], []
         for parts in (None, 2, 5):
@@ -149,6 +153,7 @@ class TestMicroBatches:
         np.testing.assert_allclose(model.layers[1].moving_mean.value, last.mean(0), rtol=1e-5, atol=1e-6)
         assert hidden.built
 
+    @pytest.mark.slow
     def test_gradient_norm_in_the_logs(self):
         model = classifier(log_gradient_norm=True)
         history = model.fit(X, Y, batch_size=70, verbose=0).history
@@ -161,6 +166,7 @@ class TestMicroBatches:
 
 
 class TestSweeps:
+    @pytest.mark.slow
     @pytest.mark.parametrize("metrics", [["accuracy"], [kerax.metrics.AUC(num_thresholds=7, from_logits=True)]])
     def test_groups_of_batches_evaluate_as_single_ones_do(self, metrics):
         y = np.eye(3)[Y] if metrics != ["accuracy"] else Y
@@ -198,6 +204,7 @@ class TestSweeps:
         assert found == pytest.approx(model.predict(X, verbose=0).max(), rel=1e-6)
         assert next(p for p in model._programs.values() if isinstance(p, sweeps.Evaluator)).group == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("resident", [None, 0])
     @pytest.mark.parametrize("rows", [1, 3, 4, 64, 70])
     def test_predictions_are_those_of_calling_the_model(self, rows, resident, monkeypatch):

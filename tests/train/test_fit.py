@@ -89,18 +89,21 @@ class TestParityOfFit:
             epochs=2,
         )
 
+    @pytest.mark.slow
     def test_validation_split_and_frequency(self):
         ours, _ = assert_same_fit(
             classifier, X, LABELS[:, None], batch_size=5, epochs=3, validation_split=0.3, validation_freq=2
         )
         assert len(ours.history.history["val_loss"]) == 1
 
+    @pytest.mark.slow
     def test_validation_frequency_as_a_list(self):
         ours, _ = assert_same_fit(
             classifier, X, LABELS, batch_size=8, epochs=4, validation_data=(X, LABELS), validation_freq=[1, 4]
         )
         assert len(ours.history.history["val_loss"]) == 2
 
+    @pytest.mark.slow
     def test_several_outputs_as_lists(self):
         ours, theirs = assert_same_fit(
             two_headed, [X, X[:, :3]], [Y, LABELS], batch_size=8, epochs=3, validation_data=([X, X[:, :3]], [Y, LABELS])
@@ -113,6 +116,7 @@ class TestParityOfFit:
         for mine, other in zip(ours.predict([X, X[:, :3]], verbose=0), theirs.predict([X, X[:, :3]], verbose=0)):
             np.testing.assert_allclose(mine, other, atol=1e-5)
 
+    @pytest.mark.slow
     def test_several_inputs_and_outputs_as_dicts(self):
         def make(module):
             left, right = module.Input((4,), name="left"), module.Input((3,), name="right")
@@ -218,6 +222,7 @@ class TestParityOfFit:
 
 
 class TestOnBatch:
+    @pytest.mark.slow
     def test_train_test_and_predict_on_batch_agree_with_keras(self):
         ours, theirs = make_pair(lambda module: regression(module, weighted_metrics=["mse"]))
         for _ in range(2):

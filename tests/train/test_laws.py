@@ -14,6 +14,8 @@ from kerax import config
 from kerax.data import feed
 from kerax.train import engine
 
+pytestmark = pytest.mark.optimized
+
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(70, 6)).astype("float32")
 Y = DRAW.integers(0, 3, size=(70,))
@@ -66,6 +68,7 @@ def assert_same_bits(found, expected):
 
 
 class TestChunking:
+    @pytest.mark.slow
     def test_a_run_repeats_bit_for_bit(self, reference):
         assert_same_bits(trajectory(), reference)
 
@@ -152,6 +155,7 @@ def assert_usable(model, expected):
 
 
 class TestEndings:
+    @pytest.mark.slow
     def test_ctrl_c_from_a_callback_leaves_the_last_finished_step(self):
         class Interrupt(kerax.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):
@@ -177,6 +181,7 @@ class TestEndings:
             model.fit(X, Y, batch_size=8, verbose=0, callbacks=[Fail()])
         assert_usable(model, snapshots(3)[-1])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("resident", [True, False])
     def test_ctrl_c_without_callbacks_is_served_soon_and_leaves_a_usable_model(self, resident, monkeypatch):
         if not resident:
@@ -241,6 +246,7 @@ class TestEndings:
 
 
 class TestReadingAndWritingWhileTraining:
+    @pytest.mark.slow
     def test_values_read_in_callbacks_stay_valid(self):
         kept = []
 
@@ -258,6 +264,7 @@ class TestReadingAndWritingWhileTraining:
             assert np.isfinite(logs["loss"])
         assert len({copy.tobytes() for _, copy, _, _ in kept}) == 9
 
+    @pytest.mark.slow
     def test_the_callback_may_predict_evaluate_and_call_the_model(self):
         seen = []
 

@@ -42,6 +42,7 @@ LONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [recurrent, attention, *LONG])
 def test_training_on_padded_sequences_is_kerass(body):
     histories = []
@@ -63,6 +64,7 @@ def test_training_on_padded_sequences_is_kerass(body):
     np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_metrics_leave_padding_out_in_training_as_in_evaluation():
     tokens = kerax.Input((5,), dtype="int32")
     x = recurrent(kerax, kerax.layers.Embedding(4, 6, mask_zero=True)(tokens))

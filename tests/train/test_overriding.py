@@ -153,6 +153,7 @@ class TestOverriding:
 
 
 class TestSettings:
+    @pytest.mark.slow
     def test_run_eagerly_runs_python_at_every_step_and_gives_the_same_weights(self):
         calls = []
 
@@ -236,6 +237,7 @@ class TestSettings:
         for one, two in zip(ours.get_weights(), other.get_weights()):
             np.testing.assert_allclose(one, two, atol=1e-4)
 
+    @pytest.mark.slow
     def test_mixed_precision_keeps_float32_weights_and_learns(self):
         kerax.config.set_dtype_policy("mixed_bfloat16")
         try:

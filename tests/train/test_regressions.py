@@ -11,6 +11,8 @@ import kerax
 from kerax import config, layers, ops
 from kerax.data import feed
 
+pytestmark = pytest.mark.optimized
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 4)).astype("float32"), RNG.normal(size=(40, 2)).astype("float32")
 
@@ -220,6 +222,7 @@ def test_stateless_call_takes_the_trees_of_a_state():
     assert not np.allclose(model.layers[0].moving_mean.value, 0)
 
 
+@pytest.mark.slow
 def test_clear_session_forgets_programs():
     model = kerax.Sequential([kerax.Input((4,)), layers.Dense(1, kernel_initializer="he_normal")])
     before = model.predict(np.ones((2, 4)), verbose=0)

@@ -1,0 +1,88 @@
+"""Linear algebra: `kerax.ops.linalg`."""
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core.variable import unwrap
+from kerax.ops.lifting import op, unary
+from kerax.ops.math import cholesky as cholesky
+from kerax.ops.math import det as det
+from kerax.ops.math import eigh as eigh
+from kerax.ops.math import inv as inv
+from kerax.ops.math import norm as norm
+from kerax.ops.math import qr as qr
+from kerax.ops.math import solve as solve
+from kerax.ops.math import svd as svd
+
+__all__ = (
+    "cdist cholesky_inverse eig jvp logdet lstsq lu_factor matrix_rank pinv segment_prod slogdet solve_triangular"
+).split()
+
+eig = unary(lambda x: tuple(jnp.linalg.eig(x)), "eig")
+lu_factor = unary(lambda x: tuple(jax.scipy.linalg.lu_factor(x)), "lu_factor")
+slogdet = unary(lambda x: tuple(jnp.linalg.slogdet(x)), "slogdet")
+logdet = unary(lambda x: jnp.linalg.slogdet(x)[1], "logdet")
+
+
+@op
+def lstsq(a, b, rcond=None):
+    """The `x` that makes `|a @ x - b|` smallest."""
+    return jnp.linalg.lstsq(a, b, rcond)[0]
+
+
+@op
+def matrix_rank(x, tol=None):
+    """The number of singular values above `tol`, a fraction of the largest.
+
+    Default of `tol`: the largest size times the dtype's precision.
+    """
+    return jnp.linalg.matrix_rank(x, tol)
+
+
+@op
+def pinv(x, rcond=None):
+    """The pseudo-inverse; singular values below `rcond` times the largest count as 0."""
+    return jnp.linalg.pinv(x, rcond)
+
+
+@op
+def solve_triangular(a, b, lower=False):
+    """`x` with `a @ x = b` for a triangular `a`."""
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    is_vector = b.ndim == a.ndim - 1
+    solution = jax.lax.linalg.triangular_solve(a, b[..., None] if is_vector else b, left_side=True, lower=lower)
+    return solution[..., 0] if is_vector else solution
+
+
+@op
+def cholesky_inverse(x, upper=False):
+    """The inverse of the matrix whose Cholesky factor is `x`."""
+    x = jnp.asarray(x)
+    factor = jnp.triu(x) if upper else jnp.tril(x)
+    identity = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+    inverse = jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=not upper)
+    transposed = jnp.swapaxes(inverse, -1, -2)
+    return inverse @ transposed if upper else transposed @ inverse
+
+
+@op
+def cdist(x, y):
+    """The Euclidean distances `(..., n, m)` between points `x (..., n, axes)` and `y (..., m, axes)`.
+
+    The gradient at distance 0 is 0.
+    """
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    squares = jnp.sum(jnp.square(x[..., :, None, :] - y[..., None, :, :]), -1)
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+
+
+@op
+def segment_prod(data, segment_ids, num_segments=None, sorted=False):
+    """The products of the rows of `data` that share a segment id. Under `jit` give `num_segments`."""
+    return jax.ops.segment_prod(jnp.asarray(data), jnp.asarray(segment_ids), num_segments, sorted)
+
+
+def jvp(fun, primals, tangents, has_aux=False):
+    """`fun(*primals)` and its derivative in the direction `tangents`; with `has_aux` also what `fun` returns beside."""
+    as_arrays = lambda values: jax.tree.map(lambda value: jnp.asarray(unwrap(value)), tuple(values))
+    return jax.jvp(fun, as_arrays(primals), as_arrays(tangents), has_aux)

@@ -1,0 +1,61 @@
+"""Sequences of one length, rows of norm 1, and the parts of a batch."""
+
+import numpy as np
+
+
+def pad_sequences(sequences, maxlen=None, dtype="int32", padding="pre", truncating="pre", value=0.0) -> np.ndarray:
+    """Sequences cut or filled to one length.
+
+    Args:
+        sequences: A list of lists, of numbers or of arrays of one shape.
+        maxlen: The length. Default: that of the longest sequence.
+        dtype: Of the result.
+        padding: Whether to fill `"pre"` (before) or `"post"` (after) a sequence.
+        truncating: Whether to cut from its beginning (`"pre"`) or its end (`"post"`).
+        value: What to fill with.
+
+    Returns: `(sequences, maxlen, ...)`.
+
+    Raises:
+        ValueError: for other values of `padding` and `truncating`, or items of different shapes.
+    """
+    for name, side in (("padding", padding), ("truncating", truncating)):
+        if side not in ("pre", "post"):
+            raise ValueError(f"pad_sequences: `{name}` must be 'pre' or 'post'. Got {side!r}.")
+    rows = [np.asarray(row) for row in sequences]
+    shapes = {row.shape[1:] for row in rows if len(row)}
+    if len(shapes) > 1:
+        raise ValueError(f"pad_sequences: items must have one shape. Got {sorted(shapes)}.")
+    length = max((len(row) for row in rows), default=0) if maxlen is None else maxlen
+    padded = np.full((len(rows), length, *(shapes.pop() if shapes else ())), value, dtype)
+    for target, row in zip(padded, rows, strict=True):
+        row = row[max(len(row) - length, 0) :] if truncating == "pre" else row[:length]
+        if len(row):
+            target[slice(0, len(row)) if padding == "post" else slice(length - len(row), length)] = row
+    return padded
+
+
+def normalize(x, axis=-1, order=2) -> np.ndarray:
+    """`x` divided by its norm along `axis`; zeros stay zeros.
+
+    Keras 3.15 divides by the wrong norms, or fails, for `axis=0`; this one does what its documentation says.
+    """
+    norms = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norms == 0, 1, norms)
+
+
+def pack_x_y_sample_weight(x, y=None, sample_weight=None):
+    """The batch as `fit` takes it: `x` alone (in a tuple if it is a list or a tuple), `(x, y)`, or all three."""
+    if sample_weight is not None:
+        return x, y, sample_weight
+    if y is not None:
+        return x, y
+    return (x,) if isinstance(x, (list, tuple)) else x
+
+
+def unpack_x_y_sample_weight(data) -> tuple:
+    """`(x, y, sample_weight)` of a batch; what it lacks is `None`."""
+    parts = tuple(data) if isinstance(data, (list, tuple)) else (data,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"Expected a batch x, (x,), (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
+    return parts + (None,) * (3 - len(parts))
