@@ -10,6 +10,8 @@ import pytest
 import kerax
 from kerax import checkpoint, layers
 
+pytestmark = pytest.mark.optimized  # compared with other processes, bit by bit
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")
 Y = RNG.integers(0, 3, 96)
