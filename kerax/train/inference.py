@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from kerax.data import ArraySource
-from kerax.data.feed import HostFeed, Prefetch, fits_on_device
+from kerax.data.feed import HostFeed, Prefetch, fits_on_device, is_aligned
 from kerax.train import engine, sweeps
 from kerax.train.logs import Logs
 from kerax.train.state import TrainState, state_variables
@@ -31,6 +31,9 @@ def inference_values(model, variables: TrainState) -> tuple:
 class RowReader:
     """Consecutive rows of arrays: a small data set lies on the device, of a large one a chunk at a time is copied.
 
+    On CPU, whole groups of batches are read where they lie, if XLA can: 38 us per step of `evaluate32` (32 rows of 784),
+    against 48 if the program, or the host, copies them first.
+
     Args:
         source: The arrays.
         size: Rows per batch.
@@ -42,12 +45,23 @@ class RowReader:
         if self.is_resident:
             self.data = engine.place(source.data)
         self._feeds: dict[int, HostFeed] = {}
+        self._host = jax.tree.map(np.asarray, self.data) if jax.default_backend() == "cpu" else None
 
-    def close(self):
-        """Keeps the buffers for the next reader. Nothing may be computing on them any more."""
+    def close(self, results: Tree):
+        """Keeps the buffers for the next reader, once nothing computes on them: `results` are the last ones."""
         for feed in self._feeds.values():
-            feed.recycle()
+            feed.recycle(results)
         self._feeds = {}
+
+    def read_group(self, step: int, count: int) -> tuple[Tree, int]:
+        """Data that holds batches `step` to `step + count`, all full, and the row at which they begin."""
+        start, stop = step * self.size, (step + count) * self.size
+        if self._host is not None:
+            rows = jax.tree.map(lambda array: array[start:stop], self._host)
+            if all(is_aligned(leaf) for leaf in jax.tree.leaves(rows)):
+                return rows, 0
+        data, first, _ = self.read(step, count, count)
+        return data, first * self.size
 
     def read(self, step: int, count: int, room: int) -> tuple[Tree, int, int]:
         """Data that holds batches `step` to `step + count`, the first one's place among its batches, its last row.
@@ -93,9 +107,8 @@ class Evaluation:
         if latest is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         logs = Logs(latest)
-        if self.reader is not None and not self.reader.is_resident:
-            jax.block_until_ready(metrics)
-            self.reader.close()
+        if self.reader is not None:
+            self.reader.close(metrics)
         for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
             variable.assign(value)
         self.callbacks.on_test_end(logs)
@@ -113,14 +126,14 @@ class Evaluation:
         full, rest, step = num_rows // size, num_rows % size, 0
         if self.steps is not None:
             full, rest = min(full, self.steps), rest if self.steps > full else 0
-        first = jax.tree.map(lambda array: array[:size], self.source.data)
-        program = sweeps.evaluator(self.model, variables, _spec(first), rest, full)
-        group, room = program.group, HostFeed.batches_per_chunk(first, size)
+        spec = self.source.batch_spec()
+        program = sweeps.evaluator(self.model, variables, spec, rest, full)
+        group, room = program.group, HostFeed.batches_per_chunk(spec, size)
         while step < full:
             until_look = self.callbacks.test_steps_until_look(step)
             if 1 < group <= min(full - step, until_look):
-                data, start, _ = self.reader.read(step, group, group)
-                yield program, program.many, (data, start * size, step), group
+                data, row = self.reader.read_group(step, group)
+                yield program, program.many, (data, row, step), group
                 step += group
                 continue
             count = min(pace.steps(program), full - step, until_look, 2**30 if self.reader.is_resident else room)
@@ -160,8 +173,8 @@ def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySourc
         until_look = callbacks.predict_steps_until_look(step)
         callbacks.before_predict_batches(step)
         if 1 < group <= min(num_rows // size - step, until_look):
-            data, start, _ = reader.read(step, group, group)
-            outputs, count = predictor.many(values, data, start * size, step), group
+            data, row = reader.read_group(step, group)
+            outputs, count = predictor.many(values, data, row, step), group
         else:
             count = min(predictor.capacity, num_steps - step, until_look)
             data, start, last = reader.read(step, count, predictor.capacity)
@@ -172,7 +185,7 @@ def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySourc
         step += count
         callbacks.after_predict_batches(step, outputs)
     _store_rows(results, *waiting)
-    reader.close()
+    reader.close(outputs)
     return results
 
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +90,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
     interrupts = Interrupts()
     logs: Any = Logs()
     try:
-        with interrupts.guarded(), closing(work):
+        with interrupts.guarded():
             callbacks.on_train_begin()
             for epoch in range(initial_epoch, epochs):
                 callbacks.on_epoch_begin(epoch)
@@ -129,7 +129,10 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 model.optimizer.finalize(variables.params)
             callbacks.on_train_end(logs)
     finally:
-        store.release()
+        try:
+            work.close(store.leaves)
+        finally:
+            store.release()
 
 
 def train_on_batch(model, batch: tuple) -> dict:
@@ -167,8 +170,10 @@ class ArrayWork:
         # Behind what is done until the first step: initial weights, callbacks.
         self.program.compile_behind(tuple(jax.tree.leaves(variables)), data, table)
 
-    def close(self):
-        """Nothing to give back."""
+    def close(self, leaves: tuple):
+        """Keeps the buffers for the next run, once nothing computes on them: `leaves` are the last results."""
+        if self.feed is not None:
+            self.feed.recycle(leaves)
 
     def _program(self, size: int) -> engine.Program:
         spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.source.data)
@@ -239,13 +244,17 @@ class BatchWork:
         self._form = jax.tree.structure(spec)
         self.program = engine.train_program(model, variables, spec)
         self.feed = _feed_for(spec, source.first_batch()) if not model.run_eagerly else None
-        self._most = 1 if self.feed is None else self.feed.capacity
         self._first_key = _key(spec)
         self._programs = {self._first_key: self.program}
         self._limit, self._prefetch = limit, None
 
-    def close(self):
-        """Stops drawing ahead."""
+    def close(self, leaves: tuple):
+        """Stops drawing ahead; keeps the buffers as `ArrayWork.close` does."""
+        self._close_prefetch()
+        if self.feed is not None:
+            self.feed.recycle(leaves)
+
+    def _close_prefetch(self):
         if self._prefetch is not None:
             self._prefetch.close()
             self._prefetch = None
@@ -269,7 +278,7 @@ class BatchWork:
                 wanted = min(wanted, steps_per_epoch - step)
             taken = self._prefetch.take(wanted, _are_alike)
             if not taken:
-                self.close()
+                self._close_prefetch()
                 if steps_per_epoch is None:
                     return
                 if is_new or self.source.is_single_pass:

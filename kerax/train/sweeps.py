@@ -91,7 +91,7 @@ class Evaluator:
 
 def evaluator(model, variables: TrainState, batch_spec: tuple, rest: int = 0, num_batches: int = 1) -> Evaluator:
     """The evaluator for this state and form of batch, compiled once per model."""
-    key = _key("test", model, variables, batch_spec), rest, min(num_batches, 128).bit_length()
+    key = _key("test", model, variables, batch_spec), rest, num_batches
     return cached(model, key, lambda: Evaluator(model, variables, batch_spec, rest, num_batches))
 
 
@@ -242,9 +242,12 @@ def _only_adds(jaxpr, begin: int, count: int) -> bool:
 
 
 def _group_size(jaxpr, batch_spec: tuple, num_batches: int) -> int:
-    """Batches to compute at once, a power of two: as intermediate results allow, and worth another compiled body."""
+    """Batches to compute at once: as intermediate results allow, worth another compiled body, and few left over.
+
+    Those left over are computed one by one, at twice the time each.
+    """
     limit = _GROUP_BYTES.get(jax.default_backend(), 512 * 2**20)
     per_batch = sum(out.aval.size * out.aval.dtype.itemsize for eqn in jaxpr.eqns for out in eqn.outvars)
     in_chunk = HostFeed.batches_per_chunk(batch_spec, jax.tree.leaves(batch_spec)[0].shape[0])
     most = min(limit // max(per_batch, 1), in_chunk, num_batches // 4)
-    return 1 << (most.bit_length() - 1) if most > 1 else 1
+    return min(range(most, most // 2, -1), key=lambda group: num_batches % group) if most > 1 else 1
