@@ -119,7 +119,7 @@ class HostFeed:
         return self._tables[size]
 
 
-_spare: list[np.ndarray] = []  # memory of buffers, 32 MB at most: fresh pages cost 30 times as much as copying into them
+_spare: list[np.ndarray] = []  # memory of buffers, 32 MB at most: touching fresh pages costs 30 times a copy
 _spare_lock = threading.Lock()
 
 
