@@ -3,7 +3,7 @@
 from kerax.callbacks.averaging import SwapEMAWeights
 from kerax.callbacks.callback import Callback
 from kerax.callbacks.callback_list import CallbackList
-from kerax.callbacks.checkpoints import ModelCheckpoint
+from kerax.callbacks.checkpoints import BackupAndRestore, ModelCheckpoint, OrbaxCheckpoint
 from kerax.callbacks.history import CSVLogger, History, LambdaCallback
 from kerax.callbacks.loggers import JSONLogger, LearningRateLogger, RemoteMonitor
 from kerax.callbacks.monitors import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
@@ -12,6 +12,7 @@ from kerax.callbacks.tensorboard import TensorBoard
 from kerax.callbacks.throughput import Throughput
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",
@@ -22,6 +23,7 @@ __all__ = [
     "LearningRateLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "OrbaxCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
     "RemoteMonitor",

@@ -45,6 +45,13 @@ class SwapEMAWeights(Callback):
             variable.assign(value)
         self._kept = []
 
+    def get_state(self):
+        return {"weights": [value for _, value in self._kept]} if self._kept else {}
+
+    def set_state(self, state):
+        variables = [variable for variable, _ in self.model.optimizer.averages()]
+        self._kept = list(zip(variables, state["weights"], strict=True))
+
     def on_epoch_begin(self, epoch, logs=None):
         self._swap_out()
 

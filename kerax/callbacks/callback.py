@@ -17,11 +17,16 @@ class Callback:
         every: With a batch hook on training: number of batches between its calls, counted through all epochs of a
             `fit`. 1 for every batch.
         looks: Numbers of batches, counted in the same way, after which it is called besides.
+        saves_every: With `on_checkpoint`: number of batches between its calls, counted through all epochs; `None` for
+            the ends of epochs only.
+        saves_every_seconds: Likewise in seconds.
     """
 
     every = 1
     guards_numbers = False
     looks: tuple[int, ...] = ()
+    saves_every: int | None = None
+    saves_every_seconds: float | None = None
 
     def __init__(self):
         self.params: dict = {}
@@ -39,6 +44,31 @@ class Callback:
     def set_model(self, model):
         """Receives the model."""
         self._model = model
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether the running `fit` goes on from a checkpoint."""
+        run = getattr(self._model, "_run", None)
+        return run is not None and run.is_resumed
+
+    def get_state(self) -> dict:
+        """What a checkpoint of a run keeps of this callback: plain data and arrays. Default: nothing."""
+        return {}
+
+    def set_state(self, state: dict):
+        """Takes what `get_state` gave, after `on_train_begin` (inside an epoch also after `on_epoch_begin`)."""
+
+    def resume(self) -> dict | None:
+        """Before training: puts a saved run's state into the model and returns the run; `None` if there is none."""
+        return None
+
+    def on_checkpoint(self, epoch, batch, logs=None):
+        """When the run can be saved so that it goes on exactly: after `batch` batches of an epoch, or for `None` after
+        the epoch and every callback's `on_epoch_end`. `model.save` and its kin, called elsewhere, do not keep the run.
+        """
+
+    def on_interrupt(self):
+        """When the run was interrupted by Ctrl-C or the system, and can still be saved as in `on_checkpoint`."""
 
     def on_train_begin(self, logs=None):
         """Before the first epoch."""

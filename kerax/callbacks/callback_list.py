@@ -1,8 +1,12 @@
 """`CallbackList`: the callbacks of one call, of which only the hooks that someone wrote are called."""
 
+import time
+import warnings
+
 from kerax.callbacks.callback import Callback
 from kerax.callbacks.history import History
 from kerax.callbacks.progress import ProgbarLogger
+from kerax.core.tracking import unique
 from kerax.train.logs import Logs
 
 _BATCH_HOOKS = {
@@ -57,6 +61,9 @@ class CallbackList:
             kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()
         }
         self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
+        self.savers = [c for c in self.callbacks if type(c).on_checkpoint is not Callback.on_checkpoint]
+        self._save_intervals = [c.saves_every for c in self.savers if c.saves_every is not None]
+        self._saved_at = dict.fromkeys(self.savers, time.monotonic())
         self._step = self._steps_before = 0  # batches of this epoch so far, of the epochs before it
         self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
 
@@ -76,7 +83,12 @@ class CallbackList:
 
     def steps_until_look(self, step: int) -> int:
         """Number of training steps until a callback wants to see a batch."""
-        return min((self._until_due(callback, step + 1) + 1 for callback in self._watchers["train"]), default=_FAR)
+        due = _FAR
+        for callback in self._watchers["train"]:
+            due = min(due, self._until_due(callback, step + 1) + 1)
+        for every in self._save_intervals:
+            due = min(due, every - (self._steps_before + step) % every)
+        return due
 
     def test_steps_until_look(self, step: int) -> int:
         """The same for evaluation."""
@@ -131,6 +143,58 @@ class CallbackList:
         """After a prediction batch."""
         for callback in self._watchers["predict"]:
             callback.on_predict_batch_end(step - 1, {"outputs": outputs})
+
+    # Checkpoints of a run.
+
+    @property
+    def saves_on_interrupt(self) -> bool:
+        """Whether a callback saves when the run is interrupted."""
+        return any(type(callback).on_interrupt is not Callback.on_interrupt for callback in self.callbacks)
+
+    def resume(self) -> dict | None:
+        """The run that the first callback with a saved one found; its state is in the model now."""
+        return next((found for callback in self.callbacks if (found := callback.resume()) is not None), None)
+
+    def get_state(self) -> dict[str, dict]:
+        """The callbacks' states by class name, numbered if there are several."""
+        states = {name: callback.get_state() for name, callback in self._by_name().items()}
+        return {name: state for name, state in states.items() if state}
+
+    def set_state(self, states: dict[str, dict], steps_before: int, step: int = 0):
+        """Takes what `get_state` gave, after so many batches of the epochs before, and of this one.
+
+        A callback that was not there is told nothing; one that is not there any more is named in a warning.
+        """
+        self._steps_before, self._step = steps_before, step
+        callbacks = self._by_name()
+        for name, state in states.items():
+            if name in callbacks:
+                callbacks[name].set_state(state)
+            elif not step:
+                warnings.warn(f"fit: the run in the checkpoint had a {name} that is not there now.", stacklevel=2)
+
+    def _by_name(self) -> dict[str, Callback]:
+        found: dict[str, Callback] = {}
+        for callback in self.callbacks:
+            found[unique(type(callback).__name__, found)] = callback
+        return found
+
+    def on_checkpoint(self, epoch: int, batch: int | None, logs):
+        """When the run can be saved: hands on to callbacks whose turn it is."""
+        for callback in self.savers:
+            every, seconds = callback.saves_every, callback.saves_every_seconds
+            is_due = batch is None
+            if batch is not None and every is not None:
+                is_due = (self._steps_before + batch) % every == 0
+            if seconds is not None and time.monotonic() - self._saved_at[callback] >= seconds:
+                is_due = True
+            if is_due:
+                callback.on_checkpoint(epoch, batch, Logs(logs))
+                self._saved_at[callback] = time.monotonic()
+
+    def on_interrupt(self):
+        """When the run was interrupted."""
+        self._call("on_interrupt")
 
     # For training loops of one's own.
 

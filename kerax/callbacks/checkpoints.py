@@ -1,15 +1,44 @@
-"""`ModelCheckpoint`: saves the model, its weights or the whole training state while training."""
+"""Callbacks that save: `ModelCheckpoint`, `OrbaxCheckpoint`, `BackupAndRestore`."""
 
 import os
+import warnings
 
+from kerax import checkpoint
+from kerax.callbacks.callback import Callback
 from kerax.callbacks.monitors import Monitor
 
 
-class ModelCheckpoint(Monitor):
+class _Saver(Monitor):
+    """What `ModelCheckpoint` and `OrbaxCheckpoint` share: when to save, and whether it is worth it."""
+
+    def __init__(self, monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold):
+        super().__init__(monitor, mode)
+        _check_save_freq(self, save_freq)
+        self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
+        self.save_freq = save_freq
+        self.best = self.worst if initial_value_threshold is None else initial_value_threshold
+
+    def _is_worth_it(self, logs) -> bool:
+        if not self.save_best_only:
+            return True
+        value = self.read(logs)
+        if value is None or not self.is_better(value, self.best):
+            return False
+        self.best = value
+        return True
+
+    def get_state(self):
+        return {"best": self.best}
+
+    def set_state(self, state):
+        self.best = state["best"]
+
+
+class ModelCheckpoint(_Saver):
     """Saves after epochs, or every so many batches.
 
-    What is saved follows from `filepath`: `*.weights.h5` the weights, a path without an ending an orbax checkpoint of
-    the whole training state (optimizer, random key and metrics too).
+    What is saved follows from `filepath`: `*.weights.h5` the weights, `*.keras` the model, a path without an ending an
+    orbax checkpoint of the whole training state and the run, from which `fit(..., resume=path)` goes on.
 
     Args:
         filepath: Path, with fields such as `{epoch:02d}` and `{val_loss:.2f}`.
@@ -36,43 +65,43 @@ class ModelCheckpoint(Monitor):
         save_freq="epoch",
         initial_value_threshold=None,
     ):
-        super().__init__(monitor, mode)
+        super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
         self.filepath = os.fspath(filepath)
-        if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
-            raise ValueError(f"ModelCheckpoint: `save_freq` must be 'epoch' or a number of batches. Got {save_freq!r}.")
-        if self.filepath.endswith((".keras", ".h5")) and not self.filepath.endswith(".weights.h5"):
-            raise ValueError(
-                f"ModelCheckpoint: kerax does not write {self.filepath!r} yet. Give a folder, or a '.weights.h5' file."
-            )
-        if save_weights_only and not self.filepath.endswith(".weights.h5"):
+        is_weights = self.filepath.endswith(".weights.h5")
+        if save_weights_only and not is_weights:
             raise ValueError(
                 "ModelCheckpoint: with `save_weights_only`, `filepath` must end in '.weights.h5'. "
                 f"Got {self.filepath!r}."
             )
-        self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
-        self.save_freq = save_freq
-        self.watches_batches = save_freq != "epoch"
+        if self.filepath.endswith(".h5") and not is_weights:
+            raise ValueError(
+                f"ModelCheckpoint: kerax does not write whole models as {self.filepath!r}. End it in '.keras', or in "
+                "'.weights.h5' for the weights."
+            )
+        self._is_folder = not self.filepath.endswith((".weights.h5", ".keras"))
+        self.watches_batches = save_freq != "epoch" and not self._is_folder
         self.every = save_freq if self.watches_batches else 1
-        self.best = self.worst if initial_value_threshold is None else initial_value_threshold
+        self.saves_every = save_freq if save_freq != "epoch" and self._is_folder else None
         self._epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._save(self._epoch, batch, logs)
+        self._save(self._epoch, batch + 1, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.save_freq == "epoch":
+        if self.save_freq == "epoch" and not self._is_folder:
             self._save(epoch, None, logs)
 
+    def on_checkpoint(self, epoch, batch, logs=None):
+        if self._is_folder and (self.save_freq == "epoch") == (batch is None):
+            self._save(epoch, batch, logs)
+
     def _save(self, epoch: int, batch: int | None, logs):
-        if self.save_best_only:
-            value = self.read(logs)
-            if value is None or not self.is_better(value, self.best):
-                return
-            self.best = value
-        fields = {"epoch": epoch + 1} | dict(logs or {}) | ({} if batch is None else {"batch": batch + 1})
+        if not self._is_worth_it(logs):
+            return
+        fields = {"epoch": epoch + 1} | dict(logs or {}) | ({} if batch is None else {"batch": batch})
         try:
             path = self.filepath.format(**fields)
         except KeyError as error:
@@ -82,7 +111,216 @@ class ModelCheckpoint(Monitor):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         if path.endswith(".weights.h5"):
             self.model.save_weights(path, overwrite=True)
-        else:
+        elif path.endswith(".keras"):
             self.model.save(path, overwrite=True)
+        else:
+            with checkpoint.Checkpointer(path) as checkpointer:
+                checkpointer.save(self.model, with_run=True)
         if self.verbose:
             print(f"Epoch {epoch + 1}: saved to {path}")
+
+
+class OrbaxCheckpoint(_Saver):
+    """Saves the training state and the run into a folder of steps, in the background.
+
+    A save that fails is a warning, and training goes on; if the last one failed it is tried again at the end.
+
+    Args:
+        directory: Path of the folder.
+        monitor: Name in the logs, for `save_best_only`.
+        verbose: 1 prints each save.
+        save_best_only: Whether to save only when the monitored number is the best so far.
+        mode: `"min"`, `"max"` or `"auto"`.
+        save_freq: `"epoch"`, or a number of batches.
+        initial_value_threshold: Value that the first save must beat.
+        max_to_keep: Number of latest steps to keep; `None` for all.
+        save_on_background: Whether training goes on while a checkpoint is written.
+        save_weights_only: Whether to leave the optimizer's state, the metrics and the run out.
+
+    Raises:
+        ValueError: if `save_freq` is neither.
+        OSError: at the end of training, if the last save failed twice.
+    """
+
+    def __init__(
+        self,
+        directory,
+        monitor="val_loss",
+        verbose=0,
+        save_best_only=False,
+        mode="auto",
+        save_freq="epoch",
+        initial_value_threshold=None,
+        max_to_keep=1,
+        save_on_background=True,
+        save_weights_only=False,
+    ):
+        super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
+        self.directory, self.max_to_keep = os.fspath(directory), max_to_keep
+        self.save_on_background = save_on_background
+        self.saves_every = None if save_freq == "epoch" else save_freq
+        self._writer = _Writer(self, self.directory, max_to_keep)
+
+    def on_train_begin(self, logs=None):
+        self._writer.open()
+
+    def on_checkpoint(self, epoch, batch, logs=None):
+        if (self.save_freq == "epoch") != (batch is None) or not self._is_worth_it(logs):
+            return
+        metrics = {name: value for name, value in (logs or {}).items() if isinstance(value, (int, float))}
+        step = self._writer.save(
+            metrics=metrics,
+            with_run=not self.save_weights_only,
+            weights_only=self.save_weights_only,
+            wait=not self.save_on_background,
+        )
+        if self.verbose and step is not None:
+            print(f"Epoch {epoch + 1}: saving step {step} to {self.directory}")
+
+    def on_train_end(self, logs=None):
+        self._writer.finish()
+
+    def wait_until_finished(self):
+        """Returns when nothing is being written."""
+        self._writer.wait()
+
+    def close(self):
+        self._writer.close()
+
+
+class BackupAndRestore(Callback):
+    """Saves the run again and again, and if there is one in the folder when training begins, goes on from there.
+
+    A run that is killed anywhere and started again by the same script ends with the same weights, optimizer state and
+    history, to the bit, as one that was not. Ctrl-C and SIGTERM (under Slurm SIGUSR1 as well) save before leaving.
+
+    Args:
+        backup_dir: Path of a folder for this run alone.
+        save_freq: `"epoch"`, or a number of batches, or `False`: only when the run is interrupted.
+        double_checkpoint: Whether to save at the ends of epochs besides a number of batches.
+        delete_checkpoint: Whether to remove the folder's checkpoints when training is done.
+        every_seconds: Seconds after which to save as well. kerax's own.
+
+    Raises:
+        ValueError: if `save_freq` is none of these; when training begins, if the saved run does not fit the model, the
+            data or the arguments of `fit`.
+        OSError: at the end of training, if the last save failed twice. Before, a save that fails is a warning.
+
+    Keras saves at the start of the next epoch and repeats batches after a crash; this does not.
+    """
+
+    def __init__(
+        self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True, every_seconds=None
+    ):
+        super().__init__()
+        if save_freq is not False:
+            _check_save_freq(self, save_freq)
+        if not os.fspath(backup_dir):
+            raise ValueError("BackupAndRestore: `backup_dir` must be the path of a folder. Got an empty one.")
+        self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
+        self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
+        self.saves_every = save_freq if isinstance(save_freq, int) and save_freq else None
+        self.saves_every_seconds = every_seconds
+        self._writer = _Writer(self, self.backup_dir, keep=2)
+
+    def resume(self):
+        self._writer.open()
+        found = self._writer.restore_run()
+        if found is not None and self.params.get("verbose"):
+            print(f"Going on from {self.backup_dir}: epoch {found['epoch'] + 1}, after {found['step']} batches.")
+        return found
+
+    def on_checkpoint(self, epoch, batch, logs=None):
+        if batch is None and self.save_freq != "epoch" and not self.double_checkpoint:
+            return
+        if batch is None or not self._writer.is_busy:
+            self._writer.save(with_run=True)
+
+    def on_interrupt(self):
+        self._writer.save(with_run=True, wait=True)
+        run = self.model._run
+        print(f"Interrupted in epoch {run.epoch + 1} after {run.step} batches; saved to {self.backup_dir}.")
+
+    def on_train_end(self, logs=None):
+        if self.delete_checkpoint:
+            self._writer.delete_all()
+        else:
+            self._writer.finish()
+
+    def close(self):
+        self._writer.close()
+
+
+class _Writer:
+    """A callback's `Checkpointer`, whose failures are warnings until the end of training."""
+
+    def __init__(self, callback: Callback, directory: str, keep: int | None):
+        self.callback, self.directory, self.keep = callback, directory, keep
+        self._checkpointer: checkpoint.Checkpointer | None = None
+        self._last: dict = {}  # arguments of the last save
+        self._has_failed = False  # whether the last save did
+
+    def open(self):
+        """Claims the folder."""
+        if self._checkpointer is None:
+            self._checkpointer = checkpoint.Checkpointer(self.directory, self.keep)
+            self._checkpointer.folder.open()
+
+    def restore_run(self) -> dict | None:
+        """Puts the latest run in the folder into the model."""
+        return None if self._checkpointer.latest_step() is None else self._checkpointer.restore_run(self.callback.model)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a save is being written."""
+        return self._checkpointer.is_busy
+
+    def save(self, **arguments) -> int | None:
+        """Saves; returns the step, or `None` after a warning."""
+        self.wait()
+        self._last = arguments
+        try:
+            step = self._checkpointer.save(self.callback.model, **arguments)
+        except OSError as error:
+            self._failed(error)
+            return None
+        self._has_failed = False
+        return step
+
+    def wait(self):
+        """Returns when nothing is being written."""
+        try:
+            self._checkpointer.wait()
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: OSError):
+        self._has_failed = True
+        warnings.warn(f"{type(self.callback).__name__}: {error} Training goes on.", stacklevel=2)
+
+    def finish(self):
+        """Waits for the last save, and tries it again if it failed."""
+        self.wait()
+        if self._has_failed:
+            self._checkpointer.save(self.callback.model, **(self._last | {"wait": True}))
+
+    def delete_all(self):
+        """Removes what was saved."""
+        self.wait()
+        self._checkpointer.folder.delete_all()
+        self.close()
+
+    def close(self):
+        """Gives the folder free."""
+        checkpointer, self._checkpointer = self._checkpointer, None
+        if checkpointer is not None:
+            try:
+                checkpointer.close()
+            except OSError as error:
+                warnings.warn(f"{type(self.callback).__name__}: {error}", stacklevel=2)
+
+
+def _check_save_freq(callback: Callback, save_freq):
+    if save_freq != "epoch" and (not isinstance(save_freq, int) or isinstance(save_freq, bool) or save_freq < 1):
+        name = type(callback).__name__
+        raise ValueError(f"{name}: `save_freq` must be 'epoch' or a number of batches. Got {save_freq!r}.")

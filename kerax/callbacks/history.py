@@ -1,6 +1,7 @@
 """Callbacks that record: `History`, `CSVLogger`, `LambdaCallback`."""
 
 import csv
+import os
 
 import numpy as np
 
@@ -30,6 +31,12 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
 
+    def get_state(self):
+        return {"history": {name: list(values) for name, values in self.history.items()}, "epoch": list(self.epoch)}
+
+    def set_state(self, state):
+        self.history, self.epoch = state["history"], state["epoch"]
+
     def __repr__(self):
         last = {name: values[-1] for name, values in self.history.items()}
         return f"<History epochs={len(self.epoch)}, last={last}>"
@@ -50,8 +57,14 @@ class CSVLogger(Callback):
         self._file = self._writer = None
 
     def on_train_begin(self, logs=None):
-        self._file = open(self.filename, "a" if self.append else "w", newline="")
+        self._file = open(self.filename, "a" if self.append or self.is_resuming else "w", newline="")
         self._writer = None
+
+    def get_state(self):
+        return {"size": self._file.tell()} if self._file is not None else {}
+
+    def set_state(self, state):
+        cut_file(self._file, state["size"])
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch} | dict(logs or {})
@@ -77,6 +90,13 @@ class CSVLogger(Callback):
         if self._file is not None:
             self._file.close()
             self._file = self._writer = None
+
+
+def cut_file(file, size: int):
+    """Drops what was written to a file after it had `size` bytes, by a run that then was killed."""
+    if file.seek(0, os.SEEK_END) > size:
+        file.truncate(size)
+        file.seek(size)
 
 
 class LambdaCallback(Callback):

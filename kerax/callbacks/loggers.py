@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 
 from kerax.callbacks.callback import Callback, read_learning_rate
+from kerax.callbacks.history import cut_file
 
 
 class JSONLogger(Callback):
@@ -32,11 +33,17 @@ class JSONLogger(Callback):
 
     def on_train_begin(self, logs=None):
         os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)
-        self._file = open(self.filename, "a+b" if self.append else "w+b")
+        self._file = open(self.filename, "a+b" if self.append or self.is_resuming else "w+b")
         if self._file.seek(0, os.SEEK_END):  # a line that a killed run left unfinished shall not swallow the next
             self._file.seek(-1, os.SEEK_END)
             if self._file.read(1) != b"\n":
                 self._file.write(b"\n")
+
+    def get_state(self):
+        return {"size": self._file.tell()} if self._file is not None else {}
+
+    def set_state(self, state):
+        cut_file(self._file, state["size"])
 
     def on_epoch_end(self, epoch, logs=None):
         self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())

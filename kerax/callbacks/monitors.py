@@ -131,6 +131,15 @@ class EarlyStopping(Monitor):
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
+    def get_state(self):
+        return {name: getattr(self, name) for name in self._kept} if self.best is not None else {}
+
+    def set_state(self, state):
+        for name in self._kept:
+            setattr(self, name, state[name])
+
+    _kept = ("wait", "best", "best_epoch", "best_weights", "stopped_epoch")
+
     def _keep(self, epoch: int):
         """Copies the weights on the device, without waiting for it."""
         self.best_weights = [weight.value for weight in self.model.weights]
@@ -200,6 +209,12 @@ class ReduceLROnPlateau(Monitor):
                 if self.verbose:
                     print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
                 self.cooldown_counter, self.wait = self.cooldown, 0
+
+    def get_state(self):
+        return {"wait": self.wait, "cooldown_counter": self.cooldown_counter, "best": self.best}
+
+    def set_state(self, state):
+        self.wait, self.cooldown_counter, self.best = state["wait"], state["cooldown_counter"], state["best"]
 
     def in_cooldown(self) -> bool:
         """Whether a reduction is so recent that nothing is counted."""

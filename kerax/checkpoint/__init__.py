@@ -1,158 +1,296 @@
-"""Orbax checkpoints of a model's whole training state: weights, optimizer, random key and metrics.
+"""Orbax checkpoints of a model's whole training state: weights, optimizer, random key, and the run they belong to.
 
-A checkpoint is a folder with the items `state` (the tree of arrays) and `meta` (versions, every leaf's path, shape
-and dtype, and what the user adds). Restoring is strict: paths, shapes and dtypes must agree.
+A folder holds one subfolder per step. Restoring is strict: paths, shapes and dtypes must agree, and the bytes must be
+those that were written. A checkpoint made inside `fit` by a callback of kerax also holds the run: the position in the
+data, the metrics of the epoch so far and the callbacks' states, so that `fit(..., resume=folder)` goes on to the bit.
 """
 
-import os
-import shutil
-from importlib.metadata import version
-from typing import Any
+import atexit
+import time
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from kerax.checkpoint import snapshot as snapshots
+from kerax.checkpoint.folder import Folder
 
-from kerax import tree
-from kerax.core.tracking import walk
-from kerax.train.state import state_variables
-from kerax.version import __version__
+__all__ = [
+    "Checkpointer",
+    "all_steps",
+    "delete",
+    "inspect",
+    "latest_step",
+    "load_model",
+    "restore",
+    "restore_arrays",
+    "restore_metadata",
+    "save",
+]
 
-_STEP = 0
+
+class Checkpointer:
+    """Saves a model again and again into one folder, in the background.
+
+    The arrays are copied on the device, which is all that `save` takes of the caller's time; a thread reads them from
+    there and writes. To be closed, or used by `with`; a process that ends waits for the last save.
+
+    Args:
+        directory: Path of the folder, made if it is not there.
+        keep: Number of latest steps to keep; `None` for all.
+        keep_best: Number of steps to keep besides, those with the best `monitor` in the metrics given to `save`.
+        monitor: Name of a metric.
+        mode: `"min"` or `"max"`: which values of it are better.
+        every_steps: Least number of steps between two saves by `save_if_due`.
+        every_seconds: Least number of seconds between two.
+
+    Raises:
+        ValueError: if the folder holds something else, or somebody else writes to it.
+    """
+
+    def __init__(
+        self,
+        directory,
+        keep=1,
+        keep_best=0,
+        monitor="val_loss",
+        mode="min",
+        every_steps=None,
+        every_seconds=None,
+    ):
+        for name, value, least in (("keep", keep, 1), ("keep_best", keep_best, 0), ("every_steps", every_steps, 1)):
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(f"Checkpointer: `{name}` must be an integer of at least {least}. Got {value!r}.")
+        if mode not in ("min", "max"):
+            raise ValueError(f"Checkpointer: `mode` must be 'min' or 'max'. Got {mode!r}.")
+        self.folder = Folder(directory, keep, keep_best, monitor, mode)
+        self.every_steps, self.every_seconds = every_steps, every_seconds
+        self._saved_at: tuple[int, float] | None = None  # training steps and seconds at the last save
+        self._saved_at: tuple[int, float] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future | None = None
+        self._described: tuple | None = None  # (model, its description)
+        self._next = 0
+        _open.add(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a save is being written."""
+        return self._pending is not None and not self._pending.done()
+
+    def save(
+        self, model, step=None, metrics=None, metadata=None, with_run=False, weights_only=False, wait=False
+    ) -> int:
+        """Saves the state that the model has now. Waits for the save before, and with `wait` for this one.
+
+        Args:
+            model: A built model.
+            step: Number of the checkpoint. Default: the number of training steps so far, or the next that is free.
+            metrics: `{name: number}`, for `keep_best` and to be found again by `inspect`.
+            metadata: Anything JSON-able, for `restore_metadata`.
+            with_run: Whether to keep the position of the running `fit` too: for callbacks, in `on_checkpoint`.
+            weights_only: Whether to leave the optimizer's state and the metrics out.
+            wait: Whether to return when it is written.
+
+        Returns: the step.
+
+        Raises:
+            OSError: if this save, or the one before, could not be written. What was saved before is intact.
+        """
+        self.wait()
+        self.folder.open()
+        latest = self.folder.latest()
+        self._next = max(self._next, 0 if latest is None else latest + 1)
+        step = max(int(model.random_key.peek()[2]), self._next) if step is None else step
+        self._next = step + 1
+        key = model, model.optimizer
+        if self._described is None or self._described[0] != key:
+            self._described = key, snapshots.describe(model)
+        snapshot = snapshots.take(model, metadata, self._described[1], with_run, weights_only)
+        self._saved_at = int(model.random_key.peek()[2]), time.monotonic()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "kerax checkpoint")
+        self._pending = self._thread.submit(self._write, step, snapshot, dict(metrics) if metrics is not None else None)
+        if wait:
+            self.wait()
+        return step
+
+    def save_if_due(self, model, **arguments) -> int | None:
+        """`save`, if `every_steps` training steps or `every_seconds` have gone by since the last one: the step."""
+        steps, seconds = int(model.random_key.peek()[2]), time.monotonic()
+        is_due = self._saved_at is None
+        if not is_due and self.every_steps is not None:
+            is_due = steps - self._saved_at[0] >= self.every_steps
+        if not is_due and self.every_seconds is not None:
+            is_due = seconds - self._saved_at[1] >= self.every_seconds
+        return self.save(model, **arguments) if is_due else None
+
+    def restore_run(self, model, step: int | None = None) -> dict:
+        """Puts a checkpoint's state into a model whose `fit` has begun, and returns the run for `Run.go_on`.
+
+        Raises:
+            ValueError: if it does not fit, is damaged, or was not made inside `fit` by a callback of kerax.
+        """
+        step = self.folder.step_or_latest(step)
+        if self.folder.read_meta(step)["run"] is None:
+            raise ValueError(
+                f"fit: the checkpoint {self.folder.path!r}, step {step}, holds no run to go on with; it was not made by "
+                "a callback inside `fit`. Restore it with `kerax.checkpoint.restore` and pass `initial_epoch`."
+            )
+        meta = snapshots.put_back(self.folder, step, model, with_run=True)
+        return meta["run"] | {"data": meta["data"]}
+
+    def _write(self, step: int, snapshot: snapshots.Snapshot, metrics: dict | None):
+        snapshot = snapshots.finish(snapshot)
+        metrics = None if metrics is None else {name: float(value) for name, value in metrics.items()}
+        self.folder.write(step, snapshot.state, snapshot.data, snapshot.meta | {"metrics": metrics}, metrics)
+
+    def wait(self):
+        """Returns when nothing is being written. Raises `OSError` if the last save failed."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def latest_step(self) -> int | None:
+        """The latest complete step."""
+        return self.folder.latest()
+
+    def all_steps(self) -> list[int]:
+        """The complete steps, in order."""
+        return self.folder.steps()
+
+    def close(self):
+        """Waits for the last save and gives the folder free."""
+        _open.discard(self)
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+                self._thread = None
+            self.folder.close()
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
-def save(directory, model, metadata: dict | None = None, overwrite: bool = True):
-    """Writes a checkpoint of `model` to a folder. Returns when it is complete.
+_open: weakref.WeakSet = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all():
+    for checkpointer in list(_open):
+        checkpointer.close()
+
+
+def save(directory, model, step=None, metadata: dict | None = None, metrics=None, keep=1, overwrite: bool = True):
+    """Writes a checkpoint of `model` to a folder. Returns when it is complete; the one before is intact until then.
 
     Args:
         directory: Path of the folder.
         model: A built model; if it is compiled and trained, its optimizer's state is saved too.
+        step: Number of the checkpoint. Default: the number of training steps so far, or the next that is free.
         metadata: Anything JSON-able to keep beside the state, for `restore_metadata`.
+        metrics: `{name: number}` to be found again by `inspect`.
+        keep: Number of latest steps to keep in the folder; `None` for all.
         overwrite: Whether an existing checkpoint may be replaced.
 
     Raises:
-        ValueError: if the folder exists and `overwrite` is false, or holds something else than a checkpoint.
+        ValueError: if the folder holds a checkpoint and `overwrite` is false, or something else than checkpoints.
+        OSError: if it cannot be written.
     """
-    import orbax.checkpoint as ocp
-
-    path = os.path.abspath(os.fspath(directory))
-    if os.path.exists(path) and (os.listdir(path) if os.path.isdir(path) else True):
-        if not overwrite:
-            raise ValueError(f"checkpoint.save: {path!r} exists. Pass `overwrite=True` to replace it.")
-        if not _is_checkpoint(path):
-            raise ValueError(f"checkpoint.save: {path!r} holds something else than a checkpoint; it was left alone.")
-    state = _tree(model, lambda variable: variable.value)
-    meta = {"leaves": _describe(state), "user": metadata or {}, "versions": _versions(), "passes": model.passes}
-    partial = f"{path}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    with _manager(partial) as manager:
-        manager.save(_STEP, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta)))
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-    os.replace(partial, path)
+    if not overwrite and all_steps(directory):
+        raise ValueError(f"checkpoint.save: {str(directory)!r} exists. Pass `overwrite=True` to replace it.")
+    with Checkpointer(directory, keep) as checkpointer:
+        checkpointer.save(model, step, metrics, metadata, wait=True)
 
 
-def restore(directory, model, strict: bool = True):
+def restore(directory, model, strict: bool = True, step: int | None = None):
     """Puts the state of a checkpoint into `model`, which must be built.
 
     Args:
         directory: Path of the folder.
         model: A model of the same structure. A compiled one gets the optimizer's state as well, if there is one.
         strict: Whether every leaf must agree. `False` restores those that do and leaves the others.
+        step: Default: the latest.
 
     Raises:
-        ValueError: listing every leaf that is missing or has another shape or dtype. Nothing is changed then.
-        FileNotFoundError: if there is no checkpoint in the folder.
+        ValueError: listing every leaf that is missing or has another shape or dtype, or is damaged. Nothing is changed
+            then.
+        FileNotFoundError: if there is no such checkpoint in the folder.
     """
-    import orbax.checkpoint as ocp
-
-    meta = _meta(directory)
-    own = _tree(model, lambda variable: jax.ShapeDtypeStruct(variable.shape, variable._dtype))
-    wanted, stored = _describe(own), meta["leaves"]
-    if not any(name.startswith("opt_state") for name in stored) or model.optimizer is None:
-        wanted = {name: leaf for name, leaf in wanted.items() if not name.startswith("opt_state")}
-        stored = {name: leaf for name, leaf in stored.items() if not name.startswith("opt_state")}
-    wanted = {name: leaf for name, leaf in wanted.items() if not name.startswith("metrics")}
-    stored = {name: leaf for name, leaf in stored.items() if not name.startswith("metrics")}
-    differences = [
-        f"{name}: expected {wanted.get(name, 'nothing')}, the checkpoint has {stored.get(name, 'nothing')}"
-        for name in sorted(wanted.keys() | stored.keys())
-        if wanted.get(name) != stored.get(name)
-    ]
-    if differences and strict:
-        raise ValueError(
-            f"checkpoint.restore: {os.fspath(directory)!r} does not fit {model}; nothing was changed.\n  "
-            + "\n  ".join(differences)
-        )
-    with _manager(directory) as manager:
-        stored_tree = manager.item_metadata(_STEP)["state"].tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored_tree)
-        args = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        values = _by_path(manager.restore(_STEP, args=args)["state"])
-    for name, variable in _by_path(_tree(model, lambda variable: variable)).items():
-        if name in values and wanted.get(name) == stored.get(name, ""):
-            variable.assign(jnp.asarray(values[name]))
-    model.passes = meta["passes"]
+    folder = Folder(directory)
+    snapshots.put_back(folder, folder.step_or_latest(step), model, strict)
 
 
-def restore_metadata(directory) -> dict:
+def load_model(directory, step: int | None = None, custom_objects: dict | None = None, compile: bool = True):
+    """The model of a checkpoint, from the checkpoint alone: its config and compile arguments travel with it.
+
+    Args:
+        directory: Path of the folder.
+        step: Default: the latest.
+        custom_objects: `{name: class or function}` of those that are not registered.
+        compile: Whether to compile it as it was, with the optimizer's state.
+
+    Raises:
+        ValueError: if the checkpoint has no config, or names a class that is not known. No code of it is ever run.
+        FileNotFoundError: if there is no such checkpoint in the folder.
+    """
+    folder = Folder(directory)
+    step = folder.step_or_latest(step)
+    model = snapshots.rebuild(folder.read_meta(step), folder.path, custom_objects, compile)
+    snapshots.put_back(folder, step, model)
+    return model
+
+
+def restore_arrays(directory, step: int | None = None, only: str | None = None) -> dict:
+    """The arrays of a checkpoint as a nested dict of NumPy arrays, without the model or its code.
+
+    Args:
+        directory: Path of the folder.
+        step: Default: the latest.
+        only: Path of a part, such as `"params/encoder"`. Default: everything.
+
+    Raises:
+        KeyError: if there is no such part.
+    """
+    folder = Folder(directory)
+    step = folder.step_or_latest(step)
+    meta = folder.read_meta(step)
+    names = [name for name in meta["leaves"] if only is None or f"{name}/".startswith(f"{only.strip('/')}/")]
+    if not names:
+        raise KeyError(f"checkpoint.restore_arrays: there is no {only!r}. Leaves: {sorted(meta['leaves'])[:20]}.")
+    wanted = None if only is None else snapshots.tree.nest((tuple(name.split("/")), True) for name in names)
+    return folder.read_state(step, meta["checksums"], wanted)
+
+
+def restore_metadata(directory, step: int | None = None) -> dict:
     """What was given to `save` as `metadata`."""
-    return _meta(directory)["user"]
+    return inspect(directory, step)["user"]
 
 
-def _meta(directory) -> dict:
-    import orbax.checkpoint as ocp
+def inspect(directory, step: int | None = None) -> dict:
+    """What is in a checkpoint, without its arrays.
 
-    if not _is_checkpoint(directory):
-        raise FileNotFoundError(f"There is no complete checkpoint in {os.fspath(directory)!r}.")
-    with _manager(directory) as manager:
-        return manager.restore(_STEP, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-
-
-def _is_checkpoint(directory) -> bool:
-    return os.path.isdir(os.path.join(directory, str(_STEP), "state"))
-
-
-def _manager(directory):
-    import orbax.checkpoint as ocp
-
-    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    arrays, text = ocp.PyTreeCheckpointHandler(use_compression=False), ocp.JsonCheckpointHandler()
-    for name, handler, kinds in (
-        ("state", arrays, (ocp.args.PyTreeSave, ocp.args.PyTreeRestore)),
-        ("meta", text, (ocp.args.JsonSave, ocp.args.JsonRestore)),
-    ):
-        for kind in kinds:
-            handlers.add(name, kind, handler)
-    return ocp.CheckpointManager(os.path.abspath(os.fspath(directory)), handler_registry=handlers)
-
-
-def _tree(model, read) -> dict:
-    """The model's state as nested dicts of `read(variable)`, without empty parts.
-
-    Weights are in `params` or `state` by how they were created, so that freezing a layer changes nothing here.
+    Returns: `leaves` by path with dtype and shape, `versions`, `model` (config and compile arguments), `run` (epoch,
+        batch and callbacks' states, if it was made inside `fit`), `metrics`, `user` (the metadata), `step`, `steps`.
     """
-    found = state_variables(model)
-    weights: dict = {"params": [], "state": [(("random_key",), model.random_key)]}
-    for path, variable in walk(model):
-        weights["params" if variable.is_parameter else "state"].append((path, variable))
-    nested = {name: tree.nest(leaves) for name, leaves in weights.items()}
-    nested |= {"opt_state": found.opt_state, "metrics": found.metrics}
-    leaves = jax.tree_util.tree_leaves_with_path(nested)
-    return tree.nest((tuple(map(_part, path)), read(variable)) for path, variable in leaves)
+    folder = Folder(directory)
+    step = folder.step_or_latest(step)
+    return folder.read_meta(step) | {"step": step, "steps": folder.steps()}
 
 
-def _part(part) -> str:
-    return str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
+def latest_step(directory) -> int | None:
+    """The latest complete step in a folder; `None` if there is none."""
+    return Folder(directory).latest()
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {"/".join(map(_part, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def all_steps(directory) -> list[int]:
+    """The complete steps in a folder, in order."""
+    return Folder(directory).steps()
 
 
-def _describe(tree: Any) -> dict[str, str]:
-    return {name: f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}" for name, leaf in _by_path(tree).items()}
-
-
-def _versions() -> dict[str, str]:
-    return {"kerax": __version__, "jax": jax.__version__, "orbax-checkpoint": version("orbax-checkpoint")}
+def delete(directory):
+    """Removes every checkpoint in a folder, and the folder itself if nothing else is in it."""
+    Folder(directory).delete_all()

@@ -43,6 +43,7 @@ class IterableReader:
         if state is not None and "iterable" in state:
             self.batches.load_state_dict(state["iterable"])
         self._iterator = self.batches if self.is_single_pass else self._start()
+        drawn = self._count if self.is_single_pass else 0
         self._count = 0
         if state is not None:
             if "iterator" in state:
@@ -53,7 +54,8 @@ class IterableReader:
                     "drawn and left out.",
                     stacklevel=2,
                 )
-                next(itertools.islice(self._iterator, state["count"] - 1, None), None)
+                for _ in itertools.islice(self._iterator, max(state["count"] - drawn, 0)):
+                    pass
             self._count = state["count"]
         for batch in self._iterator:
             self._count += 1

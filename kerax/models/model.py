@@ -46,6 +46,7 @@ class Model(Layer):
             "compiled_metrics",
             "_programs",
             "_random_key",
+            "_run",
             "history",
         }
     )
@@ -86,6 +87,7 @@ class Model(Layer):
         self.run_eagerly = False
         self._programs: dict = {}
         self._random_key: Variable | None = None
+        self._run = None  # the running `fit`
 
     @classmethod
     def from_config(cls, config: dict, custom_objects=None) -> "Model":
@@ -96,7 +98,7 @@ class Model(Layer):
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but compiled programs."""
-        return vars(self) | {"_programs": {}}
+        return vars(self) | {"_programs": {}, "_run": None}
 
     # Structure.
 
@@ -341,6 +343,7 @@ class Model(Layer):
         validation_freq=1,
         overfit_batches=None,
         limit_batches=None,
+        resume=None,
     ):
         """Trains the model. Keras's arguments and meaning.
 
@@ -365,6 +368,8 @@ class Model(Layer):
             overfit_batches: For debugging: train on this many first batches only, in the same order each epoch, and
                 validate on them.
             limit_batches: For debugging: the most batches of an epoch and of a validation.
+            resume: Folder in which the run is saved after each epoch and when it is interrupted. If there is a saved run
+                in it, training goes on from there, exactly. `BackupAndRestore` has more options.
 
         Returns: the `History`.
 
@@ -400,7 +405,7 @@ class Model(Layer):
             prepare.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
             checks.check_labels(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
-        watching = prepare.callback_list(self, callbacks, "fit", verbose, epochs=epochs, steps=num_steps)
+        watching = prepare.callback_list(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
         validation = None
         if held_out is not None:
             validation = inference.Evaluation(self, held_out, watching, validation_steps)

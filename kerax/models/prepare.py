@@ -21,15 +21,19 @@ def require_compiled(model, who: str):
         raise ValueError(f"{model}: `{who}` needs an optimizer. Pass one to `compile`.")
 
 
-def callback_list(model, callbacks, what: str, verbose, **params) -> callbacks_module.CallbackList:
-    """The callbacks given, with a progress display, and for training a `History`."""
+def callback_list(model, callbacks, what: str, verbose, resume=None, **params) -> callbacks_module.CallbackList:
+    """The callbacks given, with a progress display, for training a `History`, and one that resumes from a folder."""
     if isinstance(callbacks, callbacks_module.CallbackList):
+        if resume is not None:
+            raise ValueError("fit: with a `CallbackList`, put a `BackupAndRestore` into it instead of giving `resume`.")
         return callbacks
     given = [] if callbacks is None else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     if what == "fit":
         given.append(callbacks_module.History())
     if not any(isinstance(callback, callbacks_module.ProgbarLogger) for callback in given):
         given.append(callbacks_module.ProgbarLogger(verbose, what))
+    if resume is not None:
+        given.append(callbacks_module.BackupAndRestore(resume, delete_checkpoint=False))
     steps_per_execution = getattr(model, "steps_per_execution", 1)
     return callbacks_module.CallbackList(
         given, model=model, steps_per_execution=steps_per_execution, verbose=verbose, **params

@@ -1,10 +1,14 @@
 """The loop: epochs, batches, callbacks and validation in plain Python around compiled programs.
 
 Order of one epoch: `on_epoch_begin`, metrics to zero, then for each piece of work `on_train_batch_begin`, its steps,
-`on_train_batch_end` and the progress display; then validation, then `on_epoch_end`.
+`on_train_batch_end`, the progress display and `on_checkpoint`; then validation, `on_epoch_end` and `on_checkpoint`.
+
+A run that goes on from a checkpoint repeats the hooks that came before it, `on_train_begin` and inside an epoch
+`on_epoch_begin`; what they change of the state is then put back.
 """
 
 import itertools
+import os
 import signal
 import threading
 import warnings
@@ -19,54 +23,74 @@ from kerax.data import ArraySource, BatchSource
 from kerax.data.feed import HostFeed, Prefetch, fits_on_device, row_order
 from kerax.train import engine, non_finite
 from kerax.train.logs import Logs
+from kerax.train.run import Run
 from kerax.train.state import Store, state_variables
 
 Tree = Any
 
 
 class Piece(NamedTuple):
-    """Work for one visit of the loop: `count` steps of a program on its table of rows, or on one batch."""
+    """Work for one visit of the loop: `count` steps of a program on its table of rows, or on one batch.
+
+    `position` is that in the data after it, from which `set_position` goes on.
+    """
 
     program: engine.Program
     data: Tree
     table: Any
     start: int
     count: int
+    position: dict
 
 
 class Interrupts:
-    """Holds Ctrl-C back during a dispatch, until the arrays that the dispatch returns are safe."""
+    """Holds signals back while arrays change hands and callbacks look, unless one comes again.
 
-    def __init__(self):
-        self.busy = self.pending = False
+    Args:
+        with_termination: Whether SIGTERM, and under Slurm SIGUSR1, end the run as Ctrl-C does, with exit status 143.
+    """
+
+    def __init__(self, with_termination: bool):
+        self.busy, self.pending = False, None
+        self._signals = [signal.SIGINT]
+        if with_termination and not jax.distributed.is_initialized():  # else JAX tells all processes of SIGTERM
+            self._signals += [signal.SIGTERM, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
 
     @contextmanager
     def guarded(self):
-        """Handles SIGINT for the length of a `with` block, in the main thread."""
+        """Handles the signals for the length of a `with` block, in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._on_signal)
+        before = {number: signal.signal(number, self._on_signal) for number in self._signals}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _on_signal(self, *_):
-        if self.busy and not self.pending:
-            self.pending = True
+    def _on_signal(self, number, _):
+        if self.busy and self.pending is None:
+            self.pending = number
         else:
-            raise KeyboardInterrupt
+            self._raise(number)
 
     def check(self):
         """Raises the interrupt that was held back."""
-        if self.pending:
-            self.pending = False
+        self.busy = False
+        if self.pending is not None:
+            number, self.pending = self.pending, None
+            self._raise(number)
+
+    @staticmethod
+    def _raise(number: int):
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_epoch, shuffle, validation_freq):
-    """Trains for the epochs from `initial_epoch` up to `epochs`.
+    """Trains for the epochs from `initial_epoch` up to `epochs`, or from where a callback's checkpoint was made.
 
     However it ends, by return, exception or Ctrl-C, the model holds the weights of the last finished step.
 
@@ -78,42 +102,59 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
         shuffle: Whether to draw a new order of the rows for each pass.
         validation_freq: Every how many epochs to validate, or the 1-based epochs to validate after.
     """
+    found = callbacks.resume()
     variables = state_variables(model)
     if isinstance(source, ArraySource):
         work: Any = ArrayWork(model, variables, source, shuffle)
     else:
-        limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - initial_epoch, 0)
+        first = initial_epoch if found is None else found["epoch"]
+        limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - first, 0)
         work = BatchWork(model, variables, source, shuffle, limit)
     fresh_metrics = engine.initial_metrics(model)
     store = Store(jax.tree.leaves(variables))
     num_kept = len(store.leaves) - len(fresh_metrics)
-    interrupts = Interrupts()
-    logs: Any = Logs()
+    interrupts = Interrupts(callbacks.saves_on_interrupt)
+    outer, model._run = model._run, Run(model, store, callbacks, initial_epoch, work.form(steps_per_epoch))
+    run, logs, resumed = model._run, Logs(), store.leaves
     try:
+        if found is not None:
+            run.go_on(found)
+            work.set_position(run.data, run.step)
         with interrupts.guarded():
             callbacks.on_train_begin()
-            for epoch in range(initial_epoch, epochs):
+            if run.is_resumed:
+                store.leaves = resumed
+                callbacks.set_state(found["callbacks"], run.steps_before)
+            for epoch in range(run.epoch, epochs):
+                if model.stop_training:
+                    break
                 callbacks.on_epoch_begin(epoch)
-                store.leaves = (*store.leaves[:num_kept], *jax.device_put(fresh_metrics))
-                step, latest, pace, guard = 0, None, engine.Pace(), non_finite.Guard(model, callbacks)
-                for piece in work.pieces(steps_per_epoch, pace, callbacks):
-                    callbacks.before_batches(step)
-                    advance, calls = piece.program.calls(*piece[1:])
+                if run.step:
+                    store.leaves, latest = resumed, run.logs
+                    callbacks.set_state(found["callbacks"], run.steps_before, run.step)
+                else:
+                    store.leaves, latest = (*store.leaves[:num_kept], *jax.device_put(fresh_metrics)), None
+                pace, guard = engine.Pace(), non_finite.Guard(model, callbacks)
+                for piece in work.pieces(steps_per_epoch, pace, callbacks, run.step):
+                    callbacks.before_batches(run.step)
+                    advance, calls = piece.program.calls(*piece[1:5])
                     interrupts.busy = True
                     for arguments in calls:
                         store.leaves, latest = advance(store.leaves, *arguments)
-                    interrupts.busy = False
-                    interrupts.check()
-                    step += piece.count
+                    run.did(piece.count, latest, piece.position)
                     token = None if latest else store.read(0)
                     finished = pace.dispatched(piece.program, piece.count, latest, token)
                     guard.dispatched(piece, finished)
-                    callbacks.after_batches(step, latest, finished)
+                    callbacks.after_batches(run.step, latest, finished)
+                    if callbacks.savers:
+                        callbacks.on_checkpoint(epoch, run.step, latest)
+                    interrupts.check()
                     if model.stop_training:
                         break
                 if latest is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
+                run.hold()
                 guard.finish(latest)
                 callbacks.after_last_batch(latest)
                 logs = Logs(latest)
@@ -123,12 +164,17 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                     source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
                 _warn_of_nan(epoch, logs, guard)
-                if model.stop_training:
-                    break
+                run.next_epoch()
+                callbacks.on_checkpoint(epoch, None, logs)
             if model.optimizer is not None:
                 model.optimizer.finalize(variables.params)
             callbacks.on_train_end(logs)
+    except (KeyboardInterrupt, SystemExit):
+        with interrupts.guarded():
+            callbacks.on_interrupt()
+        raise
     finally:
+        model._run = outer
         try:
             work.close(store.leaves)
         finally:
@@ -165,6 +211,7 @@ class ArrayWork:
         self.feed = None if fits_on_device(source.data) else HostFeed(source.data, self.size)
         self.data = engine.place(source.data) if self.feed is None else jax.tree.map(np.asarray, source.data)
         self._rest: Iterator | None = None  # of a pass that an epoch of `steps_per_epoch` left unfinished
+        self._done = 0  # batches of the running pass
         rows = np.zeros((max(1, source.num_rows // self.size), self.size), np.int32)
         data, table = (self.data, rows) if self.feed is None else self.feed.gather(self.data, rows[:1])
         # Behind what is done until the first step: initial weights, callbacks.
@@ -179,21 +226,33 @@ class ArrayWork:
         spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.source.data)
         return engine.train_program(self.model, self.variables, spec)
 
-    def _pass(self) -> Iterator[np.ndarray]:
-        """The tables of one pass, (number of steps, rows per step): full batches, then what is left."""
+    def form(self, steps_per_epoch: int | None) -> dict:
+        """What a run that goes on must find again."""
+        source = self.source
+        return {"rows": source.num_rows, "batch_size": source.batch_size, "steps_per_epoch": steps_per_epoch}
+
+    def set_position(self, position: dict | None, step: int):
+        """Goes on at a piece's position."""
+        if position is not None:
+            self.model.passes = position["pass"]
+            self._rest = self._pass(position["batch"])
+
+    def _pass(self, done: int = 0) -> Iterator[np.ndarray]:
+        """The tables of one pass, (number of steps, rows per step), after `done` batches: full batches, then the rest."""
         size, num_rows = self.source.batch_size, self.source.num_rows
         order = row_order(num_rows, (self.seed, self.model.passes) if self.shuffle else None)
         self.model.passes += 1
+        self._done = done
         full = num_rows // size
-        if full:
-            yield order[: full * size].reshape(full, size)
-        if num_rows % size:
+        if full > done:
+            yield order[done * size : full * size].reshape(full - done, size)
+        if num_rows % size and done <= full:
             yield order[full * size :][None]
 
-    def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks) -> Iterator[Piece]:
-        """An epoch's work, cut where callbacks want to look and where the pace says."""
-        left = self.source.num_batches if steps_per_epoch is None else steps_per_epoch
-        step = 0
+    def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks, step: int) -> Iterator[Piece]:
+        """An epoch's work from batch `step` on, cut where callbacks want to look and where the pace says."""
+        first = step
+        left = (self.source.num_batches if steps_per_epoch is None else steps_per_epoch) - step
         while left:
             table = next(self._rest, None) if self._rest is not None else None
             if table is None:
@@ -204,14 +263,17 @@ class ArrayWork:
             start = 0
             while start < len(table) and left:
                 count = min(pace.steps(program), len(table) - start, left, callbacks.steps_until_look(step))
-                if self.feed is None:
-                    yield Piece(program, self.data, placed, start, count)
-                else:
+                if self.feed is not None:
                     count = min(count, self.feed.capacity)
+                self._done += count
+                position = {"pass": self.model.passes - 1, "batch": self._done}
+                if self.feed is None:
+                    yield Piece(program, self.data, placed, start, count, position)
+                else:
                     data, rows = self.feed.gather(self.data, table[start : start + count])
-                    yield Piece(program, data, rows, 0, count)
+                    yield Piece(program, data, rows, 0, count, position)
                 start, step, left = start + count, step + count, left - count
-                if step == count and start < left:
+                if step == first + count and start < left:
                     self._compile_rest()
             if start < len(table):
                 self._rest = itertools.chain([table[start:]], self._rest)
@@ -247,6 +309,7 @@ class BatchWork:
         self._first_key = _key(spec)
         self._programs = {self._first_key: self.program}
         self._limit, self._prefetch = limit, None
+        self._goes_on = False  # whether the next pass is the rest of one
 
     def close(self, leaves: tuple):
         """Stops drawing ahead; keeps the buffers as `ArrayWork.close` does."""
@@ -262,14 +325,30 @@ class BatchWork:
     def _open(self):
         order = (self.seed, self.model.passes) if self.shuffle else None
         self.model.passes += 1
+        self._goes_on = False
         self._prefetch = Prefetch(self.source.epoch(order), self._limit)
 
-    def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks) -> Iterator[Piece]:
-        """An epoch's work. With `steps_per_epoch` an epoch goes on where the last one stopped."""
-        step = 0
+    def form(self, steps_per_epoch: int | None) -> dict:
+        """What a run that goes on must find again."""
+        return {"batches": self.source.num_batches, "steps_per_epoch": steps_per_epoch}
+
+    def set_position(self, position: dict | None, step: int):
+        """Goes on at a piece's position, or after `step` batches at the start of the pass that follows it."""
+        if position is None:
+            return
+        self.model.passes = position["pass"]
+        is_inside = step > 0 or position["goes_on"]
+        if is_inside:
+            self.source.set_state(position["source"])
+            self._goes_on = True
+        else:
+            self.model.passes += 1
+
+    def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks, step: int) -> Iterator[Piece]:
+        """An epoch's work from batch `step` on. With `steps_per_epoch` an epoch goes on where the last one stopped."""
         while steps_per_epoch is None or step < steps_per_epoch:
-            is_new = self._prefetch is None
-            if is_new:
+            is_new = self._prefetch is None and not self._goes_on
+            if self._prefetch is None:
                 self._open()
             wanted = min(
                 pace.steps(self.program), callbacks.steps_until_look(step), self.feed.capacity if self.feed else 1
@@ -289,11 +368,16 @@ class BatchWork:
                 continue
             if self._limit is not None:
                 self._limit -= len(taken)
-            yield self._piece([batch for batch, _ in taken])
             self.source.consumed(taken[-1][1])
+            position = {
+                "pass": self.model.passes - 1,
+                "goes_on": steps_per_epoch is not None or self.source.is_single_pass,
+                "source": taken[-1][1],
+            }
+            yield self._piece([batch for batch, _ in taken], position)
             step += len(taken)
 
-    def _piece(self, batches: list[tuple]) -> Piece:
+    def _piece(self, batches: list[tuple], position: dict) -> Piece:
         if jax.tree.structure(batches[0]) != self._form:
             raise ValueError(
                 f"fit: every batch must have the structure of the first, {self._form}. "
@@ -302,11 +386,11 @@ class BatchWork:
         key = _key(batches[0])
         if key == self._first_key and self.feed is not None:
             data, table = self.feed.join(batches)
-            return Piece(self.program, data, table, 0, len(batches))
+            return Piece(self.program, data, table, 0, len(batches), position)
         if key not in self._programs:
             spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batches[0])
             self._programs[key] = engine.train_program(self.model, self.variables, spec)
-        return Piece(self._programs[key], batches[0], None, 0, 1)
+        return Piece(self._programs[key], batches[0], None, 0, 1, position)
 
 
 def _key(batch: tuple) -> tuple:

@@ -45,10 +45,10 @@ class Guard:
             self._look(latest)
 
     def _look(self, logs: dict):
-        bad = int(logs[engine.BAD_STEP])
+        bad = int(logs.get(engine.BAD_STEP, -1))  # absent if the run goes on after an epoch's last batch
         if bad < 0 or self.model.stop_training:
             return
-        for (_, data, table, start, count), first in self._recent:
+        for (_, data, table, start, count, _), first in self._recent:
             if first <= bad < first + count:
                 batch = data
                 if table is not None:

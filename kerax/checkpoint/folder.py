@@ -1,0 +1,285 @@
+"""A folder of checkpoints, one subfolder per step. The only module that knows orbax.
+
+A step holds the items `state` (a tree of arrays), `data` and `meta` (JSON). It is written under another name and
+renamed when it is complete, so that a process killed at any moment leaves complete steps only. Old steps are renamed
+away before they are deleted, for the same reason.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from kerax.checkpoint import codec
+
+Tree = Any
+_DELETED = ".deleted"
+_LOCK = ".writer"
+_MOST_JSON = 2**30  # bytes
+
+
+class Folder:
+    """The checkpoints in one folder.
+
+    Args:
+        directory: Path of the folder.
+        keep: Number of latest steps to keep.
+        keep_best: Number of steps to keep besides, those with the best metric.
+        monitor: Name of that metric.
+        mode: `"min"` or `"max"`: which values of it are better.
+    """
+
+    def __init__(self, directory, keep: int | None = 1, keep_best: int = 0, monitor: str | None = None, mode="min"):
+        self.path = os.path.abspath(os.fspath(directory))
+        self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
+        self._writer = None  # orbax's manager while this process writes
+        self._lock: int | None = None
+
+    def steps(self) -> list[int]:
+        """The complete steps, in order."""
+        if not os.path.isdir(self.path):
+            return []
+        names = [name for name in os.listdir(self.path) if name.isdigit()]
+        return sorted(int(name) for name in names if os.path.isdir(os.path.join(self.path, name, "state")))
+
+    def latest(self) -> int | None:
+        """The latest complete step."""
+        return max(self.steps(), default=None)
+
+    def step_or_latest(self, step: int | None) -> int:
+        """A step that is there. Raises `FileNotFoundError` if it, or any, is not."""
+        steps = self.steps()
+        if not steps:
+            raise FileNotFoundError(f"There is no complete checkpoint in {self.path!r}.")
+        if step is not None and step not in steps:
+            raise FileNotFoundError(f"There is no complete checkpoint of step {step} in {self.path!r}. There: {steps}.")
+        return steps[-1] if step is None else step
+
+    # Reading.
+
+    def read_meta(self, step: int) -> dict:
+        """The items `meta` and `data` of a step as `{"data": ..., **meta}`."""
+        with self._explaining(step):
+            meta, data = (self._read_json(step, name) for name in ("meta", "data"))
+            return meta | {"data": data}
+
+    def _read_json(self, step: int, name: str) -> Any:
+        path = os.path.join(self._step_path(step), name, "metadata")
+        if os.path.getsize(path) > _MOST_JSON:
+            raise ValueError(f"{name!r} has {os.path.getsize(path)} bytes, more than {_MOST_JSON}")
+        with open(path, encoding="utf-8") as file:
+            return codec.decode(json.load(file))
+
+    def read_state(self, step: int, checksums: dict[str, int], only: Tree = None) -> Tree:
+        """The tree of a step as NumPy arrays.
+
+        Args:
+            checksums: By path, as `write` returned them. A difference raises `ValueError`.
+            only: Tree of the leaves to read. Default: all.
+        """
+        import orbax.checkpoint as ocp
+        from etils import epath  # comes with orbax
+
+        path = epath.Path(self._step_path(step)) / "state"
+        with self._explaining(step), contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+            tree = reader.metadata(path).tree
+            if only is not None:
+                tree = _common(tree, only)
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            args = ocp.args.PyTreeRestore(tree, restore_args=as_numpy, partial_restore=only is not None)
+            state = reader.restore(path, args=args)
+        damaged = [
+            name for name, leaf in by_path(state).items() if name in checksums and checksum(leaf) != checksums[name]
+        ]
+        if damaged:
+            raise ValueError(
+                f"The checkpoint {self._step_path(step)!r} is damaged: {', '.join(damaged)} "
+                f"{'has' if len(damaged) == 1 else 'have'} other bytes than were written. {self._others(step)}"
+            )
+        return state
+
+    @contextlib.contextmanager
+    def _explaining(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise ValueError(
+                f"The checkpoint {self._step_path(step)!r} cannot be read; it is damaged or not kerax's: {reason} "
+                f"{self._others(step)}"
+            ) from error
+
+    def _others(self, step: int) -> str:
+        others = [other for other in self.steps() if other != step]
+        return f"Complete steps beside it: {others}." if others else "There is no other step in the folder."
+
+    def _step_path(self, step: int) -> str:
+        return os.path.join(self.path, str(step))
+
+    # Writing.
+
+    def open(self):
+        """Claims the folder for this process, and removes what a killed one left unfinished.
+
+        Raises:
+            ValueError: if another process writes there, or the folder holds something else than checkpoints.
+            OSError: if it cannot be written.
+        """
+        if self._lock is not None:
+            return
+        if os.path.exists(self.path) and not self._is_ours():
+            raise ValueError(
+                f"checkpoint: {self.path!r} holds something else than checkpoints; it was left alone. Give a new or "
+                "empty folder."
+            )
+        os.makedirs(self.path, exist_ok=True)
+        self._lock = _claim(os.path.join(self.path, _LOCK))
+        for name in os.listdir(self.path):
+            if name == _DELETED or name.endswith(".orbax-checkpoint-tmp"):
+                shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
+
+    def _is_ours(self) -> bool:
+        if not os.path.isdir(self.path):
+            return False
+        names = os.listdir(self.path)
+        return all(name.split(".")[0].isdigit() or name in (_DELETED, _LOCK) for name in names)
+
+    def write(self, step: int, state: Tree, data: Any, meta: dict, metrics: dict | None = None):
+        """Writes a step. Returns when it is complete and steps that need not be kept are gone.
+
+        Raises:
+            OSError: if it cannot be written; the steps before are as they were.
+        """
+        import orbax.checkpoint as ocp
+
+        self.open()
+        sums = {name: checksum(leaf) for name, leaf in by_path(state).items()}
+        items = {
+            "state": ocp.args.PyTreeSave(state),
+            "data": ocp.args.JsonSave(codec.encode(data)),
+            "meta": ocp.args.JsonSave(codec.encode(meta | {"checksums": sums})),
+        }
+        try:
+            if self._writer is None:
+                self._writer = self._manager()
+            self._writer.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        except Exception as error:
+            self._drop_writer()
+            for name in os.listdir(self.path):
+                if name.startswith(f"{step}.orbax-checkpoint-tmp"):
+                    shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
+            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise OSError(
+                f"checkpoint: step {step} could not be written to {self.path!r}; the steps before it are as they were. "
+                f"{type(error).__name__}: {reason}"
+            ) from error
+        shutil.rmtree(os.path.join(self.path, _DELETED), ignore_errors=True)
+
+    def delete_all(self):
+        """Removes every step, and the folder if nothing else is in it."""
+        self.open()
+        for step in self.steps():
+            aside = f"{self._step_path(step)}.orbax-checkpoint-tmp"
+            os.replace(self._step_path(step), aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        self.close()
+        with contextlib.suppress(OSError):
+            os.remove(os.path.join(self.path, _LOCK))
+            os.rmdir(self.path)
+
+    def close(self):
+        """Gives the folder free."""
+        self._drop_writer()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _drop_writer(self):
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(Exception):
+                writer.close()
+
+    def _manager(self):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
+
+        handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
+        handlers.add("state", ocp.args.PyTreeSave, arrays)
+        handlers.add("state", ocp.args.PyTreeRestore, arrays)
+        for name in ("data", "meta"):
+            text = ocp.JsonCheckpointHandler()
+            handlers.add(name, ocp.args.JsonSave, text)
+            handlers.add(name, ocp.args.JsonRestore, text)
+        policies = [preserve.LatestN(self.keep)]
+        options: dict[str, Any] = {}
+        if self.keep_best:
+
+            def value(metrics):
+                return metrics[self.monitor]
+
+            policies.append(preserve.BestN(get_metric_fn=value, reverse=self.mode == "min", n=self.keep_best))
+            options = {"best_fn": value, "best_mode": self.mode}
+        options |= {
+            "enable_async_checkpointing": False,
+            "todelete_subdir": _DELETED,
+            "preservation_policy": preserve.AnyPreservationPolicy(policies),
+        }
+        return ocp.CheckpointManager(
+            self.path, handler_registry=handlers, options=ocp.CheckpointManagerOptions(**options)
+        )
+
+
+def _claim(path: str) -> int:
+    """An open file that no other process has locked. The system unlocks it when this process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        return descriptor
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(
+            f"checkpoint: somebody else writes to {os.path.dirname(path)!r} now: another process, or another callback "
+            "of this one. Give each run a folder of its own."
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    return descriptor
+
+
+def part(key) -> str:
+    """One step of a JAX key path as text."""
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+
+def by_path(tree: Tree) -> dict[str, Any]:
+    """`{"a/b": leaf}` of a nested tree."""
+    return {"/".join(map(part, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def checksum(array) -> int:
+    """CRC-32 of an array's bytes; of what is not on this host, 0."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return 0
+    return zlib.crc32(np.ascontiguousarray(np.asarray(array)).reshape(-1).view(np.uint8))
+
+
+def _common(tree: dict, only: dict) -> dict:
+    """The part of a nested dict that another has too, without empty dicts."""
+    found = {}
+    for name, child in tree.items():
+        if name in only:
+            inner = _common(child, only[name]) if isinstance(child, dict) else child
+            if not isinstance(inner, dict) or inner:
+                found[name] = inner
+    return found

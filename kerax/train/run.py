@@ -1,0 +1,83 @@
+"""`Run`: where a running `fit` is, which with the model's state is all that is needed to go on from there."""
+
+from typing import Any
+
+from kerax.train.logs import Logs
+from kerax.train.state import Store
+
+
+class Run:
+    """A running `fit` as its checkpoints see it.
+
+    Between the last batch of an epoch and the end of its callbacks' hooks it is as it was after that batch, however far
+    validation and the hooks have come: a run that goes on from there repeats them from their start.
+
+    Args:
+        model: The model.
+        store: The arrays that training replaces.
+        callbacks: The `CallbackList`.
+        epoch: The epoch to start with.
+        form: What the data must be like when the run goes on: `{"batch_size": 32, ...}`.
+    """
+
+    def __init__(self, model, store: Store, callbacks, epoch: int, form: dict):
+        self.model, self.store, self.callbacks, self.form = model, store, callbacks, form
+        self.epoch, self.step = epoch, 0  # of the next batch
+        self.steps_before = 0  # batches of the epochs before
+        self.logs: dict | Logs | None = None  # of the last batch of this epoch
+        self.data: Any = None  # position in the data
+        self.is_resumed = False
+        self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
+
+    def go_on(self, found: dict):
+        """Takes the position that `describe` gave. Raises `ValueError` if the data is of another form now."""
+        changed = [name for name in self.form if found["form"].get(name) != self.form[name]]
+        if changed:
+            listed = "; ".join(f"{name} was {found['form'].get(name)}, is {self.form[name]}" for name in changed)
+            raise ValueError(
+                f"fit: the run in the checkpoint had other data, so that it cannot go on where it was: {listed}. Give the "
+                "same data and arguments, or restore the weights with `kerax.checkpoint.restore` and start a new run."
+            )
+        self.epoch, self.step, self.steps_before = found["epoch"], found["step"], found["steps_before"]
+        self.logs = None if found["logs"] is None else Logs(found["logs"])
+        self.data = found["data"]
+        self.is_resumed = True
+        self.model.stop_training = found["stop_training"]
+
+    def describe(self) -> dict:
+        """The position, JSON-able but for the logs, which are still on the device."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps_before": self.steps_before,
+            "logs": None if self.logs is None else Logs(self.logs),
+            "form": self.form,
+            "stop_training": bool(self.model.stop_training),
+        }
+
+    def did(self, count: int, logs: dict, data: Any):
+        """Notes batches that have been dispatched."""
+        self.step += count
+        self.logs, self.data = logs, data
+
+    def hold(self):
+        """Keeps this moment, the end of an epoch's batches, until `next_epoch`."""
+        values = {id(variable): leaf for variable, leaf in zip(self.store.variables, self.store.leaves, strict=True)}
+        self._held = values, self.callbacks.get_state(), self.model.inferences
+
+    def next_epoch(self):
+        """Goes to the start of the next epoch."""
+        self.epoch, self.step, self.steps_before = self.epoch + 1, 0, self.steps_before + self.step
+        self.logs = self._held = None
+
+    def kept_values(self) -> dict:
+        """`{id(variable): array}` where they are not the present ones."""
+        return {} if self._held is None else self._held[0]
+
+    def callback_states(self) -> dict:
+        """The callbacks' states by name."""
+        return self.callbacks.get_state() if self._held is None else self._held[1]
+
+    def inferences(self) -> int:
+        """Evaluations so far."""
+        return self.model.inferences if self._held is None else self._held[2]
