@@ -132,8 +132,8 @@ class Checkpointer:
         step = self.folder.step_or_latest(step)
         if self.folder.read_meta(step)["run"] is None:
             raise ValueError(
-                f"fit: the checkpoint {self.folder.path!r}, step {step}, holds no run to go on with; it was not made by "
-                "a callback inside `fit`. Restore it with `kerax.checkpoint.restore` and pass `initial_epoch`."
+                f"fit: the checkpoint {self.folder.path!r}, step {step}, holds no run to go on with; it was not made "
+                "by a callback inside `fit`. Restore it with `kerax.checkpoint.restore` and pass `initial_epoch`."
             )
         meta = snapshots.put_back(self.folder, step, model, with_run=True)
         return meta["run"] | {"data": meta["data"]}

@@ -368,8 +368,8 @@ class Model(Layer):
             overfit_batches: For debugging: train on this many first batches only, in the same order each epoch, and
                 validate on them.
             limit_batches: For debugging: the most batches of an epoch and of a validation.
-            resume: Folder in which the run is saved after each epoch and when it is interrupted. If there is a saved run
-                in it, training goes on from there, exactly. `BackupAndRestore` has more options.
+            resume: Folder in which the run is saved after each epoch and when it is interrupted. If there is a saved
+                run in it, training goes on from there, exactly. `BackupAndRestore` has more options.
 
         Returns: the `History`.
 

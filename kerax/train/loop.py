@@ -238,7 +238,7 @@ class ArrayWork:
             self._rest = self._pass(position["batch"])
 
     def _pass(self, done: int = 0) -> Iterator[np.ndarray]:
-        """The tables of one pass, (number of steps, rows per step), after `done` batches: full batches, then the rest."""
+        """The tables of one pass, (number of steps, rows per step), after `done` batches: full ones, then the rest."""
         size, num_rows = self.source.batch_size, self.source.num_rows
         order = row_order(num_rows, (self.seed, self.model.passes) if self.shuffle else None)
         self.model.passes += 1
