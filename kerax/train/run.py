@@ -36,7 +36,7 @@ class Run:
             listed = "; ".join(f"{name} was {found['form'].get(name)}, is {self.form[name]}" for name in changed)
             raise ValueError(
                 f"fit: the run in the checkpoint had other data, so that it cannot go on where it was: {listed}. Give "
-                "the same data and arguments, or restore the weights with `kerax.checkpoint.restore` and start a new run."
+                "the same data and arguments, or restore the weights by `kerax.checkpoint.restore` and start a new run."
             )
         self.epoch, self.step, self.steps_before = found["epoch"], found["step"], found["steps_before"]
         self.logs = None if found["logs"] is None else Logs(found["logs"])
