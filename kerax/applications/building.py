@@ -205,7 +205,10 @@ def check_shape(shape, default_size: int, min_size: int, needs_static: bool, wei
         ValueError: if it is not three sizes, too small, open where it must be known, or not what the weights need.
     """
     first = config.image_data_format() == "channels_first"
-    arrange = lambda height, width, channels: (channels, height, width) if first else (height, width, channels)
+
+    def arrange(height, width, channels):
+        return (channels, height, width) if first else (height, width, channels)
+
     if not shape:
         return arrange(default_size, default_size, 3) if needs_static else arrange(None, None, 3)
     shape = tuple(shape)

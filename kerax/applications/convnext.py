@@ -82,6 +82,8 @@ def _top(net: Net, x, options: Options):
 
 
 def _convnext(variant: str):
+    default_name = f"convnext_{variant.lower()}"
+
     def make(
         include_top=True,
         include_preprocessing=True,
@@ -91,7 +93,7 @@ def _convnext(variant: str):
         pooling=None,
         classes=1000,
         classifier_activation="softmax",
-        name=f"convnext_{variant.lower()}",
+        name=default_name,
     ):
         options = Options(
             include_top,

@@ -3,7 +3,7 @@
 import functools
 import warnings
 
-from kerax import config, layers
+from kerax import layers
 from kerax.applications import building
 from kerax.applications.building import Net, Options, divisible
 from kerax.applications.imagenet_utils import decode_predictions as decode_predictions

@@ -1,6 +1,8 @@
 """The weights of the applications: where they are, what their checksums are, and loading them into a model."""
 
+import hashlib
 import os
+from urllib.parse import urlsplit
 
 from kerax.utils.files import get_file, is_url
 
@@ -175,12 +177,14 @@ def load(model, weights, key: tuple[str, str], include_top: bool):
     """Loads weights that `check` let pass into a model. Nothing for `None`."""
     if weights is None:
         return
-    checksum = None
+    fname = checksum = None
     if weights == "imagenet":
         weights, checksum = address(key, include_top)
+    elif is_url(weights):  # other files have the same names
+        fname = f"{hashlib.sha256(weights.encode()).hexdigest()[:16]}-{os.path.basename(urlsplit(weights).path)}"
     if is_url(weights):
         try:
-            weights = get_file(origin=weights, cache_subdir="models", file_hash=checksum)
+            weights = get_file(fname, weights, cache_subdir="models", file_hash=checksum)
         except ConnectionError as error:
             raise ConnectionError(
                 f'{model.name}: {error} Or pass the path of a file you have as `weights="..."`, or `weights=None` for '

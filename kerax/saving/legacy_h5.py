@@ -4,6 +4,7 @@ The attribute `layer_names` lists the layers in order; each is a group whose att
 trainable ones first. Long lists are cut into `layer_names0`, `layer_names1`, and so on. Only numbers are read.
 """
 
+import itertools
 import os
 import warnings
 
@@ -120,14 +121,11 @@ def _has_names(group, name: str) -> bool:
 
 def _names(group, name: str) -> list[str]:
     """A list of names in the attributes of a group, put together from its pieces."""
-    pieces, count = [], 0
     if name in group.attrs:
-        pieces.append(group.attrs[name])
-    while not pieces or count:
-        if f"{name}{count}" not in group.attrs:
-            break
-        pieces.append(group.attrs[f"{name}{count}"])
-        count += 1
+        pieces = [group.attrs[name]]
+    else:
+        numbered = itertools.takewhile(group.attrs.__contains__, (f"{name}{index}" for index in itertools.count()))
+        pieces = [group.attrs[key] for key in numbered]
     names = [item.decode() if isinstance(item, bytes) else item for piece in pieces for item in np.ravel(piece)]
     if not all(isinstance(item, str) and item.strip("/") for item in names):
         raise ValueError(f"load_weights: {group.file.filename!r}: the attribute `{name}` of {group.name} is no names.")

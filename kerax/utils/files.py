@@ -258,10 +258,9 @@ def _check_members(path: str, folder: str, members: list[tuple[str, str, str | N
         if climbs > len(base):
             return True
         full = base[: len(base) - climbs] + parts[climbs:]
-        is_odd = any(part in ("..", "/") or "\0" in part for part in full) or re.match(
-            "[a-z]:", full[0] if full else ""
-        )
-        return is_odd or any(tuple(full[:end]) in links for end in range(1, len(full)))
+        if any(part in ("..", "/") or "\0" in part for part in full) or re.match("[a-z]:", "/".join(full)):
+            return True
+        return any(tuple(full[:end]) in links for end in range(1, len(full)))
 
     for name, kind, target, _ in members:
         parts = _parts(name)
