@@ -9,6 +9,7 @@ from kerax.version import __version__ as __version__
 
 _MODULES = (
     "activations",
+    "applications",
     "callbacks",
     "checkpoint",
     "config",

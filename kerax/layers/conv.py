@@ -1,5 +1,6 @@
 """Convolutions."""
 
+import functools
 import itertools
 import math
 
@@ -74,6 +75,11 @@ def same_padding(window: int, dilation: int = 1) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+# Compiled as one when it is called eagerly; each of the slices and products would be a program of its own. Inlined
+# elsewhere.
+@functools.partial(
+    jax.jit, static_argnames=("strides", "pads", "dilation_rate", "groups", "channels_last"), inline=True
+)
 def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, channels_last: bool = True):
     """The convolution of inputs `(batch, *spatial, channels)` with a kernel `(*window, channels / groups, filters)`.
 
@@ -165,14 +171,14 @@ class _Conv(Layer):
         self.kernel = add_weight(self, "kernel", (*self.kernel_size, inputs, self.filters))
         self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
 
-    def _pads(self) -> list[tuple] | str:
+    def _pads(self) -> tuple[tuple[int, int], ...] | str:
         """Zeros before and after each spatial axis, or `"SAME"` where they depend on the input's sizes."""
         windows = zip(self.kernel_size, self.dilation_rate, strict=True)
         if self.padding == "same":
-            return "SAME" if max(self.strides) > 1 else [same_padding(*window) for window in windows]
+            return "SAME" if max(self.strides) > 1 else tuple(same_padding(*window) for window in windows)
         if self.padding == "causal":
-            return [(dilation * (k - 1), 0) for k, dilation in windows]
-        return [(0, 0)] * self.rank
+            return tuple((dilation * (k - 1), 0) for k, dilation in windows)
+        return ((0, 0),) * self.rank
 
     def call(self, inputs):
         channels_last = self._channel_axis == -1

@@ -75,10 +75,10 @@ class _ConvLSTMCell(_LSTMCell):
         input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
         recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, self.state_shape(input_shape))
         ones, channels_last = (1,) * self.rank, self._channel_axis == -1
-        same = [same_padding(k) for k in self.kernel_size]
-        pads = "SAME" if self.padding == "same" else [(0, 0)] * self.rank
+        same = tuple(same_padding(k) for k in self.kernel_size)
+        pads = "SAME" if self.padding == "same" else ((0, 0),) * self.rank
         if pads == "SAME" and max(self.strides) == 1:
-            pads = [same_padding(*window) for window in zip(self.kernel_size, self.dilation_rate, strict=True)]
+            pads = tuple(map(same_padding, self.kernel_size, self.dilation_rate))
 
         def project(inputs):
             ahead = inputs.ndim > self.rank + 2  # all steps at once: (batch, steps, ...)

@@ -1,5 +1,6 @@
 """Depthwise and separable convolutions: every channel by itself, then the channels together."""
 
+import functools
 import itertools
 import math
 
@@ -25,6 +26,7 @@ def _shifts_are_faster(inputs, kernel) -> bool:
     return jax.default_backend() == "cpu" and known and math.prod(kernel.shape[:-2]) <= _MANY_POSITIONS
 
 
+@functools.partial(jax.jit, static_argnames=("strides", "pads", "dilation_rate"), inline=True)
 def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
     """The inputs `(batch, *spatial, channels)` under each position of the window, weighted and added up."""
     *window, channels, multiplier = kernel.shape
@@ -84,7 +86,7 @@ class _SeparableConv(_Depthwise):
 
     def call(self, inputs):
         outputs = self._convolve_channels(inputs, self.depthwise_kernel.value)
-        ones, pads = (1,) * self.rank, [(0, 0)] * self.rank
+        ones, pads = (1,) * self.rank, ((0, 0),) * self.rank
         kernel = self.pointwise_kernel.value
         return self._finish(convolve(outputs, kernel, ones, pads, ones, channels_last=self._channel_axis == -1))
 

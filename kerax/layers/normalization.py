@@ -1,7 +1,9 @@
 """Normalization by statistics of the batch, of each sample, or of groups of channels."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -24,6 +26,14 @@ def _check_axis(layer: Layer, axis, input_shape) -> list[int]:
 def _upcast(inputs):
     """Half precision overflows in sums of squares: statistics are taken in float32."""
     return inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("epsilon", "axis"), inline=True)  # one program where called eagerly
+def _normalize(inputs, mean, variance, gamma, beta, epsilon: float, axis: int):
+    factor = gamma * lax.rsqrt(variance + epsilon)
+    shape = [1] * inputs.ndim
+    shape[axis] = -1
+    return inputs * factor.reshape(shape) + (beta - mean * factor).reshape(shape)
 
 
 class BatchNormalization(Layer):
@@ -138,10 +148,7 @@ class BatchNormalization(Layer):
                 _move(self.moving_variance, variance, self.momentum)
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
-        factor = gamma * lax.rsqrt(variance + self.epsilon)
-        shape = [1] * inputs.ndim
-        shape[self.axis] = -1
-        outputs = inputs * factor.reshape(shape) + (beta - mean * factor).reshape(shape)
+        outputs = _normalize(inputs, mean, variance, gamma, beta, self.epsilon, self.axis)
         return outputs.astype(self.compute_dtype)
 
     def _moments(self, inputs, mask):

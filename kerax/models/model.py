@@ -528,9 +528,10 @@ class Model(Layer):
         """Writes the weights to a `.weights.h5` file that Keras reads too."""
         saving.save_weights(self, filepath, overwrite)
 
-    def load_weights(self, filepath, skip_mismatch=False):
-        """Reads weights from a `.weights.h5` file. Raises `ValueError` listing every difference, changing nothing."""
-        saving.load_weights(self, filepath, skip_mismatch)
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Reads weights from a `.weights.h5` file, or an older `.h5` file of Keras's, the latter with `by_name=True` by
+        the names of the layers. Raises `ValueError` listing every difference, changing nothing."""
+        saving.load_weights(self, filepath, skip_mismatch, **kwargs)
 
     def save(self, filepath, overwrite=True):
         """Writes an orbax checkpoint of the whole training state to a folder.

@@ -10,7 +10,8 @@ from kerax.core.registry import (
     register_keras_serializable,
     serialize_keras_object,
 )
-from kerax.saving.weights_h5 import load_weights, save_weights
+from kerax.saving.weights import load_weights
+from kerax.saving.weights_h5 import save_weights
 
 __all__ = [
     "CustomObjectScope",

@@ -16,6 +16,7 @@ from kerax.core.registry import to_snake_case
 from kerax.core.tracking import unique
 from kerax.core.variable import Variable, materialize
 from kerax.layers import lora
+from kerax.saving import h5_members
 
 
 def save_weights(model, filepath, overwrite=True):
@@ -54,22 +55,14 @@ def load_weights(model, filepath, skip_mismatch=False):
         ValueError: listing every weight that is missing or has another shape; or if the file is not a plain HDF5 file.
         FileNotFoundError: if there is no such file.
     """
-    import h5py
-
     path = _check_path(filepath, model, "load_weights")
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
     values: list[tuple[Variable, np.ndarray]] = []
     differences: list[str] = []
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"load_weights: {path!r} is not a readable HDF5 file: {error}") from None
-    with file:
+    with h5_members.open_file(path, "load_weights") as file:
         seen: set[str] = set()
         for group, layer, variables in _groups(model):
             where = f"{group}/vars" if group else "vars"
-            members = _descend(file, where)
+            members = h5_members.find_group(file, where)
             stored = [] if members is None else sorted(members, key=lambda name: (len(name), name))
             seen.add(where)
             if len(stored) != len(variables):
@@ -78,14 +71,14 @@ def load_weights(model, filepath, skip_mismatch=False):
                 )
                 continue
             for index, variable in enumerate(variables):
-                dataset = _plain_dataset(members, str(index), path)
+                dataset = h5_members.find_dataset(members, str(index))
                 if dataset is None or dataset.shape != variable.shape:
                     found = None if dataset is None else dataset.shape
                     differences.append(
                         f"{where}/{index} ({variable.path}): expected shape {variable.shape}, found {found}"
                     )
                     continue
-                values.append((variable, _read(dataset)))
+                values.append((variable, h5_members.read_dataset(dataset)))
             # The file holds merged weights. Keras zeroes both adapters, whose gradients are then zero for ever.
             values += [(adapter, np.zeros(adapter.shape)) for adapter in lora.adapters(layer)[1:]]
         differences += [
@@ -142,47 +135,6 @@ def _below(value, path: str, seen: set[int]) -> Iterator:
                 name = unique(kind, taken)
                 taken.add(name)
                 yield from _below(item, f"{path}/{name}", seen)
-
-
-def _descend(file, path: str):
-    """The group at a path, reached by hard links only."""
-    import h5py
-
-    group = file
-    for part in path.split("/"):
-        if part not in group:
-            return None
-        link = group.get(part, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{file.filename!r} holds a link at {group.name}/{part}, which kerax does not follow.")
-        group = group[part]
-        if not isinstance(group, h5py.Group):
-            raise ValueError(f"{file.filename!r}: {group.name} should be a group of weights.")
-    return group
-
-
-def _plain_dataset(group, name: str, path: str):
-    """A dataset stored in the file itself, or `None`."""
-    import h5py
-
-    if name not in group:
-        return None
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{path!r} holds a link at {group.name}/{name}, which kerax does not follow.")
-    dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{path!r}: {group.name}/{name} should be a weight.")
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{path!r}: {dataset.name} keeps its data in another file, which kerax does not read.")
-    return dataset
-
-
-def _read(dataset) -> np.ndarray:
-    if dataset.attrs.get("dtype") == "bfloat16":
-        import ml_dtypes  # comes with jax
-
-        return np.array(dataset).view(ml_dtypes.bfloat16)
-    return np.array(dataset)
 
 
 def _filled_groups(file) -> list[str]:

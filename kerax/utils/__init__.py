@@ -24,6 +24,7 @@ from kerax.core.registry import (
 )
 from kerax.core.seeds import set_random_seed
 from kerax.data import PyDataset
+from kerax.utils.files import get_file
 from kerax.utils.learning_rate_finder import LearningRateSearch, find_learning_rate
 from kerax.utils.sequence import normalize, pack_x_y_sample_weight, pad_sequences, unpack_x_y_sample_weight
 
@@ -38,6 +39,7 @@ __all__ = [
     "enable_interactive_logging",
     "find_learning_rate",
     "get_custom_objects",
+    "get_file",
     "get_registered_name",
     "get_registered_object",
     "is_interactive_logging_enabled",

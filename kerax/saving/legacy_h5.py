@@ -1,0 +1,132 @@
+"""Reading the `.h5` files of weights that Keras wrote before `.weights.h5`, and whole models in `.h5` files.
+
+The attribute `layer_names` lists the layers in order; each is a group whose attribute `weight_names` lists its weights,
+trainable ones first. Long lists are cut into `layer_names0`, `layer_names1`, and so on. Only numbers are read.
+"""
+
+import itertools
+import os
+import warnings
+
+import numpy as np
+
+from kerax.core.variable import Variable
+from kerax.saving import h5_members
+
+_TOP = "top_level_model_weights"
+
+
+def load_weights(model, filepath, skip_mismatch=False, by_name=False):
+    """Reads the weights of a model from an older `.h5` file, all or none.
+
+    Args:
+        filepath: A file of weights, or of a whole model, of which the weights are read.
+        skip_mismatch: Whether to skip what does not fit, with a warning that lists it.
+        by_name: Whether to match layers by their names, leaving out those that only one side has. Default: by their
+            order; layers without weights do not count.
+
+    Raises:
+        ValueError: listing every weight that is missing or has another shape; or if the file is not such a file, is
+            damaged, or refers to another file.
+        FileNotFoundError: if there is no such file.
+    """
+    path = os.fspath(filepath)
+    if not model.built:
+        raise ValueError(f"load_weights: {model} is not built, so its weights are not known. Call it on data first.")
+    with h5_members.open_file(path, "load_weights") as file:
+        try:
+            values, differences = _match(file, model, by_name)
+        except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:  # of a damaged file
+            raise ValueError(f"load_weights: {path!r} cannot be read: {error}") from None
+    if differences:
+        message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
+        if not skip_mismatch:
+            raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
+        warnings.warn(message, stacklevel=4)
+    for variable, value in values:
+        variable.assign(value)
+
+
+def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]], list[str]]:
+    """The values of the file that fit, with their variables, and what does not fit, in words."""
+    root = file
+    if not _has_names(file, "layer_names"):
+        root = h5_members.find_group(file, "model_weights")
+        if root is None or not _has_names(root, "layer_names"):
+            raise ValueError(
+                f"load_weights: {file.filename!r} is not an older Keras file of weights: it has no `layer_names`. "
+                "If it is a newer one, its name must end in '.weights.h5'."
+            )
+    saved = {name: _weights_of(root, name) for name in _names(root, "layer_names")}
+    if by_name:
+        pairs = [(layer.name, _ordered(layer), saved[layer.name]) for layer in model.layers if layer.name in saved]
+        if not pairs:
+            raise ValueError(
+                f"load_weights: {file.filename!r} and {model} have no layer name in common. The file has {list(saved)}."
+            )
+    else:
+        own = [(layer.name, weights) for layer in model.layers if (weights := _ordered(layer))]
+        filled = [(name, datasets) for name, datasets in saved.items() if datasets]
+        if len(own) != len(filled):
+            ours, theirs = [name for name, _ in own], [name for name, _ in filled]
+            raise ValueError(
+                f"load_weights: {model} has {len(own)} layers with weights, {file.filename!r} has {len(filled)}. "
+                f"Only in the model: {[name for name in ours if name not in theirs]}; "
+                f"only in the file: {[name for name in theirs if name not in ours]}."
+            )
+        pairs = [
+            (name if name == other else f"{name} (in the file {other})", weights, datasets)
+            for (name, weights), (other, datasets) in zip(own, filled, strict=True)
+        ]
+    top = [variable for _, variable in model._own_variables() if variable.is_weight]
+    if not by_name or top:
+        pairs.append((f"{model.name} itself", top, _weights_of(root, _TOP) if _TOP in root else []))
+    values, differences = [], []
+    for name, weights, datasets in pairs:
+        if len(weights) != len(datasets):
+            differences.append(f"{name}: expected {len(weights)} weights, the file has {len(datasets)}")
+            continue
+        for variable, dataset in zip(weights, datasets, strict=True):
+            if dataset.shape != variable.shape:
+                differences.append(f"{name} ({variable.path}): expected shape {variable.shape}, found {dataset.shape}")
+            else:
+                values.append((variable, h5_members.read_dataset(dataset)))
+    return values, differences
+
+
+def _ordered(layer) -> list[Variable]:
+    """A layer's weights in the order of these files."""
+    return layer.trainable_weights + layer.non_trainable_weights
+
+
+def _weights_of(root, name: str) -> list:
+    """The datasets of a layer, in order."""
+    group = h5_members.find_group(root, name)
+    if group is None:
+        raise ValueError(f"load_weights: {root.file.filename!r} lists the layer {name!r}, but has no such group.")
+    found = []
+    for path in _names(group, "weight_names"):
+        folder, _, last = path.rpartition("/")
+        parent = h5_members.find_group(group, folder) if folder else group
+        dataset = None if parent is None else h5_members.find_dataset(parent, last)
+        if dataset is None:
+            raise ValueError(f"load_weights: {root.file.filename!r} lists {path!r} of {name!r}, but does not hold it.")
+        found.append(dataset)
+    return found
+
+
+def _has_names(group, name: str) -> bool:
+    return name in group.attrs or f"{name}0" in group.attrs
+
+
+def _names(group, name: str) -> list[str]:
+    """A list of names in the attributes of a group, put together from its pieces."""
+    if name in group.attrs:
+        pieces = [group.attrs[name]]
+    else:
+        numbered = itertools.takewhile(group.attrs.__contains__, (f"{name}{index}" for index in itertools.count()))
+        pieces = [group.attrs[key] for key in numbered]
+    names = [item.decode() if isinstance(item, bytes) else item for piece in pieces for item in np.ravel(piece)]
+    if not all(isinstance(item, str) and item.strip("/") for item in names):
+        raise ValueError(f"load_weights: {group.file.filename!r}: the attribute `{name}` of {group.name} is no names.")
+    return names
