@@ -139,9 +139,9 @@ class Checkpointer:
         return meta["run"] | {"data": meta["data"]}
 
     def _write(self, step: int, snapshot: snapshots.Snapshot, metrics: dict | None):
-        snapshot = snapshots.finish(snapshot)
         metrics = None if metrics is None else {name: float(value) for name, value in metrics.items()}
-        self.folder.write(step, snapshot.state, snapshot.data, snapshot.meta | {"metrics": metrics}, metrics)
+        meta = snapshots.finish(snapshot) | {"metrics": metrics}
+        self.folder.write(step, snapshot.state, snapshot.data, meta, metrics)
 
     def wait(self):
         """Returns when nothing is being written. Raises `OSError` if the last save failed."""

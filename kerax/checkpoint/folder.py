@@ -74,7 +74,10 @@ class Folder:
         if os.path.getsize(path) > _MOST_JSON:
             raise ValueError(f"{name!r} has {os.path.getsize(path)} bytes, more than {_MOST_JSON}")
         with open(path, encoding="utf-8") as file:
-            return codec.decode(json.load(file))
+            stored = json.load(file)
+        if stored["checksum"] != _text_checksum(stored["content"]):
+            raise ValueError(f"{name!r} has other bytes than were written")
+        return codec.decode(stored["content"])
 
     def read_state(self, step: int, checksums: dict[str, int], only: Tree = None) -> Tree:
         """The tree of a step as NumPy arrays.
@@ -153,6 +156,11 @@ class Folder:
     def write(self, step: int, state: Tree, data: Any, meta: dict, metrics: dict | None = None):
         """Writes a step. Returns when it is complete and steps that need not be kept are gone.
 
+        Args:
+            state: Nested dict of arrays.
+            data, meta: As `codec.encode` gives them.
+            metrics: Numbers by name, for `keep_best`.
+
         Raises:
             OSError: if it cannot be written; the steps before are as they were.
         """
@@ -160,11 +168,9 @@ class Folder:
 
         self.open()
         sums = {name: checksum(leaf) for name, leaf in by_path(state).items()}
-        items = {
-            "state": ocp.args.PyTreeSave(state),
-            "data": ocp.args.JsonSave(codec.encode(data)),
-            "meta": ocp.args.JsonSave(codec.encode(meta | {"checksums": sums})),
-        }
+        items: dict[str, Any] = {"state": ocp.args.PyTreeSave(state)}
+        for name, content in (("data", data), ("meta", meta | {"checksums": sums})):
+            items[name] = ocp.args.JsonSave({"content": content, "checksum": _text_checksum(content)})
         try:
             if self._writer is None:
                 self._writer = self._manager()
@@ -272,6 +278,10 @@ def checksum(array) -> int:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return 0
     return zlib.crc32(np.ascontiguousarray(np.asarray(array)).reshape(-1).view(np.uint8))
+
+
+def _text_checksum(content: Any) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _common(tree: dict, only: dict) -> dict:

@@ -1,5 +1,6 @@
 """What a checkpoint holds of a model and of the run that trains it, and how it is put back."""
 
+import warnings
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ Tree = Any
 
 
 class Snapshot(NamedTuple):
-    """The arrays, the position in the data, and everything else as JSON. Later steps do not change it."""
+    """The arrays, the position in the data as JSON, and everything else. Later steps do not change it."""
 
     state: dict
     data: Any
@@ -48,7 +49,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
     state = state_tree(model, lambda variable: jnp.copy(kept[id(variable)]) if id(variable) in kept else variable.value)
     if weights_only:
         state = {name: part for name, part in state.items() if name in ("params", "state")}
-    structure, arrays = codec.split_arrays({} if run is None else run.callback_states())
+    structure, arrays = _encoded_states(run)
     if arrays:
         state["callbacks"] = {name: jnp.asarray(array) for name, array in arrays.items()}
     meta = {
@@ -61,15 +62,36 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
         "model": description,
         "run": None if run is None else run.describe() | {"callbacks": structure},
     }
-    return Snapshot(state, None if run is None else run.data, meta)
+    return Snapshot(state, None if run is None else _encoded_position(run.data), meta)
 
 
-def finish(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with its numbers read from the device: to be called where waiting does no harm."""
-    run = snapshot.meta["run"]
-    if run is None or run["logs"] is None:
-        return snapshot
-    return snapshot._replace(meta=snapshot.meta | {"run": run | {"logs": dict(run["logs"])}})
+def finish(snapshot: Snapshot) -> dict:
+    """The `meta` of a snapshot as JSON. Reads numbers from the device: to be called where waiting does no harm."""
+    meta, run = snapshot.meta, snapshot.meta["run"]
+    if run is not None and run["logs"] is not None:
+        meta = meta | {"run": run | {"logs": dict(run["logs"])}}
+    return codec.encode(meta)
+
+
+def _encoded_position(data: Any) -> Any:
+    """A position in the data as JSON; where a source's own is not plain data, the number of its batches."""
+    try:
+        return codec.encode(data)
+    except TypeError as error:
+        count = {"count": data["source"]["count"]}
+        warnings.warn(f"The position of the data cannot be saved, only its number of batches: {error}", stacklevel=4)
+        return codec.encode(data | {"source": count})
+
+
+def _encoded_states(run) -> tuple[dict, dict]:
+    """The callbacks' states as JSON, and the arrays in them."""
+    structure, arrays = codec.split_arrays({} if run is None else run.callback_states())
+    for name, state in structure.items():
+        try:
+            codec.encode(state)
+        except TypeError as error:
+            raise TypeError(f"{name}: `get_state` must return plain data and arrays. {error}") from None
+    return structure, arrays
 
 
 def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bool = False) -> dict:
