@@ -171,7 +171,9 @@ class CallbackList:
             if name in callbacks:
                 callbacks[name].set_state(state)
             elif not step:
-                warnings.warn(f"fit: the run in the checkpoint had a {name} that is not there now.", stacklevel=2)
+                warnings.warn(
+                    f"fit: the run in the checkpoint had the callback {name}, which is not there now.", stacklevel=2
+                )
 
     def _by_name(self) -> dict[str, Callback]:
         found: dict[str, Callback] = {}
