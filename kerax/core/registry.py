@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.dtype_policies import DTypePolicy
+from kerax import dtype_policies
 from kerax.errors import suggest
 
 _custom: dict[str, Any] = {}
@@ -167,8 +167,8 @@ def serialize_keras_object(obj) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, np.dtype) or (inspect.isclass(obj) and issubclass(obj, np.generic)):
         return np.dtype(obj).name
-    if isinstance(obj, DTypePolicy):
-        return {"module": "keras", "class_name": "DTypePolicy", "config": obj.get_config(), "registered_name": None}
+    if isinstance(obj, dtype_policies.DTypePolicy):
+        return dtype_policies.serialize(obj)
     if inspect.isfunction(obj) or inspect.isbuiltin(obj) or (callable(obj) and not hasattr(obj, "get_config")):
         return _serialize_function(obj)
     if not hasattr(obj, "get_config"):
@@ -244,8 +244,8 @@ def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mo
         return slice(inner["start"], inner["stop"], inner["step"])
     if name == "__ellipsis__":
         return Ellipsis
-    if name == "DTypePolicy":
-        return DTypePolicy(**inner)
+    if dtype_policies.is_policy(name):
+        return dtype_policies.deserialize(config)
     if name == "__lambda__":
         raise ValueError("The file holds a Python lambda as code, which kerax never runs. Register a named function.")
     if name == "function":

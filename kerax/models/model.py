@@ -17,9 +17,9 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
-from kerax.layers.quantized import quantize_all
 from kerax.models import prepare
 from kerax.models.summary import print_summary, summary_html
+from kerax.quantizers.compressible import quantize_all
 from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
 from kerax.train.state import TrainState, state_variables
@@ -507,17 +507,22 @@ class Model(Layer):
     # Saving.
 
     def quantize(self, mode=None, config=None, filters=None, **kwargs):
-        """Replaces the weights of dense layers and embeddings by integers, as their `quantize` does.
+        """Quantizes dense layers and embeddings, as their `quantize` does.
 
         Args:
-            mode: `"int8"` or `"int4"`. Default: that of `config`.
-            config: `kerax.quantizers.Int8QuantizationConfig` or `Int4QuantizationConfig`.
+            mode: `"int8"`, `"int4"`, `"float8"`, `"gptq"` or `"awq"`. Default: that of `config`.
+            config: Config of `kerax.quantizers`, with data for `"gptq"` and `"awq"`. Default: the mode's.
             filters: Regular expression or list of them, searched for in layers' names, or function of a layer.
+            type_check: Whether to leave subclasses of layers as they are.
 
         Compile again before training on. Raises `ValueError` if there is no such layer.
         """
         quantize_all(self, mode, config, filters, **kwargs)
         self._programs = {}
+
+    def get_quantization_layer_structure(self, mode: str) -> dict | None:
+        """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
+        return None
 
     def save_weights(self, filepath, overwrite=True):
         """Writes the weights to a `.weights.h5` file that Keras reads too."""

@@ -15,7 +15,6 @@ from kerax.core.layer import Layer
 from kerax.core.registry import to_snake_case
 from kerax.core.tracking import unique
 from kerax.core.variable import Variable, materialize
-from kerax.layers import lora
 
 
 def save_weights(model, filepath, overwrite=True):
@@ -33,11 +32,10 @@ def save_weights(model, filepath, overwrite=True):
     materialize(model.weights)
     partial = f"{path}.partial"
     with h5py.File(partial, "w") as file:
-        for group, layer, variables in _groups(model):
+        for group, layer, _ in _groups(model):
             members = file.require_group(f"{group}/vars" if group else "vars")
             members.attrs["name"] = layer.name
-            for index, variable in enumerate(variables):
-                value = np.asarray(lora.value_to_save(layer, variable))
+            for index, value in enumerate(map(np.asarray, layer.stored_values())):
                 dataset = members.create_dataset(str(index), data=value)
                 if value.dtype.name == "bfloat16":
                     dataset.attrs["dtype"] = "bfloat16"
@@ -86,8 +84,7 @@ def load_weights(model, filepath, skip_mismatch=False):
                     )
                     continue
                 values.append((variable, _read(dataset)))
-            # The file holds merged weights. Keras zeroes both adapters, whose gradients are then zero for ever.
-            values += [(adapter, np.zeros(adapter.shape)) for adapter in lora.adapters(layer)[1:]]
+            values += layer.also_loaded()
         differences += [
             f"{name}: in the file only"
             for name in _filled_groups(file)
@@ -119,9 +116,7 @@ def _groups(layer: Layer, path: str = "", seen: set[int] | None = None) -> Itera
     if id(layer) in seen:
         return
     seen.add(id(layer))
-    adapters = {id(variable) for variable in lora.adapters(layer)}
-    own = (variable for _, variable in layer._own_variables() if variable.is_weight)
-    yield path, layer, [variable for variable in own if id(variable) not in adapters]
+    yield path, layer, layer.stored_variables()
     attributes = {name: value for name, value in vars(layer).items() if name not in layer._untracked}
     first = []
     if hasattr(layer, "get_layer"):  # a model
