@@ -112,9 +112,7 @@ class QuantizedDTypePolicy(DTypePolicy):
             raise ValueError(f"{type(self).__name__}: `mode` must be one of {QUANTIZATION_MODES}. Got mode={mode!r}.")
         super().__init__(source_name)
         if self.quantization_mode == "int8" and self.compute_dtype == "float16":
-            raise ValueError(
-                f"Quantization mode 'int8' needs a wider compute dtype than float16. Got {source_name!r}; use 'bfloat16'."
-            )
+            raise ValueError(f"Quantization mode 'int8' needs a wider compute dtype than float16. Got {source_name!r}.")
         self._mode, self._source_name, self._numbers = mode, source_name, tuple(numbers)
         self._name = f"{mode}_from_{source_name}"
 
@@ -136,8 +134,8 @@ class QuantizedDTypePolicy(DTypePolicy):
     def _check_group(self, size: int):
         if size < -1 or size == 0:
             raise ValueError(
-                f"{type(self).__name__}: `mode` must have the form {self._form!r}, with a size of at least 1, or -1 for "
-                f"all. Got mode={self._mode!r}."
+                f"{type(self).__name__}: `mode` must have the form {self._form!r}, with a size of at least 1, or -1 "
+                f"for all. Got mode={self._mode!r}."
             )
 
     def get_config(self) -> dict:
@@ -363,7 +361,8 @@ def get(identifier) -> DTypePolicy:
     mode, separator, source = identifier.partition("_from_")
     if not separator:
         raise ValueError(
-            f"A quantized dtype policy is called '<mode>_from_<policy>', as in '{mode}_from_float32'. Got {identifier!r}."
+            f"A quantized dtype policy is called '<mode>_from_<policy>', as in '{mode}_from_float32'. "
+            f"Got {identifier!r}."
         )
     kinds = {"gptq": GPTQDTypePolicy, "awq": AWQDTypePolicy, "float8": QuantizedFloat8DTypePolicy}
     cls = kinds.get(mode.split("/")[0], Int4DTypePolicy if mode.startswith("int4/") else QuantizedDTypePolicy)

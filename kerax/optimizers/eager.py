@@ -17,6 +17,9 @@ def apply(optimizer, grads, trainable_variables=None):
     if len(grads) != len(variables):
         raise ValueError(f"{optimizer}: expected a gradient for each of {len(variables)} variables. Got {len(grads)}.")
     given = {id(v): jnp.asarray(unwrap(grad)) for v, grad in zip(variables, grads, strict=True) if grad is not None}
+    unknown = [v for v in variables if id(v) in given and not any(v is other for other in known)]
+    if unknown:
+        optimizer.build([*known, *unknown])
     for variable in [v for v in variables if v.overwrite_with_gradient and id(v) in given]:
         variable.assign(slots.next_value(given.pop(id(variable)), variable.value))
     variables = [v for v in variables if not v.overwrite_with_gradient]
@@ -27,9 +30,6 @@ def apply(optimizer, grads, trainable_variables=None):
     if len(given) < len(variables):
         names = ", ".join(variable.path for variable in variables if id(variable) not in given)
         warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
-    unknown = [v for v in variables if id(v) in given and not any(v is other for other in known)]
-    if unknown:
-        optimizer.build([*known, *unknown])
     params, state = optimizer._params, optimizer._state
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
     new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))

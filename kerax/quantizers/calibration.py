@@ -134,4 +134,6 @@ def _seeing_inputs(layer: Layer, watch):
 
 def matrix_for(config, weights, statistics) -> dict:
     """The stored form of a matrix `(rows, columns)` for what `_watched` found."""
-    return (gptq_matrix if config.mode == "gptq" else awq_matrix)(weights, statistics, config)
+    parts = (gptq_matrix if config.mode == "gptq" else awq_matrix)(weights, statistics, config)
+    order = ("", "_scale", "_zero", "awq_scales", "g_idx")  # of Keras's weights
+    return {part: parts[part] for part in order if part in parts}

@@ -93,7 +93,15 @@ class _Compressible(Layer):
             )
         else:
             specs = {name: jax.ShapeDtypeStruct(size, self.variable_dtype) for name, size in self._shapes().items()}
-            parts = jax.eval_shape(lambda values: self._split(values, self.scheme), specs)
+            order: list[str] = []
+
+            def split(values):
+                found = self._split(values, self.scheme)
+                order.extend(found)
+                return found
+
+            parts = jax.eval_shape(split, specs)
+            parts = {name: parts[name] for name in order}  # JAX sorts the keys
             self._add_parts(parts)
             if "g_idx" in parts:
                 blocks = jnp.arange(*parts["g_idx"].shape) // self.scheme.block_size
