@@ -3,6 +3,7 @@
 import inspect
 import re
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from kerax.errors import suggest
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
 families: dict[str, "Family"] = {}
+_safe_mode: ContextVar[bool | None] = ContextVar("kerax_safe_mode", default=None)
 
 
 def to_snake_case(name: str) -> str:
@@ -215,25 +217,50 @@ def is_serialized(value) -> bool:
     return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
+@contextmanager
+def safe_mode_scope(safe_mode: bool):
+    """Says for the length of a `with` block whether what is deserialized comes from a source that is not trusted.
+
+    The outermost scope counts.
+    """
+    outer = _safe_mode.get()
+    token = _safe_mode.set(safe_mode if outer is None else outer)
+    try:
+        yield
+    finally:
+        _safe_mode.reset(token)
+
+
+def in_safe_mode() -> bool:
+    """Whether objects are being made from a config that is not trusted: then nothing may read a file it names."""
+    return bool(_safe_mode.get())
+
+
 def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mode: bool = True, **_):
     """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
 
     Args:
         config: The description, or any nested structure of descriptions and plain values.
         custom_objects: More classes and functions by name.
-        safe_mode: Whether to refuse functions stored as code. kerax refuses them always.
+        safe_mode: Whether to refuse what an untrusted config must not do, such as reading a file that it names. An
+            outer call or `safe_mode_scope` has the last word. Functions stored as code are refused always.
 
     Raises:
         ValueError: if a class or function is not known by that name.
     """
-    if custom_objects:
-        with custom_object_scope(custom_objects):
-            return deserialize_keras_object(config, safe_mode=safe_mode)
+    with safe_mode_scope(safe_mode):
+        if custom_objects:
+            with custom_object_scope(custom_objects):
+                return _deserialize(config)
+        return _deserialize(config)
+
+
+def _deserialize(config):
     if isinstance(config, (list, tuple)):
-        return type(config)(deserialize_keras_object(item) for item in config)
+        return type(config)(_deserialize(item) for item in config)
     if not is_serialized(config):
         if isinstance(config, dict):
-            return {key: deserialize_keras_object(item) for key, item in config.items()}
+            return {key: _deserialize(item) for key, item in config.items()}
         return config
     name, inner = config["class_name"], config["config"]
     if name == "__numpy__":
