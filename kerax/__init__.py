@@ -63,5 +63,11 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'kerax' has no attribute {name!r}.{suggest(name, [*_MODULES, *_NAMES])}")
 
 
+def load_families():
+    """Loads every module whose classes and functions files may name, so that they are found."""
+    for name in ("layers", "models", "losses", "metrics", "optimizers"):
+        importlib.import_module(f"kerax.{name}")
+
+
 def __dir__():
     return sorted({*globals(), *_MODULES, *_NAMES})

@@ -1,13 +1,30 @@
-"""Dtype policies: which dtype a layer computes in, and which its weights are stored in."""
+"""Dtype policies: which dtype a layer computes in, which its weights are stored in, and how they are quantized."""
+
+import re
+from collections.abc import MutableMapping
 
 import jax.numpy as jnp
 
 from kerax.errors import suggest
 
+QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 _MIXED = {"mixed_float16": ("float16", "float32"), "mixed_bfloat16": ("bfloat16", "float32")}
 _global_policy: "DTypePolicy | None" = None
 _default_name = "float32"
+
+
+def _dtypes_of(name: str) -> tuple[str, str]:
+    """Compute and variable dtype of a plain policy."""
+    if name in _MIXED:
+        return _MIXED[name]
+    try:
+        return (jnp.dtype(name).name,) * 2
+    except TypeError:
+        raise ValueError(
+            f"Unknown dtype policy {name!r}. Expected a dtype, one of {sorted(_MIXED)}, or a quantized form of these "
+            f"such as 'int8_from_float32'.{suggest(name, (*_FLOATS, *_MIXED))}"
+        ) from None
 
 
 class DTypePolicy:
@@ -22,19 +39,11 @@ class DTypePolicy:
         ValueError: if the name is unknown.
     """
 
+    quantization_mode: str | None = None
+
     def __init__(self, name: str | None = None):
-        name = dtype_policy().name if name is None else name
-        if name in _MIXED:
-            self._compute_dtype, self._variable_dtype = _MIXED[name]
-        else:
-            try:
-                self._compute_dtype = self._variable_dtype = jnp.dtype(name).name
-            except TypeError:
-                raise ValueError(
-                    f"Unknown dtype policy {name!r}. Expected a dtype or one of {sorted(_MIXED)}."
-                    f"{suggest(name, (*_FLOATS, *_MIXED))}"
-                ) from None
-        self._name = name
+        self._name = dtype_policy().name if name is None else name
+        self._compute_dtype, self._variable_dtype = _dtypes_of(self._name)
 
     @property
     def name(self) -> str:
@@ -51,10 +60,10 @@ class DTypePolicy:
         """The dtype that weights are stored in."""
         return self._variable_dtype
 
-    @property
-    def quantization_mode(self):
-        """`None`: a plain policy quantizes nothing."""
-        return None
+    def convert_input(self, x, autocast, dtype):
+        """`x` as an array, of `dtype` if it is floating point and `autocast` is set."""
+        x = jnp.asarray(x)
+        return x.astype(dtype) if autocast and jnp.issubdtype(x.dtype, jnp.floating) else x
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -66,16 +75,239 @@ class DTypePolicy:
         return cls(**config)
 
     def __eq__(self, other):
-        return isinstance(other, DTypePolicy) and other.name == self.name
+        return _kind(self) is _kind(other) and other.name == self.name and other.get_config() == self.get_config()
 
     def __hash__(self):
         return hash(self.name)
 
     def __repr__(self):
-        return f'<DTypePolicy "{self.name}">'
+        return f'<{_kind(self).__name__} "{self.name}">'
 
 
-FloatDTypePolicy = DTypePolicy
+class FloatDTypePolicy(DTypePolicy):
+    """Another name of `DTypePolicy`, as in Keras."""
+
+
+def _kind(policy) -> type:
+    return DTypePolicy if type(policy) is FloatDTypePolicy else type(policy)
+
+
+class QuantizedDTypePolicy(DTypePolicy):
+    """The policy of a layer with quantized weights: `"int8_from_float32"` for example.
+
+    Args:
+        mode: `"int8"`, `"int4"` or `"float8"`; in subclasses with numbers behind it, as in `"int4/128"`.
+        source_name: The plain policy's name. Default: the global policy's.
+
+    Raises:
+        ValueError: for another mode, or int8 with computations in float16, whose range is too small for it.
+    """
+
+    _form: str | None = None  # what a mode with numbers must look like
+
+    def __init__(self, mode: str, source_name: str | None = None):
+        source_name = dtype_policy().name if source_name is None else source_name
+        self.quantization_mode, *numbers = self._parse(mode)
+        if self._form is None and self.quantization_mode not in QUANTIZATION_MODES:
+            raise ValueError(f"{type(self).__name__}: `mode` must be one of {QUANTIZATION_MODES}. Got mode={mode!r}.")
+        super().__init__(source_name)
+        if self.quantization_mode == "int8" and self.compute_dtype == "float16":
+            raise ValueError(f"Quantization mode 'int8' needs a wider compute dtype than float16. Got {source_name!r}.")
+        self._mode, self._source_name, self._numbers = mode, source_name, tuple(numbers)
+        self._name = f"{mode}_from_{source_name}"
+
+    def _parse(self, mode: str) -> list:
+        """The mode and its numbers."""
+        if self._form is None:
+            return [mode]
+        first, *numbers = str(mode).split("/")
+        expected = self._form.split("/")
+        if first != expected[0] or len(numbers) + 1 != len(expected):
+            raise ValueError(f"{type(self).__name__}: `mode` must have the form {self._form!r}. Got mode={mode!r}.")
+        try:
+            return [first, *map(int, numbers)]
+        except ValueError:
+            raise ValueError(
+                f"{type(self).__name__}: `mode` must have the form {self._form!r}, with integers. Got mode={mode!r}."
+            ) from None
+
+    def _check_group(self, size: int):
+        if size < -1 or size == 0:
+            raise ValueError(
+                f"{type(self).__name__}: `mode` must have the form {self._form!r}, with a size of at least 1, or -1 "
+                f"for all. Got mode={self._mode!r}."
+            )
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {"mode": self._mode, "source_name": self._source_name}
+
+
+class QuantizedFloat8DTypePolicy(QuantizedDTypePolicy):
+    """The policy of a layer that rounds inputs, kernel and gradients to 8-bit floats in training.
+
+    Args:
+        mode: `"float8"`.
+        source_name: The plain policy's name. Default: the global policy's.
+        amax_history_length: Number of steps whose largest magnitudes make the scales.
+    """
+
+    default_amax_history_length = 1024
+
+    def __init__(self, mode, source_name=None, amax_history_length=1024):
+        super().__init__(mode, source_name)
+        if not isinstance(amax_history_length, int):
+            raise TypeError(f"`amax_history_length` must be an integer. Got {amax_history_length!r}.")
+        self.amax_history_length = amax_history_length
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config() | {"amax_history_length": self.amax_history_length}
+
+
+class Int4DTypePolicy(QuantizedDTypePolicy):
+    """The policy of 4-bit integers with a scale for each block of rows.
+
+    Args:
+        mode: `"int4/<block_size>"`; -1: all rows share a scale.
+        source_name: The plain policy's name. Default: the global policy's.
+    """
+
+    _form = "int4/<block_size>"
+
+    def __init__(self, mode, source_name=None):
+        super().__init__(mode, source_name)
+        (self.block_size,) = self._numbers
+        self._check_group(self.block_size)
+
+
+class GPTQDTypePolicy(QuantizedDTypePolicy):
+    """The policy of integers found by GPTQ.
+
+    Args:
+        mode: `"gptq/<weight_bits>/<group_size>"`: 2, 3, 4 or 8 bits; rows that share a scale, or -1 for all.
+        source_name: The plain policy's name. Default: the global policy's.
+    """
+
+    _form, _bits = "gptq/<weight_bits>/<group_size>", (2, 3, 4, 8)
+
+    def __init__(self, mode, source_name=None):
+        super().__init__(mode, source_name)
+        self.weight_bits, self.group_size = self._numbers
+        if self.weight_bits not in self._bits:
+            raise ValueError(
+                f"{type(self).__name__}: `weight_bits` must be one of {self._bits}. Got {self.weight_bits} in {mode!r}."
+            )
+        self._check_group(self.group_size)
+
+
+class AWQDTypePolicy(GPTQDTypePolicy):
+    """The policy of integers found by AWQ.
+
+    Args:
+        mode: `"awq/4/<group_size>"`; -1: all rows share a scale.
+        source_name: The plain policy's name. Default: the global policy's.
+    """
+
+    _form, _bits = "awq/<weight_bits>/<group_size>", (4,)
+
+
+class DTypePolicyMap(DTypePolicy, MutableMapping):
+    """Policies by the paths of layers, as a layer with layers inside takes them for its `dtype`.
+
+    `policies[path]` is that of the path itself, else of the only key that matches it as a regular expression, else the
+    default. In Keras a map without `default_policy` forgets the sources of its policies in `get_config`; here it keeps
+    them.
+
+    Args:
+        default_policy: Policy, or name of one. Default: the global policy.
+        policy_map: Dict of policies by path or regular expression.
+    """
+
+    __hash__ = object.__hash__  # mappings are compared by content and have no hash of their own
+
+    def __init__(self, default_policy=None, policy_map=None):
+        if isinstance(default_policy, DTypePolicyMap):
+            raise ValueError("`default_policy` must not be a `DTypePolicyMap` itself.")
+        if policy_map is not None and not isinstance(policy_map, dict):
+            raise TypeError(f"`policy_map` must be a dict. Got {policy_map!r}.")
+        self._default_argument = default_policy
+        self.default_policy = get(default_policy)
+        self._policies = {key: get(policy) for key, policy in (policy_map or {}).items()}
+
+    @property
+    def name(self) -> str:
+        """`map_` and the default policy's name."""
+        return f"map_{self.default_policy.name}"
+
+    @property
+    def compute_dtype(self) -> str:
+        """That of the default policy."""
+        return self.default_policy.compute_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """That of the default policy."""
+        return self.default_policy.variable_dtype
+
+    @property
+    def quantization_mode(self) -> str | None:
+        """That of the default policy."""
+        return self.default_policy.quantization_mode
+
+    def __getitem__(self, key):
+        if key in self._policies:
+            return self._policies[key]
+        found = [pattern for pattern in self._policies if re.fullmatch(pattern, key)]
+        if len(found) > 1:
+            raise ValueError(f"The path {key!r} matches several keys of the DTypePolicyMap: {found}. Keep one of them.")
+        return self._policies[found[0]] if found else self.default_policy
+
+    def __setitem__(self, key, policy):
+        if key in self._policies:
+            raise ValueError(f"The DTypePolicyMap has {key!r} already, as {self._policies[key]}. Delete it first.")
+        self._policies[key] = get(policy)
+
+    def __delitem__(self, key):
+        del self._policies[key]
+
+    def __contains__(self, key):
+        return key in self._policies
+
+    def __iter__(self):
+        return iter(self._policies)
+
+    def __len__(self):
+        return len(self._policies)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        default = self._default_argument
+        return {
+            "default_policy": serialize(default) if isinstance(default, DTypePolicy) else default,
+            "policy_map": {key: serialize(policy) for key, policy in self._policies.items()},
+        }
+
+    def __eq__(self, other):
+        return isinstance(other, DTypePolicyMap) and other.get_config() == self.get_config()
+
+    def __repr__(self):
+        return f"<DTypePolicyMap {self.name}, {dict(self._policies)}>"
+
+
+_CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        DTypePolicy,
+        FloatDTypePolicy,
+        QuantizedDTypePolicy,
+        QuantizedFloat8DTypePolicy,
+        Int4DTypePolicy,
+        GPTQDTypePolicy,
+        AWQDTypePolicy,
+        DTypePolicyMap,
+    )
+}
 
 
 def dtype_policy() -> DTypePolicy:
@@ -89,12 +321,49 @@ def set_dtype_policy(policy):
     _global_policy = policy if policy is None else get(policy)
 
 
+def serialize(dtype_policy: DTypePolicy) -> dict:
+    """A policy as JSON-able data, in Keras's form."""
+    name = _kind(dtype_policy).__name__
+    module = "keras" if name == "DTypePolicy" else "keras.dtype_policies"
+    return {"module": module, "class_name": name, "config": dtype_policy.get_config(), "registered_name": None}
+
+
+def deserialize(config: dict, custom_objects: dict | None = None) -> DTypePolicy:
+    """The policy that `serialize` described. Raises `ValueError` for an unknown class."""
+    classes = _CLASSES | (custom_objects or {})
+    name = config.get("class_name", "DTypePolicy")
+    if name not in classes:
+        raise ValueError(f"Unknown dtype policy class {name!r}.{suggest(name, classes)} Known: {sorted(classes)}.")
+    return classes[name].from_config(config.get("config", config))
+
+
+def is_policy(class_name: str) -> bool:
+    """Whether a class of this module is called so."""
+    return class_name in _CLASSES
+
+
 def get(identifier) -> DTypePolicy:
-    """The policy for a name, a dtype, a config dict, a `DTypePolicy`, or `None` (the global one)."""
+    """The policy for a name, a dtype, a config dict, a `DTypePolicy`, or `None` (the global one).
+
+    Names of quantized policies are `"<mode>_from_<plain policy>"`: `"int8_from_float32"`, `"int4/128_from_bfloat16"`,
+    `"gptq/4/128_from_float32"`, `"awq/4/128_from_float32"`, `"float8_from_mixed_bfloat16"`.
+    """
     if identifier is None:
         return dtype_policy()
     if isinstance(identifier, DTypePolicy):
         return identifier
     if isinstance(identifier, dict):
-        return DTypePolicy(**identifier.get("config", identifier))
-    return DTypePolicy(identifier if isinstance(identifier, str) else jnp.dtype(identifier).name)
+        return deserialize(identifier)
+    if not isinstance(identifier, str):
+        return DTypePolicy(jnp.dtype(identifier).name)
+    if not identifier.startswith(QUANTIZATION_MODES):
+        return DTypePolicy(identifier)
+    mode, separator, source = identifier.partition("_from_")
+    if not separator:
+        raise ValueError(
+            f"A quantized dtype policy is called '<mode>_from_<policy>', as in '{mode}_from_float32'. "
+            f"Got {identifier!r}."
+        )
+    kinds = {"gptq": GPTQDTypePolicy, "awq": AWQDTypePolicy, "float8": QuantizedFloat8DTypePolicy}
+    cls = kinds.get(mode.split("/")[0], Int4DTypePolicy if mode.startswith("int4/") else QuantizedDTypePolicy)
+    return cls(mode, source)

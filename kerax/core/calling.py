@@ -14,16 +14,54 @@ import numpy as np
 from kerax.core import masks
 from kerax.core.symbolic import KerasTensor, known_shape
 from kerax.core.variable import Variable
+from kerax.dtype_policies import DTypePolicyMap
 
 
 class CallContext(NamedTuple):
-    """What an outer layer call hands to the calls inside it: the phase, and who wants to see each layer's outputs."""
+    """What an outer layer call hands to the calls inside it: the phase, who wants to see each layer's outputs, and the
+    layers around."""
 
     training: bool | None
     tap: Callable | None = None
+    around: tuple = ()
 
 
 call_context: ContextVar[CallContext | None] = ContextVar("kerax_call", default=None)
+
+
+_building: ContextVar[tuple] = ContextVar("kerax_building", default=())  # the layers whose `build` runs
+
+
+def recording(build: Callable) -> Callable:
+    """`build` that notes its arguments and the layer's path, and marks the layer as built.
+
+    A layer inside one with a `DTypePolicyMap` that names its path takes its policy from there.
+    """
+
+    @functools.wraps(build)
+    def recorded(self, *args, **kwargs):
+        self._require_init()
+        if self._build_shapes is None:
+            self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
+            self._build_shapes.pop("self", None)
+        context = call_context.get()
+        around = (*(context.around if context else ()), *_building.get())
+        if self.path is None:
+            around = [layer for layer in dict.fromkeys(around) if layer is not self]
+            self.path = "/".join(layer.name for layer in (*around, self))
+            for layer in around:
+                if isinstance(layer.dtype_policy, DTypePolicyMap) and self.path in layer.dtype_policy:
+                    self.dtype_policy = layer.dtype_policy[self.path]
+        token = _building.set((*_building.get(), self))
+        try:
+            build(self, *args, **kwargs)
+        finally:
+            _building.reset(token)
+        self.built = True
+        if not self._trainable:
+            self.trainable = False  # the layers inside, just built, do not know
+
+    return recorded
 
 
 class CallSignature(NamedTuple):

@@ -1,6 +1,5 @@
 """`Layer`: what the user writes with attributes and `call`, and the pure pair `init`/`apply` derived from it."""
 
-import functools
 import inspect
 import math
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, masks, symbolic
+from kerax.core import calling, masks, persistence, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, captured_arguments, reject_unknown, serialize_arguments
@@ -43,7 +42,7 @@ class Layer(Configurable, Trackable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls.build = _recording(cls.__dict__["build"])
+            cls.build = calling.recording(cls.__dict__["build"])
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             LAYERS.add(cls)
 
@@ -61,6 +60,7 @@ class Layer(Configurable, Trackable):
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
         self._trainable = bool(trainable)
         self.built = self._ready = False
+        self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self._build_shapes: dict[str, Any] | None = None
@@ -102,6 +102,7 @@ class Layer(Configurable, Trackable):
             initializer: Name or function. Default: `"glorot_uniform"` for floats, else `"zeros"`.
             dtype: Default: the policy's variable dtype.
             trainable: Whether the optimizer updates it.
+            overwrite_with_gradient: Whether the optimizer puts the gradient in the weight's place.
             name: Default: the attribute it is assigned to.
         """
         self._require_init()
@@ -116,6 +117,7 @@ class Layer(Configurable, Trackable):
         variable.path = f"{self.name}/{variable.name}"
         variable.regularizer = _resolve("regularizers", regularizer)
         variable.constraint = _resolve("constraints", constraint)
+        variable.overwrite_with_gradient = overwrite_with_gradient
         variable.trainable = variable.trainable and self._trainable
         self._weights[name or f"_{len(self._weights)}"] = variable
         return variable
@@ -160,8 +162,8 @@ class Layer(Configurable, Trackable):
             for item in descendants(self):
                 if isinstance(item, Layer):
                     item._losses.clear()
-        tap = None if outer is None else outer.tap
-        context = calling.call_context.set(calling.CallContext(training, tap))
+        tap, around = (None, (self,)) if outer is None else (outer.tap, (*outer.around, self))
+        context = calling.call_context.set(calling.CallContext(training, tap, around))
         cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
         positional, named = _unbind(signature.signature, arguments)
         call = self.call
@@ -416,6 +418,12 @@ class Layer(Configurable, Trackable):
         for variable, value in zip(own, weights, strict=True):
             variable.assign(value)
 
+    stored_variables = persistence.stored_variables
+    stored_values = persistence.stored_values
+    also_loaded = persistence.also_loaded
+    save_own_variables = persistence.save_own_variables
+    load_own_variables = persistence.load_own_variables
+
     def count_params(self) -> int:
         """Number of elements of all weights."""
         if not self.built:
@@ -456,14 +464,26 @@ class Layer(Configurable, Trackable):
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self.dtype_policy.variable_dtype
+        return self.own_policy.variable_dtype
 
     variable_dtype = dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation."""
-        return self.dtype_policy.compute_dtype
+        return self.own_policy.compute_dtype
+
+    @property
+    def own_policy(self) -> dtype_policies.DTypePolicy:
+        """The dtype policy of this very layer: of a `DTypePolicyMap` the entry of its path."""
+        policy = self.dtype_policy
+        is_map = isinstance(policy, dtype_policies.DTypePolicyMap) and self.path
+        return policy[self.path] if is_map else policy
+
+    @property
+    def quantization_mode(self) -> str | None:
+        """How the weights are quantized, `"int8"` for example; `None` if they are not."""
+        return self.own_policy.quantization_mode
 
     def compute_output_spec(self, *args, **kwargs):
         """Symbolic outputs for symbolic inputs, without recording a node."""
@@ -506,7 +526,7 @@ class Layer(Configurable, Trackable):
 
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-able, with name, trainable and dtype."""
-        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": persistence.policy_to_save(self)}
         return serialize_arguments(self, captured_arguments(self) | config)
 
     def get_build_config(self) -> dict | None:
@@ -528,23 +548,6 @@ class Layer(Configurable, Trackable):
 
     def __repr__(self):
         return f"<{type(self).__name__} name={getattr(self, 'name', '?')}>"
-
-
-def _recording(build):
-    """`build` that notes its arguments and marks the layer as built."""
-
-    @functools.wraps(build)
-    def recorded(self, *args, **kwargs):
-        self._require_init()
-        if self._build_shapes is None:
-            self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
-            self._build_shapes.pop("self", None)
-        build(self, *args, **kwargs)
-        self.built = True
-        if not self._trainable:
-            self.trainable = False  # the layers inside, just built, do not know
-
-    return recorded
 
 
 def _is_listed_shape(value) -> bool:

@@ -3,17 +3,23 @@
 import inspect
 import re
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import numpy as np
 
-from kerax.dtype_policies import DTypePolicy
+import kerax
+from kerax import dtype_policies
+from kerax.core import lambdas
 from kerax.errors import suggest
 
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
 families: dict[str, "Family"] = {}
+_safe_mode: ContextVar[bool | None] = ContextVar("kerax_safe_mode", default=None)
+_shared: ContextVar[dict | None] = ContextVar("kerax_shared", default=None)  # while describing: (layer, description)
+_made: ContextVar[dict | None] = ContextVar("kerax_made", default=None)  # while reviving: shared objects by number
 
 
 def to_snake_case(name: str) -> str:
@@ -167,23 +173,39 @@ def serialize_keras_object(obj) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, np.dtype) or (inspect.isclass(obj) and issubclass(obj, np.generic)):
         return np.dtype(obj).name
-    if isinstance(obj, DTypePolicy):
-        return {"module": "keras", "class_name": "DTypePolicy", "config": obj.get_config(), "registered_name": None}
+    if isinstance(obj, dtype_policies.DTypePolicy):
+        return dtype_policies.serialize(obj)
     if inspect.isfunction(obj) or inspect.isbuiltin(obj) or (callable(obj) and not hasattr(obj, "get_config")):
         return _serialize_function(obj)
     if not hasattr(obj, "get_config"):
         raise TypeError(f"Cannot serialize {obj!r}: it has no `get_config` method.")
     cls = type(obj)
+    known = _shared.get()
+    if known is not None and id(obj) in known:
+        return known[id(obj)][1]
     description = {
         "module": _module_of(cls),
         "class_name": cls.__name__,
         "config": serialize_keras_object(obj.get_config()),
         "registered_name": _custom_names.get(cls),
     }
+    if known is not None and hasattr(obj, "inbound_nodes"):  # a layer, which several models may share
+        description["shared_object_id"] = len(known)
+        known[id(obj)] = obj, description
     build_config = getattr(obj, "get_build_config", lambda: None)()
     if build_config is not None:
         description["build_config"] = serialize_keras_object(build_config)
     return description
+
+
+@contextmanager
+def sharing_scope():
+    """Marks layers described within a `with` block, so that one that is there twice comes back as one."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 def _serialize_function(function) -> Any:
@@ -215,43 +237,79 @@ def is_serialized(value) -> bool:
     return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
+@contextmanager
+def safe_mode_scope(safe_mode: bool):
+    """Says for the length of a `with` block whether what is deserialized comes from a source that is not trusted.
+
+    The outermost scope counts.
+    """
+    outer = _safe_mode.get()
+    token = _safe_mode.set(safe_mode if outer is None else outer)
+    try:
+        yield
+    finally:
+        _safe_mode.reset(token)
+
+
+def in_safe_mode() -> bool:
+    """Whether objects are being made from a config that is not trusted: then nothing may read a file it names."""
+    return bool(_safe_mode.get())
+
+
 def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mode: bool = True, **_):
     """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
 
     Args:
         config: The description, or any nested structure of descriptions and plain values.
         custom_objects: More classes and functions by name.
-        safe_mode: Whether to refuse functions stored as code. kerax refuses them always.
+        safe_mode: Whether to refuse what an untrusted config must not do, such as reading a file that it names. An
+            outer call or `safe_mode_scope` has the last word.
 
     Raises:
         ValueError: if a class or function is not known by that name.
     """
-    if custom_objects:
-        with custom_object_scope(custom_objects):
-            return deserialize_keras_object(config, safe_mode=safe_mode)
+    with safe_mode_scope(safe_mode):
+        token = _made.set({} if _made.get() is None else _made.get())
+        try:
+            if custom_objects:
+                with custom_object_scope(custom_objects):
+                    return _deserialize(config)
+            return _deserialize(config)
+        finally:
+            _made.reset(token)
+
+
+def _deserialize(config):
     if isinstance(config, (list, tuple)):
-        return type(config)(deserialize_keras_object(item) for item in config)
+        return type(config)(_deserialize(item) for item in config)
     if not is_serialized(config):
         if isinstance(config, dict):
-            return {key: deserialize_keras_object(item) for key, item in config.items()}
+            return {key: _deserialize(item) for key, item in config.items()}
         return config
     name, inner = config["class_name"], config["config"]
-    if name == "__numpy__":
-        return np.asarray(inner["value"], dtype=inner["dtype"])
-    if name == "__tensor__":
-        return jax.numpy.asarray(inner["value"], dtype=inner["dtype"])
+    if name in ("__numpy__", "__tensor__"):
+        dtype = np.dtype(inner["dtype"])
+        if dtype.kind not in "biufcV" or dtype.itemsize > 16:  # one of text could ask for any amount of memory
+            raise ValueError(f"An array in a config must be of numbers. Got dtype {inner['dtype']!r}.")
+        return np.asarray(inner["value"], dtype) if name == "__numpy__" else jax.numpy.asarray(inner["value"], dtype)
     if name == "__slice__":
         return slice(inner["start"], inner["stop"], inner["step"])
     if name == "__ellipsis__":
         return Ellipsis
-    if name == "DTypePolicy":
-        return DTypePolicy(**inner)
+    if dtype_policies.is_policy(name):
+        return dtype_policies.deserialize(config)
     if name == "__lambda__":
-        raise ValueError("The file holds a Python lambda as code, which kerax never runs. Register a named function.")
+        if in_safe_mode():
+            raise ValueError(lambdas.REFUSAL)
+        return lambdas.function_from_code(inner)
     if name == "function":
         return _find_function(inner)
-    cls = _find_class(config)
-    obj = cls.from_config(inner)
+    number, made = config.get("shared_object_id"), _made.get()
+    if number is not None and number in made:
+        return made[number]
+    obj = _find_class(config).from_config(inner)
+    if number is not None:
+        made[number] = obj
     if config.get("build_config") and hasattr(obj, "build_from_config"):
         obj.build_from_config(config["build_config"])
     return obj
@@ -265,6 +323,7 @@ def _find_class(config: dict):
             return found
     module = (config.get("module") or "").split(".")[-1]
     name = config["class_name"]
+    kerax.load_families()
     searched = [families[module]] if module in families else list(families.values())
     for family in searched:
         if inspect.isclass(family.entries.get(name)):
@@ -280,6 +339,7 @@ def _find_function(name: str):
     found = find_custom(name)
     if found is not None:
         return found
+    kerax.load_families()
     for family in families.values():
         if callable(family.entries.get(name)):
             return family.entries[name]

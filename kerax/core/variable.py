@@ -136,6 +136,7 @@ class Variable:
         self.aggregation, self.synchronization = aggregation, synchronization
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.regularizer = self.constraint = None
+        self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
         self._seed = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array
         if callable(initializer):

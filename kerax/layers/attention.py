@@ -9,9 +9,9 @@ from jax import lax
 from kerax import random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
-from kerax.layers import lora
 from kerax.layers.dense import EinsumDense, project
 from kerax.layers.options import check_positive, check_rate, set_weight_options
+from kerax.quantizers import lora
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -84,7 +84,9 @@ class _HeadAttention(Layer):
         return (outputs, scores) if return_attention_scores else outputs
 
     def _is_self_attention(self, query, key, value) -> bool:
-        return query is key and key is value and self._projection_options["activity_regularizer"] is None
+        layers = (self.query_dense, self.key_dense, self.value_dense)
+        is_one = query is key and key is value and self._projection_options["activity_regularizer"] is None
+        return is_one and all(layer.is_plain for layer in layers)
 
     def _project_together(self, inputs):
         """Queries, keys and values of one array, by one product with the three kernels side by side."""

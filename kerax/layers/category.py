@@ -209,6 +209,11 @@ class Discretization(_Categorical):
         if not self._given:
             self.bin_boundaries = None
 
+    def load_own_variables(self, store):
+        """Does nothing: configs hold the boundaries. Old files of Keras have the data's summary, which is kept."""
+        if len(store) == 1:
+            self._summary = np.asarray(store["0"], "float32")
+
     def get_config(self) -> dict:
         """The constructor's arguments, with the boundaries that were found in place of `num_bins`."""
         config = super().get_config() | {"dtype": self.dtype_policy.name, "bin_boundaries": self.bin_boundaries}

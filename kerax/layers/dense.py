@@ -8,11 +8,9 @@ import jax.numpy as jnp
 
 from kerax import activations
 from kerax.core.input_spec import InputSpec
-from kerax.core.layer import Layer
-from kerax.layers import lora, quantized
-from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options, without
-
-_NOT_IN_CONFIGS = ("activity_regularizer", "gptq_unpacked_column_size")
+from kerax.layers.options import add_weight, check_positive, set_weight_options, without
+from kerax.quantizers import lora
+from kerax.quantizers.compressible import _CompressibleDense
 
 
 def project(inputs, kernel, num_contracted: int = 1):
@@ -37,7 +35,7 @@ def settle(inputs):
     return jax.lax.optimization_barrier(inputs) if jax.default_backend() == "cpu" else inputs
 
 
-class Dense(Layer):
+class Dense(_CompressibleDense):
     """Affine map of the last axis: `activation(inputs @ kernel + bias)`.
 
     Args:
@@ -50,7 +48,7 @@ class Dense(Layer):
         kernel_constraint, bias_constraint: Projections applied after each update.
         lora_rank: Rank of a trained update of the then frozen kernel. `None`: the kernel itself is trained.
         lora_alpha: The update is scaled by `lora_alpha / lora_rank`. Default: `lora_rank`. (Keras ignores it here.)
-        quantization_config: Not supported; must be `None`.
+        quantization_config: How the kernel is quantized, as `quantize` sets it: with a quantized `dtype` only.
 
     Weights: `kernel (features, units)`, `bias (units,)`; with LoRA `lora_kernel_a (features, rank)`,
         `lora_kernel_b (rank, units)`.
@@ -80,8 +78,7 @@ class Dense(Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         check_positive(self, units=units)
-        check_unsupported(self, quantization_config=quantization_config)
-        lora.configure(self, lora_rank, lora_alpha)
+        self._configure(lora_rank, lora_alpha, quantization_config)
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -99,33 +96,27 @@ class Dense(Layer):
 
     def build(self, input_shape):
         features = input_shape[-1]
-        self.kernel = add_weight(self, "kernel", (features, self.units))
+        self._add_main((features, self.units))
         self.bias = add_weight(self, "bias", (self.units,)) if self.use_bias else None
         lora.enable_if_asked(self, "kernel")
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs):
         if self.quantization_mode is not None:
-            return quantized.dense_outputs(self, inputs)
-        kernel = lora.merged(self, "kernel")
-        outputs = jnp.matmul(inputs, kernel) if inputs.ndim == 2 else project(inputs, kernel)
+            outputs = self._product(inputs)
+        else:
+            kernel = lora.merged(self, "kernel")
+            outputs = jnp.matmul(inputs, kernel) if inputs.ndim == 2 else project(inputs, kernel)
         if self.use_bias:
-            outputs = outputs + self.bias.value
+            outputs = outputs + self._bias()
         return self.activation(outputs)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return lora.configured(self, without(super().get_config(), *_NOT_IN_CONFIGS))
-
-    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
-        """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
-        lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
-
-    quantization_mode = None
-    quantize = quantized.quantize
+        return without(super().get_config(), "activity_regularizer")
 
 
-class EinsumDense(Layer):
+class EinsumDense(_CompressibleDense):
     """Affine map written as an einsum: `activation(einsum(equation, inputs, kernel) + bias)`.
 
     Args:
@@ -138,7 +129,8 @@ class EinsumDense(Layer):
         kernel_regularizer, bias_regularizer: Penalties on the weights.
         kernel_constraint, bias_constraint: Projections applied after each update.
         lora_rank, lora_alpha: As in `Dense`.
-        gptq_unpacked_column_size, quantization_config: Not supported; must be `None`.
+        quantization_config: As in `Dense`.
+        gptq_unpacked_column_size: Without effect; configs of Keras have it.
 
     Weights: `kernel` of the equation's second shape; `bias`, sizes of `bias_axes`, 1 for axes between and after them;
         with LoRA `lora_kernel_a`, the kernel's shape but for a last size of `rank`, and `lora_kernel_b (rank, size)`.
@@ -167,13 +159,8 @@ class EinsumDense(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_unsupported(
-            self,
-            gptq_unpacked_column_size=gptq_unpacked_column_size,
-            quantization_config=quantization_config,
-        )
-        lora.configure(self, lora_rank, lora_alpha)
-        self.equation = equation.replace(" ", "")
+        self._configure(lora_rank, lora_alpha, quantization_config)
+        self.equation = self._equation = equation.replace(" ", "")
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.bias_axes = bias_axes
         self.activation = activations.get(activation)
@@ -195,7 +182,7 @@ class EinsumDense(Layer):
             axes = {"input_axes": [i for i, name in enumerate(kernel) if name not in outputs]}
             axes["output_axes"] = [i for i, name in enumerate(kernel) if name in outputs]
             initializer = type(initializer).from_config(initializer.get_config() | axes)
-        self.kernel = add_weight(self, "kernel", [sizes[name] for name in kernel], initializer=initializer)
+        self._add_main([sizes[name] for name in kernel], initializer=initializer)
         self.bias = None
         if self.bias_axes is not None:
             first = min(outputs.index(name) for name in self.bias_axes)
@@ -248,23 +235,18 @@ class EinsumDense(Layer):
 
     def call(self, inputs):
         if self.quantization_mode is not None:
-            return quantized.dense_outputs(self, inputs)
-        kernel = lora.merged(self, "kernel")
-        if self._num_contracted:
-            outputs = project(inputs, kernel, self._num_contracted)
+            outputs = self._product(inputs)
+        elif self._num_contracted:
+            outputs = project(inputs, lora.merged(self, "kernel"), self._num_contracted)
         else:
-            outputs = jnp.einsum(self.equation, inputs, kernel)
+            outputs = jnp.einsum(self.equation, inputs, lora.merged(self, "kernel"))
         if self.bias is not None:
-            outputs = outputs + self.bias.value
+            outputs = outputs + self._bias()
         return self.activation(outputs)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return lora.configured(self, without(super().get_config(), *_NOT_IN_CONFIGS))
-
-    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
-        """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
-        lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
-
-    quantization_mode = None
-    quantize = quantized.quantize
+        config = without(super().get_config(), "activity_regularizer") | {"gptq_unpacked_column_size": None}
+        if self.quantization_mode in ("gptq", "awq"):
+            config["gptq_unpacked_column_size"] = self._columns()
+        return without(config, "gptq_unpacked_column_size")

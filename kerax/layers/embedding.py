@@ -4,12 +4,15 @@ import jax.numpy as jnp
 
 from kerax.core import masks
 from kerax.core.layer import Layer
-from kerax.layers import lora, quantized
 from kerax.layers.dense import project
-from kerax.layers.options import add_weight, check_positive, check_unsupported, set_weight_options
+from kerax.layers.options import add_weight, check_positive, set_weight_options
+from kerax.quantizers import lora, schemes
+from kerax.quantizers.compressible import _Compressible, by_attribute
+
+_TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
 
 
-class Embedding(Layer):
+class Embedding(_Compressible):
     """Rows of a table, picked by integers.
 
     Args:
@@ -20,13 +23,15 @@ class Embedding(Layer):
         weights: Initial table.
         lora_rank: Rank of a trained update of the then frozen table. `None`: the table itself is trained.
         lora_alpha: The update is scaled by `lora_alpha / lora_rank`. Default: `lora_rank`. (Keras ignores it here.)
-        quantization_config: Not supported; must be `None`.
+        quantization_config: How the table is quantized, as `quantize` sets it: with a quantized `dtype` only.
 
     Weights: `embeddings (input_dim, output_dim)`; with LoRA `lora_embeddings_a (input_dim, rank)`,
         `lora_embeddings_b (rank, output_dim)`.
     Input shape: any, integers in `[0, input_dim)`; others give NaN.
     Output shape: `(*input_shape, output_dim)`, in the layer's compute dtype.
     """
+
+    _main = "embeddings"
 
     def __init__(
         self,
@@ -45,8 +50,7 @@ class Embedding(Layer):
         kwargs.pop("input_length", None)  # older files of Keras have it
         super().__init__(**kwargs)
         check_positive(self, input_dim=input_dim, output_dim=output_dim)
-        check_unsupported(self, quantization_config=quantization_config)
-        lora.configure(self, lora_rank, lora_alpha)
+        self._configure(lora_rank, lora_alpha, quantization_config)
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
         set_weight_options(
             self,
@@ -61,14 +65,12 @@ class Embedding(Layer):
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
     def build(self, input_shape=None):
-        self.embeddings = add_weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self._add_main((self.input_dim, self.output_dim))
         lora.enable_if_asked(self, "embeddings")
 
     def call(self, inputs):
         index = inputs.astype("int32")
-        if self.quantization_mode is not None:
-            return quantized.embedding_outputs(self, index)
-        rows = jnp.take(self.embeddings.value, index, axis=0)
+        rows = self._picked(index)
         if self.lora_enabled:  # of the picked rows only, not of the whole table
             rows = rows + jnp.take(lora.scaled(self, "embeddings"), index, axis=0) @ self.lora_embeddings_b.value
         return rows.astype(self.compute_dtype)
@@ -81,14 +83,23 @@ class Embedding(Layer):
         """The constructor's arguments but `weights`."""
         config = super().get_config()
         config.pop("weights", None)
-        return lora.configured(self, config)
+        return config
 
-    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
-        """Freezes the table and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
-        lora.enable(self, "embeddings", rank, lora_alpha, a_initializer, b_initializer)
+    def _picked(self, index):
+        """Rows of the table as floats, with only these unpacked."""
+        parts = self._parts("embeddings")
+        rows = {part: value if part == "g_idx" else jnp.take(value, index, axis=0) for part, value in parts.items()}
+        if self.quantization_mode == "int8":
+            return rows[""] / rows["_scale"][..., None]
+        if self.quantization_mode == "int4":
+            return schemes.join_rows(rows, self.output_dim)
+        return rows[""]
 
-    quantization_mode = None
-    quantize = quantized.quantize
+    def _split(self, values, config):
+        return by_attribute(schemes.split_table(values["embeddings"], config), "embeddings")
+
+    def _as_floats(self, name):
+        return self._picked(jnp.arange(self.input_dim))
 
 
 class ReversibleEmbedding(Embedding):
@@ -136,10 +147,38 @@ class ReversibleEmbedding(Embedding):
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        if not self.tie_weights:
+        if not self.tie_weights and self.quantization_mode is None:
             self.reverse_embeddings = add_weight(
                 self, "reverse_embeddings", (self.output_dim, self.input_dim), initializer=self.embeddings_initializer
             )
+
+    def _shapes(self):
+        return super()._shapes() | (
+            {} if self.tie_weights else {"reverse_embeddings": (self.output_dim, self.input_dim)}
+        )
+
+    def _split(self, values, config):
+        found = super()._split(values, config)
+        if "reverse_embeddings" in values:
+            matrix = values["reverse_embeddings"]
+            if config.mode == "int8":
+                parts = schemes.split_kernel(matrix, config, _UNTIED)
+            else:
+                parts = schemes.split_matrix(matrix, config, pack_axis=0)
+            if "_zero" in parts:
+                parts["_zero"] = parts["_zero"].astype(self.variable_dtype)  # as Keras stores it
+            found |= by_attribute(parts, "reverse_embeddings")
+        return found
+
+    def _as_floats(self, name):
+        if name == "embeddings":
+            return super()._as_floats(name)
+        parts = self._parts(name)
+        return (
+            schemes.join_int8(parts, _UNTIED)
+            if self.quantization_mode == "int8"
+            else schemes.join_int4(parts, self.output_dim, pack_axis=0)
+        )
 
     def call(self, inputs, reverse=False):
         if not reverse:
@@ -150,18 +189,18 @@ class ReversibleEmbedding(Embedding):
             raise ValueError(
                 f"{self}: in reverse, inputs must have shape (..., {self.output_dim}). Got {inputs.shape}."
             )
-        kernel = lora.merged(self, "embeddings").T if self.tie_weights else self.reverse_embeddings.value
         dtype = self.reverse_dtype or self.compute_dtype
-        logits = project(inputs.astype(dtype), kernel.astype(dtype))
+        if self.quantization_mode is not None:
+            table = ("embeddings", _TIED) if self.tie_weights else ("reverse_embeddings", _UNTIED)
+            logits = self._product(inputs.astype(self.compute_dtype), *table).astype(dtype)
+        else:
+            kernel = lora.merged(self, "embeddings").T if self.tie_weights else self.reverse_embeddings.value
+            logits = project(inputs.astype(dtype), kernel.astype(dtype))
         return logits if self.logit_soft_cap is None else self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
 
     def compute_mask(self, inputs, previous_mask=None):
         """`None`: `call`, which knows the direction, has set the mask."""
         return None
-
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return {"quantization_config": None} | super().get_config()
 
 
 class Masking(Layer):

@@ -8,9 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core.registry import in_safe_mode
 from kerax.layers.category import ENCODED, _Categorical, as_array, batches_of, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
 from kerax.layers.options import check_choice
+
+VOCABULARY_FILE, MAX_BYTES = "vocabulary.txt", 2**30
+
+
+def read_lines(layer: _Categorical, path: Path, encoding: str, follow: bool = True) -> list[str]:
+    """The lines of a vocabulary file, without empty ones at its end.
+
+    Raises:
+        ValueError: if it is no regular file, larger than `MAX_BYTES`, not text, or a link while `follow` is false.
+    """
+    if not path.is_file() or (path.is_symlink() and not follow):
+        raise ValueError(f"{layer}: the file of `vocabulary` does not exist, or is no plain file. Got {str(path)!r}.")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{layer}: the file of `vocabulary` must have at most {MAX_BYTES} bytes. Got {str(path)!r}.")
+    try:
+        lines = data.decode(encoding).replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{layer}: the file {str(path)!r} is not text in {encoding!r}: {error}") from None
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
 
 
 class _Lookup(_Categorical):
@@ -103,10 +127,13 @@ class _Lookup(_Categorical):
 
     def _read(self, vocabulary) -> list:
         if isinstance(vocabulary, (str, os.PathLike)):
-            path = Path(vocabulary)
-            if not path.is_file():
-                raise ValueError(f"{self}: the file of `vocabulary` does not exist. Got {str(vocabulary)!r}.")
-            return [self._parse(line) for line in path.read_text(getattr(self, "encoding", "utf-8")).splitlines()]
+            if in_safe_mode():
+                raise ValueError(
+                    f"{self}: the file or config being loaded names a `vocabulary` file, {str(vocabulary)!r}, which is "
+                    "not read: it could be any file of this computer. If you trust the source, pass safe_mode=False."
+                )
+            lines = read_lines(self, Path(vocabulary), getattr(self, "encoding", "utf-8"))
+            return [self._parse(line) for line in lines]
         array = as_array(self, vocabulary)
         if array.ndim != 1:
             raise ValueError(f"{self}: `vocabulary` must be a list. Got shape {array.shape}.")
@@ -204,6 +231,40 @@ class _Lookup(_Categorical):
             return encode(self, indices, depth)
         weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
         return encode(self, indices, depth) * weights
+
+    # Files.
+
+    def save_assets(self, dir_path):
+        """Writes the vocabulary, special tokens included, to `vocabulary.txt` in a folder, a token in each line.
+
+        One that was given is not written: configs hold it.
+        """
+        if self._tokens is not None and not self._given:
+            lines = [str(token) for token in self.get_vocabulary()]
+            Path(dir_path, VOCABULARY_FILE).write_text("\n".join(lines), "utf-8", newline="\n")
+
+    def load_assets(self, dir_path):
+        """Reads what `save_assets` wrote, unless the layer has its vocabulary from its config."""
+        path = Path(dir_path, VOCABULARY_FILE)
+        if self._given or not (path.exists() or path.is_symlink()):
+            return
+        tokens = [self._parse(line) for line in read_lines(self, path, "utf-8", follow=False)]
+        if tokens != self._special:  # of a layer that had no vocabulary yet
+            self.set_vocabulary(tokens, self._idf)
+            self._given = False
+
+    def save_own_variables(self, store):
+        """Puts the weights of `"tf_idf"` into a mapping under `"idf_weights"`."""
+        if self._idf is not None:
+            store["idf_weights"] = self._idf
+
+    def load_own_variables(self, store):
+        """Takes the weights of `"tf_idf"`, which `load_assets` then looks for."""
+        if "idf_weights" in store:
+            weights = np.asarray(store["idf_weights"], "float32")
+            if self._tokens is not None and weights.shape != (self.vocabulary_size(),):
+                raise ValueError(f"{self}: expected {self.vocabulary_size()} `idf_weights`. Got shape {weights.shape}.")
+            self._idf = weights
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the vocabulary that was found or read from a file."""

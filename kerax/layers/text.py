@@ -190,3 +190,19 @@ class TextVectorization(_Categorical):
         """The constructor's arguments, with the vocabulary that was found or read from a file."""
         found = self._lookup.get_config()
         return super().get_config() | {name: found[name] for name in ("vocabulary", "idf_weights")}
+
+    def save_assets(self, dir_path):
+        """Writes the vocabulary, as `StringLookup` does."""
+        self._lookup.save_assets(dir_path)
+
+    def load_assets(self, dir_path):
+        """Reads what `save_assets` wrote, unless the layer has its vocabulary from its config."""
+        self._lookup.load_assets(dir_path)
+
+    def save_own_variables(self, store):
+        """Puts the weights of `"tf_idf"` into a mapping under `"idf_weights"`."""
+        self._lookup.save_own_variables(store)
+
+    def load_own_variables(self, store):
+        """Takes what `save_own_variables` put there."""
+        self._lookup.load_own_variables(store)

@@ -6,8 +6,9 @@ from kerax.core.registry import deserialize_keras_object
 from kerax.models.functional import Functional, clone_model
 from kerax.models.model import Model
 from kerax.models.sequential import Sequential
+from kerax.saving.models import load_model, save_model
 
-__all__ = ["Functional", "Model", "Sequential", "clone_model", "model_from_json"]
+__all__ = ["Functional", "Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 
 
 def model_from_json(json_string: str, custom_objects=None) -> Model:

@@ -1,15 +1,14 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
-import os
 
 import jax
 import numpy as np
 
-from kerax import checkpoint, saving
 from kerax import data as data_module
 from kerax import metrics as metrics_module
 from kerax import optimizers as optimizers_module
+from kerax import saving
 from kerax.core import seeds
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
@@ -17,9 +16,9 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
-from kerax.layers.quantized import quantize_all
 from kerax.models import prepare
 from kerax.models.summary import print_summary, summary_html
+from kerax.quantizers.compressible import quantize_all
 from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
 from kerax.train.state import TrainState, state_variables
@@ -233,6 +232,8 @@ class Model(Layer):
     def compile_from_config(self, config: dict):
         """Compiles as `get_compile_config` described."""
         self.compile(**deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
 
     @property
     def random_key(self) -> Variable:
@@ -512,39 +513,34 @@ class Model(Layer):
     # Saving.
 
     def quantize(self, mode=None, config=None, filters=None, **kwargs):
-        """Replaces the weights of dense layers and embeddings by integers, as their `quantize` does.
+        """Quantizes dense layers and embeddings, as their `quantize` does.
 
         Args:
-            mode: `"int8"` or `"int4"`. Default: that of `config`.
-            config: `kerax.quantizers.Int8QuantizationConfig` or `Int4QuantizationConfig`.
+            mode: `"int8"`, `"int4"`, `"float8"`, `"gptq"` or `"awq"`. Default: that of `config`.
+            config: Config of `kerax.quantizers`, with data for `"gptq"` and `"awq"`. Default: the mode's.
             filters: Regular expression or list of them, searched for in layers' names, or function of a layer.
+            type_check: Whether to leave subclasses of layers as they are.
 
         Compile again before training on. Raises `ValueError` if there is no such layer.
         """
         quantize_all(self, mode, config, filters, **kwargs)
         self._programs = {}
 
-    def save_weights(self, filepath, overwrite=True):
-        """Writes the weights to a `.weights.h5` file that Keras reads too."""
-        saving.save_weights(self, filepath, overwrite)
+    def get_quantization_layer_structure(self, mode: str) -> dict | None:
+        """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
+        return None
+
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        """Writes the weights, as `kerax.saving.save_weights` says: `*.weights.h5` as Keras reads it, or safetensors."""
+        saving.save_weights(self, filepath, overwrite, max_shard_size)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """Reads weights from a `.weights.h5` file, or an older `.h5` file of Keras's, the latter with `by_name=True` by
-        the names of the layers. Raises `ValueError` listing every difference, changing nothing."""
+        """Reads weights, as `kerax.saving.load_weights` says: all, or none and a `ValueError` listing what differs."""
         saving.load_weights(self, filepath, skip_mismatch, **kwargs)
 
-    def save(self, filepath, overwrite=True):
-        """Writes an orbax checkpoint of the whole training state to a folder.
-
-        Raises:
-            ValueError: for a `.keras` or `.h5` file, which kerax does not write yet.
-        """
-        if os.fspath(filepath).endswith((".keras", ".h5")):
-            raise ValueError(
-                f"save: kerax does not write {os.fspath(filepath)!r} yet. Give a folder for a checkpoint of the whole "
-                "state, or use `save_weights` with a name that ends in '.weights.h5'."
-            )
-        checkpoint.save(filepath, self, overwrite=overwrite)
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Writes the model, as `kerax.saving.save_model` says: `*.keras`, or a folder for an orbax checkpoint."""
+        saving.save_model(self, filepath, overwrite, zipped, **kwargs)
 
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""

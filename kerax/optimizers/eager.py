@@ -12,21 +12,24 @@ from kerax.optimizers import slots
 
 def apply(optimizer, grads, trainable_variables=None):
     """Updates variables and the optimizer's state, in place or in the open scope: see `Optimizer.apply`."""
-    grads, known = list(grads), slots.leaves(optimizer._params)
+    grads, known = list(grads), optimizer._given
     variables = known if trainable_variables is None else list(trainable_variables)
     if len(grads) != len(variables):
         raise ValueError(f"{optimizer}: expected a gradient for each of {len(variables)} variables. Got {len(grads)}.")
     given = {id(v): jnp.asarray(unwrap(grad)) for v, grad in zip(variables, grads, strict=True) if grad is not None}
-    if not given:
-        if grads:
-            raise ValueError(f"{optimizer}: no variable has a gradient. Got `None` for all {len(grads)}.")
-        return
-    if len(given) < len(grads):
-        names = ", ".join(variable.path for variable in variables if id(variable) not in given)
-        warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
     unknown = [v for v in variables if id(v) in given and not any(v is other for other in known)]
     if unknown:
         optimizer.build([*known, *unknown])
+    for variable in [v for v in variables if v.overwrite_with_gradient and id(v) in given]:
+        variable.assign(slots.next_value(given.pop(id(variable)), variable.value))
+    variables = [v for v in variables if not v.overwrite_with_gradient]
+    if not given:
+        if variables:
+            raise ValueError(f"{optimizer}: no variable has a gradient. Got `None` for all {len(grads)}.")
+        return
+    if len(given) < len(variables):
+        names = ", ".join(variable.path for variable in variables if id(variable) not in given)
+        warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
     params, state = optimizer._params, optimizer._state
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
     new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
@@ -44,6 +47,21 @@ def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) 
     """New weights and optimizer values, from lists in the order of the weights and of `optimizer.variables`."""
     if not optimizer.built:
         raise ValueError(f"{optimizer}: call `build(variables)` before `stateless_apply`.")
+    if optimizer._overwritten:
+        return _stateless_apart(optimizer, optimizer_variables, grads, trainable_variables)
+    return _stateless(optimizer, optimizer_variables, grads, trainable_variables)
+
+
+def _stateless_apart(optimizer, optimizer_variables, grads, values):
+    """`stateless_apply` where some weights become their gradients."""
+    apart = [variable.overwrite_with_gradient for variable in optimizer._given]
+    rest = [[item for item, is_apart in zip(items, apart, strict=True) if not is_apart] for items in (grads, values)]
+    new, state = _stateless(optimizer, optimizer_variables, *rest)
+    new, pairs = iter(new), zip(grads, values, apart, strict=True)
+    return [slots.next_value(grad, value) if is_apart else next(new) for grad, value, is_apart in pairs], state
+
+
+def _stateless(optimizer, optimizer_variables, grads, trainable_variables):
     form, own, weights = optimizer._state, optimizer.variables, slots.leaves(optimizer._params)
     state = slots.placed(form, own, optimizer_variables)
     gradients, params = (slots.placed(optimizer._params, weights, values) for values in (grads, trainable_variables))

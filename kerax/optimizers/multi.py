@@ -13,6 +13,7 @@ from kerax.core.registry import serialize_keras_object
 from kerax.core.variable import Variable
 from kerax.errors import suggest
 from kerax.optimizers.optimizer import OPTIMIZERS, Optimizer, OptimizerState, joined
+from kerax.optimizers.slots import set_apart, sparing
 
 Tree = Any
 
@@ -213,6 +214,7 @@ class MultiOptimizer(Optimizer):
         slots = {name: self._parts[name].init(branch) for name, branch in self.split(params).items()}
         return OptimizerState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), slots, (), ())
 
+    @sparing
     def update(self, grads: Tree, state: OptimizerState, params: Tree) -> tuple[Tree, OptimizerState]:
         """One step of each part."""
         if self.loss_scale_factor is not None:
@@ -228,6 +230,7 @@ class MultiOptimizer(Optimizer):
         """Builds the optimizer of each part."""
         if isinstance(params, (list, tuple)):
             params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
+        params = set_apart(self, params)
         self._params = params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         for name, branch in self.split(params).items():

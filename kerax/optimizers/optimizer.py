@@ -18,7 +18,7 @@ from kerax.core.variable import Variable, unwrap
 from kerax.optimizers import eager
 from kerax.optimizers.clipping import clipped
 from kerax.optimizers.schedules import LearningRateSchedule
-from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of
+from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of, set_apart, sparing
 
 Tree = Any
 OPTIMIZERS = Family("optimizers", "optimizer")
@@ -108,6 +108,8 @@ class Optimizer(Configurable):
         self._undecayed_names: list[str] = []
         self._undecayed: list[Variable] = []
         self._params: Tree = {}  # the variables that `build` was given
+        self._overwritten: set = set()  # places of weights whose gradients are their next values
+        self._given: list[Variable] = []  # the weights, these included
         self._known: dict[str, Variable] = {}  # the same by their places in that tree
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
@@ -134,6 +136,7 @@ class Optimizer(Configurable):
             zeros if self.gradient_accumulation_steps else (),
         )
 
+    @sparing
     def update(self, grads: Tree, state: OptimizerState, params: Tree) -> tuple[Tree, OptimizerState]:
         """One step: the new weights and the new state."""
         if self.loss_scale_factor is not None:
@@ -277,6 +280,7 @@ class Optimizer(Configurable):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping those that weights have."""
         if isinstance(params, (list, tuple)):
             params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
+        params = set_apart(self, params)
         old, self._params = self._params, params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         if self._state is None or form_of(params) != form_of(old):

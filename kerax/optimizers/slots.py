@@ -1,9 +1,11 @@
 """How the variables of an optimizer's state belong to weights: by the weight's place in the slot's path."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from kerax import tree
 from kerax.core.variable import Variable
@@ -14,6 +16,45 @@ Tree = Any
 def leaves(params: Tree) -> list[Variable]:
     """The weights of a tree in the order in which it was filled, which is that of the layers."""
     return list(tree.unnest(params).values()) if isinstance(params, dict) else jax.tree.leaves(params)
+
+
+def set_apart(optimizer, params: Tree) -> Tree:
+    """The weights without those whose gradients are their next values, whose places `optimizer` notes."""
+    optimizer._given = leaves(params)
+    if not any(variable.overwrite_with_gradient for variable in optimizer._given):
+        optimizer._overwritten = set()
+        return params
+    found = tree.unnest(params)
+    optimizer._overwritten = {path for path, variable in found.items() if variable.overwrite_with_gradient}
+    return tree.nest([item for item in found.items() if item[0] not in optimizer._overwritten])
+
+
+def next_value(gradient, weight):
+    """The value of a weight that is overwritten with its gradient."""
+    return jnp.where(jnp.isfinite(gradient), gradient, weight)
+
+
+def sparing(update):
+    """An optimizer's `update` for trees that also hold weights set apart: these become their gradients.
+
+    A gradient that is not finite changes nothing.
+    """
+
+    @functools.wraps(update)
+    def updated(self, grads: Tree, state, params: Tree):
+        if not self._overwritten:
+            return update(self, grads, state, params)
+        weights, gradients = tree.unnest(params), tree.unnest(grads)
+        kept = [path for path in weights if path not in self._overwritten]
+        rest = [tree.nest([(path, found[path]) for path in kept]) for found in (gradients, weights)]
+        new, state = update(self, rest[0], state, rest[1])
+        new = tree.unnest(new)
+        for path, weight in weights.items():
+            if path in self._overwritten:
+                new[path] = next_value(gradients[path], weight)
+        return tree.nest([(path, new[path]) for path in weights]), state
+
+    return updated
 
 
 def form_of(params: Tree):

@@ -8,6 +8,7 @@ import optax
 
 from kerax.core.variable import Variable
 from kerax.optimizers.optimizer import Optimizer, OptimizerState
+from kerax.optimizers.slots import set_apart, sparing
 
 
 class LossScaleSlots(NamedTuple):
@@ -64,6 +65,7 @@ class LossScaleOptimizer(Optimizer):
         slots = LossScaleSlots(jnp.zeros((), jnp.int32), scale, self.inner_optimizer.init(params))
         return OptimizerState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), slots, (), ())
 
+    @sparing
     def update(self, grads, state, params):
         """One step from the gradients of the scaled loss; `iterations` counts skipped steps too."""
         counter, scale, inner = state.slots
@@ -85,6 +87,9 @@ class LossScaleOptimizer(Optimizer):
 
     def build(self, params):
         """Builds the inner optimizer."""
+        if isinstance(params, (list, tuple)):
+            params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
+        params = set_apart(self, params)
         self.inner_optimizer.build(params)
         self._params = self.inner_optimizer._params
         slots = LossScaleSlots(self.step_counter, self.dynamic_scale, self.inner_optimizer._state)

@@ -1,4 +1,4 @@
-"""Saving and loading: registered classes, their descriptions, and weight files."""
+"""Saving and loading: models, weights, registered classes and their descriptions."""
 
 from kerax.core.registry import (
     CustomObjectScope,
@@ -10,18 +10,22 @@ from kerax.core.registry import (
     register_keras_serializable,
     serialize_keras_object,
 )
-from kerax.saving.weights import load_weights
-from kerax.saving.weights_h5 import save_weights
+from kerax.saving.file_editor import KerasFileEditor
+from kerax.saving.models import load_model, save_model
+from kerax.saving.weights import load_weights, save_weights
 
 __all__ = [
     "CustomObjectScope",
+    "KerasFileEditor",
     "custom_object_scope",
     "deserialize_keras_object",
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",
+    "load_model",
     "load_weights",
     "register_keras_serializable",
+    "save_model",
     "save_weights",
     "serialize_keras_object",
 ]

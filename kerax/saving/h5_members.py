@@ -1,8 +1,13 @@
-"""Members of an HDF5 file that lie in the file itself: no links, no external storage."""
+"""Members of an HDF5 file that lie in the file itself: no links, no external storage, no more bytes than there are."""
 
+import contextlib
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+
+_DEPTH = 64
 
 
 def open_file(path, who: str):
@@ -21,6 +26,26 @@ def open_file(path, who: str):
         return h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{who}: {path!r} is not a readable HDF5 file: {error}") from None
+
+
+@contextlib.contextmanager
+def explaining(path: str, who: str) -> Iterator[None]:
+    """Turns what h5py raises on a damaged file into a `ValueError` that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError, MemoryError) as error:
+        raise ValueError(f"{who}: {path!r} cannot be read; it is damaged: {error}") from None
+
+
+@contextlib.contextmanager
+def creating(path: str) -> Iterator[None]:
+    """Removes a file that could not be written to its end."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+        raise
 
 
 def find_group(parent, path: str):
@@ -48,7 +73,8 @@ def find_dataset(group, name: str):
     """The dataset of a group, stored in the file itself, or `None`.
 
     Raises:
-        ValueError: if it is a link, no dataset of numbers, or keeps its data in another file.
+        ValueError: if it is a link, no dataset of numbers, keeps its data in another file, or claims to be much larger
+            than the file.
     """
     import h5py
 
@@ -64,7 +90,51 @@ def find_dataset(group, name: str):
         raise ValueError(f"{path!r}: {dataset.name} keeps its data in another file, which kerax does not read.")
     if dataset.dtype.kind not in "biufcV":
         raise ValueError(f"{path!r}: {dataset.name} should hold numbers. It holds {dataset.dtype}.")
+    if dataset.shape is None:
+        raise ValueError(f"{path!r}: {dataset.name} is empty.")
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > max(64 * stored, 2**20):  # compressed weights shrink by a few per cent, zeros by far more
+        raise ValueError(
+            f"{path!r}: {dataset.name} claims {dataset.nbytes} bytes, of which the file holds {stored}; it is not read."
+        )
     return dataset
+
+
+class Member:
+    """A dataset that is read by `[()]`, bfloat16 where its attribute `dtype` says so."""
+
+    def __init__(self, dataset):
+        self._dataset, self.shape = dataset, dataset.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the values."""
+        return np.dtype("bfloat16") if self._is_bfloat16() else self._dataset.dtype
+
+    def _is_bfloat16(self) -> bool:
+        return self._dataset.attrs.get("dtype") == "bfloat16"
+
+    def __getitem__(self, _) -> np.ndarray:
+        return read_dataset(self._dataset)
+
+
+def members_of(file, path: str) -> dict[str, Member] | None:
+    """The datasets of a group by name, or `None` if there is no such group."""
+    group = find_group(file, path)
+    return None if group is None else {name: Member(find_dataset(group, name)) for name in group}
+
+
+def walk_groups(file, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """(path, group) of every group, reached by hard links only, at most 64 deep."""
+    import h5py
+
+    group = file if not path else file[path]
+    yield path, group
+    if depth >= _DEPTH:
+        raise ValueError(f"{file.filename!r} has groups more than {_DEPTH} deep.")
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
+            yield from walk_groups(file, f"{path}/{name}" if path else name, depth + 1)
 
 
 def read_dataset(dataset) -> np.ndarray:
@@ -74,3 +144,13 @@ def read_dataset(dataset) -> np.ndarray:
 
         return np.array(dataset).view(ml_dtypes.bfloat16)
     return np.array(dataset)
+
+
+def write_group(file, group: str, name: str, values: dict[str, np.ndarray]):
+    """Adds arrays by name to a group, whose attribute `name` says whose they are."""
+    members = file.require_group(group)
+    members.attrs["name"] = name
+    for key, value in values.items():
+        dataset = members.create_dataset(key, data=value)
+        if value.dtype.name == "bfloat16":
+            dataset.attrs["dtype"] = "bfloat16"

@@ -1,151 +1,137 @@
-"""`.weights.h5` files with Keras 3's structure inside.
+"""`.weights.h5` files with Keras 3's structure inside, whole or in shards named by a `.weights.json` file.
 
-Every layer is a group with a subgroup `vars` whose members `0`, `1`, ... are its own weights. Sublayers are groups
-named after the attribute that holds them; in containers and in the `layers` of a model, after the class with a counter.
-Reading checks every shape before any weight is changed, and refuses links and external storage.
+Every layer is a group with a subgroup `vars` whose members `0`, `1`, ... are its own weights. Reading checks every
+shape before any weight is changed, and refuses links and external storage.
 """
 
+import contextlib
+import json
 import os
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-from kerax.core.layer import Layer
-from kerax.core.registry import to_snake_case
-from kerax.core.tracking import unique
-from kerax.core.variable import Variable, materialize
-from kerax.layers import lora
-from kerax.saving import h5_members
+from kerax.saving import h5_members, structure
+
+_MOST_JSON = 2**26  # bytes
 
 
-def save_weights(model, filepath, overwrite=True):
-    """Writes the weights of a model.
+def write(file, model):
+    """Writes a model's weights, and its optimizer's state if there is one, into an open HDF5 file."""
+    for group, name, values in structure.stores(model):
+        h5_members.write_group(file, group, name, values)
 
-    Raises:
-        ValueError: if the name does not end in `.weights.h5`, the model is not built, or the file exists and
-            `overwrite` is false.
-    """
+
+def read(file, model, where: str, who: str, skip_mismatch=False, strict_optimizer=False):
+    """Puts the values of an open HDF5 file into a model: see `structure.fill`."""
+    structure.fill(
+        *(model, where, who),
+        lambda group: h5_members.members_of(file, group),
+        _filled_groups(file),
+        skip_mismatch,
+        strict_optimizer,
+    )
+
+
+def save(model, path: str, max_shard_size: float | None = None):
+    """Writes a `.weights.h5` file, or with `max_shard_size` (GB) a `.weights.json` file and its shards beside it."""
     import h5py
 
-    path = _check_path(filepath, model, "save_weights")
-    if not overwrite and os.path.exists(path):
-        raise ValueError(f"save_weights: {path!r} exists. Pass `overwrite=True` to replace it.")
-    materialize(model.weights)
+    if max_shard_size is None:
+        partial = f"{path}.partial"
+        with h5_members.creating(partial), h5py.File(partial, "w") as file:
+            write(file, model)
+        os.replace(partial, path)
+        return
+    _save_shards(model, path, int(max_shard_size * 2**30))
+
+
+def _save_shards(model, path: str, most_bytes: int):
+    import h5py
+
+    base = path.removesuffix(".weights.json")
+    weight_map: dict[str, list[str]] = {}
+    total, used, count, file = 0, 0, 0, None
+    with contextlib.ExitStack() as stack:
+
+        def next_file():
+            nonlocal used, count
+            name = f"{base}_{count:05d}.weights.h5"
+            used, count = 0, count + 1
+            stack.close()
+            return stack.enter_context(h5py.File(name, "w"))
+
+        for group, name, values in structure.stores(model):
+            for key, value in values.items() or [(None, np.zeros(0, np.float32))]:
+                if value.nbytes > most_bytes:
+                    raise ValueError(
+                        f"save_weights: {group}/{key} has {value.nbytes} bytes, more than a shard of {most_bytes}. "
+                        "Raise `max_shard_size` (GB)."
+                    )
+                if file is None or used + value.nbytes > most_bytes:
+                    file = next_file()
+                h5_members.write_group(file, group, name, {} if key is None else {key: value})
+                used, total = used + value.nbytes, total + value.nbytes
+                shard = os.path.basename(file.filename)
+                if key is not None and shard not in weight_map.setdefault(f"/{group}", []):
+                    weight_map[f"/{group}"].append(shard)
     partial = f"{path}.partial"
-    with h5py.File(partial, "w") as file:
-        for group, layer, variables in _groups(model):
-            members = file.require_group(f"{group}/vars" if group else "vars")
-            members.attrs["name"] = layer.name
-            for index, variable in enumerate(variables):
-                value = np.asarray(lora.value_to_save(layer, variable))
-                dataset = members.create_dataset(str(index), data=value)
-                if value.dtype.name == "bfloat16":
-                    dataset.attrs["dtype"] = "bfloat16"
+    with open(partial, "w", encoding="utf-8") as text:
+        json.dump({"metadata": {"total_size": total}, "weight_map": weight_map}, text, indent=4)
     os.replace(partial, path)
 
 
-def load_weights(model, filepath, skip_mismatch=False):
-    """Reads the weights of a model, all or none.
-
-    Args:
-        skip_mismatch: Whether to skip what does not fit, with a warning that lists it.
-
-    Raises:
-        ValueError: listing every weight that is missing or has another shape; or if the file is not a plain HDF5 file.
-        FileNotFoundError: if there is no such file.
-    """
-    path = _check_path(filepath, model, "load_weights")
-    values: list[tuple[Variable, np.ndarray]] = []
-    differences: list[str] = []
-    with h5_members.open_file(path, "load_weights") as file:
-        seen: set[str] = set()
-        for group, layer, variables in _groups(model):
-            where = f"{group}/vars" if group else "vars"
-            members = h5_members.find_group(file, where)
-            stored = [] if members is None else sorted(members, key=lambda name: (len(name), name))
-            seen.add(where)
-            if len(stored) != len(variables):
-                differences.append(
-                    f"{where} ({layer.name}): expected {len(variables)} weights, the file has {len(stored)}"
-                )
-                continue
-            for index, variable in enumerate(variables):
-                dataset = h5_members.find_dataset(members, str(index))
-                if dataset is None or dataset.shape != variable.shape:
-                    found = None if dataset is None else dataset.shape
-                    differences.append(
-                        f"{where}/{index} ({variable.path}): expected shape {variable.shape}, found {found}"
-                    )
-                    continue
-                values.append((variable, h5_members.read_dataset(dataset)))
-            # The file holds merged weights. Keras zeroes both adapters, whose gradients are then zero for ever.
-            values += [(adapter, np.zeros(adapter.shape)) for adapter in lora.adapters(layer)[1:]]
-        differences += [
-            f"{name}: in the file only"
-            for name in _filled_groups(file)
-            if name not in seen and not name.startswith("optimizer")
-        ]
-    if differences:
-        message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
-        if not skip_mismatch:
-            raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
-        warnings.warn(message, stacklevel=3)
-    for variable, value in values:
-        variable.assign(value)
-
-
-def _check_path(filepath, model, who: str) -> str:
-    path = os.fspath(filepath)
-    if not path.endswith(".weights.h5"):
-        raise ValueError(f"{who}: the name must end in '.weights.h5'. Got {path!r}.")
-    if not model.built:
-        raise ValueError(
-            f"{who}: {model} is not built, so its weights are not known. Call it on data or `build` it first."
-        )
-    return path
-
-
-def _groups(layer: Layer, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer, list[Variable]]]:
-    """(group, layer, own weights) of a layer and everything below it, each once, in Keras's order."""
-    seen = set() if seen is None else seen
-    if id(layer) in seen:
+def load(model, path: str, skip_mismatch=False):
+    """Reads a `.weights.h5` file, or the shards of a `.weights.json` file, into a model."""
+    if path.endswith(".json"):
+        _load_shards(model, path, skip_mismatch)
         return
-    seen.add(id(layer))
-    adapters = {id(variable) for variable in lora.adapters(layer)}
-    own = (variable for _, variable in layer._own_variables() if variable.is_weight)
-    yield path, layer, [variable for variable in own if id(variable) not in adapters]
-    attributes = {name: value for name, value in vars(layer).items() if name not in layer._untracked}
-    first = []
-    if hasattr(layer, "get_layer"):  # a model
-        attributes["layers"] = layer.layers
-        first = ["layers"] if hasattr(layer, "output_shape") else []
-    for name in first + sorted(attributes, key=lambda name: (name.startswith("_"), name)):
-        yield from _below(attributes[name], f"{path}/{name}" if path else name, seen)
+    with h5_members.open_file(path, "load_weights") as file, h5_members.explaining(path, "load_weights"):
+        read(file, model, repr(path), "load_weights", skip_mismatch)
 
 
-def _below(value, path: str, seen: set[int]) -> Iterator:
-    if isinstance(value, Layer):
-        yield from _groups(value, path, seen)
-    elif isinstance(value, (list, tuple, dict)):
-        taken: set[str] = set()
-        for item in value.values() if isinstance(value, dict) else value:
-            if isinstance(item, (Layer, list, tuple, dict)):
-                kind = to_snake_case(type(item).__name__) if isinstance(item, Layer) else "container"
-                name = unique(kind, taken)
-                taken.add(name)
-                yield from _below(item, f"{path}/{name}", seen)
+def _load_shards(model, path: str, skip_mismatch: bool):
+    weight_map = _read_map(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    with contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(h5_members.open_file(os.path.join(folder, name), "load_weights"))
+            for names in weight_map.values()
+            for name in names
+        }
+
+        def find(group: str) -> dict:
+            found: dict = {}
+            for name in weight_map.get(f"/{group}", []):
+                found |= h5_members.members_of(files[name], group) or {}
+            return found
+
+        with h5_members.explaining(path, "load_weights"):
+            groups = [group.lstrip("/") for group in weight_map]
+            structure.fill(model, repr(path), "load_weights", find, groups, skip_mismatch, False)
 
 
-def _filled_groups(file) -> list[str]:
-    """The `vars` groups of a file that hold weights."""
-    import h5py
+def _read_map(path: str) -> dict[str, list[str]]:
+    """The shards of each group. Raises `ValueError` if it is no such file, or names one outside its folder."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
+    if os.path.getsize(path) > _MOST_JSON:
+        raise ValueError(f"load_weights: {path!r} has more than {_MOST_JSON} bytes; it names no shards.")
+    try:
+        with open(path, encoding="utf-8") as text:
+            found = json.load(text)["weight_map"]
+        weight_map = {group: [names] if isinstance(names, str) else list(names) for group, names in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"load_weights: {path!r} is no map of shards: {error!r}") from None
+    for names in weight_map.values():
+        for name in names:
+            if not isinstance(name, str) or os.path.basename(name) != name or not name.endswith(".weights.h5"):
+                raise ValueError(f"load_weights: {path!r} names the shard {name!r}, which is no file in its folder.")
+    return weight_map
 
-    found: list[str] = []
 
-    def visit(name, item):
-        if isinstance(item, h5py.Group) and (name == "vars" or name.endswith("/vars")) and len(item):
-            found.append(name)
-
-    file.visititems(visit)
-    return found
+def _filled_groups(file) -> Iterator[str]:
+    """The `vars` groups of a file that hold weights. Links are not followed."""
+    for group, members in h5_members.walk_groups(file):
+        if (group == "vars" or group.endswith("/vars")) and len(members):
+            yield group

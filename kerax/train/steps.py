@@ -11,6 +11,7 @@ from kerax.core import masks
 from kerax.core import scope as scopes
 from kerax.core.tracking import walk
 from kerax.data import unpack_x_y_sample_weight
+from kerax.optimizers.optimizer import joined
 from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 
 
@@ -30,7 +31,8 @@ def gradients(model, state: TrainState, data):
     """The gradients of the (scaled) loss, and the state with everything updated but the weights.
 
     With `micro_batches` in `compile`, the batch is cut into that many parts (fewer, if they do not divide its rows),
-    worked off by a scan; gradients are averaged, so that losses averaged over rows give those of the whole batch.
+    worked off by a scan; gradients are averaged, so that losses averaged over rows give those of the whole batch. Of
+    weights that are overwritten with their gradients (float8 scales), the largest counts.
     """
     key, num_rows = step_key(state), _num_rows(data)
     num_parts = math.gcd(model.micro_batches or 1, num_rows)
@@ -38,11 +40,16 @@ def gradients(model, state: TrainState, data):
         return _gradients(model, state, data, key)
     parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, num_rows // num_parts, *leaf.shape[1:]), data)
 
+    overwritten = {"/".join(path) for path, variable in walk(model) if variable.overwrite_with_gradient}
+
+    def add(path, old, new):
+        return jnp.maximum(old, new) if joined(path) in overwritten else old + new / num_parts
+
     def add_part(carry, part):
         total, state = carry
         index, data = part
         grads, state = _gradients(model, state, data, jax.random.fold_in(key, index))
-        return (jax.tree.map(lambda old, new: old + new / num_parts, total, grads), state), None
+        return (jax.tree_util.tree_map_with_path(add, total, grads), state), None
 
     empty = jax.tree.map(jnp.zeros_like, state.params)
     (grads, state), _ = jax.lax.scan(add_part, (empty, state), (jnp.arange(num_parts), parts))
@@ -73,8 +80,14 @@ def _gradients(model, state: TrainState, data, key):
 def _note_norm(model, state: TrainState, grads) -> dict:
     scale = model.optimizer.scale_loss(jnp.ones(()), own_opt_state(state)) if model.auto_scale_loss else 1.0
     with scopes.Scope(_metric_pairs(model, state.metrics)) as scope:
-        model._gradient_norm.update_state(optax.global_norm(grads) / scale)
+        model._gradient_norm.update_state(optax.global_norm(_trained(model, grads)) / scale)
     return jax.tree.map(lambda variable, value: scope.value_of(variable, value), metric_variables(model), state.metrics)
+
+
+def _trained(model, grads):
+    """The gradients without what takes the place of a weight."""
+    overwritten = {path for path, variable in walk(model) if variable.overwrite_with_gradient}
+    return tree.nest(item for item in tree.unnest(grads).items() if item[0] not in overwritten)
 
 
 def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:

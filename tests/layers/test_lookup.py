@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from kerax import Input, layers
-from kerax.layers import hashing
+from kerax import Input, Sequential, layers, saving
+from kerax.core import registry
+from kerax.layers import hashing, lookup
 
 NUMBERS, WORDS = [12, 36, 1138, 42], ["a", "b", "c", "d"]
 
@@ -183,3 +184,99 @@ def test_bad_calls_are_refused():
         layers.IntegerLookup(vocabulary=[1.5])
     with pytest.raises(ValueError, match="`salt` needs oov_method='farmhash'"):
         layers.IntegerLookup(salt=1)
+
+
+LOOKUPS = {
+    "IntegerLookup": (lambda **kw: layers.IntegerLookup(**kw), [[1138, 12], [1138, 7]], "-1\n1138\n12\n7"),
+    "StringLookup": (lambda **kw: layers.StringLookup(**kw), [["b", "ü x"], ["b", "c"]], "[UNK]\nb\nü x\nc"),
+    "TextVectorization": (lambda **kw: layers.TextVectorization(**kw), ["b ü", "b c"], "\n[UNK]\nb\nü\nc"),
+}
+
+
+@pytest.mark.parametrize("mode", ["int", "tf_idf"])
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_vocabularies_go_into_keras_files_and_back(name, mode, tmp_path):
+    make, data, content = LOOKUPS[name]
+    if mode == "tf_idf" and name == "TextVectorization":
+        content = content[1:]  # no padding
+    layer = make(output_mode=mode)
+    layer.adapt(np.array(data))
+    layer.save_assets(tmp_path)
+    assert (tmp_path / "vocabulary.txt").read_bytes() == content.encode()
+    store = {}
+    layer.save_own_variables(store)
+    assert list(store) == (["idf_weights"] if mode == "tf_idf" else [])
+    again = make(output_mode=mode)  # as Keras's configs say it, which hold no vocabulary that was found
+    again.load_own_variables(store)
+    again.load_assets(tmp_path)
+    assert again.get_vocabulary() == layer.get_vocabulary()
+    np.testing.assert_array_equal(again(np.array(data)), layer(np.array(data)))
+    again.adapt(np.array(data[:1]))  # still allowed
+    assert again.get_vocabulary() != layer.get_vocabulary()
+
+
+def test_given_vocabularies_stay_in_the_config(tmp_path):
+    layer = layers.StringLookup(vocabulary=["a", "b"])
+    layer.save_assets(tmp_path)
+    assert not list(tmp_path.iterdir())
+    layer.load_assets(tmp_path)
+    (tmp_path / "vocabulary.txt").write_text("[UNK]\nc")
+    layer.load_assets(tmp_path)
+    assert layer.get_vocabulary() == ["[UNK]", "a", "b"]
+    empty = layers.StringLookup()
+    empty.save_assets(tmp_path / "nothing")
+    (tmp_path / "vocabulary.txt").write_text("[UNK]")  # what Keras writes for it
+    empty.load_assets(tmp_path)
+    assert empty.vocabulary_size() == 1
+
+
+@pytest.mark.parametrize("name", ["IntegerLookup", "StringLookup", "TextVectorization"])
+def test_configs_that_are_not_trusted_cannot_read_files(name, tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("7\n8\n")
+    description = {"module": "keras.layers", "class_name": name, "config": {"vocabulary": str(path)}}
+    with pytest.raises(
+        ValueError,
+        match=f"name={registry.to_snake_case(name)}.* names a `vocabulary` file, .*numbers.txt'.* safe_mode=False",
+    ):
+        saving.deserialize_keras_object(description)
+    nested = {"module": "keras", "class_name": Sequential.__name__, "config": {"layers": [description]}}
+    with pytest.raises(ValueError, match="is not read"):
+        saving.deserialize_keras_object(nested)
+    layer = saving.deserialize_keras_object(description, safe_mode=False)
+    assert [str(token) for token in layer.get_vocabulary()][-2:] == ["7", "8"]
+    assert saving.deserialize_keras_object(nested, safe_mode=False).layers
+    with registry.safe_mode_scope(True), pytest.raises(ValueError, match="is not read"):
+        saving.deserialize_keras_object(description, safe_mode=False)
+    with registry.safe_mode_scope(False):
+        saving.deserialize_keras_object(description)
+    assert not registry.in_safe_mode()
+
+
+def test_bad_vocabulary_files_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "vocabulary.txt"
+    for make, content, message in (
+        (layers.StringLookup, b"\xff\xfe", "is not text in 'utf-8'"),
+        (layers.IntegerLookup, b"one", "tokens must be integers. Got 'one'"),
+        (layers.StringLookup, b"a\na", "every token of `vocabulary` must be there once"),
+        (layers.StringLookup, b"", "must have at least one token"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            make().load_assets(tmp_path)
+        with pytest.raises(ValueError, match=message):
+            make(vocabulary=str(path))
+    with pytest.raises(ValueError, match="does not exist, or is no plain file"):
+        layers.StringLookup(vocabulary=str(tmp_path))
+    monkeypatch.setattr(lookup, "MAX_BYTES", 3)
+    path.write_text("abcd")
+    with pytest.raises(ValueError, match="at most 3 bytes"):
+        layers.StringLookup(vocabulary=path)
+    link = tmp_path / "folder"
+    link.mkdir()
+    (link / "vocabulary.txt").symlink_to(path)
+    with pytest.raises(ValueError, match="is no plain file"):
+        layers.StringLookup().load_assets(link)
+    with pytest.raises(ValueError, match="expected 3 `idf_weights`"):
+        layer = layers.StringLookup(vocabulary=["a", "b"], idf_weights=[1, 2], output_mode="tf_idf")
+        layer.load_own_variables({"idf_weights": np.ones(5)})

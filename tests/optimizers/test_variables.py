@@ -178,3 +178,38 @@ def test_every_optimizer_of_keras_is_there_with_its_arguments_and_methods():
     methods = {name for name in dir(keras.optimizers.Optimizer) if not name.startswith("_")}
     unsupported = {"add_variable", "add_variable_from_reference", "add_optimizer_variables", "update_step"}
     assert methods - set(dir(kerax.optimizers.Optimizer)) == unsupported
+
+
+@pytest.mark.parametrize("name", ["SGD", "LossScaleOptimizer"])
+def test_weights_are_overwritten_with_their_gradients_as_in_keras(name):
+    import keras
+
+    found = []
+    for module in (kerax, keras):
+        optimizer = module.optimizers.SGD(1.0, clipnorm=1.0, weight_decay=0.1)
+        if name == "LossScaleOptimizer":
+            optimizer = module.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0)
+        variables = [module.Variable(np.float32([1, 2, 3, 4]), name=part) for part in ("scale", "weight")]
+        variables[0].overwrite_with_gradient = True
+        if name == "SGD":  # Keras's LossScaleOptimizer leaks here
+            optimizer.apply_gradients([(np.float32([5, 6, 7, 8]), v) for v in variables])
+        else:
+            optimizer.build(variables)
+        lists = optimizer.variables, [np.float32([1, 1, 1, 1])] * 2, variables
+        values = [np.asarray(v) for v in variables]
+        new, state = optimizer.stateless_apply(*[[np.asarray(v) for v in items] for items in lists])
+        found.append([*values, *map(np.asarray, new), len(state), len(optimizer.variables)])
+    for own, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(own, theirs, rtol=1e-6)
+    assert (name != "SGD" or found[0][0].tolist() == [5, 6, 7, 8]) and found[0][2].tolist() == [1, 1, 1, 1]
+
+
+def test_a_gradient_that_is_not_finite_overwrites_nothing():
+    scale, weight = kerax.Variable(np.float32([1, 2])), kerax.Variable(np.float32([1, 2]))
+    scale.overwrite_with_gradient = True
+    optimizer = kerax.optimizers.SGD(1.0)
+    optimizer.build({"scale": scale, "weight": weight})
+    params = {"scale": scale.value, "weight": weight.value}
+    grads = {"scale": np.float32([np.inf, 5]), "weight": np.float32([1, 1])}
+    new, _ = optimizer.update(grads, jax.tree.map(lambda v: v.value, optimizer._state), params)
+    assert new["scale"].tolist() == [1, 5] and new["weight"].tolist() == [0, 1]

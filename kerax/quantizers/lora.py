@@ -5,15 +5,15 @@
 Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685
 """
 
+import jax.numpy as jnp
+
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
-from kerax.layers.options import check_positive
 
 
 def configure(layer: Layer, rank, alpha):
     """Sets `lora_rank`, `lora_alpha` and `lora_enabled` from a constructor's arguments."""
-    if rank is not None:
-        check_positive(layer, lora_rank=rank)
+    _check_rank(layer, "lora_rank", 1 if rank is None else rank)
     layer.lora_rank, layer.lora_alpha, layer.lora_enabled = rank, rank if alpha is None else alpha, False
 
 
@@ -23,23 +23,27 @@ def enable(layer: Layer, name: str, rank: int, alpha=None, a_initializer="he_uni
     Raises:
         ValueError: if the layer is not built, has a constraint on the weight, or has them already.
     """
-    check_positive(layer, rank=rank)
-    if getattr(layer, name, None) is None:
+    _check_rank(layer, "rank", rank)
+    if layer.main_shape is None:
         raise ValueError(f"{layer}: `enable_lora` needs a built layer. Call it on data or `build` it first.")
     if getattr(layer, f"{name}_constraint") is not None:
         raise ValueError(f"{layer}: LoRA does not go with `{name}_constraint`. Make the layer without it.")
     if layer.lora_enabled:
         raise ValueError(f"{layer}: LoRA is already enabled, with rank {layer.lora_rank}.")
-    weight = getattr(layer, name)
-    *rows, columns = weight.shape
+    *rows, columns = layer.main_shape
     options = {"dtype": "float32", "regularizer": getattr(layer, f"{name}_regularizer")}
     for part, shape, initializer in (("a", (*rows, rank), a_initializer), ("b", (rank, columns), b_initializer)):
         own = f"lora_{name}_{part}"
         setattr(layer, own, layer.add_weight(name=own, shape=shape, initializer=initializer, **options))
-    weight.trainable = False
+    getattr(layer, name).trainable = False
     layer.lora_enabled, layer.lora_rank, layer.lora_weight = True, rank, name
     layer.lora_alpha = rank if alpha is None else alpha
     layer._ready = False  # the new weights have no arrays yet
+
+
+def _check_rank(layer: Layer, name: str, rank):
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"{layer}: `{name}` must be an integer of at least 1. Got {name}={rank!r}.")
 
 
 def enable_if_asked(layer: Layer, name: str):
@@ -51,11 +55,20 @@ def enable_if_asked(layer: Layer, name: str):
 def merged(layer: Layer, name: str):
     """The value of the weight `name`, with its low-rank part if there is one, in the layer's compute dtype then."""
     value = getattr(layer, name).value
-    return (value + _update(layer, name)).astype(layer.compute_dtype) if layer.lora_enabled else value
+    return (value + update(layer)).astype(layer.compute_dtype) if layer.lora_enabled else value
 
 
-def _update(layer: Layer, name: str):
-    return scaled(layer, name) @ getattr(layer, f"lora_{name}_b").value
+def update(layer: Layer):
+    """`alpha / rank * a @ b`, of the shape of the main weight."""
+    return scaled(layer, layer.lora_weight) @ getattr(layer, f"lora_{layer.lora_weight}_b").value
+
+
+def update_of(layer: Layer, inputs, equation: str):
+    """The einsum of inputs with `update`, without making that where it can be done without."""
+    if equation.split("->")[0][-1] != equation[-1]:
+        return jnp.einsum(equation, inputs, update(layer))
+    narrow = jnp.einsum(equation, inputs, scaled(layer, layer.lora_weight))
+    return narrow @ getattr(layer, f"lora_{layer.lora_weight}_b").value
 
 
 def scaled(layer: Layer, name: str):
@@ -65,16 +78,9 @@ def scaled(layer: Layer, name: str):
 
 def adapters(layer: Layer) -> list[Variable]:
     """The two small weights of a layer with LoRA, which files do not hold: they hold the merged weight."""
-    if not getattr(layer, "lora_enabled", False):
+    if not layer.lora_enabled:
         return []
     return [getattr(layer, f"lora_{layer.lora_weight}_{part}") for part in ("a", "b")]
-
-
-def value_to_save(layer: Layer, variable: Variable):
-    """The value that a file holds for one of the layer's variables."""
-    if getattr(layer, "lora_enabled", False) and variable is getattr(layer, layer.lora_weight):
-        return (variable.value + _update(layer, layer.lora_weight)).astype(variable.dtype)
-    return variable.value
 
 
 def configured(layer: Layer, config: dict) -> dict:

@@ -1,15 +1,10 @@
-"""Quantizers: functions and objects that turn floats into small integers and 8-bit floats, and what undoes it."""
+"""Functions that turn floats into small integers and 8-bit floats, and what undoes it."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from kerax.core.configurable import Configurable
-from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
-
-QUANTIZERS = Family("quantizers", "quantizer")
 
 
 def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype="int8", epsilon=1e-7, to_numpy=False):
@@ -91,6 +86,72 @@ def unpack_int4(packed, orig_len, axis=0, dtype="int8"):
     return jnp.moveaxis(pairs, 0, axis)
 
 
+def compute_quantization_parameters(
+    x, *, bits, symmetric=False, per_channel=False, group_size=-1, compute_dtype="float32", epsilon=0.0, signed=False
+):
+    """Scale and zero point that bring the rows of a matrix to integers of some bits.
+
+    Args:
+        x: Floats `(out, in)`.
+        bits: Number of bits.
+        symmetric: Whether the range of values is made symmetric around 0.
+        per_channel: Whether each row has a range of its own, or all share one.
+        group_size: With `per_channel`, neighbours in a row that share a range; -1: the whole row.
+        compute_dtype: Dtype of the returned largest integer.
+        epsilon: Added to the width of a range.
+        signed: Whether the integers run from `-2**(bits - 1)`, not from 0.
+
+    Returns: scale and zero point `(out, groups)`, and the number of steps `2**bits - 1`.
+        `(integers - zero) * scale` undoes the quantization.
+    """
+    x = jnp.asarray(x)
+    if x.ndim < 2 or x.size == 0:
+        raise ValueError(f"`x` must have shape (out, in) and not be empty. Got shape {x.shape}.")
+    rows, columns = x.shape[:2]
+    num_groups = -(-columns // group_size) if per_channel and group_size > 0 else 1
+    if num_groups > 1:
+        x = jnp.pad(x, ((0, 0), (0, num_groups * group_size - columns))).reshape(rows, num_groups, group_size)
+    else:
+        x = x.reshape(rows if per_channel else 1, 1, -1)
+    low, high = x.min(-1), x.max(-1)
+    if symmetric:
+        largest = jnp.maximum(jnp.abs(low), high)
+        low, high = jnp.where(low < 0, -largest, low), largest
+    is_flat = low == high
+    low, high = jnp.where(is_flat, low - 1, low), jnp.where(is_flat, high + 1, high)
+    steps = jnp.asarray(2**bits - 1, compute_dtype)
+    scale = (high - low + epsilon) / steps
+    scale = jnp.where(scale <= 0, 1e-8, scale)
+    zero = jnp.full_like(scale, (steps + 1) / 2) if symmetric else jnp.round(-low / scale)
+    if signed:
+        lowest = -(2 ** (bits - 1))
+        zero = jnp.clip(zero + lowest, lowest, -lowest - 1)
+    scale, zero = (jnp.broadcast_to(array, (rows, num_groups)) for array in (scale, zero))
+    return scale, zero.astype("int8" if signed else "uint8"), steps
+
+
+def quantize_with_sz_map(weights_matrix, scale, zero, g_idx, maxq, group_axis=-1):
+    """`round(weights / scale + zero)` within `[0, maxq]`, with the scale and zero point of each entry's group.
+
+    Args:
+        weights_matrix: Floats.
+        scale, zero: Of the groups, along `group_axis`.
+        g_idx: The group of each index of that axis.
+        maxq: The largest integer.
+        group_axis: Axis of the groups.
+    """
+    groups = jnp.asarray(g_idx).astype("int32")
+    scale, zero = (jnp.take(jnp.asarray(array), groups, axis=group_axis) for array in (scale, zero))
+    return jnp.clip(jnp.round(weights_matrix / jnp.where(scale == 0, 1e-8, scale) + zero.astype(scale.dtype)), 0, maxq)
+
+
+def dequantize_with_sz_map(weights_matrix, scale, zero, g_idx, group_axis=-1):
+    """`(integers - zero) * scale`, which undoes `quantize_with_sz_map`."""
+    groups = jnp.asarray(g_idx).astype("int32")
+    scale, zero = (jnp.take(jnp.asarray(array), groups, axis=group_axis) for array in (scale, zero))
+    return (weights_matrix - zero.astype(scale.dtype)) * scale
+
+
 def _check_byte(dtype):
     if dtype not in ("int8", "uint8"):
         raise ValueError(f"`dtype` must be 'int8' or 'uint8'. Got dtype={dtype!r}.")
@@ -165,141 +226,3 @@ def _fake_quant_backward(levels, saved, upstream):
 
 
 _fake_quant.defvjp(_fake_quant_forward, _fake_quant_backward)
-
-
-class Quantizer(Configurable):
-    """Base class: a function from floats to quantized numbers and a scale.
-
-    Args:
-        output_dtype: Of the quantized numbers.
-    """
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
-            QUANTIZERS.add(cls)
-
-    def __init__(self, output_dtype="int8"):
-        self.output_dtype = output_dtype
-
-    def __call__(self, x):
-        """The numbers as they are; a subclass quantizes them."""
-        return x
-
-
-class AbsMaxQuantizer(Quantizer):
-    """`abs_max_quantize` with its options.
-
-    Args:
-        axis: Axis or axes that share a scale. `None`: the call says.
-        value_range: Smallest and largest integer.
-        epsilon: Added to the largest magnitude.
-        output_dtype: Of the integers.
-    """
-
-    def __init__(self, axis=None, value_range=(-127, 127), epsilon=1e-7, output_dtype="int8"):
-        super().__init__(output_dtype)
-        self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
-        self.value_range, self.epsilon = tuple(value_range), epsilon
-
-    def __call__(self, x, axis=None, to_numpy=False):
-        """The integers and their scale."""
-        axis = self.axis if axis is None else axis
-        if axis is None:
-            raise ValueError("AbsMaxQuantizer: `axis` must be given, to the constructor or to the call. Got axis=None.")
-        axis = tuple(axis) if isinstance(axis, list) else axis
-        return abs_max_quantize(x, axis, self.value_range, self.output_dtype, self.epsilon, to_numpy)
-
-    def get_config(self) -> dict:
-        """The constructor's arguments; `axis` only if it is set."""
-        config = {"value_range": self.value_range, "epsilon": self.epsilon, "output_dtype": self.output_dtype}
-        return config | ({} if self.axis is None else {"axis": self.axis})
-
-
-class QuantizationConfig:
-    """Base class: how `layer.quantize` quantizes.
-
-    Args:
-        weight_quantizer: `Quantizer` of the weights. `None`: the layer's own.
-        activation_quantizer: `Quantizer` of the inputs. `None`: they stay floats.
-    """
-
-    mode = None
-
-    def __init__(self, weight_quantizer=None, activation_quantizer=None):
-        self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
-
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return {
-            "weight_quantizer": serialize(self.weight_quantizer),
-            "activation_quantizer": serialize(self.activation_quantizer),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict):
-        """The config object that `get_config` described."""
-        return cls(**config)
-
-
-class Int8QuantizationConfig(QuantizationConfig):
-    """Integers of 8 bits for the weights, and for the inputs by the largest magnitude of each vector.
-
-    Args:
-        weight_quantizer: Default: an `AbsMaxQuantizer` over the input's axes.
-        activation_quantizer: `"default"`: an `AbsMaxQuantizer`. `None`: inputs stay floats.
-    """
-
-    mode = "int8"
-
-    def __init__(self, weight_quantizer=None, activation_quantizer="default"):
-        super().__init__(weight_quantizer, _or_default(activation_quantizer))
-
-
-class Int4QuantizationConfig(QuantizationConfig):
-    """Integers of 4 bits for the weights, two in a byte.
-
-    Args:
-        weight_quantizer: Without blocks, the quantizer. Default: an `AbsMaxQuantizer` over the input's axes.
-        activation_quantizer: Must be `"default"` or `None`: inputs stay floats.
-        block_size: Rows that share a scale and a zero point; `None` or -1: all, without a zero point.
-    """
-
-    mode = "int4"
-
-    def __init__(self, weight_quantizer=None, activation_quantizer="default", block_size=128):
-        if activation_quantizer not in ("default", None):
-            raise ValueError(
-                f"Int4QuantizationConfig: inputs stay floats with int4. Got {activation_quantizer!r}; leave it out."
-            )
-        if block_size is not None and (not isinstance(block_size, int) or block_size < -1 or block_size == 0):
-            raise ValueError(
-                f"Int4QuantizationConfig: `block_size` must be positive, -1 or `None`. Got {block_size!r}."
-            )
-        super().__init__(weight_quantizer, None)
-        self.block_size = None if block_size == -1 else block_size
-
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return super().get_config() | {"block_size": self.block_size}
-
-
-def _or_default(quantizer):
-    return AbsMaxQuantizer() if isinstance(quantizer, str) and quantizer == "default" else quantizer
-
-
-def serialize(initializer):
-    """A quantizer as JSON-able data."""
-    return serialize_keras_object(initializer)
-
-
-def deserialize(config, custom_objects=None):
-    """The quantizer that `serialize` described."""
-    return deserialize_keras_object(config, custom_objects)
-
-
-def get(identifier, **kwargs):
-    """The quantizer for a name (with its arguments), a config, a quantizer, or `None`."""
-    if isinstance(identifier, str) and kwargs:
-        return type(QUANTIZERS.get(identifier))(**kwargs)
-    return None if identifier is None else QUANTIZERS.get(identifier)

@@ -1,0 +1,64 @@
+"""What of a layer goes into files, in Keras's order: its own variables and, for composite layers, dtype policies."""
+
+import numpy as np
+
+from kerax.core.tracking import descendants
+from kerax.core.variable import Variable, materialize
+from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
+
+
+def stored_variables(self) -> list[Variable]:
+    """The layer's own weights, without those of layers inside, in the order of files."""
+    return [variable for _, variable in self._own_variables() if variable.is_weight]
+
+
+def stored_values(self) -> list:
+    """The values that files hold for `stored_variables`."""
+    variables = self.stored_variables()
+    materialize(variables)
+    return [variable.value for variable in variables]
+
+
+def also_loaded(self) -> list[tuple[Variable, np.ndarray]]:
+    """Variables that files do not hold, and what they become when `stored_variables` are loaded."""
+    return []
+
+
+def save_own_variables(self, store):
+    """Puts the layer's own weights into a mapping under `"0"`, `"1"` and so on."""
+    for index, value in enumerate(self.stored_values()):
+        store[str(index)] = np.asarray(value)
+
+
+def load_own_variables(self, store):
+    """Takes the layer's own weights from what `save_own_variables` filled.
+
+    Raises:
+        ValueError: if their number or a shape differs; nothing is changed then.
+    """
+    variables = self.stored_variables()
+    if len(store) != len(variables):
+        state = "" if self.built else " The layer is not built: call it on data or `build` it first."
+        raise ValueError(f"{self}: expected {len(variables)} stored weights, got {len(store)}.{state}")
+    values = [np.asarray(store[str(index)]) for index in range(len(variables))]
+    for variable, value in zip(variables, values, strict=True):
+        if value.shape != variable.shape:
+            raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {value.shape}.")
+    for variable, value in [*zip(variables, values, strict=True), *self.also_loaded()]:
+        variable.assign(value)
+
+
+def policy_to_save(self) -> DTypePolicy:
+    """The dtype policy that a config holds: a map by path if layers inside are quantized and this one is not.
+
+    In Keras such a layer comes back from its config unquantized.
+    """
+    policy, known = self.dtype_policy, {}
+    if isinstance(policy, DTypePolicyMap):
+        policy, known = policy.default_policy, dict(policy)
+    inside = {
+        layer.path: layer.own_policy
+        for layer in descendants(self)
+        if layer is not self and getattr(layer, "path", None) and layer.quantization_mode is not None
+    }
+    return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy

@@ -1,0 +1,139 @@
+"""GPTQ and AWQ on a model: blocks are fed with data, one after the other, and their dense layers quantized."""
+
+import contextlib
+import re
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.core.layer import Layer
+from kerax.core.tracking import descendants
+from kerax.quantizers.gptq import awq_matrix, gptq_matrix
+
+
+def is_picked(layer: Layer, filters) -> bool:
+    """Whether `filters` (regular expressions searched for in the name, or a function of the layer) pick a layer."""
+    if filters is None:
+        return True
+    if callable(filters):
+        return bool(filters(layer))
+    patterns = [filters] if isinstance(filters, str) else filters
+    return any(re.search(pattern, layer.name) for pattern in patterns)
+
+
+def windows(config) -> np.ndarray:
+    """`num_samples` windows of the data's tokens, evenly spread, `(num_samples, sequence_length)`, int32.
+
+    Data that are too short are repeated. A deviation from Keras, whose windows begin at a place that differs from
+    process to process: they begin at the first token.
+    """
+    dataset, length = config.dataset, config.sequence_length
+    name = type(config).__name__
+    if dataset is None or config.tokenizer is None:
+        raise ValueError(f"{name}: calibration needs `dataset` and `tokenizer`. Got {dataset!r}, {config.tokenizer!r}.")
+    if isinstance(dataset, (str, bytes)) or not hasattr(dataset, "__iter__"):
+        raise TypeError(f"{name}: `dataset` must be an iterable of texts or of arrays of tokens. Got {dataset!r}.")
+    pieces = [
+        np.asarray(config.tokenizer.tokenize(item) if isinstance(item, str) else item).reshape(-1) for item in dataset
+    ]
+    tokens = np.concatenate(pieces).astype("int32") if pieces else np.zeros(0, "int32")
+    if not tokens.size:
+        raise ValueError(f"{name}: `dataset` has no tokens.")
+    tokens = np.tile(tokens, max(1, -(-config.num_samples * length // tokens.size)))
+    num_starts = tokens.size - length + 1
+    starts = np.arange(config.num_samples) * max(1, num_starts // config.num_samples) % num_starts
+    return np.stack([tokens[start : start + length] for start in starts])
+
+
+def calibrate(model: Layer, config, structure: dict | None, filters=None) -> list[Layer]:
+    """Quantizes the dense layers in the blocks of `structure`. Returns the layers that were quantized.
+
+    Raises:
+        ValueError: if there is no structure or no block in it, or there are no data.
+    """
+    if structure is None:
+        raise ValueError(
+            f"{model}: mode {config.mode!r} must know the model's blocks: pass `quantization_layer_structure` in the "
+            "config, or override `get_quantization_layer_structure(mode)`; a dict with 'pre_block_layers' and "
+            "'sequential_blocks'."
+        )
+    blocks = structure.get("sequential_blocks", [])
+    if not blocks:
+        raise ValueError(f"{model}: `quantization_layer_structure` has no 'sequential_blocks'. Got {structure!r}.")
+    samples = []
+    for window in windows(config):
+        sample = jnp.asarray(window)[None]
+        for layer in structure.get("pre_block_layers", []):
+            sample = layer(sample)
+        samples.append(sample)
+    quantized = []
+    for block in blocks:
+        layers = [layer for layer in _dense_layers(block) if is_picked(layer, filters)]
+        inputs = _watched(block, samples, layers, config)
+        for layer in layers:
+            if layer in inputs:
+                layer.store_calibrated(config, inputs[layer])
+                quantized.append(layer)
+        samples = [_first(block(sample)) for sample in samples]
+    return quantized
+
+
+def _dense_layers(block: Layer) -> list:
+    """The layers that can be quantized so."""
+    layers = [layer for layer in descendants(block) if hasattr(layer, "store_calibrated")]
+    odd = [layer for layer in layers if layer.calibrated_rows() is None]
+    if odd:
+        warnings.warn(f"{odd}: not of the form inputs @ kernel, so left as floats.", stacklevel=4)
+    return [layer for layer in layers if layer.calibrated_rows() is not None]
+
+
+def _first(outputs):
+    return jax.tree.leaves(outputs)[0]
+
+
+def _watched(block: Layer, samples: list, layers: list, config) -> dict:
+    """What the samples make of each layer's inputs: Hessians for GPTQ, largest magnitudes for AWQ."""
+    found: dict = {}
+
+    def watch(layer, inputs):
+        rows = inputs.reshape(-1, layer.calibrated_rows()).astype("float32")
+        if config.mode == "awq":
+            largest = jnp.max(jnp.abs(rows), axis=0)
+            found[layer] = jnp.maximum(found[layer], largest) if layer in found else largest
+            return
+        total, product = found.get(layer, (0, 0.0))
+        found[layer] = total + rows.shape[0], product + rows.T @ rows
+
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(_seeing_inputs(layer, watch))
+        for sample in samples:
+            block(sample)
+    if config.mode == "awq":
+        return found
+    return {layer: 2 / total * product for layer, (total, product) in found.items()}
+
+
+@contextlib.contextmanager
+def _seeing_inputs(layer: Layer, watch):
+    """Hands the inputs of every call of a layer to `watch(layer, inputs)`."""
+    call = layer.call
+
+    def watched(inputs, *args, **kwargs):
+        watch(layer, inputs)
+        return call(inputs, *args, **kwargs)
+
+    layer.call = watched
+    try:
+        yield
+    finally:
+        del layer.call
+
+
+def matrix_for(config, weights, statistics) -> dict:
+    """The stored form of a matrix `(rows, columns)` for what `_watched` found."""
+    parts = (gptq_matrix if config.mode == "gptq" else awq_matrix)(weights, statistics, config)
+    order = ("", "_scale", "_zero", "awq_scales", "g_idx")  # of Keras's weights
+    return {part: parts[part] for part in order if part in parts}

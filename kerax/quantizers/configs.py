@@ -1,0 +1,331 @@
+"""`Quantizer` objects, and the configs that tell `quantize` how to quantize."""
+
+from kerax.core.configurable import Configurable
+from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+from kerax.dtype_policies import QUANTIZATION_MODES
+from kerax.errors import suggest
+from kerax.quantizers.functions import abs_max_quantize
+
+QUANTIZERS = Family("quantizers", "quantizer")
+
+
+class Quantizer(Configurable):
+    """Base class: a function from floats to quantized numbers and a scale.
+
+    Args:
+        output_dtype: Of the quantized numbers.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax."):
+            QUANTIZERS.add(cls)
+
+    def __init__(self, output_dtype="int8"):
+        self.output_dtype = output_dtype
+
+    def __call__(self, x):
+        """The numbers as they are; a subclass quantizes them."""
+        return x
+
+
+class AbsMaxQuantizer(Quantizer):
+    """`abs_max_quantize` with its options.
+
+    Args:
+        axis: Axis or axes that share a scale. `None`: the call says.
+        value_range: Smallest and largest integer.
+        epsilon: Added to the largest magnitude.
+        output_dtype: Of the integers.
+    """
+
+    def __init__(self, axis=None, value_range=(-127, 127), epsilon=1e-7, output_dtype="int8"):
+        super().__init__(output_dtype)
+        self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
+        self.value_range, self.epsilon = tuple(value_range), epsilon
+
+    def __call__(self, x, axis=None, to_numpy=False):
+        """The integers and their scale."""
+        axis = self.axis if axis is None else axis
+        if axis is None:
+            raise ValueError("AbsMaxQuantizer: `axis` must be given, to the constructor or to the call. Got axis=None.")
+        axis = tuple(axis) if isinstance(axis, list) else axis
+        return abs_max_quantize(x, axis, self.value_range, self.output_dtype, self.epsilon, to_numpy)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; `axis` only if it is set."""
+        config = {"value_range": self.value_range, "epsilon": self.epsilon, "output_dtype": self.output_dtype}
+        return config | ({} if self.axis is None else {"axis": self.axis})
+
+
+class QuantizationConfig(Configurable):
+    """Base class: how `layer.quantize` and `model.quantize` quantize.
+
+    Args:
+        weight_quantizer: `Quantizer` of the weights. `None`: the layer's own.
+        activation_quantizer: `Quantizer` of the inputs. `None`: they stay floats.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax."):
+            QUANTIZERS.add(cls)
+
+    def __init__(self, weight_quantizer=None, activation_quantizer=None):
+        self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
+
+    @property
+    def mode(self) -> str:
+        """What `quantize` calls this way of quantizing."""
+        raise NotImplementedError(f"{type(self).__name__} must say its `mode`.")
+
+    def dtype_policy_string(self) -> str:
+        """The first part of the name of a quantized layer's dtype policy."""
+        return self.mode
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {
+            "weight_quantizer": serialize(self.weight_quantizer),
+            "activation_quantizer": serialize(self.activation_quantizer),
+        }
+
+    @staticmethod
+    def weight_quantizer_or_default(config, default):
+        """`config.weight_quantizer` if there is one, else `default`."""
+        found = None if config is None else config.weight_quantizer
+        return default if found is None else found
+
+    @staticmethod
+    def activation_quantizer_or_default(config, default):
+        """`config.activation_quantizer`, `None` included; without a config `default`."""
+        return default if config is None else config.activation_quantizer
+
+    def _check_weight_quantizer(self, **expected):
+        for name, value in expected.items():
+            found = getattr(self.weight_quantizer, name, value)
+            if found != value:
+                raise ValueError(
+                    f"{type(self).__name__}: `weight_quantizer` must have {name}={value!r}. Got {name}={found!r}."
+                )
+
+
+class Int8QuantizationConfig(QuantizationConfig):
+    """Integers of 8 bits for the weights, and for the inputs by the largest magnitude of each vector.
+
+    Args:
+        weight_quantizer: Default: an `AbsMaxQuantizer` over the input's axes.
+        activation_quantizer: `"default"`: an `AbsMaxQuantizer`. `None`: inputs stay floats.
+    """
+
+    mode = "int8"
+
+    def __init__(self, weight_quantizer=None, activation_quantizer="default"):
+        is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
+        super().__init__(weight_quantizer, AbsMaxQuantizer() if is_default else activation_quantizer)
+        self._check_weight_quantizer(output_dtype="int8")
+
+
+class Int4QuantizationConfig(QuantizationConfig):
+    """Integers of 4 bits for the weights, two in a byte.
+
+    Args:
+        weight_quantizer: Without blocks, the quantizer. Default: an `AbsMaxQuantizer` over the input's axes.
+        activation_quantizer: Without blocks, the quantizer of the inputs. `"default"` or `None`: they stay floats.
+        block_size: Rows that share a scale and a zero point; `None` or -1: all, without a zero point.
+    """
+
+    mode = "int4"
+
+    def __init__(self, weight_quantizer=None, activation_quantizer="default", block_size=128):
+        is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
+        super().__init__(weight_quantizer, None if is_default else activation_quantizer)
+        if block_size is not None and (not isinstance(block_size, int) or block_size < -1 or block_size == 0):
+            raise ValueError(
+                f"Int4QuantizationConfig: `block_size` must be positive, -1 or `None`. Got {block_size!r}."
+            )
+        self.block_size = block_size
+        if block_size not in (None, -1) and (self.weight_quantizer or self.activation_quantizer):
+            raise ValueError(
+                f"Int4QuantizationConfig: quantizers of one's own need block_size=None. Got block_size={block_size}."
+            )
+        self._check_weight_quantizer(value_range=(-8, 7), output_dtype="int8")
+
+    def dtype_policy_string(self) -> str:
+        """`"int4/<block_size>"`."""
+        return f"int4/{-1 if self.block_size is None else self.block_size}"
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config() | {"block_size": self.block_size}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """The config that `get_config` described; files from before there were blocks have no `block_size`."""
+        return super().from_config({"block_size": None} | config)
+
+
+class Float8QuantizationConfig(QuantizationConfig):
+    """Training with inputs, kernels and gradients rounded to 8-bit floats."""
+
+    mode = "float8"
+
+    def __init__(self):
+        super().__init__()
+
+    def get_config(self) -> dict:
+        """There are no arguments."""
+        return {}
+
+
+class _CalibratedConfig(QuantizationConfig):
+    """What the configs of GPTQ and AWQ share: the data they look at."""
+
+    def _configure(self, arguments: dict):
+        """Sets an attribute for each of a constructor's arguments."""
+        arguments = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
+        for name in ("num_samples", "sequence_length", "num_grid_points"):
+            if name in arguments and not arguments[name] > 0:
+                raise ValueError(f"{type(self).__name__}: `{name}` must be above 0. Got {arguments[name]!r}.")
+        if arguments["group_size"] < -1 or arguments["group_size"] == 0:
+            raise ValueError(
+                f"{type(self).__name__}: `group_size` must be positive, or -1 for all rows. "
+                f"Got group_size={arguments['group_size']}."
+            )
+        vars(self).update(arguments)
+        self._names = list(arguments)
+
+    def dtype_policy_string(self) -> str:
+        """`"<mode>/<weight_bits>/<group_size>"`."""
+        return f"{self.mode}/{self.weight_bits}/{self.group_size}"
+
+    def get_config(self) -> dict:
+        """The constructor's arguments without data, tokenizer and layers, which calibration alone needs."""
+        once = ("dataset", "tokenizer", "quantization_layer_structure")
+        return {name: None if name in once else getattr(self, name) for name in self._names}
+
+
+class GPTQConfig(_CalibratedConfig):
+    """Integers that keep a layer's outputs on given data: each column makes up for the errors of those before it.
+
+    Args:
+        dataset: Texts, or arrays of token numbers: any iterable.
+        tokenizer: Object whose `tokenize(text)` gives token numbers; for arrays any object but `None`.
+        weight_bits: 2, 3, 4 or 8.
+        num_samples: Number of windows of the data that are looked at.
+        per_channel: Whether each output has a scale of its own, or all share one.
+        sequence_length: Tokens of a window.
+        hessian_damping: Fraction of the mean of the Hessian's diagonal that is added to it, from 0 to 1.
+        group_size: Rows that share a scale and a zero point; -1: all.
+        symmetric: Whether ranges are symmetric around 0.
+        activation_order: Whether columns are quantized by how much the data use them, the most used first.
+        quantization_layer_structure: `{"pre_block_layers": [...], "sequential_blocks": [...]}`: layers that the tokens
+            pass first, and blocks after them whose dense layers are quantized, one block after the other. Default:
+            what `model.get_quantization_layer_structure("gptq")` returns.
+
+    Source: Frantar et al. 2022, https://arxiv.org/abs/2210.17323, as Keras reads it: with the inverse of the Hessian
+    itself, not its Cholesky factor.
+    """
+
+    mode = "gptq"
+
+    def __init__(
+        self,
+        dataset,
+        tokenizer,
+        *,
+        weight_bits: int = 4,
+        num_samples: int = 128,
+        per_channel: bool = True,
+        sequence_length: int = 512,
+        hessian_damping: float = 0.01,
+        group_size: int = 128,
+        symmetric: bool = False,
+        activation_order: bool = False,
+        quantization_layer_structure: dict | None = None,
+    ):
+        arguments = dict(locals())
+        super().__init__()
+        if weight_bits not in (2, 3, 4, 8):
+            raise ValueError(f"GPTQConfig: `weight_bits` must be 2, 3, 4 or 8. Got weight_bits={weight_bits}.")
+        if not 0 <= hessian_damping <= 1:
+            raise ValueError(f"GPTQConfig: `hessian_damping` must be between 0 and 1. Got {hessian_damping}.")
+        self._configure(arguments)
+
+
+class AWQConfig(_CalibratedConfig):
+    """Integers of 4 bits, of weights multiplied by factors that spare the inputs of large magnitude from rounding.
+
+    Args:
+        dataset, tokenizer, num_samples, sequence_length, group_size, quantization_layer_structure: As in `GPTQConfig`.
+        weight_bits: Must be 4.
+        num_grid_points: Number of exponents, besides 0, among which the factors are chosen.
+
+    Source: Lin et al. 2023, https://arxiv.org/abs/2306.00978
+    """
+
+    mode = "awq"
+
+    def __init__(
+        self,
+        dataset,
+        tokenizer,
+        *,
+        weight_bits: int = 4,
+        num_samples: int = 128,
+        sequence_length: int = 512,
+        group_size: int = 128,
+        num_grid_points: int = 20,
+        quantization_layer_structure: dict | None = None,
+    ):
+        arguments = dict(locals())
+        super().__init__()
+        if weight_bits != 4:
+            raise ValueError(f"AWQConfig: `weight_bits` must be 4. Got weight_bits={weight_bits}.")
+        self._configure(arguments)
+
+
+_DEFAULTS = {"int8": Int8QuantizationConfig, "int4": Int4QuantizationConfig, "float8": Float8QuantizationConfig}
+
+
+def resolve(who, mode, config) -> QuantizationConfig:
+    """The config for the arguments of `quantize`.
+
+    Raises:
+        ValueError: if the mode is unknown, contradicts the config, or needs a config and has none.
+        TypeError: if `config` is no `QuantizationConfig`.
+    """
+    if isinstance(config, str):
+        mode, config = config, None
+    if mode is not None and mode not in QUANTIZATION_MODES:
+        raise ValueError(
+            f"{who}: `mode` must be one of {QUANTIZATION_MODES}. Got mode={mode!r}.{suggest(mode, QUANTIZATION_MODES)}"
+        )
+    if config is None and mode is None:
+        raise ValueError(f"{who}: `quantize` needs `mode` or `config`. Modes: {QUANTIZATION_MODES}.")
+    if config is None and mode not in _DEFAULTS:
+        needed = {"gptq": "GPTQConfig", "awq": "AWQConfig"}[mode]
+        raise ValueError(f"{who}: mode {mode!r} needs `config`, a `kerax.quantizers.{needed}` with calibration data.")
+    config = _DEFAULTS[mode]() if config is None else config
+    if not isinstance(config, QuantizationConfig):
+        raise TypeError(f"{who}: `config` must be a `kerax.quantizers.QuantizationConfig`. Got {config!r}.")
+    if mode is not None and config.mode != mode:
+        raise ValueError(f"{who}: `config` must be for mode {mode!r}. Got one for {config.mode!r}.")
+    return config
+
+
+def serialize(initializer):
+    """A quantizer or config as JSON-able data."""
+    return serialize_keras_object(initializer)
+
+
+def deserialize(config, custom_objects=None):
+    """The quantizer or config that `serialize` described."""
+    return deserialize_keras_object(config, custom_objects)
+
+
+def get(identifier, **kwargs):
+    """The quantizer for a name (with its arguments), a config, a quantizer, or `None`."""
+    if isinstance(identifier, str) and kwargs:
+        return QUANTIZERS.find(identifier)(**kwargs)
+    return None if identifier is None else QUANTIZERS.get(identifier)

@@ -1,0 +1,199 @@
+"""How weights are stored when quantized, and the products with them: pure functions of arrays.
+
+A stored weight is a dict of arrays by the ends of their names: `""` the integers, `"_scale"`, `"_zero"`, and what
+blocks of rows need, `"g_idx"`.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from kerax.quantizers.configs import AbsMaxQuantizer
+from kerax.quantizers.functions import (
+    abs_max_quantize_grouped_with_zero_point,
+    compute_float8_amax_history,
+    compute_float8_scale,
+    dequantize_with_sz_map,
+    pack_int4,
+    quantize_and_dequantize,
+    unpack_int4,
+)
+
+
+def contracted(equation: str, operand: int) -> tuple[int, ...]:
+    """The axes of the inputs (0) or the kernel (1) that the outputs do not have."""
+    operands, outputs = equation.split("->")
+    letters = operands.split(",")[operand]
+    offset = -len(letters.removeprefix("...")) if letters.startswith("...") else 0
+    letters = letters.replace("...", "")
+    return tuple(i + offset for i, letter in enumerate(letters) if letter not in outputs)
+
+
+def num_rows(shape: tuple[int, ...], equation: str) -> int:
+    """The rows of a kernel as a matrix: the sizes of its contracted axes, multiplied."""
+    return math.prod(shape[axis] for axis in contracted(equation, 1))
+
+
+# Weights as integers, and back.
+
+
+def split_kernel(kernel, config, equation: str) -> dict:
+    """The kernel of an einsum, each of its columns with a scale of its own."""
+    if config.mode == "int8":
+        integers, scale = _quantized(kernel, contracted(equation, 1), config)
+        num_letters = len(equation.split(",")[0].replace("...", ""))
+        # With size-1 axes in place of the contracted ones, the einsum only moves the scale to the outputs' axes.
+        return {"": integers, "_scale": jnp.einsum(equation, jnp.ones((1,) * num_letters, scale.dtype), scale)}
+    return split_matrix(kernel.reshape(num_rows(kernel.shape, equation), -1), config, pack_axis=-1)
+
+
+def split_table(table, config) -> dict:
+    """A table of rows, each with a scale of its own."""
+    if config.mode == "int8":
+        integers, scale = _quantized(table, -1, config)
+        return {"": integers, "_scale": scale[:, 0]}
+    found = split_matrix(table.T, config, pack_axis=0)
+    return {part: value if part == "g_idx" else value.T for part, value in found.items()}
+
+
+def split_matrix(matrix, config, pack_axis: int) -> dict:
+    """4-bit integers of `(rows, columns)`, each column (of a block of rows) with a scale of its own."""
+    if config.block_size in (None, -1):
+        integers, scale = _quantized(matrix, 0, config)
+        return {"": pack_int4(integers, pack_axis)[0], "_scale": scale[0]}
+    integers, scale, zero = abs_max_quantize_grouped_with_zero_point(
+        matrix, config.block_size, to_numpy=_is_known(matrix)
+    )
+    blocks = (jnp.arange(matrix.shape[0]) // config.block_size).astype("float32")
+    return {"": pack_int4(integers, pack_axis)[0], "_scale": scale, "_zero": zero, "g_idx": blocks}
+
+
+def _quantized(weight, axes, config):
+    quantizer = config.weight_quantizer
+    if quantizer is None:
+        quantizer = AbsMaxQuantizer(value_range=(-127, 127) if config.mode == "int8" else (-8, 7))
+        return quantizer(weight, axes, to_numpy=_is_known(weight))
+    return quantizer(weight, quantizer.axis or axes, to_numpy=_is_known(weight))
+
+
+def _is_known(array) -> bool:
+    return not isinstance(array, jax.core.Tracer)
+
+
+def join_int8(parts: dict, equation: str):
+    """The kernel as floats."""
+    operands, outputs = equation.replace("...", "").split("->")
+    letters = operands.split(",")[1]
+    kept = "".join(letter for letter in letters if letter in outputs)
+    scale = jnp.einsum(f"{outputs}->{kept}", parts["_scale"])
+    shape = [size if letter in kept else 1 for letter, size in zip(letters, parts[""].shape, strict=True)]
+    return parts[""] / scale.reshape(shape)
+
+
+def join_int4(parts: dict, columns: int, pack_axis: int = -1):
+    """The matrix `(rows, columns)` as floats; with `pack_axis` 0 `columns` is the number of its rows."""
+    integers = unpack_int4(parts[""], columns, axis=pack_axis)
+    if "_zero" not in parts:
+        return integers / parts["_scale"]
+    return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis=0)
+
+
+def join_rows(parts: dict, columns: int):
+    """Rows of a 4-bit table as floats: `(..., columns)`."""
+    integers = unpack_int4(parts[""], columns, axis=-1)
+    if "_zero" not in parts:
+        return integers / parts["_scale"][..., None]
+    return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"])
+
+
+def join_groups(parts: dict, weight_bits: int, columns: int):
+    """The matrix `(rows, columns)` as floats, from the transposed integers of GPTQ and AWQ."""
+    integers = parts[""]
+    if weight_bits == 4:
+        integers = unpack_int4(integers, columns, axis=0, dtype="uint8")
+    matrix = dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"]).T
+    return matrix / parts["awq_scales"][:, None] if "awq_scales" in parts else matrix
+
+
+def empty_groups(rows: int, columns: int, weight_bits: int, group_size: int, dtype: str, is_awq: bool) -> dict:
+    """Shapes and dtypes of what `join_groups` takes."""
+    num_groups = 1 if group_size == -1 else -(-rows // group_size)
+    spec = jax.ShapeDtypeStruct
+    found = {
+        "": spec((-(-columns // 2) if weight_bits == 4 else columns, rows), "uint8"),
+        "_scale": spec((columns, num_groups), dtype),
+        "_zero": spec((columns, num_groups), "uint8"),
+    }
+    return found | ({"awq_scales": spec((rows,), dtype)} if is_awq else {}) | {"g_idx": spec((rows,), "float32")}
+
+
+# Products.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def int8_product(equation, quantizer, inputs, kernel, scale):
+    """The einsum of integers, scaled back; its gradient is that of the einsum with the kernel as floats."""
+    integers, inputs_scale = quantizer(inputs, axis=contracted(equation, 0))
+    inputs_scale = jnp.einsum(equation, inputs_scale, jnp.ones((1,) * kernel.ndim, inputs_scale.dtype))
+    product = jnp.einsum(equation, integers, kernel, preferred_element_type="int32")
+    return product.astype(inputs.dtype) / (inputs_scale * scale)
+
+
+def _int8_forward(equation, quantizer, inputs, kernel, scale):
+    return int8_product(equation, quantizer, inputs, kernel, scale), (inputs, kernel, scale)
+
+
+def _int8_backward(equation, quantizer, saved, upstream):
+    inputs, kernel, scale = saved
+    _, pull_back = jax.vjp(lambda x: jnp.einsum(equation, x, kernel.astype(x.dtype)), inputs)
+    return *pull_back(upstream / scale), None, None
+
+
+int8_product.defvjp(_int8_forward, _int8_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def rounded(quantizer, axes, inputs):
+    """Inputs rounded to what a quantizer's integers stand for; gradients pass as if they were not."""
+    integers, scale = quantizer(inputs, axis=axes)
+    return (integers / scale).astype(inputs.dtype)
+
+
+rounded.defvjp(lambda quantizer, axes, x: (rounded(quantizer, axes, x), None), lambda *arguments: arguments[-1:])
+
+
+# 8-bit floats. The "gradients" of a scale and of its history are their next values, which the optimizer puts in their
+# place. Source: Micikevicius et al. 2022, https://arxiv.org/abs/2209.05433
+
+
+@jax.custom_vjp
+def float8_operand(x, scale, history):
+    """`x` rounded to an E4M3 number times `scale`."""
+    return quantize_and_dequantize(x, scale, "float8_e4m3fn", x.dtype)
+
+
+def _next(x, scale, history, dtype: str):
+    largest = jnp.finfo(dtype).max.astype("float32")
+    return compute_float8_scale(jnp.max(history), scale, largest), compute_float8_amax_history(x, history)
+
+
+float8_operand.defvjp(
+    lambda x, scale, history: (float8_operand(x, scale, history), _next(x, scale, history, "float8_e4m3fn")),
+    lambda following, upstream: (upstream, *following),
+)
+
+
+@jax.custom_vjp
+def float8_gradient(outputs, scale, history):
+    """The outputs as they are, whose gradient is rounded to an E5M2 number times `scale`."""
+    return outputs
+
+
+def _float8_backward(saved, upstream):
+    rounded_gradient = quantize_and_dequantize(upstream, saved[0], "float8_e5m2", upstream.dtype)
+    return rounded_gradient, *_next(upstream, *saved, "float8_e5m2")
+
+
+float8_gradient.defvjp(lambda outputs, scale, history: (outputs, (scale, history)), _float8_backward)

@@ -1,0 +1,81 @@
+"""safetensors files: the weights by their paths, for exchange with other libraries."""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from kerax.core.tracking import walk
+from kerax.core.variable import materialize
+from kerax.errors import suggest
+
+
+def save(model, path: str):
+    """Writes every weight under its path, such as `"dense/kernel"`."""
+    library = _library()
+    weights = _weights(model)
+    materialize(weights.values())
+    partial = f"{path}.partial"
+    arrays = {name: np.ascontiguousarray(jax.device_get(variable.value)) for name, variable in weights.items()}
+    library.numpy.save_file(arrays, partial, {"format": "kerax"})
+    os.replace(partial, path)
+
+
+def load(model, path: str, skip_mismatch=False, only: str | None = None, rename: Callable | dict | None = None):
+    """Reads weights: see `kerax.saving.load_weights`."""
+    library = _library()
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
+    weights = {name: variable for name, variable in _weights(model).items() if only is None or re.match(only, name)}
+    if not weights:
+        raise ValueError(f"load_weights: no weight of {model} matches only={only!r}. Weights: {list(_weights(model))}.")
+    try:
+        with library.safe_open(path, "numpy") as file:
+            known = list(file.keys())
+            wanted, differences = {}, []
+            for name, variable in weights.items():
+                stored = _renamed(name, rename)
+                if stored not in known:
+                    as_stored = "" if stored == name else f" (as {stored})"
+                    differences.append(f"{name}{as_stored}: not in the file.{suggest(stored, known)}")
+                elif tuple(file.get_slice(stored).get_shape()) != variable.shape:
+                    shape = tuple(file.get_slice(stored).get_shape())
+                    differences.append(f"{name}: expected shape {variable.shape}, found {shape}")
+                else:
+                    wanted[name] = stored
+            if only is None and rename is None:
+                differences += [f"{name}: in the file only" for name in known if name not in weights]
+            if differences:
+                message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
+                if not skip_mismatch:
+                    raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
+                warnings.warn(message, stacklevel=4)
+            values = {name: file.get_tensor(stored) for name, stored in wanted.items()}
+    except library.SafetensorError as error:
+        raise ValueError(f"load_weights: {path!r} is not a readable safetensors file: {error}") from None
+    for name, value in values.items():
+        weights[name].assign(value)
+
+
+def _weights(model) -> dict:
+    return {"/".join(path): variable for path, variable in walk(model) if variable.is_weight}
+
+
+def _renamed(name: str, rename: Callable | dict | None) -> str:
+    if callable(rename):
+        return rename(name)
+    for pattern, replacement in (rename or {}).items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _library():
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError("safetensors files need `safetensors`: pip install 'kerax[safetensors]'") from None
+    return safetensors

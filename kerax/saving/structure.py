@@ -1,0 +1,149 @@
+"""What of a model lies in a file of weights under which path, and how values are put back: all or none."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kerax.core.layer import Layer
+from kerax.core.registry import to_snake_case
+from kerax.core.tracking import unique
+from kerax.core.variable import Variable, materialize
+from kerax.optimizers import Optimizer
+
+OPTIMIZER = "optimizer"
+
+
+def saveables(model) -> Iterator[tuple[str, Any]]:
+    """(path, object) of a model, the layers below it, each once, and its built optimizer, in Keras's order.
+
+    Sublayers are named after the attribute that holds them; in containers and in the `layers` of a model, after the
+    class with a counter.
+    """
+    yield from _layers(model, "", set())
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, Optimizer) and optimizer.built:
+        yield OPTIMIZER, optimizer
+
+
+def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Layer]]:
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    yield path, layer
+    attributes = {name: value for name, value in vars(layer).items() if name not in layer._untracked}
+    first = []
+    if hasattr(layer, "get_layer"):  # a model
+        attributes["layers"] = layer.layers
+        first = ["layers"] if hasattr(layer, "output_shape") else []
+    for name in first + sorted(attributes, key=lambda name: (name.startswith("_"), name)):
+        yield from _below(attributes[name], f"{path}/{name}" if path else name, seen)
+
+
+def _below(value, path: str, seen: set[int]) -> Iterator[tuple[str, Layer]]:
+    if isinstance(value, Layer):
+        yield from _layers(value, path, seen)
+    elif isinstance(value, (list, tuple, dict)):
+        taken: set[str] = set()
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, (Layer, list, tuple, dict)):
+                kind = to_snake_case(type(item).__name__) if isinstance(item, Layer) else "container"
+                name = unique(kind, taken)
+                taken.add(name)
+                yield from _below(item, f"{path}/{name}", seen)
+
+
+def vars_of(path: str) -> str:
+    """The group that holds an object's own variables."""
+    return f"{path}/vars" if path else "vars"
+
+
+def stores(model) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
+    """(group, name, values) of everything in a model."""
+    materialize(model.weights)
+    for path, owner in saveables(model):
+        store: dict[str, np.ndarray] = {}
+        owner.save_own_variables(store)
+        yield vars_of(path), owner.name, {name: np.asarray(value) for name, value in store.items()}
+
+
+def fill(
+    model, where: str, who: str, find: Callable, groups: Iterator[str], skip_mismatch: bool, strict_optimizer: bool
+):
+    """Puts the values of a file into a model.
+
+    Args:
+        where: The file, for messages.
+        who: What was called, for messages.
+        find: Function of a group's path that returns a mapping of names to members with `shape`, or `None`.
+        groups: The groups of the file that hold something.
+        skip_mismatch: Whether to skip what does not fit, with a warning that lists it.
+        strict_optimizer: Whether the optimizer's state must fit. Else it is left alone where it does not.
+
+    Raises:
+        ValueError: listing every weight that is missing or has another shape; nothing was changed then.
+    """
+    plans: list[tuple[Any, list | Mapping]] = []
+    differences: list[str] = []
+    seen = set()
+    for path, owner in saveables(model):
+        group = vars_of(path)
+        members = find(group) or {}
+        seen.add(group)
+        if path == OPTIMIZER and not strict_optimizer and not _fits_optimizer(owner, members):
+            continue
+        if _loads_itself(owner):
+            plans.append((owner, members))
+            continue
+        variables = owner.variables if path == OPTIMIZER else owner.stored_variables()
+        found = _match(group, owner, variables, members)
+        differences += [difference for difference in found if isinstance(difference, str)]
+        plans.append((owner, [pair for pair in found if not isinstance(pair, str)]))
+    differences += [
+        f"{group}: in the file only" for group in groups if group not in seen and not group.startswith(OPTIMIZER)
+    ]
+    if differences:
+        message = f"{who}: {where} does not fit {model}.\n  " + "\n  ".join(differences)
+        if not skip_mismatch:
+            raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
+        warnings.warn(message, stacklevel=4)
+    values: list[tuple[Variable, np.ndarray]] = []
+    for owner, plan in plans:  # everything is read before anything is changed
+        if isinstance(plan, list):
+            values += [(variable, member[()]) for variable, member in plan]
+            values += owner.also_loaded() if plan and hasattr(owner, "also_loaded") else []
+    for owner, plan in plans:
+        if not isinstance(plan, list):
+            owner.load_own_variables({name: member[()] for name, member in plan.items()})
+    for variable, value in values:
+        variable.assign(value)
+
+
+def _loads_itself(owner) -> bool:
+    """Whether an object has a `load_own_variables` of its own, which knows what is in its store."""
+    return isinstance(owner, Layer) and type(owner).load_own_variables is not Layer.load_own_variables
+
+
+def _fits_optimizer(optimizer: Optimizer, members: Mapping) -> bool:
+    shapes = [member.shape for _, member in sorted(members.items(), key=_by_number)]
+    return shapes == [variable.shape for variable in optimizer.variables]
+
+
+def _by_number(item: tuple[str, Any]) -> tuple[int, str]:
+    return len(item[0]), item[0]
+
+
+def _match(group: str, owner, variables: list[Variable], members: Mapping) -> list:
+    """(variable, member) pairs, and sentences about what does not fit."""
+    if len(members) != len(variables):
+        return [f"{group} ({owner.name}): expected {len(variables)} weights, the file has {len(members)}"]
+    found: list = []
+    for index, variable in enumerate(variables):
+        member = members.get(str(index))
+        if member is not None and member.shape == variable.shape:
+            found.append((variable, member))
+        else:
+            shape = None if member is None else member.shape
+            found.append(f"{group}/{index} ({variable.path}): expected shape {variable.shape}, found {shape}")
+    return found

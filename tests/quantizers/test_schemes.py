@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers, quantizers
+from kerax.quantizers import schemes
+
+X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+Y = np.random.default_rng(1).normal(size=(16, 2)).astype("float32")
+
+
+def make(K, dtype="float32"):
+    return K.Sequential(
+        [
+            K.Input((4,)),
+            K.layers.Dense(6, "relu", dtype=dtype),
+            K.layers.EinsumDense("ab,bc->ac", (2,), bias_axes="c", dtype=dtype),
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "optimizer", ["adam", {"class_name": "SGD", "config": {"learning_rate": 0.1, "momentum": 0.9}}]
+)
+def test_training_with_8_bit_floats_equals_keras(optimizer):
+    import keras
+
+    own, theirs = make(kerax), make(keras)
+    theirs.set_weights(own.get_weights())
+    for model in (own, theirs):
+        model.quantize("float8")
+    own.compile(kerax.optimizers.get(optimizer), "mse")
+    theirs.compile(keras.optimizers.get(optimizer), "mse")
+    options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    histories = [model.fit(X, Y, **options).history["loss"] for model in (own, theirs)]
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+    assert [w.name for w in own.weights] == [w.name for w in theirs.weights]
+    for found, expected in zip(own.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(own.predict(X, verbose=0), theirs.predict(X, verbose=0), rtol=1e-4, atol=1e-5)
+    assert [v.shape for v in own.optimizer.variables] == [tuple(v.shape) for v in theirs.optimizer.variables]
+
+
+def test_scales_follow_the_largest_magnitudes():
+    layer = layers.Dense(1, use_bias=False)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[1.0], [-2.0]])])
+    layer.quantize("float8")
+    variables = layer.variables_tree()
+    x = jnp.array([[4.0, 3.0]])
+    grads = jax.grad(lambda v: jnp.sum(3 * layer.apply(v, x)[0]))(variables)["params"]
+    assert [float(grads[f"{name}_amax_history"][0]) for name in ("inputs", "kernel", "outputs_grad")] == [4, 2, 3]
+    assert float(grads["inputs_scale"]) == 1  # of the history before
+    variables = {"params": variables["params"] | {k: v for k, v in grads.items() if k != "kernel"}, "state": {}}
+    grads = jax.grad(lambda v: jnp.sum(layer.apply(v, x)[0]))(variables)["params"]
+    np.testing.assert_allclose(grads["inputs_scale"], 4 / 448)
+    np.testing.assert_allclose(grads["outputs_grad_scale"], 3 / 57344)
+    assert grads["inputs_amax_history"].shape == (1024,)
+
+
+def test_rounding_is_that_of_8_bit_floats():
+    one = jnp.ones(())
+    history = jnp.zeros(4)
+    np.testing.assert_array_equal(schemes.float8_operand(jnp.array([1.0, 1.06, 500.0]), one, history), [1, 1, 448])
+    outputs, pull_back = jax.vjp(lambda x: schemes.float8_gradient(x, one, history), jnp.array([1.06]))
+    assert outputs == jnp.array([1.06]) and pull_back(jnp.array([1.3]))[0] == 1.25
+
+
+@pytest.mark.slow
+def test_small_batches_and_norms_leave_the_scales_alone():
+    """Of parts of a batch the largest magnitude counts; scales are no part of the gradient's norm."""
+    found = []
+    for micro_batches in (1, 4):
+        kerax.utils.set_random_seed(0)
+        model = make(kerax)
+        model.quantize("float8")
+        model.compile("sgd", "mse", micro_batches=micro_batches, log_gradient_norm=True)
+        history = model.fit(X, Y, batch_size=16, epochs=2, verbose=0).history
+        found.append((model.layers[0].inputs_amax_history.numpy(), history["gradient_norm"]))
+        assert model.layers[0].inputs_amax_history.numpy()[0] == np.abs(X).max()
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=0.1)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_float16"])
+def test_float8_in_half_precision_learns(policy):
+    model = make(kerax, policy)
+    model.quantize("float8")
+    model.compile("adam", "mse")
+    losses = model.fit(X, X[:, :2], batch_size=8, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert model.layers[0].inputs_scale.value.dtype == "float32" and model.layers[0].inputs_scale.value != 1
+
+
+def test_integers_come_back_from_every_form():
+    kernel = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
+    for equation, shape in (("abc,cde->abde", (4, 2, 3)), ("abcd,cde->abe", (4, 2, 3)), ("ab,cb->ac", (8, 3))):
+        weight = kernel.reshape(shape)
+        parts = schemes.split_kernel(weight, quantizers.Int8QuantizationConfig(), equation)
+        np.testing.assert_allclose(schemes.join_int8(parts, equation), weight, atol=0.02)
+    table = kernel.reshape(8, 3)
+    for size in (None, 2):
+        parts = schemes.split_table(table, quantizers.Int4QuantizationConfig(block_size=size))
+        assert parts[""].shape == (8, 2)
+        flat = schemes.join_int4({k: v if k == "g_idx" else v.T for k, v in parts.items()}, 3, pack_axis=0).T
+        np.testing.assert_array_equal(schemes.join_rows(parts, 3), flat)
