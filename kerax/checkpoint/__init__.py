@@ -224,7 +224,7 @@ def restore(directory, model, strict: bool = True, step: int | None = None):
     snapshots.put_back(folder, folder.step_or_latest(step), model, strict)
 
 
-def load_model(directory, step: int | None = None, custom_objects: dict | None = None, compile: bool = True):
+def load_model(directory, step: int | None = None, custom_objects=None, compile=True, safe_mode=True):
     """The model of a checkpoint, from the checkpoint alone: its config and compile arguments travel with it.
 
     Args:
@@ -232,14 +232,15 @@ def load_model(directory, step: int | None = None, custom_objects: dict | None =
         step: Default: the latest.
         custom_objects: `{name: class or function}` of those that are not registered.
         compile: Whether to compile it as it was, with the optimizer's state.
+        safe_mode: Whether the checkpoint is not trusted: see `kerax.saving.load_model`.
 
     Raises:
-        ValueError: if the checkpoint has no config, or names a class that is not known. No code of it is ever run.
+        ValueError: if the checkpoint has no config, asks for what it may not, or names a class that is not known.
         FileNotFoundError: if there is no such checkpoint in the folder.
     """
     folder = Folder(directory)
     step = folder.step_or_latest(step)
-    model = snapshots.rebuild(folder.read_meta(step), folder.path, custom_objects, compile)
+    model = snapshots.rebuild(folder.read_meta(step), folder.path, custom_objects, compile, safe_mode)
     snapshots.put_back(folder, step, model)
     return model
 

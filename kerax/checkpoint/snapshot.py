@@ -146,7 +146,7 @@ def _placed_like(variable, value: np.ndarray) -> jax.Array:
     return jnp.asarray(value)
 
 
-def rebuild(meta: dict, where: str, custom_objects: dict | None, compile: bool):
+def rebuild(meta: dict, where: str, custom_objects: dict | None, compile: bool, safe_mode: bool):
     """The model that a checkpoint describes, with fresh weights.
 
     Raises:
@@ -158,9 +158,12 @@ def rebuild(meta: dict, where: str, custom_objects: dict | None, compile: bool):
             f"checkpoint: {where!r} does not describe its model: {described['error']} Make the model yourself and call "
             "`kerax.checkpoint.restore`."
         )
-    model = deserialize_keras_object(described["config"], custom_objects)
-    if compile and described["compile"] is not None:
-        model.compile(**deserialize_keras_object(described["compile"], custom_objects))
+    try:
+        model = deserialize_keras_object(described["config"], custom_objects, safe_mode)
+        if compile and described["compile"] is not None:
+            model.compile(**deserialize_keras_object(described["compile"], custom_objects, safe_mode))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"checkpoint: the model in {where!r} cannot be made: {error}") from error
     return model
 
 

@@ -7,8 +7,8 @@ import warnings
 
 REFUSAL = (
     "The file holds a Python function (a lambda) as code, which kerax does not run: it could do anything to this "
-    "computer. Have the function registered with `register_keras_serializable` when the file is written, or if you trust whoever made "
-    "the file, pass `safe_mode=False`."
+    "computer. Have the function registered with `register_keras_serializable` when the file is written, or if you "
+    "trust whoever made the file, pass `safe_mode=False`."
 )
 
 

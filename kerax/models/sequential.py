@@ -176,4 +176,4 @@ class Sequential(Model):
     def from_config(cls, config: dict, custom_objects=None) -> "Sequential":
         """The model that `get_config` described."""
         layers = [deserialize_keras_object(layer, custom_objects) for layer in config["layers"]]
-        return cls(layers, trainable=config.get("trainable", True), name=config["name"])
+        return cls(layers, trainable=config.get("trainable", True), name=config.get("name"))

@@ -50,7 +50,7 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     """
     path = os.fspath(filepath)
     if os.path.isdir(path):
-        return checkpoint.load_model(path, None, custom_objects, compile)
+        return checkpoint.load_model(path, None, custom_objects, compile, safe_mode)
     if path.endswith((".h5", ".hdf5")):
         raise ValueError(
             f"load_model: kerax does not read whole models from {path!r}. Make the model and call "
