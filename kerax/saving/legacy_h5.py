@@ -34,10 +34,7 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False):
     if not model.built:
         raise ValueError(f"load_weights: {model} is not built, so its weights are not known. Call it on data first.")
     with h5_members.open_file(path, "load_weights") as file:
-        try:
-            values, differences = _match(file, model, by_name)
-        except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:  # of a damaged file
-            raise ValueError(f"load_weights: {path!r} cannot be read: {error}") from None
+        values, differences = _match(file, model, by_name)
     if differences:
         message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
         if not skip_mismatch:

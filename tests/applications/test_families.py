@@ -120,6 +120,9 @@ def test_names_and_signatures_are_those_of_keras():
 
 
 def test_importing_the_package_loads_no_model():
-    code = "import sys, kerax.applications; print([m for m in sys.modules if m.startswith(('kerax.applications.', 'jax'))])"
+    code = """
+import sys, kerax.applications
+print([name for name in sys.modules if name.startswith(("kerax.applications.", "jax"))])
+"""
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
