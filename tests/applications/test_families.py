@@ -4,7 +4,6 @@ import importlib
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import keras
@@ -12,9 +11,7 @@ import numpy as np
 import pytest
 
 import kerax
-
-sys.path.insert(0, str(Path(__file__).parent))
-import models
+from tests.applications import models
 
 CASES = {
     "ConvNeXtTiny": (32, {}),

@@ -6,9 +6,7 @@ import http.server
 import importlib
 import inspect
 import re
-import sys
 import threading
-from pathlib import Path
 
 import h5py
 import keras
@@ -18,9 +16,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import kerax
 from kerax.applications import pretrained
-
-sys.path.insert(0, str(Path(__file__).parent))
-import models
+from tests.applications import models
 
 SMALL = {"alpha": 0.25, "input_shape": (32, 32, 3), "classes": 5}
 
