@@ -98,7 +98,7 @@ def likely_weights(model):
     rng = np.random.default_rng(0)
     values = []
     for weight in model.weights:
-        value = rng.normal(size=weight.shape).astype("float32")
+        value = rng.standard_normal(weight.shape, "float32")
         if "kernel" in weight.name:
             value = value * np.sqrt(2 / max(np.prod(weight.shape[:-1]), 1))
         elif weight.name in ("moving_variance", "variance"):

@@ -26,7 +26,7 @@ CASES = {
     "NASNetMobile": (32, {}),
     "ResNet50": (33, {}),
     "ResNet50V2": (33, {}),
-    "VGG16": (32, {}),
+    "VGG16": (32, {"include_top": False, "pooling": "avg"}),
     "Xception": (71, {}),
 }
 
