@@ -202,6 +202,27 @@ def hold_text(file):
     file.create_dataset(name, (4, 3), h5py.string_dtype())
 
 
+def odd_float():
+    """A float that NumPy does not have."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_fields(31, 23, 8, 0, 23)
+    kind.set_ebias(2**20)
+    return kind
+
+
+def hold_odd_floats(file):
+    name = dataset(file)
+    del file[name]
+    space = h5py.h5s.create_simple((4, 3))
+    h5py.h5d.create(file.id, name.encode(), odd_float(), space)
+
+
+def name_by_odd_floats(file):
+    group = file["first"]
+    del group.attrs["weight_names"]
+    h5py.h5a.create(group.id, b"weight_names", odd_float(), h5py.h5s.create_simple((2,)))
+
+
 def hold_a_group(file):
     name = dataset(file)
     del file[name]
@@ -237,6 +258,8 @@ def climb(file):
         (store_outside, "keeps its data in another file"),
         (store_virtually, "keeps its data in another file"),
         (hold_text, "should hold numbers"),
+        (hold_odd_floats, "should hold numbers"),
+        (name_by_odd_floats, "`weight_names` of /first is no names"),
         (hold_a_group, "should be a weight"),
         (lose_a_weight, "lists '.*kernel' of 'first', but does not hold it"),
         (lose_a_layer, "lists the layer 'norm', but has no such group"),
@@ -259,7 +282,7 @@ def test_bad_files_are_refused_with_one_clear_error(path, change, message):
 def test_cut_and_foreign_files_are_refused(path, tmp_path):
     ours = build(kerax)
     content = open(path, "rb").read()
-    for length in (0, 100, len(content) // 2, len(content) - 100):
+    for length in (*range(0, len(content), 1000), len(content) - 100):
         (tmp_path / "cut.h5").write_bytes(content[:length])
         with pytest.raises(ValueError, match="cut.h5'"):
             ours.load_weights(tmp_path / "cut.h5")
@@ -267,30 +290,12 @@ def test_cut_and_foreign_files_are_refused(path, tmp_path):
         ours.load_weights(tmp_path / "absent.h5")
 
 
-def test_bytes_that_were_changed_give_a_clear_error_or_other_numbers(path, tmp_path):
-    """Whatever the damage, `load_weights` raises a `ValueError` that names the file, or loads what the file says."""
-    ours = build(kerax)
-    rng = np.random.default_rng(0)
-    content = np.fromfile(path, np.uint8)
-    messages = []
-    for _ in range(60):
-        damaged = content.copy()
-        damaged[rng.integers(0, len(content), size=20)] = rng.integers(0, 256, size=20)
-        damaged.tofile(tmp_path / "damaged.h5")
-        try:
-            ours.load_weights(tmp_path / "damaged.h5")
-        except ValueError as error:
-            messages.append(str(error))
-    assert len(messages) > 5
-    assert [message for message in messages if "damaged.h5'" not in message] == []
-
-
 def test_the_kind_of_file_is_told_by_its_name(path, tmp_path):
     ours = build(kerax)
     with pytest.raises(ValueError, match="must end in '.weights.h5'"):
         ours.load_weights(tmp_path / "weights.bin")
     ours.save_weights(tmp_path / "new.weights.h5")
-    with pytest.raises(ValueError, match="`by_name` is for older '.h5' files"):
+    with pytest.raises(ValueError, match="`by_name` is for .h5 and .hdf5 files"):
         ours.load_weights(tmp_path / "new.weights.h5", by_name=True)
     shutil.copy(tmp_path / "new.weights.h5", tmp_path / "new.h5")
     with pytest.raises(ValueError, match="its name must end in '.weights.h5'"):
