@@ -80,7 +80,7 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
             model = deserialize_keras_object(config, custom_objects, safe_mode)
             if not hasattr(model, "get_layer"):
                 raise ValueError(f"the config describes {type(model).__name__}, which is no model")
-            if compile and compile_config is not None:
+            if compile and compile_config:  # Keras writes {} for a model that is not compiled
                 _compile(model, compile_config, custom_objects, path)
         with tempfile.TemporaryDirectory() as folder:
             with _naming(path):

@@ -103,6 +103,32 @@ def test_channels_may_come_first(name):
         keras.config.set_image_data_format("channels_last")
 
 
+def with_own_layers(k, convnext, inception_resnet_v2):
+    x = k.Input((3,))
+    scaled = convnext.LayerScale(0.5, 3)(x)
+    return k.Model(x, inception_resnet_v2.CustomScaleLayer(0.1)([scaled, x]))
+
+
+def test_layers_that_only_applications_have_go_both_ways_in_keras_files(tmp_path):
+    from keras.src.applications import convnext, inception_resnet_v2
+
+    ours = with_own_layers(kerax, kerax.applications.convnext, kerax.applications.inception_resnet_v2)
+    theirs = with_own_layers(keras, convnext, inception_resnet_v2)
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    ours.save(tmp_path / "ours.keras")
+    theirs.save(tmp_path / "theirs.keras")
+    for model in (
+        keras.saving.load_model(tmp_path / "ours.keras"),
+        kerax.saving.load_model(tmp_path / "theirs.keras"),
+        kerax.saving.load_model(tmp_path / "ours.keras"),
+    ):
+        np.testing.assert_allclose(model(x), 0.6 * x, rtol=1e-6)
+    script = "import sys, kerax; print([layer.name for layer in kerax.saving.load_model(sys.argv[1]).layers])"
+    command = [sys.executable, "-c", script, str(tmp_path / "theirs.keras")]  # where no application was imported before
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "custom_scale_layer" in shown.stdout
+
+
 def test_names_and_signatures_are_those_of_keras():
     modules = [name for name in dir(keras.applications) if inspect.ismodule(getattr(keras.applications, name))]
     assert len(modules) == 17
