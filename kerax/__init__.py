@@ -65,7 +65,8 @@ def __getattr__(name: str):
 
 def load_families():
     """Loads every module whose classes and functions files may name, so that they are found."""
-    for name in ("layers", "models", "losses", "metrics", "optimizers"):
+    own_layers = ("applications.convnext", "applications.inception_resnet_v2")
+    for name in ("layers", "models", "losses", "metrics", "optimizers", *own_layers):
         importlib.import_module(f"kerax.{name}")
 
 

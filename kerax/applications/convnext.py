@@ -29,6 +29,8 @@ class LayerScale(Layer):
     Source: Touvron et al. 2021, https://arxiv.org/abs/2103.17239
     """
 
+    _keras_module = "keras.src.applications.convnext"
+
     def __init__(self, init_values, projection_dim, **kwargs):
         super().__init__(**kwargs)
         self.init_values, self.projection_dim = init_values, projection_dim

@@ -187,7 +187,6 @@ def load(model, weights, key: tuple[str, str], include_top: bool):
             weights = get_file(fname, weights, cache_subdir="models", file_hash=checksum)
         except ConnectionError as error:
             raise ConnectionError(
-                f'{model.name}: {error} Or pass the path of a file you have as `weights="..."`, or `weights=None` for '
-                "random weights."
+                f"{model.name}: {error} Or pass the path of a file that you have as `weights`, or None for random ones."
             ) from None
     model.load_weights(weights)

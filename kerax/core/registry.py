@@ -224,6 +224,8 @@ def _module_of(cls: type) -> str | None:
     """Keras's name of the module that offers a class of kerax; `None` for the user's classes."""
     if not cls.__module__.startswith("kerax."):
         return None
+    if "_keras_module" in vars(cls):  # it is in none of Keras's public modules
+        return cls._keras_module
     if "models" in families and families["models"].entries.get(cls.__name__) is cls:
         return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
     for family in families.values():

@@ -37,6 +37,7 @@ def _patches_are_faster(inputs, kernel) -> bool:
     return len(known) == len(patches) + 1 and (num_bytes <= _PATCHES_LIMIT or math.prod(window) == 1)
 
 
+@functools.partial(jax.jit, inline=True)  # one program where called eagerly, not one for each slice and product
 def _convolve_patches(inputs, kernel):
     """A stride-1 convolution without padding of `(batch, *spatial, channels)` by matrix products.
 
@@ -75,11 +76,6 @@ def same_padding(window: int, dilation: int = 1) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-# Compiled as one when it is called eagerly; each of the slices and products would be a program of its own. Inlined
-# elsewhere.
-@functools.partial(
-    jax.jit, static_argnames=("strides", "pads", "dilation_rate", "groups", "channels_last"), inline=True
-)
 def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, channels_last: bool = True):
     """The convolution of inputs `(batch, *spatial, channels)` with a kernel `(*window, channels / groups, filters)`.
 

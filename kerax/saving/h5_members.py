@@ -88,8 +88,12 @@ def find_dataset(group, name: str):
         raise ValueError(f"{path!r}: {group.name}/{name} should be a weight.")
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{path!r}: {dataset.name} keeps its data in another file, which kerax does not read.")
-    if dataset.dtype.kind not in "biufcV":
-        raise ValueError(f"{path!r}: {dataset.name} should hold numbers. It holds {dataset.dtype}.")
+    try:
+        dtype = dataset.dtype
+    except ValueError as error:  # no float of this kind exists
+        raise ValueError(f"{path!r}: {dataset.name} should hold numbers. {error}") from None
+    if dtype.kind not in "biufcV":
+        raise ValueError(f"{path!r}: {dataset.name} should hold numbers. It holds {dtype}.")
     if dataset.shape is None:
         raise ValueError(f"{path!r}: {dataset.name} is empty.")
     stored = dataset.id.get_storage_size()

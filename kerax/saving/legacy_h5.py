@@ -33,11 +33,8 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False):
     path = os.fspath(filepath)
     if not model.built:
         raise ValueError(f"load_weights: {model} is not built, so its weights are not known. Call it on data first.")
-    with h5_members.open_file(path, "load_weights") as file:
-        try:
-            values, differences = _match(file, model, by_name)
-        except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:  # of a damaged file
-            raise ValueError(f"load_weights: {path!r} cannot be read: {error}") from None
+    with h5_members.open_file(path, "load_weights") as file, h5_members.explaining(path, "load_weights"):
+        values, differences = _match(file, model, by_name)
     if differences:
         message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
         if not skip_mismatch:
@@ -121,12 +118,13 @@ def _has_names(group, name: str) -> bool:
 
 def _names(group, name: str) -> list[str]:
     """A list of names in the attributes of a group, put together from its pieces."""
-    if name in group.attrs:
-        pieces = [group.attrs[name]]
-    else:
-        numbered = itertools.takewhile(group.attrs.__contains__, (f"{name}{index}" for index in itertools.count()))
-        pieces = [group.attrs[key] for key in numbered]
-    names = [item.decode() if isinstance(item, bytes) else item for piece in pieces for item in np.ravel(piece)]
+    numbered = (f"{name}{index}" for index in itertools.count())
+    keys = [name] if name in group.attrs else itertools.takewhile(group.attrs.__contains__, numbered)
+    try:
+        items = [item for key in keys for item in np.ravel(group.attrs[key])]
+        names = [item.decode() if isinstance(item, bytes) else item for item in items]
+    except ValueError:  # neither text nor numbers
+        names = [None]
     if not all(isinstance(item, str) and item.strip("/") for item in names):
         raise ValueError(f"load_weights: {group.file.filename!r}: the attribute `{name}` of {group.name} is no names.")
     return names

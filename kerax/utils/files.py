@@ -1,17 +1,19 @@
 """Files from the network: downloaded once, checked, and unpacked without leaving their folder."""
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
 import sys
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 import zipfile
+import zlib
 from http.client import HTTPException
 
 from kerax import config
@@ -139,8 +141,8 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
             length = response.headers.get("Content-Length")
             total = int(length) if length and length.isdigit() else None
             progress = _Progress(origin, name, total)
-            handle, partial = tempfile.mkstemp(prefix=f".{name}.", dir=os.path.dirname(target))
-            with os.fdopen(handle, "wb") as file:
+            partial = f"{target}.{uuid.uuid4().hex}.partial"
+            with open(partial, "xb") as file:
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
                     digest.update(chunk)
@@ -154,7 +156,6 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
                 f"get_file: {origin} has the {algorithm} checksum {digest.hexdigest()}, expected {file_hash}. "
                 "It was not kept: it is damaged, or not the file you mean."
             )
-        os.chmod(partial, 0o666 & ~_umask())  # temporary files are for their owner only
         os.replace(partial, target)
     except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
         reason = f"{error.code} {error.reason}" if isinstance(error, urllib.error.HTTPError) else error
@@ -165,12 +166,6 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
     finally:
         if partial is not None and os.path.exists(partial):
             os.remove(partial)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class _Progress:
@@ -194,6 +189,9 @@ class _Progress:
 
 # Archives.
 
+# What the standard library raises where an archive is damaged, or encrypted, or the disk is full.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+
 
 def extract_archive(path, folder, archive_format="auto"):
     """Unpacks a tar (also compressed) or zip file to a folder, which appears when it is complete.
@@ -212,8 +210,8 @@ def extract_archive(path, folder, archive_format="auto"):
     kind = next((kind for kind in formats if (tarfile.is_tarfile if kind == "tar" else zipfile.is_zipfile)(path)), None)
     if kind is None:
         raise ValueError(f"{path!r} is not an archive of the kind {' or '.join(formats) or None}.")
-    partial = tempfile.mkdtemp(prefix=f".{os.path.basename(folder)}.", dir=os.path.dirname(folder))
-    os.chmod(partial, 0o777 & ~_umask())
+    partial = f"{folder}.{uuid.uuid4().hex}.partial"
+    os.mkdir(partial)
     try:
         if kind == "tar":
             with tarfile.open(path) as archive:
@@ -228,7 +226,7 @@ def extract_archive(path, folder, archive_format="auto"):
                 archive.extractall(partial)  # it writes links as files
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path!r} cannot be unpacked: {error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
