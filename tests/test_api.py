@@ -24,6 +24,8 @@ _INSIDE = "a step inside Keras's `call`; kerax's layers compute in one function"
 _QUANTIZED = "layers that can be quantized have `quantize`; their `call` reads the quantized weights"
 _OPTIMIZERS = "optimizers of kerax are optax transformations: a custom one writes `transformation`"
 METHOD_EXCEPTIONS = {
+    "is_multihost_enabled": "orbax asks JAX's runtime itself",
+    "is_primary_host": "orbax asks JAX's runtime itself",
     "make_train_function": "the engine compiles `train_step`, which is what one overrides",
     "make_test_function": "the engine compiles `test_step`",
     "make_predict_function": "the engine compiles `predict_step`",
@@ -66,9 +68,6 @@ METHOD_EXCEPTIONS = {
 
 # ELSEWHERE: names and methods that are on their way. An entry goes when what it names is there; then this is empty.
 ELSEWHERE = {
-    "keras.applications.": "image classifiers",
-    "keras.callbacks.BackupAndRestore": "fault tolerance",
-    "keras.callbacks.OrbaxCheckpoint": "fault tolerance",
     "keras.distribution.": "several devices",
     "keras.dtype_policies.AWQDTypePolicy": "quantization",
     "keras.dtype_policies.GPTQDTypePolicy": "quantization",
@@ -85,7 +84,6 @@ ELSEWHERE = {
     "keras.saving.load_model": "files of whole models",
     "keras.saving.save_model": "files of whole models",
     "keras.saving.save_weights": "shards",
-    "keras.utils.get_file": "image classifiers",
 }
 METHODS_ELSEWHERE = {
     "activation_quantizer_or_default": "quantization",
@@ -95,7 +93,7 @@ METHODS_ELSEWHERE = {
     "save_assets": "files of whole models",
     "weight_quantizer_or_default": "quantization",
 }
-NUM_RESOLVED = 1277
+NUM_RESOLVED = 1402
 
 
 def is_elsewhere(name: str) -> bool:
