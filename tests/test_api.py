@@ -22,7 +22,7 @@ EXCEPTIONS = {
 # Methods that are not offered, and why.
 _INSIDE = "a step inside Keras's `call`; kerax's layers compute in one function"
 _QUANTIZED = "layers that can be quantized have `quantize`; their `call` reads the quantized weights"
-_OPTIMIZERS = "optimizers of kerax are optax transformations: a custom one writes `transformation`"
+_OPTIMIZERS = "a step inside Keras's `update_step`; kerax's own optimizers are optax transformations"
 METHOD_EXCEPTIONS = {
     "is_multihost_enabled": "orbax asks JAX's runtime itself",
     "is_primary_host": "orbax asks JAX's runtime itself",
@@ -32,10 +32,6 @@ METHOD_EXCEPTIONS = {
     "quantize": _QUANTIZED,
     "quantized_build": _QUANTIZED,
     "get_quantization_layer_structure": _QUANTIZED,
-    "add_optimizer_variables": _OPTIMIZERS,
-    "add_variable_from_reference": _OPTIMIZERS,
-    "add_variable": _OPTIMIZERS,
-    "update_step": _OPTIMIZERS,
     "check_finite": _OPTIMIZERS,
     "lr_adjust": _OPTIMIZERS,
     "transpose_last_axis": _OPTIMIZERS,
