@@ -115,10 +115,10 @@ def test_frozen_weights_keep_what_the_others_gathered():
     model.layers[0].trainable = False
     model.optimizer.learning_rate = 0.0
     model.optimizer.momentum = 1.0
-    model.fit(X * 0, Y * 0 + model.layers[1].bias.numpy(), verbose=0)
+    model.fit(X, model.predict(X, verbose=0), verbose=0)  # no gradient
     assert len(model.optimizer.momentums) == 2
-    np.testing.assert_allclose(model.optimizer.momentums[0].numpy(), kept, atol=5e-3)  # almost no gradient
-    assert np.abs(kept).max() > 0.1
+    np.testing.assert_allclose(model.optimizer.momentums[0].numpy(), kept, atol=1e-6)
+    assert np.abs(kept).max() > 1e-3
 
 
 def test_updates_in_place_and_checkpoints_work(tmp_path):
