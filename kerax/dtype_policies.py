@@ -62,9 +62,9 @@ class DTypePolicy:
         return self._variable_dtype
 
     def convert_input(self, x, autocast, dtype):
-        """An array, variable or symbolic tensor as an array, in `dtype` if it is floating point and `autocast` is set.
-        Anything else is returned unchanged."""
-        if not hasattr(x, "dtype") and not hasattr(x, "__array__"):
+        """`x` as an array, in `dtype` if it is floating point and `autocast` is set. Text is returned unchanged, a
+        symbolic tensor gives one."""
+        if isinstance(x, (str, bytes)) or x is None:
             return x
         if not hasattr(x, "_keras_history") and not isinstance(x, jax.Array):
             x = jnp.asarray(getattr(x, "value", x))

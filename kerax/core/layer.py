@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, persistence, symbolic

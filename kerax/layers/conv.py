@@ -215,7 +215,7 @@ class _Conv(Layer):
         return values
 
     def also_loaded(self):
-        """The low-rank update becomes 0, for files hold the merged kernel; one of its weights is kept, to go on from."""
+        """The low-rank update becomes 0, for files hold the merged kernel; one of its weights stays, to go on from."""
         return [(adapter, jnp.zeros(adapter.shape)) for adapter in lora.adapters(self)[1:]]
 
 

@@ -1,9 +1,11 @@
 """`FeatureSpace`: tables with columns of all kinds as vectors of numbers."""
 
+import os
+
 import jax
 import numpy as np
 
-from kerax import layers, ops
+from kerax import layers, ops, saving
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
@@ -348,6 +350,19 @@ class FeatureSpace(Layer):
         return self._encoded
 
     # Configs and files.
+
+    compiled = False  # what a file of a model would say
+
+    def save(self, filepath):
+        """Writes a `.keras` file, from which `kerax.saving.load_model` makes the same space.
+
+        Raises:
+            ValueError: if it is not adapted, or the name has another ending.
+        """
+        self._check_adapted()
+        if not os.fspath(filepath).endswith(".keras"):
+            raise ValueError(f"{self}: the name of the file must end in '.keras'. Got {os.fspath(filepath)!r}.")
+        saving.save_model(self, filepath)
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the vocabularies and boundaries that were found; means and variances are

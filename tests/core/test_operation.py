@@ -131,7 +131,7 @@ def test_own_variables_are_saved_and_loaded():
     assert list(store) == ["0", "1"] and store["0"].shape == (3, 2)
     other.load_own_variables(store)
     np.testing.assert_array_equal(other.get_weights()[0], layer.get_weights()[0])
-    with pytest.raises(ValueError, match="expected weights of shapes"):
+    with pytest.raises(ValueError, match="expected 2 stored weights, got 1"):
         other.load_own_variables({"0": np.ones((3, 3))})
 
 

@@ -103,6 +103,16 @@ def test_configs_and_weights_make_the_same_space():
     assert kerax.saving.deserialize_keras_object(described).name == "a_X_b"
 
 
+def test_files_make_the_same_space(tmp_path):
+    space, path = make(), tmp_path / "space.keras"
+    space.save(path)
+    np.testing.assert_array_equal(kerax.saving.load_model(path)(TABLE), space(TABLE))
+    with pytest.raises(ValueError, match=r"must end in '\.keras'"):
+        space.save(tmp_path / "space.h5")
+    with pytest.raises(ValueError, match="call `adapt"):
+        FeatureSpace({"a": "float_normalized"}).save(path)
+
+
 def test_numbers_alone_make_a_whole_model():
     space = FeatureSpace(
         {
