@@ -104,4 +104,5 @@ def test_inputs_are_converted_as_in_keras():
         assert policy.convert_input(np.ones(2, "float32"), False, "bfloat16").dtype == "float32"
         assert policy.convert_input("text", True, "bfloat16") == "text"
     assert dtype_policies.DTypePolicy().convert_input(kerax.Input((2,)), True, "float16").dtype == "float16"
-    assert dtype_policies.DTypePolicy().convert_input(kerax.Variable(np.ones(2, "f")), True, "float16").dtype == "float16"
+    variable = kerax.Variable(np.ones(2, "f"))
+    assert dtype_policies.DTypePolicy().convert_input(variable, True, "float16").dtype == "float16"
