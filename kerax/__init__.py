@@ -6,33 +6,41 @@ Submodules and classes are loaded on first use, so that `import kerax` costs lit
 import importlib
 
 from kerax.version import __version__ as __version__
+from kerax.version import version as version
 
 _MODULES = (
     "activations",
     "applications",
+    "backend",
     "callbacks",
     "checkpoint",
     "config",
     "constraints",
     "datasets",
+    "distillation",
     "dtype_policies",
     "initializers",
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "ops",
     "optimizers",
+    "preprocessing",
     "quantizers",
     "random",
     "regularizers",
     "saving",
     "tree",
     "utils",
+    "visualization",
+    "wrappers",
 )
 _NAMES = {
     "DTypePolicy": "dtype_policies",
     "FloatDTypePolicy": "dtype_policies",
+    "Function": "core.operation",
     "Initializer": "initializers",
     "Input": "layers",
     "InputSpec": "layers",
@@ -41,12 +49,18 @@ _NAMES = {
     "Loss": "losses",
     "Metric": "metrics",
     "Model": "models",
+    "Operation": "core.operation",
     "Optimizer": "optimizers",
+    "Quantizer": "quantizers",
     "Regularizer": "regularizers",
     "RematScope": "core.remat",
     "Sequential": "models",
+    "StatelessScope": "core.stateless",
+    "SymbolicScope": "core.stateless",
     "TrainState": "train.state",
     "Variable": "core.variable",
+    "device": "core.stateless",
+    "name_scope": "core.stateless",
     "remat": "core.remat",
 }
 

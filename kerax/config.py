@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +13,19 @@ from kerax.errors import disable_traceback_filtering, enable_traceback_filtering
 
 __all__ = [
     "backend",
+    "disable_flash_attention",
     "disable_interactive_logging",
     "disable_traceback_filtering",
     "dtype_policy",
     "enable_compilation_cache",
+    "enable_flash_attention",
     "enable_interactive_logging",
     "enable_traceback_filtering",
+    "enable_unsafe_deserialization",
     "epsilon",
     "floatx",
     "image_data_format",
+    "is_flash_attention_enabled",
     "is_interactive_logging_enabled",
     "is_nnx_enabled",
     "is_traceback_filtering_enabled",
@@ -158,6 +163,42 @@ def set_backend(backend: str):
 def is_nnx_enabled() -> bool:
     """`False`: variables are kerax's own."""
     return False
+
+
+_flash_attention: bool | None = None
+
+
+def enable_flash_attention():
+    """Lets attention that is not told use cuDNN's fused kernel where it fits: on a GPU, in half precision, without
+    dropout, with heads of a multiple of 8 features up to 128.
+
+    Deviation from Keras, where it is used unless told otherwise: other bits are not to come by themselves.
+    """
+    global _flash_attention
+    _flash_attention = True
+
+
+def disable_flash_attention():
+    """Keeps attention from the fused kernel, unless a call asks for it."""
+    global _flash_attention
+    _flash_attention = False
+
+
+def is_flash_attention_enabled() -> bool | None:
+    """`True` where attention may use the fused kernel, `False` where it may not, `None` if nothing was said."""
+    return _flash_attention
+
+
+def enable_unsafe_deserialization():
+    """Warns: kerax never runs code that a file holds, so there is nothing to allow.
+
+    Deviation from Keras, where a file's lambdas are run from then on. Register named functions instead.
+    """
+    warnings.warn(
+        "kerax runs no code from files. Register your functions with `kerax.saving.register_keras_serializable`, or "
+        "pass them in `custom_objects`.",
+        stacklevel=2,
+    )
 
 
 _interactive_logging = True

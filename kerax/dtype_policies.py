@@ -3,6 +3,7 @@
 import re
 from collections.abc import MutableMapping
 
+import jax
 import jax.numpy as jnp
 
 from kerax.errors import suggest
@@ -61,8 +62,12 @@ class DTypePolicy:
         return self._variable_dtype
 
     def convert_input(self, x, autocast, dtype):
-        """`x` as an array, of `dtype` if it is floating point and `autocast` is set."""
-        x = jnp.asarray(x)
+        """`x` as an array, in `dtype` if it is floating point and `autocast` is set. Text is returned unchanged, a
+        symbolic tensor gives one."""
+        if isinstance(x, (str, bytes)) or x is None:
+            return x
+        if not hasattr(x, "_keras_history") and not isinstance(x, jax.Array):
+            x = jnp.asarray(getattr(x, "value", x))
         return x.astype(dtype) if autocast and jnp.issubdtype(x.dtype, jnp.floating) else x
 
     def get_config(self) -> dict:

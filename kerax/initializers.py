@@ -13,12 +13,14 @@ from kerax.core.registry import Family, deserialize_keras_object, serialize_kera
 from kerax.core.seed_generator import SeedGenerator, next_key
 
 INITIALIZERS = Family("initializers", "initializer")
+_SCALINGS = ("density", "spectrum", None)
 _ALIASES = {
     "Zeros": ("zero",),
     "Ones": ("one",),
     "Identity": ("IdentityInitializer",),
     "Orthogonal": ("OrthogonalInitializer",),
     "RandomNormal": ("normal",),
+    "STFT": ("STFTInitializer",),
     "RandomUniform": ("uniform",),
 }
 
@@ -280,7 +282,53 @@ class Orthogonal(Initializer):
         return (self.gain * jnp.reshape(q.T if rows < columns else q, shape)).astype(dtype)
 
 
+class STFT(Initializer):
+    """The real or imaginary part of a windowed Fourier transform, as the kernel of a convolution over time.
+
+        cos(2 pi t f) window(t) / scale    or    -sin(2 pi t f) window(t) / scale
+
+    Args:
+        side: `"real"` or `"imag"`.
+        window: A name that `scipy.signal.get_window` knows, an array of one number per frame, or `None`.
+        scaling: `"density"` divides by the window's root of summed squares, `"spectrum"` by its sum, `None` by 1.
+        periodic: Whether a window made by name is symmetric; Keras hands it to scipy as `fftbins`.
+
+    Raises:
+        ValueError: for another side, scaling or window.
+    """
+
+    def __init__(self, side="real", window="hann", scaling="density", periodic=False):
+        for name, value, allowed in (("side", side, ("real", "imag")), ("scaling", scaling, _SCALINGS)):
+            if value not in allowed:
+                raise ValueError(f"STFT: `{name}` must be one of {allowed}. Got {value!r}.")
+        self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
+        if isinstance(window, str):
+            self._window_of(1)
+
+    def _window_of(self, length: int):
+        if not isinstance(self.window, str):
+            return self.window
+        from scipy.signal import get_window  # comes with jax; slow to import
+
+        return get_window(self.window, length, self.periodic)
+
+    def __call__(self, shape, dtype=None, key=None):
+        dtype = _dtype(dtype)
+        length, _, frequencies = shape
+        times, bins = jnp.arange(length, dtype=dtype), jnp.arange(frequencies, dtype=dtype)
+        angles = -2 * math.pi * times[:, None, None] * (bins / (2 * (frequencies - 1)))
+        kernel = jnp.cos(angles) if self.side == "real" else jnp.sin(angles)
+        if self.window is not None:
+            window = jnp.asarray(self._window_of(length), dtype)
+            if window.shape != (length,):
+                raise ValueError(f"STFT: `window` must have shape ({length},). Got {window.shape}.")
+            scale = {"density": jnp.sqrt(jnp.sum(window**2)), "spectrum": jnp.sum(jnp.abs(window))}.get(self.scaling, 1)
+            kernel = kernel * window[:, None, None] / scale
+        return jnp.broadcast_to(kernel, shape).astype(dtype)
+
+
 # Keras's other names.
+stft = STFTInitializer = STFT
 constant = Constant
 glorot_normal = GlorotNormal
 glorot_uniform = GlorotUniform

@@ -9,9 +9,15 @@ Path = tuple[str, ...]
 Tree = Any
 
 
-def map_structure(func: Callable, *structures: Tree) -> Tree:
-    """`func` applied to the leaves of structures of the same form. `None` counts as a leaf."""
-    return jax.tree.map(func, *structures, is_leaf=lambda leaf: leaf is None)
+def map_structure(func: Callable, *structures: Tree, none_is_leaf=True) -> Tree:
+    """`func` applied to the leaves of structures of the same form. `None` counts as a leaf unless told otherwise.
+
+    Raises:
+        ValueError: if there is no structure, or the forms differ.
+    """
+    if not structures:
+        raise ValueError("map_structure: expected at least one structure. Got none.")
+    return jax.tree.map(func, *structures, is_leaf=(lambda leaf: leaf is None) if none_is_leaf else None)
 
 
 def flatten(structure: Tree) -> list:
@@ -30,9 +36,9 @@ def pack_sequence_as(structure: Tree, flat_sequence: Iterable) -> Tree:
     return jax.tree.unflatten(treedef, list(flat_sequence))
 
 
-def assert_same_structure(first: Tree, second: Tree):
-    """Raises `ValueError` when two structures differ in form."""
-    forms = [jax.tree.structure(tree, is_leaf=lambda leaf: leaf is None) for tree in (first, second)]
+def assert_same_structure(a: Tree, b: Tree, check_types=None):
+    """Raises `ValueError` when two structures differ in form. `check_types` is kept for Keras's signature."""
+    forms = [jax.tree.structure(tree, is_leaf=lambda leaf: leaf is None) for tree in (a, b)]
     if forms[0] != forms[1]:
         raise ValueError(f"Structures differ: {forms[0]} and {forms[1]}.")
 

@@ -1,9 +1,15 @@
 """Process-wide settings and dtype policies."""
 
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import kerax
-from kerax import config, layers
+from kerax import config, layers, ops
+from kerax.ops.nn import uses_fused_attention
 
 
 def test_floatx_epsilon_and_layout_are_set_and_checked():
@@ -52,3 +58,99 @@ def test_policies_name_compute_and_variable_dtypes(name, compute, variable):
 def test_an_unknown_policy_gets_a_suggestion():
     with pytest.raises(ValueError, match="Did you mean 'mixed_bfloat16'"):
         kerax.DTypePolicy("mixed_bfloat")
+
+
+def test_attention_uses_the_fused_kernel_where_it_is_allowed_and_fits(monkeypatch):
+    def goes_to_cudnn(shape=(1, 4, 2, 8), dtype="bfloat16", asked=None):
+        heads = jnp.zeros(shape, dtype)
+        return uses_fused_attention(asked, heads, heads, heads)
+
+    assert config.is_flash_attention_enabled() is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    try:
+        assert not goes_to_cudnn() and goes_to_cudnn(asked=True)
+        config.enable_flash_attention()
+        assert config.is_flash_attention_enabled() is True and goes_to_cudnn()
+        for options in ({"dtype": "float32"}, {"shape": (1, 4, 2, 6)}, {"shape": (1, 4, 2, 136)}, {"asked": False}):
+            assert not goes_to_cudnn(**options), options
+        calls = []
+        monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, *a, **k: calls.append(k) or q)
+        layer = layers.MultiHeadAttention(2, 8, dtype="mixed_bfloat16")
+        layer(jnp.ones((1, 4, 3)), jnp.ones((1, 4, 3)))
+        ops.dot_product_attention(*[jnp.ones((1, 4, 2, 8), "bfloat16")] * 3)
+        assert [call["implementation"] for call in calls if "implementation" in call] == ["cudnn"] * 2
+        dropping = layers.MultiHeadAttention(2, 8, dropout=0.5, dtype="mixed_bfloat16", seed=1)
+        dropping(jnp.ones((1, 4, 3)), jnp.ones((1, 4, 3)), training=True)
+        assert len(calls) == 2
+        config.disable_flash_attention()
+        assert config.is_flash_attention_enabled() is False and not goes_to_cudnn()
+    finally:
+        config._flash_attention = None
+
+
+def test_interactive_logging_chooses_lines(capsys, monkeypatch):
+    from kerax.callbacks import progress
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delitem(__import__("sys").modules, "IPython", raising=False)
+    assert progress._surroundings() == "bar"
+    try:
+        config.disable_interactive_logging()
+        assert not kerax.utils.is_interactive_logging_enabled()
+        assert progress._surroundings() == "lines"
+    finally:
+        config.enable_interactive_logging()
+
+
+def test_limits_of_epochs_and_steps_are_obeyed():
+    x, y = np.ones((10, 2), "f"), np.ones((10, 1), "f")
+    model = kerax.Sequential([kerax.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+
+    class Count(kerax.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.train, self.test = 0, 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.train += 1
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.test += 1
+
+    try:
+        config.set_max_epochs(2)
+        config.set_max_steps_per_epoch(3)
+        counts = Count()
+        with pytest.warns(UserWarning, match="limits"):
+            history = model.fit(x, y, batch_size=2, epochs=4, validation_data=(x, y), callbacks=[counts], verbose=0)
+        assert len(history.epoch) == 2 and (counts.train, counts.test) == (6, 6)
+        with pytest.warns(UserWarning, match="limits the steps to 3 of 5"):
+            assert model.predict(x, batch_size=2, verbose=0).shape == (6, 1)
+        with pytest.warns(UserWarning, match="limits the steps to 3 of 5"):
+            model.evaluate(x, y, batch_size=2, verbose=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.fit(x, y, batch_size=5, epochs=2, verbose=0)
+            model.evaluate(x, y, batch_size=2, steps=2, verbose=0)
+    finally:
+        config.set_max_epochs(None)
+        config.set_max_steps_per_epoch(None)
+    for setter in (config.set_max_epochs, config.set_max_steps_per_epoch):
+        with pytest.raises(ValueError, match="at least 1"):
+            setter(0)
+
+
+def test_there_is_one_backend():
+    config.set_backend("jax")
+    assert not config.is_nnx_enabled()
+    with pytest.raises(ValueError, match="only 'jax'"):
+        config.set_backend("torch")
+
+
+def test_tracebacks_are_filtered_unless_told_otherwise():
+    assert config.is_traceback_filtering_enabled()
+    config.disable_traceback_filtering()
+    assert not config.is_traceback_filtering_enabled()
+    config.enable_traceback_filtering()
+    assert config.is_traceback_filtering_enabled()

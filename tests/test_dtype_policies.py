@@ -90,3 +90,19 @@ def test_a_map_finds_policies_by_path_as_in_keras():
 def test_bad_policies_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make(dtype_policies)
+
+
+def test_inputs_are_converted_as_in_keras():
+    import keras
+    import numpy as np
+
+    import kerax
+
+    for policy in (dtype_policies.DTypePolicy("float32"), keras.dtype_policies.DTypePolicy("float32")):
+        assert policy.convert_input(np.ones(2, "float64"), True, "bfloat16").dtype == "bfloat16"
+        assert policy.convert_input(np.ones(2, "int32"), True, "bfloat16").dtype == "int32"
+        assert policy.convert_input(np.ones(2, "float32"), False, "bfloat16").dtype == "float32"
+        assert policy.convert_input("text", True, "bfloat16") == "text"
+    assert dtype_policies.DTypePolicy().convert_input(kerax.Input((2,)), True, "float16").dtype == "float16"
+    variable = kerax.Variable(np.ones(2, "f"))
+    assert dtype_policies.DTypePolicy().convert_input(variable, True, "float16").dtype == "float16"

@@ -13,7 +13,8 @@ FLOORS = [
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},
     {"train", "callbacks", "checkpoint", "saving"},
     {"models"},
-    {"cli", "utils", "visualization", "datasets", "applications"},
+    {"cli", "utils", "visualization", "datasets", "applications", "backend", "distillation", "mixed_precision"}
+    | {"preprocessing", "wrappers"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -125,3 +125,22 @@ def test_wrong_arguments_are_named():
         initializers.VarianceScaling(scale=0)
     with pytest.raises(ValueError, match="RandomNormal: `seed`"):
         initializers.RandomNormal(seed=1.5)
+
+
+@pytest.mark.parametrize("side", ["real", "imag"])
+def test_stft_kernels_are_those_of_keras(side):
+    for options in (
+        {},
+        {"window": None},
+        {"window": "hamming", "scaling": "spectrum", "periodic": True},
+        {"window": np.arange(1.0, 9.0), "scaling": None},
+    ):
+        ours = initializers.STFT(side, **options)((8, 1, 5))
+        theirs = keras.initializers.STFT(side, **options)((8, 1, 5), "float32")
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=str(options))
+    assert initializers.STFT().get_config() == keras.initializers.STFT().get_config()
+    assert isinstance(initializers.get("stft"), initializers.STFTInitializer)
+    with pytest.raises(ValueError, match="`side`"):
+        initializers.STFT("both")
+    with pytest.raises(ValueError, match="`window` must have shape"):
+        initializers.STFT(window=np.ones(3))((8, 1, 5))

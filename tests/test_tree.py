@@ -50,3 +50,12 @@ def test_same_paths():
         tree.assert_same_paths({"a": 1}, {"b": 1})
     with pytest.raises(ValueError, match="structure of shapes"):
         tree.map_shape_structure(len, "x")
+
+
+def test_none_is_a_leaf_unless_told_otherwise():
+    for module in (tree, keras.tree):
+        assert module.map_structure(lambda x: 1, {"a": None, "b": 2}) == {"a": 1, "b": 1}
+        assert module.map_structure(lambda x: 1, {"a": None, "b": 2}, none_is_leaf=False) == {"a": None, "b": 1}
+        with pytest.raises(ValueError, match="at least one structure"):
+            module.map_structure(lambda x: x)
+    tree.assert_same_structure(a={"x": 1}, b={"x": 2}, check_types=False)

@@ -208,6 +208,8 @@ class CallbackList:
         """After a training batch."""
         self.after_batches(batch + 1, logs or {}, (1, logs or {}))
 
+    on_batch_begin, on_batch_end = on_train_batch_begin, on_train_batch_end
+
     def on_test_batch_begin(self, batch, logs=None):
         """Before an evaluation batch."""
         self.before_test_batches(batch)

@@ -49,6 +49,10 @@ class Monitor(Callback):
         """Whether `value` is better than another by more than `min_delta`."""
         return self.sign * (value - than) > self.min_delta
 
+    def get_monitor_value(self, logs) -> float | None:
+        """The monitored number, or `None` after a warning: `read` under Keras's name."""
+        return self.read(logs)
+
     def read(self, logs) -> float | None:
         """The monitored number, or `None` after a warning."""
         if logs is None or self.monitor not in logs:

@@ -3,6 +3,7 @@
 import sys
 import time
 
+from kerax import config
 from kerax.callbacks.callback import Callback
 
 
@@ -75,6 +76,8 @@ class ProgbarLogger(Callback):
 
 def _surroundings() -> str:
     """Where output goes: `"notebook"`, `"bar"` for a terminal, `"lines"` for a file or pipe."""
+    if not config.is_interactive_logging_enabled():
+        return "lines"
     if "IPython" in sys.modules:
         from IPython import get_ipython
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax import errors
 from kerax.core import masks
 from kerax.core.symbolic import KerasTensor, known_shape
 from kerax.core.variable import Variable
@@ -179,3 +180,15 @@ def build_arguments(layer, arguments: dict) -> dict[str, Any]:
     if len(names) == 1 or names[0] not in named:
         return {names[0]: shapes_of(next(iter(tensors.values())))}
     return {name: named[name] for name in names if name in named}
+
+
+def explain(error: Exception, layer, inputs, at_root: bool):
+    """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
+    if at_root:
+        errors.hide_library_frames(error)
+    if any(note.startswith("In the call of") for note in getattr(error, "__notes__", ())):
+        return
+    shapes = jax.tree.leaves(jax.tree.map(lambda leaf: str(getattr(leaf, "shape", type(leaf).__name__)), inputs))
+    error.add_note(f"In the call of {layer} on inputs of shape {', '.join(shapes)}.")
+    if isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
+        error.add_note("A Variable is not an array: pass `variable.value` to `jax.numpy`, or use `kerax.ops`.")

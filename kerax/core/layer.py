@@ -11,9 +11,10 @@ from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, persistence, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
-from kerax.core.configurable import Configurable, captured_arguments, reject_unknown, serialize_arguments
+from kerax.core.configurable import captured_arguments, reject_unknown, serialize_arguments
 from kerax.core.input_spec import check_inputs
-from kerax.core.registry import Family, families, to_snake_case
+from kerax.core.operation import Operation, check_name
+from kerax.core.registry import Family, families
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
 from kerax.core.tracking import Trackable, descendants, search_variables, walk
@@ -22,7 +23,7 @@ from kerax.core.variable import Variable, initial_value, materialize
 LAYERS = Family("layers", "layer")
 
 
-class Layer(Configurable, Trackable):
+class Layer(Operation, Trackable):
     """A function of arrays with weights, and the pure functions `init` and `apply` derived from it.
 
     A subclass writes `__init__`, optionally `build(self, input_shape)` with `self.add_weight(...)`, and
@@ -52,9 +53,7 @@ class Layer(Configurable, Trackable):
         self._losses: list = []
         self.inbound_nodes: list = []
         self.auto_named = name is None
-        self.name = to_snake_case(type(self).__name__) if name is None else name
-        if not isinstance(self.name, str) or "/" in self.name:
-            raise ValueError(f"{type(self).__name__}: `name` must be a string without '/'. Got {name!r}.")
+        self.name = check_name(self, name)
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
@@ -77,10 +76,6 @@ class Layer(Configurable, Trackable):
     def build(self, input_shape):
         """Creates the weights for an input shape. The default creates none."""
         self.built = True
-
-    def call(self, *args, **kwargs):
-        """The layer's computation."""
-        raise NotImplementedError(f"{self} does not implement `call`.")
 
     def add_weight(
         self,
@@ -122,12 +117,20 @@ class Layer(Configurable, Trackable):
         self._weights[name or f"_{len(self._weights)}"] = variable
         return variable
 
+    def add_variable(self, shape, initializer, *args, name=None, **kwargs) -> Variable:
+        """`add_weight` under its other name, without `aggregation` and `overwrite_with_gradient`."""
+        return self.add_weight(shape, initializer, *args, name=name, **kwargs)
+
+    def add_metric(self, *args, **kwargs):
+        """Raises `NotImplementedError`, as in Keras 3."""
+        raise NotImplementedError(f"{self}: no `add_metric`. Pass it to `compile`, or call its `update_state`.")
+
     def add_loss(self, loss):
         """Adds a scalar, or each of a list of scalars, to the loss of the running training step."""
         for value in jax.tree.leaves(loss):
             scope = scopes.current_scope()
             if scope is not None:
-                scope.losses.append((self, value))
+                scope.added_losses.append((self, value))
             elif not isinstance(value, jax.core.Tracer):
                 self._losses.append(value)
 
@@ -166,14 +169,12 @@ class Layer(Configurable, Trackable):
         context = calling.call_context.set(calling.CallContext(training, tap, around))
         cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
         positional, named = _unbind(signature.signature, arguments)
-        call = self.call
-        if self._remat is not None and rematerialization.applies_to(self._remat, self, first):
-            call = rematerialization.remat(call)
+        call = self.call if self._remat is None else self.rematerialized_call(self.call, first)
         try:
             with jax.named_scope(self.name):
                 outputs = call(*positional, **named)
         except Exception as error:
-            _explain(error, self, first, at_root=outer is None)
+            calling.explain(error, self, first, at_root=outer is None)
             raise
         finally:
             calling.call_context.reset(context)
@@ -453,7 +454,7 @@ class Layer(Configurable, Trackable):
         scope = scopes.current_scope()
         if scope is not None:
             members = {id(item) for item in below}
-            collected = [value for layer, value in scope.losses if id(layer) in members]
+            collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
         regularized = [variable for variable in self.trainable_variables if variable.regularizer is not None]
@@ -485,6 +486,10 @@ class Layer(Configurable, Trackable):
         """How the weights are quantized, `"int8"` for example; `None` if they are not."""
         return self.own_policy.quantization_mode
 
+    def symbolic_call(self, *args, **kwargs):
+        """`compute_output_spec`: only calling the layer itself records a node."""
+        return self.compute_output_spec(*args, **kwargs)
+
     def compute_output_spec(self, *args, **kwargs):
         """Symbolic outputs for symbolic inputs, without recording a node."""
         specs = symbolic.infer(self, args, kwargs)
@@ -505,22 +510,6 @@ class Layer(Configurable, Trackable):
             for name, shape in named_shapes.items()
         }
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
-
-    def _first_node(self, what: str) -> symbolic.Node:
-        if not self.inbound_nodes:
-            raise AttributeError(f"{self} was never called on a symbolic tensor, so it has no `{what}`.")
-        return self.inbound_nodes[0]
-
-    @property
-    def input(self):
-        """The symbolic input of the layer's first call."""
-        inputs = self._first_node("input").inputs
-        return inputs[0] if len(inputs) == 1 else inputs
-
-    @property
-    def output(self):
-        """The symbolic output of the layer's first call."""
-        return self._first_node("output").outputs
 
     # Config.
 
@@ -545,9 +534,6 @@ class Layer(Configurable, Trackable):
             return
         shapes = jax.tree.map(_as_shape, shapes, is_leaf=_is_listed_shape)
         self.build(*shapes.values()) if len(shapes) == 1 else self.build(**shapes)
-
-    def __repr__(self):
-        return f"<{type(self).__name__} name={getattr(self, 'name', '?')}>"
 
 
 def _is_listed_shape(value) -> bool:
@@ -586,15 +572,3 @@ def _split(triples) -> dict:
 def _unbind(signature: inspect.Signature, arguments: dict) -> tuple[tuple, dict]:
     bound = inspect.BoundArguments(signature, arguments)
     return bound.args, bound.kwargs
-
-
-def _explain(error: Exception, layer: Layer, inputs, at_root: bool):
-    """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
-    if at_root:
-        errors.hide_library_frames(error)
-    if any(note.startswith("In the call of") for note in getattr(error, "__notes__", ())):
-        return
-    shapes = jax.tree.leaves(jax.tree.map(lambda leaf: str(getattr(leaf, "shape", type(leaf).__name__)), inputs))
-    error.add_note(f"In the call of {layer} on inputs of shape {', '.join(shapes)}.")
-    if isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
-        error.add_note("A Variable is not an array: pass `variable.value` to `jax.numpy`, or use `kerax.ops`.")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -27,6 +28,20 @@ def to_snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+_uids: Counter = Counter()
+
+
+def get_uid(prefix: str = "") -> int:
+    """A number that counts up from 1 for each prefix, until `clear_session`. kerax itself never counts names."""
+    _uids[prefix] += 1
+    return _uids[prefix]
+
+
+def forget_uids():
+    """Makes `get_uid` start from 1 again."""
+    _uids.clear()
 
 
 class Family:
@@ -107,9 +122,9 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     return register
 
 
-def get_registered_name(member) -> str:
+def get_registered_name(obj) -> str:
     """`package>name` of a registered class or function, else its `__name__`."""
-    return _custom_names.get(member, member.__name__)
+    return _custom_names.get(obj, obj.__name__)
 
 
 def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None):

@@ -62,15 +62,11 @@ def applies_to(mode: RematMode, layer, inputs) -> bool:
         scope = scopes.current_scope()
         if scope is None or scope.shapes_only:
             return False
-        shapes = layer.compute_output_shape(jax.tree.map(lambda leaf: tuple(leaf.shape), inputs))
-        return sum(map(math.prod, jax.tree.leaves(shapes, is_leaf=_is_shape))) > mode.output_size_threshold
+        outputs = layer.compute_output_spec(jax.tree.map(lambda x: symbolic.KerasTensor(x.shape, x.dtype), inputs))
+        return sum(math.prod(output.shape) for output in jax.tree.leaves(outputs)) > mode.output_size_threshold
     if mode.mode == "list_of_layers":
         return layer.name in mode.layer_names
     return mode.mode == "full" or (mode.mode == "activations" and getattr(layer, "activation", None) is not None)
-
-
-def _is_shape(value) -> bool:
-    return isinstance(value, tuple) and all(isinstance(size, int) for size in value)
 
 
 def remat(f: Callable, policy: Callable | None = None) -> Callable:
@@ -109,10 +105,10 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
             with inner:
                 outputs = f(*inner_args, **inner_kwargs)
             effects["written"] = list(inner.written)
-            effects["losses"] = [layer for layer, _ in inner.losses]
+            effects["losses"] = [layer for layer, _ in inner.added_losses]
             written = [inner.values[name] for name in effects["written"]]
             kept = [masks.get_mask(leaf) for leaf in jax.tree.leaves(outputs)]
-            return outputs, kept, written, [loss for _, loss in inner.losses]
+            return outputs, kept, written, [loss for _, loss in inner.added_losses]
 
         arrays = [leaf for leaf, flag in zip(leaves, is_array, strict=True) if flag]
         outputs, kept, written, losses = jax.checkpoint(pure, policy=policy)(arrays)
@@ -123,7 +119,7 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
             holder = _holder(outer, name)
             holder.values[name] = value
             holder.written.add(name)
-        outer.losses += zip(effects["losses"], losses, strict=True)
+        outer.added_losses += zip(effects["losses"], losses, strict=True)
         return outputs
 
     return rematerialized

@@ -22,12 +22,14 @@ class Scope:
         shapes_only: Whether the call only infers shapes: unset variables then read as zeros, writes are dropped.
     """
 
-    __slots__ = ("_token", "draws", "key", "losses", "parent", "shapes_only", "values", "written")
+    __slots__ = ("_token", "added_losses", "draws", "key", "parent", "shapes_only", "values", "written")
+
+    captures = False  # whether it also takes what is assigned to variables that it has no value of
 
     def __init__(self, values=(), key=None, shapes_only=False):
         self.values = {id(variable): value for variable, value in values}
         self.written: set[int] = set()
-        self.losses: list[tuple[Any, Any]] = []  # (layer, scalar)
+        self.added_losses: list[tuple[Any, Any]] = []  # (layer, scalar)
         self.key, self.draws, self.shapes_only = key, 0, shapes_only
 
     def __enter__(self) -> "Scope":
@@ -70,10 +72,12 @@ def outside():
         _current.reset(token)
 
 
-def find(variable) -> Scope | None:
-    """The innermost open scope that holds `variable`, or any scope that only infers shapes."""
+def find(variable, to_write=False) -> Scope | None:
+    """The innermost open scope that holds `variable`, or any scope that only infers shapes or captures writes."""
     scope = _current.get()
     while scope is not None and id(variable) not in scope.values and not scope.shapes_only:
+        if to_write and scope.captures:
+            break
         scope = scope.parent
     return scope
 

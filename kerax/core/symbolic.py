@@ -17,10 +17,11 @@ class KerasTensor:
     Args:
         shape: Tuple of sizes, `None` where unknown.
         dtype: Name of the dtype.
+        sparse, ragged, record_history: Kept for Keras's signature.
         name: Optional name.
     """
 
-    def __init__(self, shape, dtype="float32", sparse=False, ragged=False, name=None, **_):
+    def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
         self.dtype = jnp.dtype(dtype).name
         self.sparse, self.ragged = sparse, ragged
@@ -63,6 +64,22 @@ class Node:
             tensor._keras_history = (operation, index, position)
             if tensor.name == "keras_tensor":
                 tensor.name = f"keras_tensor_{operation.name}"
+
+
+def is_keras_tensor(x) -> bool:
+    """Whether `x` is a symbolic tensor."""
+    return isinstance(x, KerasTensor)
+
+
+def get_source_inputs(tensor) -> list:
+    """The `Input`s that a symbolic tensor is computed from, each once, in the order a walk back meets them."""
+    if not isinstance(tensor, KerasTensor):
+        return tensor
+    if tensor._keras_history is None:
+        return [tensor]
+    node = tensor.node
+    sources = [source for needed in node.inputs for source in get_source_inputs(needed)]
+    return list({id(source): source for source in sources or jax.tree.leaves(node.outputs)}.values())
 
 
 def is_symbolic(*structures) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from kerax import config
 from kerax.core import host_random, seeds
 from kerax.core import scope as scopes
+from kerax.core.registry import families
 
 
 def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
@@ -105,13 +106,14 @@ class Variable:
     """A named array with an initializer; the array is made when `value` is first read.
 
     Args:
-        initializer: An initial value, or an initializer called with `shape` and `dtype`.
+        initializer: An initial value, or an initializer (or its name) called with `shape` and `dtype`.
         shape: Tuple of ints; required with an initializer.
         dtype: Name of the dtype. Default: the initial value's, or `floatx()`.
         trainable: Whether the optimizer updates it.
         autocast: Whether layers read a float variable in their compute dtype.
         aggregation: Kept for Keras's signature; JAX's sharded arrays need none.
         synchronization: Likewise.
+        layout: Likewise; the engine places arrays as the active distribution says.
         name: Default: `"variable"`.
 
     Raises:
@@ -128,6 +130,7 @@ class Variable:
         aggregation="none",
         synchronization="auto",
         name=None,
+        layout=None,
     ):
         self.name = name or "variable"
         self.path = self.name
@@ -139,6 +142,8 @@ class Variable:
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
         self._seed = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array
+        if isinstance(initializer, str):
+            initializer = _by_name(initializer)
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
@@ -221,7 +226,7 @@ class Variable:
         value = jnp.asarray(value, self._dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
-        scope = scopes.find(self)
+        scope = scopes.find(self, to_write=True)
         if scope is not None:
             scope.values[id(self)] = value
             scope.written.add(id(self))
@@ -279,6 +284,12 @@ class Variable:
 
     def __repr__(self):
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self._dtype}>"
+
+
+def _by_name(name: str) -> Callable:
+    if "initializers" not in families:
+        raise ValueError(f"Variable: import `kerax.initializers` before using names. Got initializer={name!r}.")
+    return families["initializers"].get(name)
 
 
 def unwrap(value):

@@ -3,11 +3,13 @@
 from kerax.data.arrays import ArraySource, array_source, is_arrays
 from kerax.data.batches import BatchSource
 from kerax.data.py_dataset import PyDataset
+from kerax.data.rows import RowDataset
 
 __all__ = [
     "ArraySource",
     "BatchSource",
     "PyDataset",
+    "RowDataset",
     "array_source",
     "is_arrays",
     "make_source",

@@ -15,6 +15,7 @@ import numpy as np
 from kerax.data.arrays import is_leaf, to_arrays, weights_of_classes
 from kerax.data.feed import row_order
 from kerax.data.py_dataset import batches_of
+from kerax.data.rows import RowDataset
 
 Tree = Any
 
@@ -128,7 +129,7 @@ class TableBatches:
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
-    def shuffle(self, seed: tuple[int, int] | None):
+    def shuffle_rows(self, seed: tuple[int, int] | None):
         """Draws the order of the rows for the next pass."""
         self.order = row_order(len(self.order), seed)
 
@@ -145,12 +146,15 @@ class TableReader(IndexReader):
 
     def read(self, order=None) -> Iterator:
         """The batches of one pass over the rows."""
-        self.batches.shuffle(order)
+        self.batches.shuffle_rows(order)
         return super().read(None)
 
 
 def make_reader(batches, batch_size: int | None = None):
     """The reader that fits a source."""
+    if isinstance(batches, RowDataset):
+        size = 32 if batch_size is None else batch_size
+        return TableReader(batches if batches.batch_size is not None else batches.batch(size))
     if hasattr(batches, "column_names") and hasattr(batches, "with_format") and hasattr(batches, "__len__"):
         return TableReader(TableBatches(batches, 32 if batch_size is None else batch_size))
     if hasattr(batches, "__getitem__") and hasattr(batches, "__len__") and not hasattr(batches, "__iter__"):

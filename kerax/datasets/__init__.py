@@ -1,14 +1,29 @@
-"""Small datasets that come with the package: `kerax.datasets.digits.load_data()`."""
+"""Small well-known data sets: `kerax.datasets.digits.load_data()` comes with the package, the others are downloaded
+once, checked, and kept in `~/.kerax/datasets`, unless they lie in the folder that `$KERAX_DATASETS_DIR` names."""
 
 import importlib
 
-__all__ = ["digits"]
+from kerax.errors import suggest
+
+__all__ = [
+    "boston_housing",
+    "california_housing",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "imdb",
+    "mnist",
+    "reuters",
+]
 
 
 def __getattr__(name):
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}.{suggest(name, __all__)} It has: {', '.join(__all__)}."
+    )
 
 
 def __dir__():

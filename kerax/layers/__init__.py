@@ -3,7 +3,8 @@
 from kerax.core.input_spec import InputSpec as InputSpec
 from kerax.core.layer import LAYERS as _LAYERS
 from kerax.core.layer import Layer as Layer
-from kerax.core.registry import deserialize_keras_object, serialize_keras_object
+from kerax.core.registry import deserialize_keras_object as _deserialize
+from kerax.core.registry import serialize_keras_object as _serialize
 from kerax.layers.activation import ELU as ELU
 from kerax.layers.activation import Activation as Activation
 from kerax.layers.activation import LeakyReLU as LeakyReLU
@@ -171,4 +172,14 @@ Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
     Conv3DTranspose,
 )
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
-get, serialize, deserialize = _LAYERS.get, serialize_keras_object, deserialize_keras_object
+get = _LAYERS.get
+
+
+def serialize(layer) -> dict:
+    """A JSON-able description."""
+    return _serialize(layer)
+
+
+def deserialize(config, custom_objects=None):
+    """The layer that `serialize` described."""
+    return _deserialize(config, custom_objects)

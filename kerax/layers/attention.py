@@ -11,6 +11,7 @@ from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.dense import EinsumDense, project
 from kerax.layers.options import check_positive, check_rate, set_weight_options
+from kerax.ops.nn import uses_fused_attention
 from kerax.quantizers import lora
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -105,7 +106,9 @@ class _HeadAttention(Layer):
 
         Deviation from Keras: the softmax is taken in float32, whatever the compute dtype.
         """
-        if self.flash_attention and not return_scores and query.ndim == 4:
+        drops = training and self.dropout
+        fused = not drops and not return_scores and query.ndim == 4
+        if fused and uses_fused_attention(self.flash_attention, query, key, value):
             outputs = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
             return outputs, None
         query, key, value = (_heads_first(heads, self._axes) for heads in (query, key, value))
@@ -120,7 +123,6 @@ class _HeadAttention(Layer):
             mask = mask.reshape(*mask.shape[: mask.ndim - 2 * rank], *flat)
             scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        drops = training and self.dropout
         if not return_scores and not drops and jax.default_backend() == "cpu":
             return _heads_last(_split_positions(_softmax_product(scores, value), positions[0]), self._axes), None
         weights = dropped = jax.nn.softmax(scores).astype(value.dtype)
@@ -161,7 +163,7 @@ class MultiHeadAttention(_HeadAttention):
         output_shape: Size, or sizes, of the output without batch and attended axes. Default: the query's.
         attention_axes: Axes that are attended over. Default: all but batch and features.
         sliding_window: Largest distance plus 1 between a query and a key that it sees. Default: any.
-        flash_attention: Whether to use cuDNN's fused attention (GPU, half precision). Default: no.
+        flash_attention: Whether to use cuDNN's fused attention (GPU, half precision). Default: `config` says.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint,
             activity_regularizer: Options of the projections.
         use_gate: Whether to multiply the heads' outputs by a sigmoid projection of the query.

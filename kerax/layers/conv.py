@@ -13,6 +13,7 @@ from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.layers.dense import settle
 from kerax.layers.options import add_weight, check_choice, check_positive, set_weight_options, sizes, without
+from kerax.quantizers import lora
 
 _PATCHES_LIMIT = 20_000_000  # bytes
 _MANY_CHANNELS = 16
@@ -110,6 +111,8 @@ class _Conv(Layer):
     rank: int
     paddings = ("valid", "same")
     strides_and_dilation = False  # whether both may be above 1
+    lora_rank = main_shape = None
+    lora_enabled = False
 
     def _configure(self, arguments: dict):
         """Sets the attributes from the constructor's arguments by name."""
@@ -165,7 +168,9 @@ class _Conv(Layer):
             )
         inputs = None if channels is None else channels // self.groups
         self.kernel = add_weight(self, "kernel", (*self.kernel_size, inputs, self.filters))
+        self.main_shape = self.kernel.shape
         self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
+        lora.enable_if_asked(self, "kernel")
 
     def _pads(self) -> tuple[tuple[int, int], ...] | str:
         """Zeros before and after each spatial axis, or `"SAME"` where they depend on the input's sizes."""
@@ -178,7 +183,7 @@ class _Conv(Layer):
 
     def call(self, inputs):
         channels_last = self._channel_axis == -1
-        kernel = self.kernel.value
+        kernel = lora.merged(self, "kernel")
         return self._finish(
             convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, self.groups, channels_last)
         )
@@ -191,7 +196,28 @@ class _Conv(Layer):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return without(super().get_config(), "activity_regularizer")
+        return lora.configured(self, without(super().get_config(), "activity_regularizer"))
+
+    def stored_variables(self):
+        """The layer's own weights but those of a low-rank update."""
+        adapters = {id(variable) for variable in lora.adapters(self)}
+        return [variable for variable in super().stored_variables() if id(variable) not in adapters]
+
+    def stored_values(self):
+        """The values that files hold: with a low-rank update, those of the merged kernel."""
+        values = super().stored_values()
+        if self.lora_enabled:
+            values[0] = (self.kernel.value + lora.update(self)).astype(self.kernel._dtype)
+        return values
+
+    def also_loaded(self):
+        """The low-rank update becomes 0, for files hold the merged kernel; one of its weights stays, to go on from."""
+        return [(adapter, jnp.zeros(adapter.shape)) for adapter in lora.adapters(self)[1:]]
+
+
+def _enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+    """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
+    lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
 
 
 class Conv1D(_Conv):
@@ -211,6 +237,7 @@ class Conv1D(_Conv):
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint:
             Options of the weights.
         activity_regularizer: Penalty on the outputs.
+        lora_rank, lora_alpha: As in `Dense`.
 
     Weights: `kernel (width, channels / groups, filters)`, `bias (filters,)`.
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, new steps, filters)`.
@@ -219,7 +246,7 @@ class Conv1D(_Conv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 1
+    rank, enable_lora = 1, _enable_lora
     paddings = ("valid", "same", "causal")
 
     def __init__(
@@ -240,11 +267,14 @@ class Conv1D(_Conv):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         arguments = dict(locals())
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self._configure(arguments)
+        lora.configure(self, lora_rank, lora_alpha)
 
 
 class Conv2D(_Conv):
@@ -271,7 +301,7 @@ class Conv2D(_Conv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 2
+    rank, enable_lora = 2, _enable_lora
 
     def __init__(
         self,
@@ -291,11 +321,14 @@ class Conv2D(_Conv):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         arguments = dict(locals())
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self._configure(arguments)
+        lora.configure(self, lora_rank, lora_alpha)
 
 
 class Conv3D(_Conv):
@@ -309,7 +342,7 @@ class Conv3D(_Conv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 3
+    rank, enable_lora = 3, _enable_lora
 
     def __init__(
         self,
@@ -329,8 +362,11 @@ class Conv3D(_Conv):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         arguments = dict(locals())
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self._configure(arguments)
+        lora.configure(self, lora_rank, lora_alpha)

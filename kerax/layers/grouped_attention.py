@@ -14,7 +14,7 @@ class GroupQueryAttention(_HeadAttention):
         dropout: Fraction of attention weights to drop while training.
         use_bias: Whether the projections have biases.
         sliding_window: Largest distance plus 1 between a query and a key that it sees. Default: any.
-        flash_attention: Whether to use cuDNN's fused attention (GPU, half precision). Default: no.
+        flash_attention: Whether to use cuDNN's fused attention (GPU, half precision). Default: `config` says.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint,
             activity_regularizer: Options of the projections.
         use_gate: Whether to multiply the heads' outputs by a sigmoid projection of the query.

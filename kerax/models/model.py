@@ -16,7 +16,7 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
-from kerax.models import prepare
+from kerax.models import prepare, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.quantizers.compressible import quantize_all
 from kerax.train import checks, inference, loop, steps
@@ -270,6 +270,11 @@ class Model(Layer):
         names = {} if self.compiled_metrics is None else self.compiled_metrics.names
         return names.get(id(metric), metric.name)
 
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The variables of all metrics."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
     def reset_metrics(self):
         """Sets every metric to its start."""
         for metric in self.metrics:
@@ -303,6 +308,12 @@ class Model(Layer):
                 f"{self}: nothing to minimise. Pass `loss` to `compile`, call `add_loss`, or override `compute_loss`."
             )
         return jax.numpy.asarray(total, jax.numpy.float32)
+
+    stateless_compute_loss = stateless.stateless_compute_loss
+    compute_loss_and_updates = stateless.compute_loss_and_updates
+
+    def jax_state_sync(self):
+        """Nothing: whatever runs, variables read as they are at that moment."""
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Updates the compiled metrics with a batch."""
@@ -400,6 +411,9 @@ class Model(Layer):
         if limit_batches is not None:
             steps_per_epoch = min(limit_batches, steps_per_epoch or source.num_batches or limit_batches)
             validation_steps = min(limit_batches, validation_steps or limit_batches)
+        epochs = checks.within_max_epochs(epochs)
+        steps_per_epoch = checks.within_max_steps(steps_per_epoch, source)
+        validation_steps = checks.within_max_steps(validation_steps, held_out)
         prepare.make_ready(self, source.batch_spec(), "fit")
         checks.check_labels(self, source)
         if isinstance(held_out, data_module.ArraySource):
@@ -444,6 +458,7 @@ class Model(Layer):
         source = data_module.make_source(x, y, sample_weight, batch_size, who="evaluate")
         prepare.make_ready(self, source.batch_spec(), "evaluate")
         checks.check_labels(self, source, "evaluate")
+        steps = checks.within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
         watching = prepare.callback_list(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
         try:
@@ -460,6 +475,7 @@ class Model(Layer):
         checks.check_numbers("predict", steps=(steps, 1))
         source = data_module.make_source(x, None, None, batch_size, who="predict")
         prepare.make_ready(self, source.batch_spec(), "predict")
+        steps = checks.within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
         watching = prepare.callback_list(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
         try:

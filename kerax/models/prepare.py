@@ -67,7 +67,7 @@ def make_ready(model, batch_spec: tuple, who: str):
         y_pred = _outputs_for(model, x)
     model._claim()
     if is_new:
-        _build_losses(model, y, y_pred)
+        build_losses(model, y, y_pred)
         model.output_spec = y_pred
     if with_loss and y is not None and hasattr(type(model).train_step, "is_default"):
         checks.check_targets(model, y, y_pred, sample_weight)
@@ -86,7 +86,8 @@ def _outputs_for(model, x):
         return model(jax.tree.map(lambda spec: jax.numpy.zeros(spec.shape, spec.dtype), x), training=False)
 
 
-def _build_losses(model, y, y_pred):
+def build_losses(model, y, y_pred):
+    """Makes the compiled losses and metrics for shapes and dtypes of targets and outputs."""
     arguments = model._compile_arguments
     loss = CompiledLoss(arguments["loss"], arguments["loss_weights"], model.output_names)
     metrics = CompiledMetrics(arguments["metrics"], arguments["weighted_metrics"], model.output_names)

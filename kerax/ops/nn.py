@@ -33,7 +33,12 @@ from kerax.activations import (
     tanh_shrink,
     threshold,
 )
+from kerax.ops.ctc import ctc_decode as ctc_decode
+from kerax.ops.ctc import ctc_loss as ctc_loss
+from kerax.ops.elementwise import polar as polar
 from kerax.ops.lifting import op
+from kerax.ops.quality import psnr as psnr
+from kerax.ops.windows import *  # noqa: F403
 
 __all__ = [
     "average_pool",
@@ -293,12 +298,64 @@ def _affine(outputs, scale, offset, axis):
 
 
 @op
-def dot_product_attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False):
+def dot_product_attention(
+    query,
+    key,
+    value,
+    bias=None,
+    mask=None,
+    scale=None,
+    is_causal=False,
+    flash_attention=None,
+    attn_logits_soft_cap=None,
+):
     """`softmax(query @ key.T * scale + bias) @ value` for `(batch, length, heads, features)`.
 
     Args:
         mask: Whether a query may look at a key: `(batch, heads or 1, queries, keys)`.
         scale: Default: `1 / sqrt(features)`.
         is_causal: Whether a query may only look at keys up to its own position.
+        flash_attention: Whether to use cuDNN's fused kernel (GPU, half precision). Default: as `kerax.config` says.
+        attn_logits_soft_cap: Scores `s` become `cap * tanh(s / cap)`. `None` leaves them as they are. Keras caps on
+            TPUs only, where its fused kernel does it the same way.
+
+    Raises:
+        ValueError: for `flash_attention` with a cap, which the fused kernel does not have.
     """
+    if attn_logits_soft_cap is not None:
+        if flash_attention:
+            raise ValueError("dot_product_attention: `flash_attention` has no `attn_logits_soft_cap`.")
+        return _capped_attention(query, key, value, bias, mask, scale, is_causal, attn_logits_soft_cap)
+    if uses_fused_attention(flash_attention, query, key, value):
+        options = {"scale": scale, "is_causal": is_causal, "implementation": "cudnn"}
+        return jax.nn.dot_product_attention(query, key, value, bias, mask, **options)
     return jax.nn.dot_product_attention(query, key, value, bias, mask, scale=scale, is_causal=is_causal)
+
+
+def uses_fused_attention(asked: bool | None, query, key, value) -> bool:
+    """Whether attention goes to cuDNN: if it is asked to, or if `config` allows it and the kernel takes the heads."""
+    if asked is not None or not config.is_flash_attention_enabled():
+        return bool(asked)
+    heads, width = (query, key, value), query.shape[-1]
+    return (
+        jax.default_backend() == "gpu"
+        and all(x.ndim == 4 and x.dtype in (jnp.bfloat16, jnp.float16) and x.shape[-1] == width for x in heads)
+        and all(isinstance(size, int) for x in heads for size in x.shape)
+        and width % 8 == 0
+        and width <= 128
+    )
+
+
+def _capped_attention(query, key, value, bias, mask, scale, is_causal, cap):
+    """Attention whose scores stay within `-cap` and `cap`."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    repeats = query.shape[-2] // key.shape[-2]  # of the keys' heads in grouped attention
+    key, value = (jnp.repeat(heads, repeats, axis=-2) for heads in (key, value))
+    scores = jnp.einsum("...qhf,...khf->...hqk", query, key, preferred_element_type=jnp.float32) * scale
+    scores = scores if bias is None else scores + bias
+    scores = cap * jnp.tanh(scores / cap)
+    allowed = jnp.ones(scores.shape[-2:], bool)
+    allowed = jnp.tril(allowed) if is_causal else allowed
+    allowed = allowed if mask is None else allowed & mask
+    weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min), axis=-1).astype(value.dtype)
+    return jnp.einsum("...hqk,...khf->...qhf", weights, value)

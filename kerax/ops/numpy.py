@@ -1,11 +1,25 @@
-"""The functions of `jax.numpy` under Keras's argument names: elementwise, comparisons, reductions."""
+"""The functions of `jax.numpy` under Keras's argument names: elementwise, comparisons, reductions.
+
+Those of the neighbouring files are here too, as in `keras.ops.numpy`.
+"""
 
 import builtins
 
 import jax
 import jax.numpy as jnp
 
+from kerax.ops.arrays import *  # noqa: F403
+from kerax.ops.core import ndim as ndim
+from kerax.ops.core import size as size
+from kerax.ops.elementwise import *  # noqa: F403
+from kerax.ops.fourier import bartlett as bartlett
+from kerax.ops.fourier import blackman as blackman
+from kerax.ops.fourier import hamming as hamming
+from kerax.ops.fourier import hanning as hanning
+from kerax.ops.fourier import kaiser as kaiser
+from kerax.ops.functional import vectorize as vectorize
 from kerax.ops.lifting import binary, bitwise, op, reduction, unary
+from kerax.ops.linalg import slogdet as slogdet
 
 __all__ = (
     "abs absolute add all allclose amax amin any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin "

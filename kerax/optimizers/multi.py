@@ -1,7 +1,7 @@
 """`MultiOptimizer`: one optimizer for one part of the weights, another for another."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from kerax.optimizers.slots import set_apart, sparing
 Tree = Any
 
 
-class OptimizerMap(Configurable):
+class OptimizerMap(Configurable, MutableMapping):
     """Optimizers by patterns of the weights' paths: a function of a variable.
 
     Args:
@@ -58,6 +58,11 @@ class OptimizerMap(Configurable):
 
     def __delitem__(self, pattern: str):
         del self._map[pattern]
+
+    def __contains__(self, pattern) -> bool:
+        return pattern in self._map
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
     def __len__(self) -> int:
         return len(self._map)

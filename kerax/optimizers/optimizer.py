@@ -15,10 +15,11 @@ from kerax.core.configurable import Configurable, reject_unknown
 from kerax.core.fills import fill
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.variable import Variable, unwrap
-from kerax.optimizers import eager
+from kerax.optimizers import eager, stepwise
 from kerax.optimizers.clipping import clipped
 from kerax.optimizers.schedules import LearningRateSchedule
 from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of, set_apart, sparing
+from kerax.optimizers.slots import leaves as leaves_in_order
 
 Tree = Any
 OPTIMIZERS = Family("optimizers", "optimizer")
@@ -68,6 +69,9 @@ class Optimizer(Configurable):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax."):
             OPTIMIZERS.add(cls, cls.__name__.lower())
+        elif "build" in vars(cls) and not hasattr(cls.update_step, "is_default"):
+            cls.build_own = vars(cls)["build"]  # takes a list of weights; the engine's `build` calls it
+            del cls.build
 
     def __init__(
         self,
@@ -116,12 +120,60 @@ class Optimizer(Configurable):
         self._schedule: Callable | None = None
         self._learning_rate = None
         self._state: OptimizerState | None = None  # leaves are Variables
+        self._slots: stepwise.Slots | None = None  # of a subclass with `update_step`
+        self._is_making_slots = False
         self._set_learning_rate(learning_rate)
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
         """The update rule. Its `update` takes `learning_rate` and `step` (the 1-based number of the update)
-        as extra arguments and returns what is added to the weights, which it gets decayed already."""
-        raise NotImplementedError
+        as extra arguments and returns what is added to the weights, which it gets decayed already.
+
+        A subclass writes it, or as in Keras `update_step`, with a `build` that adds variables."""
+        if not stepwise.is_stepwise(self):
+            raise NotImplementedError(f"{type(self).__name__} must implement `transformation` or `update_step`.")
+        return stepwise.transformation(self)
+
+    # As Keras users write optimizers.
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Assigns one weight's next value. A subclass may write this instead of `transformation`.
+
+        Raises:
+            NotImplementedError: in kerax's own optimizers, which are transformations.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `update_step`; it computes in `transformation`.")
+
+    update_step.is_default = True
+
+    def build_own(self, variables: list[Variable]):
+        """The `build` of a subclass with `update_step`; the default adds nothing."""
+
+    def add_variable(
+        self, shape, initializer="zeros", dtype=None, aggregation="none", layout=None, name=None
+    ) -> Variable:
+        """A variable of the state that belongs to no weight. To be called in `build`, beside `update_step`."""
+        return stepwise.add_variable(self, shape, initializer, dtype, name)
+
+    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros") -> Variable:
+        """A variable of the state, of the shape of a weight. To be called in `build`, beside `update_step`."""
+        shape, dtype = reference_variable.shape, reference_variable._dtype
+        return stepwise.add_variable(self, shape, initializer, dtype, name or "var", reference_variable)
+
+    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+        """Such a variable for each weight, as a list; with a list of names, a tuple of lists."""
+        names = [name] if isinstance(name, str) else list(name)
+        initializers = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
+        if len(names) != len(initializers):
+            raise ValueError(f"{self}: {len(names)} names need as many initializers. Got {len(initializers)}.")
+        lists = tuple(
+            [self.add_variable_from_reference(weight, one, how) for weight in trainable_variables]
+            for one, how in zip(names, initializers, strict=True)
+        )
+        return lists[0] if isinstance(name, str) else lists
+
+    def _get_variable_index(self, variable) -> int:
+        """The place of a weight among those that `build` was given."""
+        return next(index for index, weight in enumerate(self._slots.listed) if weight is variable)
 
     # The pure pair.
 
@@ -278,13 +330,19 @@ class Optimizer(Configurable):
 
     def build(self, params: Tree):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping those that weights have."""
+        if self._is_making_slots:
+            return  # `super().build(variables)` in the `build` of a subclass
         if isinstance(params, (list, tuple)):
             params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
         params = set_apart(self, params)
         old, self._params = self._params, params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         if self._state is None or form_of(params) != form_of(old):
+            if stepwise.is_stepwise(self):
+                stepwise.make_slots(self, jax.tree.leaves(params), leaves_in_order(params))
             self._state = self._make_state(params, old)
+            if stepwise.is_stepwise(self):
+                self._state = self._state._replace(slots=stepwise.adopt(self, self._state.slots))
 
     def _make_state(self, params: Tree, old: Tree) -> OptimizerState:
         """A state of variables for weights: those of the last state, made for the weights `old`, and new ones."""
@@ -328,14 +386,15 @@ class Optimizer(Configurable):
     @property
     def built(self) -> bool:
         """Whether the state's variables exist."""
-        return self._state is not None
+        return self._state is not None and not self._is_making_slots
 
     @property
     def variables(self) -> list[Variable]:
         """All variables of the state, in Keras's order."""
         if self._state is None:
             return [v for v in (self._iterations, self._learning_rate) if v is not None]
-        return in_keras_order(self._state, self._params)
+        variables = in_keras_order(self._state, self._params)
+        return stepwise.in_order(self, variables) if stepwise.is_stepwise(self) else variables
 
     def apply(self, grads, trainable_variables=None):
         """Updates variables, in place or in the open scope, from gradients in the same order.

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
 from kerax.saving import h5_members, structure, weights_h5
 from kerax.version import __version__
@@ -78,7 +79,7 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
         compile_config = config.pop("compile_config", None) if isinstance(config, dict) else None
         with _naming(path):
             model = deserialize_keras_object(config, custom_objects, safe_mode)
-            if not hasattr(model, "get_layer"):
+            if not isinstance(model, Layer):
                 raise ValueError(f"the config describes {type(model).__name__}, which is no model")
             if compile and compile_config:  # Keras writes {} for a model that is not compiled
                 _compile(model, compile_config, custom_objects, path)

@@ -1,8 +1,11 @@
 """Checks of what users give to `compile` and `fit`, before anything is traced or compiled."""
 
+import warnings
+
 import jax
 import numpy as np
 
+from kerax import config
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
 from kerax.core.registry import is_serialized
@@ -93,3 +96,27 @@ def check_labels(model, source, who: str = "fit"):
                 f"{who}: labels must be in [0, {num_classes}) for the {num_classes} classes of output {name!r}. "
                 f"Got labels from {labels.min()} to {labels.max()}. Renumber them, or give the last layer more units."
             )
+
+
+def within_max_epochs(epochs: int) -> int:
+    """The number of the last epoch, at most `config.max_epochs()`; says so where that is less."""
+    most = config.max_epochs()
+    if most is None or most >= epochs:
+        return epochs
+    warnings.warn(f"`config.set_max_epochs` limits the {epochs} epochs to {most}.", stacklevel=3)
+    return most
+
+
+def within_max_steps(steps: int | None, source) -> int | None:
+    """The steps over a source, at most `config.max_steps_per_epoch()`; says so where that is less.
+
+    Args:
+        steps: The steps asked for; `None` for all there are.
+        source: The source of batches, or `None`.
+    """
+    most = config.max_steps_per_epoch()
+    planned = steps or (source.num_batches if source is not None else 0)
+    if most is None or (planned is not None and planned <= most):
+        return steps
+    warnings.warn(f"`config.set_max_steps_per_epoch` limits the steps to {most} of {planned or '?'}.", stacklevel=3)
+    return most

@@ -12,10 +12,12 @@ from kerax.config import (
     standardize_data_format,
 )
 from kerax.core import variable
+from kerax.core.dtypes import standardize_dtype
 from kerax.core.registry import (
     CustomObjectScope,
     custom_object_scope,
     deserialize_keras_object,
+    forget_uids,
     get_custom_objects,
     get_registered_name,
     get_registered_object,
@@ -23,15 +25,35 @@ from kerax.core.registry import (
     serialize_keras_object,
 )
 from kerax.core.seeds import set_random_seed
+from kerax.core.symbolic import get_source_inputs, is_keras_tensor
 from kerax.data import PyDataset
+from kerax.utils import bounding_boxes
+from kerax.utils.config import Config
+from kerax.utils.feature_space import FeatureSpace
 from kerax.utils.files import get_file
+from kerax.utils.folders import (
+    audio_dataset_from_directory,
+    image_dataset_from_directory,
+    text_dataset_from_directory,
+)
+from kerax.utils.images import array_to_img, img_to_array, load_img, save_img
 from kerax.utils.learning_rate_finder import LearningRateSearch, find_learning_rate
+from kerax.utils.model_plot import model_to_dot, plot_model
+from kerax.utils.progbar import Progbar
 from kerax.utils.sequence import normalize, pack_x_y_sample_weight, pad_sequences, unpack_x_y_sample_weight
+from kerax.utils.splitting import split_dataset, timeseries_dataset_from_array
 
 __all__ = [
+    "Config",
     "CustomObjectScope",
+    "FeatureSpace",
     "LearningRateSearch",
+    "Progbar",
     "PyDataset",
+    "Sequence",
+    "array_to_img",
+    "audio_dataset_from_directory",
+    "bounding_boxes",
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
@@ -42,17 +64,31 @@ __all__ = [
     "get_file",
     "get_registered_name",
     "get_registered_object",
+    "get_source_inputs",
+    "image_dataset_from_directory",
+    "img_to_array",
     "is_interactive_logging_enabled",
+    "is_keras_tensor",
+    "load_img",
+    "model_to_dot",
     "normalize",
     "pack_x_y_sample_weight",
     "pad_sequences",
+    "plot_model",
     "register_keras_serializable",
+    "save_img",
     "serialize_keras_object",
     "set_random_seed",
+    "split_dataset",
     "standardize_data_format",
+    "standardize_dtype",
+    "text_dataset_from_directory",
+    "timeseries_dataset_from_array",
     "to_categorical",
     "unpack_x_y_sample_weight",
 ]
+
+Sequence = PyDataset
 
 
 def clear_session(free_memory=True):
@@ -64,6 +100,7 @@ def clear_session(free_memory=True):
         free_memory: Whether to collect garbage as well.
     """
     variable.forget_programs()
+    forget_uids()
     jax.clear_caches()
     if free_memory:
         gc.collect()

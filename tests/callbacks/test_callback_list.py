@@ -139,3 +139,29 @@ def test_cooldown():
     assert not callback.in_cooldown()
     callback.cooldown_counter = 1
     assert callback.in_cooldown()
+
+
+def test_batches_have_an_older_name_too(model):
+    seen = []
+
+    class Note(kerax.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(("begin", batch))
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("end", batch, dict(logs)))
+
+    listed = kerax.callbacks.CallbackList([Note()], model=model)
+    listed.on_train_begin()
+    listed.on_epoch_begin(0)
+    listed.on_batch_begin(0)
+    listed.on_batch_end(0, {"loss": 1.0})
+    assert seen == [("begin", 0), ("end", 0, {"loss": 1.0})]
+
+
+def test_the_watched_number_is_read_as_in_keras():
+    for module in (kerax, keras):
+        stopping = module.callbacks.EarlyStopping("loss")
+        assert stopping.get_monitor_value({"loss": 2.0}) == 2.0
+    with pytest.warns(UserWarning, match="Did you mean 'loss'"):
+        assert kerax.callbacks.EarlyStopping("losss", mode="min").get_monitor_value({"loss": 2.0}) is None

@@ -231,3 +231,29 @@ def test_sobel_edges_are_those_of_keras():
 def test_wrong_calls_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)], ids=str)
+def test_capped_attention_scores(heads, key):
+    query, memory = (jax.random.normal(key, (2, 5, count, 8)) * 3 for count in heads)
+    plain = ops.dot_product_attention(query, memory, memory, is_causal=True)
+    loose = ops.dot_product_attention(query, memory, memory, is_causal=True, attn_logits_soft_cap=1e6)
+    np.testing.assert_allclose(loose, plain, rtol=1e-3, atol=1e-3)
+    capped = ops.dot_product_attention(query, memory, memory, attn_logits_soft_cap=0.5)
+    memory = np.repeat(memory, heads[0] // heads[1], axis=2)
+    scores = 0.5 * np.tanh(np.einsum("bqhf,bkhf->bhqk", query, memory) / 8**0.5 / 0.5)
+    expected = np.einsum("bhqk,bkhf->bqhf", jax.nn.softmax(scores), memory)
+    np.testing.assert_allclose(capped, expected, rtol=1e-4, atol=1e-5)
+    mask = np.tril(np.ones((5, 5), bool))[None, None]
+    masked = ops.dot_product_attention(query, memory, memory, mask=mask, attn_logits_soft_cap=0.5)
+    causal = ops.dot_product_attention(query, memory, memory, is_causal=True, attn_logits_soft_cap=0.5)
+    np.testing.assert_allclose(masked, causal, rtol=1e-5)
+    with pytest.raises(ValueError, match="has no `attn_logits_soft_cap`"):
+        ops.dot_product_attention(query, memory, memory, flash_attention=True, attn_logits_soft_cap=1.0)
+
+
+def test_namespaces_hold_their_ops():
+    for name in ("reshape", "nanmax", "concatenate", "hamming", "size", "vectorize", "slogdet", "where"):
+        assert getattr(ops.numpy, name) is getattr(ops, name)
+    for name in ("psnr", "unfold", "ctc_loss", "polar", "depth_to_space"):
+        assert getattr(ops.nn, name) is getattr(ops, name)

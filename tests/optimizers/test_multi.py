@@ -303,3 +303,13 @@ def test_a_gan_trains_by_the_parts_of_one_compiled_optimizer():
     logs = model.fit(np.ones((8, 2), "float32"), batch_size=4, epochs=10, verbose=0).history
     assert int(model.optimizer["generator"].iterations) == int(model.optimizer["discriminator"].iterations) == 20
     assert logs["discriminator"][-1] < logs["discriminator"][0]
+
+
+def test_a_map_of_optimizers_is_a_mapping():
+    first, second = kerax.optimizers.SGD(), kerax.optimizers.Adam()
+    patterns = kerax.optimizers.OptimizerMap(first, {"a.*": second})
+    assert "a.*" in patterns and "b" not in patterns and len(patterns) == 1
+    assert list(patterns.items()) == [("a.*", second)] and patterns["b"] is first
+    patterns.update({"c": first})
+    assert patterns.pop("a.*") is second and list(patterns.keys()) == ["c"]
+    assert {patterns: 1}[patterns] == 1

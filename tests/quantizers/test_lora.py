@@ -10,6 +10,8 @@ MAKE = {
     "Dense": (lambda L, **kw: L.Dense(3, **kw), jnp.ones((2, 4)), "kernel"),
     "EinsumDense": (lambda L, **kw: L.EinsumDense("abc,cde->abde", (None, 2, 3), **kw), jnp.ones((2, 5, 4)), "kernel"),
     "Embedding": (lambda L, **kw: L.Embedding(5, 4, **kw), jnp.array([[1, 2]]), "embeddings"),
+    "Conv1D": (lambda L, **kw: L.Conv1D(3, 2, **kw), jnp.ones((2, 5, 4)), "kernel"),
+    "Conv2D": (lambda L, **kw: L.Conv2D(4, 2, groups=2, **kw), jnp.ones((2, 4, 4, 2)), "kernel"),
     "ReversibleEmbedding": (lambda L, **kw: L.ReversibleEmbedding(5, 4, **kw), jnp.array([[1, 2]]), "embeddings"),
 }
 

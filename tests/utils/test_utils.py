@@ -24,3 +24,18 @@ def test_set_random_seed_reproduces_everything_drawn_after_it():
         np.testing.assert_array_equal(first, second)
     with pytest.raises(ValueError, match="set_random_seed"):
         kerax.utils.set_random_seed(-1)
+
+
+def test_sources_of_symbolic_tensors_are_found():
+    import keras
+
+    def names(module):
+        a, b, c = (module.Input((2,), name=name) for name in "abc")
+        joined = module.layers.Concatenate()([b, module.layers.Add()([a, b])])
+        sources = module.utils.get_source_inputs(module.layers.Dense(1)(joined))
+        assert module.utils.get_source_inputs(c) == [c]
+        return [tensor.name for tensor in sources]
+
+    assert names(kerax) == names(keras) == ["b", "a"]
+    assert kerax.utils.is_keras_tensor(kerax.Input((2,))) and not kerax.utils.is_keras_tensor(1)
+    assert kerax.utils.get_source_inputs(3) == 3

@@ -1,0 +1,124 @@
+"""Keras's own scopes, as pure scopes: `StatelessScope`, `SymbolicScope`, and `name_scope`, `device`."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core import scope as scopes
+from kerax.core.variable import Variable, unwrap
+from kerax.errors import suggest
+
+
+class StatelessScope(scopes.Scope):
+    """A `with` block in which variables have given values, and keep none of what is assigned to them.
+
+    `layer.apply` does the same for one layer without naming variables.
+
+    Args:
+        state_mapping: Pairs of variable and value.
+        collect_losses: Whether `losses` takes what layers add while the block runs.
+        initialize_variables: Kept for Keras's signature; a variable gets its array when it is first read.
+
+    Raises:
+        ValueError: if a key is not a variable, or a value has another shape.
+    """
+
+    __slots__ = ("collect_losses", "initialize_variables")
+    captures = True
+
+    def __init__(self, state_mapping=None, collect_losses=False, initialize_variables=True):
+        pairs = []
+        for variable, value in state_mapping or ():
+            if not isinstance(variable, Variable):
+                raise ValueError(f"StatelessScope: the keys of `state_mapping` must be variables. Got {variable!r}.")
+            value = jnp.asarray(unwrap(value), variable._dtype)
+            if value.shape != variable.shape:
+                raise ValueError(
+                    f"StatelessScope: the value of {variable.path} must have shape {variable.shape}. Got {value.shape}."
+                )
+            pairs.append((variable, value))
+        super().__init__(pairs)
+        self.collect_losses, self.initialize_variables = collect_losses, initialize_variables
+
+    @property
+    def losses(self) -> list:
+        """What layers added in the block, if `collect_losses`."""
+        return [loss for _, loss in self.added_losses] if self.collect_losses else []
+
+    def add_loss(self, loss):
+        """Adds a scalar to `losses`."""
+        self.added_losses.append((None, loss))
+
+    def add_update(self, update):
+        """Sets the value that a variable has in the block, from a pair of both."""
+        variable, value = update
+        self.values[id(variable)] = value
+        self.written.add(id(variable))
+
+    def get_current_value(self, variable):
+        """The variable's value in the block, or `None` if it has its own."""
+        return self.value_of(variable)
+
+
+class SymbolicScope(scopes.Scope):
+    """A `with` block for inferring shapes: unset variables read as zeros, and assignments have no effect."""
+
+    __slots__ = ()
+
+    def __init__(self):
+        super().__init__(key=jax.random.key(0), shapes_only=True)
+
+
+class name_scope:
+    """A `with` block whose operations carry `name` in profiles and compiled programs.
+
+    Deviation from Keras: variables made in it do not take the name into their paths, which follow the structure of
+    the model that owns them.
+
+    Args:
+        name: A string without `/`.
+        **kwargs: Kept for Keras's signature.
+    """
+
+    def __init__(self, name, **kwargs):
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(f"name_scope: `name` must be a string without '/'. Got {name!r}.")
+        self.name = name
+        self._scope = jax.named_scope(name)
+
+    def __enter__(self):
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._scope.__exit__(*exception)
+
+
+def device(device_name):
+    """A `with` block that puts new arrays on a device.
+
+    Args:
+        device_name: `"cpu"`, `"gpu"` (or `"cuda"`), `"tpu"`, with a number after a colon (`"gpu:1"`), or a JAX device.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    if isinstance(device_name, jax.Device):
+        return jax.default_device(device_name)
+    match = (
+        re.fullmatch(r"(cpu|gpu|cuda|tpu)(?::(\d+))?", device_name.lower()) if isinstance(device_name, str) else None
+    )
+    if match is None:
+        hint = suggest(device_name, ("cpu", "gpu", "tpu"))
+        raise ValueError(
+            f"device: expected a name such as 'cpu' or 'gpu:0', or a JAX device. Got {device_name!r}.{hint}"
+        )
+    kind, index = match[1].replace("cuda", "gpu"), int(match[2] or 0)
+    try:
+        found = jax.local_devices(backend=kind)
+    except RuntimeError:
+        found = []
+    if index >= len(found):
+        raise ValueError(f"device: there is no {device_name!r}. This process has {jax.local_devices()}.")
+    return jax.default_device(found[index])

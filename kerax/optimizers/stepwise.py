@@ -1,0 +1,147 @@
+"""Optimizers as Keras users write them: `build` makes variables, `update_step` assigns to one weight after another.
+
+Both are kept, and made a pure transformation of trees: each step runs in a scope in which the weights and the
+optimizer's own variables have the values that are given, and keep none of what is assigned to them.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kerax.core import scope as scopes
+from kerax.core.stateless import StatelessScope
+from kerax.core.tracking import unique
+from kerax.core.variable import Variable
+
+Tree = Any
+
+
+class Slots(NamedTuple):
+    """The weights, in the order of the tree's leaves and in that of the model, and what `build` made for them: by name
+    and weight, and by name what belongs to no weight; `made` is all of it in the order in which it was made."""
+
+    weights: list[Variable]
+    listed: list[Variable]
+    by_name: dict[str, dict[int, Variable]]
+    free: dict[str, Variable]
+    made: list[Variable]
+
+
+def is_stepwise(optimizer) -> bool:
+    """Whether a subclass wrote `update_step`."""
+    return not hasattr(type(optimizer).update_step, "is_default")
+
+
+def make_slots(optimizer, weights: list[Variable], listed: list[Variable]):
+    """Calls the `build` that the subclass wrote, which notes what it makes in `optimizer._slots`."""
+    optimizer._slots, optimizer._is_making_slots = Slots(weights, listed, {}, {}, []), True
+    try:
+        with scopes.outside():
+            type(optimizer).build_own(optimizer, listed)
+    finally:
+        optimizer._is_making_slots = False
+
+
+def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable | None = None) -> Variable:
+    """A variable of the optimizer, noted under its name and weight."""
+    if optimizer._slots is None:
+        raise ValueError(f"{optimizer}: variables are added in `build`, which is called when the weights are known.")
+    slots = optimizer._slots
+    if reference is None:
+        name = unique(name or "variable", slots.free.keys() | slots.by_name.keys())
+    elif id(reference) in slots.by_name.get(name, {}) or name in slots.free:
+        raise ValueError(f"{optimizer}: {reference.path} has a variable {name!r} already. Give this one another name.")
+    full = name if reference is None else f"{reference.path.replace('/', '_')}_{name}"
+    variable = Variable(initializer, shape, dtype, trainable=False, autocast=False, name=full)
+    variable.path = f"{optimizer.name}/{full}"
+    if reference is None:
+        slots.free[name] = variable
+    else:
+        slots.by_name.setdefault(name, {})[id(reference)] = variable
+    slots.made.append(variable)
+    return variable
+
+
+def adopt(optimizer, values: Tree) -> Tree:
+    """The part of the state that a subclass made, with its own variables as leaves, which take the values over."""
+    slots, form = optimizer._slots, optimizer._params
+    own = {
+        name: _in_form(form, [of_weight.get(id(weight)) for weight in slots.weights])
+        for name, of_weight in slots.by_name.items()
+    }
+    own |= slots.free
+    jax.tree.map(lambda variable, value: variable.assign(value.value), own, values)
+    return own
+
+
+def in_order(optimizer, variables: list[Variable]) -> list[Variable]:
+    """The variables of a state with those that a subclass made last, in the order in which it made them."""
+    made = {id(variable) for variable in optimizer._slots.made}
+    return [variable for variable in variables if id(variable) not in made] + optimizer._slots.made
+
+
+def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
+    """The steps of a subclass as an optax transformation."""
+
+    def init(params: Tree) -> Tree:
+        slots = _slots_for(optimizer, params)
+        values = {
+            name: _in_form(params, [_value(of_weight.get(id(weight))) for weight in slots.weights])
+            for name, of_weight in slots.by_name.items()
+        }
+        return values | {name: variable.value for name, variable in slots.free.items()}
+
+    def update(grads: Tree, state: Tree, params: Tree, *, learning_rate, step):
+        slots = _slots_for(optimizer, params)
+        before = jax.tree.leaves(params)
+        pairs = list(zip(slots.weights, before, strict=True))
+        for name, of_weight in slots.by_name.items():
+            values = jax.tree.leaves(state[name])
+            owners = [of_weight[id(weight)] for weight in slots.weights if id(weight) in of_weight]
+            pairs += zip(owners, values, strict=True)
+        pairs += [(variable, state[name]) for name, variable in slots.free.items()]
+        pairs.append((optimizer._iterations, (step - 1) * (optimizer.gradient_accumulation_steps or 1)))
+        if optimizer._learning_rate is not None:
+            pairs.append((optimizer._learning_rate, learning_rate))
+        with StatelessScope(pairs) as scope:
+            for weight, grad in zip(slots.weights, jax.tree.leaves(grads), strict=True):
+                optimizer.update_step(grad, weight, learning_rate)
+        after = [scope.value_of(weight) for weight in slots.weights]
+        new_state = {
+            name: _in_form(params, [_read(scope, of_weight.get(id(weight))) for weight in slots.weights])
+            for name, of_weight in slots.by_name.items()
+        }
+        new_state |= {name: scope.value_of(variable) for name, variable in slots.free.items()}
+        updates = [(new - old).astype(old.dtype) for new, old in zip(after, before, strict=True)]
+        return _in_form(params, updates), new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _slots_for(optimizer, params: Tree) -> Slots:
+    """The slots for weights of these shapes: those of the last `build`, or new ones for stand-ins of the weights."""
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+    if optimizer._slots is None or [weight.shape for weight in optimizer._slots.weights] != shapes:
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        names = ["_".join(str(getattr(part, "key", part)) for part in path) for path, _ in leaves]
+        stand_ins = [
+            Variable(jnp.zeros, leaf.shape, jnp.dtype(leaf.dtype).name, name=name.replace("/", "_"))
+            for name, (_, leaf) in zip(names, leaves, strict=True)
+        ]
+        make_slots(optimizer, stand_ins, stand_ins)
+    return optimizer._slots
+
+
+def _in_form(params: Tree, values: list) -> Tree:
+    """Values in the order of the leaves, in the form of `params`; `None` leaves a place empty."""
+    return jax.tree.unflatten(jax.tree.structure(params), values)
+
+
+def _value(variable: Variable | None):
+    return None if variable is None else variable.value
+
+
+def _read(scope: StatelessScope, variable: Variable | None):
+    return None if variable is None else scope.value_of(variable)

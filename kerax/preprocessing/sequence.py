@@ -1,0 +1,5 @@
+"""Sequences of one length."""
+
+from kerax.utils.sequence import pad_sequences
+
+__all__ = ["pad_sequences"]

@@ -1,0 +1,345 @@
+"""Data sets from folders of files, one folder per class: images, texts, sounds."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kerax import config
+from kerax.data.rows import RowDataset
+from kerax.utils import images
+
+_IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+def image_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode="int",
+    class_names=None,
+    color_mode="rgb",
+    batch_size=32,
+    image_size=(256, 256),
+    shuffle=True,
+    seed=None,
+    validation_split=None,
+    subset=None,
+    interpolation="bilinear",
+    follow_links=False,
+    crop_to_aspect_ratio=False,
+    pad_to_aspect_ratio=False,
+    data_format=None,
+    format="tf",
+    verbose=True,
+):
+    """Batches of images from a folder with one folder per class: BMP, GIF (its first picture), JPEG and PNG.
+
+    Args:
+        directory: The folder.
+        labels: `"inferred"` from the names of the folders, `None` for no labels, or a list with one integer for each
+            file in the order of their paths.
+        label_mode: `"int"`: int32 `(batch,)`; `"binary"`: float32 `(batch, 1)`; `"categorical"`: float32
+            `(batch, classes)` with a one; `None`: no labels.
+        class_names: The folders to use, in the order of their labels. Default: all, by name.
+        color_mode: `"rgb"`, `"rgba"` or `"grayscale"`.
+        batch_size: Images per batch, the last may have fewer. `None`: single images.
+        image_size: `(height, width)`, or one number for both.
+        shuffle: Whether the files are put in an order drawn from `seed`, and `fit` draws one for each pass.
+        seed: Integer; needed for a split of shuffled files.
+        validation_split: Fraction of the files, the last ones, that are for validation.
+        subset: `"training"`, `"validation"`, or `"both"` for a list of two data sets.
+        interpolation: One of `"bilinear"`, `"nearest"`, `"bicubic"`, `"area"`, `"lanczos3"`, `"lanczos5"`,
+            `"gaussian"`, `"mitchellcubic"`.
+        follow_links: Whether links to folders are followed.
+        crop_to_aspect_ratio: Whether to keep proportions by cutting off what is too long.
+        pad_to_aspect_ratio: Whether to keep proportions by filling up with zeros what is too short.
+        data_format: `"channels_last"` or `"channels_first"`. Default: `config.image_data_format()`.
+        format: `"tf"` or `"grain"`, which make no difference.
+        verbose: Whether to print how many files there are.
+
+    Returns: a `RowDataset` of float32 images from 0 to 255, and labels; with `class_names` and `file_paths`.
+
+    Deviation from Keras: the result is kerax's own data set, with `map`, `take`, `skip`, `batch`, `cache` and
+    `prefetch`. Which files belong to which subset is the same for the same seed.
+
+    Raises:
+        ValueError: for arguments that do not fit, or a folder without images.
+    """
+    who = "image_dataset_from_directory"
+    images.pillow(who)
+    _check(who, "format", format, ("tf", "grain"))
+    _check(who, "color_mode", color_mode, ("rgb", "rgba", "grayscale"))
+    _check(who, "interpolation", interpolation.lower(), images.RESIZE_METHODS)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        raise ValueError(f"{who}: `image_size` must be (height, width). Got {image_size!r}.")
+    if crop_to_aspect_ratio and pad_to_aspect_ratio:
+        raise ValueError(f"{who}: set only one of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`.")
+    data_format = config.standardize_data_format(data_format)
+
+    def read(path):
+        image = images.img_to_array(images.load_img(path, color_mode), "channels_last")
+        image = images.resize(image, tuple(size), interpolation.lower(), crop_to_aspect_ratio, pad_to_aspect_ratio)
+        return image.transpose(2, 0, 1) if data_format == "channels_first" else image
+
+    return _from_files(
+        who,
+        directory,
+        labels,
+        label_mode,
+        class_names,
+        batch_size,
+        shuffle,
+        seed,
+        validation_split,
+        subset,
+        follow_links,
+        verbose,
+        _IMAGE_ENDINGS,
+        lambda paths: np.stack([read(path) for path in paths]),
+    )
+
+
+def text_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode="int",
+    class_names=None,
+    batch_size=32,
+    max_length=None,
+    shuffle=True,
+    seed=None,
+    validation_split=None,
+    subset=None,
+    follow_links=False,
+    format="tf",
+    verbose=True,
+):
+    """Batches of texts (`.txt`, UTF-8) from a folder with one folder per class.
+
+    Turn the texts into numbers before `fit`, for example by `dataset.map(lambda x, y: (vectorize(x), y))` with a
+    `TextVectorization`.
+
+    Args:
+        max_length: Characters of each text that are kept. Default: all.
+        All others as in `image_dataset_from_directory`.
+
+    Returns: a `RowDataset` of arrays of Python strings, and labels.
+    """
+    _check("text_dataset_from_directory", "format", format, ("tf", "grain"))
+
+    def read(paths):
+        texts = np.empty(len(paths), object)
+        texts[:] = [Path(path).read_text(encoding="utf-8")[:max_length] for path in paths]
+        return texts
+
+    return _from_files(
+        "text_dataset_from_directory",
+        directory,
+        labels,
+        label_mode,
+        class_names,
+        batch_size,
+        shuffle,
+        seed,
+        validation_split,
+        subset,
+        follow_links,
+        verbose,
+        (".txt",),
+        read,
+    )
+
+
+def audio_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode="int",
+    class_names=None,
+    batch_size=32,
+    sampling_rate=None,
+    output_sequence_length=None,
+    ragged=False,
+    shuffle=True,
+    seed=None,
+    validation_split=None,
+    subset=None,
+    follow_links=False,
+    verbose=True,
+):
+    """Batches of sounds (`.wav`) from a folder with one folder per class.
+
+    Args:
+        sampling_rate: Samples per second that every sound is brought to. Default: as they are.
+        output_sequence_length: Samples per sound, cut or filled up with zeros. Default: those of the batch's longest.
+        ragged: Must be false: there are no arrays with rows of different lengths.
+        All others as in `image_dataset_from_directory`.
+
+    Returns: a `RowDataset` of float32 arrays `(batch, samples, channels)` from -1 to 1, and labels.
+    """
+    who = "audio_dataset_from_directory"
+    if ragged:
+        raise ValueError(f"{who}: `ragged` is not supported. Leave it out: shorter sounds are filled up with zeros.")
+    for name, value in (("sampling_rate", sampling_rate), ("output_sequence_length", output_sequence_length)):
+        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{who}: `{name}` must be an integer of at least 1. Got {value!r}.")
+
+    def read(paths):
+        sounds = [read_wave(path, sampling_rate)[:output_sequence_length] for path in paths]
+        longest = output_sequence_length or max(len(sound) for sound in sounds)
+        padded = np.zeros((len(sounds), longest, sounds[0].shape[1]), np.float32)
+        for target, sound in zip(padded, sounds, strict=True):
+            target[: len(sound)] = sound
+        return padded
+
+    return _from_files(
+        who,
+        directory,
+        labels,
+        label_mode,
+        class_names,
+        batch_size,
+        shuffle,
+        seed,
+        validation_split,
+        subset,
+        follow_links,
+        verbose,
+        (".wav",),
+        read,
+    )
+
+
+def read_wave(path, sampling_rate: int | None = None) -> np.ndarray:
+    """The samples of a `.wav` file, float32 `(samples, channels)` from -1 to 1.
+
+    Args:
+        sampling_rate: Samples per second to bring it to, by polyphase filtering. Default: as it is.
+    """
+    from scipy.io import wavfile  # comes with jax; slow to import
+
+    rate, samples = wavfile.read(path)
+    kind, samples = samples.dtype, samples.astype(np.float32)
+    if kind == np.uint8:
+        samples = (samples - 128) / 128
+    elif kind.kind == "i":
+        samples = samples / np.float32(np.iinfo(kind).max + 1)
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if sampling_rate is not None and rate != sampling_rate:
+        from scipy.signal import resample_poly
+
+        samples = resample_poly(samples, sampling_rate, rate, axis=0).astype(np.float32)
+    return samples
+
+
+def _check(who: str, name: str, value, allowed: tuple):
+    if value not in allowed:
+        raise ValueError(f"{who}: `{name}` must be one of {allowed}. Got {value!r}.")
+
+
+def _from_files(
+    who,
+    directory,
+    labels,
+    label_mode,
+    class_names,
+    batch_size,
+    shuffle,
+    seed,
+    validation_split,
+    subset,
+    follow_links,
+    verbose,
+    endings,
+    read,
+):
+    """What the three functions share: files, labels, split; `read` makes an array of a list of paths."""
+    _check(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
+    _check_split(who, validation_split, subset, shuffle, seed)
+    if label_mode is None:
+        labels = None
+    paths, labels, names = _find_files(who, directory, labels, class_names, follow_links, endings)
+    if label_mode == "binary" and labels is not None and len(names) != 2:
+        raise ValueError(f"{who}: label_mode='binary' needs exactly 2 classes. Got {names}.")
+    if verbose:
+        print(f"Found {len(paths)} files" + ("." if labels is None else f" belonging to {len(names)} classes."))
+    order = np.arange(len(paths))
+    if shuffle:
+        seed = np.random.randint(10**6) if seed is None else seed  # noqa: NPY002 (follows `set_random_seed`)
+        np.random.RandomState(seed).shuffle(order)
+    targets = None if labels is None else _targets(np.asarray(labels), label_mode, len(names))
+
+    def read_rows(numbers):
+        x = read([paths[number] for number in numbers])
+        return x if targets is None else (x, targets[numbers])
+
+    def dataset(rows, shuffles, what):
+        if not len(rows):
+            raise ValueError(f"{who}: no {what}files ending in {', '.join(endings)} in {os.fspath(directory)!r}.")
+        files = [paths[row] for row in rows]
+        return RowDataset(read_rows, rows, batch_size, shuffles, None if labels is None else names, files)
+
+    if subset is None:
+        return dataset(order, shuffle, "")
+    held_out = int(validation_split * len(paths))
+    training, validation = order[: len(paths) - held_out], order[len(paths) - held_out :]
+    if verbose and subset in ("training", "both"):
+        print(f"Using {len(training)} files for training.")
+    if verbose and subset in ("validation", "both"):
+        print(f"Using {len(validation)} files for validation.")
+    if subset == "both":
+        return [dataset(training, shuffle, "training "), dataset(validation, False, "validation ")]
+    return dataset(*((training, shuffle) if subset == "training" else (validation, shuffle)), f"{subset} ")
+
+
+def _check_split(who: str, validation_split, subset, shuffle, seed):
+    _check(who, "subset", subset, ("training", "validation", "both", None))
+    if validation_split is not None and not 0 < validation_split < 1:
+        raise ValueError(f"{who}: `validation_split` must be between 0 and 1. Got {validation_split!r}.")
+    if (validation_split is None) != (subset is None):
+        raise ValueError(f"{who}: pass `validation_split` and `subset` together. Got {validation_split!r}, {subset!r}.")
+    if validation_split and shuffle and seed is None:
+        raise ValueError(f"{who}: a split of shuffled files needs `seed`, so that the two parts do not overlap.")
+
+
+def _find_files(who, directory, labels, class_names, follow_links, endings):
+    """Paths, labels and names of the classes, by folder and then by name."""
+    directory = os.fspath(directory)
+    if not os.path.isdir(directory):
+        raise ValueError(f"{who}: there is no folder {directory!r}.")
+    if not isinstance(labels, (list, tuple, np.ndarray)):
+        _check(who, "labels", labels, ("inferred", None))
+    if class_names is not None and not (isinstance(labels, str) and labels == "inferred"):
+        raise ValueError(f"{who}: `class_names` goes with labels='inferred' only. Got labels={labels!r}.")
+    if not isinstance(labels, str):
+        paths = _walk(directory, follow_links, endings)
+        if labels is None:
+            return paths, None, None
+        if len(labels) != len(paths):
+            raise ValueError(f"{who}: `labels` must have one entry for each of {len(paths)} files. Got {len(labels)}.")
+        return paths, list(labels), [str(label) for label in sorted(set(labels))]
+    found = sorted(e.name for e in os.scandir(directory) if e.is_dir() and not e.name.startswith("."))
+    names = found if class_names is None else list(class_names)
+    if not set(names) <= set(found):
+        raise ValueError(f"{who}: `class_names` must be folders of {directory!r}: {found}. Got {names}.")
+    files = [_walk(os.path.join(directory, name), follow_links, endings) for name in names]
+    labels = [label for label, paths in enumerate(files) for _ in paths]
+    return [path for paths in files for path in paths], labels, names
+
+
+def _walk(folder: str, follow_links: bool, endings: tuple) -> list[str]:
+    walked = sorted(os.walk(folder, followlinks=follow_links), key=lambda item: item[0])
+    return [
+        os.path.join(root, name)
+        for root, _, names in walked
+        for name in sorted(names)
+        if name.lower().endswith(endings)
+    ]
+
+
+def _targets(labels: np.ndarray, label_mode: str, num_classes: int) -> np.ndarray:
+    if label_mode == "int":
+        return labels.astype(np.int32)
+    if label_mode == "binary":
+        return labels.astype(np.float32)[:, None]
+    return (labels[:, None] == np.arange(num_classes)).astype(np.float32)

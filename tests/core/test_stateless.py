@@ -1,0 +1,81 @@
+"""Keras's scopes: what variables read and write inside them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers
+
+
+def test_a_stateless_scope_gives_values_and_takes_writes():
+    given, other = kerax.Variable(np.ones(2, "f")), kerax.Variable(np.zeros(2, "f"))
+    with kerax.StatelessScope([(given, np.array([3.0, 4.0]))]) as scope:
+        np.testing.assert_array_equal(given.value, [3, 4])
+        given.assign_add(jnp.ones(2))
+        other.assign(jnp.full(2, 7.0))  # not among the given ones, and yet it keeps its own value
+        np.testing.assert_array_equal(other.value, [7, 7])
+    np.testing.assert_array_equal(scope.get_current_value(given), [4, 5])
+    np.testing.assert_array_equal(scope.get_current_value(other), [7, 7])
+    np.testing.assert_array_equal(given.value, [1, 1])
+    np.testing.assert_array_equal(other.value, [0, 0])
+    assert kerax.StatelessScope().get_current_value(given) is None
+    scope.add_update((given, jnp.zeros(2)))
+    np.testing.assert_array_equal(scope.get_current_value(given), [0, 0])
+
+
+def test_gradients_go_through_a_stateless_scope():
+    layer = layers.Dense(1, use_bias=False)
+    layer.build((None, 2))
+
+    def loss(kernel):
+        with kerax.StatelessScope([(layer.kernel, kernel)]):
+            return jnp.sum(layer(jnp.array([[1.0, 2.0]])))
+
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(jnp.zeros((2, 1))), [[1], [2]])
+
+
+def test_losses_are_collected_if_asked_for():
+    layer = layers.ActivityRegularization(l2=1.0)
+    for collects in (True, False):
+        with kerax.StatelessScope(collect_losses=collects) as scope:
+            layer(jnp.full((1, 2), 2.0))
+            scope.add_loss(jnp.float32(5.0))
+        assert list(map(float, scope.losses)) == ([8.0, 5.0] if collects else [])
+
+
+def test_wrong_mappings_are_named():
+    variable = kerax.Variable(np.ones(2, "f"))
+    with pytest.raises(ValueError, match="keys of `state_mapping`"):
+        kerax.StatelessScope([("a", 1)])
+    with pytest.raises(ValueError, match=r"must have shape \(2,\)"):
+        kerax.StatelessScope([(variable, np.ones(3))])
+
+
+def test_a_symbolic_scope_drops_writes():
+    variable = kerax.Variable("ones", (2,))  # by name, as layers take them
+    with kerax.SymbolicScope():
+        assert variable.value.shape == (2,)
+        variable.assign(jnp.full(2, 9.0))
+    np.testing.assert_array_equal(variable.value, [1, 1])
+
+
+def test_device_and_name_scope():
+    with kerax.device("cpu:0"):
+        assert jnp.ones(2).devices() == {jax.local_devices(backend="cpu")[0]}
+    with kerax.device(jax.devices()[0]):
+        pass
+    for wrong in ("cpu:99", "tpu:0"):
+        with pytest.raises(ValueError, match="there is no"):
+            kerax.device(wrong)
+    with pytest.raises(ValueError, match="Did you mean 'cpu'"):
+        kerax.device("cpus")
+
+    def named(x):
+        with kerax.name_scope("inner"):
+            return jnp.sin(x)
+
+    assert "inner" in str(jax.make_jaxpr(named)(1.0).eqns[0].source_info.name_stack)
+    with pytest.raises(ValueError, match="without '/'"):
+        kerax.name_scope("a/b")
