@@ -69,8 +69,15 @@ CASES = {
         (2, 4),
     ),
     "Dense-lora": case(lambda L: L.Dense(3, lora_rank=2), SEQUENCE),
+    "Dense-int8": case(lambda L: L.Dense(3, dtype="int8_from_float32"), SEQUENCE),
+    "Dense-int4": case(lambda L: L.Dense(3, dtype="int4/2_from_float32"), (2, 4), slow=True),
+    "Dense-float8": case(lambda L: L.Dense(3, dtype="float8_from_float32"), (2, 4), slow=True, agrees=False),
+    "Dense-gptq": case(lambda L: L.Dense(3, dtype="gptq/4/2_from_float32"), (2, 4), slow=True, agrees=False),
     "EinsumDense-lora": case(
         lambda L: L.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de", lora_rank=2), SEQUENCE, slow=True
+    ),
+    "EinsumDense-int4": case(
+        lambda L: L.EinsumDense("abc,cde->abde", (None, 2, 3), dtype="int4_from_float32"), SEQUENCE, slow=True
     ),
     "EinsumDense": case(lambda L: L.EinsumDense("abc,cd->abd", (None, 3), bias_axes="d"), SEQUENCE),
     "EinsumDense-ellipsis": case(
@@ -124,6 +131,7 @@ CASES = {
     "GaussianDropout": case(lambda L: L.GaussianDropout(0.4), SEQUENCE, has_seed=True),
     "Embedding": case(lambda L: L.Embedding(9, 4, mask_zero=True), (3, 5), high=9),
     "Embedding-lora": case(lambda L: L.Embedding(9, 4, lora_rank=2), (3, 5), high=9, slow=True),
+    "Embedding-int4": case(lambda L: L.Embedding(9, 4, dtype="int4/2_from_float32"), (3, 5), high=9, slow=True),
     "ReversibleEmbedding": case(lambda L: L.ReversibleEmbedding(9, 4, mask_zero=True), (3, 5), high=9),
     "ReversibleEmbedding-reverse": case(
         lambda L: L.ReversibleEmbedding(9, 4, logit_soft_cap=2.0, lora_rank=2), SEQUENCE, call={"reverse": True}
@@ -138,6 +146,7 @@ CASES = {
     "Conv1D": case(lambda L: L.Conv1D(5, 3), SEQUENCE),
     "Conv1D-causal": case(lambda L: L.Conv1D(4, 2, padding="causal", dilation_rate=2, activation="relu"), SEQUENCE),
     "Conv1D-causal-strides": case(lambda L: L.Conv1D(4, 3, strides=2, padding="causal"), SEQUENCE, slow=True),
+    "Conv1D-groups": case(lambda L: L.Conv1D(4, 2, padding="causal", groups=2), SEQUENCE, slow=True),
     "Conv1D-first": case(lambda L: L.Conv1D(4, 3, padding="same", data_format="channels_first"), SEQUENCE, slow=True),
     "Conv2D": case(lambda L: L.Conv2D(5, 3), IMAGE),
     "Conv2D-same": case(lambda L: L.Conv2D(5, (2, 3), padding="same", activation="relu"), IMAGE),
@@ -145,6 +154,11 @@ CASES = {
     "Conv2D-dilation": case(lambda L: L.Conv2D(5, 2, dilation_rate=2), IMAGE),
     "Conv2D-groups": case(lambda L: L.Conv2D(6, 3, groups=2, padding="same"), IMAGE),
     "Conv2D-first": case(lambda L: L.Conv2D(5, 3, data_format="channels_first"), IMAGE, slow=True),
+    "Conv2D-first-groups": case(
+        lambda L: L.Conv2D(4, 2, strides=2, padding="same", groups=2, data_format="channels_first"),
+        (2, 4, 6, 5),
+        slow=True,
+    ),
     "Conv2D-pointwise": case(lambda L: L.Conv2D(5, 1), IMAGE, slow=True),
     "Conv3D": case(lambda L: L.Conv3D(3, (2, 3, 1)), VOLUME),
     "Conv3D-groups": case(lambda L: L.Conv3D(4, 2, padding="same", groups=2), VOLUME, slow=True),
@@ -153,6 +167,7 @@ CASES = {
         lambda L: L.Conv3D(3, 2, dilation_rate=(1, 2, 1), data_format="channels_first"), (2, 2, 3, 5, 4), slow=True
     ),
     "DepthwiseConv1D": case(lambda L: L.DepthwiseConv1D(3, strides=2, bias_initializer="uniform"), SEQUENCE),
+    "DepthwiseConv1D-dilation": case(lambda L: L.DepthwiseConv1D(2, dilation_rate=2), SEQUENCE, slow=True),
     "DepthwiseConv1D-first": case(
         lambda L: L.DepthwiseConv1D(2, padding="same", depth_multiplier=2, data_format="channels_first"),
         SEQUENCE,
@@ -196,6 +211,7 @@ CASES = {
     ),
     "MaxPooling1D": case(lambda L: L.MaxPooling1D(), SEQUENCE),
     "MaxPooling1D-same": case(lambda L: L.MaxPooling1D(3, strides=2, padding="same"), SEQUENCE),
+    "MaxPooling1D-first": case(lambda L: L.MaxPooling1D(2, data_format="channels_first"), SEQUENCE, slow=True),
     "MaxPooling2D": case(lambda L: L.MaxPooling2D(), IMAGE),
     "MaxPooling2D-strides": case(lambda L: L.MaxPooling2D(3, strides=2), IMAGE),
     "MaxPooling2D-same-first": case(
@@ -203,6 +219,9 @@ CASES = {
     ),
     "MaxPooling2D-first": case(lambda L: L.MaxPooling2D(2, data_format="channels_first"), IMAGE, slow=True),
     "AveragePooling1D": case(lambda L: L.AveragePooling1D(2), SEQUENCE),
+    "AveragePooling1D-same-first": case(
+        lambda L: L.AveragePooling1D(3, strides=2, padding="same", data_format="channels_first"), SEQUENCE, slow=True
+    ),
     "AveragePooling2D": case(lambda L: L.AveragePooling2D((2, 3)), IMAGE),
     "AveragePooling2D-same": case(lambda L: L.AveragePooling2D(3, strides=2, padding="same"), IMAGE, slow=True),
     "MaxPooling3D": case(lambda L: L.MaxPooling3D((2, 1, 3)), VOLUME),
@@ -226,6 +245,9 @@ CASES = {
     "GlobalAveragePooling1D": case(lambda L: L.GlobalAveragePooling1D(), SEQUENCE),
     "GlobalAveragePooling1D-mask": case(lambda L: L.GlobalAveragePooling1D(), SEQUENCE, call={"mask": mask(3, 5)}),
     "GlobalAveragePooling2D": case(lambda L: L.GlobalAveragePooling2D(keepdims=True), IMAGE),
+    "GlobalAveragePooling1D-first": case(
+        lambda L: L.GlobalAveragePooling1D(data_format="channels_first", keepdims=True), SEQUENCE, slow=True
+    ),
     "GlobalMaxPooling1D": case(lambda L: L.GlobalMaxPooling1D(), SEQUENCE),
     "GlobalMaxPooling2D": case(lambda L: L.GlobalMaxPooling2D(data_format="channels_first"), IMAGE),
     "GlobalAveragePooling3D": case(lambda L: L.GlobalAveragePooling3D(data_format="channels_first"), VOLUME),
@@ -236,6 +258,13 @@ CASES = {
     ),
     "BatchNormalization-axis": case(lambda L: L.BatchNormalization(1, scale=False), IMAGE, training=True, slow=True),
     "BatchNormalization-frozen": case(lambda L: L.BatchNormalization(trainable=False), (2, 4), training=True),
+    "BatchNormalization-synchronized": case(
+        lambda L: L.BatchNormalization(synchronized=True, center=False),
+        SEQUENCE,
+        training=True,
+        agrees=False,
+        slow=True,
+    ),
     "BatchNormalization-renorm": case(
         lambda L: L.BatchNormalization(renorm=True, renorm_clipping={"rmax": 3.0, "rmin": 0.3, "dmax": 5.0}),
         SEQUENCE,
@@ -270,6 +299,12 @@ CASES = {
         call={"mask": mask(3, 5), "initial_state": [(3, 3), (3, 3)]},
     ),
     "LSTM-mask": case(lambda L: L.LSTM(3, unit_forget_bias=False), SEQUENCE, call={"mask": mask(3, 5)}),
+    "LSTM-unroll": case(
+        lambda L: L.LSTM(3, return_sequences=True, unroll=True, go_backwards=True),
+        SEQUENCE,
+        call={"mask": mask(3, 5)},
+        slow=True,
+    ),
     "LSTM-dropout": case(lambda L: L.LSTM(3, dropout=0.2, recurrent_dropout=0.3, seed=1), SEQUENCE, has_seed=True),
     "GRU": case(lambda L: L.GRU(3, bias_initializer="uniform"), SEQUENCE),
     "GRU-before": case(
@@ -279,6 +314,9 @@ CASES = {
         slow=True,
     ),
     "GRU-backwards": case(lambda L: L.GRU(3, go_backwards=True, return_state=True), SEQUENCE, slow=True),
+    "GRU-dropout": case(
+        lambda L: L.GRU(3, dropout=0.2, recurrent_dropout=0.3, seed=1), SEQUENCE, has_seed=True, slow=True
+    ),
     "RNN": case(lambda L: L.RNN([L.LSTMCell(3), L.LSTMCell(2)], return_sequences=True, return_state=True), SEQUENCE),
     "RNN-mask": case(
         lambda L: L.RNN([L.LSTMCell(3), L.LSTMCell(2)], return_sequences=True),
@@ -335,6 +373,13 @@ CASES = {
         (2, 5, 4),
         call={"use_causal_mask": True},
     ),
+    "MultiHeadAttention-padding": case(
+        lambda L: L.MultiHeadAttention(2, 3),
+        (2, 5, 4),
+        (2, 5, 4),
+        call={"value_mask": mask(2, 5), "key_mask": mask(2, 5), "use_causal_mask": True},
+        slow=True,
+    ),
     "MultiHeadAttention-axes": case(lambda L: L.MultiHeadAttention(2, 3, attention_axes=(2,)), IMAGE, IMAGE, slow=True),
     "MultiHeadAttention-2d": case(lambda L: L.MultiHeadAttention(2, 3), (2, 3, 2, 4), (2, 2, 3, 4), slow=True),
     "MultiHeadAttention-dropout": case(
@@ -390,6 +435,7 @@ CASES = {
     "Maximum": case(lambda L: L.Maximum(), [SEQUENCE, SEQUENCE]),
     "Minimum": case(lambda L: L.Minimum(), [SEQUENCE, SEQUENCE]),
     "Concatenate": case(lambda L: L.Concatenate(axis=1), [SEQUENCE, (3, 2, 4)]),
+    "Concatenate-batch": case(lambda L: L.Concatenate(axis=-1), [SEQUENCE, (3, 5, 1), (3, 5, 2)], slow=True),
     "Dot": case(lambda L: L.Dot(axes=(2, 1)), [SEQUENCE, (3, 4, 6)]),
     "Dot-cosine": case(lambda L: L.Dot(axes=-1, normalize=True), [(3, 4), (3, 4)], slow=True),
     "JaxLayer": case(lambda L: L.JaxLayer(scale_inputs, init_scale), (2, 4), agrees=False),

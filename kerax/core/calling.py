@@ -103,9 +103,26 @@ def caster(layer) -> Callable:
             return leaf.value
         if isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind not in "OSU":
             return jnp.asarray(leaf, target if target is not None and leaf.dtype.kind == "f" else None)
+        if isinstance(leaf, np.ndarray):
+            refuse_text(layer, leaf)
         return leaf
 
     return cast
+
+
+_HAND_ON = ("Identity", "Lambda", "Pipeline")
+
+
+def refuse_text(layer, array: np.ndarray):
+    """Raises `ValueError` for an array of text or objects, unless the layer may hand it on to others or to a function.
+
+    Layers that read text do so before their inputs come here.
+    """
+    if type(layer).__module__.startswith("kerax.layers.") and type(layer).__name__ not in _HAND_ON:
+        raise ValueError(
+            f"{layer}: inputs must be numbers, not text or objects. Got dtype {array.dtype}, "
+            f"{array.ravel()[:3].tolist()}... Turn text into numbers by `StringLookup` or `TextVectorization` first."
+        )
 
 
 def bind(layer, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -80,6 +80,6 @@ def check_inputs(layer, inputs):
     specs = jax.tree.leaves(specs, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
     tensors = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "shape")]
     if len(tensors) != len(specs):
-        raise ValueError(f"{layer}: expected {len(specs)} input(s), got {len(tensors)}.")
+        raise ValueError(f"{layer}: expected {len(specs)} input(s), arrays, got {len(tensors)}.")
     for spec, tensor in zip(specs, tensors, strict=True):
         spec.check(layer, known_shape(tensor.shape))

@@ -218,6 +218,11 @@ class MultiHeadAttention(_HeadAttention):
 
     def build(self, query_shape, value_shape, key_shape=None):
         key_shape = value_shape if key_shape is None else key_shape
+        if len(query_shape) < 3 or len(query_shape) != len(value_shape):
+            raise ValueError(
+                f"{self}: query and value must have shape (batch, ..., features) with equally many axes, at least 3. "
+                f"Got query {query_shape}, value {value_shape}."
+            )
         if value_shape[1:-1] != key_shape[1:-1]:
             raise ValueError(
                 f"{self}: key and value must have equal axes but the last. Got key {key_shape}, value {value_shape}."

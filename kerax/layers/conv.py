@@ -11,27 +11,29 @@ from jax import lax
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
+from kerax.layers.conv_gradients import axis_letters, convolve_natively
 from kerax.layers.dense import settle
 from kerax.layers.options import add_weight, check_choice, check_positive, set_weight_options, sizes, without
 from kerax.quantizers import lora
 
 _PATCHES_LIMIT = 20_000_000  # bytes
-_MANY_CHANNELS = 16
+_FEW_CHANNELS, _MANY_CHANNELS = 8, 16
 
 
-def _patches_are_faster(inputs, kernel) -> bool:
+def _patches_are_faster(inputs, kernel, is_padded: bool) -> bool:
     """Whether a stride-1 convolution is computed on CPU as a matrix product of patches (im2col) and kernel.
 
-    XLA's CPU convolution is slow where there are few channels, and its kernel gradient is 37 times slower inside
-    `scan`; the product of patches is not, but it loses once the patches outgrow the caches.
-    Forward / with both gradients, ms, best of 8 on 2 cores, native against patches:
-    (128,28,28,1)*3x3x32: 1.4/9.8, 1.9/4.5.   (128,32,32,3)*3x3x32: 7.3/32.8, 5.1/14.9.
-    (128,13,13,32)*3x3x64: 4.9/17.4, 6.1/16.1. (64,8,8,128)*3x3x128: 6.8/25.0, 5.3/15.2.
-    (32,32,32,32)*3x3x32 (33 MB of patches): 7.5/18.8, 29.6/46.5.
+    XLA's CPU convolution is slow where there are few channels or three spatial axes; patches lose once they outgrow
+    the caches, and with many channels where the inputs must be padded first. Forward and both gradients, CPU ms, XLA's
+    against patches, without / with padding ("same"), 3x3 windows on a loaded machine:
+    (128,28,28,1)*32: 33/25, 36/30. (128,32,32,3)*32: 89/49, 72/57. (32,28,28,16)*32: 13/13, 9.4/15.5.
+    (128,13,13,32)*64: 37/38, 37/36. (64,8,8,128)*128: 41/32, 43/69. 3x3x3, (4,12,12,12,8)*16: 16/2.3, 24/5.4.
     """
     if jax.default_backend() != "cpu":
         return False
     window = kernel.shape[:-2]
+    if is_padded and len(window) < 3 and kernel.shape[-2] >= _FEW_CHANNELS:
+        return False
     patches = [size - k + 1 for size, k in zip(inputs.shape[1:-1], window, strict=True)]
     known = [size for size in (inputs.shape[0], *patches) if isinstance(size, int)]
     num_bytes = math.prod(known) * math.prod(kernel.shape[:-1]) * inputs.dtype.itemsize
@@ -83,10 +85,20 @@ def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, chan
     `pads` are the zeros before and after each spatial axis, or `"SAME"`. Without `channels_last` the inputs' channels
     come before the spatial axes, and the outputs' too.
     """
-    if channels_last and pads != "SAME" and groups == max(strides) == max(dilation_rate) == 1:
-        padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if any(map(any, pads)) else inputs
-        if _patches_are_faster(padded, kernel):
+    on_cpu = jax.default_backend() == "cpu" and groups == 1
+    if on_cpu and not channels_last:
+        outputs = convolve(jnp.moveaxis(inputs, 1, -1), kernel, strides, pads, dilation_rate)
+        return jnp.moveaxis(outputs, -1, 1)
+    if on_cpu and pads != "SAME" and max(strides) == max(dilation_rate) == 1:
+        is_padded = any(map(any, pads))
+        padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if is_padded else inputs
+        if _patches_are_faster(padded, kernel, is_padded):
             return _convolve_patches(padded, kernel)
+    if on_cpu and all(isinstance(size, int) for size in inputs.shape[1:-1]):
+        if pads == "SAME":
+            windows = [(k - 1) * dilation + 1 for k, dilation in zip(kernel.shape[:-2], dilation_rate, strict=True)]
+            pads = lax.padtype_to_pads(inputs.shape[1:-1], windows, strides, "SAME")
+        return convolve_natively(inputs, kernel, tuple(strides), tuple(map(tuple, pads)), tuple(dilation_rate))
     return lax.conv_general_dilated(
         inputs,
         kernel,
@@ -96,13 +108,6 @@ def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, chan
         dimension_numbers=axis_letters(len(strides), channels_last),
         feature_group_count=groups,
     )
-
-
-def axis_letters(rank: int, channels_last: bool) -> tuple[str, str, str]:
-    """The order of the axes of inputs, kernel and outputs, as `lax` writes it."""
-    letters = "DHW"[-rank:]
-    data = f"N{letters}C" if channels_last else f"NC{letters}"
-    return data, f"{letters}IO", data
 
 
 class _Conv(Layer):

@@ -23,7 +23,7 @@ class _ConvLSTMCell(_LSTMCell):
     """
 
     def __init__(self, rank, dtype=None, trainable=True, **arguments):
-        super().__init__(dtype=dtype, trainable=trainable)
+        super().__init__(dtype=dtype, trainable=trainable, name=f"conv_lstm{rank}d_cell")
         self.rank, self.filters = rank, arguments["filters"]
         check_positive(self, filters=self.filters)
         self._configure({"units": self.filters, **arguments})

@@ -83,9 +83,18 @@ class Normalization(Layer):
         return jnp.expand_dims(statistic, self._reduced_axes)
 
     def call(self, inputs):
+        self._check_adapted()
         inputs = inputs.astype(self.compute_dtype)
         stddev = jnp.maximum(jnp.sqrt(self.variance), config.epsilon())
         return inputs * stddev + self.mean if self.invert else (inputs - self.mean) / stddev
+
+    def _check_adapted(self):
+        """Raises `ValueError` for the statistics that the layer begins with; inside a compiled model none are known."""
+        if self.input_mean is None and not isinstance(self.adapt_mean.value, jax.core.Tracer):
+            if not np.any(self.adapt_mean.value) and np.all(self.adapt_variance.value == 1):
+                raise ValueError(
+                    f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
+                )
 
     def adapt(self, data):
         """Sets the statistics to those of `data`: an array, or an iterable of batches (of arrays, or tuples of them).

@@ -138,6 +138,8 @@ class TextVectorization(_Categorical):
                 f"{self}: inputs must be strings on the host: a NumPy array or a list. Got {inputs!r}. "
                 "Call this layer on the data before the model, not inside it."
             )
+        if self._lookup._tokens is None:
+            raise ValueError(f"{self}: there is no vocabulary yet. Call `adapt(data)`, or give `vocabulary`.")
         if self.split is None and not self._widths:
             outputs = self._lookup(self._standardized(inputs))
             return self._fit_length(outputs) if self.output_sequence_length and inputs.ndim > 1 else outputs

@@ -4,9 +4,10 @@ A program exists in three forms over one traced step. `run` takes the data set, 
 the range of steps to do as run-time integers: one compilation and the same bits however a run is cut. `single` does
 one step of the same table without a loop, `batch` one step on a batch from elsewhere.
 
-XLA's CPU backend runs a convolution's kernel gradient about 37 times slower inside a loop than outside one, and
-matmul and recurrent steps 1.2 to 4 times faster (dispatch is saved); so on CPU a step that holds a convolution is
-dispatched alone. On GPU and TPU every step is looped over.
+XLA's CPU backend runs convolutions with axes in another order than its own, as JAX's gradients have them, about 37
+times slower inside a loop than outside one, and matmul and recurrent steps 1.2 to 4 times faster (dispatch is saved);
+so on CPU a step that holds such a convolution is dispatched alone. kerax's layers write theirs in XLA's order
+(`layers/conv_gradients.py`). On GPU and TPU every step is looped over.
 """
 
 import threading
@@ -45,7 +46,7 @@ class Program:
         closed, (_, logs) = jax.make_jaxpr(step, return_shape=True)(*self._specs)
         constants = [jnp.asarray(constant) for constant in closed.consts]
         logs_treedef, num_leaves = jax.tree.structure(logs), len(leaves)
-        self.is_looped = jax.default_backend() != "cpu" or not holds_convolution(closed.jaxpr)
+        self.is_looped = jax.default_backend() != "cpu" or not is_slow_in_loops(closed.jaxpr)
         self.seconds_per_step: float | None = None
         self._is_behind = False  # whether a thread compiles, or has compiled, the form that is used
 
@@ -316,15 +317,24 @@ def cached(model, key, make: Callable):
     return programs[key]
 
 
-def holds_convolution(jaxpr) -> bool:
-    """Whether a jaxpr or one inside it has a convolution that XLA computes natively."""
+def is_slow_in_loops(jaxpr) -> bool:
+    """Whether a jaxpr or one inside it has a convolution with groups, or with axes in another order than XLA's own."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        if equation.primitive.name == "conv_general_dilated" and not _is_in_order(equation.params):
             return True
         for value in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
         ):
             inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns") and holds_convolution(inner):
+            if hasattr(inner, "eqns") and is_slow_in_loops(inner):
                 return True
     return False
+
+
+def _is_in_order(params: dict) -> bool:
+    """Whether a convolution's axes are (batch, *spatial, channels) and (*window, channels, filters), without groups."""
+    numbers = params["dimension_numbers"]
+    rank = len(numbers.lhs_spec) - 2
+    data, kernel = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank))
+    in_order = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == (data, kernel, data)
+    return in_order and params["feature_group_count"] == params["batch_group_count"] == 1

@@ -22,7 +22,7 @@ def test_product_of_patches_equals_the_native_convolution(shape, kernel_size, ke
     variables = layer.init(key, x)
 
     def both(limit):
-        monkeypatch.setattr(conv, "_patches_are_faster", lambda inputs, kernel: limit)
+        monkeypatch.setattr(conv, "_patches_are_faster", lambda *arguments: limit)
         return jax.value_and_grad(lambda v, x: jnp.sum(jnp.sin(layer.apply(v, x)[0])), (0, 1))(variables, x)
 
     for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
@@ -49,8 +49,10 @@ def test_sums_of_products_have_every_kind_of_derivative(key):
 
 def test_large_inputs_are_convolved_natively():
     kernel = jnp.zeros((3, 3, 32, 32))
-    assert conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 32), "float32"), kernel)
-    assert not conv._patches_are_faster(jax.ShapeDtypeStruct((64, 64, 64, 32), "float32"), kernel)
+    assert conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 32), "float32"), kernel, False)
+    assert not conv._patches_are_faster(jax.ShapeDtypeStruct((64, 64, 64, 32), "float32"), kernel, False)
+    assert not conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 32), "float32"), kernel, True)
+    assert conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 3), "float32"), kernel[:, :, :3], True)
 
 
 def test_causal_outputs_do_not_see_the_future(key):

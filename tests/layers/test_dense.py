@@ -37,11 +37,6 @@ def test_dense_refuses_other_inputs():
         layers.Dense(2)(KerasTensor((2, None)))
 
 
-def test_dense_refuses_what_it_does_not_support():
-    with pytest.raises(ValueError, match="`quantization_config` is not supported"):
-        layers.Dense(2, quantization_config={"bits": 4})
-
-
 def test_dense_regularizers_give_losses():
     layer = layers.Dense(
         1, use_bias=False, kernel_initializer="ones", kernel_regularizer="l2", activity_regularizer="l1"

@@ -235,12 +235,10 @@ def test_configs_that_are_not_trusted_cannot_read_files(name, tmp_path):
     path = tmp_path / "numbers.txt"
     path.write_text("7\n8\n")
     description = {"module": "keras.layers", "class_name": name, "config": {"vocabulary": str(path)}}
-    with pytest.raises(
-        ValueError,
-        match=f"name={registry.to_snake_case(name)}.* names a `vocabulary` file, .*numbers.txt'.* safe_mode=False",
-    ):
+    named = f"name={registry.to_snake_case(name)}>: .* names a `vocabulary` file, '.*numbers.txt', .* safe_mode=False"
+    with pytest.raises(ValueError, match=named):
         saving.deserialize_keras_object(description)
-    nested = {"module": "keras", "class_name": Sequential.__name__, "config": {"layers": [description]}}
+    nested = {"module": "keras", "class_name": Sequential.__name__, "config": {"name": "s", "layers": [description]}}
     with pytest.raises(ValueError, match="is not read"):
         saving.deserialize_keras_object(nested)
     layer = saving.deserialize_keras_object(description, safe_mode=False)
@@ -277,6 +275,6 @@ def test_bad_vocabulary_files_are_refused(tmp_path, monkeypatch):
     (link / "vocabulary.txt").symlink_to(path)
     with pytest.raises(ValueError, match="is no plain file"):
         layers.StringLookup().load_assets(link)
+    layer = layers.StringLookup(vocabulary=["a", "b"], idf_weights=[1, 2], output_mode="tf_idf")
     with pytest.raises(ValueError, match="expected 3 `idf_weights`"):
-        layer = layers.StringLookup(vocabulary=["a", "b"], idf_weights=[1, 2], output_mode="tf_idf")
         layer.load_own_variables({"idf_weights": np.ones(5)})

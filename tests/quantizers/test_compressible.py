@@ -190,7 +190,7 @@ def built(layer):
 def test_lora_beside_quantized_weights_equals_keras(name, mode, lora_first):
     import keras
 
-    own, theirs, inputs, call = pair(name)
+    own, theirs, inputs, _ = pair(name)
     steps = [
         lambda layer, module: layer.quantize(config=MODES[mode](module)),
         lambda layer, module: layer.enable_lora(2, lora_alpha=6),
