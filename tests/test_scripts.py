@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import kerax
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +44,35 @@ def test_evaluate_repeats_the_result_of_train(tmp_path):
     assert code == 2
     assert errors.startswith("evaluate.py: error: ") and "Traceback" not in errors
     assert "kernel" in errors and "10" in errors and "12" in errors
+
+
+@pytest.mark.slow
+def test_evaluate_and_inspect_files_without_the_script_that_made_them(tmp_path):
+    (x, y), (x_test, y_test) = kerax.datasets.digits.load_data()
+    model = kerax.Sequential([kerax.Input((64,)), kerax.layers.Dense(10, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x.reshape(-1, 64) / 16.0, y, verbose=0)
+    expected = model.evaluate(x_test.reshape(-1, 64) / 16.0, y_test, verbose=0, return_dict=True)
+    model.save(tmp_path / "model.keras")
+    model.save(tmp_path / "folder")
+    config = ROOT / "configs" / "digits_mlp.yaml"
+    for path in (tmp_path / "model.keras", tmp_path / "folder"):
+        code, output, errors = run_script("evaluate.py", path, "--config", config)
+        assert code == 0, errors
+        assert reported_lines(output) == [f"test {name} {value:.4f}" for name, value in expected.items()]
+        code, output, errors = run_script("inspect_file.py", path)
+        assert code == 0, errors
+        assert re.search(r"float32\[64, 10\]", output) and "Sequential" in output
+    target = tmp_path / "out.npz"
+    code, output, errors = run_script("evaluate.py", path, "--config", config, "--predict", target)
+    assert code == 0, errors
+    with np.load(target) as found:
+        predictions = model.predict(x_test.reshape(-1, 64) / 16.0, verbose=0)
+        np.testing.assert_allclose(found["predictions"], predictions, rtol=1e-6)
+    code, _, errors = run_script("evaluate.py", tmp_path / "model.keras")
+    assert code == 2 and "Give one by --config CONFIG." in errors
+    code, _, errors = run_script("inspect_file.py", config)
+    assert code == 2 and "expected the folder of a checkpoint" in errors
 
 
 def test_a_wrong_config_gives_one_line_and_exit_code_2(tmp_path):

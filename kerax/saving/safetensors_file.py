@@ -60,6 +60,23 @@ def load(model, path: str, skip_mismatch=False, only: str | None = None, rename:
         weights[name].assign(value)
 
 
+def list_arrays(path: str) -> tuple[dict[str, str], dict]:
+    """`{name: "float32[3, 4]"}` of a file's arrays, and its metadata. Raises `ValueError` if it is no such file."""
+    library = _library()
+    try:
+        with library.safe_open(path, "numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            arrays = {name: f"{_DTYPES.get(s.get_dtype(), s.get_dtype())}{s.get_shape()}" for name, s in slices.items()}
+            return arrays, file.metadata() or {}
+    except library.SafetensorError as error:
+        raise ValueError(f"{path!r} is not a readable safetensors file: {error}") from None
+
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"} | {
+    f"{letter}{bits}": f"{name}{bits}" for letter, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+}
+
+
 def _weights(model) -> dict:
     return {"/".join(path): variable for path, variable in walk(model) if variable.is_weight}
 

@@ -91,7 +91,7 @@ def load(model, path: str, skip_mismatch=False):
 
 
 def _load_shards(model, path: str, skip_mismatch: bool):
-    weight_map = _read_map(path)
+    weight_map = read_map(path)
     folder = os.path.dirname(os.path.abspath(path))
     with contextlib.ExitStack() as stack:
         files = {
@@ -111,7 +111,7 @@ def _load_shards(model, path: str, skip_mismatch: bool):
             structure.fill(model, repr(path), "load_weights", find, groups, skip_mismatch, False)
 
 
-def _read_map(path: str) -> dict[str, list[str]]:
+def read_map(path: str) -> dict[str, list[str]]:
     """The shards of each group. Raises `ValueError` if it is no such file, or names one outside its folder."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
