@@ -4,6 +4,7 @@
     python scripts/benchmark.py --workloads mlp cnn --contenders jax kerax keras --rounds 7
     python scripts/benchmark.py --leaves                 # what a step costs by the number of arrays in the model
     python scripts/benchmark.py --layers                 # layers, forward and backward, against the same in plain JAX
+    python scripts/benchmark.py --checkpoints            # what saving costs the loop, beside orbax and Keras
 
 Every contender runs in a process of its own; the processes take turns, round by round, so that whatever else the
 machine does falls on all alike. `wall` and `cpu` are ratios to the contender `jax` (an idiomatic jitted step in a
@@ -43,6 +44,7 @@ def main():
     parser.add_argument("--out", type=Path, help="folder for results.json, results.md and results.png")
     parser.add_argument("--leaves", action="store_true", help="cost of a step by the number of arrays")
     parser.add_argument("--layers", action="store_true", help="layers against the same computation in plain JAX")
+    parser.add_argument("--checkpoints", action="store_true", help="what saving costs")
     parser.add_argument("--serve", nargs=2, metavar=("CONTENDER", "WORKLOAD"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sys.path.insert(0, str(HERE))
@@ -52,6 +54,10 @@ def main():
         from contenders import parts
 
         return print(parts.leaves() if arguments.leaves else parts.layers())
+    if arguments.checkpoints:
+        from contenders import checkpoints
+
+        return print(checkpoints.table(arguments.rounds))
     contenders = [name for name in arguments.contenders if importlib.util.find_spec(CONTENDERS[name][1])]
     results = {name: compare(name, contenders, arguments.rounds) for name in arguments.workloads}
     text = table(results)
