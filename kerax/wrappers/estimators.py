@@ -59,7 +59,7 @@ class _Estimator(BaseEstimator):
         Raises:
             RuntimeError: if the model is not compiled with a loss and an optimizer.
         """
-        several = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        several = y is not None and np.asarray(y).ndim == 2 and np.asarray(y).shape[1] > 1
         X, y = validate_data(self, X, y, multi_output=several, reset=True)
         y = self._encode(y)
         goes_on = self.warm_start and hasattr(self, "model_")
