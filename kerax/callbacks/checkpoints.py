@@ -1,7 +1,10 @@
 """Callbacks that save: `ModelCheckpoint`, `OrbaxCheckpoint`, `BackupAndRestore`."""
 
 import os
+import signal
 import warnings
+
+import jax
 
 from kerax import checkpoint
 from kerax.callbacks.callback import Callback
@@ -192,7 +195,8 @@ class BackupAndRestore(Callback):
     """Saves the run again and again, and if there is one in the folder when training begins, goes on from there.
 
     A run that is killed anywhere and started again by the same script ends with the same weights, optimizer state and
-    history, to the bit, as one that was not. Ctrl-C and SIGTERM (under Slurm SIGUSR1 as well) save before leaving.
+    history, to the bit, as one that was not. Ctrl-C and SIGTERM (under Slurm SIGUSR1 as well) save before leaving; with
+    several processes, the notices of preemption that JAX's runtime and orbax pass on.
 
     Args:
         backup_dir: Path of a folder for this run alone.
@@ -219,9 +223,17 @@ class BackupAndRestore(Callback):
             raise ValueError("BackupAndRestore: `backup_dir` must be the path of a folder. Got an empty one.")
         self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
         self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
-        self.saves_every = save_freq if isinstance(save_freq, int) and save_freq else None
+        self._batches = save_freq if isinstance(save_freq, int) and save_freq else None
         self.saves_every_seconds = every_seconds
         self._writer = _Writer(self, self.backup_dir, keep=2)
+        self._polls = 0
+
+    @property
+    def saves_every(self):
+        """Under JAX's multi-process runtime at most 16 batches go by before notices of preemption are looked for."""
+        if not jax.distributed.is_initialized():
+            return self._batches
+        return 16 if self._batches is None else min(16, self._batches)
 
     def resume(self):
         self._writer.open()
@@ -231,10 +243,26 @@ class BackupAndRestore(Callback):
         return found
 
     def on_checkpoint(self, epoch, batch, logs=None):
-        if batch is None and self.save_freq != "epoch" and not self.double_checkpoint:
-            return
-        if batch is None or not self._writer.is_busy:
+        if self._is_preempted():
+            self.on_interrupt()
+            raise SystemExit(128 + signal.SIGTERM)
+        if batch is None:
+            is_wanted = self.save_freq == "epoch" or self.double_checkpoint
+        else:
+            total = self.model._run.steps_before + batch
+            is_due = self._batches is not None and total % self._batches == 0
+            is_wanted = (is_due or self.saves_every_seconds is not None) and not self._writer.is_busy
+        if is_wanted:
             self._writer.save(with_run=True)
+
+    def _is_preempted(self) -> bool:
+        """Whether the cluster has told one of the processes to end. All are told so at the same call of this."""
+        if not jax.distributed.is_initialized():
+            return False
+        from orbax.checkpoint import utils
+
+        self._polls += 1
+        return utils.reached_preemption(self._polls)
 
     def on_interrupt(self):
         self._writer.save(with_run=True, wait=True)

@@ -1,4 +1,4 @@
-"""What saving costs the loop that trains: kerax's checkpoints beside plain orbax, Keras's files and a copy of the state."""
+"""What saving costs the loop that trains: kerax's checkpoints, plain orbax, Keras's files, a copy of the state."""
 
 import importlib.util
 import statistics
