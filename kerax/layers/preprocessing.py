@@ -12,7 +12,7 @@ class Rescaling(Layer):
     """`inputs * scale + offset`, as floats.
 
     Args:
-        scale: Number or array.
+        scale: Number or array; with the image layout `"channels_first"` its axes are the first of an image.
         offset: Number or array.
     """
 
@@ -23,7 +23,10 @@ class Rescaling(Layer):
 
     def call(self, inputs):
         dtype = self.compute_dtype
-        return inputs.astype(dtype) * jnp.asarray(self.scale, dtype) + jnp.asarray(self.offset, dtype)
+        scale = jnp.asarray(self.scale, dtype)
+        if scale.ndim and config.image_data_format() == "channels_first":
+            scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
+        return inputs.astype(dtype) * scale + jnp.asarray(self.offset, dtype)
 
 
 class Normalization(Layer):
@@ -83,18 +86,9 @@ class Normalization(Layer):
         return jnp.expand_dims(statistic, self._reduced_axes)
 
     def call(self, inputs):
-        self._check_adapted()
         inputs = inputs.astype(self.compute_dtype)
         stddev = jnp.maximum(jnp.sqrt(self.variance), config.epsilon())
         return inputs * stddev + self.mean if self.invert else (inputs - self.mean) / stddev
-
-    def _check_adapted(self):
-        """Raises `ValueError` for the statistics that the layer begins with; inside a compiled model none are known."""
-        if self.input_mean is None and not isinstance(self.adapt_mean.value, jax.core.Tracer):
-            if not np.any(self.adapt_mean.value) and np.all(self.adapt_variance.value == 1):
-                raise ValueError(
-                    f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
-                )
 
     def adapt(self, data):
         """Sets the statistics to those of `data`: an array, or an iterable of batches (of arrays, or tuples of them).

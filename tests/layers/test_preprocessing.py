@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kerax import layers
+from kerax import Input, config, layers
 
 
 def test_rescaling_makes_floats_of_integers():
@@ -56,3 +56,26 @@ def test_bad_arguments_are_refused():
     layer.build((None, 3))
     with pytest.raises(ValueError, match=r"data must have sizes \(3,\)"):
         layer.adapt(np.ones((2, 4)))
+
+
+def test_scales_of_channels_that_come_first():
+    keras = pytest.importorskip("keras")
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype("float32")
+    try:
+        for module in (config, keras.config):
+            module.set_image_data_format("channels_first")
+        expected = keras.layers.Rescaling([1.0, 2.0, 3.0], 0.5)(x)
+        np.testing.assert_allclose(layers.Rescaling([1.0, 2.0, 3.0], 0.5)(x), expected, rtol=1e-6)
+    finally:
+        for module in (config, keras.config):
+            module.set_image_data_format("channels_last")
+
+
+def test_statistics_that_were_never_set_change_nothing_and_set_ones_work_on_symbols():
+    """EfficientNet has such a layer, whose statistics come with its weights."""
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    layer = layers.Normalization()
+    np.testing.assert_array_equal(layer(x), x)
+    layer.adapt(x)
+    assert layer(Input((3,))).shape == (None, 3)
+    np.testing.assert_allclose(np.std(layer(x), axis=0), 1, rtol=1e-5)
