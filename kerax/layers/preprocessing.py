@@ -90,11 +90,16 @@ class Normalization(Layer):
 
     def _check_adapted(self):
         """Raises `ValueError` for the statistics that the layer begins with; inside a compiled model none are known."""
-        if self.input_mean is None and not isinstance(self.adapt_mean.value, jax.core.Tracer):
-            if not np.any(self.adapt_mean.value) and np.all(self.adapt_variance.value == 1):
-                raise ValueError(
-                    f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
-                )
+        if self.input_mean is not None:
+            return
+        mean, variance = self.adapt_mean.value, self.adapt_variance.value
+        if isinstance(mean, jax.core.Tracer) or isinstance(variance, jax.core.Tracer):
+            return
+        # In NumPy: while something is being traced, JAX would trace the comparison too.
+        if not np.any(np.asarray(mean)) and np.all(np.asarray(variance) == 1):
+            raise ValueError(
+                f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
+            )
 
     def adapt(self, data):
         """Sets the statistics to those of `data`: an array, or an iterable of batches (of arrays, or tuples of them).

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 
 
@@ -56,3 +57,10 @@ def test_bad_arguments_are_refused():
     layer.build((None, 3))
     with pytest.raises(ValueError, match=r"data must have sizes \(3,\)"):
         layer.adapt(np.ones((2, 4)))
+
+
+def test_an_adapted_normalization_stands_in_a_graph():
+    data, layer, inputs = np.arange(6, dtype="f").reshape(3, 2), layers.Normalization(), kerax.Input((2,))
+    layer.adapt(data)
+    model = kerax.Model(inputs, layer(inputs))
+    np.testing.assert_allclose(model.predict(data, verbose=0), layer(data), rtol=1e-6)
