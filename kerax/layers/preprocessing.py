@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import config
+from kerax.core import calling, symbolic
+from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 
 
@@ -84,6 +86,20 @@ class Normalization(Layer):
     def _spread(self, statistic):
         statistic = jnp.broadcast_to(jnp.asarray(statistic, self.compute_dtype), self._kept_sizes)
         return jnp.expand_dims(statistic, self._reduced_axes)
+
+    def __call__(self, inputs, **kwargs):
+        is_alone = calling.call_context.get() is None and scopes.current_scope() is None
+        if is_alone and self.input_mean is None and not symbolic.is_symbolic((inputs,), {}) and not self._is_adapted():
+            raise ValueError(
+                f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
+            )
+        return super().__call__(inputs, **kwargs)
+
+    def _is_adapted(self) -> bool:
+        """Whether the statistics are others than those that the layer begins with."""
+        if not self.built:
+            return False
+        return bool(np.any(self.adapt_mean.numpy()) or np.any(self.adapt_variance.numpy() != 1))
 
     def call(self, inputs):
         inputs = inputs.astype(self.compute_dtype)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import Input, config, layers
 
 
@@ -71,11 +72,22 @@ def test_scales_of_channels_that_come_first():
             module.set_image_data_format("channels_last")
 
 
-def test_statistics_that_were_never_set_change_nothing_and_set_ones_work_on_symbols():
+def test_statistics_that_were_never_set_change_nothing_in_a_model_and_set_ones_work_on_symbols():
     """EfficientNet has such a layer, whose statistics come with its weights."""
     x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
     layer = layers.Normalization()
-    np.testing.assert_array_equal(layer(x), x)
+    with pytest.raises(ValueError, match="statistics are not known yet"):
+        layer(x)
+    model = kerax.Sequential([Input((3,)), layer])
+    np.testing.assert_array_equal(model(x), x)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), x)
     layer.adapt(x)
     assert layer(Input((3,))).shape == (None, 3)
     np.testing.assert_allclose(np.std(layer(x), axis=0), 1, rtol=1e-5)
+
+
+def test_an_adapted_normalization_stands_in_a_graph():
+    data, layer, inputs = np.arange(6, dtype="f").reshape(3, 2), layers.Normalization(), kerax.Input((2,))
+    layer.adapt(data)
+    model = kerax.Model(inputs, layer(inputs))
+    np.testing.assert_allclose(model.predict(data, verbose=0), layer(data), rtol=1e-6)
