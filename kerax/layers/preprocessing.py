@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import config
+from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 
 
@@ -90,11 +91,13 @@ class Normalization(Layer):
 
     def _check_adapted(self):
         """Raises `ValueError` for the statistics that the layer begins with; inside a compiled model none are known."""
-        if self.input_mean is None and not isinstance(self.adapt_mean.value, jax.core.Tracer):
-            if not np.any(self.adapt_mean.value) and np.all(self.adapt_variance.value == 1):
-                raise ValueError(
-                    f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
-                )
+        if self.input_mean is not None or scopes.infers_shapes():
+            return
+        mean, variance = self.adapt_mean.value, self.adapt_variance.value
+        if not isinstance(mean, jax.core.Tracer) and not np.asarray(mean).any() and (np.asarray(variance) == 1).all():
+            raise ValueError(
+                f"{self}: the statistics are not known yet. Call `adapt(data)`, or give `mean` and `variance`."
+            )
 
     def adapt(self, data):
         """Sets the statistics to those of `data`: an array, or an iterable of batches (of arrays, or tuples of them).

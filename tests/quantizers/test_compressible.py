@@ -246,6 +246,39 @@ def test_files_of_quantized_models_go_both_ways(mode, tmp_path):
         np.testing.assert_allclose(again(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_archives_hold_quantized_layers_inside_others(tmp_path):
+    """In Keras's own files attention comes back as floats; kerax's come back quantized in both."""
+    import keras
+
+    inputs = kerax.Input((5, 4))
+    model = kerax.Model(inputs, layers.MultiHeadAttention(2, 3)(inputs, inputs))
+    model.quantize("int8")
+    path = tmp_path / "model.keras"
+    model.save(path)
+    for module in (kerax, keras):
+        again = module.saving.load_model(path)
+        np.testing.assert_allclose(again(X[None]), model(X[None]), rtol=1e-5, atol=1e-5)
+        assert again.layers[-1].count_params() == model.layers[-1].count_params()
+
+
+@pytest.mark.slow
+def test_training_with_8_bit_floats_goes_on_from_a_file(tmp_path):
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(3)])
+    model.quantize("float8")
+    model.compile("adam", "mse")
+    model.fit(X, X[:, :3], verbose=0)
+    for path in (tmp_path / "model.keras", tmp_path / "checkpoint"):
+        model.save(path)
+        again = kerax.saving.load_model(path)
+        assert again.layers[-1].inputs_amax_history.numpy()[0] == np.abs(X).max()
+        again.fit(X, X[:, :3], verbose=0)
+        expected = kerax.saving.load_model(path)
+        expected.fit(X, X[:, :3], verbose=0)
+        np.testing.assert_array_equal(again(X), expected(X))
+        assert not np.array_equal(again(X), model(X))
+
+
 class Block(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
