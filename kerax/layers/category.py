@@ -119,7 +119,7 @@ class _Categorical(Layer):
 
     @classmethod
     def from_config(cls, config: dict):
-        """The layer that `get_config` described; what Keras's configs hold beside the constructor's arguments is left."""
+        """The layer that `get_config` described. What Keras's configs hold beside a constructor's arguments is left."""
         return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
     def __call__(self, inputs, **kwargs):

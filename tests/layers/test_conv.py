@@ -191,7 +191,7 @@ def test_convolutional_lstm_masks_states_and_drops_the_same_at_every_step(key):
 
 
 def test_a_convolution_is_one_program_where_called_eagerly_and_no_call_where_compiled(key):
-    layer = layers.Conv2D(17, 3, padding="same")  # computed as a product of nine slices on CPU
+    layer = layers.Conv2D(17, 3)  # computed as a product of nine slices on CPU
     x = jnp.ones((2, 5, 6, 19))
     variables = layer.init(key, x)
     before = conv._convolve_patches._cache_size()
