@@ -49,17 +49,20 @@ MODES = {
     "float8": lambda q: q.Float8QuantizationConfig(),
 }
 QUICK = {("Dense", "int8"), ("Embedding", "int4-blocks"), ("EinsumDense", "float8")}
+SOME = {  # every form for one layer of each kind, the common ones for the others
+    "EinsumDense": ("int8", "int4-blocks", "float8"),
+    "Dense-3d": ("int8",),
+    "ReversibleEmbedding": ("int4-blocks",),
+    "Embedding": ("int8", "int4-blocks", "int4"),
+    "EinsumDense-two": ("int8", "int8-weights", "int4-128", "float8"),
+    # Of Keras's int8, an axis of the quantizer is asked for.
+    "ReversibleEmbedding-reverse": ("int8-weights", "int4-blocks", "int4", "int4-inputs"),
+    "ReversibleEmbedding-untied": ("int8-weights", "int4-blocks", "int4-inputs"),
+}
 GRID = [
     pytest.param(name, mode, marks=() if (name, mode) in QUICK else pytest.mark.slow)
     for name in LAYERS
-    for mode in MODES
-    if not (mode == "float8" and "Embedding" in name)
-    # Keras cannot: it asks for an axis, or takes only the last one.
-    and not (mode == "int8" and name in ("ReversibleEmbedding-reverse", "ReversibleEmbedding-untied"))
-    and not (mode == "int4-inputs" and name == "EinsumDense-two")
-    and not (
-        name in ("EinsumDense", "Dense-3d", "ReversibleEmbedding") and mode not in ("int8", "int4-blocks", "float8")
-    )
+    for mode in SOME.get(name, MODES)
 ]
 
 
