@@ -55,7 +55,7 @@ SOME = {  # every form for one layer of each kind, the common ones for the other
     "ReversibleEmbedding": ("int4-blocks",),
     "Embedding": ("int8", "int4-blocks", "int4"),
     "EinsumDense-two": ("int8", "int8-weights", "int4-128", "float8"),
-    # Of Keras's int8, an axis of the quantizer is asked for.
+    # (In reverse, Keras's int8 asks for the axis of its own default quantizer.)
     "ReversibleEmbedding-reverse": ("int8-weights", "int4-blocks", "int4", "int4-inputs"),
     "ReversibleEmbedding-untied": ("int8-weights", "int4-blocks", "int4-inputs"),
 }
