@@ -107,6 +107,8 @@ def _count(indices, weights, depth: int, only_presence: bool, dtype: str):
 class _Categorical(Layer):
     """A layer without weights that also takes lists, and on text works on the host, in NumPy."""
 
+    _in_keras_only: tuple[str, ...] = ("vocabulary_size", "has_input_vocabulary")
+
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
         check_choice(self, "output_mode", output_mode, modes)
@@ -114,6 +116,11 @@ class _Categorical(Layer):
         self.output_mode, self.sparse = output_mode, sparse
         self.autocast = False  # integers and bin boundaries lose their meaning when they are rounded
         self.built = True
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """The layer that `get_config` described. What Keras's configs hold beside a constructor's arguments is left."""
+        return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
     def __call__(self, inputs, **kwargs):
         inputs = as_array(self, inputs)

@@ -6,14 +6,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.conv_gradients import axis_letters, convolve_natively
 from kerax.layers.dense import settle
 from kerax.layers.options import add_weight, check_choice, check_positive, set_weight_options, sizes, without
+from kerax.ops import conv_gradients
 from kerax.quantizers import lora
 
 _PATCHES_LIMIT = 20_000_000  # bytes
@@ -94,20 +93,7 @@ def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, chan
         padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if is_padded else inputs
         if _patches_are_faster(padded, kernel, is_padded):
             return _convolve_patches(padded, kernel)
-    if on_cpu and all(isinstance(size, int) for size in inputs.shape[1:-1]):
-        if pads == "SAME":
-            windows = [(k - 1) * dilation + 1 for k, dilation in zip(kernel.shape[:-2], dilation_rate, strict=True)]
-            pads = lax.padtype_to_pads(inputs.shape[1:-1], windows, strides, "SAME")
-        return convolve_natively(inputs, kernel, tuple(strides), tuple(map(tuple, pads)), tuple(dilation_rate))
-    return lax.conv_general_dilated(
-        inputs,
-        kernel,
-        strides,
-        pads,
-        rhs_dilation=dilation_rate,
-        dimension_numbers=axis_letters(len(strides), channels_last),
-        feature_group_count=groups,
-    )
+    return conv_gradients.convolve(inputs, kernel, strides, pads, dilation_rate, groups, channels_last)
 
 
 class _Conv(Layer):

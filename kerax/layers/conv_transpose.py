@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kerax.layers.conv import _Conv, axis_letters
+from kerax.layers.conv import _Conv
 from kerax.layers.options import add_weight, sizes
+from kerax.ops.conv_gradients import axis_letters
 
 _WINDOWS_LIMIT = 100_000_000  # bytes
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core import scope as scopes
 from kerax.core.registry import in_safe_mode
 from kerax.layers.category import ENCODED, _Categorical, as_array, batches_of, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
@@ -40,7 +41,14 @@ def read_lines(layer: _Categorical, path: Path, encoding: str, follow: bool = Tr
 class _Lookup(_Categorical):
     """What both lookups share: the vocabulary, how it is found, and the outputs made from indices."""
 
-    _untracked = _Categorical._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf"}  # large, no weights
+    _untracked = _Categorical._untracked | {
+        "_tokens",
+        "_table",
+        "_counts",
+        "_documents",
+        "_idf",
+        "_found",
+    }  # large, no weights
 
     def _configure(
         self, max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
@@ -59,6 +67,7 @@ class _Lookup(_Categorical):
         self.mask_token, self.oov_token, self.pad_to_max_tokens = mask_token, oov_token, pad_to_max_tokens
         self._special = [mask_token] * self._oov_start() + [oov_token] * num_oov_indices
         self._given = False
+        self._found: dict = {}  # what files hold of a vocabulary that is not complete yet
         self._forget()
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
@@ -250,8 +259,7 @@ class _Lookup(_Categorical):
             return
         tokens = [self._parse(line) for line in read_lines(self, path, "utf-8", follow=False)]
         if tokens != self._special:  # of a layer that had no vocabulary yet
-            self.set_vocabulary(tokens, self._idf)
-            self._given = False
+            self._put_together(tokens=tokens)
 
     def save_own_variables(self, store):
         """Puts the weights of `"tf_idf"` into a mapping under `"idf_weights"`."""
@@ -259,12 +267,22 @@ class _Lookup(_Categorical):
             store["idf_weights"] = self._idf
 
     def load_own_variables(self, store):
-        """Takes the weights of `"tf_idf"`, which `load_assets` then looks for."""
+        """Takes the weights of `"tf_idf"`, which belong to the vocabulary of `load_assets`."""
         if "idf_weights" in store:
             weights = np.asarray(store["idf_weights"], "float32")
-            if self._tokens is not None and weights.shape != (self.vocabulary_size(),):
+            if self._tokens is None:
+                self._put_together(weights=weights)
+            elif weights.shape == (self.vocabulary_size(),):
+                self._idf = weights
+            else:
                 raise ValueError(f"{self}: expected {self.vocabulary_size()} `idf_weights`. Got shape {weights.shape}.")
-            self._idf = weights
+
+    def _put_together(self, **found):
+        """Sets the vocabulary once its tokens and, with `"tf_idf"`, its weights are read, in whichever order."""
+        self._found |= found
+        if "tokens" in self._found and ("weights" in self._found or self.output_mode != "tf_idf"):
+            self.set_vocabulary(self._found["tokens"], self._found.get("weights"))
+            self._given, self._found = False, {}
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the vocabulary that was found or read from a file."""
@@ -352,6 +370,8 @@ class IntegerLookup(_Lookup):
         return super().__call__(inputs, **kwargs)
 
     def call(self, inputs):
+        if self.output_mode == "int" and self._tokens is None and scopes.infers_shapes():
+            return jnp.zeros(inputs.shape, "int32")  # a model that is made before its vocabulary is read
         self._check_ready()
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise ValueError(f"{self}: inputs must be integers. Got dtype {inputs.dtype}.")
@@ -418,6 +438,8 @@ class StringLookup(_Lookup):
     Input shape: any. Output shape: the same with `"int"` (int32), else `(..., size of the vocabulary)`.
     A deviation from Keras: the config holds a vocabulary that `adapt` found, so a copy made from it is complete.
     """
+
+    _in_keras_only = (*_Lookup._in_keras_only, "oov_method", "vocabulary_dtype")
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ from kerax.activations import (
     tanh_shrink,
     threshold,
 )
+from kerax.ops.conv_gradients import convolve
 from kerax.ops.ctc import ctc_decode as ctc_decode
 from kerax.ops.ctc import ctc_loss as ctc_loss
 from kerax.ops.elementwise import polar as polar
@@ -159,22 +160,16 @@ def _spatial(value, rank: int) -> tuple[int, ...]:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
-def _layout(data_format: str, rank: int) -> str:
-    axes = "DHW"[3 - rank :]
-    return f"N{axes}C" if config.standardize_data_format(data_format) == "channels_last" else f"NC{axes}"
-
-
 def _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, groups):
     rank = inputs.ndim - 2
-    layout = _layout(data_format, rank)
-    return jax.lax.conv_general_dilated(
+    return convolve(
         inputs,
         kernel.astype(inputs.dtype),
         _spatial(strides, rank),
         padding.upper() if isinstance(padding, str) else padding,
-        rhs_dilation=_spatial(dilation_rate, rank),
-        dimension_numbers=(layout, f"{layout.strip('NC')}IO", layout),
-        feature_group_count=groups,
+        _spatial(dilation_rate, rank),
+        groups,
+        config.standardize_data_format(data_format) == "channels_last",
     )
 
 

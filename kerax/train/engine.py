@@ -7,7 +7,7 @@ one step of the same table without a loop, `batch` one step on a batch from else
 XLA's CPU backend runs convolutions with axes in another order than its own, as JAX's gradients have them, about 37
 times slower inside a loop than outside one, and matmul and recurrent steps 1.2 to 4 times faster (dispatch is saved);
 so on CPU a step that holds such a convolution is dispatched alone. kerax's layers write theirs in XLA's order
-(`layers/conv_gradients.py`). On GPU and TPU every step is looped over.
+(`ops/conv_gradients.py`). On GPU and TPU every step is looped over.
 """
 
 import threading

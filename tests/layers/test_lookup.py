@@ -1,10 +1,11 @@
 import json
+import zipfile
 
 import jax
 import numpy as np
 import pytest
 
-from kerax import Input, Sequential, layers, saving
+from kerax import Input, Model, Sequential, layers, saving
 from kerax.core import registry
 from kerax.layers import hashing, lookup
 
@@ -209,8 +210,12 @@ def test_vocabularies_go_into_keras_files_and_back(name, mode, tmp_path):
     again = make(output_mode=mode)  # as Keras's configs say it, which hold no vocabulary that was found
     again.load_own_variables(store)
     again.load_assets(tmp_path)
-    assert again.get_vocabulary() == layer.get_vocabulary()
-    np.testing.assert_array_equal(again(np.array(data)), layer(np.array(data)))
+    other = make(output_mode=mode)
+    other.load_assets(tmp_path)
+    other.load_own_variables(store)
+    for found in (again, other):
+        assert found.get_vocabulary() == layer.get_vocabulary()
+        np.testing.assert_array_equal(found(np.array(data)), layer(np.array(data)))
     again.adapt(np.array(data[:1]))  # still allowed
     assert again.get_vocabulary() != layer.get_vocabulary()
 
@@ -278,3 +283,36 @@ def test_bad_vocabulary_files_are_refused(tmp_path, monkeypatch):
     layer = layers.StringLookup(vocabulary=["a", "b"], idf_weights=[1, 2], output_mode="tf_idf")
     with pytest.raises(ValueError, match="expected 3 `idf_weights`"):
         layer.load_own_variables({"idf_weights": np.ones(5)})
+
+
+def test_archives_whose_config_holds_no_vocabulary(tmp_path):
+    """As Keras writes them for a vocabulary that `adapt` found."""
+    lookup_layer = layers.IntegerLookup(name="numbers")
+    lookup_layer.adapt([[3, 4], [4, 5]])
+    inputs = Input((2,), dtype="int32")
+    model = Model(inputs, lookup_layer(inputs))
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    for description in config["config"]["layers"]:
+        if description["class_name"] == "IntegerLookup":
+            description["config"] |= {"vocabulary": None, "idf_weights": None}
+    members["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    again = saving.load_model(tmp_path / "other.keras")
+    numbers = np.array([[3, 9], [4, 4]])
+    np.testing.assert_array_equal(again(numbers), model(numbers))
+    assert again.get_layer("numbers").get_vocabulary() == [-1, 4, 5, 3]
+
+
+@pytest.mark.parametrize("name", ["IntegerLookup", "StringLookup", "TextVectorization"])
+def test_configs_of_keras_are_understood(name):
+    """They hold more than the constructors take."""
+    config = getattr(layers, name)().get_config() | {"vocabulary": None, "vocabulary_size": 7}
+    if name != "TextVectorization":
+        config |= {"oov_method": "floormod", "salt": None, "vocabulary_dtype": "int64"}
+    again = getattr(layers, name).from_config(config)
+    assert type(again).__name__ == name and again.get_vocabulary(include_special_tokens=False) == []

@@ -21,6 +21,27 @@ def axis_letters(rank: int, channels_last: bool) -> tuple[str, str, str]:
     return data, f"{letters}IO", data
 
 
+def convolve(inputs, kernel, strides, pads, dilation, groups: int = 1, channels_last: bool = True):
+    """The convolution of inputs `(batch, *spatial, channels)` with a kernel `(*window, channels / groups, filters)`.
+
+    Args:
+        strides, dilation: A number for each spatial axis.
+        pads: The zeros before and after each spatial axis, or `"SAME"` or `"VALID"`.
+        groups: Number of parts of the channels that are convolved apart.
+        channels_last: Else the inputs' channels come before the spatial axes, and the outputs' too.
+    """
+    spatial = inputs.shape[1:-1] if channels_last else inputs.shape[2:]
+    if jax.default_backend() != "cpu" or groups > 1 or not all(isinstance(size, int) for size in spatial):
+        numbers = axis_letters(len(strides), channels_last)
+        return lax.conv_general_dilated(inputs, kernel, strides, pads, None, dilation, numbers, groups)
+    if isinstance(pads, str):
+        windows = [(k - 1) * step + 1 for k, step in zip(kernel.shape[:-2], dilation, strict=True)]
+        pads = lax.padtype_to_pads(spatial, windows, strides, pads)
+    inputs = inputs if channels_last else jnp.moveaxis(inputs, 1, -1)
+    outputs = convolve_natively(inputs, kernel, tuple(strides), tuple(map(tuple, pads)), tuple(dilation))
+    return outputs if channels_last else jnp.moveaxis(outputs, -1, 1)
+
+
 def _native(inputs, kernel, strides, pads, dilation, spread=None):
     numbers = axis_letters(len(strides), channels_last=True)
     return lax.conv_general_dilated(inputs, kernel, strides, pads, spread, dilation, numbers)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from kerax.layers.conv_gradients import axis_letters, convolve_natively
+from kerax.ops.conv_gradients import axis_letters, convolve_natively
 from kerax.train.engine import is_slow_in_loops
 
 CASES = {
