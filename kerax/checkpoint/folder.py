@@ -134,7 +134,7 @@ class Folder:
             ValueError: if another process writes there, or the folder holds something else than checkpoints.
             OSError: if it cannot be written.
         """
-        if self._lock is not None:
+        if self._lock is not None or jax.process_index():  # the first process speaks for all
             return
         if os.path.exists(self.path) and not self._is_ours():
             raise ValueError(
@@ -167,7 +167,7 @@ class Folder:
         import orbax.checkpoint as ocp
 
         self.open()
-        sums = {name: checksum(leaf) for name, leaf in by_path(state).items()}
+        sums = {name: checksum(leaf) for name, leaf in by_path(state).items() if _is_here(leaf)}
         items: dict[str, Any] = {"state": ocp.args.PyTreeSave(state)}
         for name, content in (("data", data), ("meta", meta | {"checksums": sums})):
             items[name] = ocp.args.JsonSave({"content": content, "checksum": _text_checksum(content)})
@@ -273,10 +273,13 @@ def by_path(tree: Tree) -> dict[str, Any]:
     return {"/".join(map(part, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def _is_here(array) -> bool:
+    """Whether all of an array can be read by this process."""
+    return not isinstance(array, jax.Array) or array.is_fully_addressable
+
+
 def checksum(array) -> int:
-    """CRC-32 of an array's bytes; of what is not on this host, 0."""
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return 0
+    """CRC-32 of an array's bytes."""
     return zlib.crc32(np.ascontiguousarray(np.asarray(array)).reshape(-1).view(np.uint8))
 
 
