@@ -99,13 +99,13 @@ class Checkpointer:
         self.folder.open()
         latest = self.folder.latest()
         self._next = max(self._next, 0 if latest is None else latest + 1)
-        step = max(int(model.random_key.peek()[2]), self._next) if step is None else step
+        step = max(_num_steps(model), self._next) if step is None else step
         self._next = step + 1
         key = model, model.optimizer
         if self._described is None or self._described[0] != key:
             self._described = key, snapshots.describe(model)
         snapshot = snapshots.take(model, metadata, self._described[1], with_run, weights_only)
-        self._saved_at = int(model.random_key.peek()[2]), time.monotonic()
+        self._saved_at = _num_steps(model), time.monotonic()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "kerax checkpoint")
         self._pending = self._thread.submit(self._write, step, snapshot, dict(metrics) if metrics is not None else None)
@@ -115,7 +115,7 @@ class Checkpointer:
 
     def save_if_due(self, model, **arguments) -> int | None:
         """`save`, if `every_steps` training steps or `every_seconds` have gone by since the last one: the step."""
-        steps, seconds = int(model.random_key.peek()[2]), time.monotonic()
+        steps, seconds = _num_steps(model), time.monotonic()
         is_due = self._saved_at is None
         if not is_due and self.every_steps is not None:
             is_due = steps - self._saved_at[0] >= self.every_steps
@@ -173,6 +173,11 @@ class Checkpointer:
 
     def __exit__(self, *_):
         self.close()
+
+
+def _num_steps(model) -> int:
+    """Training steps so far. Inside `fit` it is not waited for the device."""
+    return int(model.random_key.peek()[2]) if model._run is None else model._run.num_steps
 
 
 _open: weakref.WeakSet = weakref.WeakSet()

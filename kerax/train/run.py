@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from kerax.train.logs import Logs
 from kerax.train.state import Store
 
@@ -27,6 +29,7 @@ class Run:
         self.logs: dict | Logs | None = None  # of the last batch of this epoch
         self.data: Any = None  # position in the data
         self.is_resumed = False
+        self._base = int(np.asarray(model.random_key.peek())[2])  # training steps before batch 0 of epoch 0
         self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
 
     def go_on(self, found: dict):
@@ -42,7 +45,13 @@ class Run:
         self.logs = None if found["logs"] is None else Logs(found["logs"])
         self.data = found["data"]
         self.is_resumed = True
+        self._base -= self.steps_before + self.step
         self.model.stop_training = found["stop_training"]
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps of the model so far, known without waiting for the device."""
+        return self._base + self.steps_before + self.step
 
     def describe(self) -> dict:
         """The position, JSON-able but for the logs, which are still on the device."""
