@@ -58,8 +58,9 @@ class Callback:
     def set_state(self, state: dict):
         """Takes what `get_state` gave, after `on_train_begin` (inside an epoch also after `on_epoch_begin`)."""
 
-    def resume(self) -> dict | None:
-        """Before training: puts a saved run's state into the model and returns the run; `None` if there is none."""
+    def resume(self, form: dict) -> dict | None:
+        """Before training on data of a form: puts a saved run's state into the model and returns the run; `None` if
+        there is none."""
         return None
 
     def on_checkpoint(self, epoch, batch, logs=None):

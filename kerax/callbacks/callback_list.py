@@ -151,9 +151,9 @@ class CallbackList:
         """Whether a callback saves when the run is interrupted."""
         return any(type(callback).on_interrupt is not Callback.on_interrupt for callback in self.callbacks)
 
-    def resume(self) -> dict | None:
+    def resume(self, form: dict) -> dict | None:
         """The run that the first callback with a saved one found; its state is in the model now."""
-        return next((found for callback in self.callbacks if (found := callback.resume()) is not None), None)
+        return next((found for callback in self.callbacks if (found := callback.resume(form)) is not None), None)
 
     def get_state(self) -> dict[str, dict]:
         """The callbacks' states by class name, numbered if there are several."""

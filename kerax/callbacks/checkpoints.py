@@ -235,9 +235,9 @@ class BackupAndRestore(Callback):
             return self._batches
         return 16 if self._batches is None else min(16, self._batches)
 
-    def resume(self):
+    def resume(self, form):
         self._writer.open()
-        found = self._writer.restore_run()
+        found = self._writer.restore_run(form)
         if found is not None and self.params.get("verbose"):
             print(f"Going on from {self.backup_dir}: epoch {found['epoch'] + 1}, after {found['step']} batches.")
         return found
@@ -294,9 +294,10 @@ class _Writer:
             self._checkpointer = checkpoint.Checkpointer(self.directory, self.keep)
             self._checkpointer.folder.open()
 
-    def restore_run(self) -> dict | None:
+    def restore_run(self, form: dict) -> dict | None:
         """Puts the latest run in the folder into the model."""
-        return None if self._checkpointer.latest_step() is None else self._checkpointer.restore_run(self.callback.model)
+        checkpointer = self._checkpointer
+        return None if checkpointer.latest_step() is None else checkpointer.restore_run(self.callback.model, form)
 
     @property
     def is_busy(self) -> bool:

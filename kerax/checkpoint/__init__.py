@@ -123,17 +123,29 @@ class Checkpointer:
             is_due = seconds - self._saved_at[1] >= self.every_seconds
         return self.save(model, **arguments) if is_due else None
 
-    def restore_run(self, model, step: int | None = None) -> dict:
+    def restore_run(self, model, form: dict, step: int | None = None) -> dict:
         """Puts a checkpoint's state into a model whose `fit` has begun, and returns the run for `Run.go_on`.
 
+        Args:
+            form: What the data of the run must be like.
+
         Raises:
-            ValueError: if it does not fit, is damaged, or was not made inside `fit` by a callback of kerax.
+            ValueError: if it does not fit, is damaged, or was not made inside `fit` by a callback of kerax. Nothing is
+                changed then.
         """
         step = self.folder.step_or_latest(step)
-        if self.folder.read_meta(step)["run"] is None:
+        run = self.folder.read_meta(step)["run"]
+        if run is None:
             raise ValueError(
                 f"fit: the checkpoint {self.folder.path!r}, step {step}, holds no run to go on with; it was not made "
                 "by a callback inside `fit`. Restore it with `kerax.checkpoint.restore` and pass `initial_epoch`."
+            )
+        changed = [name for name in form if run["form"].get(name) != form[name]]
+        if changed:
+            listed = "; ".join(f"{name} was {run['form'].get(name)}, is {form[name]}" for name in changed)
+            raise ValueError(
+                f"fit: the run in {self.folder.path!r} had other data, so that it cannot go on where it was: {listed}. "
+                "Give the same data and arguments, or restore the weights by `kerax.checkpoint.restore` and start anew."
             )
         meta = snapshots.put_back(self.folder, step, model, with_run=True)
         return meta["run"] | {"data": meta["data"]}

@@ -22,7 +22,7 @@ from kerax.train import engine, non_finite
 from kerax.train.logs import Logs
 from kerax.train.run import Run
 from kerax.train.state import Store, state_variables
-from kerax.train.work import ArrayWork, BatchWork
+from kerax.train.work import ArrayWork, BatchWork, form_of
 
 Tree = Any
 
@@ -86,7 +86,8 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
         shuffle: Whether to draw a new order of the rows for each pass.
         validation_freq: Every how many epochs to validate, or the 1-based epochs to validate after.
     """
-    found = callbacks.resume()
+    form = form_of(source, steps_per_epoch)
+    found = callbacks.resume(form)
     variables = state_variables(model)
     if isinstance(source, ArraySource):
         work: Any = ArrayWork(model, variables, source, shuffle)
@@ -98,7 +99,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
     store = Store(jax.tree.leaves(variables))
     num_kept = len(store.leaves) - len(fresh_metrics)
     interrupts = Interrupts(callbacks.saves_on_interrupt)
-    outer, model._run = model._run, Run(model, store, callbacks, initial_epoch, work.form(steps_per_epoch))
+    outer, model._run = model._run, Run(model, store, callbacks, initial_epoch, form)
     run, logs, resumed = model._run, Logs(), store.leaves
     try:
         if found is not None:

@@ -33,14 +33,7 @@ class Run:
         self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
 
     def go_on(self, found: dict):
-        """Takes the position that `describe` gave. Raises `ValueError` if the data is of another form now."""
-        changed = [name for name in self.form if found["form"].get(name) != self.form[name]]
-        if changed:
-            listed = "; ".join(f"{name} was {found['form'].get(name)}, is {self.form[name]}" for name in changed)
-            raise ValueError(
-                f"fit: the run in the checkpoint had other data, so that it cannot go on where it was: {listed}. Give "
-                "the same data and arguments, or restore the weights by `kerax.checkpoint.restore` and start a new run."
-            )
+        """Takes the position that `describe` gave."""
         self.epoch, self.step, self.steps_before = found["epoch"], found["step"], found["steps_before"]
         self.logs = None if found["logs"] is None else Logs(found["logs"])
         self.data = found["data"]

@@ -29,6 +29,13 @@ class Piece(NamedTuple):
     position: dict
 
 
+def form_of(source: ArraySource | BatchSource, steps_per_epoch: int | None) -> dict:
+    """What a run that goes on must find again."""
+    if isinstance(source, ArraySource):
+        return {"rows": source.num_rows, "batch_size": source.batch_size, "steps_per_epoch": steps_per_epoch}
+    return {"batches": source.num_batches, "steps_per_epoch": steps_per_epoch}
+
+
 class ArrayWork:
     """The pieces of training on arrays: whole passes over the rows, each in its own order.
 
@@ -58,11 +65,6 @@ class ArrayWork:
     def _program(self, size: int) -> engine.Program:
         spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.source.data)
         return engine.train_program(self.model, self.variables, spec)
-
-    def form(self, steps_per_epoch: int | None) -> dict:
-        """What a run that goes on must find again."""
-        source = self.source
-        return {"rows": source.num_rows, "batch_size": source.batch_size, "steps_per_epoch": steps_per_epoch}
 
     def set_position(self, position: dict | None, step: int):
         """Goes on at a piece's position."""
@@ -160,10 +162,6 @@ class BatchWork:
         self.model.passes += 1
         self._goes_on = False
         self._prefetch = Prefetch(self.source.epoch(order), self._limit)
-
-    def form(self, steps_per_epoch: int | None) -> dict:
-        """What a run that goes on must find again."""
-        return {"batches": self.source.num_batches, "steps_per_epoch": steps_per_epoch}
 
     def set_position(self, position: dict | None, step: int):
         """Goes on at a piece's position, or after `step` batches at the start of the pass that follows it."""

@@ -172,8 +172,12 @@ class TestInterrupted:
 class TestRefusals:
     def test_other_data_or_arguments(self, tmp_path):
         make().fit(X, Y, batch_size=8, verbose=0, resume=tmp_path / "run")
+        model = make()
+        before = model.get_weights()
         with pytest.raises(ValueError, match="batch_size was 8, is 13"):
-            make().fit(X, Y, batch_size=13, epochs=2, verbose=0, resume=tmp_path / "run")
+            model.fit(X, Y, batch_size=13, epochs=2, verbose=0, resume=tmp_path / "run")
+        for a, b in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(a, b)
         with pytest.raises(ValueError, match="rows was 52, is 40"):
             make().fit(X[:40], Y[:40], batch_size=8, epochs=2, verbose=0, resume=tmp_path / "run")
 
