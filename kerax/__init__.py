@@ -33,6 +33,7 @@ _MODULES = (
     "regularizers",
     "saving",
     "tree",
+    "tuner",
     "utils",
     "visualization",
     "wrappers",

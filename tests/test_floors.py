@@ -14,7 +14,7 @@ FLOORS = [
     {"train", "callbacks", "checkpoint", "saving"},
     {"models"},
     {"cli", "utils", "visualization", "datasets", "applications", "backend", "distillation", "mixed_precision"}
-    | {"preprocessing", "wrappers"},
+    | {"preprocessing", "tuner", "wrappers"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
@@ -70,8 +70,8 @@ def test_modules_form_no_cycle():
 def test_importing_kerax_loads_none_of_the_slow_libraries():
     code = """
 import sys, kerax
-import kerax.layers, kerax.models, kerax.optimizers, kerax.callbacks
-slow = ["orbax", "h5py", "rich", "matplotlib", "tensorflow", "pandas", "torch"]
+import kerax.layers, kerax.models, kerax.optimizers, kerax.callbacks, kerax.tuner
+slow = ["orbax", "h5py", "rich", "matplotlib", "tensorflow", "pandas", "torch", "optuna"]
 print([module for module in slow if module in sys.modules])
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ from kerax.callbacks.history import CSVLogger, History, LambdaCallback
 from kerax.callbacks.loggers import JSONLogger, LearningRateLogger, RemoteMonitor
 from kerax.callbacks.monitors import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from kerax.callbacks.progress import ProgbarLogger
+from kerax.callbacks.services import Logging, MLflowLogger, WandbLogger
 from kerax.callbacks.tensorboard import TensorBoard
 from kerax.callbacks.throughput import Throughput
 
@@ -22,6 +23,8 @@ __all__ = [
     "LambdaCallback",
     "LearningRateLogger",
     "LearningRateScheduler",
+    "Logging",
+    "MLflowLogger",
     "ModelCheckpoint",
     "OrbaxCheckpoint",
     "ProgbarLogger",
@@ -31,4 +34,5 @@ __all__ = [
     "TensorBoard",
     "TerminateOnNaN",
     "Throughput",
+    "WandbLogger",
 ]

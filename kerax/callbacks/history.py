@@ -1,11 +1,14 @@
 """Callbacks that record: `History`, `CSVLogger`, `LambdaCallback`."""
 
 import csv
+import html
 import os
 
 import numpy as np
 
 from kerax.callbacks.callback import Callback
+
+_MOST_ROWS = 20  # of a table in a notebook
 
 
 class History(Callback):
@@ -40,6 +43,82 @@ class History(Callback):
     def __repr__(self):
         last = {name: values[-1] for name, values in self.history.items()}
         return f"<History epochs={len(self.epoch)}, last={last}>"
+
+    def plot(self):
+        """Draws each metric over the epochs, with its `val_` twin, side by side. Keras has no such method.
+
+        Returns: the matplotlib figure.
+
+        Raises:
+            ImportError: without matplotlib.
+            ValueError: if there is no epoch yet.
+        """
+        numbers = {name: values for name, values in self.history.items() if all(np.ndim(v) == 0 for v in values)}
+        names = list(dict.fromkeys(self._twin(name) for name in numbers))
+        if not names:
+            raise ValueError("History.plot: there is nothing to draw before the first epoch has ended.")
+        columns = min(len(names), 3)
+        rows = -(-len(names) // columns)
+        figure, axes = new_figure("History.plot", rows, columns, squeeze=False, figsize=(4.5 * columns, 3.2 * rows))
+        for name, axis in zip(names, axes.flat):
+            for key, label in ((name, "training"), (f"val_{name}", "validation")):
+                if key in numbers:
+                    epochs = self.epoch[-len(numbers[key]) :]  # a metric may come later, as after a new compile
+                    axis.plot([epoch + 1 for epoch in epochs], numbers[key][-len(epochs) :], label=label, marker=".")
+            axis.set(title=name, xlabel="epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.legend()
+        for axis in axes.flat[len(names) :]:
+            axis.remove()
+        return figure
+
+    def _twin(self, name: str) -> str:
+        """The name without `val_`, if there is a metric of that name."""
+        twin = name.removeprefix("val_")
+        return twin if twin in self.history else name
+
+    def _repr_html_(self) -> str:
+        """A table of the epochs; of many the first and the last ones."""
+        cell = "<td style='text-align:right'>{}</td>".format
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ["epoch", *self.history])
+        shown = range(len(self.epoch))
+        if len(shown) > _MOST_ROWS:
+            shown = [*shown[: _MOST_ROWS // 2], None, *shown[-_MOST_ROWS // 2 :]]
+        rows = []
+        for row in shown:
+            if row is None:
+                rows.append(cell("…") * (1 + len(self.history)))
+                continue
+            values = [
+                column[row - len(self.epoch)] if row >= len(self.epoch) - len(column) else None
+                for column in self.history.values()
+            ]
+            rows.append(cell(self.epoch[row] + 1) + "".join(cell(_short(value)) for value in values))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _short(value) -> str:
+    """A number with four digits, an array as its text; nothing for `None`."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, (int, float)) else html.escape(str(value))
+
+
+def new_figure(who: str, rows: int = 1, columns: int = 1, **options):
+    """A matplotlib figure and its axes. A notebook shows it once, as what the cell returns.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ImportError(f"{who} needs matplotlib: pip install 'kerax[notebook]'") from None
+    figure, axes = pyplot.subplots(rows, columns, layout="constrained", **options)
+    if "inline" in pyplot.get_backend():  # which would show it a second time at the end of the cell
+        pyplot.close(figure)
+    return figure, axes
 
 
 class CSVLogger(Callback):

@@ -1,0 +1,57 @@
+"""Figures of a search."""
+
+import math
+import warnings
+
+import optuna
+
+from kerax.callbacks.history import new_figure
+
+
+def history(trials, objective):
+    """The score of each trial in order, completed, pruned and failed ones apart, and the best of those so far."""
+    figure, axes = new_figure("plot_history", figsize=(7, 4))
+    done = [trial for trial in trials if trial.score is not None and math.isfinite(trial.score)]
+    for status, marker, color in (("COMPLETED", "o", "C0"), ("PRUNED", "x", "0.6")):
+        chosen = [trial for trial in done if trial.status == status]
+        if chosen:
+            points = [trial.number for trial in chosen], [trial.score for trial in chosen]
+            axes.scatter(*points, marker=marker, color=color, label=status.lower(), zorder=3)
+    completed = [trial for trial in done if trial.status == "COMPLETED"]
+    if completed:
+        best, line = objective.worst, []
+        for trial in completed:
+            best = trial.score if objective.is_better(trial.score, best) else best
+            line.append(best)
+        axes.plot([trial.number for trial in completed], line, color="C1", drawstyle="steps-post", label="best so far")
+    lost = [trial.number for trial in trials if trial.status == "FAILED" or trial.score in (math.inf, -math.inf)]
+    if lost:
+        bottom = [0.02] * len(lost)
+        transform = axes.get_xaxis_transform()
+        axes.scatter(lost, bottom, marker="v", color="C3", label="failed or NaN", transform=transform, clip_on=False)
+    axes.set(xlabel="trial", ylabel=objective.name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    return figure
+
+
+def importance(study, objective):
+    """The share of each hyperparameter in what makes the good trials good.
+
+    Raises:
+        ValueError: with fewer than two completed trials.
+    """
+    finished = [t for t in study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
+    if len(finished) < 2:
+        raise ValueError(f"plot_importance: at least 2 completed trials are needed. There are {len(finished)}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        shares = optuna.importance.get_param_importances(study)
+    figure, axes = new_figure("plot_importance", figsize=(7, 0.8 + 0.4 * max(len(shares), 2)))
+    names = list(shares)[::-1]
+    bars = axes.barh(names, [shares[name] for name in names], color="C0")
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.margins(x=0.12)
+    axes.set(xlabel=f"importance for {objective.name}")
+    return figure

@@ -1,0 +1,187 @@
+"""`Trial`, one try of a search as it is kept, and the study that keeps them."""
+
+import os
+import sys
+import uuid
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from kerax.tuner.hyperparameters import HyperParameters
+from kerax.tuner.spaces import Floats, Integers
+
+SKIPPED = "skipped"  # attribute of trials that do not count: "repeat", "surplus" or "abandoned"
+_STATES = {
+    TrialState.COMPLETE: "COMPLETED",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAILED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.WAITING: "IDLE",
+}
+
+
+class Trial:
+    """One try of a search.
+
+    Attributes:
+        trial_id: Its number as text, `"0003"`.
+        hyperparameters: The `HyperParameters` with their values.
+        status: `"COMPLETED"`, `"PRUNED"`, `"FAILED"`, `"RUNNING"` or `"IDLE"`.
+        score: The objective at its best epoch, averaged over executions; `None` before the end and for a failure.
+        metrics: `{name: number}` at that epoch.
+        message: The error of a failed one, else `None`.
+    """
+
+    def __init__(self, frozen: FrozenTrial, hyperparameters: HyperParameters | None = None):
+        attributes = frozen.user_attrs
+        self.number, self.trial_id = frozen.number, f"{frozen.number:04d}"
+        if hyperparameters is None:
+            hyperparameters = HyperParameters()
+            hyperparameters.values = dict(attributes.get("values", {}))
+        self.hyperparameters = hyperparameters
+        self.status = _STATES[frozen.state]
+        self.score: float | None = attributes.get("score")
+        self.metrics: dict[str, float] = attributes.get("metrics", {})
+        self.message: str | None = attributes.get("error")
+        self.build_config: dict | None = attributes.get("build_config")
+
+    def summary(self):
+        """Prints the trial."""
+        print(f"Trial {self.trial_id}: {self.status.lower()}")
+        for name, value in self.hyperparameters.values.items():
+            print(f"  {name}: {value}")
+        for line in (self.message or "").strip().splitlines()[-1:]:
+            print(f"  error: {line}")
+        if self.score is not None:
+            print(f"  score: {self.score:.6g}")
+
+    def __repr__(self):
+        return f"<Trial {self.trial_id} {self.status} score={self.score} {self.hyperparameters.values}>"
+
+
+def draw(trial: optuna.Trial, declaration, grid: bool):
+    """The value of a hyperparameter in a trial of Optuna's."""
+    distribution = declaration.distribution(grid)
+    if distribution is None:
+        return declaration.default
+    # The same name under other conditions may have another range, which Optuna wants another name for.
+    where = ", ".join(f"{parent}={'|'.join(map(str, allowed))}" for parent, allowed in declaration.conditions)
+    name = f"{declaration.name} [{where}]" if where else declaration.name
+    if isinstance(distribution, Integers):
+        low, high, step, log = distribution
+        drawn: Any = trial.suggest_int(name, low, high, step=step, log=log)
+    elif isinstance(distribution, Floats):
+        drawn = trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    else:
+        drawn = trial.suggest_categorical(name, distribution.values)
+    return declaration.value(drawn, grid)
+
+
+class Reseeded(BaseSampler):
+    """A sampler that is made anew for each trial, seeded by the trial's number.
+
+    So a search that was interrupted draws what it would have drawn, and two workers with one seed do not draw the same.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int | None):
+        self._make = make
+        self._seed = np.random.SeedSequence(seed).entropy
+        self._inner: BaseSampler | None = None
+        self._number = -1
+
+    def before_trial(self, study, trial):
+        self._number = trial.number
+        seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._inner = self._make(seed)
+        self._inner.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study, trial):
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study, trial, search_space):
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study, trial, state, values):
+        if trial.number == self._number:  # not that of a worker that died
+            self._inner.after_trial(study, trial, state, values)
+
+
+def open_study(who: str, storage, folder: str, name: str, objective, sampler, pruner, overwrite: bool):
+    """The study called `name` in a storage, by default a journal file in `folder`; made if it is not there.
+
+    Raises:
+        ValueError: if it is there with another objective.
+    """
+    if storage is None:
+        path = os.path.join(folder, "journal.log")
+        if overwrite and os.path.exists(path):
+            os.remove(path)
+        os.makedirs(folder, exist_ok=True)
+        journal = optuna.storages.journal
+        lock = journal.JournalFileOpenLock(path) if sys.platform == "win32" else None
+        storage = journal.JournalStorage(journal.JournalFileBackend(path, lock))
+    elif overwrite and name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
+    direction = "minimize" if objective.direction == "min" else "maximize"
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction=direction, sampler=sampler, pruner=pruner, load_if_exists=True
+    )
+    known = study.user_attrs.setdefault("objective", list(objective))
+    if list(known) != list(objective):
+        raise ValueError(
+            f"{who}: the project {name!r} improves {tuple(known)}, not {tuple(objective)}. Pass another "
+            "`project_name`, or `overwrite=True` to begin anew."
+        )
+    study.set_user_attr("objective", list(objective))
+    return study
+
+
+class Worker:
+    """This process's mark in the project's folder, by which others know whether it still runs."""
+
+    def __init__(self, folder: str):
+        self._folder = os.path.join(folder, "workers")
+        self.name = uuid.uuid4().hex
+        self._file = None
+
+    def __enter__(self):
+        os.makedirs(self._folder, exist_ok=True)
+        self._file = open(self._path(self.name), "w")
+        _lock(self._file)
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        os.remove(self._path(self.name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+    def is_dead(self, name: str) -> bool:
+        """Whether a worker is known to have ended: without its mark it is on another machine, or ended in order."""
+        try:
+            with open(self._path(name), "r+") as file:
+                return _lock(file)
+        except FileNotFoundError:
+            return False
+
+
+def _lock(file) -> bool:
+    """Locks a file; the system unlocks it when this process ends, however it ends. `False` if that is not possible."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
