@@ -42,9 +42,7 @@ class Logging(Callback):
         self.logger = logger
         self.every = _NEVER if every is None else every
         self.watches_batches = every is not None
-        self._start = self._before = self._sent = (
-            0  # iterations; batches of earlier epochs, and sent
-        )
+        self._start = self._before = self._sent = 0  # iterations; batches of earlier epochs, and sent
 
     def get_state(self):
         return {"start": self._start, "before": self._before}

@@ -23,7 +23,8 @@ def history(trials, objective):
         for trial in completed:
             best = trial.score if objective.is_better(trial.score, best) else best
             line.append(best)
-        axes.plot([trial.number for trial in completed], line, color="C1", drawstyle="steps-post", label="best so far")
+        at = [trial.number for trial in completed] + [trials[-1].number]
+        axes.plot(at, [*line, best], color="C1", drawstyle="steps-post", label="best so far")
     lost = [trial.number for trial in trials if trial.status == "FAILED" or trial.score in (math.inf, -math.inf)]
     if lost:
         bottom = [0.02] * len(lost)
