@@ -30,6 +30,7 @@ class HyperParameters:
         self._space: dict[tuple, Any] = {}  # declarations by (name, conditions), in order
         self._active: dict[str, Any] = {}  # the declaration that `values` holds a value of
         self._conditions: list[tuple] = []  # open conditional scopes: (parent's name, values)
+        self._entered: set[tuple] = set()  # all scopes there have been
         self._prefix = ""
         self._given: HyperParameters | None = None  # declarations that go before those of `build`
         self._tune_new, self._allow_new = True, True
@@ -162,6 +163,7 @@ class HyperParameters:
             )
         allowed = tuple(parent_values) if isinstance(parent_values, (list, tuple, set)) else (parent_values,)
         self._conditions.append((parent_name, allowed))
+        self._entered.add(self._scope)
         try:
             yield
         finally:
@@ -240,10 +242,10 @@ def discover(build, *given) -> HyperParameters:
         build(hp)
         for key, declaration in hp._space.items():
             found._space.setdefault(key, declaration)
-            if key[1] not in tried:
-                tried.add(key[1])
-                if not all(hp._holds(*condition) for condition in key[1]):
-                    waiting.append(tuple((parent, allowed[0]) for parent, allowed in key[1]))
+        for scope in sorted(hp._entered - tried, key=repr):
+            tried.add(scope)
+            if not all(hp._holds(*condition) for condition in scope):
+                waiting.append(tuple((parent, allowed[0]) for parent, allowed in scope))
         found.values = hp.values | found.values
         found._active = hp._active | found._active
     return found

@@ -1,5 +1,6 @@
 """`Trial`, one try of a search as it is kept, and the study that keeps them."""
 
+import contextlib
 import os
 import sys
 import uuid
@@ -83,7 +84,7 @@ def draw(trial: optuna.Trial, declaration, grid: bool):
 
 
 class Reseeded(BaseSampler):
-    """A sampler that is made anew for each trial, seeded by the trial's number.
+    """A sampler that is made anew for each trial, seeded by the number of draws before it.
 
     So a search that was interrupted draws what it would have drawn, and two workers with one seed do not draw the same.
     """
@@ -96,7 +97,10 @@ class Reseeded(BaseSampler):
 
     def before_trial(self, study, trial):
         self._number = trial.number
-        seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
+        undone = ("surplus", "abandoned")  # a repeat is a draw: from the same seed it would come again
+        earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
+        draws = sum(other.user_attrs.get(SKIPPED) not in undone for other in earlier)
+        seed = int(np.random.SeedSequence([self._seed, draws]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._inner = self._make(seed)
@@ -174,6 +178,11 @@ class Worker:
                 return _lock(file)
         except FileNotFoundError:
             return False
+
+    def forget(self, name: str):
+        """Removes the mark of a worker that is dead."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._path(name))
 
 
 def _lock(file) -> bool:

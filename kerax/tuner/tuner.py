@@ -174,6 +174,8 @@ class Tuner:
         """
         watch, results = self._watch, []
         for execution in range(self.executions_per_trial):
+            if execution:
+                clear_session()
             model = self._model if self._model is not None else self._build(trial.hyperparameters)
             self._model = None
             callbacks = self._callbacks(fit_kwargs.get("callbacks"), trial, execution)
@@ -182,10 +184,9 @@ class Tuner:
             result = self.hypermodel.fit(trial.hyperparameters, model, *fit_args, **kwargs)
             results.append(best_numbers(result, self.objective, type(self).__name__))
             watch.finish(results[-1][self.objective.name])
-            trial.build_config = _build_config(model)
+            trial.build_config = model.get_build_config()
             del model, kwargs, callbacks, result
             watch.model_is_gone()
-            clear_session()
             if watch.is_pruned:
                 break
         return results
@@ -324,6 +325,7 @@ class Tuner:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 self.study.enqueue_trial(trial.params)
                 shutil.rmtree(self.get_trial_dir(f"{trial.number:04d}"), ignore_errors=True)
+                self._worker.forget(str(worker))
 
     def _remove_weights(self, number: int, score: float):
         """Removes the weights of trials that are not among the best any more, this one's included."""
@@ -429,8 +431,3 @@ def _quiet():
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def _build_config(model: Model) -> dict | None:
-    """What builds a model that its constructor does not."""
-    return model.get_build_config()

@@ -125,7 +125,7 @@ def test_discover_opens_every_conditional_scope():
                 hp.Int("filters", 1, 2)
 
     found = discover(build)
-    assert [declaration.name for declaration in found.space] == ["kind", "filters", "deep"]
+    assert [declaration.name for declaration in found.space] == ["kind", "filters", "deep", "layers"]
     assert found.values["kind"] == "mlp"
 
     def nested(hp):
