@@ -4,13 +4,9 @@ import contextlib
 import os
 import sys
 import uuid
-import warnings
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from kerax.tuner.hyperparameters import HyperParameters
@@ -81,43 +77,6 @@ def draw(trial: optuna.Trial, declaration, grid: bool):
     else:
         drawn = trial.suggest_categorical(name, distribution.values)
     return declaration.value(drawn, grid)
-
-
-class Reseeded(BaseSampler):
-    """A sampler that is made anew for each trial, seeded by the number of draws before it.
-
-    So a search that was interrupted draws what it would have drawn, and two workers with one seed do not draw the same.
-    """
-
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int | None):
-        self._make = make
-        self._seed = np.random.SeedSequence(seed).entropy
-        self._inner: BaseSampler | None = None
-        self._number = -1
-
-    def before_trial(self, study, trial):
-        self._number = trial.number
-        undone = ("surplus", "abandoned")  # a repeat is a draw: from the same seed it would come again
-        earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-        draws = sum(other.user_attrs.get(SKIPPED) not in undone for other in earlier)
-        seed = int(np.random.SeedSequence([self._seed, draws]).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._inner = self._make(seed)
-        self._inner.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study, trial):
-        return self._inner.infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study, trial, search_space):
-        return self._inner.sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study, trial, param_name, param_distribution):
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study, trial, state, values):
-        if trial.number == self._number:  # not that of a worker that died
-            self._inner.after_trial(study, trial, state, values)
 
 
 def open_study(who: str, storage, folder: str, name: str, objective, sampler, pruner, overwrite: bool):

@@ -18,7 +18,8 @@ from kerax.models import Model
 from kerax.tuner import plots
 from kerax.tuner.hypermodel import EndsSearch, as_hypermodel, as_objective, best_numbers
 from kerax.tuner.hyperparameters import HyperParameters, discover
-from kerax.tuner.trials import SKIPPED, Reseeded, Trial, Worker, draw, open_study
+from kerax.tuner.samplers import Exhausted, Reseeded
+from kerax.tuner.trials import SKIPPED, Trial, Worker, draw, open_study
 from kerax.tuner.watch import Watch
 from kerax.utils import clear_session
 
@@ -129,8 +130,8 @@ class Tuner:
             self.study = open_study(who, *arguments)
         self._worker = Worker(self.project_dir)
         self._repeats = self._failures = 0
-        self._number: int | None = None  # of the running trial
-        self._model: Model | None = None  # built for it already
+        self._model: Model | None = None  # built for the running trial already
+        self._has_trained = False  # whether that has got further
 
     def _sampler(self, seed: int):
         raise NotImplementedError
@@ -197,7 +198,7 @@ class Tuner:
             self.study.stop()
             self._skip(trial, "surplus")
         trial.set_user_attr("worker", self._worker.name)
-        started, error = time.perf_counter(), None
+        started, error, self._has_trained = time.perf_counter(), None, False
         try:
             for _ in range(1 + self.max_retries_per_trial):
                 try:
@@ -205,6 +206,9 @@ class Tuner:
                     break
                 except (EndsSearch, _Failed):
                     raise
+                except Exhausted:
+                    self.study.stop()
+                    self._skip(trial, "surplus")
                 except Exception as problem:
                     error = problem
                     trial.set_user_attr("error", "".join(traceback.format_exception(problem)[-8:]))
@@ -218,7 +222,8 @@ class Tuner:
         finally:
             self._model, is_pruned = None, self._watch.is_pruned
             self._watch.model_is_gone()
-            clear_session()
+            if self._has_trained:
+                clear_session()
         self._failures = 0
         score = numbers[self.objective.name]
         score = self.objective.worst if math.isnan(score) else score
@@ -236,7 +241,6 @@ class Tuner:
     def _try(self, trial: optuna.Trial, fit_args, fit_kwargs, is_verbose: bool):
         """Builds and trains once; returns the averaged numbers and the `Trial`."""
         hp = HyperParameters()
-        self._number = trial.number
         handle = Trial(self._frozen(trial.number), hp)
         folder = self.get_trial_dir(handle.trial_id)
         self._watch = Watch(trial, self.objective, os.path.join(folder, "checkpoint.weights.h5"))
@@ -252,6 +256,7 @@ class Tuner:
         self._repeats = 0
         if is_verbose:
             self._say(trial, ", ".join(f"{name}={value}" for name, value in hp.values.items()))
+        self._has_trained = True
         results = self.run_trial(handle, *fit_args, **fit_kwargs)
         results = results if isinstance(results, list) else [results]
         numbers = [best_numbers(result, self.objective, type(self).__name__) for result in results]

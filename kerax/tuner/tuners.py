@@ -4,6 +4,7 @@ import math
 
 import optuna
 
+from kerax.tuner.samplers import InOrder
 from kerax.tuner.tuner import Tuner
 
 
@@ -94,7 +95,7 @@ def _bracket_trials(max_epochs: int, factor: int) -> int:
 
 
 class GridSearch(Tuner):
-    """Tries every combination once, in an order that follows from `seed`.
+    """Tries every combination once, in order, the last hyperparameter changing fastest.
 
     A hyperparameter without `step` gives ten values, a linear `Int` all of its range.
 
@@ -110,4 +111,4 @@ class GridSearch(Tuner):
         super().__init__(hypermodel, objective, max_trials, **kwargs)
 
     def _sampler(self, seed):
-        return optuna.samplers.BruteForceSampler(seed)
+        return InOrder()
