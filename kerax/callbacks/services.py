@@ -134,13 +134,15 @@ class MLflowLogger(Logging):
 
     def __init__(self, every=None, tracking_uri=None, experiment_name=None, run_name=None, run_id=None, params=None):
         super().__init__(self, every)
-        mlflow = _library("mlflow", "MLflowLogger", "mlflow")
-        self._client = mlflow.MlflowClient(tracking_uri)
+        _library("mlflow", "MLflowLogger", "mlflow")
+        self.tracking_uri = tracking_uri
         self.experiment_name = experiment_name or "Default"
         self.run_name, self.run_id, self.params_to_log = run_name, run_id, params or {}
+        self._client, self._is_open = None, False
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
+        self._client = _library("mlflow", "MLflowLogger", "mlflow").MlflowClient(self.tracking_uri)
         if self.run_id is None:
             experiment = self._client.get_experiment_by_name(self.experiment_name)
             number = experiment.experiment_id if experiment else self._client.create_experiment(self.experiment_name)

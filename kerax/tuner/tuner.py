@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from kerax.callbacks import TensorBoard
 from kerax.models import Model
-from kerax.tuner import plots
+from kerax.tuner import reports
 from kerax.tuner.hypermodel import EndsSearch, as_hypermodel, as_objective, best_numbers
 from kerax.tuner.hyperparameters import HyperParameters, discover
 from kerax.tuner.samplers import Exhausted, Reseeded
@@ -90,17 +90,14 @@ class Tuner:
         max_models_to_keep=10,
     ):
         who = type(self).__name__
-        least = {
-            "max_trials": (max_trials, 1),
-            "executions_per_trial": (executions_per_trial, 1),
-            "max_retries_per_trial": (max_retries_per_trial, 0),
-            "max_consecutive_failed_trials": (max_consecutive_failed_trials, 1),
-            "max_models_to_keep": (max_models_to_keep, 0),
-        }
-        for argument, (value, low) in least.items():
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value >= low
-            if not is_count and not (argument == "max_trials" and value is None):
-                raise ValueError(f"{who}: `{argument}` must be an integer of at least {low}. Got {value!r}.")
+        _check_counts(
+            who,
+            max_trials=(1 if max_trials is None else max_trials, 1),
+            executions_per_trial=(executions_per_trial, 1),
+            max_retries_per_trial=(max_retries_per_trial, 0),
+            max_consecutive_failed_trials=(max_consecutive_failed_trials, 1),
+            max_models_to_keep=(max_models_to_keep, 0),
+        )
         if hyperparameters is not None and not isinstance(hyperparameters, HyperParameters):
             raise ValueError(f"{who}: `hyperparameters` must be a HyperParameters. Got {hyperparameters!r}.")
         if hyperparameters is None and not (tune_new_entries and allow_new_entries):
@@ -395,36 +392,21 @@ class Tuner:
 
     def search_space_summary(self, extended=False):
         """Prints what is searched; `extended` is taken for Keras Tuner's sake."""
-        space = self._space.space
-        print(f"Search space: {len(space)} hyperparameters")
-        for declaration in space:
-            config = declaration.get_config()
-            conditions = config.pop("conditions")
-            arguments = ", ".join(f"{key}={value!r}" for key, value in config.items() if key != "name")
-            when = "".join(f", if {parent} in {list(allowed)}" for parent, allowed in conditions)
-            print(f"  {declaration.who}: {arguments}{when}")
+        reports.print_space(self._space.space)
 
     def results_summary(self, num_trials=10):
         """Prints the best trials."""
-        counts: dict[str, int] = {}
-        for trial in self.trials:
-            counts[trial.status] = counts.get(trial.status, 0) + 1
-        told = ", ".join(f"{count} {status.lower()}" for status, count in counts.items()) or "none yet"
-        print(f"Results in {self.project_dir}: {told}")
-        print(f"Objective: {self.objective.name} ({self.objective.direction})")
-        failed = [trial for trial in self.trials if trial.status == "FAILED"]
-        for trial in [*self._ranked(), *failed][:num_trials]:
-            trial.summary()
+        reports.print_results(self.project_dir, self.objective, self.trials, self._ranked(), num_trials)
 
     def plot_history(self):
         """A figure of each trial's score in order, with the best so far. Needs matplotlib."""
-        return plots.history(self.trials, self.objective)
+        return reports.history(self.trials, self.objective)
 
     def plot_importance(self):
         """A figure of how much each hyperparameter matters for the score, by PED-ANOVA: Watanabe et al. 2023,
         https://arxiv.org/abs/2304.10255. Needs matplotlib and at least two completed trials.
         """
-        return plots.importance(self.study, self.objective)
+        return reports.importance(self.study, self.objective)
 
 
 @contextlib.contextmanager
@@ -436,3 +418,9 @@ def _quiet():
         yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+def _check_counts(who: str, **counts):
+    for argument, (value, least) in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{who}: `{argument}` must be an integer of at least {least}. Got {value!r}.")

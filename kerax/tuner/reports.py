@@ -1,4 +1,4 @@
-"""Figures of a search."""
+"""Figures and texts of a search."""
 
 import math
 import warnings
@@ -56,3 +56,27 @@ def importance(study, objective):
     axes.margins(x=0.12)
     axes.set(xlabel=f"importance for {objective.name}")
     return figure
+
+
+def print_space(declarations):
+    """Prints what is searched."""
+    print(f"Search space: {len(declarations)} hyperparameters")
+    for declaration in declarations:
+        config = declaration.get_config()
+        conditions = config.pop("conditions")
+        arguments = ", ".join(f"{key}={value!r}" for key, value in config.items() if key != "name")
+        when = "".join(f", if {parent} in {list(allowed)}" for parent, allowed in conditions)
+        print(f"  {declaration.who}: {arguments}{when}")
+
+
+def print_results(where: str, objective, trials, ranked, num_trials: int):
+    """Prints how many trials ended how, and the best; failed ones after all others."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    told = ", ".join(f"{count} {status.lower()}" for status, count in counts.items()) or "none yet"
+    print(f"Results in {where}: {told}")
+    print(f"Objective: {objective.name} ({objective.direction})")
+    failed = [trial for trial in trials if trial.status == "FAILED"]
+    for trial in [*ranked, *failed][:num_trials]:
+        trial.summary()
