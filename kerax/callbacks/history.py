@@ -67,7 +67,8 @@ class History(Callback):
                     axis.plot([epoch + 1 for epoch in epochs], numbers[key][-len(epochs) :], label=label, marker=".")
             axis.set(title=name, xlabel="epoch")
             axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.legend()
+            if len(axis.lines) > 1:
+                axis.legend()
         for axis in axes.flat[len(names) :]:
             axis.remove()
         return figure

@@ -119,10 +119,11 @@ class TestWandbLogger:
 
     @pytest.mark.slow
     def test_the_real_library(self, model, tmp_path, monkeypatch):
-        pytest.importorskip("wandb", reason="wandb is not installed")
+        wandb = pytest.importorskip("wandb", reason="wandb is not installed")
         monkeypatch.setenv("WANDB_SILENT", "true")
         callback = kerax.callbacks.WandbLogger(every=2, project="p", mode="offline", dir=str(tmp_path))
         model.fit(X, Y, batch_size=5, verbose=0, callbacks=[callback])
+        wandb.teardown()  # waits for the process that writes
         (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
         assert b"batch_loss" in file.read_bytes()
 
