@@ -28,9 +28,7 @@ class Reseeded(BaseSampler):
 
     def before_trial(self, study, trial):
         self._number = trial.number
-        undone = ("surplus", "abandoned")  # a repeat is a draw: from the same seed it would come again
-        earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-        draws = sum(other.user_attrs.get(SKIPPED) not in undone for other in earlier)
+        draws = draw_index(study, trial)
         seed = int(np.random.SeedSequence([self._seed, draws]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -49,6 +47,20 @@ class Reseeded(BaseSampler):
     def after_trial(self, study, trial, state, values):
         if trial.number == self._number:  # not that of a worker that died
             self._inner.after_trial(study, trial, state, values)
+
+
+def draw_index(study, trial) -> int:
+    """Number of draws before that of a trial. One that is tried again has the number of the first try; repeats count:
+    from the same seed they would come again.
+    """
+    earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
+    counted = sum(other.user_attrs.get(SKIPPED) != "surplus" and "draw" not in other.user_attrs for other in earlier)
+    return trial.user_attrs.get("draw", counted)
+
+
+def try_again(study, trial):
+    """Lets the next worker that asks for a trial do this one, which was abandoned."""
+    study.enqueue_trial(trial.params, user_attrs={"draw": draw_index(study, trial)})
 
 
 class InOrder(BaseSampler):

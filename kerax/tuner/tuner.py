@@ -18,7 +18,7 @@ from kerax.models import Model
 from kerax.tuner import reports
 from kerax.tuner.hypermodel import EndsSearch, as_hypermodel, as_objective, best_numbers
 from kerax.tuner.hyperparameters import HyperParameters, discover
-from kerax.tuner.samplers import Exhausted, Reseeded
+from kerax.tuner.samplers import Exhausted, Reseeded, try_again
 from kerax.tuner.trials import SKIPPED, Trial, Worker, draw, open_study
 from kerax.tuner.watch import Watch
 from kerax.utils import clear_session
@@ -214,7 +214,7 @@ class Tuner:
         except (KeyboardInterrupt, EndsSearch) as reason:
             trial.set_user_attr(SKIPPED, "abandoned")
             if isinstance(reason, KeyboardInterrupt):
-                self.study.enqueue_trial(trial.params)
+                try_again(self.study, trial)
             raise
         finally:
             self._model, is_pruned = None, self._watch.is_pruned
@@ -325,7 +325,7 @@ class Tuner:
             with contextlib.suppress(ValueError, RuntimeError):  # another worker was quicker
                 self.study._storage.set_trial_user_attr(trial._trial_id, SKIPPED, "abandoned")
                 self.study.tell(trial.number, state=TrialState.FAIL)
-                self.study.enqueue_trial(trial.params)
+                try_again(self.study, trial)
                 shutil.rmtree(self.get_trial_dir(f"{trial.number:04d}"), ignore_errors=True)
                 self._worker.forget(str(worker))
 

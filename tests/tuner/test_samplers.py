@@ -4,7 +4,7 @@ pytest.importorskip("optuna", reason="optuna is not installed")
 
 import optuna
 
-from kerax.tuner.samplers import Exhausted, InOrder, Reseeded
+from kerax.tuner.samplers import Exhausted, InOrder, Reseeded, try_again
 from kerax.tuner.trials import SKIPPED
 
 
@@ -20,13 +20,19 @@ class TestReseeded:
         study.tell(trial, None if skip else value, state=optuna.trial.TrialState.FAIL if skip else None)
         return value
 
-    def test_what_was_not_done_is_no_draw(self):
+    def test_what_was_not_done_is_drawn_again(self):
         whole, broken = self.study(1), self.study(1)
-        expected = [self.draw(whole) for _ in range(3)]
-        found = [self.draw(broken), self.draw(broken, "abandoned"), self.draw(broken), self.draw(broken, "surplus")]
-        assert found == [expected[0], expected[1], expected[1], expected[2]]
-        # From the same seed a repeat would be drawn for ever.
-        assert self.draw(broken, "repeat") == expected[2] != self.draw(broken)
+        expected = [self.draw(whole) for _ in range(4)]
+        found = [self.draw(broken), self.draw(broken, "abandoned")]
+        assert found == expected[:2]
+        assert self.draw(broken) == expected[2]  # another worker, before it is tried again
+        try_again(broken, broken.trials[1])
+        assert self.draw(broken) == expected[1]
+        assert self.draw(broken, "surplus") == self.draw(broken) == expected[3]
+
+    def test_a_repeat_is_a_draw(self):
+        study = self.study(1)  # from the same seed it would be drawn for ever
+        assert self.draw(study, "repeat") != self.draw(study)
 
     def test_a_worker_of_the_same_seed_draws_something_else(self):
         storage = optuna.storages.InMemoryStorage()
