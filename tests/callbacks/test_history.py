@@ -30,7 +30,7 @@ def test_plot_has_an_axis_per_metric_with_its_twin():
     assert lines == [("training", [1, 2, 3], [3.0, 2.0, 1.0]), ("validation", [1, 2, 3], [3.5, 2.5, 2.0])]
     assert axes["late"].lines[0].get_xdata().tolist() == [3]
     assert all(axis.get_xlabel() == "epoch" for axis in figure.axes)
-    assert [title for title, axis in axes.items() if axis.get_legend()] == ["loss", "acc"]
+    assert [title for title, axis in axes.items() if axis.get_legend()] == ["loss"]
     plt.close(figure)
 
 
