@@ -370,7 +370,7 @@ class Model(Layer):
             validation_split: Fraction of the last rows held out for validation.
             validation_data: `(x, y)`, `(x, y, sample_weight)`, or a source of batches.
             shuffle: Whether each pass has its own order.
-            class_weight: `{class index: weight}`.
+            class_weight: `{class index: weight}`, which validation does without.
             sample_weight: One weight per row.
             initial_epoch: Epoch to start from.
             steps_per_epoch: Batches per epoch.
@@ -399,9 +399,10 @@ class Model(Layer):
             limit_batches=(limit_batches, 1),
         )
         checks.check_validation_arguments(validation_split, validation_freq)
-        source = data_module.make_source(x, y, sample_weight, batch_size, class_weight, "fit")
-        if validation_data is None and validation_split:
-            source, held_out = checks.split(source, validation_split)
+        is_split = validation_data is None and validation_split > 0
+        source = data_module.make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
+        if is_split:
+            source, held_out = checks.split(source, validation_split, class_weight)
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
             held_out = prepare.validation_source(validation_data, size)

@@ -87,7 +87,7 @@ results = {
     "best_epoch": stopping.best_epoch,
     "restored": model.evaluate(x[60:], y[60:], verbose=0),
     "checkpoint": best.evaluate(x[60:], y[60:], verbose=0),
-    "columns": list(table[0]),
+    "columns": sorted(table[0]),
     "logged": [float(row["val_loss"]) for row in table],
     "by_schedule": by_schedule.history,
     "epochs_seen": [list(map(float, seen)) for seen in epochs_seen],

@@ -10,7 +10,7 @@ text = "to be or not to be, that is the question: whether tis nobler in the mind
 letters = sorted(set(text))
 tokens = np.array([letters.index(letter) for letter in text], "int32")
 context = 16
-windows = np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[::3]
+windows = np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[::3][:96]
 x, y = windows[:, :-1], windows[:, 1:]
 
 
@@ -40,7 +40,9 @@ class CausalSelfAttention(layers.Layer):
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
         size = self.width // self.num_heads
         q, k, v = ops.split(ops.matmul(x, self.qkv), 3, axis=-1)
-        q, k, v = (ops.transpose(ops.reshape(t, (batch, length, self.num_heads, size)), (0, 2, 1, 3)) for t in (q, k, v))
+        q, k, v = (
+            ops.transpose(ops.reshape(t, (batch, length, self.num_heads, size)), (0, 2, 1, 3)) for t in (q, k, v)
+        )
         scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) / ops.sqrt(ops.cast(size, x.dtype))
         allowed = ops.tril(ops.ones((length, length), dtype="bool"))
         scores = ops.where(allowed, scores, -1e9)
@@ -97,7 +99,7 @@ class TextGenerator(keras.callbacks.Callback):
 
 
 generator = TextGenerator("to be", 6)
-history = model.fit(x, y, epochs=2, shuffle=False, batch_size=16, callbacks=[generator], verbose=0)
+history = model.fit(x, y, epochs=2, shuffle=False, batch_size=32, callbacks=[generator], verbose=0)
 results = {
     "history": history.history,
     "texts": generator.texts,

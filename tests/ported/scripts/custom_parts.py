@@ -119,5 +119,5 @@ results = {
     "found": keras.saving.get_registered_object("Ported>squash") is squash,
     "iterations": int(loaded.optimizer.iterations),
     "registered": keras.saving.get_registered_name(Quadratic),
-    "weights": [weight.path for weight in model.weights if weight.path.startswith("quadratic")],
+    "weights": [weight.name for weight in model.get_layer("quadratic").weights],
 }

@@ -6,7 +6,7 @@ from keras import layers
 
 from tests.ported.start import start
 
-days = np.arange(260)
+days = np.arange(262)
 series = np.sin(days / 9) + 0.2 * np.cos(days / 2) + 0.05 * np.random.default_rng(3).normal(size=days.size)
 series = series.astype("float32")
 mean, std = series[:200].mean(), series[:200].std()
@@ -47,10 +47,10 @@ for make in [convolutional, recurrent]:
     start(model)
     model.compile(loss="mse", optimizer="adam", metrics=["mean_absolute_error"])
     history = model.fit(x_train, y_train, epochs=2, batch_size=30, shuffle=False, verbose=0)
-    forecast = model.predict(x_test, batch_size=16, verbose=0)
+    forecast = model.predict(x_test, batch_size=30, verbose=0)
     results[make.__name__] = {
         "history": history.history,
-        "test": model.evaluate(x_test, y_test, verbose=0),
+        "test": model.evaluate(x_test, y_test, batch_size=30, verbose=0),
         "forecast": forecast * std + mean,
         "output_shape": list(model.output_shape),
         "weights": [list(weight.shape) for weight in model.weights],

@@ -23,7 +23,9 @@ discriminator = keras.Sequential(
 )
 start(generator)
 start(discriminator, seed=1)
-discriminator.compile(optimizer=keras.optimizers.Adam(0.01, beta_1=0.5), loss="binary_crossentropy", metrics=["accuracy"])
+discriminator.compile(
+    optimizer=keras.optimizers.Adam(0.01, beta_1=0.5), loss="binary_crossentropy", metrics=["accuracy"]
+)
 
 discriminator.trainable = False
 noise_input = keras.Input((3,))

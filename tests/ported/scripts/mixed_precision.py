@@ -25,7 +25,7 @@ for policy in ["mixed_bfloat16", "mixed_float16"]:
     results[policy] = {
         "history": history.history,
         "predictions": model.predict(x, verbose=0),
-        "compute": [layer.compute_dtype for layer in model.layers],
+        "compute": [layer.compute_dtype for layer in model.layers[1:]],
         "variables": sorted({weight.dtype for weight in model.weights}),
         "optimizer": type(model.optimizer).__name__,
         "logits": str(keras.Model(inputs, logits)(x[:1]).dtype),

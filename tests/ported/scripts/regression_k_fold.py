@@ -43,7 +43,7 @@ for fold in range(3):
     errors.append(model.evaluate(x[~inside], y[~inside], verbose=0, return_dict=True))
     penalties.append([float(loss) for loss in model.losses])
 
-norms = np.linalg.norm(model.layers[0].kernel.numpy(), axis=0) if hasattr(model.layers[0].kernel, "numpy") else None
+norms = np.linalg.norm(model.layers[0].kernel.numpy(), axis=0)
 results = {
     "losses": losses,
     "errors": errors,

@@ -37,7 +37,9 @@ class VAE(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         pixels, _ = x
-        reconstruction = ops.mean(ops.sum(keras.losses.binary_crossentropy(pixels[..., None], y_pred[..., None]), axis=-1))
+        reconstruction = ops.mean(
+            ops.sum(keras.losses.binary_crossentropy(pixels[..., None], y_pred[..., None]), axis=-1)
+        )
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(sum(self.losses))
         return reconstruction + sum(self.losses)
