@@ -40,9 +40,8 @@ class CausalSelfAttention(layers.Layer):
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
         size = self.width // self.num_heads
         q, k, v = ops.split(ops.matmul(x, self.qkv), 3, axis=-1)
-        q, k, v = (
-            ops.transpose(ops.reshape(t, (batch, length, self.num_heads, size)), (0, 2, 1, 3)) for t in (q, k, v)
-        )
+        heads = (batch, length, self.num_heads, size)
+        q, k, v = (ops.transpose(ops.reshape(each, heads), (0, 2, 1, 3)) for each in (q, k, v))
         scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) / ops.sqrt(ops.cast(size, x.dtype))
         allowed = ops.tril(ops.ones((length, length), dtype="bool"))
         scores = ops.where(allowed, scores, -1e9)

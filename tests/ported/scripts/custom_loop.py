@@ -58,7 +58,7 @@ optimizer.build(model.trainable_variables)
 groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables, train_metric.variables)
 state = tuple([variable.value for variable in group] for group in groups)
 losses = []
-for epoch in range(2):
+for _ in range(2):
     for step in range(3):
         batch = slice(step * 32, (step + 1) * 32)
         loss, state = train_step(state, (x[batch], y[batch]))

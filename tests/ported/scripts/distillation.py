@@ -1,7 +1,6 @@
 """A small student learns from a larger teacher: by a `compute_loss` of one's own, and by `keras.distillation`."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 from sklearn.datasets import load_digits
 

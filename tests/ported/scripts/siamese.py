@@ -1,7 +1,6 @@
 """Pairs of digits through one shared tower: the distance by a `Lambda` layer, trained by a contrastive loss."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Sequences of tokens of different lengths: padding, masks through recurrent layers, weights of classes and examples."""
+"""Tokens of texts of different lengths: padding, masks through recurrent layers, weights of classes and examples."""
 
 import keras
 import numpy as np

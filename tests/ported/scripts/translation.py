@@ -59,9 +59,7 @@ class Decoder(layers.Layer):
         source_mask = None if mask is None else mask[1]
         x = self.norms[0](self.add([x, self.self_attention(query=x, value=x, use_causal_mask=True)]))
         padding = None if source_mask is None else source_mask[:, None, :]
-        attended, scores = self.cross_attention(
-            query=x, value=encoded, attention_mask=padding, return_attention_scores=True
-        )
+        attended, _ = self.cross_attention(query=x, value=encoded, attention_mask=padding, return_attention_scores=True)
         return self.norms[1](self.add([x, attended]))
 
 
