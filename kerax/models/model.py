@@ -316,7 +316,7 @@ class Model(Layer):
         """Nothing: whatever runs, variables read as they are at that moment."""
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Updates the compiled metrics with a batch."""
+        """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
         if self.compiled_metrics is not None and y is not None:
             self.compiled_metrics.update_state(y, y_pred, sample_weight)
         return self.get_metrics_result()
@@ -564,7 +564,7 @@ class Model(Layer):
         return json.dumps(serialize_keras_object(self), **kwargs)
 
 
-for _method in (Model.train_step, Model.test_step, Model.predict_step, Model.compute_loss):
+for _method in (Model.train_step, Model.test_step, Model.predict_step, Model.compute_loss, Model.compute_metrics):
     _method.is_default = True  # told from a subclass's own by this mark
 
 

@@ -79,6 +79,9 @@ class TestParityOfFit:
             epochs=3,
         )
 
+    def test_a_list_of_metrics_for_the_only_output(self):
+        assert_same_fit(lambda module: regression(module, loss=["mse"], metrics=[["mae"]]), X, Y, epochs=1)
+
     def test_class_weights_do_not_count_in_the_rows_split_off_for_validation(self):
         assert_same_fit(
             lambda module: classifier(module, weighted_metrics=["accuracy"], metrics=None),
