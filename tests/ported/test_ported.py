@@ -12,7 +12,7 @@ import kerax
 pytestmark = pytest.mark.optimized
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
-QUICK = {"autoencoder", "custom_loop", "data_sources", "gan", "image_classification"}
+QUICK = {"custom_loop", "data_sources", "gan", "siamese", "vae"}
 TOLERANCES = {}  # relative, of scripts that cannot do with 1e-4
 
 
