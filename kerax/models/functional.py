@@ -26,6 +26,9 @@ class Functional(Model):
         outputs: Tensors computed from them, in the same forms.
         name: Default: `"functional"`.
 
+    Deviation from Keras 3.15: a `training` that was given to a layer while the graph was made holds in every call, as
+    Keras's guide to transfer learning says; Keras itself replaces it where the model is called with `training`.
+
     Raises:
         ValueError: if the graph is not connected, or two layers have the same name.
     """

@@ -316,7 +316,7 @@ class Model(Layer):
         """Nothing: whatever runs, variables read as they are at that moment."""
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Updates the compiled metrics with a batch."""
+        """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
         if self.compiled_metrics is not None and y is not None:
             self.compiled_metrics.update_state(y, y_pred, sample_weight)
         return self.get_metrics_result()
@@ -370,7 +370,7 @@ class Model(Layer):
             validation_split: Fraction of the last rows held out for validation.
             validation_data: `(x, y)`, `(x, y, sample_weight)`, or a source of batches.
             shuffle: Whether each pass has its own order.
-            class_weight: `{class index: weight}`.
+            class_weight: `{class index: weight}`, which validation does without.
             sample_weight: One weight per row.
             initial_epoch: Epoch to start from.
             steps_per_epoch: Batches per epoch.
@@ -399,9 +399,10 @@ class Model(Layer):
             limit_batches=(limit_batches, 1),
         )
         checks.check_validation_arguments(validation_split, validation_freq)
-        source = data_module.make_source(x, y, sample_weight, batch_size, class_weight, "fit")
-        if validation_data is None and validation_split:
-            source, held_out = checks.split(source, validation_split)
+        is_split = validation_data is None and validation_split > 0
+        source = data_module.make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
+        if is_split:
+            source, held_out = checks.split(source, validation_split, class_weight)
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
             held_out = prepare.validation_source(validation_data, size)
@@ -563,7 +564,7 @@ class Model(Layer):
         return json.dumps(serialize_keras_object(self), **kwargs)
 
 
-for _method in (Model.train_step, Model.test_step, Model.predict_step, Model.compute_loss):
+for _method in (Model.train_step, Model.test_step, Model.predict_step, Model.compute_loss, Model.compute_metrics):
     _method.is_default = True  # told from a subclass's own by this mark
 
 

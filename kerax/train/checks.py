@@ -10,7 +10,7 @@ from kerax import losses as losses_module
 from kerax import metrics as metrics_module
 from kerax.core.registry import is_serialized
 from kerax.core.scope import Scope
-from kerax.data import ArraySource, unpack_x_y_sample_weight
+from kerax.data import ArraySource, array_source, unpack_x_y_sample_weight
 from kerax.train.compiling import name_outputs, pick
 
 _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
@@ -62,11 +62,19 @@ def check_targets(model, y, y_pred, sample_weight):
     jax.eval_shape(update, y, y_pred, sample_weight)
 
 
-def split(source, fraction: float):
-    """Training and validation rows. Raises `ValueError` for a source of batches, which has no rows to split."""
+def split(source, fraction: float, class_weight=None):
+    """Training rows, weighted by their classes, and validation rows, which are not.
+
+    Raises:
+        ValueError: for a source of batches, which has no rows to split.
+    """
     if not isinstance(source, ArraySource):
         raise ValueError("fit: `validation_split` needs arrays. Pass `validation_data` with a source of batches.")
-    return source.split(fraction)
+    source, held_out = source.split(fraction)
+    if class_weight is not None:
+        parts = unpack_x_y_sample_weight(source.data)
+        source = array_source(*parts, source.batch_size, class_weight, "fit")
+    return source, held_out
 
 
 def check_labels(model, source, who: str = "fit"):

@@ -154,7 +154,7 @@ def _per_output(names: list[str], given) -> dict[str, list]:
         return {}
     if isinstance(given, dict):
         found = match(names, given, "metrics")
-    elif isinstance(given, (list, tuple)) and len(names) > 1 and any(isinstance(g, (list, tuple)) for g in given):
+    elif isinstance(given, (list, tuple)) and any(isinstance(g, (list, tuple)) for g in given):
         found = match(names, given, "metrics")
     else:
         found = {name: given for name in names}

@@ -182,8 +182,12 @@ def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySourc
         if waiting is not None:
             _store_rows(results, *waiting)
         waiting = (outputs, step * size)
+        shown = outputs
+        if until_look == 1:  # without the room for more batches, and the rows that the last one was filled with
+            rows = min(size, num_rows - step * size)
+            shown = jax.tree.map(lambda output, rows=rows: output[:rows], outputs)
         step += count
-        callbacks.after_predict_batches(step, outputs)
+        callbacks.after_predict_batches(step, shown)
     _store_rows(results, *waiting)
     reader.close(outputs)
     return results

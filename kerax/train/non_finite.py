@@ -88,7 +88,7 @@ def explain(model, batch: tuple) -> str:
         return f"the output of layer {found[0].name!r} ({kind}) is the first with NaN or infinity"
     if not np.all(np.isfinite(loss)):
         return f"the loss is {float(loss)} although every layer's output is finite"
-    grads, _ = steps.gradients(model, state, batch)
+    grads, *_ = steps.gradients(model, state, batch)
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         if _bad_rows(leaf) is not None:
             name = "/".join(str(part.key) for part in path)

@@ -10,6 +10,7 @@ from kerax import tree
 from kerax.core import masks
 from kerax.core import scope as scopes
 from kerax.core.tracking import walk
+from kerax.core.variable import Variable, unwrap
 from kerax.data import unpack_x_y_sample_weight
 from kerax.optimizers.optimizer import joined
 from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
@@ -17,18 +18,19 @@ from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 
 def train_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
     """One update of the weights. Returns the logs and the next `TrainState`."""
-    grads, state = gradients(model, state, data)
+    grads, state, results = gradients(model, state, data)
     if model._gradient_norm is not None:
         state = state._replace(metrics=_note_norm(model, state, grads))
     params, opt_state = model.optimizer.update(grads, own_opt_state(state), state.params)
     if isinstance(state.opt_state, dict):
         opt_state = state.opt_state | {"optimizer": opt_state}
     state = state._replace(params=constrain(model, params), opt_state=opt_state)
-    return compute_logs(model, state.metrics), advance(state)
+    return compute_logs(model, state.metrics, results), advance(state)
 
 
 def gradients(model, state: TrainState, data):
-    """The gradients of the (scaled) loss, and the state with everything updated but the weights.
+    """The gradients of the (scaled) loss, the state with everything updated but the weights, and what a
+    `compute_metrics` of the model's own returned.
 
     With `micro_batches` in `compile`, the batch is cut into that many parts (fewer, if they do not divide its rows),
     worked off by a scan; gradients are averaged, so that losses averaged over rows give those of the whole batch. Of
@@ -48,12 +50,12 @@ def gradients(model, state: TrainState, data):
     def add_part(carry, part):
         total, state = carry
         index, data = part
-        grads, state = _gradients(model, state, data, jax.random.fold_in(key, index))
-        return (jax.tree_util.tree_map_with_path(add, total, grads), state), None
+        grads, state, results = _gradients(model, state, data, jax.random.fold_in(key, index))
+        return (jax.tree_util.tree_map_with_path(add, total, grads), state), results
 
     empty = jax.tree.map(jnp.zeros_like, state.params)
-    (grads, state), _ = jax.lax.scan(add_part, (empty, state), (jnp.arange(num_parts), parts))
-    return grads, state
+    (grads, state), results = jax.lax.scan(add_part, (empty, state), (jnp.arange(num_parts), parts))
+    return grads, state, jax.tree.map(lambda parts: parts[-1], results)
 
 
 def _gradients(model, state: TrainState, data, key):
@@ -73,8 +75,8 @@ def _gradients(model, state: TrainState, data, key):
     (_, (loss, y_pred, kept, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     for leaf, mask in zip(jax.tree.leaves(y_pred), kept, strict=True):
         masks.set_mask(leaf, mask)
-    metrics = update_metrics(model, new.metrics, loss, x, y, y_pred, sample_weight)
-    return grads, TrainState(state.params, new.state, state.opt_state, metrics)
+    metrics, results = update_metrics(model, new.metrics, loss, x, y, y_pred, sample_weight)
+    return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
 
 
 def _note_norm(model, state: TrainState, grads) -> dict:
@@ -96,8 +98,8 @@ def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
     with bind(model, state, step_key(state)) as scope:
         y_pred = model(x, training=False)
         loss = model.compute_loss(x, y, y_pred, sample_weight, training=False)
-    metrics = update_metrics(model, collect_metrics(model, scope, state), loss, x, y, y_pred, sample_weight)
-    return compute_logs(model, metrics, training=False), state._replace(metrics=metrics)
+    metrics, results = update_metrics(model, collect_metrics(model, scope, state), loss, x, y, y_pred, sample_weight)
+    return compute_logs(model, metrics, results, training=False), state._replace(metrics=metrics)
 
 
 def predict_step(model, state: TrainState, data):
@@ -124,23 +126,31 @@ def _metric_pairs(model, metrics: dict) -> list:
     return list(zip(jax.tree.leaves(metric_variables(model)), jax.tree.leaves(metrics), strict=True))
 
 
-def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> dict:
-    """The metrics tree after one more batch: the mean loss and every compiled metric."""
+def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> tuple[dict, dict | None]:
+    """The metrics tree after one more batch: the mean loss and every compiled metric.
+
+    Also what `compute_metrics` returned if a subclass wrote its own, which is then what is logged; else `None`.
+    """
     variables = metric_variables(model)
     with scopes.Scope(_metric_pairs(model, metrics)) as scope:
         if any(metric is model._loss_tracker for metric in model.metrics):
             model._loss_tracker.update_state(loss, sample_weight=_num_rows(x))
-        model.compute_metrics(x, y, y_pred, sample_weight)
-    return jax.tree.map(lambda variable, value: scope.value_of(variable, value), variables, metrics)
+        results = model.compute_metrics(x, y, y_pred, sample_weight)
+        if hasattr(type(model).compute_metrics, "is_default"):
+            results = None
+        results = jax.tree.map(unwrap, results, is_leaf=lambda leaf: isinstance(leaf, Variable))
+    metrics = jax.tree.map(lambda variable, value: scope.value_of(variable, value), variables, metrics)
+    return metrics, jax.tree.map(jnp.asarray, results)
 
 
-def compute_logs(model, metrics: dict, training: bool = True) -> dict:
-    """`{name: result}` of every metric."""
+def compute_logs(model, metrics: dict, results: dict | None = None, training: bool = True) -> dict:
+    """`{name: result}` of every metric, or the `results` of an overridden `compute_metrics`, and the gradient norm."""
+    norm = None if model._gradient_norm is None else model._gradient_norm.name
     with scopes.Scope(_metric_pairs(model, metrics)):
-        results = model.get_metrics_result()
-    if model._gradient_norm is not None and not training:
-        del results[model._gradient_norm.name]
-    return results
+        logs = model.get_metrics_result()
+    if results is not None:
+        logs = results | ({norm: logs[norm]} if norm else {})
+    return {name: value for name, value in logs.items() if training or name != norm}
 
 
 def own_opt_state(state: TrainState):

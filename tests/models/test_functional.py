@@ -209,6 +209,14 @@ class TestGraphs:
         copy = kerax.models.model_from_json(model.to_json())
         assert (np.asarray(copy(X)) == 0).any()
 
+    def test_training_given_to_a_layer_holds_however_the_model_is_called(self):
+        inputs = kerax.Input((4,))
+        base = kerax.Sequential([kerax.layers.Dropout(0.9)])
+        frozen = kerax.Model(inputs, base(inputs, training=False))
+        dropping = kerax.Model(inputs, base(inputs, training=True))
+        np.testing.assert_array_equal(frozen(X, training=True), X)
+        assert (np.asarray(dropping(X, training=False)) == 0).any()
+
     def test_a_batch_size_may_stay_open_through_a_reshape(self):
         inputs = kerax.Input((4,))
         reshaped = kerax.layers.Reshape((2, 2))(inputs)

@@ -79,6 +79,20 @@ class TestParityOfFit:
             epochs=3,
         )
 
+    def test_a_list_of_metrics_for_the_only_output(self):
+        assert_same_fit(lambda module: regression(module, loss=["mse"], metrics=[["mae"]]), X, Y, epochs=1)
+
+    def test_class_weights_do_not_count_in_the_rows_split_off_for_validation(self):
+        assert_same_fit(
+            lambda module: classifier(module, weighted_metrics=["accuracy"], metrics=None),
+            X,
+            LABELS,
+            class_weight={0: 1.0, 1: 0.2, 2: 3.0},
+            validation_split=0.4,
+            batch_size=8,
+            epochs=2,
+        )
+
     def test_class_weights_of_one_hot_targets(self):
         assert_same_fit(
             lambda module: classifier(module, loss="categorical_crossentropy"),

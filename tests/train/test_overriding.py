@@ -55,6 +55,23 @@ class TestOverriding:
         assert history["mine"][3] < history["mine"][0]
         assert x.shape == (ROWS, 5)
 
+    @pytest.mark.parametrize("micro_batches", [None, 2])
+    def test_what_compute_metrics_returns_is_logged(self, micro_batches):
+        def make(module):
+            class Own(module.Sequential):
+                def compute_metrics(self, x, y, y_pred, sample_weight=None):
+                    results = super().compute_metrics(x, y, y_pred, sample_weight)
+                    return {"loss": results["loss"], "twice": 2 * results["mae"]}
+
+            model = Own([module.Input((4,)), module.layers.Dense(2)])
+            extra = {"micro_batches": micro_batches} if module is kerax else {}
+            model.compile("sgd", "mse", metrics=["mae"], **extra)
+            return model
+
+        model, other = assert_same_fit(make, X, Y, batch_size=22, epochs=2, validation_split=0.5)
+        ours, theirs = (each.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True) for each in (model, other))
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
     def test_a_train_step_with_metric_objects(self):
         class Tracked(kerax.Model):
             def __init__(self):

@@ -228,3 +228,16 @@ def test_clear_session_forgets_programs():
     before = model.predict(np.ones((2, 4)), verbose=0)
     kerax.utils.clear_session()
     np.testing.assert_array_equal(model.predict(np.ones((2, 4)), verbose=0), before)
+
+
+def test_a_callback_sees_the_outputs_of_its_batch_alone():
+    seen = []
+
+    class Note(kerax.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            seen.append(np.asarray(logs["outputs"]))
+
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(2)])
+    outputs = model.predict(X, batch_size=16, verbose=0, callbacks=[Note()])
+    assert [len(batch) for batch in seen] == [16, 16, 8]
+    np.testing.assert_array_equal(np.concatenate(seen), outputs)
