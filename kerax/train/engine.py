@@ -77,8 +77,11 @@ class Program:
         return self.single, [(data, table, index) for index in range(start, start + count)]
 
     def compile_behind(self, leaves: tuple, data: Tree, table):
-        """Compiles what does one step of a table in a thread."""
-        if not self._is_behind:
+        """Compiles what does one step of a table in a thread.
+
+        Not where compiled programs are kept on disk: XLA may abort the process when two threads write them out.
+        """
+        if not self._is_behind and jax.config.jax_compilation_cache_dir is None:
             self._is_behind = True
             function, (arguments,) = self.calls(data, table, 0, 1)
             setattr(self, "run" if self.is_looped else "single", Behind(function, leaves, *arguments))

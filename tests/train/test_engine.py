@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 import kerax
 from kerax import config, layers
@@ -249,13 +250,18 @@ class TestPrograms:
         assert 2 * products < program.flops() < 6 * products
 
     def test_the_compilation_cache(self, tmp_path, monkeypatch):
-        before = jax.config.jax_compilation_cache_dir
+        names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+        names += ("jax_persistent_cache_min_entry_size_bytes",)
+        before = {name: getattr(jax.config, name) for name in names}
         try:
             assert config.enable_compilation_cache(tmp_path / "xla") == str(tmp_path / "xla")
             jax.jit(lambda x: x * 3.25 + 1)(jnp.ones(3)).block_until_ready()
             assert os.listdir(tmp_path / "xla")
+            classifier().fit(X, Y, verbose=0)  # compiles in this thread
         finally:
-            jax.config.update("jax_compilation_cache_dir", before)
+            for name, value in before.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()  # JAX goes on writing to one that it has opened
 
 
 class TestDebugging:
