@@ -1,6 +1,5 @@
 """Every test runs on the CPU, and Keras, where it is compared with, on its JAX backend."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -15,8 +14,6 @@ import hypothesis
 import jax
 import pytest
 
-from kerax.core.variable import forget_programs
-
 hypothesis.settings.register_profile("kerax", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("kerax")
 
@@ -25,18 +22,6 @@ hypothesis.settings.load_profile("kerax")
 def _quick_compilation(request):
     """Compiles without XLA's expensive passes, in two thirds of the time, but for modules marked `optimized`."""
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
-    yield
-    _forget_programs()
-
-
-def _forget_programs():
-    """Drops compiled programs when there are many: each maps memory, and the system admits 65,530 maps in a process."""
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
-        forget_programs()
-        gc.collect()
-        jax.clear_caches()
-        gc.collect()
 
 
 @pytest.fixture

@@ -244,8 +244,7 @@ class BackupAndRestore(Callback):
 
     def on_checkpoint(self, epoch, batch, logs=None):
         if self._is_preempted():
-            self.on_interrupt()
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(128 + signal.SIGTERM)  # `on_interrupt` saves
         if batch is None:
             is_wanted = self.save_freq == "epoch" or self.double_checkpoint
         else:
@@ -265,6 +264,8 @@ class BackupAndRestore(Callback):
         return utils.reached_preemption(self._polls)
 
     def on_interrupt(self):
+        if not self._writer.is_open:  # training was done, and what was saved is removed
+            return
         self._writer.save(with_run=True, wait=True)
         run = self.model._run
         print(f"Interrupted in epoch {run.epoch + 1} after {run.step} batches; saved to {self.backup_dir}.")
@@ -293,6 +294,11 @@ class _Writer:
         if self._checkpointer is None:
             self._checkpointer = checkpoint.Checkpointer(self.directory, self.keep)
             self._checkpointer.folder.open()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the folder is claimed."""
+        return self._checkpointer is not None
 
     def restore_run(self, form: dict) -> dict | None:
         """Puts the latest run in the folder into the model."""

@@ -64,7 +64,6 @@ class Checkpointer:
         self.folder = Folder(directory, keep, keep_best, monitor, mode)
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self._saved_at: tuple[int, float] | None = None  # training steps and seconds at the last save
-        self._saved_at: tuple[int, float] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future | None = None
         self._described: tuple | None = None  # (model, its description)

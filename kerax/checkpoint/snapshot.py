@@ -51,7 +51,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
         state = {name: part for name, part in state.items() if name in ("params", "state")}
     structure, arrays = _encoded_states(run)
     if arrays:
-        state["callbacks"] = {name: jnp.asarray(array) for name, array in arrays.items()}
+        state["callbacks"] = {name: jnp.array(array) for name, array in arrays.items()}
     meta = {
         "format": 1,
         "leaves": leaf_specs(state),

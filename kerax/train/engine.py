@@ -79,7 +79,7 @@ class Program:
     def compile_behind(self, leaves: tuple, data: Tree, table):
         """Compiles what does one step of a table in a thread.
 
-        Not where compiled programs are kept on disk: XLA may abort the process when two threads write them out.
+        Not where compiled programs are kept on disk: XLA was seen to abort the process as a thread wrote one out.
         """
         if not self._is_behind and jax.config.jax_compilation_cache_dir is None:
             self._is_behind = True

@@ -139,7 +139,8 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 if latest is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
-                run.hold()
+                if callbacks.savers:
+                    run.hold()
                 guard.finish(latest)
                 callbacks.after_last_batch(latest)
                 logs = Logs(latest)
@@ -155,6 +156,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 model.optimizer.finalize(variables.params)
             callbacks.on_train_end(logs)
     except (KeyboardInterrupt, SystemExit):
+        interrupts.busy = False  # another signal ends the saving too
         with interrupts.guarded():
             callbacks.on_interrupt()
         raise

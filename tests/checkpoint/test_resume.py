@@ -488,6 +488,16 @@ class TestCallbacks:
         make().fit(X, Y, verbose=0, callbacks=[callbacks.BackupAndRestore(tmp_path / "run")])
         assert not (tmp_path / "run").exists()
 
+    def test_an_interrupt_after_the_backups_are_removed_is_an_interrupt(self, tmp_path):
+        class Late(callbacks.Callback):
+            def on_train_end(self, logs=None):
+                raise KeyboardInterrupt
+
+        model = make()
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, Y, verbose=0, callbacks=[callbacks.BackupAndRestore(tmp_path / "run"), Late()])
+        assert not (tmp_path / "run").exists() and np.isfinite(model.predict(X, verbose=0)).all()
+
     def test_model_checkpoint_of_a_folder_holds_the_run(self, tmp_path):
         saver = callbacks.ModelCheckpoint(str(tmp_path / "{epoch}"))
         model = make()
