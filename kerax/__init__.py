@@ -18,6 +18,7 @@ _MODULES = (
     "constraints",
     "datasets",
     "distillation",
+    "distribution",
     "dtype_policies",
     "initializers",
     "layers",

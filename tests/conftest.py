@@ -1,5 +1,6 @@
 """Every test runs on the CPU, and Keras, where it is compared with, on its JAX backend."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import hypothesis
 import jax
 import pytest
 
+from kerax.core.variable import forget_programs
+
 hypothesis.settings.register_profile("kerax", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("kerax")
 
@@ -22,6 +25,23 @@ hypothesis.settings.load_profile("kerax")
 def _quick_compilation(request):
     """Compiles without XLA's expensive passes, in two thirds of the time, but for modules marked `optimized`."""
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
+
+
+_tests_until_look = 0
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Drops compiled programs when there are many: each maps memory, and Linux admits 65,530 maps in a process."""
+    global _tests_until_look
+    _tests_until_look -= 1
+    maps = Path("/proc/self/maps")
+    if _tests_until_look > 0 or not maps.exists():
+        return
+    _tests_until_look = 50
+    if maps.read_bytes().count(b"\n") > 25_000:
+        forget_programs()
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ class Callback:
         saves_every: With `on_checkpoint`: number of batches between its calls, counted through all epochs; `None` for
             the ends of epochs only.
         saves_every_seconds: Likewise in seconds.
+        first_process_only: Whether, of several processes, only the first one's hooks are called: for what writes or
+            shows. It must not ask for weights that are spread over the processes.
     """
 
     every = 1
@@ -27,6 +29,7 @@ class Callback:
     looks: tuple[int, ...] = ()
     saves_every: int | None = None
     saves_every_seconds: float | None = None
+    first_process_only = False
 
     def __init__(self):
         self.params: dict = {}
@@ -135,3 +138,15 @@ def read_learning_rate(optimizer) -> float | None:
     """An optimizer's learning rate now; `None` for an optax transformation that keeps its own to itself."""
     rate = getattr(optimizer, "learning_rate", None)
     return None if rate is None else float(np.asarray(rate))
+
+
+class Muted(Callback):
+    """In the place of a callback that the first process speaks for: what is done at which batch stays the same.
+
+    Args:
+        callback: The callback.
+    """
+
+    def __init__(self, callback: Callback):
+        super().__init__()
+        self.of, self.every, self.looks = callback, callback.every, callback.looks

@@ -3,7 +3,9 @@
 import time
 import warnings
 
-from kerax.callbacks.callback import Callback
+import jax
+
+from kerax.callbacks.callback import Callback, Muted
 from kerax.callbacks.history import History
 from kerax.callbacks.progress import ProgbarLogger
 from kerax.core.tracking import unique
@@ -55,6 +57,8 @@ class CallbackList:
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"`callbacks` must hold `kerax.callbacks.Callback` objects. Got {callback!r}.")
+        if jax.process_index():
+            self.callbacks = [Muted(c) if c.first_process_only else c for c in self.callbacks]
         self.set_params(params)
         self.set_model(model)
         self._watchers = {
@@ -178,7 +182,7 @@ class CallbackList:
     def _by_name(self) -> dict[str, Callback]:
         found: dict[str, Callback] = {}
         for callback in self.callbacks:
-            found[unique(type(callback).__name__, found)] = callback
+            found[unique(type(_origin(callback)).__name__, found)] = callback
         return found
 
     def on_checkpoint(self, epoch: int, batch: int | None, logs):
@@ -279,7 +283,12 @@ class CallbackList:
         self._call("on_predict_end", logs or {})
 
 
+def _origin(callback: Callback) -> Callback:
+    return callback.of if isinstance(callback, Muted) else callback
+
+
 def _overrides(callback: Callback, hooks: tuple[str, ...]) -> bool:
+    callback = _origin(callback)
     watches = getattr(callback, "watches_batches", True)
     return watches and any(
         hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks

@@ -1,8 +1,11 @@
 """Callbacks that save: `ModelCheckpoint`, `OrbaxCheckpoint`, `BackupAndRestore`."""
 
+import contextlib
 import os
 import signal
+import tempfile
 import warnings
+from collections.abc import Iterator
 
 import jax
 
@@ -112,10 +115,10 @@ class ModelCheckpoint(_Saver):
                 f"ModelCheckpoint: `filepath` {self.filepath!r} names {error}, which is not among {list(fields)}."
             ) from None
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        if path.endswith(".weights.h5"):
-            self.model.save_weights(path, overwrite=True)
-        elif path.endswith(".keras"):
-            self.model.save(path, overwrite=True)
+        if path.endswith((".weights.h5", ".keras")):
+            save = self.model.save if path.endswith(".keras") else self.model.save_weights
+            with _only_first(path) as path:
+                save(path, overwrite=True)
         else:
             with checkpoint.Checkpointer(path) as checkpointer:
                 checkpointer.save(self.model, with_run=True)
@@ -359,3 +362,13 @@ def _check_save_freq(callback: Callback, save_freq):
     if save_freq != "epoch" and (not isinstance(save_freq, int) or isinstance(save_freq, bool) or save_freq < 1):
         name = type(callback).__name__
         raise ValueError(f"{name}: `save_freq` must be 'epoch' or a number of batches. Got {save_freq!r}.")
+
+
+@contextlib.contextmanager
+def _only_first(path: str) -> Iterator[str]:
+    """The path in the first process. In others, which only take part in gathering the weights, one that is removed."""
+    if jax.process_index() == 0:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield os.path.join(folder, os.path.basename(path))

@@ -131,6 +131,8 @@ class CSVLogger(Callback):
         append: Whether to go on in an existing file instead of replacing it.
     """
 
+    first_process_only = True
+
     def __init__(self, filename, separator=",", append=False):
         super().__init__()
         self.filename, self.separator, self.append = filename, separator, append

@@ -26,6 +26,8 @@ class JSONLogger(Callback):
         append: Whether to go on in an existing file instead of replacing it.
     """
 
+    first_process_only = True
+
     def __init__(self, filename, append=False):
         super().__init__()
         self.filename, self.append = os.fspath(filename), append
@@ -71,6 +73,8 @@ class RemoteMonitor(Callback):
     Raises:
         ValueError: if `root` is no HTTP address.
     """
+
+    first_process_only = True
 
     timeout = 10.0  # seconds
 

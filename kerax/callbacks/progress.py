@@ -18,6 +18,8 @@ class ProgbarLogger(Callback):
         what: `"fit"`, `"evaluate"` or `"predict"`, for error messages.
     """
 
+    first_process_only = True
+
     def __init__(self, verbose=None, what="ProgbarLogger"):
         super().__init__()
         if verbose not in (None, "auto", 0, 1, 2):

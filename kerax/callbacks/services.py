@@ -33,6 +33,8 @@ class Logging(Callback):
         ValueError: if `every` is no number of batches.
     """
 
+    first_process_only = True
+
     def __init__(self, logger, every=None):
         super().__init__()
         if not callable(getattr(logger, "log", None)):

@@ -52,6 +52,8 @@ class TensorBoard(Callback):
     out of histograms and images.
     """
 
+    first_process_only = True
+
     def __init__(
         self,
         log_dir="logs",

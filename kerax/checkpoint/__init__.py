@@ -10,6 +10,8 @@ import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import jax
+
 from kerax.checkpoint import snapshot as snapshots
 from kerax.checkpoint.folder import Folder
 
@@ -105,9 +107,13 @@ class Checkpointer:
             self._described = key, snapshots.describe(model)
         snapshot = snapshots.take(model, metadata, self._described[1], with_run, weights_only)
         self._saved_at = _num_steps(model), time.monotonic()
+        metrics = dict(metrics) if metrics is not None else None
+        if jax.process_count() > 1:  # they wait for each other while they write: no program may come between
+            self._write(step, snapshot, metrics)
+            return step
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "kerax checkpoint")
-        self._pending = self._thread.submit(self._write, step, snapshot, dict(metrics) if metrics is not None else None)
+        self._pending = self._thread.submit(self._write, step, snapshot, metrics)
         if wait:
             self.wait()
         return step

@@ -79,12 +79,15 @@ class Folder:
             raise ValueError(f"{name!r} has other bytes than were written")
         return codec.decode(stored["content"])
 
-    def read_state(self, step: int, checksums: dict[str, int], only: Tree = None) -> Tree:
-        """The tree of a step as NumPy arrays.
+    def read_state(
+        self, step: int, checksums: dict[str, int], only: Tree = None, shardings: dict[str, Any] | None = None
+    ) -> Tree:
+        """The tree of a step as NumPy arrays, or on devices.
 
         Args:
             checksums: By path, as `write` returned them. A difference raises `ValueError`.
             only: Tree of the leaves to read. Default: all.
+            shardings: By path, of leaves to put on devices: each process reads the parts of its own devices.
         """
         import orbax.checkpoint as ocp
         from etils import epath  # comes with orbax
@@ -94,11 +97,13 @@ class Folder:
             tree = reader.metadata(path).tree
             if only is not None:
                 tree = _common(tree, only)
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            args = ocp.args.PyTreeRestore(tree, restore_args=as_numpy, partial_restore=only is not None)
+            wanted = jax.tree_util.tree_map_with_path(lambda path, _: _restore_args(ocp, path, shardings or {}), tree)
+            args = ocp.args.PyTreeRestore(tree, restore_args=wanted, partial_restore=only is not None)
             state = reader.restore(path, args=args)
         damaged = [
-            name for name, leaf in by_path(state).items() if name in checksums and checksum(leaf) != checksums[name]
+            name
+            for name, leaf in by_path(state).items()
+            if name in checksums and _is_here(leaf) and checksum(leaf) != checksums[name]
         ]
         if damaged:
             raise ValueError(
@@ -134,13 +139,15 @@ class Folder:
             ValueError: if another process writes there, or the folder holds something else than checkpoints.
             OSError: if it cannot be written.
         """
-        if self._lock is not None or jax.process_index():  # the first process speaks for all
+        if self._lock is not None:
             return
         if os.path.exists(self.path) and not self._is_ours():
             raise ValueError(
                 f"checkpoint: {self.path!r} holds something else than checkpoints; it was left alone. Give a new or "
                 "empty folder."
             )
+        if jax.process_index():  # the first process speaks for all
+            return
         os.makedirs(self.path, exist_ok=True)
         self._lock = _claim(os.path.join(self.path, _LOCK))
         for name in os.listdir(self.path):
@@ -190,7 +197,7 @@ class Folder:
     def delete_all(self):
         """Removes every step, and the folder if nothing else is in it."""
         self.open()
-        for step in self.steps():
+        for step in self.steps() if jax.process_index() == 0 else ():
             aside = f"{self._step_path(step)}.orbax-checkpoint-tmp"
             os.replace(self._step_path(step), aside)
             shutil.rmtree(aside, ignore_errors=True)
@@ -275,7 +282,14 @@ def by_path(tree: Tree) -> dict[str, Any]:
 
 def _is_here(array) -> bool:
     """Whether all of an array can be read by this process."""
-    return not isinstance(array, jax.Array) or array.is_fully_addressable
+    return not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated
+
+
+def _restore_args(ocp, path: tuple, shardings: dict[str, Any]):
+    sharding = shardings.get("/".join(map(part, path)))
+    if sharding is None:
+        return ocp.RestoreArgs(restore_type=np.ndarray)
+    return ocp.ArrayRestoreArgs(sharding=sharding)
 
 
 def checksum(array) -> int:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kerax import tree
 from kerax.checkpoint import codec
 from kerax.checkpoint.folder import Folder, by_path, part
+from kerax.core import placement
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.tracking import walk
 from kerax.train.state import state_variables
@@ -128,7 +128,8 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
         )
     variables = {name: v for name, v in by_path(own).items() if name in stored and wanted[name] == stored[name]}
     only = tree.nest((tuple(name.split("/")), True) for name in (*variables, *arrays))
-    values = by_path(folder.read_state(step, meta["checksums"], only))
+    shardings = {name: placement.sharding_of(variable) for name, variable in variables.items()}
+    values = by_path(folder.read_state(step, meta["checksums"], only, shardings))
     for name, variable in variables.items():
         variable.assign(_placed_like(variable, values[name]))
     model.passes, model.inferences = meta["passes"], meta["inferences"]
@@ -138,9 +139,11 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
     return meta
 
 
-def _placed_like(variable, value: np.ndarray) -> jax.Array:
+def _placed_like(variable, value) -> jax.Array:
     """An array where the variable's own lies."""
     held = variable._value
+    if isinstance(value, jax.Array):
+        return value
     if held is not None and len(held.sharding.device_set) > 1:
         return jax.device_put(value, held.sharding)
     return jnp.asarray(value)

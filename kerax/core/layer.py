@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, masks, persistence, symbolic
+from kerax.core import calling, masks, persistence, placement, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import captured_arguments, reject_unknown, serialize_arguments
@@ -172,7 +172,7 @@ class Layer(Operation, Trackable):
         call = self.call if self._remat is None else self.rematerialized_call(self.call, first)
         try:
             with jax.named_scope(self.name):
-                outputs = call(*positional, **named)
+                outputs = placement.constrain_output(self, call(*positional, **named))
         except Exception as error:
             calling.explain(error, self, first, at_root=outer is None)
             raise
@@ -406,7 +406,7 @@ class Layer(Operation, Trackable):
         """The weights as NumPy arrays, in the order of `weights`."""
         weights = self.weights
         materialize(weights)
-        return jax.device_get([weight.value for weight in weights])
+        return placement.to_host_all([weight.value for weight in weights])
 
     def set_weights(self, weights):
         """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""

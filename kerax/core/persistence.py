@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kerax.core import placement
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
 from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
@@ -27,7 +28,7 @@ def also_loaded(self) -> list[tuple[Variable, np.ndarray]]:
 def save_own_variables(self, store):
     """Puts the layer's own weights into a mapping under `"0"`, `"1"` and so on."""
     for index, value in enumerate(self.stored_values()):
-        store[str(index)] = np.asarray(value)
+        store[str(index)] = placement.to_host(value)
 
 
 def load_own_variables(self, store):

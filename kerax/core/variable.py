@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import config
-from kerax.core import host_random, seeds
+from kerax.core import host_random, placement, seeds
 from kerax.core import scope as scopes
 from kerax.core.registry import families
 
@@ -93,13 +93,32 @@ def forget_programs():
 
 def materialize(variables: Iterable["Variable"]):
     """Gives every abstract variable its initial array."""
-    abstract = [variable for variable in variables if variable._value is None and variable._store is None]
+    variables = [variable for variable in variables if variable._store is None]
+    abstract = [variable for variable in variables if variable._value is None]
+    if placement.active() is not None and not isinstance(jnp.zeros(()), jax.core.Tracer):
+        return _materialize_spread(variables, abstract)
     if abstract and isinstance(jnp.zeros(()), jax.core.Tracer):  # called while something is being traced
         with jax.ensure_compile_time_eval():
             return materialize(abstract)
     key_data: dict[int, np.ndarray] = {}
     for variable in abstract:
         variable._value = _fresh_array(variable, key_data)
+
+
+def _materialize_spread(variables: list["Variable"], abstract: list["Variable"]):
+    """Draws initial values on the devices that shall hold them, and moves values there that lie elsewhere."""
+
+    def draw(seeds):
+        return [initial_value(v, seed, v._seed_pair()[1]) for v, seed in zip(abstract, seeds, strict=True)]
+
+    if abstract:
+        roots = [variable._seed_pair()[0] for variable in abstract]
+        key_data = [np.array([root >> 32, root & 0xFFFFFFFF], np.uint32) for root in roots]
+        shardings = [placement.sharding_of(variable) for variable in abstract]
+        for variable, value in zip(abstract, jax.jit(draw, out_shardings=shardings)(key_data), strict=True):
+            variable._value = value
+    for variable in variables:
+        variable._value = placement.put_variable(variable, variable._value)
 
 
 class Variable:
@@ -113,7 +132,7 @@ class Variable:
         autocast: Whether layers read a float variable in their compute dtype.
         aggregation: Kept for Keras's signature; JAX's sharded arrays need none.
         synchronization: Likewise.
-        layout: Likewise; the engine places arrays as the active distribution says.
+        layout: `kerax.distribution.TensorLayout` under the active distribution. Default: what that says.
         name: Default: `"variable"`.
 
     Raises:
@@ -142,6 +161,8 @@ class Variable:
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
         self._seed = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array
+        self.layout = layout
+        self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
         if isinstance(initializer, str):
             initializer = _by_name(initializer)
         if callable(initializer):
@@ -194,6 +215,7 @@ class Variable:
             value = scope.values.get(id(self))
             if value is None:
                 value = jnp.zeros(self.shape, self._dtype) if self._value is None else self._value
+            value = placement.as_computed(self, value)
         elif self._store is not None:
             store, index = self._store
             value = store.read(index)
@@ -222,10 +244,12 @@ class Variable:
         value = unwrap(value)
         # A copy of the user's memory, which XLA would otherwise go on reading from.
         if isinstance(value, np.ndarray):
-            value = jax.device_put(np.array(value, jnp.dtype(self._dtype)))
-        value = jnp.asarray(value, self._dtype)
+            value = np.array(value, jnp.dtype(self._dtype))
+            value = value if placement.active() is not None else jax.device_put(value)
+        value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self._dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
+        value = placement.put_variable(self, value)
         scope = scopes.find(self, to_write=True)
         if scope is not None:
             scope.values[id(self)] = value
@@ -252,8 +276,8 @@ class Variable:
         return self.assign(self.value - unwrap(value))
 
     def numpy(self) -> np.ndarray:
-        """The value on the host."""
-        return np.asarray(self.value)
+        """The value on the host. Of one spread over several processes, all of them must ask for it together."""
+        return placement.to_host(self.value)
 
     @property
     def ndim(self) -> int:
@@ -261,7 +285,7 @@ class Variable:
         return len(self.shape)
 
     def __array__(self, dtype=None, copy=None):
-        return np.asarray(self.value, dtype)
+        return np.asarray(self.numpy(), dtype)
 
     def __len__(self):
         if not self.shape:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from kerax import config
+from kerax.core import placement
 
 Tree = Any
 
@@ -119,6 +120,55 @@ class HostFeed:
         return self._tables[size]
 
 
+class SpreadFeed:
+    """Puts batches on the devices of the active distribution, several at a time, stacked on a first axis.
+
+    Each process gathers the rows of its own devices only. The table of stacked batches is `()`.
+
+    Args:
+        batch: A batch, or its shapes and dtypes.
+        rows: Rows per batch.
+    """
+
+    def __init__(self, batch: Tree, rows: int):
+        self.capacity = HostFeed.batches_per_chunk(batch, rows)
+
+    def gather(self, data: Tree, table: np.ndarray) -> tuple[Tree, tuple]:
+        """The rows of `data`, which every process has whole, that a table (steps, rows per step) names."""
+        return jax.tree.map(lambda leaf: self._gather(leaf, table), data), ()
+
+    def _gather(self, leaf: np.ndarray, table: np.ndarray):
+        shape = (self.capacity, table.shape[1], *leaf.shape[1:])
+
+        def rows_of(index):
+            chosen = table[:, index[1]]
+            out = np.empty((self.capacity, *chosen.shape[1:], *leaf.shape[1:]), leaf.dtype)
+            np.take(leaf, chosen, axis=0, out=out[: len(chosen)], mode="clip")
+            return out[(slice(None), slice(None), *index[2:])]
+
+        return jax.make_array_from_callback(shape, placement.active().batch_sharding(shape, 1), rows_of)
+
+    def join(self, batches: list[Tree]) -> tuple[Tree, tuple]:
+        """Batches of one form, each process's share of them."""
+        filled = [*batches, *[batches[-1]] * (self.capacity - len(batches))]
+
+        def place(*parts):
+            stacked = np.stack(parts)
+            shape = (self.capacity, *placement.active().global_shape(stacked.shape[1:]))
+            sharding = placement.active().batch_sharding(shape, 1)
+            return jax.make_array_from_process_local_data(sharding, stacked, shape)
+
+        return jax.tree.map(place, *filled), ()
+
+    def recycle(self, results: Tree = ()):
+        """Nothing to keep."""
+
+
+def open_feed(batch: Tree, rows: int) -> HostFeed | SpreadFeed:
+    """The feed for batches of this form: spread over the devices if a distribution is active."""
+    return HostFeed(batch, rows) if placement.active() is None else SpreadFeed(batch, rows)
+
+
 _spare: list[np.ndarray] = []  # memory of buffers, 32 MB at most: touching fresh pages costs 30 times a copy
 _spare_lock = threading.Lock()
 
@@ -172,14 +222,15 @@ class Prefetch:
     def _has_room(self) -> bool:
         return not self._ready or (len(self._ready) < self._ahead and self._bytes < self._ahead_bytes)
 
-    def take(self, count: int, like=None) -> list:
+    def take(self, count: int, like=None, as_many=False) -> list:
         """Up to `count` items in order: those that are ready, at least one; none at the end.
 
         Args:
             like: Function of two items; only items that are like the first are taken with it.
+            as_many: Whether to wait until `count` are ready: then it does not depend on time what is taken.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._is_done)
+            self._changed.wait_for(lambda: self._is_done or len(self._ready) >= (count if as_many else 1))
             if not self._ready and self._error is not None:
                 error, self._error = self._error, None
                 raise error

@@ -4,6 +4,7 @@ import jax
 
 from kerax import callbacks as callbacks_module
 from kerax import data as data_module
+from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.train import checks, engine
@@ -59,7 +60,7 @@ def make_ready(model, batch_spec: tuple, who: str):
     x, y, sample_weight = data_module.unpack_x_y_sample_weight(batch_spec)
     with_loss = model.compiled and who not in ("predict", "predict_on_batch")
     is_new = with_loss and model.compiled_loss is None
-    form = "checked", with_loss, engine.batch_form(batch_spec)
+    form = "checked", with_loss, engine.batch_form(batch_spec), placement.active()
     if not is_new and form in model._programs and model._ready_layers():
         return
     y_pred = None
@@ -71,7 +72,9 @@ def make_ready(model, batch_spec: tuple, who: str):
         model.output_spec = y_pred
     if with_loss and y is not None and hasattr(type(model).train_step, "is_default"):
         checks.check_targets(model, y, y_pred, sample_weight)
-    if who in ("fit", "train_on_batch"):
+    is_training = who in ("fit", "train_on_batch")
+    placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
+    if is_training:
         _build_optimizers(model, batch_spec)
     model._programs[form] = None
 

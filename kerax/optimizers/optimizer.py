@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kerax import initializers
 from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, reject_unknown
-from kerax.core.fills import fill
+from kerax.core.fills import constant_of, fill
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.variable import Variable, unwrap
 from kerax.optimizers import eager, stepwise
@@ -352,11 +353,12 @@ class Optimizer(Configurable):
         leaves = []
         with scopes.outside(), jax.ensure_compile_time_eval():  # the state outlives a step that is being traced
             fresh = jax.jit(self.init)(jax.tree.map(unwrap, params)) if fresh is None else fresh
-            for key, value, _ in keyed(fresh, params):
+            owners = {id(variable): variable for variable in jax.tree.leaves(params)}
+            for key, value, owner in keyed(fresh, params):
                 slot = known.get(key)
                 if slot is None or slot.shape != value.shape:
-                    slot = Variable(value, trainable=False, autocast=False, name=name_of(key, params))
-                    slot.path = f"{self.name}/{slot.name}"
+                    slot = _slot(value, name_of(key, params))
+                    slot.path, slot.reference = f"{self.name}/{slot.name}", owners.get(owner)
                 leaves.append(slot)
         state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
         rate = () if self._schedule is not None else self._learning_rate
@@ -461,3 +463,14 @@ def common_arguments(given: dict) -> dict:
     """The arguments that `Optimizer` takes, out of a constructor's `locals()`."""
     names = list(inspect.signature(Optimizer.__init__).parameters)[1:-1]
     return {name: given[name] for name in names} | given["kwargs"]
+
+
+def _slot(value, name: str) -> Variable:
+    """The variable of a slot: of one that starts as 0 everywhere, no array is made until it is read."""
+    if constant_of(value) != 0:
+        return Variable(
+            np.array(value) if isinstance(value, np.ndarray) else value, None, None, False, False, name=name
+        )
+    slot = Variable(initializers.Zeros(), value.shape, value.dtype, False, False, name=name)
+    slot._seed = (0, name)  # nothing is drawn
+    return slot

@@ -5,7 +5,6 @@ import re
 import warnings
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from kerax.core.tracking import walk
@@ -19,7 +18,7 @@ def save(model, path: str):
     weights = _weights(model)
     materialize(weights.values())
     partial = f"{path}.partial"
-    arrays = {name: np.ascontiguousarray(jax.device_get(variable.value)) for name, variable in weights.items()}
+    arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in weights.items()}
     library.numpy.save_file(arrays, partial, {"format": "kerax"})
     os.replace(partial, path)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kerax.core import placement
 from kerax.core.layer import Layer
 from kerax.core.registry import to_snake_case
 from kerax.core.tracking import unique
@@ -65,7 +66,7 @@ def stores(model) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
     for path, owner in saveables(model):
         store: dict[str, np.ndarray] = {}
         owner.save_own_variables(store)
-        yield vars_of(path), owner.name, {name: np.asarray(value) for name, value in store.items()}
+        yield vars_of(path), owner.name, {name: placement.to_host(value) for name, value in store.items()}
 
 
 def fill(

@@ -2,7 +2,8 @@
 
 A program exists in three forms over one traced step. `run` takes the data set, a table of row numbers per step, and
 the range of steps to do as run-time integers: one compilation and the same bits however a run is cut. `single` does
-one step of the same table without a loop, `batch` one step on a batch from elsewhere.
+one step of the same table without a loop, `batch` one step on a batch from elsewhere. Under a distribution the state
+keeps its layout from step to step, and the rows of a batch are spread over the devices.
 
 XLA's CPU backend runs convolutions with axes in another order than its own, as JAX's gradients have them, about 37
 times slower inside a loop than outside one, and matmul and recurrent steps 1.2 to 4 times faster (dispatch is saved);
@@ -21,7 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 
+from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
@@ -39,20 +42,24 @@ class Program:
         step: Function of (leaves, batch) that returns (leaves, logs); leaves are a flat tuple of arrays.
         leaves: The state's leaves, or their shapes.
         batch: The batch's shapes and dtypes.
+        shardings: Where the leaves lie, under a distribution.
     """
 
-    def __init__(self, step: Callable, leaves: tuple, batch: tuple):
+    def __init__(self, step: Callable, leaves: tuple, batch: tuple, shardings: list | None = None):
         self._specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), batch
         closed, (_, logs) = jax.make_jaxpr(step, return_shape=True)(*self._specs)
         constants = [jnp.asarray(constant) for constant in closed.consts]
         logs_treedef, num_leaves = jax.tree.structure(logs), len(leaves)
         self.is_looped = jax.default_backend() != "cpu" or not is_slow_in_loops(closed.jaxpr)
         self.seconds_per_step: float | None = None
+        self._shardings = shardings
         self._is_behind = False  # whether a thread compiles, or has compiled, the form that is used
 
         def batch(leaves, batch):
+            batch = placement.constrain_batch(batch)
             out = jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves, *jax.tree.leaves(batch))
-            return tuple(out[:num_leaves]), jax.tree.unflatten(logs_treedef, out[num_leaves:])
+            new = out[:num_leaves] if shardings is None else map(lax.with_sharding_constraint, out, shardings)
+            return tuple(new), jax.tree.unflatten(logs_treedef, out[num_leaves:])
 
         def single(leaves, data, table, index):
             return batch(leaves, gather_rows(data, table, index))
@@ -63,9 +70,10 @@ class Program:
                 start, start + count, lambda i, carry: single(carry[0], data, table, i), (leaves, empty)
             )
 
-        self.run = jax.jit(run, donate_argnums=0)
-        self.single = jax.jit(single, donate_argnums=0)
-        self.batch = jax.jit(batch, donate_argnums=0)
+        layout = {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
+        self.run = jax.jit(run, donate_argnums=0, **layout)
+        self.single = jax.jit(single, donate_argnums=0, **layout)
+        self.batch = jax.jit(batch, donate_argnums=0, **layout)
 
     def calls(self, data: Tree, table, start: int, count: int) -> tuple[Callable, list[tuple]]:
         """What does `count` steps of a table from `start`, or one on a batch without a table: a function of leaves and
@@ -85,6 +93,16 @@ class Program:
             self._is_behind = True
             function, (arguments,) = self.calls(data, table, 0, 1)
             setattr(self, "run" if self.is_looped else "single", Behind(function, leaves, *arguments))
+
+    def specs(self) -> tuple:
+        """Shapes, dtypes and layouts of what `batch` takes."""
+        leaves, batch = self._specs
+        if self._shardings is not None:
+            leaves = tuple(
+                jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+                for leaf, sharding in zip(leaves, self._shardings, strict=True)
+            )
+        return leaves, batch
 
     def flops(self) -> float:
         """Floating-point operations of one step, by XLA's count."""
@@ -127,7 +145,7 @@ def _spec(leaf):
     if isinstance(leaf, jax.Array):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
     if isinstance(leaf, Variable):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf._dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf._dtype, sharding=placement.sharding_of(leaf))
     return leaf
 
 
@@ -145,6 +163,7 @@ class Pace:
     def __init__(self):
         self.pending: tuple | None = None
         self.last_done: float | None = None
+        self.num_measured = 0
 
     def steps(self, program) -> int:
         """Number of steps of `program` for the next dispatch."""
@@ -165,13 +184,24 @@ class Pace:
         now = time.perf_counter()
         if self.last_done is not None:
             measured, known = max((now - self.last_done) / num_steps, 1e-7), before.seconds_per_step
+            if jax.process_count() > 1:
+                measured = known or self._agreed(measured)
             before.seconds_per_step = measured if known is None else max(measured, known / 8)
         self.last_done = now
         return num_steps, finished
 
+    def _agreed(self, measured: float) -> float | None:
+        """The first process's measurement of the third dispatch, once: all processes must do the same steps at once."""
+        self.num_measured += 1
+        if self.num_measured < 3:
+            return None
+        return float(multihost_utils.broadcast_one_to_all(np.float32(measured)))
+
 
 def gather_rows(data, table, index):
-    """The batch of step `index`: the rows that the table names."""
+    """The batch of step `index`: the rows that the table names, or those of that index of stacked batches."""
+    if isinstance(table, tuple):
+        return jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), data)
     rows = lax.dynamic_index_in_dim(table, index, keepdims=False)
     return jax.tree.map(lambda array: array.at[rows].get(mode="promise_in_bounds"), data)
 
@@ -186,7 +216,7 @@ def train_program(model, variables: TrainState, batch_spec: tuple):
     return cached(
         model,
         ("train", treedef, specs, _frozen(model), batch_form(batch_spec)),
-        lambda: Program(step, specs, batch_spec),
+        lambda: Program(step, specs, batch_spec, placement.shardings_of(leaves)),
     )
 
 
@@ -296,11 +326,6 @@ def current_values(variables: Tree) -> tuple:
     return tuple(variable.peek() for variable in leaves)
 
 
-def place(data: Tree) -> Tree:
-    """A pytree of arrays on the device."""
-    return jax.device_put(data)
-
-
 def _frozen(model) -> tuple[bool, ...]:
     """Which layers are trainable: batch normalization computes otherwise when it is not."""
     return tuple(item.trainable for item in descendants(model) if hasattr(item, "trainable"))
@@ -314,7 +339,7 @@ def batch_form(batch_spec: tuple):
 
 def cached(model, key, make: Callable):
     """What `make()` returns, made once per model and key."""
-    programs = model._programs
+    programs, key = model._programs, (*key, placement.active())
     if key not in programs:
         programs[key] = make()
     return programs[key]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerax.core import placement
 from kerax.data import ArraySource
 from kerax.data.feed import HostFeed, Prefetch, fits_on_device, is_aligned
 from kerax.train import engine, sweeps
@@ -43,9 +44,10 @@ class RowReader:
         self.num_rows, self.size, self.data = source.num_rows, size, source.data
         self.is_resident = fits_on_device(source.data)
         if self.is_resident:
-            self.data = engine.place(source.data)
+            self.data = placement.place(source.data)
         self._feeds: dict[int, HostFeed] = {}
-        self._host = jax.tree.map(np.asarray, self.data) if jax.default_backend() == "cpu" else None
+        is_on_host = jax.default_backend() == "cpu" and placement.active() is None
+        self._host = jax.tree.map(np.asarray, self.data) if is_on_host else None
 
     def close(self, results: Tree):
         """Keeps the buffers for the next reader, once nothing computes on them: `results` are the last ones."""
@@ -88,14 +90,14 @@ class Evaluation:
     def __init__(self, model, source, callbacks, steps: int | None = None):
         self.model, self.source, self.callbacks, self.steps = model, source, callbacks, steps
         self.reader = None
-        if isinstance(source, ArraySource) and source.num_rows >= source.batch_size and not model.run_eagerly:
+        if _is_read_by_rows(source) and source.num_rows >= source.batch_size and not model.run_eagerly:
             self.reader = RowReader(source, source.batch_size)
 
     def __call__(self) -> Logs:
         """Loss and metrics over the data. The metrics keep their values afterwards."""
         self.callbacks.on_test_begin()
         variables = state_variables(self.model, with_optimizer=False)
-        metrics = tuple(jax.device_put(engine.initial_metrics(self.model)))
+        metrics = tuple(placement.place(engine.initial_metrics(self.model)))
         frozen = inference_values(self.model, variables)[: -len(metrics) or None]
         step, latest, pace = 0, None, engine.Pace()
         with contextlib.closing(self._pieces(variables, pace)) as pieces:
@@ -152,8 +154,9 @@ def predict(model, source, callbacks, steps: int | None = None):
     variables = state_variables(model, with_optimizer=False)
     values = inference_values(model, variables)
     num_batches = source.num_batches if isinstance(source, ArraySource) else 1
-    predictor = sweeps.predictor(model, variables, source.batch_spec(), num_batches)
-    if isinstance(source, ArraySource) and predictor.is_rowwise:
+    spec = source.batch_spec() if isinstance(source, ArraySource) else placement.global_spec(source.batch_spec())
+    predictor = sweeps.predictor(model, variables, spec, num_batches)
+    if _is_read_by_rows(source) and predictor.is_rowwise:
         outputs = _predict_rows(predictor, values, source, callbacks, steps)
     else:
         outputs = _predict_batches(model, variables, values, source, callbacks, steps)
@@ -219,16 +222,22 @@ def _predict_batches(model, variables, values: tuple, source, callbacks, steps: 
     return jax.tree.map(lambda *parts: join(parts), *outputs)
 
 
+def _is_read_by_rows(source) -> bool:
+    """Whether arrays are on the device, or on the only one."""
+    return isinstance(source, ArraySource) and (placement.active() is None or fits_on_device(source.data))
+
+
 def _single_batches(source, steps: int | None) -> Iterator[tuple]:
-    """At most `steps` batches of a source, those from elsewhere drawn ahead in a thread."""
+    """At most `steps` batches of a source, placed on the devices; those from elsewhere are drawn ahead in a thread."""
     if isinstance(source, ArraySource):
         size = source.batch_size
         for start in itertools.islice(range(0, source.num_rows, size), steps):
-            yield jax.tree.map(lambda array, at=start: array[at : at + size], source.data)
+            batch = jax.tree.map(lambda array, at=start: array[at : at + size], source.data)
+            yield placement.place_batch(batch, is_whole=True)
         return
     with Prefetch(source.epoch(), steps) as batches:
         while taken := batches.take(1):
-            yield taken[0][0]
+            yield placement.place_batch(taken[0][0])
 
 
 def _spec(batch: tuple) -> tuple:
@@ -238,7 +247,7 @@ def _spec(batch: tuple) -> tuple:
 def test_on_batch(model, batch: tuple) -> Logs:
     """Loss and metrics of one batch alone."""
     variables = state_variables(model, with_optimizer=False)
-    metrics = tuple(jax.device_put(engine.initial_metrics(model)))
+    metrics, batch = tuple(placement.place(engine.initial_metrics(model))), placement.place_batch(batch)
     frozen = inference_values(model, variables)[: -len(metrics) or None]
     metrics, logs = sweeps.evaluator(model, variables, _spec(batch)).batch(frozen, metrics, np.int32(0), batch)
     for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
@@ -248,6 +257,6 @@ def test_on_batch(model, batch: tuple) -> Logs:
 
 def predict_on_batch(model, batch: tuple):
     """The outputs for one batch, as NumPy arrays."""
-    variables = state_variables(model, with_optimizer=False)
+    variables, batch = state_variables(model, with_optimizer=False), placement.place_batch(batch)
     predictor = sweeps.predictor(model, variables, _spec(batch))
     return jax.device_get(predictor.batch(inference_values(model, variables), np.int32(0), batch))

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerax.core import placement
 from kerax.data import ArraySource, BatchSource
 from kerax.train import engine, non_finite
 from kerax.train.logs import Logs
@@ -118,7 +119,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                     store.leaves, latest = resumed, run.logs
                     callbacks.set_state(found["callbacks"], run.steps_before, run.step)
                 else:
-                    store.leaves, latest = (*store.leaves[:num_kept], *jax.device_put(fresh_metrics)), None
+                    store.leaves, latest = (*store.leaves[:num_kept], *placement.place(fresh_metrics)), None
                 pace, guard = engine.Pace(), non_finite.Guard(model, callbacks)
                 for piece in work.pieces(steps_per_epoch, pace, callbacks, run.step):
                     callbacks.before_batches(run.step)
@@ -171,6 +172,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
 def train_on_batch(model, batch: tuple) -> dict:
     """One step on one batch: the logs of this batch alone."""
     variables = state_variables(model)
+    batch = placement.place_batch(batch)
     spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
     program = engine.train_program(model, variables, spec)
     for variable, value in zip(jax.tree.leaves(variables.metrics), engine.initial_metrics(model), strict=True):

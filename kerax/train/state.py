@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax import tree
+from kerax.core import placement
 from kerax.core.tracking import unique, walk
 from kerax.core.variable import Variable, materialize
 from kerax.optimizers import Optimizer
@@ -112,7 +113,7 @@ class Store:
     def write(self, index: int, value: jax.Array):
         """Replaces a value from the next step on."""
         leaves = list(self.leaves)
-        leaves[index] = jnp.copy(value)
+        leaves[index] = jnp.copy(placement.put_variable(self.variables[index], value))
         self.leaves = tuple(leaves)
 
     def release(self):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.data.feed import HostFeed
 from kerax.train import steps
@@ -178,7 +179,7 @@ def _flat_test_step(model, variables: TrainState) -> Callable:
     step, cut = model.test_step, len(owners) - len(jax.tree.leaves(variables.metrics))
 
     def flat(frozen, metrics, number, batch):
-        leaves = (*frozen, *metrics)
+        leaves, batch = (*frozen, *metrics), placement.constrain_batch(batch)
         state = _state(treedef, leaves, number)
         with scopes.Scope(zip(owners, leaves, strict=True), jax.random.fold_in(steps.step_key(state), 1)) as scope:
             logs, new = step(state, batch)
@@ -194,7 +195,8 @@ def _flat_test_step(model, variables: TrainState) -> Callable:
             for owner, value in zip(owners[cut:], values, strict=True)
         ]
         values = tuple(lax.convert_element_type(new, old.dtype) for new, old in zip(values, metrics, strict=True))
-        return values, OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+        logs = OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+        return placement.replicate(values), placement.replicate(logs)
 
     return flat
 
@@ -203,7 +205,8 @@ def _flat_predict_step(model, variables: TrainState) -> Callable:
     treedef = jax.tree.structure(variables)
 
     def flat(leaves, number, batch):
-        return model.predict_step(_state(treedef, leaves, number), batch)
+        outputs = model.predict_step(_state(treedef, leaves, number), placement.constrain_batch(batch))
+        return placement.replicate(outputs) if jax.process_count() > 1 else outputs
 
     return flat
 
@@ -234,6 +237,8 @@ def _only_adds(jaxpr, begin: int, count: int) -> bool:
     uses = Counter(id(var) for equation in jaxpr.eqns for var in equation.invars)
     for given, result in zip(jaxpr.invars[begin : begin + count], jaxpr.outvars[:count], strict=True):
         equation = made.get(id(result))
+        while equation is not None and equation.primitive.name == "sharding_constraint":
+            equation = made.get(id(equation.invars[0]))
         is_sum = equation is not None and equation.primitive.name in ("add", "add_any")
         if result is given and not uses[id(given)]:
             continue

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from kerax.core import placement
 from kerax.data import ArraySource, BatchSource
-from kerax.data.feed import HostFeed, Prefetch, fits_on_device, row_order
+from kerax.data.feed import HostFeed, Prefetch, SpreadFeed, fits_on_device, open_feed, row_order
 from kerax.train import engine
 
 Tree = Any
@@ -48,8 +49,8 @@ class ArrayWork:
         self.seed = int(np.asarray(model.random_key.value)[1])
         self.size = min(source.batch_size, source.num_rows)
         self.program = self._program(self.size)
-        self.feed = None if fits_on_device(source.data) else HostFeed(source.data, self.size)
-        self.data = engine.place(source.data) if self.feed is None else jax.tree.map(np.asarray, source.data)
+        self.feed = None if fits_on_device(source.data) else open_feed(source.data, self.size)
+        self.data = placement.place(source.data) if self.feed is None else jax.tree.map(np.asarray, source.data)
         self._rest: Iterator | None = None  # of a pass that an epoch of `steps_per_epoch` left unfinished
         self._done = 0  # batches of the running pass
         rows = np.zeros((max(1, source.num_rows // self.size), self.size), np.int32)
@@ -94,7 +95,7 @@ class ArrayWork:
                 self._rest = self._pass()
                 continue
             program = self.program if table.shape[1] == self.size else self._program(table.shape[1])
-            placed = jax.device_put(table) if self.feed is None else None
+            placed = placement.place(table) if self.feed is None else None
             start = 0
             while start < len(table) and left:
                 count = min(pace.steps(program), len(table) - start, left, callbacks.steps_until_look(step))
@@ -139,7 +140,7 @@ class BatchWork:
         self.seed = int(np.asarray(model.random_key.value)[1])
         spec = source.batch_spec()
         self._form = jax.tree.structure(spec)
-        self.program = engine.train_program(model, variables, spec)
+        self.program = self._program(placement.global_spec(spec))
         self.feed = _feed_for(spec, source.first_batch()) if not model.run_eagerly else None
         self._first_key = _key(spec)
         self._programs = {self._first_key: self.program}
@@ -186,7 +187,7 @@ class BatchWork:
             )
             if steps_per_epoch is not None:
                 wanted = min(wanted, steps_per_epoch - step)
-            taken = self._prefetch.take(wanted, _are_alike)
+            taken = self._prefetch.take(wanted, _are_alike, as_many=jax.process_count() > 1)
             if not taken:
                 self._close_prefetch()
                 if steps_per_epoch is None:
@@ -218,10 +219,14 @@ class BatchWork:
         if key == self._first_key and self.feed is not None:
             data, table = self.feed.join(batches)
             return Piece(self.program, data, table, 0, len(batches), position)
+        batch = placement.place_batch(batches[0])
         if key not in self._programs:
-            spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batches[0])
-            self._programs[key] = engine.train_program(self.model, self.variables, spec)
-        return Piece(self._programs[key], batches[0], None, 0, 1, position)
+            self._programs[key] = self._program(batch)
+        return Piece(self._programs[key], batch, None, 0, 1, position)
+
+    def _program(self, batch: tuple) -> engine.Program:
+        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
+        return engine.train_program(self.model, self.variables, spec)
 
 
 def _key(batch: tuple) -> tuple:
@@ -233,11 +238,11 @@ def _are_alike(first: tuple, second: tuple) -> bool:
     return _key(first[0]) == _key(second[0]) and jax.tree.structure(first[0]) == jax.tree.structure(second[0])
 
 
-def _feed_for(spec: tuple, batch: tuple) -> HostFeed | None:
+def _feed_for(spec: tuple, batch: tuple) -> HostFeed | SpreadFeed | None:
     """Buffers for several batches, if they have rows, lie on the host and are small enough for it to pay."""
     leaves = jax.tree.leaves(spec)
     on_host = jax.default_backend() == "cpu" or not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
     if not leaves or not on_host or len({leaf.shape[:1] for leaf in leaves}) > 1 or not leaves[0].shape:
         return None
-    feed = HostFeed(spec, leaves[0].shape[0])
+    feed = open_feed(spec, leaves[0].shape[0])
     return feed if feed.capacity > 1 else None

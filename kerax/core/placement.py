@@ -1,0 +1,124 @@
+"""Where arrays lie: what variables and programs ask of the active distribution, which `kerax.distribution` sets.
+
+Without one, everything lies on JAX's default device and each function here returns what it was given.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+Tree = Any
+_active: Any = None
+
+
+def active():
+    """The active `kerax.distribution.Distribution`, or `None`."""
+    return _active
+
+
+def set_active(distribution):
+    """Makes a distribution, or none, the active one."""
+    global _active
+    _active = distribution
+
+
+def put(value, sharding):
+    """An array that every process holds, NumPy's or JAX's, laid out as `sharding` says; itself if it is already."""
+    if isinstance(value, jax.core.Tracer):
+        return jax.lax.with_sharding_constraint(value, sharding)
+    if isinstance(value, jax.Array) and value.sharding.is_equivalent_to(sharding, value.ndim):
+        return value
+    if jax.process_count() == 1 or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+        return jax.device_put(value, sharding)
+    host = np.asarray(value)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def put_variable(variable, value):
+    """A variable's value laid out as the active distribution says."""
+    return value if _active is None else put(value, _active.variable_sharding(variable))
+
+
+def sharding_of(variable):
+    """The sharding of a variable under the active distribution, or `None`."""
+    return None if _active is None else _active.variable_sharding(variable)
+
+
+def shardings_of(variables: list) -> list | None:
+    """The shardings of variables under the active distribution, or `None`."""
+    return None if _active is None else [_active.variable_sharding(variable) for variable in variables]
+
+
+def as_computed(variable, value):
+    """A variable's traced value as layers compute with it: of weights that are only stored in parts, the whole."""
+    if _active is None or not isinstance(value, jax.core.Tracer):
+        return value
+    return _active.as_computed(variable, value)
+
+
+def place(data: Tree) -> Tree:
+    """A pytree of arrays on the device; under a distribution on each of its devices, whole."""
+    if _active is None:
+        return jax.device_put(data)
+    return jax.tree.map(lambda leaf: put(leaf, _active.replicated), data)
+
+
+def place_batch(batch: Tree, is_whole: bool = False) -> Tree:
+    """A batch with its rows spread over the devices.
+
+    Args:
+        batch: With several processes, each one's share of the rows.
+        is_whole: Whether each process has all the rows instead.
+    """
+    return batch if _active is None else _active.place_batch(batch, is_whole)
+
+
+def global_spec(batch: Tree) -> Tree:
+    """Shapes and dtypes of a batch of which each process has a share."""
+
+    def spec(leaf):
+        shape = leaf.shape if _active is None else _active.global_shape(leaf.shape)
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    return jax.tree.map(spec, batch)
+
+
+def constrain_batch(batch: Tree) -> Tree:
+    """A traced batch with its rows spread over the devices."""
+    return batch if _active is None else _active.constrain_batch(batch)
+
+
+def constrain_output(layer, outputs: Tree) -> Tree:
+    """What a layer returned, laid out as the active distribution says of outputs of this layer."""
+    layout = None if _active is None else _active.get_tensor_layout(f"{layer.path}/output")
+    return outputs if layout is None else jax.tree.map(lambda leaf: put(leaf, layout.backend_layout), outputs)
+
+
+def replicate(values: Tree) -> Tree:
+    """Traced values, whole on every device."""
+    if _active is None:
+        return values
+    return jax.tree.map(lambda value: jax.lax.with_sharding_constraint(value, _active.replicated), values)
+
+
+def check(model, batch_spec: Tree, who: str):
+    """Raises `ValueError` if the active distribution cannot spread the model or a batch."""
+    if _active is not None:
+        _active.check(model, batch_spec, who)
+
+
+def to_host(value) -> np.ndarray:
+    """An array as NumPy's. Of one spread over several processes, all must ask for it together."""
+    if isinstance(value, jax.Array) and not value.is_fully_addressable and not value.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(value, tiled=True)
+    return np.asarray(value)
+
+
+def to_host_all(values: list) -> list[np.ndarray]:
+    """Several arrays as NumPy's, all transfers at once."""
+    if jax.process_count() == 1:
+        return jax.device_get(values)
+    return [to_host(value) for value in values]

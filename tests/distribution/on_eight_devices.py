@@ -1,0 +1,221 @@
+"""Laws of distributions on eight devices. Run by `test_distribution.py` in a process that has them."""
+
+import jax
+import numpy as np
+import pytest
+
+import kerax
+from kerax import distribution, layers
+from kerax.distribution import FSDP, DataParallel, DeviceMesh, LayoutMap, ModelParallel
+
+X = np.random.default_rng(0).normal(size=(100, 16)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 4, 100)
+IMAGES = np.random.default_rng(2).normal(size=(64, 8, 8, 3)).astype("float32")
+
+
+def layouts(mesh, **rules) -> LayoutMap:
+    found = LayoutMap(mesh)
+    for name, axes in rules.items():
+        found[f".*/{name}/kernel"] = axes
+    return found
+
+
+def strategies() -> dict:
+    line, grid = DeviceMesh((8,), ("data",)), DeviceMesh((4, 2), ("data", "model"))
+    cube = DeviceMesh((2, 2, -1), ("data", "shard", "model"))
+    return {
+        "data": DataParallel(line),
+        "weights": FSDP(line, min_size=16),
+        "model": ModelParallel(layout_map=layouts(grid, dense=(None, "model"), dense_1=("model", None))),
+        "both": FSDP(layout_map=layouts(grid, dense=(None, "model")), min_size=16),
+        "cube": FSDP(layout_map=layouts(cube, dense=(None, "model")), batch_dim_name=("data", "shard"), min_size=16),
+    }
+
+
+STRATEGIES = strategies()
+
+
+def make_model():
+    kerax.utils.set_random_seed(1)
+    model = kerax.Sequential(
+        [
+            kerax.Input((16,)),
+            layers.Dense(64, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.2),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def batches():
+    for start in range(0, 96, 16):
+        yield X[start : start + 16], Y[start : start + 16]
+
+
+def everything(active, resident: bool):
+    """What comes out of training, evaluation and prediction, in all the ways that data comes in."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not resident:
+            patch.setattr(kerax.config, "_resident_bytes", 0)
+        model = make_model()
+        histories = [
+            model.fit(X, Y, batch_size=16, epochs=3, verbose=0, validation_split=0.2).history,
+            model.fit(batches(), verbose=0).history,
+        ]
+        return {
+            "histories": histories,
+            "on a batch": model.train_on_batch(X[:16], Y[:16], return_dict=True),
+            "evaluated": model.evaluate(X, Y, verbose=0, batch_size=24),
+            "evaluated by batches": model.evaluate(batches(), verbose=0),
+            "predicted": model.predict(X, verbose=0, batch_size=24),
+            "predicted few": model.predict(X[:5], verbose=0),
+            "weights": model.get_weights(),
+            "slots": [variable.numpy() for variable in model.optimizer.variables],
+        }
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return everything(None, True)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_eight_devices_equal_one(name, resident, alone):
+    with STRATEGIES[name].scope():
+        found = everything(STRATEGIES[name], resident)
+    for what, expected in alone.items():
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found[what]), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6, err_msg=what)
+
+
+def test_images_with_batch_statistics_and_gradients_of_convolutions():
+    def train():
+        kerax.utils.set_random_seed(1)
+        model = kerax.Sequential(
+            [
+                kerax.Input((8, 8, 3)),
+                layers.Conv2D(8, 3, activation="relu"),
+                layers.BatchNormalization(),
+                layers.MaxPooling2D(),
+                layers.Flatten(),
+                layers.Dense(4),
+            ]
+        )
+        model.compile("sgd", "mse")
+        history = model.fit(IMAGES, np.ones((64, 4)), batch_size=16, epochs=2, verbose=0).history
+        return history["loss"], model.get_weights()
+
+    expected = train()
+    with FSDP(min_size=16).scope():
+        found = train()
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("saved", STRATEGIES)
+def test_a_checkpoint_of_one_layout_is_restored_under_every_other(saved, tmp_path):
+    with STRATEGIES[saved].scope():
+        model = make_model()
+        model.fit(X, Y, batch_size=16, verbose=0)
+        kerax.checkpoint.save(tmp_path / "run", model)
+        expected = model.get_weights() + [variable.numpy() for variable in model.optimizer.variables]
+    for active in (None, *STRATEGIES.values()):
+        distribution.set_distribution(active)
+        try:
+            fresh = make_model()
+            kerax.checkpoint.restore(tmp_path / "run", fresh)
+            variables = [*fresh.variables, *fresh.optimizer.variables]
+            for a, variable in zip(expected, variables, strict=True):
+                np.testing.assert_array_equal(a, variable.numpy())
+                if active is not None:
+                    assert variable.value.sharding == active.variable_sharding(variable)
+        finally:
+            distribution.set_distribution(None)
+
+
+def test_initial_weights_are_drawn_where_they_lie_and_are_those_of_one_device():
+    expected = make_model().get_weights()
+    with STRATEGIES["weights"].scope():
+        model = make_model()
+        assert model.layers[0].kernel.value.sharding.spec == jax.P(None, "data")
+        for a, b in zip(expected, model.get_weights(), strict=True):
+            np.testing.assert_allclose(b, a, rtol=0, atol=1e-7)  # XLA contracts the product and the sum
+
+
+def test_fsdp_holds_an_eighth_of_the_state_on_each_device():
+    with FSDP().scope():
+        kerax.utils.set_random_seed(1)
+        model = kerax.Sequential([kerax.Input((64,)), layers.Dense(512), layers.Dense(512), layers.Dense(8)])
+        model.compile("adam", "mse")
+        model.fit(np.ones((16, 64), "float32"), np.ones((16, 8), "float32"), batch_size=16, verbose=0)
+        variables = [*model.variables, *model.optimizer.variables]
+        whole = sum(variable.value.nbytes for variable in variables)
+        first = sum(variable.value.addressable_shards[0].data.nbytes for variable in variables)
+        assert first <= whole / 8 * 1.1
+
+
+def test_weights_are_gathered_where_they_are_read_and_gradients_scattered():
+    with FSDP(min_size=16).scope():
+        model = make_model()
+        model.fit(X, Y, batch_size=16, verbose=0)
+        program = next(p for key, p in model._programs.items() if key[0] == "train")
+        text = program.batch.lower(*program.specs()).compile().as_text()
+        assert "all-gather" in text
+        assert "reduce-scatter" in text or "all-reduce" in text
+
+
+def test_layers_outputs_can_have_layouts():
+    mesh = DeviceMesh((4, 2), ("data", "model"))
+    rules = layouts(mesh, dense=(None, "model"))
+    rules["dense/output"] = ("data", "model")
+    seen = []
+    with ModelParallel(layout_map=rules).scope():
+        model = make_model()
+        model.fit(X, Y, batch_size=16, verbose=0)
+        dense = model.layers[0]
+        jax.debug.inspect_array_sharding(dense(X[:16]), callback=seen.append)
+    assert seen[0].is_equivalent_to(jax.NamedSharding(mesh.backend_mesh, jax.P("data", "model")), 2)
+
+
+class TestErrors:
+    def test_meshes(self):
+        with pytest.raises(ValueError, match="needs 6 devices. Got 8"):
+            DeviceMesh((2, 3), ("a", "b"))
+        with pytest.raises(ValueError, match="name of its own"):
+            DeviceMesh((8,), ("a", "b"))
+        with pytest.raises(ValueError, match="no device 'cpu:99'"):
+            DeviceMesh((1,), ("a",), ["cpu:99"])
+
+    def test_batches(self):
+        with STRATEGIES["data"].scope():
+            with pytest.raises(
+                ValueError, match=r"fit: a batch of 12 rows cannot be spread over the 8 devices.*'data'"
+            ):
+                make_model().fit(X, Y, batch_size=12, verbose=0)
+
+    @pytest.mark.parametrize(
+        ("rule", "axes", "message"),
+        [
+            ("nothing/kernel", (None, "model"), r"'nothing/kernel'.*matches nothing.*closest: .*kernel"),
+            (".*/dense_2/bias", (("data", "model"),), r"sequential/dense_2/bias: dimension 0.*size 4.*8 devices"),
+            (".*/dense/bias", (None, "model"), r"sequential/dense/bias: the layout .* has 2 dimensions, the array 1"),
+        ],
+    )
+    def test_rules(self, rule, axes, message):
+        rules = LayoutMap(DeviceMesh((4, 2), ("data", "model")))
+        rules[rule] = axes
+        with ModelParallel(layout_map=rules).scope():
+            with pytest.raises(ValueError, match=message):
+                make_model().fit(X, Y, batch_size=16, verbose=0)
+
+    def test_several_rules(self):
+        rules = LayoutMap(DeviceMesh((4, 2), ("data", "model")))
+        rules[".*kernel"] = (None, "model")
+        rules[".*dense/kernel"] = ("model", None)
+        with pytest.raises(ValueError, match="matched by several rules"):
+            rules["sequential/dense/kernel"]
