@@ -65,6 +65,24 @@ def test_crossentropy_and_its_gradient_are_those_of_the_loss(scripts, key):
 
 
 @pytest.mark.slow
+def test_a_stacked_gpt_is_the_same_model(scripts):
+    at_scale, train_gpt, _ = scripts
+    arguments = [*TINY, "--layers", "3", "--keep", "dots"]
+    models = [
+        train_gpt.build_model(at_scale.read_settings("", train_gpt.SETTINGS, [*arguments, "--stacked", stacked]))
+        for stacked in ("true", "false")
+    ]
+    blocks = [layer for layer in models[1].layers if isinstance(layer, train_gpt.Block)]
+    assert models[0].count_params() == models[1].count_params()
+    for index, block in enumerate(blocks):
+        block.set_weights(models[0].get_layer("blocks").get_block_weights(index))
+    for name in ("tokens", "position_embedding", "norm"):
+        models[1].get_layer(name).set_weights(models[0].get_layer(name).get_weights())
+    tokens = np.arange(16).reshape(2, 8)
+    np.testing.assert_allclose(*(model(tokens) for model in models), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_gpt_learns_a_text_and_reports_its_speed(scripts, tmp_path, capsys):
     _, train_gpt, _ = scripts
     path = tmp_path / "text.txt"
