@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import random
+from kerax import config, random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.dense import EinsumDense, project
@@ -131,7 +131,7 @@ class _HeadAttention(Layer):
             mask = mask.reshape(*mask.shape[: mask.ndim - 2 * rank], *flat)
             scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        if not return_scores and not drops and jax.default_backend() == "cpu":
+        if not return_scores and not drops and config.target_platform() == "cpu":
             return _heads_last(_split_positions(_softmax_product(scores, value), positions[0]), self._axes), None
         weights = dropped = jax.nn.softmax(scores).astype(value.dtype)
         if drops:

@@ -44,6 +44,13 @@ def _each_given(variable: Variable, depth: int) -> Callable:
     return lambda shape, dtype=None: values
 
 
+def _as_stored(variable: Variable):
+    """A variable's value as it lies. Each block gathers its own part where that is in shards, not the whole at once."""
+    scope = scopes.find(variable)
+    value = None if scope is None else scope.values.get(id(variable))
+    return variable.value if value is None else value
+
+
 class _Level(Layer):
     """Stacked variables by the structure of the block: those of one layer, and below it those of the layers inside."""
 
@@ -173,7 +180,7 @@ class Stack(Layer):
         if self.keep != "everything":
             policy = _KEPT.get(self.keep) or getattr(jax.checkpoint_policies, self.keep)
             run_block = jax.checkpoint(run_block, policy=policy, prevent_cse=False)
-        values = [stacked.value for _, stacked in self._pairs]
+        values = [_as_stored(stacked) for _, stacked in self._pairs]
         carry = inputs.astype(self._carry_dtype)
         outputs, (written, losses) = jax.lax.scan(run_block, carry, (values, keys), self.depth, unroll=self.unroll)
         for (_, stacked), value in zip(effects["written"], written, strict=True):
