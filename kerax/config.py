@@ -3,6 +3,8 @@
 import ctypes
 import os
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from kerax.errors import disable_traceback_filtering, enable_traceback_filtering
 
 __all__ = [
     "backend",
+    "compiling_for",
     "disable_flash_attention",
     "disable_interactive_logging",
     "disable_traceback_filtering",
@@ -42,6 +45,7 @@ __all__ = [
     "set_max_steps_per_epoch",
     "set_resident_bytes",
     "standardize_data_format",
+    "target_platform",
 ]
 
 _epsilon = 1e-7
@@ -95,6 +99,24 @@ def standardize_data_format(data_format: str | None) -> str:
     if data_format not in ("channels_first", "channels_last"):
         raise ValueError(f"`data_format` must be 'channels_first' or 'channels_last'. Got {data_format!r}.")
     return data_format
+
+
+_target: ContextVar[str | None] = ContextVar("kerax_target_platform", default=None)
+
+
+def target_platform() -> str:
+    """What programs are traced for, `"cpu"`, `"gpu"` or `"tpu"`: JAX's default platform, or that of `compiling_for`."""
+    return _target.get() or jax.default_backend()
+
+
+@contextmanager
+def compiling_for(platform: str):
+    """A `with` block in which programs are traced for a platform that need not be there."""
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
 
 
 _resident_bytes: int | None = None

@@ -152,6 +152,7 @@ from kerax.layers.reshaping import RepeatVector as RepeatVector
 from kerax.layers.reshaping import Reshape as Reshape
 from kerax.layers.rnn import RNN as RNN
 from kerax.layers.rnn import Bidirectional as Bidirectional
+from kerax.layers.stack import Stack as Stack
 from kerax.layers.text import TextVectorization as TextVectorization
 from kerax.layers.wrappers import SpectralNormalization as SpectralNormalization
 from kerax.layers.wrappers import TimeDistributed as TimeDistributed

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import random
+from kerax import config, random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.dense import EinsumDense, project
@@ -74,11 +74,13 @@ class _HeadAttention(Layer):
         use_causal_mask=False,
     ):
         key = value if key is None else key
-        mask = self._join_masks(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        masks = (query_mask, value_mask, key_mask, attention_mask)
+        mask = self._join_masks(query, value, *masks, use_causal_mask)
+        is_causal = use_causal_mask and self.sliding_window is None and all(given is None for given in masks)
         heads = self._project_together(query) if self._is_self_attention(query, key, value) else None
         if heads is None:
             heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
-        outputs, scores = self._attend(*heads, mask, return_attention_scores, training)
+        outputs, scores = self._attend(*heads, mask, return_attention_scores, training, is_causal)
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
         outputs = self.output_dense(outputs)
@@ -101,15 +103,21 @@ class _HeadAttention(Layer):
         parts = jnp.split(together, [first, first + second], axis=-1)
         return [part.reshape(*part.shape[:-1], *sizes) for part, sizes in zip(parts, heads, strict=True)]
 
-    def _attend(self, query, key, value, mask, return_scores, training):
+    def _attend(self, query, key, value, mask, return_scores, training, is_causal=False):
         """The heads' outputs `(batch, ..., heads, value_dim)` and the attention weights.
+
+        `is_causal` says that the mask is the causal one and no other: cuDNN then skips what it hides.
 
         Deviation from Keras: the softmax is taken in float32, whatever the compute dtype.
         """
         drops = training and self.dropout
         fused = not drops and not return_scores and query.ndim == 4
         if fused and uses_fused_attention(self.flash_attention, query, key, value):
-            outputs = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
+            is_causal = is_causal and query.shape[1] == key.shape[1]
+            mask = None if is_causal else mask
+            outputs = jax.nn.dot_product_attention(
+                query, key, value, mask=mask, is_causal=is_causal, implementation="cudnn"
+            )
             return outputs, None
         query, key, value = (_heads_first(heads, self._axes) for heads in (query, key, value))
         rank = len(self._axes)
@@ -123,7 +131,7 @@ class _HeadAttention(Layer):
             mask = mask.reshape(*mask.shape[: mask.ndim - 2 * rank], *flat)
             scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        if not return_scores and not drops and jax.default_backend() == "cpu":
+        if not return_scores and not drops and config.target_platform() == "cpu":
             return _heads_last(_split_positions(_softmax_product(scores, value), positions[0]), self._axes), None
         weights = dropped = jax.nn.softmax(scores).astype(value.dtype)
         if drops:

@@ -28,7 +28,7 @@ def _patches_are_faster(inputs, kernel, is_padded: bool) -> bool:
     (128,28,28,1)*32: 33/25, 36/30. (128,32,32,3)*32: 89/49, 72/57. (32,28,28,16)*32: 13/13, 9.4/15.5.
     (128,13,13,32)*64: 37/38, 37/36. (64,8,8,128)*128: 41/32, 43/69. 3x3x3, (4,12,12,12,8)*16: 16/2.3, 24/5.4.
     """
-    if jax.default_backend() != "cpu":
+    if config.target_platform() != "cpu":
         return False
     window = kernel.shape[:-2]
     if is_padded and len(window) < 3 and kernel.shape[-2] >= _FEW_CHANNELS:
@@ -84,7 +84,7 @@ def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, chan
     `pads` are the zeros before and after each spatial axis, or `"SAME"`. Without `channels_last` the inputs' channels
     come before the spatial axes, and the outputs' too.
     """
-    on_cpu = jax.default_backend() == "cpu" and groups == 1
+    on_cpu = config.target_platform() == "cpu" and groups == 1
     if on_cpu and not channels_last:
         outputs = convolve(jnp.moveaxis(inputs, 1, -1), kernel, strides, pads, dilation_rate)
         return jnp.moveaxis(outputs, -1, 1)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kerax import config
 from kerax.layers.conv import _Conv, convolve
 from kerax.layers.options import add_weight
 
@@ -23,7 +24,7 @@ def _shifts_are_faster(inputs, kernel) -> bool:
     (32,30,30,16)*3x3, 2 outputs per channel: 15/410, 0.6/26. (16,9,9,512)*3x3: 9/63, 0.1/15.
     """
     known = all(isinstance(size, int) for size in inputs.shape)
-    return jax.default_backend() == "cpu" and known and math.prod(kernel.shape[:-2]) <= _MANY_POSITIONS
+    return config.target_platform() == "cpu" and known and math.prod(kernel.shape[:-2]) <= _MANY_POSITIONS
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "pads", "dilation_rate"), inline=True)

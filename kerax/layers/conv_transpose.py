@@ -3,10 +3,10 @@
 import itertools
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kerax import config
 from kerax.layers.conv import _Conv
 from kerax.layers.options import add_weight, sizes
 from kerax.ops.conv_gradients import axis_letters
@@ -22,7 +22,7 @@ def _windows_are_faster(inputs, kernel) -> bool:
     (32,7,7,128)*5x5x64: 3.8/194, 3.7/31. (32,14,14,64)*3x3x32: 2.0/80, 2.8/16. (32,14,14,64)*2x2x32: 0.6/35, 0.6/3.3.
     (16,32,32,64)*4x4x32: 8.6/369, 4.0/70. (32,28,28,32)*3x3x1, stride 1: 0.9/6.0, 0.3/1.7.
     """
-    if jax.default_backend() != "cpu" or not all(isinstance(size, int) for size in inputs.shape):
+    if config.target_platform() != "cpu" or not all(isinstance(size, int) for size in inputs.shape):
         return False
     return math.prod(inputs.shape[:-1]) * math.prod(kernel.shape[:-1]) * inputs.dtype.itemsize <= _WINDOWS_LIMIT
 

@@ -6,7 +6,7 @@ import string
 import jax
 import jax.numpy as jnp
 
-from kerax import activations
+from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.layers.options import add_weight, check_positive, set_weight_options, without
 from kerax.quantizers import lora
@@ -21,7 +21,7 @@ def project(inputs, kernel, num_contracted: int = 1):
     products save 40%. Elsewhere the axes stay apart, so that sharded ones are never merged.
     """
     free, new = inputs.shape[:-num_contracted], kernel.shape[num_contracted:]
-    if jax.default_backend() != "cpu":
+    if config.target_platform() != "cpu":
         return jnp.tensordot(inputs, kernel, num_contracted)
     features = math.prod(kernel.shape[:num_contracted])
     return (inputs.reshape(-1, features) @ kernel.reshape(features, -1)).reshape(*free, *new)
@@ -32,7 +32,7 @@ def settle(inputs):
 
     XLA's CPU backend otherwise computes cheap operations anew in everything that reads them.
     """
-    return jax.lax.optimization_barrier(inputs) if jax.default_backend() == "cpu" else inputs
+    return jax.lax.optimization_barrier(inputs) if config.target_platform() == "cpu" else inputs
 
 
 class Dense(_CompressibleDense):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kerax import config
 from kerax.core import scope as scopes
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
@@ -230,7 +231,7 @@ def _projecting_ahead_is_faster(step) -> bool:
     (64,100,32) -> 128: 6.0 and 32.9 / 11.5 and 40.0. (32,50,16) -> 64: 0.5 and 2.2 / 1.2 and 1.9.
     (32,100,256) -> 256: 10.5 and 63 / 19.7 and 64. (32,64,512) -> 128: 7.0 and 27.3 / 5.3 and 15.6.
     """
-    return jax.default_backend() != "cpu" or step.growth <= 1
+    return config.target_platform() != "cpu" or step.growth <= 1
 
 
 class Bidirectional(Layer):

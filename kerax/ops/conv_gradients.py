@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from kerax import config
+
 
 def axis_letters(rank: int, channels_last: bool) -> tuple[str, str, str]:
     """The order of the axes of inputs, kernel and outputs, as `lax` writes it."""
@@ -31,7 +33,7 @@ def convolve(inputs, kernel, strides, pads, dilation, groups: int = 1, channels_
         channels_last: Else the inputs' channels come before the spatial axes, and the outputs' too.
     """
     spatial = inputs.shape[1:-1] if channels_last else inputs.shape[2:]
-    if jax.default_backend() != "cpu" or groups > 1 or not all(isinstance(size, int) for size in spatial):
+    if config.target_platform() != "cpu" or groups > 1 or not all(isinstance(size, int) for size in spatial):
         numbers = axis_letters(len(strides), channels_last)
         return lax.conv_general_dilated(inputs, kernel, strides, pads, None, dilation, numbers, groups)
     if isinstance(pads, str):

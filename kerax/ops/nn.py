@@ -333,7 +333,7 @@ def uses_fused_attention(asked: bool | None, query, key, value) -> bool:
         return bool(asked)
     heads, width = (query, key, value), query.shape[-1]
     return (
-        jax.default_backend() == "gpu"
+        config.target_platform() == "gpu"
         and all(x.ndim == 4 and x.dtype in (jnp.bfloat16, jnp.float16) and x.shape[-1] == width for x in heads)
         and all(isinstance(size, int) for x in heads for size in x.shape)
         and width % 8 == 0

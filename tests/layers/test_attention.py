@@ -27,6 +27,23 @@ def test_causal_attention_does_not_see_the_future(x):
     assert not np.allclose(before[:, 3:], after[:, 3:])
 
 
+def test_fused_attention_is_told_that_a_mask_is_causal(x, monkeypatch):
+    layer = layers.MultiHeadAttention(2, 3)
+    mask = jnp.ones((2, 5, 5), bool)
+    expected = [layer(x, x, use_causal_mask=True), layer(x, x, use_causal_mask=True, attention_mask=mask)]
+    told, attend = [], jax.nn.dot_product_attention
+
+    def spy(*args, mask, is_causal, implementation):
+        told.append((mask is None, is_causal, implementation))
+        return attend(*args, mask=mask, is_causal=is_causal)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
+    monkeypatch.setattr("kerax.layers.attention.uses_fused_attention", lambda *_: True)
+    got = [layer(x, x, use_causal_mask=True), layer(x, x, use_causal_mask=True, attention_mask=mask)]
+    assert told == [(True, True, "cudnn"), (False, False, "cudnn")]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_window_limits_the_distance(x):
     layer = layers.MultiHeadAttention(1, 3, sliding_window=2)
     _, scores = layer(x, x, use_causal_mask=True, return_attention_scores=True)
