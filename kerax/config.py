@@ -191,10 +191,8 @@ _flash_attention: bool | None = None
 
 
 def enable_flash_attention():
-    """Lets attention that is not told use cuDNN's fused kernel where it fits: on a GPU, in half precision, without
-    dropout, with heads of a multiple of 8 features up to 128.
-
-    Deviation from Keras, where it is used unless told otherwise: other bits are not to come by themselves.
+    """Lets attention use cuDNN's fused kernel where it fits, which is the default: on a GPU of compute capability 8 or
+    later, in half precision, without dropout, with heads of a multiple of 8 features up to 128.
     """
     global _flash_attention
     _flash_attention = True
@@ -207,7 +205,7 @@ def disable_flash_attention():
 
 
 def is_flash_attention_enabled() -> bool | None:
-    """`True` where attention may use the fused kernel, `False` where it may not, `None` if nothing was said."""
+    """`False` where attention may not use the fused kernel unless asked to; `True` or, if nothing was said, `None`."""
     return _flash_attention
 
 

@@ -1,5 +1,6 @@
 """Process-wide settings and dtype policies."""
 
+import types
 import warnings
 
 import jax
@@ -65,10 +66,15 @@ def test_attention_uses_the_fused_kernel_where_it_is_allowed_and_fits(monkeypatc
         heads = jnp.zeros(shape, dtype)
         return uses_fused_attention(asked, heads, heads, heads)
 
-    assert config.is_flash_attention_enabled() is None
+    assert config.is_flash_attention_enabled() is None and not goes_to_cudnn()
+    capability = "9.0"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(compute_capability=capability)])
     try:
+        assert goes_to_cudnn()
+        capability = "7.5"
         assert not goes_to_cudnn() and goes_to_cudnn(asked=True)
+        capability = "8.0"
         config.enable_flash_attention()
         assert config.is_flash_attention_enabled() is True and goes_to_cudnn()
         for options in ({"dtype": "float32"}, {"shape": (1, 4, 2, 6)}, {"shape": (1, 4, 2, 136)}, {"asked": False}):

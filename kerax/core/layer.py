@@ -17,7 +17,7 @@ from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family, families
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
-from kerax.core.tracking import Trackable, descendants, search_variables, walk
+from kerax.core.tracking import Trackable, descendants, owned_variables, walk
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
@@ -350,11 +350,9 @@ class Layer(Operation, Trackable):
     def _own_variables(self):
         named = []
         attributes = {}
-        for name, value in vars(self).items():
-            if name not in self._untracked:
-                for path, variable in search_variables(value, (name.lstrip("_") or name,)):
-                    attributes.setdefault(id(variable), "_".join(path))
-                    named.append(("_".join(path), variable))
+        for path, variable in owned_variables(self):
+            attributes.setdefault(id(variable), "_".join(path))
+            named.append(("_".join(path), variable))
         own = [
             (attributes.get(id(variable), "variable") if name.startswith("_") else name, variable)
             for name, variable in self._weights.items()

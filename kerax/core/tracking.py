@@ -19,8 +19,11 @@ class Trackable:
     def _children(self) -> Iterator[tuple[Path, "Trackable"]]:
         """Children by the path of attribute name and container indices, in the order they were assigned."""
         for name, value in vars(self).items():
-            if name not in self._untracked:
+            if isinstance(value, _HOLDERS) and name not in self._untracked:
                 yield from _search(value, (name.lstrip("_") or name,))
+
+
+_HOLDERS = (Trackable, list, tuple, dict)  # looked for first: most attributes are names and numbers
 
 
 def _search(value, path: Path) -> Iterator[tuple[Path, Trackable]]:
@@ -28,10 +31,19 @@ def _search(value, path: Path) -> Iterator[tuple[Path, Trackable]]:
         yield path, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _search(item, (*path, str(index)))
+            if isinstance(item, _HOLDERS):
+                yield from _search(item, (*path, str(index)))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _search(item, (*path, str(key)))
+            if isinstance(item, _HOLDERS):
+                yield from _search(item, (*path, str(key)))
+
+
+def owned_variables(item: Trackable) -> Iterator[tuple[Path, Variable]]:
+    """(path, variable) of the variables that an object's attributes or their containers hold."""
+    for name, value in vars(item).items():
+        if isinstance(value, (Variable, list, tuple, dict)) and name not in item._untracked:
+            yield from search_variables(value, (name.lstrip("_") or name,))
 
 
 def search_variables(value, path: Path) -> Iterator[tuple[Path, Variable]]:

@@ -53,11 +53,8 @@ class Functional(Model):
         for key, operation in zip(self.keys, self.operations, strict=True):
             if isinstance(operation, Layer):
                 yield (key,), operation
-        yield from (
-            (path, child)
-            for path, child in super()._children()
-            if not any(child is operation for operation in self.operations)
-        )
+        known = set(map(id, self.operations))
+        yield from ((path, child) for path, child in super()._children() if id(child) not in known)
 
     @property
     def layers(self) -> list[Layer]:
