@@ -51,6 +51,7 @@ FAMILIES = {
     "metrics": Family("metric", metrics, metrics.Metric),
     "callbacks": Family("callback", callbacks, callbacks.Callback),
 }
+FIT_GIVEN_ELSEWHERE = ("x", "y", "callbacks", "validation_data")
 # `compile` chooses the form of these by the shapes of targets and predictions.
 _DEFERRED = {"losses": ("crossentropy", "ce"), "metrics": ("accuracy", "acc", "crossentropy", "ce")}
 
@@ -76,11 +77,15 @@ def load_data(config: Field):
     load = importlib.import_module(f"{datasets.__name__}.{name}").load_data
     field.expect_names(["name", "scale", *inspect.signature(load).parameters])
     arguments = {key: value for key, value in field.value.items() if key not in ("name", "scale")}
-    (x_train, y_train), (x_test, y_test) = _call(load, field, arguments)
-    return (_fit_inputs(config, x_train), y_train), (_fit_inputs(config, x_test), y_test)
+    try:
+        (x_train, y_train), (x_test, y_test) = call_with_checks(load, field, arguments)
+    except OSError as error:  # it cannot be downloaded, or not be written
+        raise field["name"].error(one_line(error)) from None
+    return (fit_inputs(config, x_train), y_train), (fit_inputs(config, x_test), y_test)
 
 
-def _fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
+def fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
+    """Inputs times `data.scale`, in the shape of `model.input_shape` where all of it is known. Raises `ConfigError`."""
     if "scale" in config["data"].value:
         inputs = inputs.astype(np.float32) * np.float32(config["data"]["scale"].expect((int, float), "a number").value)
     shape = config["model"].value.get("input_shape")
@@ -100,12 +105,12 @@ def build_model(config: Field) -> "kerax.Model":
         raise field["class_name"].error(f"expected Sequential. Got {field['class_name'].value!r}.")
     field["input_shape"].expect(list)
     model = kerax.Sequential(name=field.value.get("name"))
-    _call(lambda: model.add(kerax.Input(tuple(field["input_shape"].value))), field["input_shape"])
+    call_with_checks(lambda: model.add(kerax.Input(tuple(field["input_shape"].value))), field["input_shape"])
     for position in range(len(field["layers"].expect(list).value)):
         layer_field = field["layers"][position]
         layer = build_object(layer_field, "layers")
-        _call(lambda layer=layer: model.add(layer), layer_field)
-    _call(model.compile, config["compile"], build_compile_arguments(config))
+        call_with_checks(lambda layer=layer: model.add(layer), layer_field)
+    call_with_checks(model.compile, config["compile"], build_compile_arguments(config))
     return model
 
 
@@ -130,13 +135,12 @@ def _resolve_compiled(field: Field, family: str) -> Any:
         return build_object(field, family)
     if not isinstance(value, str) or value in _DEFERRED.get(family, ()):
         return value
-    return _call(lambda: FAMILIES[family].module.get(value), field)
+    return call_with_checks(lambda: FAMILIES[family].module.get(value), field)
 
 
 def build_fit_arguments(config: Field) -> dict[str, Any]:
     """The arguments of `Model.fit` that `fit` and `callbacks` describe. Raises `ConfigError`."""
-    given_elsewhere = ("x", "y", "callbacks", "validation_data")
-    config["fit"].expect_names(name for name in _parameters(kerax.Sequential.fit) if name not in given_elsewhere)
+    config["fit"].expect_names(name for name in _parameters(kerax.Sequential.fit) if name not in FIT_GIVEN_ELSEWHERE)
     field = config["callbacks"]
     built = [build_object(field[position], "callbacks") for position in range(len(field.value))]
     return {**config["fit"].value, "callbacks": built}
@@ -158,7 +162,7 @@ def build_object(field: Field, *families: str) -> Any:
         (name,) = value
         arguments = field[name]
     elif isinstance(value, str):
-        name, arguments = value, Field({}, field.source, field.key)
+        name, arguments = value, field.empty()
     else:
         raise field.error(f"expected exactly one {noun}: ClassName or {{ClassName: {{argument: ...}}}}. Got {value!r}.")
     known = {name: (cls, family) for family in families for name, cls in FAMILIES[family].classes().items()}
@@ -167,10 +171,12 @@ def build_object(field: Field, *families: str) -> Any:
         raise field.error(f"unknown {noun} {name!r}. Expected a class of {modules}.{suggest(name, known)}")
     cls, family = known[name]
     if arguments.value is None:
-        arguments = Field({}, arguments.source, arguments.key)
-    arguments.expect_names(_constructor_parameters(cls), required=_required_parameters(cls))
+        arguments = arguments.empty()
+    arguments.expect_names(constructor_parameters(cls), required=_required_parameters(cls))
     parts = FAMILIES[family].parts
-    return _call(cls, arguments, {name: _resolve_argument(value, parts) for name, value in arguments.items()})
+    return call_with_checks(
+        cls, arguments, {name: _resolve_argument(value, parts) for name, value in arguments.items()}
+    )
 
 
 def _resolve_argument(field: Field, families: Sequence[str]) -> Any:
@@ -202,7 +208,7 @@ def _required_parameters(cls: type) -> list[str]:
     return [name for name in _parameters(cls.__init__) if parameters[name].default is inspect.Parameter.empty]
 
 
-def _constructor_parameters(cls: type) -> list[str]:
+def constructor_parameters(cls: type) -> list[str]:
     """Names of the parameters of `cls`, and of its bases as far as `**kwargs` passes them on."""
     names = []
     for base in cls.__mro__:
@@ -215,7 +221,7 @@ def _constructor_parameters(cls: type) -> list[str]:
     return names
 
 
-def _call(function: Callable, field: Field, arguments: dict[str, Any] | None = None) -> Any:
+def call_with_checks(function: Callable, field: Field, arguments: dict[str, Any] | None = None) -> Any:
     """`function(**arguments)`, its complaints about values turned into errors about `field`."""
     try:
         return function(**(arguments or {}))
