@@ -9,7 +9,7 @@ from typing import Any
 from kerax import tuner
 from kerax.cli import run_folder
 from kerax.cli.build import build_fit_arguments, build_model, call_with_checks, constructor_parameters, load_data
-from kerax.cli.config import ConfigError, Field, parse_arguments, read_config
+from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config
 from kerax.cli.fields import show_fields
 from kerax.utils import set_random_seed
 
@@ -56,8 +56,8 @@ def search(config: Field, overwrite: bool = False) -> Path:
     found = _make_tuner(config["search"], hypermodel, folder, overwrite)
     try:
         found.search()
-    except ValueError as error:
-        raise config["search"].error(str(error)) from None
+    except (RuntimeError, ValueError) as error:
+        raise config["search"].error(one_line(error)) from None
     best = found.get_best_trials(1)
     if not best:
         raise ConfigError(f"{folder}: no trial came to an end. See {folder / PROJECT}.")
