@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def numbered_folders(folder: Path) -> dict[int, Path]:
 
 
 def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
-    """The folder that a run writes to, made if it is not there.
+    """The folder that a run writes to, made if it is not there and claimed for this process.
 
     A folder that holds something is left alone: the next number is appended to its name. With `resume` it is the newest
     of the folders of that name instead, or the one that the config itself lies in.
@@ -60,13 +61,23 @@ def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
         if not taken:
             raise ConfigError(f"{folder}: there is no run to go on with. Leave out --resume to start one.")
         return taken[max(taken)]
-    if folder in taken.values():
-        folder = folder.with_name(f"{folder.name}-{max(taken) + 1}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"run_dir: {folder} cannot be made: {error.strerror}.") from None
-    return folder
+    number = max(taken) + 1 if folder in taken.values() else 1
+    while True:
+        chosen = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            chosen.mkdir(parents=True, exist_ok=True)
+            (chosen / CONFIG).touch(exist_ok=False)  # one of several processes that start at once gets it
+            return chosen
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ConfigError(f"run_dir: {chosen} cannot be made: {error.strerror}.") from None
+
+
+def give_back(folder: Path):
+    """Empties a folder that was chosen for a run which did not begin."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_config(folder: Path, tree: dict):

@@ -81,6 +81,8 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     except (TypeError, ValueError) as error:
         if began.has_begun:
             raise
+        if not resume:
+            run_folder.give_back(folder)
         raise config["fit"].error(one_line(error)) from None
     except KeyboardInterrupt:
         if kept["backup"]:

@@ -24,7 +24,6 @@ KEY = "tune"
 _RANGE = ("low", "high", "step", "log", "default")
 _SECTIONS = ("model", "compile", "fit", "callbacks")
 _GIVEN_HERE = ("hypermodel", "hyperparameters", "directory", "project_name", "overwrite", "pruner", "storage")
-_DEFAULTS = {"objective": "val_loss", "max_trials": 10}
 BEST, TRIALS, PROJECT = "best.yaml", "trials.json", "search"
 
 
@@ -107,9 +106,7 @@ def _make_tuner(field: Field, hypermodel: "_FromConfig", folder: Path, overwrite
     arguments = field[name] if field[name].value is not None else field[name].empty()
     known = [argument for argument in constructor_parameters(cls) if argument not in _GIVEN_HERE]
     arguments.expect_names([*known, "storage"])
-    given = {key: value for key, value in _DEFAULTS.items() if key in known} | arguments.value
-    if name == "Hyperband":
-        given.pop("max_trials", None)
+    given = {"objective": "val_loss"} | arguments.value
     if isinstance(given.get("objective"), dict):
         given["objective"] = call_with_checks(tuner.Objective, arguments["objective"], given["objective"])
     given |= {"seed": given.get("seed", hypermodel.seed), "directory": folder, "project_name": PROJECT}

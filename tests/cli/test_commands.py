@@ -220,6 +220,7 @@ def test_mistakes_get_one_line_with_the_place(words, message, config, tmp_path, 
     assert code == 2
     assert re.search(message, errors), errors
     assert len(errors.splitlines()) == 1 and "Traceback" not in output
+    assert not [path for path in tmp_path.glob("run*/*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -253,17 +254,36 @@ def test_several_arrays_and_outputs_go_by_their_names(tmp_path):
         cli.files.write_array(str(tmp_path / "y.csv"), [np.ones(2), np.zeros(1)])
 
 
+def test_a_model_without_a_config_predicts(tmp_path, capsys):
+    model = kerax.Sequential([kerax.Input((3,)), kerax.layers.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    x = np.arange(12, dtype="f").reshape(4, 3)
+    np.save(tmp_path / "x.npy", x)
+    words = ["predict", tmp_path / "model.keras", "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert kerax_command(*words, "--batch_size", 2) == 0
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(x, verbose=0), rtol=1e-6)
+    np.save(tmp_path / "x.npy", x[:, :2])
+    assert kerax_command(*words) == 2
+    assert re.search(r"x.npy: .*\(.*2\)", capsys.readouterr().err)
+    assert kerax_command("predict", tmp_path / "model.keras") == 2
+    assert "model.keras: there is no config in it. Give one by --config CONFIG." in capsys.readouterr().err
+
+
 def test_folders_are_numbered(tmp_path):
     choose = cli.run_folder.choose_folder
     for expected in ("run", "run-2", "run-3"):
         folder = choose(str(tmp_path / "run"), resume=False)
-        assert folder.name == expected
-        (folder / "config.yaml").write_text("")
+        assert folder.name == expected and (folder / "config.yaml").is_file()  # claimed
     (tmp_path / "run-7").mkdir()  # empty folders and other names do not count
     (tmp_path / "run-02").mkdir()
     (tmp_path / "run-02" / "x").write_text("")
     assert choose(str(tmp_path / "run"), resume=True).name == "run-3"
-    assert choose(str(tmp_path / "other"), resume=False).name == "other"
+    other = choose(str(tmp_path / "other"), resume=False)
+    (other / "logs").mkdir()
+    cli.run_folder.give_back(other)
+    assert choose(str(tmp_path / "other"), resume=False) == other == tmp_path / "other"
+    with pytest.raises(cli.ConfigError, match="none: there is no run to go on with"):
+        choose(str(tmp_path / "none"), resume=True)
 
 
 @pytest.mark.slow
