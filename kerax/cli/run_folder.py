@@ -22,6 +22,7 @@ from kerax.cli.config import ConfigError, Field
 from kerax.version import __version__
 
 CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
+SECONDS_TO_BACKUP = 30
 CHECKPOINT, BACKUP = "checkpoint", "backup"
 LOGS = ("csv", "jsonl", "tensorboard", "backup")
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "orbax-checkpoint", "h5py")
@@ -148,5 +149,6 @@ def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback
     if kept["tensorboard"]:
         found.append(callbacks.TensorBoard(str(folder / "tensorboard")))
     if kept["backup"]:
-        found.append(callbacks.BackupAndRestore(folder / BACKUP))
+        # By the clock, so that short epochs are not slowed down; Ctrl-C and SIGTERM save as well.
+        found.append(callbacks.BackupAndRestore(folder / BACKUP, save_freq=False, every_seconds=SECONDS_TO_BACKUP))
     return found

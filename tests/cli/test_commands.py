@@ -105,19 +105,26 @@ def test_a_run_is_kept_repeated_tested_and_left_alone(config, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_stopped_is_resumed_to_the_same_numbers(config, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("stop", "seconds"), [(KeyboardInterrupt, 30), (RuntimeError, 0)], ids=["interrupt", "crash"])
+def test_a_run_that_stopped_is_resumed_to_the_same_numbers(stop, seconds, config, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.run_folder, "SECONDS_TO_BACKUP", seconds)
     assert kerax_command("train", config, "--fit.epochs", 3, "--run_dir", "whole") == 0
 
     def kill(self, epoch, logs=None):
         original(self, epoch, logs)
         if epoch == 1:
-            raise KeyboardInterrupt
+            raise stop
 
     original = kerax.callbacks.JSONLogger.on_epoch_end
     monkeypatch.setattr(kerax.callbacks.JSONLogger, "on_epoch_end", kill)
-    assert kerax_command("train", config, "--fit.epochs", 3, "--run_dir", "cut") == 130
-    assert "Go on by `kerax train cut/config.yaml --resume`." in capsys.readouterr().err
+    if stop is KeyboardInterrupt:
+        assert kerax_command("train", config, "--fit.epochs", 3, "--run_dir", "cut") == 130
+        assert "Go on by `kerax train cut/config.yaml --resume`." in capsys.readouterr().err
+    else:
+        with pytest.raises(stop):
+            kerax_command("train", config, "--fit.epochs", 3, "--run_dir", "cut")
+    assert kerax.checkpoint.latest_step("cut/backup") is not None
     monkeypatch.setattr(kerax.callbacks.JSONLogger, "on_epoch_end", original)
     assert kerax_command("train", "cut/config.yaml", "--resume") == 0
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
