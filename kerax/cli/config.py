@@ -144,6 +144,8 @@ def parse_arguments(
             continue
         option, equals, text = argument.partition("=")
         name = option[2:]
+        if not all(name.split(".")):
+            raise ConfigError(f"{option}: expected names joined by dots, as in --fit.epochs.")
         if name in flags and not equals:
             overrides[name] = True
             continue

@@ -54,6 +54,8 @@ def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
         ConfigError: if there is nothing to resume, or the folder cannot be made.
     """
     folder = Path(run_dir)
+    if folder.name in ("", ".."):
+        raise ConfigError(f"run_dir: expected the path of a folder for this run alone. Got {run_dir!r}.")
     taken = numbered_folders(folder)
     if resume:
         own = Path(config_path).parent

@@ -8,10 +8,9 @@ import numpy as np
 
 from kerax import checkpoint
 from kerax.cli import files, run_folder
-from kerax.cli.build import fit_inputs, load_data
+from kerax.cli.build import fit_inputs, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config, resolve_config
 from kerax.cli.training import load_model
-from kerax.utils import set_random_seed
 
 _EVALUATE = """Restores the checkpoint or the folder of a run, or a `.keras` file, on whatever devices are there, and
 tests it on the test data of the config it was trained with."""
@@ -32,7 +31,7 @@ def evaluate(arguments: Sequence[str]):
     config_path, target = overrides.pop("config", None), overrides.pop("predict", None)
     path = find_checkpoint(path)
     config = config_of(path, config_path, overrides)
-    set_random_seed(config["seed"].value)
+    set_seed(config)
     _, (x_test, y_test) = load_data(config)
     model = load_model(path, config, _changes_model(overrides))
     if target is not None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import kerax
 from kerax import callbacks, checkpoint
 from kerax.cli import run_folder
-from kerax.cli.build import build_fit_arguments, build_model, load_data
+from kerax.cli.build import build_fit_arguments, build_model, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, program_name, read_config
 from kerax.cli.fields import complete, show_fields
-from kerax.utils import set_random_seed
 
 DESCRIPTION = """Trains the model that a YAML file describes, tests it, and keeps the run in its folder `run_dir`:
 config.yaml, environment.json, metrics as CSV, JSON lines and for TensorBoard, results.json and checkpoint. A folder
@@ -54,7 +53,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
         ConfigError: for what is wrong in the config or in the folder of the run.
     """
     kept = run_folder.check_logs(config["logs"])
-    set_random_seed(config["seed"].value)
+    set_seed(config)
     (x_train, y_train), (x_test, y_test) = load_data(config)
     model = build_model(config)
     fit_arguments = build_fit_arguments(config)
@@ -83,7 +82,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
             raise
         if not resume:
             run_folder.give_back(folder)
-        raise config["fit"].error(one_line(error)) from None
+        raise config["fit"].error(one_line(error).removeprefix("fit: ")) from None
     except KeyboardInterrupt:
         if kept["backup"]:
             print(f"Go on by `{program_name()} {folder / run_folder.CONFIG} --resume`.", file=sys.stderr)

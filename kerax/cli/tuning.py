@@ -8,10 +8,16 @@ from typing import Any
 
 from kerax import tuner
 from kerax.cli import run_folder
-from kerax.cli.build import build_fit_arguments, build_model, call_with_checks, constructor_parameters, load_data
+from kerax.cli.build import (
+    build_fit_arguments,
+    build_model,
+    call_with_checks,
+    constructor_parameters,
+    load_data,
+    set_seed,
+)
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config
 from kerax.cli.fields import show_fields
-from kerax.utils import set_random_seed
 
 _DESCRIPTION = """Searches the values that a YAML file leaves open. In the place of any value below `model`, `compile`,
 `fit` and `callbacks` there may be {tune: [relu, gelu]}, a choice, or {tune: {low: 1e-4, high: 1e-1, log: true}}, a
@@ -138,8 +144,8 @@ class _FromConfig(tuner.HyperModel):
         return _close(self.config, hp)
 
     def build(self, hp):
-        set_random_seed(self.seed)
         config = self._with(hp)
+        set_seed(config)
         model = build_model(config)
         build_fit_arguments(config)
         return model
