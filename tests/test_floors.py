@@ -14,7 +14,7 @@ FLOORS = [
     {"train", "callbacks", "checkpoint", "saving"},
     {"models"},
     {"cli", "utils", "visualization", "datasets", "applications", "backend", "distillation", "mixed_precision"}
-    | {"preprocessing", "tuner", "wrappers"},
+    | {"preprocessing", "tuner", "wrappers", "__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

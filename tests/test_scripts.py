@@ -82,7 +82,7 @@ def test_a_wrong_config_gives_one_line_and_exit_code_2(tmp_path):
     assert (code, output) == (2, "")
     assert len(errors.splitlines()) == 1
     assert errors.startswith(
-        f"train.py: error: {config}: model.layers.0.Dense.unit: unknown name. Expected one of units,"
+        f"train.py: error: {config}, line 11: model.layers.0.Dense.unit: unknown name. Expected one of units,"
     )
     assert errors.endswith("Did you mean 'units'?\n")
 
@@ -92,7 +92,7 @@ def test_a_missing_checkpoint_gives_one_line_and_exit_code_2(tmp_path):
     assert (code, output) == (2, "")
     assert len(errors.splitlines()) == 1
     assert errors.startswith("evaluate.py: error: ") and str(tmp_path / "none") in errors
-    assert errors.endswith("Expected the folder that train.py printed.\n")
+    assert errors.endswith("Expected the folder that `kerax train` printed.\n")
 
 
 @pytest.mark.slow

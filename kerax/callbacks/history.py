@@ -1,14 +1,12 @@
 """Callbacks that record: `History`, `CSVLogger`, `LambdaCallback`."""
 
 import csv
-import html
 import os
 
 import numpy as np
 
+from kerax.callbacks import html_tables
 from kerax.callbacks.callback import Callback
-
-_MOST_ROWS = 20  # of a table in a notebook
 
 
 class History(Callback):
@@ -79,31 +77,21 @@ class History(Callback):
         return twin if twin in self.history else name
 
     def _repr_html_(self) -> str:
-        """A table of the epochs; of many the first and the last ones."""
-        cell = "<td style='text-align:right'>{}</td>".format
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ["epoch", *self.history])
-        shown = range(len(self.epoch))
-        if len(shown) > _MOST_ROWS:
-            shown = [*shown[: _MOST_ROWS // 2], None, *shown[-_MOST_ROWS // 2 :]]
+        """A table of the epochs, of many the first and the last ones, and small curves of the metrics."""
         rows = []
-        for row in shown:
-            if row is None:
-                rows.append(cell("…") * (1 + len(self.history)))
-                continue
-            values = [
-                column[row - len(self.epoch)] if row >= len(self.epoch) - len(column) else None
-                for column in self.history.values()
-            ]
-            rows.append(cell(self.epoch[row] + 1) + "".join(cell(_short(value)) for value in values))
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        for row, epoch in enumerate(self.epoch):
+            cells = [str(epoch + 1)]
+            for column in self.history.values():
+                position = row - len(self.epoch) + len(column)  # a metric may come later, as after a new compile
+                cells.append(_short(column[position]) if position >= 0 else "")
+            rows.append(cells)
+        pictures = html_tables.curves(self.history, [epoch + 1 for epoch in self.epoch])
+        return html_tables.table(["epoch", *self.history], rows) + pictures + (html_tables.LEGEND if pictures else "")
 
 
 def _short(value) -> str:
-    """A number with four digits, an array as its text; nothing for `None`."""
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, (int, float)) else html.escape(str(value))
+    """A number with four digits, an array as its text."""
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
 
 
 def new_figure(who: str, rows: int = 1, columns: int = 1, **options):

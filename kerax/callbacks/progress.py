@@ -4,7 +4,9 @@ import sys
 import time
 
 from kerax import config
+from kerax.callbacks import html_tables
 from kerax.callbacks.callback import Callback
+from kerax.callbacks.live_line import LiveLine
 
 
 class ProgbarLogger(Callback):
@@ -16,15 +18,16 @@ class ProgbarLogger(Callback):
         verbose: 0 nothing, 1 a bar (in a terminal or notebook), 2 a line per epoch, `"auto"` what fits the output.
             Default: the `verbose` of the call.
         what: `"fit"`, `"evaluate"` or `"predict"`, for error messages.
+        curves: Whether a notebook also gets small curves of the metrics below the table. Keras has no such argument.
     """
 
     first_process_only = True
 
-    def __init__(self, verbose=None, what="ProgbarLogger"):
+    def __init__(self, verbose=None, what="ProgbarLogger", curves=False):
         super().__init__()
         if verbose not in (None, "auto", 0, 1, 2):
             raise ValueError(f"{what}: `verbose` must be 'auto', 0, 1 or 2. Got {verbose!r}.")
-        self.verbose = verbose
+        self.verbose, self.curves = verbose, curves
         self._view = _Nothing("fit")
         self._epoch = self._seen = 0
         self._in_fit = False
@@ -35,6 +38,7 @@ class ProgbarLogger(Callback):
         if kind == "lines" and verbose == 1:
             kind = "bar"
         self._view = {"none": _Nothing, "lines": _Lines, "bar": _Bar, "notebook": _Notebook}[kind](what)
+        self._view.with_curves = self.curves
         self._view.open(self.params.get("epochs", 1), self.params.get("steps"))
 
     def on_train_begin(self, logs=None):
@@ -119,6 +123,8 @@ def _format_time(seconds: float, steps: int | None) -> str:
 class _Nothing:
     """Shows nothing."""
 
+    with_curves = False
+
     def __init__(self, what: str):
         self.what = what
         self.epochs, self.steps, self.started = 1, None, 0.0
@@ -157,89 +163,152 @@ class _Lines(_Nothing):
 
 
 class _Bar(_Nothing):
-    """A bar per epoch, drawn by rich at most ten times a second."""
+    """A bar per epoch in a line of its own, drawn at most ten times a second."""
 
     _width = 20
-
-    def open(self, epochs: int, steps: int | None):
-        super().open(epochs, steps)
-        from rich.console import Console
-
-        self._console = Console(file=sys.stdout, highlight=False)
+    _line: LiveLine | None = None
 
     def begin(self, epoch: int):
         super().begin(epoch)
-        from rich.live import Live
-
         self._title, self._drawn = self.title(epoch), 0.0
-        self._live = Live(console=self._console, auto_refresh=False)
-        self._live.start()
-        self._draw(0, self.steps, {})  # so that a step that is still being compiled does not look hung
+        self._line = LiveLine(sys.stdout)
+        self._mark = "━" if self._line.can_show("━") else "="
+        self._line.open()
+        self._line.draw(self._parts(0, self.steps, {}))  # so that what is still being compiled does not look hung
 
     def progress(self, step: int, logs):
         now = time.perf_counter()
         if now - self._drawn >= 0.1:
             self._drawn = now
-            self._draw(step, self.steps, logs)
+            self._line.draw(self._parts(step, self.steps, logs))
 
     def end(self, steps: int | None, logs):
-        self._draw(steps or 0, steps, logs)
-        self._live.stop()
+        self._line.finish(self._parts(steps or 0, steps, logs))
 
-    def _draw(self, step: int, total: int | None, logs):
-        from rich.text import Text
-
+    def _parts(self, step: int, total: int | None, logs) -> list[tuple]:
         filled = self._width * step // total if total else 0
         numbers = format_numbers(logs)
-        self._live.update(
-            Text.assemble(
-                f"{self._title} {step}/{total or '?'} ",
-                ("━" * filled, "green"),
-                ("━" * (self._width - filled), "bright_black"),
-                f" {_format_time(time.perf_counter() - self.started, step)}",
-                f" - {numbers}" if numbers else "",
-            ),
-            refresh=True,
-        )
+        return [
+            (f"{self._title} {step}/{total or '?'} ", None),
+            (self._mark * filled, "green"),
+            (self._mark * (self._width - filled), "grey"),
+            (f" {_format_time(time.perf_counter() - self.started, step)}{' - ' if numbers else ''}{numbers}", None),
+        ]
 
     def close(self):
-        live = getattr(self, "_live", None)
-        if live is not None and live.is_started:
-            live.stop()
+        if self._line is not None:
+            self._line.close()
 
 
 class _Notebook(_Nothing):
-    """A table with a row per epoch in one display handle, redrawn at most twice a second."""
+    """A table with a row per epoch in one display, redrawn at most twice a second, and once more at the end.
+
+    What a saved notebook keeps is that last drawing: plain HTML, and text where HTML is not shown.
+    """
+
+    _interval = 0.5
 
     def open(self, epochs: int, steps: int | None):
         super().open(epochs, steps)
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        self._html, self._rows, self._drawn = HTML, [], 0.0
-        self._handle = display(HTML(""), display_id=True)
+        self._rows: list[tuple] = []  # (epoch, seconds, logs) of the epochs that are done
+        self._running: tuple | None = None  # (epoch, begun, step, logs) of the one that is not
+        self._drawn, self._is_current = time.perf_counter(), True
+        self._handle = display(_Shown(self._html(), self._text()), display_id=True)
 
     def begin(self, epoch: int):
         super().begin(epoch)
-        self._number = epoch + 1
+        self._running = (epoch, self.started, 0, {})
+        self._refresh()
 
     def progress(self, step: int, logs):
-        now = time.perf_counter()
-        if now - self._drawn >= 0.5:
-            self._drawn = now
-            bar = f"<progress value='{step}' max='{self.steps or step}'></progress> {step}/{self.steps or '?'}"
-            self._show([*self._rows, (self._number, now - self.started, dict(logs))], bar)
+        if time.perf_counter() - self._drawn >= self._interval:  # else the numbers are not even read
+            self._running = (self._running[0], self.started, step, dict(logs))
+            self._refresh()
 
     def end(self, steps: int | None, logs):
-        self._rows.append((self._number, time.perf_counter() - self.started, dict(logs or {})))
-        self._show(self._rows, "" if self._number == self.epochs else f"{self._number}/{self.epochs}")
+        self._rows.append((self._running[0], time.perf_counter() - self.started, dict(logs or {})))
+        self._running = None
+        self._refresh()
 
-    def _show(self, rows: list, below: str):
+    def close(self):
+        if not getattr(self, "_is_current", True):
+            self._draw()
+
+    def _refresh(self):
+        self._is_current = False
+        if time.perf_counter() - self._drawn >= self._interval:
+            self._draw()
+
+    def _draw(self):
+        self._drawn, self._is_current = time.perf_counter(), True
+        self._handle.update(_Shown(self._html(), self._text()))
+
+    def _table_rows(self) -> list[tuple]:
+        rows = list(self._rows)
+        if self._running is not None and self._running[3]:
+            epoch, begun, _, logs = self._running
+            rows.append((epoch, time.perf_counter() - begun, logs))
+        return rows
+
+    def _html(self) -> str:
+        rows = self._table_rows()
         names = list(dict.fromkeys(name for _, _, logs in rows for name in logs))
-        head = "".join(f"<th>{name}</th>" for name in ("epoch", "time", *names))
-        body = "".join(
-            f"<tr><td>{number}</td><td>{_format_time(seconds, None)}</td>"
-            + "".join(f"<td>{format_number(logs[name]) if name in logs else ''}</td>" for name in names)
-            + "</tr>"
-            for number, seconds, logs in rows
-        )
-        self._handle.update(self._html(f"<table><tr>{head}</tr>{body}</table>{below}"))
+        cells = [
+            [str(epoch + 1), _format_time(seconds, None), *(_cell(logs, name) for name in names)]
+            for epoch, seconds, logs in rows
+        ]
+        heads = ["epoch", "time", *names]
+        if self.what != "fit":
+            heads, cells = heads[1:], [row[1:] for row in cells]
+        table = html_tables.table(heads, cells) if rows else ""
+        return table + self._curves() + self._bar()
+
+    def _bar(self) -> str:
+        """How far the running epoch is; nothing once all is done."""
+        if self._running is None:
+            if not self._rows:
+                return "starting"
+            done = self._rows[-1][0] + 1
+            return f"{done} of {self.epochs} epochs" if self.what == "fit" and done < self.epochs else ""
+        epoch, _, step, _ = self._running
+        total = self.steps or 0
+        value = f"value='{step}' max='{total}'" if total else ""
+        note = "compiling" if step == 0 and not self._rows else f"{step}/{total or '?'}"
+        return f"{self.title(epoch)} <progress {value}></progress> {note}"
+
+    def _curves(self) -> str:
+        if not self.with_curves:
+            return ""
+        history: dict[str, list] = {}
+        for _, _, logs in self._rows:
+            for name, value in logs.items():
+                history.setdefault(name, []).append(value)
+        pictures = html_tables.curves(history, [epoch + 1 for epoch, _, _ in self._rows])
+        return pictures + (html_tables.LEGEND if pictures else "")
+
+    def _text(self) -> str:
+        lines = []
+        for epoch, seconds, logs in self._table_rows()[-html_tables.MOST_ROWS :]:
+            numbers = format_numbers(logs)
+            time_taken = _format_time(seconds, None)
+            lines.append(f"{self.title(epoch)} - {time_taken}{' - ' if numbers else ''}{numbers}")
+        return "\n".join(lines) or self.title(0)
+
+
+def _cell(logs: dict, name: str) -> str:
+    return format_number(logs[name]) if name in logs else ""
+
+
+class _Shown:
+    """What a display holds: HTML, and the same as text."""
+
+    def __init__(self, page: str, text: str):
+        self._page, self._text = page, text
+
+    def _repr_html_(self) -> str:
+        return self._page
+
+    def __repr__(self) -> str:
+        return self._text

@@ -15,6 +15,7 @@ import numpy as np
 import kerax
 from kerax import callbacks, constraints, datasets, initializers, layers, losses, metrics, optimizers, regularizers
 from kerax.cli.config import Field, one_line
+from kerax.core.seeds import set_random_seed
 from kerax.errors import suggest
 from kerax.optimizers import schedules
 
@@ -51,8 +52,25 @@ FAMILIES = {
     "metrics": Family("metric", metrics, metrics.Metric),
     "callbacks": Family("callback", callbacks, callbacks.Callback),
 }
+FIT_GIVEN_ELSEWHERE = ("x", "y", "callbacks", "validation_data")
 # `compile` chooses the form of these by the shapes of targets and predictions.
 _DEFERRED = {"losses": ("crossentropy", "ce"), "metrics": ("accuracy", "acc", "crossentropy", "ce")}
+
+
+def set_seed(config: Field):
+    """Starts all random draws from `seed`. Raises `ConfigError` if it is out of range."""
+    call_with_checks(lambda: set_random_seed(config["seed"].value), config["seed"])
+
+
+def read_input_shape(field: Field) -> tuple | None:
+    """The `input_shape` of `model`, `None` if there is none. Raises `ConfigError` unless it is a list of sizes."""
+    if "input_shape" not in field.value:
+        return None
+    shape = field["input_shape"].expect(list, "a list of sizes, null where one is not known")
+    for position, size in enumerate(shape.value):
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise shape[position].error(f"expected a whole number of at least 1, or null. Got {size!r}.")
+    return tuple(shape.value)
 
 
 def load_data(config: Field):
@@ -76,18 +94,22 @@ def load_data(config: Field):
     load = importlib.import_module(f"{datasets.__name__}.{name}").load_data
     field.expect_names(["name", "scale", *inspect.signature(load).parameters])
     arguments = {key: value for key, value in field.value.items() if key not in ("name", "scale")}
-    (x_train, y_train), (x_test, y_test) = _call(load, field, arguments)
-    return (_fit_inputs(config, x_train), y_train), (_fit_inputs(config, x_test), y_test)
+    try:
+        (x_train, y_train), (x_test, y_test) = call_with_checks(load, field, arguments)
+    except OSError as error:  # it cannot be downloaded, or not be written
+        raise field["name"].error(one_line(error)) from None
+    return (fit_inputs(config, x_train), y_train), (fit_inputs(config, x_test), y_test)
 
 
-def _fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
+def fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
+    """Inputs times `data.scale`, in the shape of `model.input_shape` where all of it is known. Raises `ConfigError`."""
     if "scale" in config["data"].value:
         inputs = inputs.astype(np.float32) * np.float32(config["data"]["scale"].expect((int, float), "a number").value)
-    shape = config["model"].value.get("input_shape")
+    shape = read_input_shape(config["model"])
     if shape is None or None in shape:
         return inputs
     if int(np.prod(shape)) != int(np.prod(inputs.shape[1:])):
-        raise config["model"]["input_shape"].error(f"the examples have shape {inputs.shape[1:]}. Got {shape}.")
+        raise config["model"]["input_shape"].error(f"the examples have shape {inputs.shape[1:]}. Got {list(shape)}.")
     return inputs.reshape(-1, *shape)
 
 
@@ -98,20 +120,24 @@ def build_model(config: Field) -> "kerax.Model":
     )
     if field["class_name"].value != "Sequential":
         raise field["class_name"].error(f"expected Sequential. Got {field['class_name'].value!r}.")
-    field["input_shape"].expect(list)
-    model = kerax.Sequential(name=field.value.get("name"))
-    _call(lambda: model.add(kerax.Input(tuple(field["input_shape"].value))), field["input_shape"])
+    shape = read_input_shape(field)
+    name = field["name"] if "name" in field.value else field
+    model = call_with_checks(lambda: kerax.Sequential(name=field.value.get("name")), name)
+    call_with_checks(lambda: model.add(kerax.Input(shape)), field["input_shape"])
+    if not field["layers"].expect(list).value:
+        raise field["layers"].error("expected at least one layer.")
     for position in range(len(field["layers"].expect(list).value)):
         layer_field = field["layers"][position]
         layer = build_object(layer_field, "layers")
-        _call(lambda layer=layer: model.add(layer), layer_field)
-    _call(model.compile, config["compile"], build_compile_arguments(config))
+        call_with_checks(lambda layer=layer: model.add(layer), layer_field)
+    call_with_checks(model.compile, config["compile"], build_compile_arguments(config))
     return model
 
 
 def build_compile_arguments(config: Field) -> dict[str, Any]:
     """The arguments of `Model.compile` that `compile` describes, objects built."""
     field = config["compile"].expect_names(_parameters(kerax.Sequential.compile))
+    _check_kinds(field, kerax.Sequential.compile)
     families = {"optimizer": "optimizers", "loss": "losses", "metrics": "metrics", "weighted_metrics": "metrics"}
     return {
         name: _resolve_compiled(value, families[name]) if name in families else value.value
@@ -130,13 +156,13 @@ def _resolve_compiled(field: Field, family: str) -> Any:
         return build_object(field, family)
     if not isinstance(value, str) or value in _DEFERRED.get(family, ()):
         return value
-    return _call(lambda: FAMILIES[family].module.get(value), field)
+    return call_with_checks(lambda: FAMILIES[family].module.get(value), field)
 
 
 def build_fit_arguments(config: Field) -> dict[str, Any]:
     """The arguments of `Model.fit` that `fit` and `callbacks` describe. Raises `ConfigError`."""
-    given_elsewhere = ("x", "y", "callbacks", "validation_data")
-    config["fit"].expect_names(name for name in _parameters(kerax.Sequential.fit) if name not in given_elsewhere)
+    config["fit"].expect_names(name for name in _parameters(kerax.Sequential.fit) if name not in FIT_GIVEN_ELSEWHERE)
+    _check_kinds(config["fit"], kerax.Sequential.fit, allow_none=False)
     field = config["callbacks"]
     built = [build_object(field[position], "callbacks") for position in range(len(field.value))]
     return {**config["fit"].value, "callbacks": built}
@@ -158,7 +184,7 @@ def build_object(field: Field, *families: str) -> Any:
         (name,) = value
         arguments = field[name]
     elif isinstance(value, str):
-        name, arguments = value, Field({}, field.source, field.key)
+        name, arguments = value, field.empty()
     else:
         raise field.error(f"expected exactly one {noun}: ClassName or {{ClassName: {{argument: ...}}}}. Got {value!r}.")
     known = {name: (cls, family) for family in families for name, cls in FAMILIES[family].classes().items()}
@@ -167,10 +193,15 @@ def build_object(field: Field, *families: str) -> Any:
         raise field.error(f"unknown {noun} {name!r}. Expected a class of {modules}.{suggest(name, known)}")
     cls, family = known[name]
     if arguments.value is None:
-        arguments = Field({}, arguments.source, arguments.key)
-    arguments.expect_names(_constructor_parameters(cls), required=_required_parameters(cls))
+        arguments = arguments.empty()
+    arguments.expect_names(constructor_parameters(cls), required=_required_parameters(cls))
+    for base in cls.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            _check_kinds(arguments, base.__init__)
     parts = FAMILIES[family].parts
-    return _call(cls, arguments, {name: _resolve_argument(value, parts) for name, value in arguments.items()})
+    return call_with_checks(
+        cls, arguments, {name: _resolve_argument(value, parts) for name, value in arguments.items()}
+    )
 
 
 def _resolve_argument(field: Field, families: Sequence[str]) -> Any:
@@ -190,6 +221,23 @@ def _describes_object(value: Any) -> bool:
     return isinstance(name, str) and name[:1].isupper()
 
 
+def _check_kinds(field: Field, function: Callable, allow_none: bool = True):
+    """Raises `ConfigError` where an argument's default is a number or a boolean, and the value a text or no boolean.
+
+    Values of other kinds may be what an argument also takes: a list, or the description of an object.
+    """
+    parameters = inspect.signature(function).parameters
+    for name, value in field.items():
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, bool):
+            value.expect(bool, "true or false")
+        elif isinstance(default, (int, float)):
+            is_text = isinstance(value.value, str) and value.value != "auto"
+            is_truth = isinstance(value.value, bool) and isinstance(default, float)
+            if is_text or is_truth or (value.value is None and not allow_none):
+                raise value.error(f"expected a number. Got {value.value!r}.")
+
+
 def _parameters(function: Callable) -> list[str]:
     """Names of a method's parameters, `self` and catch-alls left out."""
     catch_alls = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -202,7 +250,7 @@ def _required_parameters(cls: type) -> list[str]:
     return [name for name in _parameters(cls.__init__) if parameters[name].default is inspect.Parameter.empty]
 
 
-def _constructor_parameters(cls: type) -> list[str]:
+def constructor_parameters(cls: type) -> list[str]:
     """Names of the parameters of `cls`, and of its bases as far as `**kwargs` passes them on."""
     names = []
     for base in cls.__mro__:
@@ -215,9 +263,12 @@ def _constructor_parameters(cls: type) -> list[str]:
     return names
 
 
-def _call(function: Callable, field: Field, arguments: dict[str, Any] | None = None) -> Any:
+def call_with_checks(function: Callable, field: Field, arguments: dict[str, Any] | None = None) -> Any:
     """`function(**arguments)`, its complaints about values turned into errors about `field`."""
     try:
         return function(**(arguments or {}))
     except (TypeError, ValueError) as error:
-        raise field.error(one_line(error)) from None
+        message = one_line(error).removeprefix(f"{field.key}: ")
+        if isinstance(error, TypeError) and "not supported between" in message:  # Python's own words for a wrong type
+            message = f"a value has the wrong type ({message}). Got {arguments}."
+        raise field.error(message) from None

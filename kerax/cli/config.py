@@ -5,9 +5,10 @@ The file is data only: it names classes, never modules or code. Every complaint 
 """
 
 import copy
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ SECTIONS = {
     "compile": Section(dict, None, "arguments of Model.compile"),
     "fit": Section(dict, {}, "arguments of Model.fit"),
     "callbacks": Section(list, [], "callbacks, by class name"),
+    "logs": Section(dict, {}, "what is kept of a run: csv, jsonl, tensorboard, backup; each true or false"),
+    "search": Section(dict, {"RandomSearch": {}}, "for `kerax tune`: a tuner, by class name, with its arguments"),
 }
 _TYPE_NAMES = {int: "a whole number", str: "a string", dict: "a mapping", list: "a list"}
 _OVERRIDE_HELP = """\
@@ -41,6 +44,7 @@ Every field is an option too: its path written with dots, list positions counted
   --compile.optimizer '{SGD: {learning_rate: 0.1, momentum: 0.9}}' --callbacks '[]'
 """
 _load_yaml = jsonargparse.get_loader("yaml")
+_NO_VALUE = "expected a value after it."
 
 
 class ConfigError(ValueError):
@@ -55,6 +59,7 @@ class Field:
         value: Plain data: mappings, lists, numbers, strings, booleans, `None`.
         source: Where the config comes from, for error messages.
         key: Path of the value in the config, with dots. Empty for the whole config.
+        lines: `{key: line in the file}`, counted from 1, as far as they are known.
 
     >>> config = Field({"fit": {"epochs": 3}}, source="run.yaml")
     >>> config["fit"]["epochs"]
@@ -64,9 +69,14 @@ class Field:
     value: Any
     source: str
     key: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, name: str | int) -> "Field":
-        return Field(self.value[name], self.source, f"{self.key}.{name}" if self.key else str(name))
+        return replace(self, value=self.value[name], key=f"{self.key}.{name}" if self.key else str(name))
+
+    def empty(self) -> "Field":
+        """An empty mapping in this field's place."""
+        return replace(self, value={})
 
     def items(self) -> Iterable[tuple[Any, "Field"]]:
         """The fields below a mapping, with their names."""
@@ -74,7 +84,9 @@ class Field:
 
     def error(self, message: str) -> ConfigError:
         """The error to raise about this field."""
-        return ConfigError(f"{self.source}: {self.key}: {message}" if self.key else f"{self.source}: {message}")
+        line = self.lines.get(self.key)
+        where = self.source if line is None else f"{self.source}, line {line}"
+        return ConfigError(f"{where}: {self.key}: {message}" if self.key else f"{where}: {message}")
 
     def expect(self, kind: type, description: str = "") -> "Field":
         """This field, which must be a `kind`, called `description` in the error. Raises `ConfigError`."""
@@ -99,72 +111,142 @@ def _enumerate(names: Sequence[str]) -> str:
     return f"one of {', '.join(names)}" if names else "no names"
 
 
-def parse_arguments(arguments: Sequence[str], positional: str, description: str) -> tuple[str, dict[str, Any]]:
-    """A script's command line: its one positional argument, and the overrides `{dotted path: value}`.
+def parse_arguments(
+    arguments: Sequence[str],
+    positional: str,
+    description: str,
+    flags: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+    show_fields: Callable[[str], None] | None = None,
+    has_fields: bool = True,
+) -> tuple[str, dict[str, Any]]:
+    """A command line: its one positional argument, and the overrides `{dotted path: value}`.
+
+    Args:
+        arguments: The words of the command line.
+        positional: What the help calls the positional argument.
+        description: What the help begins with.
+        flags: `{name: help}` of options without a value; those given are `True` among the overrides.
+        options: `{name: help}` of options that are no fields of a config; among the overrides as they are written.
+        show_fields: Called with the positional argument, if there is one, when help is asked for.
+        has_fields: Whether the fields of a config are options too.
 
     Prints the help and exits for `--help`. Raises `ConfigError` for an option without a value or a wrong number of
     positional arguments.
     """
-    if "-h" in arguments or "--help" in arguments:
-        _print_help(positional, description)
-        raise SystemExit(0)
+    flags, options = dict(flags or {}), dict(options or {})
+    is_help = "-h" in arguments or "--help" in arguments
     positionals, overrides = [], {}
-    pending = iter(arguments)
+    pending = iter([argument for argument in arguments if argument not in ("-h", "--help")])
     for argument in pending:
         if not argument.startswith("--"):
             positionals.append(argument)
             continue
         option, equals, text = argument.partition("=")
+        name = option[2:]
+        if not all(name.split(".")):
+            raise ConfigError(f"{option}: expected names joined by dots, as in --fit.epochs.")
+        if name in flags and not equals:
+            overrides[name] = True
+            continue
         if not equals:
             text = next(pending, "--")
             if text.startswith("--"):
-                raise ConfigError(f"{option}: expected a value after it.")
-        try:
-            overrides[option[2:]] = _load_yaml(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{option}: the value is not YAML: {one_line(error)}") from None
+                raise ConfigError(f"{option}: {_NO_VALUE}")
+        overrides[name] = text if name in options else _parse_value(option, text)
+    if is_help:
+        _print_help(positional, description, flags, options, has_fields)
+        if positionals and show_fields is not None:
+            show_fields(positionals[0])
+        raise SystemExit(0)
     if len(positionals) != 1:
         raise ConfigError(f"expected one {positional}, then --section.name VALUE. Got {positionals}. See --help.")
     return positionals[0], overrides
 
 
-def _print_help(positional: str, description: str):
-    parser = jsonargparse.ArgumentParser(
-        usage=f"%(prog)s {positional} [--section.name VALUE ...]", description=description
-    )
-    for name, section in SECTIONS.items():
-        parser.add_argument(f"--{name}", metavar="VALUE", default=jsonargparse.SUPPRESS, help=section.help)
+def _parse_value(option: str, text: str) -> Any:
+    try:
+        return _load_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{option}: the value is not YAML: {one_line(error)}") from None
+
+
+def _print_help(positional: str, description: str, flags: dict[str, str], options: dict[str, str], has_fields: bool):
+    sections = {name: section.help for name, section in SECTIONS.items()} if has_fields else {}
+    usage = f"{program_name()} {positional}{' [--section.name VALUE ...]' if has_fields else ''}"
+    parser = jsonargparse.ArgumentParser(usage=usage, description=description)
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", default=jsonargparse.SUPPRESS, help=text, action="store_true")
+    for name, text in (options | sections).items():
+        parser.add_argument(f"--{name}", metavar="VALUE", default=jsonargparse.SUPPRESS, help=text)
     parser.print_help()
-    print(f"\n{_OVERRIDE_HELP}")
+    if has_fields:
+        print(f"\n{_OVERRIDE_HELP}")
 
 
 def read_config(path: str, overrides: Mapping[str, Any]) -> Field:
     """The checked config in a YAML file, with overrides. Raises `ConfigError` if it cannot be read or is wrong."""
     try:
-        tree = _load_yaml(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        lines = {} if node is None else _find_lines(node, path)
+        tree = _load_yaml(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}. Expected a YAML file.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: {one_line(error)}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
+        raise ConfigError(f"{where}: is not YAML: {problem}.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {one_line(error)}") from None
-    return resolve_config(tree, overrides, path)
+    if tree is None:
+        raise ConfigError(f"{path}: is empty. Expected a mapping with {_enumerate(list(SECTIONS))}.")
+    return resolve_config(tree, overrides, path, lines)
 
 
-def resolve_config(tree: Any, overrides: Mapping[str, Any], source: str) -> Field:
+def _find_lines(node: yaml.Node, path: str, key: str = "", above: tuple = ()) -> dict[str, int]:
+    """`{dotted path: line}` of everything below a node. Raises `ConfigError` for a name that is given twice."""
+    lines = {key: node.start_mark.line + 1} if key else {}
+    if any(node is other for other in above):  # an alias of what it stands in
+        raise ConfigError(f"{path}, line {node.start_mark.line + 1}: {key}: holds itself.")
+    below = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines |= _find_lines(value, path, f"{key}.{index}" if key else str(index), below)
+    elif isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for name, value in node.value:
+            line, own = name.start_mark.line + 1, f"{key}.{name.value}" if key else str(name.value)
+            if own in first and name.value != "<<":
+                raise ConfigError(f"{path}, line {line}: {own}: is given twice, first in line {first[own]}.")
+            first[own] = line
+            lines |= _find_lines(value, path, own, below) | {own: line}
+    return lines
+
+
+def resolve_config(
+    tree: Any, overrides: Mapping[str, Any], source: str, lines: Mapping[str, int] | None = None
+) -> Field:
     """The checked config in `tree`, with overrides and the defaults of the sections that it leaves out.
 
     Args:
         tree: Plain data as read from YAML. It is not changed.
         overrides: `{dotted path: value}`.
         source: What errors name as the origin of `tree`.
+        lines: `{key: line}` in the file that `tree` is from.
 
     Raises:
         ConfigError: for an override of something that is not there, and for unknown, missing or mistyped sections.
     """
-    config = Field(copy.deepcopy(tree), source).expect(dict, f"a mapping with {_enumerate(list(SECTIONS))}")
+    config = Field(copy.deepcopy(tree), source, "", lines or {})
+    config.expect(dict, f"a mapping with {_enumerate(list(SECTIONS))}")
     if overrides:
-        config = Field(config.value, f"{source} with {' '.join(f'--{key}' for key in overrides)}")
+        given = tuple(overrides)
+        known = {key: line for key, line in config.lines.items() if not _is_touched(key, given)}
+        config = Field(config.value, f"{source} with {' '.join(f'--{key}' for key in overrides)}", "", known)
     for key, value in overrides.items():
         _override(config, key, value)
     for name, section in SECTIONS.items():
@@ -174,6 +256,11 @@ def resolve_config(tree: Any, overrides: Mapping[str, Any], source: str) -> Fiel
     for name, section in SECTIONS.items():
         config[name].expect(section.type)
     return config
+
+
+def _is_touched(key: str, overrides: Iterable[str]) -> bool:
+    """Whether the value of a key, or something below it, is not that of the file any more."""
+    return any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in overrides)
 
 
 def _override(config: Field, key: str, value: Any):
@@ -204,11 +291,36 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def run_script(main: Callable[[Sequence[str]], None]) -> int:
-    """Calls `main` with the command line. Returns the exit code: 2, after one line on stderr, for a `ConfigError`."""
+_program: list[str] = []  # the words that called the running command
+
+
+def program_name() -> str:
+    """How the running command was called: `train.py`, or `kerax train`."""
+    return " ".join(_program) if _program else Path(sys.argv[0]).name
+
+
+def run_script(main: Callable[[Sequence[str]], Any], arguments: Sequence[str] | None = None, name: str = "") -> int:
+    """Calls `main` with the words of the command line, and turns the errors of users into one line on stderr.
+
+    Args:
+        main: Function of the list of words.
+        arguments: The words. Default: those of this process.
+        name: What the command is called. Default: the script's name.
+
+    Returns: the exit code: 0, 2 for a `ConfigError`, 130 after Ctrl-C, 1 if nobody reads the output any more.
+    """
+    _program[:] = name.split()
     try:
-        main(sys.argv[1:])
+        main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except ConfigError as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        print(f"{program_name()}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush is silent
+        return 1
+    finally:
+        _program.clear()
     return 0

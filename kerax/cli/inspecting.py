@@ -1,17 +1,29 @@
-"""What is in a file of weights, a model or a checkpoint, without loading it: `scripts/inspect_file.py`."""
+"""What is in a file of weights, a model or a checkpoint, without loading it: `kerax inspect`."""
 
 import json
 import math
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kerax import checkpoint
-from kerax.cli.config import ConfigError
+from kerax.cli.config import ConfigError, parse_arguments
 from kerax.saving import archive, h5_members, safetensors_file, weights_h5
+
+_DESCRIPTION = """Lists what is in a checkpoint or a file of weights, without loading it: arrays, shapes, dtypes,
+metadata."""
+
+
+def inspect_file(arguments: Sequence[str]):
+    """Prints what is in a file. Raises `ConfigError` for anything wrong in the words of the command line."""
+    path, overrides = parse_arguments(arguments, "FILE", _DESCRIPTION, has_fields=False)
+    if overrides:
+        raise ConfigError(f"unknown option --{next(iter(overrides))}. Expected FILE only.")
+    print("\n".join(show_file(path)))
 
 
 def describe_file(path: str) -> dict[str, Any]:

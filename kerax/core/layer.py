@@ -12,6 +12,7 @@ from kerax.core import calling, masks, persistence, placement, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import captured_arguments, reject_unknown, serialize_arguments
+from kerax.core.display import layer_page
 from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family, families
@@ -508,6 +509,9 @@ class Layer(Operation, Trackable):
             for name, shape in named_shapes.items()
         }
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
+
+    def _repr_html_(self) -> str:
+        return layer_page(self)
 
     # Config.
 

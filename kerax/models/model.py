@@ -142,6 +142,7 @@ class Model(Layer):
         expand_nested=False,
         show_trainable=False,
         layer_range=None,
+        show_flops=False,
     ):
         """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained.
 
@@ -152,8 +153,10 @@ class Model(Layer):
             expand_nested: Whether to list the layers of models inside this one.
             show_trainable: Whether to say which layers are trained.
             layer_range: Names (regular expressions) of the first and last layer to list.
+            show_flops: Whether to show the floating-point operations of a forward pass per example, by XLA's count.
+                Keras has no such argument.
         """
-        print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range)
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable, layer_range, show_flops)
 
     def _repr_html_(self) -> str:
         return summary_html(self)

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from kerax.core.display import format_bytes
 from kerax.core.layer import Layer
 from kerax.core.symbolic import known_shape
+from kerax.models.flops import layer_flops, model_flops
 
 
 class Row(NamedTuple):
@@ -20,9 +22,10 @@ class Row(NamedTuple):
     params: int
     bytes: int
     trainable: str
+    flops: int | None
 
 
-def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None) -> list[Row]:
+def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None, with_flops: bool = False) -> list[Row]:
     """A row per layer of a model, those of models inside it too with `expand_nested`."""
     found = []
     for layer in _between(model, layer_range):
@@ -38,10 +41,11 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None)
                 {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(
                     frozenset(trained), "partly"
                 ),
+                layer_flops(layer) if with_flops else None,
             )
         )
         if expand_nested and hasattr(layer, "layers"):
-            found += rows(layer, True, indent + "  ")
+            found += rows(layer, True, indent + "  ", with_flops=with_flops)
     return found
 
 
@@ -68,13 +72,15 @@ def _output_shape(layer: Layer) -> str:
     return "?" if layer.built else "? (unbuilt)"
 
 
-def format_bytes(count: int) -> str:
-    """A number of bytes with a unit of 1,024."""
+def format_flops(count: int | None) -> str:
+    """A number of operations with a unit of 1,000; a question mark for `None`."""
+    if count is None:
+        return "?"
     size = float(count)
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if size < 1024 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
-        size /= 1024
+    for unit in ("", " K", " M", " G", " T"):
+        if size < 1000 or unit == " T":
+            return f"{size:.0f}" if not unit else f"{size:.2f}{unit}"
+        size /= 1000
     return ""
 
 
@@ -93,7 +99,15 @@ def totals(model) -> list[tuple[str, int, int]]:
     ]
 
 
-def print_summary(model, line_length=None, print_fn=None, expand_nested=False, show_trainable=False, layer_range=None):
+def print_summary(
+    model,
+    line_length=None,
+    print_fn=None,
+    expand_nested=False,
+    show_trainable=False,
+    layer_range=None,
+    show_flops=False,
+):
     """Prints the table, or hands its text to `print_fn`."""
     import io
 
@@ -110,10 +124,15 @@ def print_summary(model, line_length=None, print_fn=None, expand_nested=False, s
         table.add_column(heading, justify=justify)
     if show_trainable:
         table.add_column("Trainable")
-    for row in rows(model, expand_nested, layer_range=layer_range):
+    if show_flops:
+        table.add_column("FLOPs", justify="right")
+    for row in rows(model, expand_nested, layer_range=layer_range, with_flops=show_flops):
         cells = [f"{row.name} ({row.kind})", row.shape, f"{row.params:,}", format_bytes(row.bytes)]
-        table.add_row(*cells, *([row.trainable] if show_trainable else []))
+        cells += [row.trainable] if show_trainable else []
+        table.add_row(*cells, *([format_flops(row.flops)] if show_flops else []))
     footer = [f" {label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model)]
+    if show_flops:
+        footer.append(f" FLOPs per example: {format_flops(model_flops(model))}")
     if print_fn is None:
         console = Console(width=line_length, highlight=False)
         console.print(table)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from kerax import tree
 from kerax.core import placement
+from kerax.core.display import tree_page
 from kerax.core.tracking import unique, walk
 from kerax.core.variable import Variable, materialize
 from kerax.optimizers import Optimizer
@@ -29,6 +30,9 @@ class TrainState(NamedTuple):
     state: Tree
     opt_state: Tree
     metrics: Tree
+
+    def _repr_html_(self) -> str:
+        return "".join(tree_page(part, name) for name, part in zip(self._fields, self))
 
 
 def state_variables(model, with_optimizer: bool = True) -> TrainState:

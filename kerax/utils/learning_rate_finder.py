@@ -36,10 +36,13 @@ class LearningRateSearch:
         try:
             from matplotlib import pyplot
         except ImportError:
-            raise ImportError("plot: matplotlib is missing. Run `pip install matplotlib`.") from None
+            raise ImportError("LearningRateSearch.plot needs matplotlib: pip install 'kerax[notebook]'") from None
         ax = pyplot.subplots()[1] if ax is None else ax
-        ax.plot(self.rates, self.losses, alpha=0.3, label="loss")
+        ax.plot(self.rates, self.losses, color="0.75", linewidth=1, label="loss")
         ax.plot(self.rates, self.smoothed, label="smoothed")
+        low, high = min(self.losses.min(), self.smoothed.min()), self.smoothed.max()
+        room = 0.2 * (high - low) or 1.0
+        ax.set_ylim(low - room, high + room)  # a loss that explodes at the end would flatten all before it
         if self.suggestion is not None:
             ax.axvline(self.suggestion, linestyle="--", color="gray", label=f"suggestion {self.suggestion:.2e}")
         ax.set(xscale="log", xlabel="learning rate", ylabel="loss")

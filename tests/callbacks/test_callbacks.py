@@ -487,19 +487,14 @@ class TestDisplay:
         shown = []
 
         class Handle:
-            def update(self, html):
-                shown.append(html.data)
-
-        class HTML:
-            def __init__(self, data):
-                self.data = data
+            def update(self, view):
+                shown.append(view._repr_html_())
 
         opened = []
         ipython, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
         ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
         ipython.display = display
-        display.HTML = HTML
-        display.display = lambda html, display_id: opened.append(html) or Handle()
+        display.display = lambda view, display_id: opened.append(view) or Handle()
         monkeypatch.setitem(sys.modules, "IPython", ipython)
         monkeypatch.setitem(sys.modules, "IPython.display", display)
         history = model.fit(X, Y, batch_size=2, epochs=3, validation_data=(X, Y)).history

@@ -180,9 +180,14 @@ def test_a_section_that_is_missing_is_named(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [1", "small.yaml: is not YAML: while parsing a flow sequence"),
+        ("a: [1", "small.yaml, line 1, column 6: is not YAML: while parsing a flow sequence, expected ',' or ']'"),
+        ("seed: 1\nfit:\n\tepochs: 3", "small.yaml, line 3, column 1: is not YAML: .*cannot start any token"),
+        ("seed: 1\nfit: {a: 1}\nseed: 2", "small.yaml, line 3: seed: is given twice, first in line 1."),
+        ("fit: &a [*a]", "small.yaml, line 1: fit.0: holds itself."),
+        ("seed: 1\nrun_dir: [a]\ndata: {}\nmodel: {}\ncompile: {}", "small.yaml, line 2: run_dir: expected a string."),
         ("- 1", "small.yaml: expected a mapping with one of seed, run_dir"),
-        ("", "small.yaml: expected a mapping with one of seed, run_dir"),
+        ("", "small.yaml: is empty. Expected a mapping with one of seed, run_dir"),
+        ("# nothing\n", "small.yaml: is empty."),
     ],
 )
 def test_files_that_hold_no_config_are_refused(text, message, path):

@@ -123,7 +123,7 @@ def test_what_is_shown(monkeypatch):
     assert found.plot(ax) is ax
     matplotlib.pyplot.close("all")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install 'kerax\[notebook\]'"):
         found.plot()
 
 

@@ -1,0 +1,105 @@
+"""The last line of a terminal, drawn again and again, below what is printed meanwhile.
+
+A few bytes of text each time: a library's layout engine takes a millisecond, which is several steps of a small model.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+_COLORS = {"green": "\x1b[32m", "grey": "\x1b[90m"}
+_RESET, _ERASE = "\x1b[0m", "\r\x1b[2K"
+
+
+class LiveLine:
+    """A line at the cursor of a stream. While it is open, whole lines printed to `sys.stdout` go above it.
+
+    Args:
+        stream: A terminal's text stream.
+    """
+
+    def __init__(self, stream):
+        self._stream, self._shown, self._outer = stream, "", None
+        self._is_colored = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether printed lines go above this one."""
+        return self._outer is not None
+
+    def open(self):
+        """Takes the cursor's line."""
+        self._outer, sys.stdout = sys.stdout, _Above(self, self._stream)
+
+    def can_show(self, text: str) -> bool:
+        """Whether the stream's encoding has these characters."""
+        try:
+            text.encode(getattr(self._stream, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    def draw(self, parts: Sequence[tuple[str, str | None]]):
+        """Shows pieces of text with their colours, as many as there is room for in one line."""
+        room, shown = shutil.get_terminal_size().columns - 1, []
+        for text, color in parts:
+            shown.append((text[:room], color))
+            room -= len(shown[-1][0])
+        self._write(self._paint(shown))
+
+    def finish(self, parts: Sequence[tuple[str, str | None]]):
+        """Leaves the whole text, however long, and gives the cursor back on the next line."""
+        self.close(self._paint(parts))
+
+    def close(self, last: str | None = None):
+        """Gives the cursor back; without `last` below what was drawn last."""
+        if not self.is_open:
+            return
+        above, sys.stdout, self._outer = sys.stdout, self._outer, None
+        if isinstance(above, _Above):
+            above.flush_rest()
+        self._write(self._shown if last is None else last, "\n")
+        self._shown = ""
+
+    def print_above(self, text: str):
+        """Writes whole lines where the line is, and the line below them."""
+        shown = self._shown
+        self._write(text + shown)
+        self._shown = shown
+
+    def _paint(self, parts) -> str:
+        if not self._is_colored:
+            return "".join(text for text, _ in parts)
+        return "".join(text if color is None else f"{_COLORS[color]}{text}{_RESET}" for text, color in parts)
+
+    def _write(self, text: str, end: str = ""):
+        self._stream.write(f"{_ERASE}{text}{end}")
+        self._stream.flush()
+        self._shown = text
+
+
+class _Above:
+    """A stream whose whole lines go above a `LiveLine`; everything but writing is the stream's own."""
+
+    def __init__(self, line: LiveLine, stream):
+        self._line, self._stream, self._rest = line, stream, ""
+
+    def write(self, text: str) -> int:
+        whole, newline, self._rest = (self._rest + text).rpartition("\n")
+        if newline:
+            self._line.print_above(whole + newline)
+        return len(text)
+
+    def writelines(self, lines):
+        for text in lines:
+            self.write(text)
+
+    def flush_rest(self):
+        """Lets go of a line that was begun."""
+        if self._rest:
+            self._line.print_above(self._rest + "\n")
+            self._rest = ""
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)

@@ -1,0 +1,111 @@
+"""`kerax evaluate` and `kerax predict`: what was trained, without the script that trained it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerax import checkpoint
+from kerax.cli import files, run_folder
+from kerax.cli.build import fit_inputs, load_data, set_seed
+from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config, resolve_config
+from kerax.cli.training import load_model
+
+_EVALUATE = """Restores the checkpoint or the folder of a run, or a `.keras` file, on whatever devices are there, and
+tests it on the test data of the config it was trained with."""
+_PREDICT = """Restores the checkpoint or the folder of a run, or a `.keras` file, and writes its predictions for the
+rows of a file, or for the test data of the config it was trained with."""
+_OPTIONS = {"config": "a YAML file to take the data and the model from, instead of the config in the checkpoint"}
+_FOR_EVALUATE = _OPTIONS | {"predict": "an .npz file: write the predictions for the test data to it instead"}
+_FOR_PREDICT = _OPTIONS | {
+    "input": "a .npy, .npz or .csv file of inputs, which are scaled and shaped as the config's data",
+    "output": "a .npy, .npz or .csv file to write, default predictions.npy",
+    "batch_size": "rows that are computed at once, default 32",
+}
+
+
+def evaluate(arguments: Sequence[str]):
+    """Tests a checkpoint. Raises `ConfigError` for anything wrong in the command line, or what it names."""
+    path, overrides = parse_arguments(arguments, "CHECKPOINT", _EVALUATE, options=_FOR_EVALUATE)
+    config_path, target = overrides.pop("config", None), overrides.pop("predict", None)
+    path = find_checkpoint(path)
+    config = config_of(path, config_path, overrides)
+    set_seed(config)
+    _, (x_test, y_test) = load_data(config)
+    model = load_model(path, config, _changes_model(overrides))
+    if target is not None:
+        files.write_array(target, model.predict(x_test, verbose=0))
+        print(f"predictions: {target}")
+        return
+    try:
+        results = model.evaluate(x_test, y_test, verbose=0, return_dict=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {one_line(error)}") from None
+    for name, value in results.items():
+        print(f"test {name} {value:.4f}")
+
+
+def predict(arguments: Sequence[str]):
+    """Writes predictions. Raises `ConfigError` for anything wrong in the command line, or what it names."""
+    path, overrides = parse_arguments(arguments, "CHECKPOINT", _PREDICT, options=_FOR_PREDICT)
+    config_path, source = overrides.pop("config", None), overrides.pop("input", None)
+    target, batch_size = overrides.pop("output", "predictions.npy"), overrides.pop("batch_size", "32")
+    if not batch_size.isdecimal() or int(batch_size) < 1:
+        raise ConfigError(f"--batch_size: expected a whole number of at least 1. Got {batch_size!r}.")
+    files.check_target(target)
+    path = find_checkpoint(path)
+    needs_config = source is None or config_path is not None or overrides
+    config = config_of(path, config_path, overrides) if needs_config or _has_config(path) else None
+    inputs = _read_inputs(source, config)
+    model = load_model(path, config, _changes_model(overrides))
+    try:
+        predictions = model.predict(inputs, batch_size=int(batch_size), verbose=0)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source or config['data'].source}: {one_line(error)}") from None
+    files.write_array(target, predictions)
+    print(f"predictions: {target}")
+
+
+def _read_inputs(source: str | None, config: Field | None) -> Any:
+    if source is None:
+        return load_data(config)[1][0]
+    inputs = files.read_inputs(source)
+    return fit_inputs(config, inputs) if config is not None and isinstance(inputs, np.ndarray) else inputs
+
+
+def _changes_model(overrides: dict) -> bool:
+    return any(name.split(".")[0] in ("model", "compile") for name in overrides)
+
+
+def find_checkpoint(path: str) -> str:
+    """The checkpoint in the folder of a run; any other path as it is."""
+    inside = Path(path) / run_folder.CHECKPOINT
+    return str(inside) if inside.is_dir() and (Path(path) / run_folder.CONFIG).is_file() else path
+
+
+def _has_config(path: str) -> bool:
+    return "config" in _read_metadata(path)
+
+
+def _read_metadata(path: str) -> dict:
+    if path.endswith(".keras"):
+        return {}
+    try:
+        return checkpoint.restore_metadata(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"{error} Expected the folder that `kerax train` printed.") from None
+
+
+def config_of(path: str, config_path: str | None, overrides: dict) -> Field:
+    """The config of a run: from a file of its own, or from the checkpoint.
+
+    Raises:
+        ConfigError: if there is none, or it is wrong.
+    """
+    if config_path is not None:
+        return read_config(config_path, overrides)
+    metadata = _read_metadata(path)
+    if "config" not in metadata:
+        raise ConfigError(f"{path}: there is no config in it. Give one by --config CONFIG.")
+    return resolve_config(metadata["config"], overrides, source=f"config in {path}")

@@ -1,0 +1,93 @@
+"""What layers and trees of arrays show of themselves in a notebook: plain HTML tables."""
+
+import html
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from kerax.core.configurable import captured_arguments
+
+_MOST_ROWS = 60
+_RIGHT = "<td style='text-align:right'>{}</td>"
+
+
+def layer_page(layer) -> str:
+    """A layer: its class and name, what it was made with, and its weights."""
+    head = f"<b>{html.escape(type(layer).__name__)}</b> {html.escape(layer.name)}"
+    head += "" if layer.built else " (unbuilt)"
+    arguments = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(_short(value))}</td></tr>"
+        for name, value in captured_arguments(layer).items()
+        if name not in ("name", "trainable", "dtype") and value is not None
+    )
+    pages = [head]
+    if arguments:
+        pages.append(
+            f"<table><thead><tr><th>argument</th><th>value</th></tr></thead><tbody>{arguments}</tbody></table>"
+        )
+    if layer.weights:
+        leaves = [(weight.path or weight.name, weight) for weight in layer.weights]
+        pages.append(leaves_table(leaves, "weight", trainable=True))
+    return "".join(f"<div>{page}</div>" for page in pages)
+
+
+def tree_page(values: Any, title: str) -> str:
+    """A tree of arrays, variables or their specs, folded up under its title, counts and bytes."""
+    leaves = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in _flatten(values)]
+    sizes = [_size(leaf) for _, leaf in leaves]
+    elements, num_bytes = sum(size for size, _ in sizes), sum(size for _, size in sizes)
+    head = f"<b>{html.escape(title)}</b> {len(leaves)} arrays, {elements:,} numbers, {format_bytes(num_bytes)}"
+    if not leaves:
+        return f"<div>{head}</div>"
+    return f"<details><summary>{head}</summary>{leaves_table(leaves, 'path')}</details>"
+
+
+def leaves_table(leaves: list[tuple[str, Any]], heading: str, trainable: bool = False) -> str:
+    """A row for each array: name, shape, dtype, bytes, and whether it is trained."""
+    rows = []
+    for name, leaf in leaves[:_MOST_ROWS]:
+        cells = [f"<td>{html.escape(str(text))}</td>" for text in (name, tuple(leaf.shape), _dtype(leaf).name)]
+        cells.append(_RIGHT.format(format_bytes(_size(leaf)[1])))
+        if trainable:
+            cells.append(f"<td>{'yes' if leaf.trainable else 'no'}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    if len(leaves) > _MOST_ROWS:
+        rows.append(f"<tr><td colspan='{4 + trainable}'>… and {len(leaves) - _MOST_ROWS} more</td></tr>")
+    names = [heading, "shape", "dtype", "bytes", *(["trainable"] if trainable else [])]
+    head = "".join(f"<th>{name}</th>" for name in names)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _flatten(values: Any):
+    has_shape = lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    leaves, _ = jax.tree_util.tree_flatten_with_path(values, is_leaf=has_shape)
+    return [(path, leaf) for path, leaf in leaves if has_shape(leaf)]
+
+
+def _dtype(leaf) -> np.dtype:
+    """Of a random key the dtype of its data."""
+    dtype = getattr(leaf, "_dtype", leaf.dtype)
+    return np.dtype("uint32") if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype)
+
+
+def _size(leaf) -> tuple[int, int]:
+    """Elements and bytes."""
+    count = math.prod(leaf.shape)
+    return count, count * _dtype(leaf).itemsize
+
+
+def _short(value: Any) -> str:
+    text = getattr(value, "__name__", None) or repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes with a unit of 1,024."""
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1024 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1024
+    return ""

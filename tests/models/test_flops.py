@@ -1,0 +1,68 @@
+"""Floating-point operations by layer and by model."""
+
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers
+from kerax.models.flops import count_flops, layer_flops, model_flops
+from kerax.models.summary import format_flops
+
+
+def test_products_and_sums_are_counted_two_for_a_pair():
+    layer = layers.Dense(7)
+    model = kerax.Sequential([kerax.Input((5,)), layer])
+    assert layer_flops(layer) == model_flops(model) == 2 * 5 * 7 + 7
+    assert count_flops(layer, np.zeros((4, 5), "f")) == 4 * (2 * 5 * 7 + 7)
+    assert layer.kernel._value is None  # no weight was made
+
+
+def test_steps_of_a_recurrent_layer_are_counted_each():
+    found = []
+    for steps in (1, 20):
+        model = kerax.Sequential([kerax.Input((steps, 8)), layers.LSTM(16)])
+        found.append(model_flops(model))
+    products = 2 * (8 + 16) * 64
+    assert products < found[0] < 1.5 * products
+    assert found[1] == pytest.approx(20 * found[0], rel=0.05)
+
+
+def test_shared_layers_and_several_inputs():
+    shared = layers.Dense(4, use_bias=False)
+    first, second = kerax.Input((3,)), kerax.Input((3,))
+    model = kerax.Model({"a": first, "b": second}, shared(first) + shared(second))
+    assert model_flops(model) == 2 * (2 * 3 * 4) + 4
+    assert layer_flops(model.layers[0]) == 0  # an input
+
+
+def test_unknown_sizes_and_graphs_are_unknown():
+    tokens = kerax.Input((None,), dtype="int32")
+    model = kerax.Model(tokens, layers.Dense(1)(layers.Embedding(5, 3)(tokens)))
+    assert model_flops(model) is None
+
+    class Own(kerax.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Own()
+    assert model_flops(model) is None
+    model(np.zeros((2, 3), "f"))
+    assert layer_flops(model.dense) is None and model_flops(model) == 2 * 3 * 2 + 2
+
+
+def test_the_summary_shows_them_on_request():
+    model = kerax.Sequential(
+        [kerax.Input((5,)), layers.Dense(7), kerax.Sequential([kerax.Input((7,)), layers.Dense(1)])]
+    )
+    lines = []
+    model.summary(print_fn=lines.append, show_flops=True, show_trainable=True, expand_nested=True)
+    text = "\n".join(lines)
+    assert "FLOPs" in text and "│    77 │" in text and text.count("│    15 │") == 2
+    assert lines[-1].strip() == "FLOPs per example: 92"
+    model.summary(print_fn=lines.append)
+    assert "FLOPs" not in "\n".join(lines[len(text.splitlines()) :])
+    assert [format_flops(count) for count in (None, 0, 999, 1000, 2.5e9)] == ["?", "0", "999", "1.00 K", "2.50 G"]
