@@ -7,6 +7,7 @@ https://arxiv.org/abs/1910.02054, stage 3).
 """
 
 import contextlib
+import functools
 import math
 import weakref
 from typing import Any
@@ -273,10 +274,27 @@ class FSDP(ModelParallel):
 
     def as_computed(self, variable, value):
         """The weight gathered along the shard axis; the gradient of that scatters."""
-        layout = super().get_variable_layout(variable)
-        if layout == self.get_variable_layout(variable) or value.shape != tuple(variable.shape):
+        whole, parts = super().get_variable_layout(variable), self.get_variable_layout(variable)
+        if whole == parts or value.shape != tuple(variable.shape):
             return value
-        return jax.lax.with_sharding_constraint(value, layout.backend_layout)
+        return _gather(value, whole.backend_layout, parts.backend_layout)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(value, whole: NamedSharding, parts: NamedSharding):
+    """A weight in parts made whole. Its gradient is left in parts; JAX's own would be whole on every device."""
+    return jax.lax.with_sharding_constraint(value, whole)
+
+
+def _gather_forward(value, whole, parts):
+    return _gather(value, whole, parts), None
+
+
+def _gather_backward(whole, parts, _, gradient):
+    return (jax.lax.with_sharding_constraint(gradient, parts),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
 
 
 def distribution() -> Distribution | None:
