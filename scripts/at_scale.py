@@ -37,6 +37,10 @@ def read_settings(description, defaults, arguments=None):
             settings[name] = value = _number(parser, name, value)
         if default is not None and type(value) is not type(default):
             parser.error(f"{name}: expected a value like {default!r}. Got {value!r}.")
+    kind, _, size = settings.get("plan", "").partition(":")
+    if kind and kind != "gpu":  # compiled here, for devices that are not
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", int(size) if kind == "cpu" else -1)
     return argparse.Namespace(**settings)
 
 
