@@ -96,3 +96,25 @@ def test_other_batches_and_wrong_calls():
             model.plan(batch=(X, Y), **arguments)
     with pytest.raises(ValueError, match="call `compile"):
         kerax.Sequential([layers.Dense(3)]).plan("cpu:8", (X, Y))
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_stack_spread_over_devices_is_the_stack_on_one(shards):
+    def train(spread):
+        kerax.utils.set_random_seed(3)
+        model = make_model(depth=3)
+        if spread is None:
+            return model.fit(X, Y, batch_size=32, shuffle=False, verbose=0).history["loss"], model.get_weights()
+        with spread.scope():
+            return model.fit(X, Y, batch_size=32, shuffle=False, verbose=0).history["loss"], model.get_weights()
+
+    rules = LayoutMap(DeviceMesh((4, 2), ("data", "model")))
+    rules[".*stack/kernel"] = (None, "model")  # of one block
+    spread = FSDP(layout_map=rules, min_size=16) if shards else ModelParallel(layout_map=rules)
+    model = make_model(depth=3)
+    (kernel, *_) = model.weights
+    assert spread.get_variable_layout(kernel).axes == (None, "data" if shards else None, "model")
+    (loss, weights), (expected_loss, expected) = train(spread), train(None)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    for value, wanted in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
