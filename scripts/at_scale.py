@@ -37,6 +37,10 @@ def read_settings(description, defaults, arguments=None):
             settings[name] = value = _number(parser, name, value)
         if default is not None and type(value) is not type(default):
             parser.error(f"{name}: expected a value like {default!r}. Got {value!r}.")
+    kind, _, size = settings.get("plan", "").partition(":")
+    if kind and kind != "gpu":  # compiled here, for devices that are not
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", int(size) if kind == "cpu" else -1)
     return argparse.Namespace(**settings)
 
 
@@ -49,6 +53,7 @@ def _number(parser, name, value):
 
 
 DEVICES = {
+    "plan": ("", "a topology such as 'v5e:16x16': prints what a step would need and take there, and trains nothing"),
     "distribution": ("none", "'none' (one device), 'data' (weights on each device), 'fsdp' (weights in shards)"),
     "processes": (False, "whether this process is one of several, started by Slurm, Open MPI, Kubernetes or a TPU pod"),
 }
@@ -56,14 +61,15 @@ DEVICES = {
 
 def distribute(settings):
     """Makes all devices of all processes take part as `settings.distribution` says. Comes before any computation."""
+    kinds = {"none": None, "data": kerax.distribution.DataParallel, "fsdp": kerax.distribution.FSDP}
+    if settings.distribution not in kinds:
+        raise SystemExit(f"distribution: expected one of {', '.join(kinds)}. Got {settings.distribution!r}.")
+    if settings.plan:
+        return
     if settings.processes:
         kerax.distribution.initialize()
-    if settings.distribution == "none":
-        return
-    kinds = {"data": "DataParallel", "fsdp": "FSDP"}
-    if settings.distribution not in kinds:
-        raise SystemExit(f"distribution: expected 'none', 'data' or 'fsdp'. Got {settings.distribution!r}.")
-    kerax.distribution.set_distribution(getattr(kerax.distribution, kinds[settings.distribution])())
+    if kinds[settings.distribution] is not None:
+        kerax.distribution.set_distribution(kinds[settings.distribution]())
 
 
 class Speed(kerax.callbacks.Callback):
@@ -97,6 +103,10 @@ class Speed(kerax.callbacks.Callback):
 
 def train(model, data, settings, unit, per_row, flops_per_row, validation_data=None):
     """`Model.fit` for `settings.steps` steps, with a line every `settings.report_every` of them."""
+    if settings.plan:
+        distribution = "data" if settings.distribution == "none" else settings.distribution
+        print(model.plan(settings.plan, data, settings.batch_size, distribution))
+        return None
     speed = kerax.callbacks.Throughput(flops_per_step=flops_per_row * settings.batch_size)
     every = min(settings.report_every, settings.steps)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {model.count_params():,} weights", flush=True)

@@ -43,7 +43,7 @@ def test_wrong_settings_end_with_one_line(scripts, capsys):
     _, train_gpt, _ = scripts
     for arguments, message in (
         (["--width", "many"], "width: expected a value like 768. Got 'many'."),
-        (["--distribution", "all"], "expected 'none', 'data' or 'fsdp'"),
+        (["--distribution", "all"], "expected one of none, data, fsdp"),
         ([str(ROOT / "configs" / "resnet50_cpu.yaml")], "unknown settings ['classes', 'size']"),
     ):
         with pytest.raises(SystemExit) as caught:

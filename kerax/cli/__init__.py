@@ -6,6 +6,7 @@ from kerax.cli.commands import COMMANDS, Command, main
 from kerax.cli.config import ConfigError, Field, parse_arguments, read_config, resolve_config, run_script
 from kerax.cli.fields import complete, show_fields
 from kerax.cli.inspecting import describe_file, inspect_file, show_file
+from kerax.cli.planning import plan_command
 from kerax.cli.testing import evaluate, predict
 from kerax.cli.training import run, train
 from kerax.cli.tuning import search, tune
@@ -26,6 +27,7 @@ __all__ = [
     "main",
     "parse_arguments",
     "predict",
+    "plan_command",
     "read_config",
     "resolve_config",
     "run",

@@ -7,6 +7,7 @@ https://arxiv.org/abs/1910.02054, stage 3).
 """
 
 import contextlib
+import functools
 import math
 import weakref
 from typing import Any
@@ -209,8 +210,10 @@ class ModelParallel(Distribution):
 
     def get_variable_layout(self, variable) -> TensorLayout:
         """The variable's own layout, else that of the rule that matches its path, else whole on every device."""
-        own = getattr(variable, "layout", None) or self.layout_map[variable.path]
-        return own or super().get_variable_layout(variable)
+        own, rule = getattr(variable, "layout", None), self.layout_map[variable.path]
+        if own is None and rule is not None and _num_stacked(variable):  # a rule is about the weight of one block
+            rule = TensorLayout((*[None] * _num_stacked(variable), *rule.axes), self.device_mesh)
+        return own or rule or super().get_variable_layout(variable)
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout of the rule that matches this path of an output."""
@@ -264,7 +267,8 @@ class FSDP(ModelParallel):
         whole = super().get_variable_layout(variable)
         shape, parts = variable.shape, self.device_mesh.axis_size(self.shard_dim_name)
         axes = [*whole.axes, *[None] * (len(shape) - len(whole.axes))]
-        free = [i for i, size in enumerate(shape) if axes[i] is None and size % parts == 0 and size]
+        own = range(_num_stacked(variable), len(shape))  # blocks that lie on top of each other stay together
+        free = [i for i in own if axes[i] is None and shape[i] % parts == 0 and shape[i]]
         taken = any(self.shard_dim_name in ((a,) if isinstance(a, str) else a or ()) for a in axes)
         if taken or not free or math.prod(shape) < self.min_size:
             return whole
@@ -273,10 +277,32 @@ class FSDP(ModelParallel):
 
     def as_computed(self, variable, value):
         """The weight gathered along the shard axis; the gradient of that scatters."""
-        layout = super().get_variable_layout(variable)
-        if layout == self.get_variable_layout(variable) or value.shape != tuple(variable.shape):
+        whole, parts = super().get_variable_layout(variable), self.get_variable_layout(variable)
+        if whole == parts or value.shape != tuple(variable.shape):
             return value
-        return jax.lax.with_sharding_constraint(value, layout.backend_layout)
+        return _gather(value, whole.backend_layout, parts.backend_layout)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(value, whole: NamedSharding, parts: NamedSharding):
+    """A weight in parts made whole. Its gradient is left in parts; JAX's own would be whole on every device."""
+    return jax.lax.with_sharding_constraint(value, whole)
+
+
+def _gather_forward(value, whole, parts):
+    return _gather(value, whole, parts), None
+
+
+def _gather_backward(whole, parts, _, gradient):
+    return (jax.lax.with_sharding_constraint(gradient, parts),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
+
+
+def _num_stacked(variable) -> int:
+    """Number of leading axes along which a `Stack` has laid the weights of its blocks."""
+    return getattr(variable, "num_stacked", 0)
 
 
 def distribution() -> Distribution | None:

@@ -93,6 +93,7 @@ class Stack(Layer):
     Weights: the block's, under their paths in it, with shape `(depth, *shape)`. Each block's initial values come
         from a key of its own. Random layers in the blocks draw anew in each, and moving averages are each block's own.
     Output shape: the input's, in the block's compute dtype.
+    Distributions: a rule of a `LayoutMap` is about the weight of one block, without the axis of blocks.
 
     Raises:
         TypeError: if `block` is not a layer.
@@ -138,6 +139,7 @@ class Stack(Layer):
         shape = (self.depth, *variable.shape)
         stacked = Variable(initializer, shape, variable._dtype, variable.is_parameter, name=variable.name)
         stacked.trainable = variable.trainable and self.trainable
+        stacked.num_stacked = 1 + getattr(variable, "num_stacked", 0)  # which distributions look at
         for name in ("autocast", "is_weight", "overwrite_with_gradient"):
             setattr(stacked, name, getattr(variable, name))
         if variable.regularizer is not None:
@@ -161,6 +163,8 @@ class Stack(Layer):
             self.block.trainable = self.trainable
         if scopes.infers_shapes():
             return self._run(inputs, mask)
+        for variable, stacked in self._pairs:
+            variable.path = stacked.path  # by which distributions know it
         keys = None
         if scopes.find_key() is not None or scopes.current_scope() is None:
             keys = jax.vmap(lambda index, key: jax.random.fold_in(key, index), (0, None))(

@@ -16,7 +16,7 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
-from kerax.models import prepare, stateless
+from kerax.models import planning, prepare, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.quantizers.compressible import quantize_all
 from kerax.train import checks, inference, loop, steps
@@ -473,6 +473,8 @@ class Model(Layer):
         finally:
             watching.close()
         return _as_list(logs, return_dict)
+
+    plan = planning.plan
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for all rows of `x`, as NumPy arrays."""

@@ -1,0 +1,58 @@
+"""`kerax plan`: what the model of a config would need and take on devices that need not be there."""
+
+import argparse
+from collections.abc import Sequence
+
+import jax
+
+from kerax.cli.build import build_model, load_data
+from kerax.cli.config import ConfigError, one_line, parse_arguments, read_config
+
+_DESCRIPTION = """Compiles the training step of a config's model for devices that need not be there and prints what it
+would need and take on them: memory by kind, operations, messages between devices, the time of a step by a roofline.
+Nothing is trained and no weights are made. Options --section.name VALUE change the config, as in `kerax train`. TPUs
+are described by libtpu: pip install "jax[tpu]"."""
+
+
+def plan_command(arguments: Sequence[str]):
+    """Prints a plan, or a table of several.
+
+    Args:
+        arguments: The words of the command line after `plan`.
+
+    Raises:
+        ConfigError: for anything wrong in them or in the config.
+    """
+    parser = argparse.ArgumentParser("kerax plan", description=_DESCRIPTION)
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of a run")
+    parser.add_argument("--topology", required=True, help="for example v5e:16x16, v5p:8x8x8, cpu:8")
+    parser.add_argument("--batch_size", help="rows on all devices together, or 'largest'; default: fit.batch_size")
+    parser.add_argument("--distribution", default="fsdp", help="data or fsdp, or both with a comma; default fsdp")
+    given, rest = parser.parse_known_args(arguments)
+    path, overrides = parse_arguments([given.config, *rest], "CONFIG", _DESCRIPTION)
+    config = read_config(path, overrides)
+    batch_size = given.batch_size or config["fit"].value.get("batch_size", 32)
+    if batch_size != "largest":
+        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+            raise ConfigError(f"--batch_size: expected a whole number from 1, or 'largest'. Got {batch_size!r}.")
+        batch_size = int(batch_size)
+    _use_cpu(given.topology)
+    batch, _ = load_data(config)
+    names = given.distribution.split(",")
+    try:
+        print(build_model(config).plan(given.topology, batch, batch_size, names if len(names) > 1 else names[0]))
+    except (ValueError, ImportError) as error:
+        raise ConfigError(one_line(error)) from None
+
+
+def _use_cpu(topology: str):
+    """Makes JAX compile on CPU, and if it has not begun yet, there as many devices of it as the topology names."""
+    kind, _, size = topology.partition(":")
+    if kind == "gpu":
+        return
+    jax.config.update("jax_platforms", "cpu")
+    if kind == "cpu" and size.isdecimal():
+        try:
+            jax.config.update("jax_num_cpu_devices", int(size))
+        except RuntimeError:  # it has begun
+            pass

@@ -1,0 +1,317 @@
+"""What a compiled program does, read from its text: operations, bytes moved, messages between devices.
+
+XLA's own `cost_analysis` counts the body of a loop once; here it counts as often as the loop turns. All numbers are
+those of one device.
+"""
+
+import functools
+import math
+import re
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+_BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
+_COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute")
+_FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"),
+    *("partition-id", "replica-id", "iota", "opt-barrier", "optimization-barrier", "domain", "add-dependency"),
+}
+_SLICES = ("dynamic-slice", "slice", "gather")
+
+
+class Collective(NamedTuple):
+    """A message between devices: what kind, the bytes of its result on a device, among which devices, how often."""
+
+    kind: str
+    num_bytes: int
+    group: tuple[int, ...]
+    count: int
+
+
+class Counts(NamedTuple):
+    """What one device does in one run: operations of products, bytes read from and written to its main memory, and
+    messages."""
+
+    flops: float
+    num_bytes: float
+    collectives: list[Collective]
+
+
+class _Array(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+    is_in_main_memory: bool
+
+    @property
+    def num_bytes(self) -> int:
+        bits = _BITS.get(self.dtype) or int((re.findall(r"\d+", self.dtype) or ["0"])[0])
+        return math.ceil(math.prod(self.shape) * bits / 8)
+
+
+class _Instruction(NamedTuple):
+    name: str
+    arrays: list[_Array]
+    opcode: str
+    operands: list[str]
+    attributes: str
+    is_root: bool
+    inside: str  # what stands in the parentheses
+
+    def attribute(self, pattern: str) -> str:
+        found = re.search(pattern, self.attributes)
+        return found[1] if found else ""
+
+
+class _Computation(NamedTuple):
+    instructions: dict[str, _Instruction]
+
+    @property
+    def root(self) -> _Instruction:
+        return next(i for i in self.instructions.values() if i.is_root)
+
+    def users(self, name: str) -> list[_Instruction]:
+        return [i for i in self.instructions.values() if name in i.operands]
+
+
+_ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](\{[^}]*\})?")
+
+
+@functools.cache
+def _arrays(text: str) -> list[_Array]:
+    """The arrays of a type: one, or those of a tuple."""
+    return [
+        _Array(
+            dtype, tuple(int(size.strip("<=")) for size in shape.split(",") if size), not re.search(r"S\([1-9]", layout)
+        )
+        for dtype, shape, layout in _ARRAY.findall(text)
+    ]
+
+
+def _closing(text: str, start: int) -> int:
+    """The position of the parenthesis that closes the one at `start`."""
+    depth = 0
+    for position in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
+        if depth == 0:
+            return position
+    return len(text)
+
+
+def _read_instruction(line: str) -> _Instruction | None:
+    found = re.match(r"\s+(ROOT )?%?([\w.\-]+) = ", line)
+    if not found:
+        return None
+    begin = found.end()
+    end = _closing(line, begin) + 1 if line[begin] == "(" else line.index(" ", begin)
+    opening = line.find("(", end)
+    closing = _closing(line, opening)
+    inside = line[opening + 1 : closing]
+    return _Instruction(
+        found[2],
+        _arrays(line[begin:end]),
+        line[end:opening].strip(),
+        re.findall(r"%([\w.\-]+)", inside),
+        line[closing + 1 :],
+        bool(found[1]),
+        inside,
+    )
+
+
+def read_program(text: str) -> tuple[dict[str, _Computation], str]:
+    """The computations of a program by name, and the name of the one that it begins with."""
+    computations: dict[str, _Computation] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line)
+        if header:
+            current = computations[header[2]] = _Computation({})
+            entry = header[2] if header[1] else entry
+        elif line.startswith("}"):
+            current = None
+        elif current is not None and (instruction := _read_instruction(line)) is not None:
+            current.instructions[instruction.name] = instruction
+    return computations, entry
+
+
+def count(text: str) -> Counts:
+    """What the program with this text does."""
+    computations, entry = read_program(text)
+    times: Counter = Counter()
+    inner: set[str] = set()  # computations inside a fusion, whose results are not written to memory
+    _count_runs(computations, entry, 1, times, inner)
+    flops = num_bytes = 0.0
+    collectives: Counter = Counter()
+    chains = set()
+    for name, runs in times.items():
+        computation = computations[name]
+        for instruction in computation.instructions.values():
+            flops += runs * _flops(instruction, computation)
+            if name not in inner:
+                num_bytes += runs * _bytes(instruction, computation, computations)
+            kind = instruction.opcode.removesuffix("-start")
+            chain = kind, instruction.attribute(r'chain_id="(\w+)"')
+            if kind in _COLLECTIVES and not (chain[1] and chain in chains):
+                chains.add(chain)
+                size, group = _result_bytes(instruction, computation), _group(instruction)
+                if kind == "all-reduce" and name in inner and computation.root.opcode == "dynamic-slice":
+                    kind, size = "reduce-scatter", size // max(len(group), 1)  # as XLA writes it for TPUs
+                collectives[kind, size, group] += runs
+    return Counts(flops, num_bytes, [Collective(*what, runs) for what, runs in collectives.items()])
+
+
+def _count_runs(computations, name: str, runs: int, times: Counter, inner: set[str], in_fusion=False):
+    """Adds how often each computation runs, if the one with this name runs so often."""
+    times[name] += runs
+    if in_fusion:
+        inner.add(name)
+    for instruction in computations[name].instructions.values():
+        if instruction.opcode == "while":
+            turns = _turns(instruction, computations)
+            _count_runs(
+                computations, instruction.attribute(r"body=%?([\w.\-]+)"), runs * turns, times, inner, in_fusion
+            )
+        elif instruction.opcode == "conditional":
+            branches = instruction.attribute(r"branch_computations=\{([^}]*)\}") or instruction.attributes
+            for branch in set(re.findall(r"%([\w.\-]+)", branches)) & computations.keys():
+                _count_runs(computations, branch, runs, times, inner, in_fusion)
+        elif instruction.opcode in ("fusion", "call", "async-start"):
+            called = instruction.attribute(r"(?:calls|to_apply)=%?([\w.\-]+)")
+            if called in computations:
+                is_fused = in_fusion or instruction.opcode == "fusion"
+                _count_runs(computations, called, runs, times, inner, is_fused)
+
+
+def _turns(loop: _Instruction, computations) -> int:
+    """How often a loop turns: as XLA notes it, else the bound that its condition compares with; 1 if unknown."""
+    noted = loop.attribute(r'known_trip_count":\{"n":"(\d+)"')
+    if noted:
+        return int(noted)
+    condition = computations[loop.attribute(r"condition=%?([\w.\-]+)")]
+    bounds = [
+        int(i.inside)
+        for i in condition.instructions.values()
+        if i.opcode == "constant" and i.inside.isdecimal() and i.arrays[0].shape == ()
+    ]
+    return max(bounds, default=1) or 1
+
+
+def _shapes(instruction: _Instruction, computation: _Computation) -> list[list[_Array]]:
+    """The arrays of each operand."""
+    known = computation.instructions
+    return [known[name].arrays for name in instruction.operands if name in known]
+
+
+def _flops(instruction: _Instruction, computation: _Computation) -> float:
+    """Operations of a product or convolution, a multiplication and an addition being two; 0 for anything else."""
+    if instruction.opcode == "dot":
+        (left, *_), *_ = _shapes(instruction, computation)
+        axes = instruction.attribute(r"lhs_contracting_dims=\{([\d,]*)\}")
+        contracted = math.prod(left.shape[int(axis)] for axis in axes.split(",") if axis)
+        return 2.0 * math.prod(instruction.arrays[0].shape) * contracted
+    if instruction.opcode != "convolution":
+        return 0.0
+    (left, *_), (kernel, *_) = _shapes(instruction, computation)
+    data, window, result = re.match(r"(\w+)_(\w+)->(\w+)", instruction.attribute(r"dim_labels=([\w>\-]+)")).groups()
+    outputs, options = instruction.arrays[0].shape, instruction.attribute(r"window=\{([^}]*)\}")
+    products = outputs[result.index("b")] * outputs[result.index("f")] * kernel.shape[window.index("i")]
+    for axis in (label for label in result if label.isdigit()):
+        sizes = left.shape[data.index(axis)], kernel.shape[window.index(axis)], outputs[result.index(axis)]
+        products *= _products_along(*sizes, options, int(axis))
+    return 2.0 * products
+
+
+def _products_along(size: int, window: int, outputs: int, options: str, axis: int) -> int:
+    """How many pairs of an output and a tap of the window meet an input, and neither padding nor a hole."""
+
+    def option(name, default):
+        found = re.search(rf"(?:^| ){name}=([\dx_\-]+)", options)
+        return found[1].split("x")[axis] if found else default
+
+    stride, before = int(option("stride", "1")), int(option("pad", "0_0").split("_")[0])
+    holes, taps = int(option("lhs_dilate", "1")), int(option("rhs_dilate", "1"))
+    position = np.arange(outputs)[:, None] * stride + np.arange(window) * taps - before
+    return int(np.sum((position >= 0) & (position <= (size - 1) * holes) & (position % holes == 0)))
+
+
+def _main_bytes(arrays: list[_Array]) -> int:
+    return sum(array.num_bytes for array in arrays if array.is_in_main_memory)
+
+
+def _bytes(instruction: _Instruction, computation: _Computation, computations) -> float:
+    """Bytes of main memory that an instruction reads and writes. Of what it cuts a slice from, that slice."""
+    opcode = instruction.opcode
+    if opcode in _FREE or opcode.endswith("-done"):
+        return 0
+    operands = _shapes(instruction, computation)
+    if opcode == "fusion":
+        inside = computations[instruction.attribute(r"calls=%?([\w.\-]+)")]
+        parameters = {int(i.inside): i for i in inside.instructions.values() if i.opcode == "parameter"}
+        read = sum(_read_of(parameters[n], inside) for n in range(len(operands)) if n in parameters)
+        return read + _written_by(inside.root, inside)
+    if opcode in _SLICES:
+        return 2 * _main_bytes(instruction.arrays)
+    if opcode == "dynamic-update-slice":
+        return 2 * _main_bytes(operands[1])
+    if opcode.endswith("-start"):
+        return 2 * sum(map(_main_bytes, operands))
+    return _main_bytes(instruction.arrays) + sum(map(_main_bytes, operands))
+
+
+def _read_of(parameter: _Instruction, inside: _Computation) -> int:
+    """Bytes that a fusion reads of one of its operands."""
+    total = 0
+    for user in inside.users(parameter.name):
+        is_first = user.operands[0] == parameter.name
+        if user.opcode in _SLICES and is_first:
+            total += min(_main_bytes(user.arrays), _main_bytes(parameter.arrays))
+        elif not (user.opcode == "dynamic-update-slice" and is_first):
+            return _main_bytes(parameter.arrays)
+    return total
+
+
+def _written_by(root: _Instruction, inside: _Computation) -> int:
+    """Bytes that a fusion writes: of an array of which it replaces a slice, that slice."""
+    while root.opcode in ("bitcast", "convert") and root.operands[0] in inside.instructions:
+        below = inside.instructions[root.operands[0]]
+        if below.opcode not in ("bitcast", "dynamic-update-slice"):
+            break
+        root = below
+    if root.opcode == "tuple":
+        return sum(_written_by(inside.instructions[name], inside) for name in root.operands)
+    if root.opcode == "dynamic-update-slice":
+        return _main_bytes(inside.instructions[root.operands[1]].arrays)
+    return _main_bytes(root.arrays)
+
+
+def _result_bytes(instruction: _Instruction, computation: _Computation) -> int:
+    """Bytes of a collective's result on a device; that of an asynchronous one is the last of its tuple."""
+    arrays = instruction.arrays
+    if instruction.opcode.endswith("-start") and instruction.opcode != "all-reduce-start":
+        operands = len(instruction.operands)
+        arrays = arrays[operands : 2 * operands] or arrays
+    return sum(array.num_bytes for array in arrays)
+
+
+def _group(instruction: _Instruction) -> tuple[int, ...]:
+    """The devices of the first group, by their numbers in the program."""
+    if "source_target_pairs" in instruction.attributes:
+        pairs = re.findall(r"\{(\d+),(\d+)\}", instruction.attributes)
+        return tuple(map(int, next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])))
+    text = instruction.attribute(r"replica_groups=(.*?)(?:, \w+=|$)")
+    mesh = re.match(r"mesh\[([^\]]*)\] ?\{([^}]*)\}", text)
+    if mesh:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+        names, wanted = list(sizes), re.findall(r"'(\w+)'", mesh[2])
+        grid = np.arange(math.prod(map(int, sizes.values()))).reshape([int(size) for size in sizes.values()])
+        index = tuple(slice(None) if name in wanted else 0 for name in names)
+        return tuple(map(int, grid[index].ravel()))
+    listed = re.match(r"\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
+    if listed:
+        grid = np.arange(int(listed[1]) * int(listed[2])).reshape([int(size) for size in listed[3].split(",")])
+        if listed[4]:
+            grid = grid.transpose([int(axis) for axis in listed[4].split(",")])
+        return tuple(map(int, grid.reshape(int(listed[1]), -1)[0]))
+    first = re.search(r"\{\{([\d,]*)\}", text)
+    return tuple(int(number) for number in first[1].split(",") if number) if first else ()

@@ -1,0 +1,161 @@
+"""`Plan`: what a compiled training step needs and takes on a device, and how that is shown."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kerax.train import chips
+
+
+class Traffic(NamedTuple):
+    """Messages of one kind in a step: along which axes of the mesh, how many, their bytes and seconds on a device."""
+
+    kind: str
+    axes: tuple[str, ...]
+    count: int
+    num_bytes: float
+    seconds: float | None
+
+
+@dataclass
+class Plan:
+    """What a training step needs and takes on one of the devices. Sizes in bytes, times in seconds.
+
+    Attributes:
+        topology: The devices' name; `num_devices`: how many; `device_kind`: what they are.
+        distribution: How weights and batches are spread.
+        batch_size: Rows of a step, on all devices together.
+        memory: By kind: `"weights"`, `"optimizer"`, `"batch"`, `"activations"` (what the gradient needs of the forward
+            pass), `"temporary"` (whatever else lives during a step, gradients too), `"other"` (metrics, padding, the
+            program itself).
+        available: Memory of a device, if known.
+        flops: Operations of matrix products and convolutions, what is computed again included.
+        model_flops: Operations that the model needs for the step on all devices: three times the forward pass's.
+        num_bytes: Bytes read from and written to main memory.
+        traffic: Messages between devices.
+        compile_time: How long compiling took here.
+        problem: What the compiler said, if the program does not fit.
+    """
+
+    topology: str
+    num_devices: int
+    device_kind: str
+    distribution: str
+    batch_size: int
+    memory: dict[str, float]
+    chip: chips.Chip = field(repr=False, default=chips.Chip())
+    flops: float = 0.0
+    model_flops: float = 0.0
+    num_bytes: float = 0.0
+    traffic: list[Traffic] = field(default_factory=list, repr=False)
+    compile_time: float = 0.0
+    problem: str | None = None
+
+    @property
+    def total_memory(self) -> float:
+        """Bytes of memory on a device at the peak."""
+        return sum(self.memory.values())
+
+    @property
+    def available(self) -> float | None:
+        """Memory of a device, if known."""
+        return self.chip.memory
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the memory suffices; `None` if nobody knows how much there is."""
+        if self.problem is not None:
+            return False
+        return None if self.available is None else self.total_memory <= self.available
+
+    @property
+    def seconds(self) -> dict[str, float | None]:
+        """How long products, memory and messages would take at the devices' peak rates, each alone."""
+        compute, memory = (
+            None if rate is None else amount / rate
+            for amount, rate in ((self.flops, self.chip.flops), (self.num_bytes, self.chip.bandwidth))
+        )
+        times = [traffic.seconds for traffic in self.traffic]
+        return {"compute": compute, "memory": memory, "messages": None if None in times else sum(times)}
+
+    @property
+    def step_time(self) -> float | None:
+        """By a roofline: as long as the slowest of computing, memory and messages takes, if all overlap."""
+        known = [value for value in self.seconds.values() if value is not None]
+        return max(known) if len(known) == 3 and self.problem is None else None
+
+    @property
+    def step_time_apart(self) -> float | None:
+        """The step's time if messages never overlap with the rest."""
+        times = self.seconds
+        return None if self.step_time is None else max(times["compute"], times["memory"]) + times["messages"]
+
+    @property
+    def mfu(self) -> float | None:
+        """Share of the devices' peak that the model's operations make in `step_time`, from 0 to 1."""
+        if self.step_time is None or not self.step_time:
+            return None
+        return self.model_flops / (self.step_time * self.chip.flops * self.num_devices)
+
+    def __str__(self):
+        lines = [
+            f"{self.topology}: {self.num_devices} x {self.device_kind}, {self.distribution}, "
+            f"batch {self.batch_size} (compiled in {self.compile_time:.0f} s)",
+            "memory of a device",
+            *(f"  {kind:<12} {_bytes(size):>10}" for kind, size in self.memory.items()),
+            f"  {'total':<12} {_bytes(self.total_memory):>10}" + self._verdict(),
+        ]
+        if self.problem is not None:
+            return "\n".join([*lines, self.problem])
+        lines += [
+            f"step: {self.flops:.3g} FLOPs and {_bytes(self.num_bytes)} on a device; the model needs "
+            f"{self.model_flops:.3g} FLOPs on all",
+            *(
+                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.count:<5} {_bytes(t.num_bytes):>10}"
+                + ("" if t.seconds is None else f" {t.seconds * 1e3:9.2f} ms")
+                for t in self.traffic
+            ),
+        ]
+        if self.step_time is not None:
+            parts = ", ".join(f"{name} {value * 1e3:.1f}" for name, value in self.seconds.items())
+            lines.append(
+                f"time at peak rates, ms: {parts}; step {self.step_time * 1e3:.1f} (MFU {self.mfu:.0%}), "
+                f"{self.step_time_apart * 1e3:.1f} if nothing overlaps"
+            )
+        return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        if self.fits is None:
+            return ""
+        size = "" if self.available is None else f" of {_bytes(self.available)}"
+        return f"{size}: {'fits' if self.fits else 'DOES NOT FIT'}"
+
+
+class Plans(list):
+    """Several plans, which print as one table."""
+
+    def __str__(self):
+        return table(self)
+
+
+def table(plans: list[Plan]) -> str:
+    """Several plans in one table, a line each."""
+    header = ("distribution", "devices", "batch", "weights", "optimizer", "rest", "total", "fits", "step ms", "MFU")
+    rows = [header]
+    for plan in plans:
+        state = [plan.memory.get(kind, 0) for kind in ("weights", "optimizer")]
+        known = {True: "yes", False: "no", None: "?"}[plan.fits]
+        time_and_share = ("-", "-") if plan.step_time is None else (f"{plan.step_time * 1e3:.1f}", f"{plan.mfu:.0%}")
+        sizes = [*state, plan.total_memory - sum(state), plan.total_memory]
+        names = (plan.distribution, str(plan.num_devices), str(plan.batch_size))
+        rows.append((*names, *map(_bytes, sizes), known, *time_and_share))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _bytes(size: float) -> str:
+    """A size in words: `"1.50 GiB"`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"

@@ -1,0 +1,267 @@
+"""`Model.plan`: compiles a training step for devices that need not be there and reads off what it needs."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from kerax import config
+from kerax.data import unpack_x_y_sample_weight
+from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
+from kerax.train import chips, engine, hlo, steps
+from kerax.train.plan import Plan, Traffic
+from kerax.train.state import TrainState, state_variables
+
+Tree = Any
+_NAMED = {
+    "data": lambda devices: DataParallel(DeviceMesh((len(devices),), ("batch",), devices)),
+    "fsdp": lambda devices: FSDP(DeviceMesh((len(devices),), ("batch",), devices)),
+}
+
+
+def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distribution="fsdp", prepare=None) -> Plan:
+    """The plan of a compiled model: see `Model.plan`.
+
+    Args:
+        prepare: Function of (model, batch spec) that builds the model, its losses and optimizers for the batch.
+    """
+    devices = None if topology is None else chips.devices_of(topology)
+    spread = _resolve(distribution, devices)
+    devices = list(spread.device_mesh.devices.flat)
+    if batch_size == "largest":
+        return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size), prepare), spread)
+    return _plan(model, topology, devices, spread, _rows(batch, batch_size), prepare)
+
+
+def _resolve(distribution, devices) -> Distribution:
+    if isinstance(distribution, Distribution):
+        return distribution
+    if devices is None:
+        raise ValueError("plan: name a `topology`, 'v5e:16x16' for example, or pass a distribution on its devices.")
+    make = _NAMED.get(distribution) if isinstance(distribution, str) else distribution
+    if not callable(make):
+        raise ValueError(
+            f"plan: `distribution` must be one of {tuple(_NAMED)}, a distribution, or a function from devices to one. "
+            f"Got {distribution!r}."
+        )
+    return make(devices)
+
+
+def _rows(batch: Tree, batch_size: int | None) -> Tree:
+    """Shapes and dtypes of a batch, of `batch_size` rows if given."""
+
+    def spec(leaf):
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        shape = leaf.shape if batch_size is None else (batch_size, *leaf.shape[1:])
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    return jax.tree.map(spec, tuple(batch) if isinstance(batch, list) else batch)
+
+
+def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: Callable) -> Plan:
+    kind = devices[0].device_kind
+    platform = "tpu" if kind.startswith("TPU") else devices[0].platform
+    before = dict(model._programs)
+    try:
+        with spread.scope(), config.compiling_for({"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)):
+            prepare(model, batch)
+            variables = state_variables(model)
+            owners = jax.tree.leaves(variables)
+            program = engine.train_program(model, variables, batch)
+            leaves = tuple(
+                jax.ShapeDtypeStruct(owner.shape, owner._dtype, sharding=spread.variable_sharding(owner))
+                for owner in owners
+            )
+            rows = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread.batch_sharding(leaf.shape)),
+                batch,
+            )
+            begun = time.perf_counter()
+            lowered = program.batch.lower(leaves, rows)
+            model_flops, activations = _forward(model, variables, batch)
+            compiled, problem = _compile(lowered)
+    finally:
+        model._programs = before
+    plan = Plan(
+        topology or f"{platform}:{len(devices)}",
+        len(devices),
+        kind,
+        type(spread).__name__
+        if len(spread.device_mesh.shape) == 1
+        else f"{type(spread).__name__} {spread.device_mesh.shape}",
+        jax.tree.leaves(batch)[0].shape[0],
+        _state_memory(variables, spread) | {"batch": _size(rows)},
+        chips.chip_of(devices[0]),
+        model_flops=3 * model_flops,
+        compile_time=time.perf_counter() - begun,
+        problem=problem,
+    )
+    if compiled is None:
+        plan.memory["temporary"] = max(_said_to_need(problem) - plan.total_memory, 0)
+        return plan
+    sizes = compiled.memory_analysis()
+    whole = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    activations = min(activations / spread.num_model_replicas, sizes.temp_size_in_bytes)
+    plan.memory |= {
+        "activations": activations,
+        "temporary": sizes.temp_size_in_bytes - activations,
+        "other": max(whole + sizes.generated_code_size_in_bytes - plan.total_memory, 0) + plan.memory.pop("other"),
+    }
+    counts = hlo.count(compiled.as_text())
+    plan.flops, plan.num_bytes = counts.flops, counts.num_bytes
+    plan.traffic = _traffic(counts.collectives, spread.device_mesh, plan.chip)
+    return plan
+
+
+def _compile(lowered) -> tuple[Any, str | None]:
+    """The compiled program, or `None` and what the compiler said if it needs more memory than there is."""
+    try:
+        return lowered.compile(), None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None, next((line for line in str(error).splitlines() if "Used" in line), str(error).splitlines()[0])
+
+
+def _said_to_need(problem: str) -> float:
+    """The bytes that the compiler said the program would use; 0 if it did not."""
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of", problem)
+    return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") if found else 0.0
+
+
+def _size(specs: Tree) -> float:
+    """Bytes of sharded arrays on one device."""
+    return sum(
+        math.prod(spec.sharding.shard_shape(spec.shape)) * np.dtype(spec.dtype).itemsize
+        for spec in jax.tree.leaves(specs)
+    )
+
+
+def _state_memory(variables: TrainState, spread: Distribution) -> dict[str, float]:
+    def size(part):
+        return sum(
+            math.prod(spread.variable_sharding(owner).shard_shape(owner.shape)) * np.dtype(owner._dtype).itemsize
+            for owner in jax.tree.leaves(part)
+        )
+
+    weights = size((variables.params, variables.state))
+    return {"weights": weights, "optimizer": size(variables.opt_state), "other": size(variables.metrics)}
+
+
+def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
+    """Operations of the forward pass, and bytes of what it keeps for the gradient, both on all devices together.
+
+    0 and 0 for a model whose train step is not the default one: there is no telling.
+    """
+    if not hasattr(type(model).train_step, "is_default"):
+        return 0.0, 0.0
+    x, y, sample_weight = unpack_x_y_sample_weight(batch)
+    state = jax.tree.map(lambda owner: jax.ShapeDtypeStruct(owner.shape, owner._dtype), variables)
+
+    def loss(params, rest, x, y, sample_weight):
+        with steps.bind(model, rest._replace(params=params), steps.step_key(rest)):
+            return model.compute_loss(x, y, model(x, training=True), sample_weight, training=True)
+
+    def kept(params, *rest):
+        return jax.tree.leaves(jax.vjp(lambda params: loss(params, *rest), params)[1])
+
+    arguments = state.params, state._replace(params=()), x, y, sample_weight
+    jaxpr = jax.make_jaxpr(kept)(*arguments).jaxpr
+    given = {id(var) for var in jaxpr.invars}
+    fresh = {id(var): var.aval for var in jaxpr.outvars if not hasattr(var, "val") and id(var) not in given}
+    num_bytes = sum(
+        math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in fresh.values() if hasattr(a.dtype, "itemsize")
+    )
+    return product_flops(jax.make_jaxpr(loss)(*arguments).jaxpr), float(num_bytes)
+
+
+def product_flops(jaxpr) -> float:
+    """Operations of the matrix products and convolutions in a jaxpr, those in loops as often as the loops turn.
+
+    A multiplication and an addition are two. Of branches the most costly counts; loops of unknown length count once.
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        shapes = [var.aval.shape for var in equation.invars if hasattr(var.aval, "shape")]
+        outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+        name, parameters = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = parameters["dimension_numbers"]
+            total += 2.0 * outputs * math.prod(shapes[0][axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            filters = shapes[1][parameters["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * outputs * math.prod(shapes[1]) / max(filters, 1)
+        inner = [getattr(value, "jaxpr", value) for value in _values(parameters)]
+        found = [product_flops(part) for part in inner if hasattr(part, "eqns")]
+        if found:
+            total += max(found) if name == "cond" else sum(found) * parameters.get("length", 1)
+    return total
+
+
+def _values(parameters: dict) -> list:
+    values = [value for value in parameters.values() if not isinstance(value, (list, tuple))]
+    return values + [item for value in parameters.values() if isinstance(value, (list, tuple)) for item in value]
+
+
+def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Chip) -> list[Traffic]:
+    """Messages by kind and mesh axes, the slowest first."""
+    found: dict[tuple, Traffic] = {}
+    for kind, size, group, count in collectives:
+        if len(group) < 2:
+            continue
+        places = np.array(np.unravel_index(group, mesh.shape))
+        axes = tuple(name for name, row in zip(mesh.axis_names, places, strict=True) if len(set(row)) > 1)
+        seconds = (
+            None if chip.link is None else count * _sent(kind, size, len(group)) / (chip.link * _ways(mesh, group))
+        )
+        old = found.get((kind, axes), Traffic(kind, axes, 0, 0.0, 0.0))
+        seconds = None if seconds is None or old.seconds is None else old.seconds + seconds
+        found[kind, axes] = Traffic(kind, axes, old.count + count, old.num_bytes + count * size, seconds)
+    return sorted(found.values(), key=lambda traffic: -(traffic.seconds or traffic.num_bytes))
+
+
+def _sent(kind: str, size: float, devices: int) -> float:
+    """Bytes that a device sends for a result of `size` bytes, by the best algorithm on a ring."""
+    share = (devices - 1) / devices
+    factors = {"all-reduce": 2 * share, "reduce-scatter": devices - 1, "collective-permute": 1}
+    return size * factors.get(kind, share)
+
+
+def _ways(mesh: DeviceMesh, group: tuple[int, ...]) -> int:
+    """Along how many axes of the TPUs' torus a group of devices extends: so many rings send at once."""
+    devices = mesh.devices.ravel()
+    places = [getattr(devices[number], "coords", None) for number in group]
+    if None in places:
+        return 1
+    return max(sum(len(set(axis)) > 1 for axis in zip(*places, strict=True)), 1)
+
+
+def _largest(plan_for: Callable, spread: Distribution) -> Plan:
+    """The plan of the largest batch found to fit: by what smaller ones need, as if memory grew evenly, then by halving.
+
+    It ends where nine tenths of the memory are used, or after eight programs.
+    """
+    unit = spread.num_model_replicas
+    best = plan_for(unit)
+    if best.available is None:
+        raise ValueError("plan: nobody knows how much memory these devices have; give `batch_size`.")
+    known, limit, parts = [(0, 0.0), (1, best.total_memory)], None, 2
+    for _ in range(7 if best.fits else 0):
+        found = plan_for(parts * unit)
+        if found.fits:
+            best = found
+            known.append((parts, found.total_memory))
+        else:
+            limit = parts
+        (low, less), (high, more) = known[-2:]
+        if more >= 0.9 * found.available or limit == high + 1:
+            break
+        each = max((more - less) / (high - low), 1.0)
+        parts = high + max(int((0.97 * found.available - more) / each), 1)
+        if limit is not None and parts >= limit:
+            parts = (high + limit) // 2
+    return best

@@ -1,0 +1,87 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kerax.train import hlo
+from kerax.train.planning import product_flops
+
+X, W = jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((5, 16, 16), jnp.float32)
+
+
+def loop(x, w):
+    return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
+
+
+def convolve(images, kernel):
+    return jax.lax.conv_general_dilated(images, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.optimized
+def test_products_in_loops_count_as_often_as_the_loops_turn():
+    expected = 5 * 2 * 8 * 16 * 16
+    assert hlo.count(jax.jit(loop).lower(X, W).compile().as_text()).flops == expected
+    assert product_flops(jax.make_jaxpr(loop)(X, W).jaxpr) == expected
+    gradient = jax.grad(lambda w, x: jnp.sum(loop(x, w)))
+    assert hlo.count(jax.jit(gradient).lower(W, X).compile().as_text()).flops == pytest.approx(3 * expected, rel=0.1)
+
+
+@pytest.mark.optimized
+def test_bytes_are_those_that_each_turn_touches():
+    stacked = jax.ShapeDtypeStruct((50, 16, 16), jnp.float32)
+    counts = hlo.count(jax.jit(loop).lower(X, stacked).compile().as_text())
+    weights = 50 * 16 * 16 * 4
+    assert weights <= counts.num_bytes <= 10 * weights  # not fifty times all of the stacked weights
+    big = jax.ShapeDtypeStruct((1000, 1000), jnp.float32)
+    counts = hlo.count(jax.jit(lambda x: x + 1).lower(big).compile().as_text())
+    assert counts.num_bytes == pytest.approx(8e6, rel=0.01)
+
+
+def test_a_convolution_counts_like_its_products():
+    images, kernel = jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32)
+    expected = 2 * (2 * 4 * 4 * 4) * (3 * 3 * 3)
+    assert product_flops(jax.make_jaxpr(convolve)(images, kernel).jaxpr) == expected
+    assert hlo.count(jax.jit(convolve).lower(images, kernel).compile().as_text()).flops == expected
+
+
+def program(line: str, attributes: str = "") -> str:
+    return f"""HloModule test
+
+ENTRY %main (p: bf16[2,2,128,64], q: bf16[2,2,64,128]) -> f32[1] {{
+  %p = bf16[2,2,128,64]{{3,2,1,0:T(8,128)(2,1)S(1)}} parameter(0)
+  %q = bf16[2,2,64,128]{{3,2,1,0:T(8,128)(2,1)}} parameter(1)
+  ROOT {line}
+}}
+"""
+
+
+def test_products_that_tpus_write_as_convolutions_with_holes():
+    # Two batch axes as spatial ones, of which each output meets one input only.
+    line = (
+        "%r = bf16[2,2,128,128]{3,2,1,0} convolution(%p, %q), window={size=2x2 lhs_dilate=2x2 stride=1x1}, "
+        "dim_labels=01bf_01io->01bf"
+    )
+    dilated = 2 * 128 * 128 * 64 * 2 * 2
+    assert hlo.count(program(line)).flops == dilated
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ("{{0,2},{1,3}}", (0, 2)),
+        ("[2,2]<=[2,2]T(1,0)", (0, 2)),
+        ("[2,2]<=[4]", (0, 1)),
+        ("mesh['a'=2,'b'=2] {'b'}", (0, 1)),
+        ("mesh['a'=2,'b'=2] {'a'}", (0, 2)),
+    ],
+)
+def test_messages_between_devices_in_every_notation(groups, expected):
+    line = f"%g = bf16[4,2,128,64]{{3,2,1,0}} all-gather(%p), channel_id=1, replica_groups={groups}, dimensions={{0}}"
+    (message,) = hlo.count(program(line)).collectives
+    assert message == hlo.Collective("all-gather", 4 * 2 * 128 * 64 * 2, expected, 1)
+
+
+def test_only_main_memory_counts():
+    line = "%c = bf16[2,2,128,64]{3,2,1,0:T(8,128)(2,1)S(1)} copy(%p)"
+    assert hlo.count(program(line)).num_bytes == 0
+    line = "%c = bf16[2,2,64,128]{3,2,1,0:T(8,128)(2,1)} copy(%q)"
+    assert hlo.count(program(line)).num_bytes == 2 * (2 * 2 * 128 * 64 * 2)
