@@ -95,6 +95,14 @@ def constrain_output(layer, outputs: Tree) -> Tree:
     return outputs if layout is None else jax.tree.map(lambda leaf: put(leaf, layout.backend_layout), outputs)
 
 
+def constrain(value, names: tuple[str | None, ...]):
+    """A traced activation whose axes have these logical names, laid out as the active distribution says of them."""
+    if _active is None or not isinstance(value, jax.core.Tracer) or not all(isinstance(n, int) for n in value.shape):
+        return value
+    layout = _active.get_logical_layout(value.shape, names)
+    return jax.lax.with_sharding_constraint(value, layout.backend_layout) if any(layout.axes) else value
+
+
 def replicate(values: Tree) -> Tree:
     """Traced values, whole on every device."""
     if _active is None:

@@ -22,6 +22,10 @@ class Trackable:
             if isinstance(value, _HOLDERS) and name not in self._untracked:
                 yield from _search(value, (name.lstrip("_") or name,))
 
+    def _patterns(self) -> list["Trackable"]:
+        """What is computed in here with other variables than its own: no children."""
+        return []
+
 
 _HOLDERS = (Trackable, list, tuple, dict)  # looked for first: most attributes are names and numbers
 
@@ -93,3 +97,11 @@ def descendants(root: Trackable, seen: set[int] | None = None) -> Iterator[Track
     for _, child in root._children():
         if id(child) not in seen:
             yield from descendants(child, seen)
+
+
+def all_that_compute(root: Trackable) -> Iterator[Trackable]:
+    """`descendants`, and the patterns that some of them repeat with theirs."""
+    for item in descendants(root):
+        yield item
+        for pattern in item._patterns():
+            yield from all_that_compute(pattern)

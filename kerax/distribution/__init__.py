@@ -1,5 +1,7 @@
 """Many devices: meshes, layouts, and the distributions that spread weights and batches over them."""
 
+from kerax.core.placement import constrain
+from kerax.distribution import layouts
 from kerax.distribution.mesh import (
     DeviceMesh,
     LayoutMap,
@@ -26,10 +28,12 @@ __all__ = [
     "LayoutMap",
     "ModelParallel",
     "TensorLayout",
+    "constrain",
     "distribute_tensor",
     "distribution",
     "get_device_count",
     "initialize",
+    "layouts",
     "list_devices",
     "process_batch",
     "process_batch_size",

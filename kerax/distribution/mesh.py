@@ -169,6 +169,10 @@ class LayoutMap(collections.abc.MutableMapping):
     Args:
         device_mesh: The `DeviceMesh`.
 
+    Attributes:
+        logical_axes: `{name: mesh axis}` for `constrain`: what layers call an axis of their activations, and the mesh
+            axis or axes it is spread over. kerax's attention says `"heads"`.
+
     Raises:
         ValueError: on setting a key again, or what is no layout; on getting a path that several expressions match.
     """
@@ -176,6 +180,7 @@ class LayoutMap(collections.abc.MutableMapping):
     def __init__(self, device_mesh):
         self._layouts: dict[str, TensorLayout] = {}
         self.device_mesh = device_mesh
+        self.logical_axes: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> TensorLayout | None:
         if key in self._layouts:
@@ -184,6 +189,9 @@ class LayoutMap(collections.abc.MutableMapping):
         if len(matching) > 1:
             raise ValueError(f"LayoutMap: {key!r} is matched by several rules, {matching}. At most one may match.")
         return self._layouts[matching[0]] if matching else None
+
+    def __contains__(self, key):
+        return self[key] is not None
 
     def rules_for(self, path: str) -> list[str]:
         """The rules that match a path."""

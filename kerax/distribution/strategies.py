@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kerax.core import placement
-from kerax.core.tracking import descendants
+from kerax.core.tracking import all_that_compute
 from kerax.distribution.mesh import DeviceMesh, LayoutMap, TensorLayout
 
 Tree = Any
@@ -70,6 +70,18 @@ class Distribution:
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout of the output of the layer with this path and `/output`, or `None` for whatever XLA finds best."""
         return None
+
+    @property
+    def logical_axes(self) -> dict[str, Any]:
+        """The mesh axes of what layers call the axes of their activations."""
+        return {"batch": self.batch_dim_name}
+
+    def get_logical_layout(self, shape, names) -> TensorLayout:
+        """The layout of an activation whose axes have logical names; an axis that does not divide stays whole."""
+        axes = [self.logical_axes.get(name) for name in names]
+        sizes = map(self.device_mesh.axis_size, axes)
+        kept = [None if size % parts else axis for axis, size, parts in zip(axes, shape, sizes, strict=True)]
+        return TensorLayout(kept, self.device_mesh)
 
     @contextlib.contextmanager
     def scope(self):
@@ -219,10 +231,15 @@ class ModelParallel(Distribution):
         """The layout of the rule that matches this path of an output."""
         return self.layout_map[path]
 
+    @property
+    def logical_axes(self) -> dict[str, Any]:
+        """Those of the layout map, and `"batch"`."""
+        return super().logical_axes | self.layout_map.logical_axes
+
     def check_model(self, model):
         """Raises `ValueError` also if a rule matches nothing."""
         super().check_model(model)
-        outputs = [f"{layer.path}/output" for layer in descendants(model) if getattr(layer, "path", None)]
+        outputs = [f"{layer.path}/output" for layer in all_that_compute(model) if getattr(layer, "path", None)]
         self.layout_map.check_used([variable.path for variable in model.variables] + outputs)
 
 

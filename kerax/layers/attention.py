@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kerax import config, random
+from kerax.core import placement
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.dense import EinsumDense, project
@@ -80,6 +81,8 @@ class _HeadAttention(Layer):
         heads = self._project_together(query) if self._is_self_attention(query, key, value) else None
         if heads is None:
             heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
+        if query.ndim == 3:
+            heads = [placement.constrain(part, ("batch", "positions", "heads", None)) for part in heads]
         outputs, scores = self._attend(*heads, mask, return_attention_scores, training, is_causal)
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
@@ -89,7 +92,8 @@ class _HeadAttention(Layer):
     def _is_self_attention(self, query, key, value) -> bool:
         layers = (self.query_dense, self.key_dense, self.value_dense)
         is_one = query is key and key is value and self._projection_options["activity_regularizer"] is None
-        return is_one and all(layer.is_plain for layer in layers)
+        is_undivided = config.target_platform() == "cpu" and placement.active() is None  # a GPU gains nothing by it
+        return is_one and is_undivided and all(layer.is_plain for layer in layers)
 
     def _project_together(self, inputs):
         """Queries, keys and values of one array, by one product with the three kernels side by side."""

@@ -100,7 +100,7 @@ class Stack(Layer):
         ValueError: if an argument is out of its range, or the block's outputs have another shape than its inputs.
     """
 
-    _untracked = Layer._untracked | {"block", "_pairs", "_top"}
+    _untracked = Layer._untracked | {"block", "pairs", "_top"}
 
     def __init__(self, block, depth, keep="everything", unroll=1, **kwargs):
         super().__init__(**kwargs)
@@ -115,7 +115,7 @@ class Stack(Layer):
         self.block, self.depth, self.keep, self.unroll = block, depth, keep, unroll
         self.supports_masking = True
         self.autocast = False  # the layers in the block read weights in their own compute dtypes
-        self._pairs: list[tuple[Variable, Variable]] = []  # the block's variables, and the stacked ones
+        self.pairs: list[tuple[Variable, Variable]] = []  # the block's variables, and the stacked ones
         self._top = _Level()
 
     def build(self, input_shape):
@@ -130,7 +130,7 @@ class Stack(Layer):
         for path, variable in walk(self.block):
             stacked = self._stacked(variable)
             stacked.path = "/".join((self.name, *path))
-            self._pairs.append((variable, stacked))
+            self.pairs.append((variable, stacked))
             self._top.add(path, stacked)
 
     def _stacked(self, variable: Variable) -> Variable:
@@ -154,16 +154,19 @@ class Stack(Layer):
     def _children(self):
         return self._top._children()
 
+    def _patterns(self):
+        return [self.block]
+
     def stored_variables(self) -> list[Variable]:
         """All weights, which files hold as the layer's own, in the order of `get_weights`."""
-        return [stacked for _, stacked in self._pairs if stacked.is_weight]
+        return [stacked for _, stacked in self.pairs if stacked.is_weight]
 
     def call(self, inputs, mask=None):
         if self.block.trainable != self.trainable:  # batch normalization computes otherwise when frozen
             self.block.trainable = self.trainable
         if scopes.infers_shapes():
             return self._run(inputs, mask)
-        for variable, stacked in self._pairs:
+        for variable, stacked in self.pairs:
             variable.path = stacked.path  # by which distributions know it
         keys = None
         if scopes.find_key() is not None or scopes.current_scope() is None:
@@ -174,9 +177,9 @@ class Stack(Layer):
 
         def run_block(carry, own):
             values, key = own
-            with scopes.Scope(zip((variable for variable, _ in self._pairs), values, strict=True), key) as scope:
+            with scopes.Scope(zip((variable for variable, _ in self.pairs), values, strict=True), key) as scope:
                 outputs = self._run(carry, mask)
-            effects["written"] = [pair for pair in self._pairs if id(pair[0]) in scope.written]
+            effects["written"] = [pair for pair in self.pairs if id(pair[0]) in scope.written]
             effects["losses"] = [layer for layer, _ in scope.added_losses]
             written = [scope.value_of(variable) for variable, _ in effects["written"]]
             return outputs, (written, [loss for _, loss in scope.added_losses])
@@ -184,7 +187,7 @@ class Stack(Layer):
         if self.keep != "everything":
             policy = _KEPT.get(self.keep) or getattr(jax.checkpoint_policies, self.keep)
             run_block = jax.checkpoint(run_block, policy=policy, prevent_cse=False)
-        values = [_as_stored(stacked) for _, stacked in self._pairs]
+        values = [_as_stored(stacked) for _, stacked in self.pairs]
         carry = inputs.astype(self._carry_dtype)
         outputs, (written, losses) = jax.lax.scan(run_block, carry, (values, keys), self.depth, unroll=self.unroll)
         for (_, stacked), value in zip(effects["written"], written, strict=True):

@@ -182,6 +182,88 @@ def test_layers_outputs_can_have_layouts():
     assert seen[0].is_equivalent_to(jax.NamedSharding(mesh.backend_mesh, jax.P("data", "model")), 2)
 
 
+class Block(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm, self.attention = layers.LayerNormalization(), layers.MultiHeadAttention(4, 4)
+        self.widen, self.narrow = layers.Dense(32, activation="relu"), layers.Dense(16)
+
+    def call(self, inputs):
+        normed = self.norm(inputs)
+        hidden = inputs + self.attention(normed, normed, use_causal_mask=True)
+        return hidden + self.narrow(self.widen(hidden))
+
+
+def make_transformer(stacked: bool):
+    kerax.utils.set_random_seed(1)
+    tokens = kerax.Input((8,), dtype="int32")
+    hidden = layers.Embedding(24, 16)(tokens)
+    hidden = layers.Stack(Block(), 2)(hidden) if stacked else Block()(hidden)
+    hidden = layers.LayerNormalization(name="last")(hidden)
+    model = kerax.Model(tokens, layers.Dense(24)(hidden))
+    model.compile("sgd", kerax.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_preset_for_transformers(stacked):
+    tokens = np.random.default_rng(0).integers(0, 24, (32, 8))
+
+    def train():
+        model = make_transformer(stacked)
+        return model.fit(tokens, tokens, batch_size=16, epochs=2, verbose=0).history["loss"], model.get_weights()
+
+    expected = train()
+    mesh = DeviceMesh((2, 4), ("data", "model"))
+    for sequence in (False, True):
+        rules = distribution.layouts.transformer(make_transformer(stacked), mesh, sequence=sequence)
+        cut = {rule.split("/")[-2] for rule in rules if not rule.endswith("output")}
+        assert {"query_dense", "output_dense", "widen", "narrow", "embedding"} <= cut
+        assert any(rule.endswith("output") for rule in rules) == sequence
+        for active in (ModelParallel(layout_map=rules), FSDP(layout_map=rules, min_size=16)):
+            with active.scope():
+                found = train()
+            for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+def test_preset_for_convolutions():
+    def make():
+        kerax.utils.set_random_seed(1)
+        model = kerax.Sequential(
+            [kerax.Input((8, 8, 3)), layers.Conv2D(8, 3), layers.Conv2D(6, 3), layers.Flatten(), layers.Dense(4)]
+        )
+        model.compile("sgd", "mse")
+        return model
+
+    def train():
+        model = make()
+        return model.fit(IMAGES, np.ones((64, 4)), batch_size=16, verbose=0).history["loss"], model.get_weights()
+
+    expected = train()
+    rules = distribution.layouts.convolutional(make(), DeviceMesh((2, 4), ("data", "model")))
+    assert [rule.split("/")[-2] for rule in rules] == ["conv2d", "conv2d", "dense", "dense"]  # 6 filters stay whole
+    with ModelParallel(layout_map=rules).scope():
+        found = train()
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+def test_activations_follow_logical_names():
+    rules = LayoutMap(DeviceMesh((4, 2), ("data", "model")))
+    rules.logical_axes = {"features": "model"}
+    seen = []
+
+    def function(x):
+        x = distribution.constrain(x, ("batch", "features"))
+        jax.debug.inspect_array_sharding(x, callback=seen.append)
+        return x
+
+    with ModelParallel(layout_map=rules).scope():
+        jax.jit(function)(X[:16])
+    assert seen[0].is_equivalent_to(jax.NamedSharding(rules.device_mesh.backend_mesh, jax.P("data", "model")), 2)
+
+
 class TestErrors:
     def test_meshes(self):
         with pytest.raises(ValueError, match="needs 6 devices. Got 8"):
