@@ -20,17 +20,20 @@ class LiveLine:
     """
 
     def __init__(self, stream):
-        self._stream, self._shown, self._outer = stream, "", None
+        self._stream, self._shown = stream, ""
+        self._above: _Above | None = None
+        self._outer = None
         self._is_colored = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
     @property
     def is_open(self) -> bool:
         """Whether printed lines go above this one."""
-        return self._outer is not None
+        return self._above is not None
 
     def open(self):
         """Takes the cursor's line."""
-        self._outer, sys.stdout = sys.stdout, _Above(self, self._stream)
+        self._above, self._outer = _Above(self, self._stream), sys.stdout
+        sys.stdout = self._above
 
     def can_show(self, text: str) -> bool:
         """Whether the stream's encoding has these characters."""
@@ -56,9 +59,10 @@ class LiveLine:
         """Gives the cursor back; without `last` below what was drawn last."""
         if not self.is_open:
             return
-        above, sys.stdout, self._outer = sys.stdout, self._outer, None
-        if isinstance(above, _Above):
-            above.flush_rest()
+        self._above.flush()
+        if sys.stdout is self._above:  # else somebody redirects it, and will put it back
+            sys.stdout = self._outer
+        self._above = self._outer = None
         self._write(self._shown if last is None else last, "\n")
         self._shown = ""
 
@@ -80,12 +84,14 @@ class LiveLine:
 
 
 class _Above:
-    """A stream whose whole lines go above a `LiveLine`; everything but writing is the stream's own."""
+    """A stream whose whole lines go above a `LiveLine` while that is open; all else is the stream's own."""
 
     def __init__(self, line: LiveLine, stream):
         self._line, self._stream, self._rest = line, stream, ""
 
     def write(self, text: str) -> int:
+        if not self._line.is_open:
+            return self._stream.write(text)
         whole, newline, self._rest = (self._rest + text).rpartition("\n")
         if newline:
             self._line.print_above(whole + newline)
@@ -95,11 +101,12 @@ class _Above:
         for text in lines:
             self.write(text)
 
-    def flush_rest(self):
+    def flush(self):
         """Lets go of a line that was begun."""
-        if self._rest:
-            self._line.print_above(self._rest + "\n")
-            self._rest = ""
+        rest, self._rest = self._rest, ""
+        if rest:
+            self._line.print_above(rest + "\n")
+        self._stream.flush()
 
     def __getattr__(self, name):
         return getattr(self._stream, name)

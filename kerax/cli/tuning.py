@@ -1,6 +1,7 @@
 """`kerax tune`: a search over the values that a config leaves open, by `kerax.tuner`."""
 
 import copy
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ KEY = "tune"
 _RANGE = ("low", "high", "step", "log", "default")
 _SECTIONS = ("model", "compile", "fit", "callbacks")
 _GIVEN_HERE = ("hypermodel", "hyperparameters", "directory", "project_name", "overwrite", "pruner", "storage")
+_ENOUGH_FOR_IMPORTANCE = 10  # trials
 BEST, TRIALS, PROJECT = "best.yaml", "trials.json", "search"
 
 
@@ -78,8 +80,21 @@ def search(config: Field, overwrite: bool = False) -> Path:
     target = folder / BEST
     head = f"# Trial {best[0].trial_id} of {len(trials)}: {found.objective.name} {best[0].score:.6g}\n"
     target.write_text(head + run_folder.to_yaml(tree), encoding="utf-8")
+    _draw(found, folder)
     print(f"best config: {target}")
     return target
+
+
+def _draw(found: "tuner.Tuner", folder: Path):
+    """Draws the search and what mattered in it, if matplotlib is there."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return
+    figures = {"history.png": found.plot_history}
+    if sum(trial.status == "COMPLETED" for trial in found.trials) >= _ENOUGH_FOR_IMPORTANCE:
+        figures["importance.png"] = found.plot_importance
+    for name, plot in figures.items():
+        plot().savefig(folder / name, dpi=120)
+    print(f"pictures: {', '.join(str(folder / name) for name in figures)}")
 
 
 def _claim(folder: Path, config: Field, overwrite: bool):

@@ -49,11 +49,12 @@ def importance(study, objective):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         shares = optuna.importance.get_param_importances(study)
-    figure, axes = new_figure("plot_importance", figsize=(7, 0.8 + 0.4 * max(len(shares), 2)))
     names = list(shares)[::-1]
+    width = 4.5 + 0.08 * max(map(len, names), default=0)  # inches: bars beside the longest name
+    figure, axes = new_figure("plot_importance", figsize=(width, 0.8 + 0.4 * max(len(shares), 2)))
     bars = axes.barh(names, [shares[name] for name in names], color="C0")
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     axes.set(xlabel=f"importance for {objective.name}")
     return figure
 

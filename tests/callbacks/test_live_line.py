@@ -1,5 +1,6 @@
 """A line that stays the last one of a terminal."""
 
+import contextlib
 import io
 import sys
 
@@ -32,6 +33,29 @@ def test_what_is_printed_meanwhile_goes_above(stream, monkeypatch):
     print("after")
     assert screen(stream.getvalue()) == ["one", "two", "three", "half", "done", "after", ""]
     assert sys.stdout is stream and not line.is_open
+
+
+def test_what_is_flushed_is_seen_at_once(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    line = LiveLine(stream)
+    line.open()
+    line.draw(BAR)
+    print("half", end="", flush=True)
+    assert screen(stream.getvalue()) == ["half", "abc ==-- loss: 1.0"]
+    line.close()
+
+
+def test_a_redirection_outlives_the_line(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    line, other = LiveLine(stream), io.StringIO()
+    line.open()
+    line.draw(BAR)
+    with contextlib.redirect_stdout(other):
+        line.close()
+        print("elsewhere")
+    assert other.getvalue() == "elsewhere\n"
+    print("still here")
+    assert screen(stream.getvalue()) == ["abc ==-- loss: 1.0", "still here", ""]
 
 
 def test_a_long_line_is_cut_until_it_is_finished(stream):

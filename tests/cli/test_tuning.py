@@ -1,5 +1,6 @@
 """`kerax tune`: open values in a config, the search over them, and the config of the best trial."""
 
+import importlib.util
 import json
 
 import pytest
@@ -78,6 +79,8 @@ def test_a_search_goes_on_and_its_best_config_repeats_the_best_trial(path, tmp_p
     assert "Trial 3 of 3: " in output and "Trial 1 of" not in output
     trials = json.loads((folder / "trials.json").read_text())
     assert len(trials) == 3
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert (folder / "history.png").stat().st_size > 5000
     best = max(trials, key=lambda trial: trial["score"])
     text = (folder / "best.yaml").read_text()
     assert text.startswith(f"# Trial {best['trial']} of 3: val_accuracy {best['score']:.6g}\n")
