@@ -71,6 +71,7 @@ def devices_of(topology: str) -> list:
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError("plan: TPUs are described by the package `libtpu`. pip install 'jax[tpu]'")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else libtpu looks for the metadata server of a TPU machine
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # else two processes cannot plan at a time
     from jax.experimental import topologies
 
     options = {}

@@ -299,19 +299,24 @@ def _group(instruction: _Instruction) -> tuple[int, ...]:
     if "source_target_pairs" in instruction.attributes:
         pairs = re.findall(r"\{(\d+),(\d+)\}", instruction.attributes)
         return tuple(map(int, next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])))
-    text = instruction.attribute(r"replica_groups=(.*?)(?:, \w+=|$)")
-    mesh = re.match(r"mesh\[([^\]]*)\] ?\{([^}]*)\}", text)
+    text = instruction.attribute(r"replica_groups=(.*)")
+    mesh = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? ?\{([^}]*)\}", text)
     if mesh:
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
-        names, wanted = list(sizes), re.findall(r"'(\w+)'", mesh[2])
-        grid = np.arange(math.prod(map(int, sizes.values()))).reshape([int(size) for size in sizes.values()])
+        names, wanted = list(sizes), re.findall(r"'(\w+)'", mesh[4])
+        numbers = np.arange(math.prod(map(int, sizes.values()))).reshape(_integers(mesh[2] or "-1"))
+        numbers = numbers.transpose(_integers(mesh[3])) if mesh[3] else numbers
+        grid = numbers.reshape([int(size) for size in sizes.values()])
         index = tuple(slice(None) if name in wanted else 0 for name in names)
         return tuple(map(int, grid[index].ravel()))
     listed = re.match(r"\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
     if listed:
-        grid = np.arange(int(listed[1]) * int(listed[2])).reshape([int(size) for size in listed[3].split(",")])
-        if listed[4]:
-            grid = grid.transpose([int(axis) for axis in listed[4].split(",")])
+        grid = np.arange(int(listed[1]) * int(listed[2])).reshape(_integers(listed[3]))
+        grid = grid.transpose(_integers(listed[4])) if listed[4] else grid
         return tuple(map(int, grid.reshape(int(listed[1]), -1)[0]))
-    first = re.search(r"\{\{([\d,]*)\}", text)
-    return tuple(int(number) for number in first[1].split(",") if number) if first else ()
+    first = re.match(r"\{\{([\d,]*)\}", text)
+    return tuple(_integers(first[1])) if first else ()
+
+
+def _integers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]

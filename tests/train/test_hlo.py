@@ -72,6 +72,7 @@ def test_products_that_tpus_write_as_convolutions_with_holes():
         ("[2,2]<=[4]", (0, 1)),
         ("mesh['a'=2,'b'=2] {'b'}", (0, 1)),
         ("mesh['a'=2,'b'=2] {'a'}", (0, 2)),
+        ("mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}", (0, 1)),
     ],
 )
 def test_messages_between_devices_in_every_notation(groups, expected):
