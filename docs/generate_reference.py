@@ -37,13 +37,13 @@ def first_paragraph(module: types.ModuleType) -> str:
 
 
 def entry(value, name: str) -> list[str]:
-    """The lines for one thing: where mkdocstrings finds it, or what is known of one that is made while kerax is loaded."""
+    """The lines for one thing: where mkdocstrings finds it, or for one that is made while kerax is loaded, its text."""
     home = value.__name__ if inspect.ismodule(value) else f"{value.__module__}.{getattr(value, '__name__', name)}"
     try:
         source[home.removeprefix("kerax.")]
     except KeyError:
-        text = inspect.getdoc(value)
-        return [f"## {name}", "", "```python", f"{name}{inspect.signature(value)}", "```", "", "```text", text, "```", ""]
+        signature = f"```python\n{name}{inspect.signature(value)}\n```"
+        return [f"## {name}", "", signature, "", "```text", inspect.getdoc(value), "```", ""]
     return [f"::: {home}", ""]
 
 

@@ -76,6 +76,7 @@ def test_notebooks_run(path, tmp_path, monkeypatch):
         if not (Path(os.environ.get("KERAX_DATASETS_DIR", "")) / name).is_file():
             pytest.skip(f"KERAX_DATASETS_DIR names no folder with {name}")
     monkeypatch.setenv("KERAX_NOTEBOOK_SIZE", "small")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")  # compiling is most of the time
     notebook = read(path)
     nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
