@@ -25,11 +25,11 @@ def public_names(module: types.ModuleType) -> list[str]:
 
 
 def is_shown(value, module: types.ModuleType) -> bool:
-    """Whether it is kerax's own, and documented."""
+    """Whether it is kerax's own, or a function of JAX's under Keras's name, and documented."""
     if inspect.ismodule(value):
         return value.__name__.startswith("kerax.datasets.") and module.__name__ == "kerax.datasets"
     home = getattr(value, "__module__", None) or ""
-    return callable(value) and home.startswith("kerax") and bool(inspect.getdoc(value))
+    return callable(value) and home.startswith(("kerax", "jax")) and bool(inspect.getdoc(value))
 
 
 def first_paragraph(module: types.ModuleType) -> str:
@@ -42,8 +42,8 @@ def entry(value, name: str) -> list[str]:
     try:
         source[home.removeprefix("kerax.")]
     except KeyError:
-        signature = f"```python\n{name}{inspect.signature(value)}\n```"
-        return [f"## {name}", "", signature, "", "```text", inspect.getdoc(value), "```", ""]
+        text = inspect.getdoc(value) if home.startswith("kerax") else inspect.getdoc(value).split("\n\n")[0]
+        return [f"## {name}", "", f"```python\n{name}{inspect.signature(value)}\n```", "", "```text", text, "```", ""]
     return [f"::: {home}", ""]
 
 
