@@ -15,6 +15,8 @@ import numpy as np
 import kerax
 from kerax import callbacks, constraints, datasets, initializers, layers, losses, metrics, optimizers, regularizers
 from kerax.cli.config import Field, one_line
+from kerax.cli.encode import OPTIONS, encode, scale
+from kerax.cli.graph import build_graph
 from kerax.core.seeds import set_random_seed
 from kerax.errors import suggest
 from kerax.optimizers import schedules
@@ -74,11 +76,11 @@ def read_input_shape(field: Field) -> tuple | None:
 
 
 def load_data(config: Field):
-    """The dataset that `data` names, fitted to the model's input.
+    """The dataset that `data` names, encoded as its options say (`encode`), and fitted to the model's input.
 
-    `data.scale` multiplies the inputs, as float32. Inputs are reshaped to `model.input_shape` where all of it is known.
+    Inputs are reshaped to `model.input_shape` where all of it is known.
 
-    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays.
+    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays, or dicts of them.
 
     Raises:
         ConfigError: for an unknown dataset or argument, and for inputs that do not fit `model.input_shape`.
@@ -92,34 +94,52 @@ def load_data(config: Field):
             f"unknown dataset {name!r}. Expected one of {', '.join(datasets.__all__)}.{suggest(name, datasets.__all__)}"
         )
     load = importlib.import_module(f"{datasets.__name__}.{name}").load_data
-    field.expect_names(["name", "scale", *inspect.signature(load).parameters])
-    arguments = {key: value for key, value in field.value.items() if key not in ("name", "scale")}
+    field.expect_names(["name", *OPTIONS, *inspect.signature(load).parameters])
+    arguments = {key: value for key, value in field.value.items() if key not in ("name", *OPTIONS)}
     try:
-        (x_train, y_train), (x_test, y_test) = call_with_checks(load, field, arguments)
+        train, test = call_with_checks(load, field, arguments)
     except OSError as error:  # it cannot be downloaded, or not be written
         raise field["name"].error(one_line(error)) from None
-    return (fit_inputs(config, x_train), y_train), (fit_inputs(config, x_test), y_test)
+    (x_train, y_train), (x_test, y_test) = encode(field, train, test)
+    return (_reshape(config, x_train), y_train), (_reshape(config, x_test), y_test)
 
 
 def fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
     """Inputs times `data.scale`, in the shape of `model.input_shape` where all of it is known. Raises `ConfigError`."""
-    if "scale" in config["data"].value:
-        inputs = inputs.astype(np.float32) * np.float32(config["data"]["scale"].expect((int, float), "a number").value)
+    return _reshape(config, scale(config["data"], inputs))
+
+
+def _reshape(config: Field, inputs):
     shape = read_input_shape(config["model"])
     if shape is None or None in shape:
         return inputs
+    if isinstance(inputs, dict):
+        names = ", ".join(inputs)
+        raise config["model"]["input_shape"].error(f"the data has several inputs, {names}. Use a Functional model.")
     if int(np.prod(shape)) != int(np.prod(inputs.shape[1:])):
         raise config["model"]["input_shape"].error(f"the examples have shape {inputs.shape[1:]}. Got {list(shape)}.")
     return inputs.reshape(-1, *shape)
 
 
 def build_model(config: Field) -> "kerax.Model":
-    """The model of `model`, compiled with `compile`. Raises `ConfigError` naming the field that is wrong."""
-    field = config["model"].expect_names(
+    """The model of `model`, compiled with `compile`. Raises `ConfigError` naming the field that is wrong.
+
+    A `Sequential` has an `input_shape` and a list of layers; a `Functional` is as `build_graph` says.
+    """
+    if config["model"].value.get("class_name") == "Functional":
+        model = build_graph(config["model"], lambda field: build_object(field, "layers"))
+    else:
+        model = _build_sequential(config["model"])
+    call_with_checks(model.compile, config["compile"], build_compile_arguments(config))
+    return model
+
+
+def _build_sequential(field: Field) -> "kerax.Model":
+    field.expect_names(
         ["class_name", "name", "input_shape", "layers"], required=["class_name", "input_shape", "layers"]
     )
     if field["class_name"].value != "Sequential":
-        raise field["class_name"].error(f"expected Sequential. Got {field['class_name'].value!r}.")
+        raise field["class_name"].error(f"expected Sequential or Functional. Got {field['class_name'].value!r}.")
     shape = read_input_shape(field)
     name = field["name"] if "name" in field.value else field
     model = call_with_checks(lambda: kerax.Sequential(name=field.value.get("name")), name)
@@ -130,7 +150,6 @@ def build_model(config: Field) -> "kerax.Model":
         layer_field = field["layers"][position]
         layer = build_object(layer_field, "layers")
         call_with_checks(lambda layer=layer: model.add(layer), layer_field)
-    call_with_checks(model.compile, config["compile"], build_compile_arguments(config))
     return model
 
 

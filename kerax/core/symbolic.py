@@ -151,7 +151,8 @@ def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtype
 def _is_inconclusive(error: Exception) -> bool:
     """Whether a failure is about a symbolic size rather than a mistake that concrete sizes would show too."""
     text = f"{type(error).__name__} {error}"
-    return any(word in text for word in ("Inconclusive", "symbolic", "Symbolic", "_DimExpr", "dimension variables"))
+    words = ("Inconclusive", "symbolic", "Symbolic", "_DimExpr", "dimension variables", "shape polymorphism")
+    return any(word in text for word in words)
 
 
 _symbol_cache: list = []

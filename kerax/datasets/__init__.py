@@ -6,15 +6,21 @@ import importlib
 from kerax.errors import suggest
 
 __all__ = [
+    "abalone",
     "boston_housing",
     "california_housing",
+    "census_income",
     "cifar10",
     "cifar100",
+    "daily_temperatures",
     "digits",
     "fashion_mnist",
     "imdb",
     "mnist",
+    "mnist_10k",
     "reuters",
+    "shakespeare",
+    "shakespeare_plays",
 ]
 
 

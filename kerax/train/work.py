@@ -73,30 +73,31 @@ class ArrayWork:
             self.model.passes = position["pass"]
             self._rest = self._pass(position["batch"])
 
-    def _pass(self, done: int = 0) -> Iterator[np.ndarray]:
-        """The tables of one pass, (number of steps, rows per step), after `done` batches: full ones, then the rest."""
+    def _pass(self, done: int = 0) -> Iterator[tuple[np.ndarray, int]]:
+        """The tables of one pass, (number of steps, rows per step), and the step in them to start from, after `done`
+        batches: full ones, then the rest. A table is always whole: one of another length would be another program."""
         size, num_rows = self.source.batch_size, self.source.num_rows
         order = row_order(num_rows, (self.seed, self.model.passes) if self.shuffle else None)
         self.model.passes += 1
         self._done = done
         full = num_rows // size
         if full > done:
-            yield order[done * size : full * size].reshape(full - done, size)
+            yield order[: full * size].reshape(full, size), done
         if num_rows % size and done <= full:
-            yield order[full * size :][None]
+            yield order[full * size :][None], 0
 
     def pieces(self, steps_per_epoch: int | None, pace: engine.Pace, callbacks, step: int) -> Iterator[Piece]:
         """An epoch's work from batch `step` on, cut where callbacks want to look and where the pace says."""
         first = step
         left = (self.source.num_batches if steps_per_epoch is None else steps_per_epoch) - step
         while left:
-            table = next(self._rest, None) if self._rest is not None else None
-            if table is None:
+            piece = next(self._rest, None) if self._rest is not None else None
+            if piece is None:
                 self._rest = self._pass()
                 continue
+            table, start = piece
             program = self.program if table.shape[1] == self.size else self._program(table.shape[1])
             placed = placement.place(table) if self.feed is None else None
-            start = 0
             while start < len(table) and left:
                 count = min(pace.steps(program), len(table) - start, left, callbacks.steps_until_look(step))
                 if self.feed is not None:
@@ -109,10 +110,10 @@ class ArrayWork:
                     data, rows = self.feed.gather(self.data, table[start : start + count])
                     yield Piece(program, data, rows, 0, count, position)
                 start, step, left = start + count, step + count, left - count
-                if step == first + count and start < left:
+                if step == first + count and count < left:
                     self._compile_rest()
             if start < len(table):
-                self._rest = itertools.chain([table[start:]], self._rest)
+                self._rest = itertools.chain([(table, start)], self._rest)
 
     def _compile_rest(self):
         """Compiles the program of the last, smaller batch of a pass, while the first steps are computed."""

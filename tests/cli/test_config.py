@@ -143,7 +143,10 @@ MISTAKES = {
     "layer argument": ("--model.layers.0.Dense.unit 3", "model.layers.0.Dense.unit: .* Did you mean 'units'?"),
     "layer position": ("--model.layers.9.Dense.units 3", "model.layers: expected a position from 0 to 2. Got '9'."),
     "below a number": ("--model.layers.0.Dense.units.x 3", "model.layers.0.Dense.units: cannot set 'x' below 8"),
-    "model": ("--model.class_name Secuential", "model.class_name: expected Sequential. Got 'Secuential'."),
+    "model": (
+        "--model.class_name Secuential",
+        "model.class_name: expected Sequential or Functional. Got 'Secuential'.",
+    ),
     "layer shapes": (
         "--model.layers.1 {Conv2D:{filters:2,kernel_size:3}}",
         "model.layers.1: ",
@@ -152,7 +155,7 @@ MISTAKES = {
     "dataset": ("--data.name digit", "data.name: unknown dataset 'digit'. Expected one of .* Did you mean 'digits'?"),
     "dataset argument": (
         "--data.scal 1",
-        "data.scal: unknown name. Expected one of name, scale. Did you mean",
+        "data.scal: unknown name. Expected one of name, scale, features, text, targets. Did you mean",
     ),
     "scale": ("--data.scale big", "data.scale: expected a number. Got 'big'."),
     "callback": ("--callbacks [EarlyStoping]", "callbacks.0: unknown callback 'EarlyStoping'. .* Did you mean 'EarlyS"),

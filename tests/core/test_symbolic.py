@@ -58,6 +58,16 @@ def test_inconclusive_symbols_fall_back_to_probes():
     assert Shorter()(kerax.Input((None, 3))).shape == (None, 10, 3)
 
 
+def test_a_mean_over_an_unknown_axis_falls_back_to_probes():
+    class Centred(layers.Layer):
+        def call(self, inputs):
+            self.add_loss(jnp.mean(inputs))
+            return inputs - jnp.mean(inputs, axis=0)
+
+    assert Centred()(kerax.Input((3,))).shape == (None, 3)
+    assert Centred()(kerax.Input((None, 3))).shape == (None, None, 3)
+
+
 def test_compute_output_shape_is_derived():
     assert layers.Dense(5).compute_output_shape((None, 7)) == (None, 5)
     assert layers.Conv2D(4, 3).compute_output_shape((2, 8, 8, 1)) == (2, 6, 6, 4)

@@ -242,6 +242,13 @@ class TestPrograms:
         model.fit(X[:38], Y[:38], batch_size=16, verbose=0)  # the same rest of another data set
         assert np.isfinite(model.get_weights()[0]).all()
 
+    def test_epochs_that_go_on_in_a_pass_run_the_same_program(self):
+        model = classifier()
+        model.fit(X[:64], Y[:64], batch_size=16, steps_per_epoch=3, epochs=5, verbose=0)
+        (program,) = (program for program in model._programs.values() if isinstance(program, engine.Program))
+        forms = [getattr(form, "_function", form) for form in (program.run, program.single)]
+        assert sum(form._cache_size() for form in forms) == 0  # what was compiled behind fitted every epoch
+
     def test_flops_of_a_step(self):
         model = classifier()
         model.fit(X, Y, batch_size=35, verbose=0)

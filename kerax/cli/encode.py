@@ -1,0 +1,75 @@
+"""Tables and texts of a data set as the numbers that a compiled model takes, as `data` describes it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kerax import layers
+from kerax.cli.config import Field, one_line
+from kerax.utils import FeatureSpace
+
+OPTIONS = ("scale", "features", "text", "targets")
+
+
+def encode(field: Field, train: tuple, test: tuple) -> tuple[tuple, tuple]:
+    """The parts of a data set with the options of `data` applied.
+
+    `features`: arguments of `FeatureSpace`, which learns from the columns for training and makes them vectors.
+    `text`: arguments of `TextVectorization`, which learns from the texts for training and makes them word numbers.
+    `scale`: a number that the inputs, as float32, are multiplied by.
+    `targets: inputs`: the inputs are what the model is to give.
+
+    Raises:
+        ConfigError: for options that are wrong or do not suit the data.
+    """
+    (x_train, y_train), (x_test, y_test) = train, test
+    if "features" in field.value:
+        x_train, x_test = _with_features(field["features"], x_train, x_test)
+    if "text" in field.value:
+        x_train, x_test = _with_text(field["text"], x_train, x_test)
+    x_train, x_test = scale(field, x_train), scale(field, x_test)
+    if "targets" in field.value:
+        if field["targets"].value != "inputs":
+            raise field["targets"].error(f"expected inputs, or nothing. Got {field['targets'].value!r}.")
+        y_train, y_test = x_train, x_test
+    return (x_train, y_train), (x_test, y_test)
+
+
+def scale(field: Field, inputs):
+    """Inputs times the `scale` of `data`, as float32; as they are if there is none. Raises `ConfigError`."""
+    if "scale" not in field.value:
+        return inputs
+    if isinstance(inputs, dict):
+        raise field["scale"].error("the data set has several inputs, which `features` can scale.")
+    return inputs.astype(np.float32) * np.float32(field["scale"].expect((int, float), "a number").value)
+
+
+def _with_features(field: Field, x_train, x_test) -> tuple:
+    field.expect_names(list(inspect.signature(FeatureSpace).parameters), required=["features"])
+    if not isinstance(x_train, dict):
+        raise field.error(f"the data set has no columns but arrays of shape {x_train.shape}.")
+    field["features"].expect_names(list(x_train))
+    arguments = dict(field.value)
+    if "crosses" in arguments:
+        arguments["crosses"] = [tuple(names) for names in field["crosses"].expect(list).value]
+    space = _call(lambda: FeatureSpace(**arguments), field)
+    _call(lambda: space.adapt({name: x_train[name] for name in space.features}), field)
+    return space(x_train), space(x_test)
+
+
+def _with_text(field: Field, x_train, x_test) -> tuple:
+    field.expect_names(list(inspect.signature(layers.TextVectorization).parameters))
+    if isinstance(x_train, dict) or x_train.dtype.kind != "U":
+        raise field.error("the data set is no list of texts.")
+    layer = _call(lambda: layers.TextVectorization(**field.value), field)
+    layer.adapt(x_train)
+    return np.asarray(layer(x_train)), np.asarray(layer(x_test))
+
+
+def _call(function: Callable[[], Any], field: Field) -> Any:
+    try:
+        return function()
+    except (TypeError, ValueError) as error:
+        raise field.error(one_line(error)) from None

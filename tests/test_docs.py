@@ -1,0 +1,55 @@
+"""What the pages of the documentation say is true: their code runs, their configs build, their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import kerax
+from kerax import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md")) + [ROOT / "README.md"]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_is_python_and_links_lead_somewhere(page):
+    for number, block in enumerate(blocks(page, "python")):
+        compile(block, f"{page.name}, block {number}", "exec")
+    for target in re.findall(r"\]\(([^)#:]+\.[a-z]+)\)", page.read_text(encoding="utf-8")):
+        is_generated = "reference/" in target
+        assert is_generated or (page.parent / target).exists(), target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["getting_started", "guides/pure_core", "coming_from_flax"])
+def test_pages_run_from_top_to_bottom(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("matplotlib").use("agg")
+    names = {}
+    for block in blocks(ROOT / "docs" / f"{name}.md", "python"):
+        exec(compile(block.replace("epochs=10", "epochs=1"), name, "exec"), names)
+
+
+def test_configs_in_the_guide_build():
+    whole, functional = blocks(ROOT / "docs" / "guides" / "configs.md", "yaml")
+    whole, functional = yaml.safe_load(whole), yaml.safe_load(functional)
+    config = cli.resolve_config(whole, {}, "guide")
+    assert cli.build_model(config).output_shape == (None, 1)
+    assert isinstance(cli.build_fit_arguments(config)["callbacks"][0], kerax.callbacks.EarlyStopping)
+    compile = {"loss": {"rings": "mse", "sex": "mse"}}
+    config = cli.resolve_config({**whole, **functional, "compile": compile}, {}, "guide")
+    assert set(cli.build_model(config).output_shape) == {"rings", "sex"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/use_cases.md"])
+def test_every_notebook_and_config_is_listed(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [path.stem for path in (ROOT / "notebooks").glob("*.ipynb") if path.stem not in text] == []
+    if page == "docs/use_cases.md":
+        assert [path.name for path in (ROOT / "configs").glob("*.yaml") if path.name not in text] == []
