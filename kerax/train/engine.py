@@ -146,6 +146,8 @@ def _spec(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
     if isinstance(leaf, Variable):
         return jax.ShapeDtypeStruct(leaf.shape, leaf._dtype, sharding=placement.sharding_of(leaf))
+    if isinstance(leaf, np.ndarray) and placement.active() is not None:  # a table, which will be placed
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement.active().replicated)
     return leaf
 
 
