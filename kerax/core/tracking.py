@@ -1,6 +1,8 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from kerax.core.variable import Variable
 
@@ -71,8 +73,35 @@ def unique(name: str, taken) -> str:
     return candidate
 
 
-def walk(root: Trackable, path: Path = (), seen: set[int] | None = None) -> Iterator[tuple[Path, Variable]]:
+_remembered: ContextVar[dict | None] = ContextVar("kerax_structure", default=None)
+
+
+@contextmanager
+def remembering():
+    """Within a `with` block in which no structure changes, each is looked through once."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def _once(find, root: Trackable) -> Iterator:
+    known = _remembered.get()
+    if known is None:
+        return find(root)
+    key = find, id(root)
+    if key not in known:
+        known[key] = list(find(root))
+    return iter(known[key])
+
+
+def walk(root: Trackable) -> Iterator[tuple[Path, Variable]]:
     """Every variable below `root` with its path, each once: own ones first, then the children's in order."""
+    return _once(_walk, root)
+
+
+def _walk(root: Trackable, path: Path = (), seen: set[int] | None = None) -> Iterator[tuple[Path, Variable]]:
     seen = set() if seen is None else seen
     seen.add(id(root))
     taken: set[str] = set()
@@ -86,17 +115,21 @@ def walk(root: Trackable, path: Path = (), seen: set[int] | None = None) -> Iter
         if id(child) not in seen:
             head = unique(child_path[0], taken) if len(child_path) == 1 else child_path[0]
             taken.update([head] if len(child_path) == 1 else [])
-            yield from walk(child, (*path, head, *child_path[1:]), seen)
+            yield from _walk(child, (*path, head, *child_path[1:]), seen)
 
 
-def descendants(root: Trackable, seen: set[int] | None = None) -> Iterator[Trackable]:
+def descendants(root: Trackable) -> Iterator[Trackable]:
     """`root` and everything below it, each once, parents first."""
+    return _once(_descend, root)
+
+
+def _descend(root: Trackable, seen: set[int] | None = None) -> Iterator[Trackable]:
     seen = set() if seen is None else seen
     seen.add(id(root))
     yield root
     for _, child in root._children():
         if id(child) not in seen:
-            yield from descendants(child, seen)
+            yield from _descend(child, seen)
 
 
 def all_that_compute(root: Trackable) -> Iterator[Trackable]:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from kerax.core import placement
+from kerax.core.tracking import remembering
 from kerax.data import ArraySource
 from kerax.data.feed import HostFeed, Prefetch, fits_on_device, is_aligned
 from kerax.train import engine, sweeps
@@ -96,8 +97,9 @@ class Evaluation:
     def __call__(self) -> Logs:
         """Loss and metrics over the data. The metrics keep their values afterwards."""
         self.callbacks.on_test_begin()
-        variables = state_variables(self.model, with_optimizer=False)
-        metrics = tuple(placement.place(engine.initial_metrics(self.model)))
+        with remembering():
+            variables = state_variables(self.model, with_optimizer=False)
+            metrics = tuple(placement.place(engine.initial_metrics(self.model)))
         frozen = inference_values(self.model, variables)[: -len(metrics) or None]
         step, latest, pace = 0, None, engine.Pace()
         with contextlib.closing(self._pieces(variables, pace)) as pieces:

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from kerax.core import placement
+from kerax.core.tracking import remembering
 from kerax.data import ArraySource, BatchSource
 from kerax.train import engine, non_finite
 from kerax.train.logs import Logs
@@ -89,14 +90,14 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
     """
     form = form_of(source, steps_per_epoch)
     found = callbacks.resume(form)
-    variables = state_variables(model)
+    with remembering():
+        variables, fresh_metrics = state_variables(model), engine.initial_metrics(model)
     if isinstance(source, ArraySource):
         work: Any = ArrayWork(model, variables, source, shuffle)
     else:
         first = initial_epoch if found is None else found["epoch"]
         limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - first, 0)
         work = BatchWork(model, variables, source, shuffle, limit)
-    fresh_metrics = engine.initial_metrics(model)
     store = Store(jax.tree.leaves(variables))
     num_kept = len(store.leaves) - len(fresh_metrics)
     interrupts = Interrupts(callbacks.saves_on_interrupt)
