@@ -1,6 +1,6 @@
 """Starts a training script in several processes by Ray: `launch_ray.py --workers 4 train_gpt.py CONFIG [settings...]`.
 
-Ray's JAX trainer (`pip install "ray[train]"`) finds the machines, starts a process on each accelerator's host and connects
+Ray's JAX trainer (`pip install "ray[train]"`) finds the machines, starts a process on each host and connects
 them by `jax.distributed`. The script is run there as it would be alone; it chooses a `kerax.distribution` itself, and
 need not call `initialize`.
 """

@@ -10,6 +10,8 @@ import numpy as np
 
 Tree = Any
 _active: Any = None
+_DONE_AGAIN = ("sharding_constraint", "convert_element_type", "reshape", "transpose", "squeeze")
+"""What is done anew for the gradient: gathering weights, and what costs nothing but would keep them whole."""
 
 
 def active():
@@ -101,6 +103,13 @@ def constrain(value, names: tuple[str | None, ...]):
         return value
     layout = _active.get_logical_layout(value.shape, names)
     return jax.lax.with_sharding_constraint(value, layout.backend_layout) if any(layout.axes) else value
+
+
+def gathering_again(function):
+    """A function to be differentiated, of which the gradient gathers weights again instead of keeping them whole."""
+    if _active is None or not _active.gathers:
+        return function
+    return jax.checkpoint(function, policy=lambda primitive, *_, **__: primitive.name not in _DONE_AGAIN)
 
 
 def replicate(values: Tree) -> Tree:

@@ -215,7 +215,8 @@ class Variable:
             value = scope.values.get(id(self))
             if value is None:
                 value = jnp.zeros(self.shape, self._dtype) if self._value is None else self._value
-            value = placement.as_computed(self, value)
+            cast = scopes.cast_name(self)  # before it is gathered: half the bytes
+            return placement.as_computed(self, value.astype(cast) if cast else value)
         elif self._store is not None:
             store, index = self._store
             value = store.read(index)

@@ -35,6 +35,8 @@ class Distribution:
         ValueError: if the mesh has no such axis.
     """
 
+    gathers = False  # whether layers compute with more of a weight than a device holds
+
     def __init__(self, device_mesh, batch_dim_name=None, auto_shard_dataset=True):
         if not isinstance(device_mesh, DeviceMesh):
             raise ValueError(f"{type(self).__name__}: expected a `DeviceMesh`. Got {device_mesh!r}.")
@@ -247,7 +249,8 @@ class FSDP(ModelParallel):
     """Weights, gradients and optimizer state spread over the axis that rows are spread over, too.
 
     Each weight is cut along its largest dimension that the axis divides and no rule has taken; layers gather it when
-    they compute. Small weights are whole on every device.
+    they compute, and again for the gradient, so that no device ever holds all of them. Small weights are whole on every
+    device.
 
     Args:
         device_mesh: A `DeviceMesh`. Default: all devices along one axis, or the layout map's.
@@ -260,6 +263,8 @@ class FSDP(ModelParallel):
     Raises:
         ValueError: if rows are not spread over `shard_dim_name`.
     """
+
+    gathers = True
 
     def __init__(
         self,
@@ -307,7 +312,7 @@ def _gather(value, whole: NamedSharding, parts: NamedSharding):
 
 
 def _gather_forward(value, whole, parts):
-    return _gather(value, whole, parts), None
+    return jax.lax.with_sharding_constraint(value, whole), None
 
 
 def _gather_backward(whole, parts, _, gradient):

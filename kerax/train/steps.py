@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from kerax import tree
-from kerax.core import masks
+from kerax.core import masks, placement
 from kerax.core import scope as scopes
 from kerax.core.tracking import walk
 from kerax.core.variable import Variable, unwrap
@@ -72,6 +72,7 @@ def _gradients(model, state: TrainState, data, key):
         )
         return scaled, (loss, y_pred, kept, new)
 
+    loss_fn = placement.gathering_again(loss_fn)
     (_, (loss, y_pred, kept, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     for leaf, mask in zip(jax.tree.leaves(y_pred), kept, strict=True):
         masks.set_mask(leaf, mask)
