@@ -11,7 +11,7 @@ NAMESPACES = (
     "kerax",
     *(f"kerax.{name}" for name in ("layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules")),
     *(f"kerax.{name}" for name in ("callbacks", "ops", "activations", "initializers", "regularizers", "constraints")),
-    *(f"kerax.{name}" for name in ("random", "data", "checkpoint", "saving", "datasets", "utils", "visualization")),
+    *(f"kerax.{name}" for name in ("random", "data", "distribution", "checkpoint", "saving", "datasets", "utils", "visualization")),
     *(f"kerax.{name}" for name in ("tuner", "distillation", "wrappers", "applications", "preprocessing")),
     *(f"kerax.{name}" for name in ("config", "dtype_policies", "mixed_precision", "quantizers", "tree")),
 )
