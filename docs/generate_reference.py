@@ -11,9 +11,12 @@ NAMESPACES = (
     "kerax",
     *(f"kerax.{name}" for name in ("layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules")),
     *(f"kerax.{name}" for name in ("callbacks", "ops", "activations", "initializers", "regularizers", "constraints")),
-    *(f"kerax.{name}" for name in ("random", "data", "distribution", "checkpoint", "saving", "datasets", "utils", "visualization")),
-    *(f"kerax.{name}" for name in ("tuner", "distillation", "wrappers", "applications", "preprocessing")),
-    *(f"kerax.{name}" for name in ("config", "dtype_policies", "mixed_precision", "quantizers", "tree")),
+    *(f"kerax.{name}" for name in ("random", "data", "distribution", "checkpoint", "saving", "datasets", "utils")),
+    *(f"kerax.{name}" for name in ("visualization", "tuner", "distillation", "wrappers", "applications")),
+    *(
+        f"kerax.{name}"
+        for name in ("preprocessing", "config", "dtype_policies", "mixed_precision", "quantizers", "tree")
+    ),
 )
 
 
