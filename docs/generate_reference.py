@@ -5,16 +5,14 @@ import inspect
 import types
 
 import griffe
-import mkdocs_gen_files
+from mkdocs.structure.files import File, Files
 
-NAMESPACES = (
-    "kerax",
-    *(f"kerax.{name}" for name in ("layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules")),
-    *(f"kerax.{name}" for name in ("callbacks", "ops", "activations", "initializers", "regularizers", "constraints")),
-    *(f"kerax.{name}" for name in ("random", "data", "checkpoint", "saving", "datasets", "utils", "visualization")),
-    *(f"kerax.{name}" for name in ("tuner", "distillation", "wrappers", "applications", "preprocessing")),
-    *(f"kerax.{name}" for name in ("config", "dtype_policies", "mixed_precision", "quantizers", "tree")),
-)
+NAMES = """
+layers models losses metrics optimizers optimizers.schedules callbacks ops activations initializers regularizers
+constraints random data distribution checkpoint saving datasets utils visualization tuner distillation wrappers
+applications preprocessing config dtype_policies mixed_precision quantizers tree
+"""
+NAMESPACES = ("kerax", *(f"kerax.{name}" for name in NAMES.split()))
 
 
 def public_names(module: types.ModuleType) -> list[str]:
@@ -32,10 +30,6 @@ def is_shown(value, module: types.ModuleType) -> bool:
     return callable(value) and home.startswith(("kerax", "jax")) and bool(inspect.getdoc(value))
 
 
-def first_paragraph(module: types.ModuleType) -> str:
-    return (inspect.getdoc(module) or "").strip()
-
-
 def entry(value, name: str) -> list[str]:
     """The lines for one thing: where mkdocstrings finds it, or for one that is made while kerax is loaded, its text."""
     home = value.__name__ if inspect.ismodule(value) else f"{value.__module__}.{getattr(value, '__name__', name)}"
@@ -48,16 +42,29 @@ def entry(value, name: str) -> list[str]:
 
 
 source = griffe.load("kerax", search_paths=["."], resolve_aliases=False)
-navigation = mkdocs_gen_files.Nav()
-for namespace in sorted(NAMESPACES, key=lambda name: name != "kerax"):
+
+
+def page_name(namespace: str) -> str:
+    """Where the page of a namespace lies in `docs/`."""
+    return f"reference/{namespace.rpartition('.')[2] if '.' in namespace else 'index'}.md"
+
+
+def page(namespace: str) -> str:
+    """The page of a namespace: what it is, and everything in it."""
     module = importlib.import_module(namespace)
-    lines = [f"# {namespace}", "", first_paragraph(module), ""]
+    lines = [f"# {namespace}", "", inspect.getdoc(module) or "", ""]
     for name in public_names(module):
         lines += entry(getattr(module, name), name)
-    page = f"{namespace.removeprefix('kerax').strip('.') or 'index'}.md".replace("optimizers.schedules", "schedules")
-    navigation[namespace] = page
-    with mkdocs_gen_files.open(f"reference/{page}", "w") as file:
-        file.write("\n".join(lines))
+    return "\n".join(lines)
 
-with mkdocs_gen_files.open("reference/SUMMARY.md", "w") as file:
-    file.writelines(navigation.build_literate_nav())
+
+def on_config(config):
+    """Called by MkDocs: names the pages under `Reference` in the navigation."""
+    pages = [{namespace: page_name(namespace)} for namespace in NAMESPACES]
+    config.nav = [{"Reference": pages} if "Reference" in item else item for item in config.nav]
+
+
+def on_files(files: Files, config):
+    """Called by MkDocs: adds the pages to the files of `docs/`."""
+    for namespace in NAMESPACES:
+        files.append(File.generated(config, page_name(namespace), content=page(namespace)))

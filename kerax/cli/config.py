@@ -29,8 +29,8 @@ class Section(NamedTuple):
 SECTIONS = {
     "seed": Section(int, 0, "seed of weights, shuffling and dropout, default 0"),
     "run_dir": Section(str, None, "folder that the run writes to"),
-    "data": Section(dict, None, "the dataset: name, scale (a factor on the inputs), the dataset's own arguments"),
-    "model": Section(dict, None, "class_name, name, input_shape, layers"),
+    "data": Section(dict, None, "the dataset: name, scale, features, text, targets, the dataset's own arguments"),
+    "model": Section(dict, None, "class_name, name, input_shape or inputs and outputs, layers"),
     "compile": Section(dict, None, "arguments of Model.compile"),
     "fit": Section(dict, {}, "arguments of Model.fit"),
     "callbacks": Section(list, [], "callbacks, by class name"),

@@ -10,7 +10,13 @@ from kerax import layers
 from kerax.cli.config import Field, one_line
 from kerax.utils import FeatureSpace
 
-OPTIONS = ("scale", "features", "text", "targets")
+# What `data` may hold beside the loader's own arguments: the kind of each value, and what it does.
+OPTIONS = {
+    "scale": ("number", "Factor on the inputs, as float32."),
+    "features": ("mapping", "Arguments of FeatureSpace, which makes vectors of the columns."),
+    "text": ("mapping", "Arguments of TextVectorization, which makes word numbers of texts."),
+    "targets": ("text", "`inputs`: the inputs are what the model is to give."),
+}
 
 
 def encode(field: Field, train: tuple, test: tuple) -> tuple[tuple, tuple]:

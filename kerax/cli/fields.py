@@ -12,6 +12,7 @@ import kerax
 from kerax import datasets
 from kerax.cli.build import FAMILIES, FIT_GIVEN_ELSEWHERE, Family
 from kerax.cli.config import Field, read_config
+from kerax.cli.encode import OPTIONS
 
 _CATCH_ALLS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list", tuple: "list"}
@@ -166,7 +167,8 @@ def show_fields(path: str):
         summary = (inspect.getdoc(found.target) or "").split("\n\n")[0]
         print(textwrap.fill(" ".join(summary.split()), width, initial_indent="  ", subsequent_indent="  "))
         if found.places == ["data"]:
-            _print_argument(Argument("scale", "number", None, "Factor on the inputs, as float32."), width)
+            for name, (kind, text) in OPTIONS.items():
+                _print_argument(Argument(name, kind, None, text), width)
         for argument in describe_arguments(found.target):
             if found.family is not None and argument.owner is found.family.base:
                 shared[f"{found.family.noun} {argument.name}"] = argument

@@ -54,5 +54,5 @@ def test_datasets_are_loaded_on_first_use():
 
 
 def test_an_unknown_dataset_lists_the_known_ones():
-    with pytest.raises(AttributeError, match="It has: boston_housing, .*digits"):
+    with pytest.raises(AttributeError, match="It has: abalone, .*digits"):
         _ = kerax.datasets.numbers
