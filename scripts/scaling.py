@@ -11,11 +11,10 @@ from pathlib import Path
 import jax
 import matplotlib
 import numpy as np
-from at_scale import DEVICES, read_settings
+from at_scale import DEVICES, read_settings, spread
 from train_gpt import SETTINGS, build_model, compile_model
 
 import kerax
-from kerax.distribution import FSDP, DeviceMesh
 
 matplotlib.use("Agg")
 TOPOLOGIES = {
@@ -25,16 +24,9 @@ TOPOLOGIES = {
 OWN = {
     "chips": ([16, 64, 256, 1024, 4096], "numbers of chips"),
     "rows_per_chip": (2, "rows of the batch for each chip"),
-    "most_shards": (64, "chips that weights are cut over; groups of so many hold the same shards"),
+    "most_shards": (64, "chips that weights are cut over at most; more chips hold copies"),
     "out": ("docs/scaling", "folder of the plans; table and picture come beside it"),
 }
-
-
-def spread(devices, most_shards):
-    """Weights in shards within groups of chips, rows over all."""
-    shards = min(len(devices), most_shards)
-    mesh = DeviceMesh((len(devices) // shards, shards), ("data", "shard"), devices)
-    return FSDP(mesh, batch_dim_name=("data", "shard"))
 
 
 def plan_for(chips, settings):
@@ -43,9 +35,8 @@ def plan_for(chips, settings):
     spec = jax.ShapeDtypeStruct((rows, settings.length), np.int32)
     model = build_model(settings)
     compile_model(model, settings)
-    plan = model.plan(
-        f"v5p:{TOPOLOGIES[chips]}", (spec, spec), distribution=lambda devices: spread(devices, settings.most_shards)
-    )
+    settings.distribution, settings.shards = "fsdp", min(chips, settings.most_shards)
+    plan = model.plan(f"v5p:{TOPOLOGIES[chips]}", (spec, spec), None, lambda devices: spread(settings, devices))
     print(plan, flush=True)
     return {
         "chips": chips,
