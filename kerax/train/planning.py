@@ -30,11 +30,19 @@ def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distrib
         prepare: Function of (model, batch spec) that builds the model, its losses and optimizers for the batch.
     """
     devices = None if topology is None else chips.devices_of(topology)
+    with config.compiling_for("cpu" if devices is None else _platform(devices)):
+        prepare(model, _rows(batch, None))  # so that a function that makes a distribution can look at the weights
     spread = _resolve(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
         return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size), prepare), spread)
     return _plan(model, topology, devices, spread, _rows(batch, batch_size), prepare)
+
+
+def _platform(devices) -> str:
+    """`"cpu"`, `"gpu"` or `"tpu"`. Devices that a topology describes call themselves otherwise."""
+    platform = "tpu" if devices[0].device_kind.startswith("TPU") else devices[0].platform
+    return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
 def _resolve(distribution, devices) -> Distribution:
@@ -63,11 +71,10 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 
 
 def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: Callable) -> Plan:
-    kind = devices[0].device_kind
-    platform = "tpu" if kind.startswith("TPU") else devices[0].platform
+    kind, platform = devices[0].device_kind, _platform(devices)
     before = dict(model._programs)
     try:
-        with spread.scope(), config.compiling_for({"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)):
+        with spread.scope(), config.compiling_for(platform):
             prepare(model, batch)
             variables = state_variables(model)
             owners = jax.tree.leaves(variables)
