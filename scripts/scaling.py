@@ -1,6 +1,6 @@
 """How a GPT would scale on TPU v5p, on paper: plans for more and more chips, as a table and a picture.
 
-    JAX_PLATFORMS=cpu python scripts/scaling.py configs/gpt_v5e256.yaml --chips "[16, 64, 256]" --out docs/scaling
+    JAX_PLATFORMS=cpu python scripts/scaling.py configs/gpt_v5e256.yaml --chips "[16, 64, 256]" --out runs/scaling
 
 Plans that are in the folder of `--out` already are not made again. Needs `pip install "jax[tpu]" matplotlib`.
 """
@@ -25,7 +25,7 @@ OWN = {
     "chips": ([16, 64, 256, 1024, 4096], "numbers of chips"),
     "rows_per_chip": (2, "rows of the batch for each chip"),
     "most_shards": (64, "chips that weights are cut over at most; more chips hold copies"),
-    "out": ("docs/scaling", "folder of the plans; table and picture come beside it"),
+    "out": ("runs/scaling", "folder of the plans; the picture comes beside it"),
 }
 
 
