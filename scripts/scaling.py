@@ -44,6 +44,7 @@ def plan_for(chips, settings):
         "tokens": rows * settings.length,
         "memory": plan.total_memory,
         "state": plan.memory["weights"] + plan.memory["optimizer"],
+        "fits": plan.fits,
         "seconds": plan.seconds,
         "step_time": plan.step_time,
         "step_time_apart": plan.step_time_apart,
@@ -56,6 +57,14 @@ def as_table(found):
     head = ["chips", "rows", "state", "memory", "compute", "HBM", "messages", "step", "share of messages", "tokens/s"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---:"] * len(head)) + " |"]
     for one in found:
+        if one["step_time"] is None:
+            sizes = [f"{one[name] / 2**30:.2f} GiB" for name in ("state", "memory")]
+            lines.append(
+                "| "
+                + " | ".join([f"{one['chips']:,}", f"{one['rows']:,}", *sizes, "-", "-", "-", "does not fit", "-", "-"])
+                + " |"
+            )
+            continue
         times = [f"{one['seconds'][name] * 1e3:,.0f} ms" for name in ("compute", "memory", "messages")]
         share = one["seconds"]["messages"] / one["step_time_apart"]
         sizes = [f"{one[name] / 2**30:.2f} GiB" for name in ("state", "memory")]
@@ -70,6 +79,7 @@ def draw(found, path):
     """Step time and share of messages over the number of chips, as an SVG file."""
     from matplotlib import pyplot
 
+    found = [one for one in found if one["step_time"] is not None]
     chips = [one["chips"] for one in found]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.plot(chips, [one["step_time"] * 1e3 for one in found], "o-", label="all overlaps")

@@ -108,7 +108,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: 
         problem=problem,
     )
     if compiled is None:
-        plan.memory["temporary"] = max(_said_to_need(problem) - plan.total_memory, 0)
+        plan.memory["temporary"] = _said_to_need(problem, plan.total_memory)
         return plan
     sizes = compiled.memory_analysis()
     whole = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
@@ -134,10 +134,13 @@ def _compile(lowered) -> tuple[Any, str | None]:
         return None, next((line for line in str(error).splitlines() if "Used" in line), str(error).splitlines()[0])
 
 
-def _said_to_need(problem: str) -> float:
-    """The bytes that the compiler said the program would use; 0 if it did not."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of", problem)
-    return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") if found else 0.0
+def _said_to_need(problem: str, state: float) -> float:
+    """The bytes beside the state that the compiler said the program would use; 0 if it did not."""
+    found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem)
+    if found is None:
+        return 0.0
+    size = float(found[2]) * 1024 ** " KMGT".index(found[3] or " ")
+    return size if found[1] == "temporaries" else max(size - state, 0.0)
 
 
 def _size(specs: Tree) -> float:
