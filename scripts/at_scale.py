@@ -55,21 +55,32 @@ def _number(parser, name, value):
 DEVICES = {
     "plan": ("", "a topology such as 'v5e:16x16': prints what a step would need and take there, and trains nothing"),
     "distribution": ("none", "'none' (one device), 'data' (weights on each device), 'fsdp' (weights in shards)"),
+    "shards": (0, "with 'fsdp': devices that weights are cut over, of which there are copies; 0 for all devices"),
     "processes": (False, "whether this process is one of several, started by Slurm, Open MPI, Kubernetes or a TPU pod"),
 }
 
 
+def spread(settings, devices=None):
+    """The distribution that the settings describe, on all devices or those given; `None` for one device."""
+    kind, parts = settings.distribution, settings.shards
+    if kind not in ("none", "data", "fsdp"):
+        raise SystemExit(f"distribution: expected one of none, data, fsdp. Got {kind!r}.")
+    if kind == "none":
+        return None
+    shape, names = ((-1,), ("data",)) if kind == "data" or not parts else ((-1, parts), ("data", "shard"))
+    mesh = kerax.distribution.DeviceMesh(shape, names, devices)
+    if kind == "data":
+        return kerax.distribution.DataParallel(mesh)
+    return kerax.distribution.FSDP(mesh, batch_dim_name=names)
+
+
 def distribute(settings):
     """Makes all devices of all processes take part as `settings.distribution` says. Comes before any computation."""
-    kinds = {"none": None, "data": kerax.distribution.DataParallel, "fsdp": kerax.distribution.FSDP}
-    if settings.distribution not in kinds:
-        raise SystemExit(f"distribution: expected one of {', '.join(kinds)}. Got {settings.distribution!r}.")
     if settings.plan:
         return
     if settings.processes:
         kerax.distribution.initialize()
-    if kinds[settings.distribution] is not None:
-        kerax.distribution.set_distribution(kinds[settings.distribution]())
+    kerax.distribution.set_distribution(spread(settings))
 
 
 class Speed(kerax.callbacks.Callback):
@@ -104,8 +115,8 @@ class Speed(kerax.callbacks.Callback):
 def train(model, data, settings, unit, per_row, flops_per_row, validation_data=None):
     """`Model.fit` for `settings.steps` steps, with a line every `settings.report_every` of them."""
     if settings.plan:
-        distribution = "data" if settings.distribution == "none" else settings.distribution
-        print(model.plan(settings.plan, data, settings.batch_size, distribution))
+        settings.distribution = settings.distribution.replace("none", "data")
+        print(model.plan(settings.plan, data, settings.batch_size, lambda devices: spread(settings, devices)))
         return None
     speed = kerax.callbacks.Throughput(flops_per_step=flops_per_row * settings.batch_size)
     every = min(settings.report_every, settings.steps)

@@ -1,6 +1,6 @@
 """How a GPT would scale on TPU v5p, on paper: plans for more and more chips, as a table and a picture.
 
-    JAX_PLATFORMS=cpu python scripts/scaling.py configs/gpt_v5e256.yaml --chips "[16, 64, 256]" --out docs/scaling
+    JAX_PLATFORMS=cpu python scripts/scaling.py configs/gpt_v5e256.yaml --chips "[16, 64, 256]" --out runs/scaling
 
 Plans that are in the folder of `--out` already are not made again. Needs `pip install "jax[tpu]" matplotlib`.
 """
@@ -11,11 +11,10 @@ from pathlib import Path
 import jax
 import matplotlib
 import numpy as np
-from at_scale import DEVICES, read_settings
+from at_scale import DEVICES, read_settings, spread
 from train_gpt import SETTINGS, build_model, compile_model
 
 import kerax
-from kerax.distribution import FSDP, DeviceMesh
 
 matplotlib.use("Agg")
 TOPOLOGIES = {
@@ -25,16 +24,9 @@ TOPOLOGIES = {
 OWN = {
     "chips": ([16, 64, 256, 1024, 4096], "numbers of chips"),
     "rows_per_chip": (2, "rows of the batch for each chip"),
-    "most_shards": (64, "chips that weights are cut over; groups of so many hold the same shards"),
-    "out": ("docs/scaling", "folder of the plans; table and picture come beside it"),
+    "most_shards": (64, "chips that weights are cut over at most; more chips hold copies"),
+    "out": ("runs/scaling", "folder of the plans; the picture comes beside it"),
 }
-
-
-def spread(devices, most_shards):
-    """Weights in shards within groups of chips, rows over all."""
-    shards = min(len(devices), most_shards)
-    mesh = DeviceMesh((len(devices) // shards, shards), ("data", "shard"), devices)
-    return FSDP(mesh, batch_dim_name=("data", "shard"))
 
 
 def plan_for(chips, settings):
@@ -43,9 +35,8 @@ def plan_for(chips, settings):
     spec = jax.ShapeDtypeStruct((rows, settings.length), np.int32)
     model = build_model(settings)
     compile_model(model, settings)
-    plan = model.plan(
-        f"v5p:{TOPOLOGIES[chips]}", (spec, spec), distribution=lambda devices: spread(devices, settings.most_shards)
-    )
+    settings.distribution, settings.shards = "fsdp", min(chips, settings.most_shards)
+    plan = model.plan(f"v5p:{TOPOLOGIES[chips]}", (spec, spec), None, lambda devices: spread(settings, devices))
     print(plan, flush=True)
     return {
         "chips": chips,
@@ -53,6 +44,7 @@ def plan_for(chips, settings):
         "tokens": rows * settings.length,
         "memory": plan.total_memory,
         "state": plan.memory["weights"] + plan.memory["optimizer"],
+        "fits": plan.fits,
         "seconds": plan.seconds,
         "step_time": plan.step_time,
         "step_time_apart": plan.step_time_apart,
@@ -65,6 +57,14 @@ def as_table(found):
     head = ["chips", "rows", "state", "memory", "compute", "HBM", "messages", "step", "share of messages", "tokens/s"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---:"] * len(head)) + " |"]
     for one in found:
+        if one["step_time"] is None:
+            sizes = [f"{one[name] / 2**30:.2f} GiB" for name in ("state", "memory")]
+            lines.append(
+                "| "
+                + " | ".join([f"{one['chips']:,}", f"{one['rows']:,}", *sizes, "-", "-", "-", "does not fit", "-", "-"])
+                + " |"
+            )
+            continue
         times = [f"{one['seconds'][name] * 1e3:,.0f} ms" for name in ("compute", "memory", "messages")]
         share = one["seconds"]["messages"] / one["step_time_apart"]
         sizes = [f"{one[name] / 2**30:.2f} GiB" for name in ("state", "memory")]
@@ -79,6 +79,7 @@ def draw(found, path):
     """Step time and share of messages over the number of chips, as an SVG file."""
     from matplotlib import pyplot
 
+    found = [one for one in found if one["step_time"] is not None]
     chips = [one["chips"] for one in found]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.plot(chips, [one["step_time"] * 1e3 for one in found], "o-", label="all overlaps")

@@ -184,17 +184,27 @@ def _count_runs(computations, name: str, runs: int, times: Counter, inner: set[s
 
 
 def _turns(loop: _Instruction, computations) -> int:
-    """How often a loop turns: as XLA notes it, else the bound that its condition compares with; 1 if unknown."""
+    """How often a loop turns: as XLA notes it, else by the bound of its condition and the step of its counter, which
+    begins at 0; 1 if unknown."""
     noted = loop.attribute(r'known_trip_count":\{"n":"(\d+)"')
     if noted:
         return int(noted)
     condition = computations[loop.attribute(r"condition=%?([\w.\-]+)")]
-    bounds = [
-        int(i.inside)
-        for i in condition.instructions.values()
-        if i.opcode == "constant" and i.inside.isdecimal() and i.arrays[0].shape == ()
-    ]
-    return max(bounds, default=1) or 1
+    bound = max(_constants(condition.instructions.values()), default=1)
+    counter = next((i for i in condition.instructions.values() if i.opcode == "get-tuple-element"), None)
+    body = computations[loop.attribute(r"body=%?([\w.\-]+)")]
+    step = 1
+    if counter is not None and body.root.opcode == "tuple":
+        new = body.instructions[body.root.operands[int(counter.attribute(r"index=(\d+)"))]]
+        if new.opcode == "add":
+            step = max(_constants(body.instructions[name] for name in new.operands), default=1)
+    return max(math.ceil(bound / max(step, 1)), 1)
+
+
+def _constants(instructions) -> list[int]:
+    """The whole numbers among instructions."""
+    scalars = [i for i in instructions if i.opcode == "constant" and i.arrays[0].shape == ()]
+    return [int(i.inside) for i in scalars if i.inside.isdecimal()]
 
 
 def _shapes(instruction: _Instruction, computation: _Computation) -> list[list[_Array]]:

@@ -30,11 +30,19 @@ def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distrib
         prepare: Function of (model, batch spec) that builds the model, its losses and optimizers for the batch.
     """
     devices = None if topology is None else chips.devices_of(topology)
+    with config.compiling_for("cpu" if devices is None else _platform(devices)):
+        prepare(model, _rows(batch, None))  # so that a function that makes a distribution can look at the weights
     spread = _resolve(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
         return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size), prepare), spread)
     return _plan(model, topology, devices, spread, _rows(batch, batch_size), prepare)
+
+
+def _platform(devices) -> str:
+    """`"cpu"`, `"gpu"` or `"tpu"`. Devices that a topology describes call themselves otherwise."""
+    platform = "tpu" if devices[0].device_kind.startswith("TPU") else devices[0].platform
+    return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
 def _resolve(distribution, devices) -> Distribution:
@@ -63,11 +71,10 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 
 
 def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: Callable) -> Plan:
-    kind = devices[0].device_kind
-    platform = "tpu" if kind.startswith("TPU") else devices[0].platform
+    kind, platform = devices[0].device_kind, _platform(devices)
     before = dict(model._programs)
     try:
-        with spread.scope(), config.compiling_for({"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)):
+        with spread.scope(), config.compiling_for(platform):
             prepare(model, batch)
             variables = state_variables(model)
             owners = jax.tree.leaves(variables)
@@ -101,7 +108,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: 
         problem=problem,
     )
     if compiled is None:
-        plan.memory["temporary"] = max(_said_to_need(problem) - plan.total_memory, 0)
+        plan.memory["temporary"] = _said_to_need(problem, plan.total_memory)
         return plan
     sizes = compiled.memory_analysis()
     whole = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
@@ -127,10 +134,13 @@ def _compile(lowered) -> tuple[Any, str | None]:
         return None, next((line for line in str(error).splitlines() if "Used" in line), str(error).splitlines()[0])
 
 
-def _said_to_need(problem: str) -> float:
-    """The bytes that the compiler said the program would use; 0 if it did not."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of", problem)
-    return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") if found else 0.0
+def _said_to_need(problem: str, state: float) -> float:
+    """The bytes beside the state that the compiler said the program would use; 0 if it did not."""
+    found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem)
+    if found is None:
+        return 0.0
+    size = float(found[2]) * 1024 ** " KMGT".index(found[3] or " ")
+    return size if found[1] == "temporaries" else max(size - state, 0.0)
 
 
 def _size(specs: Tree) -> float:

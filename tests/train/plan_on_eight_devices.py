@@ -7,7 +7,7 @@ import pytest
 import kerax
 from kerax import layers
 from kerax.core.tracking import walk
-from kerax.distribution import FSDP, DeviceMesh, LayoutMap, ModelParallel
+from kerax.distribution import FSDP, DeviceMesh, LayoutMap, ModelParallel, layouts
 from kerax.train.state import state_variables
 
 X, Y = np.random.default_rng(0).normal(size=(64, 64)).astype("float32"), np.zeros(64, "int32")
@@ -56,6 +56,20 @@ def test_memory_is_what_is_there(distribution):
         assert predicted == pytest.approx(whole, rel=0.01)
     assert plan.total_memory > predicted + plan.memory["temporary"]
     assert plan.memory["activations"] > 0
+
+
+def test_layouts_are_made_from_the_model_that_is_planned():
+    model = make_model()
+
+    def spread(devices):
+        rules = layouts.convolutional(model, DeviceMesh((2, 4), ("data", "model"), devices))
+        assert len(rules) >= 3
+        return ModelParallel(layout_map=rules)
+
+    plan = model.plan("cpu:8", (X, Y), distribution=spread)
+    whole = 4 * 3 * model.count_params()
+    assert plan.memory["weights"] + plan.memory["optimizer"] == pytest.approx(whole / 4, rel=0.02)
+    assert plan.distribution == "ModelParallel (2, 4)"
 
 
 def test_operations_are_the_models():

@@ -86,3 +86,32 @@ def test_only_main_memory_counts():
     assert hlo.count(program(line)).num_bytes == 0
     line = "%c = bf16[2,2,64,128]{3,2,1,0:T(8,128)(2,1)} copy(%q)"
     assert hlo.count(program(line)).num_bytes == 2 * (2 * 2 * 128 * 64 * 2)
+
+
+def test_a_loop_that_notes_no_number_of_turns_is_counted_by_its_bound_and_step():
+    text = """HloModule test
+
+%condition (state: (u32[], f32[4,4])) -> pred[] {
+  %state = (u32[], f32[4,4]{1,0}) parameter(0)
+  %counter = u32[] get-tuple-element(%state), index=0
+  %bound = u32[] constant(8)
+  ROOT %less = pred[] compare(%counter, %bound), direction=LT
+}
+
+%body (state.1: (u32[], f32[4,4])) -> (u32[], f32[4,4]) {
+  %state.1 = (u32[], f32[4,4]{1,0}) parameter(0)
+  %counter.1 = u32[] get-tuple-element(%state.1), index=0
+  %step = u32[] constant(STEP)
+  %next = u32[] add(%counter.1, %step)
+  %matrix = f32[4,4]{1,0} get-tuple-element(%state.1), index=1
+  %product = f32[4,4]{1,0} dot(%matrix, %matrix), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %result = (u32[], f32[4,4]{1,0}) tuple(%next, %product)
+}
+
+ENTRY %main (begin: (u32[], f32[4,4])) -> (u32[], f32[4,4]) {
+  %begin = (u32[], f32[4,4]{1,0}) parameter(0)
+  ROOT %loop = (u32[], f32[4,4]{1,0}) while(%begin), condition=%condition, body=%body
+}
+"""
+    for step, turns in ((1, 8), (2, 4)):
+        assert hlo.count(text.replace("STEP", str(step))).flops == turns * 2 * 4**3

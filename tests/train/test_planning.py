@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kerax.train import chips
+from kerax.train import chips, planning
 from kerax.train.plan import Plan, Plans, Traffic
 
 HERE = Path(__file__).parent
@@ -61,6 +61,14 @@ def test_a_step_takes_as_long_as_the_slowest_part():
     unknown = Plan("cpu:2", 2, "cpu", "FSDP", 8, memory)
     assert unknown.fits is None and unknown.mfu is None and unknown.step_time is None
     assert [line.split()[0] for line in str(Plans([plan, unknown])).splitlines()] == ["distribution", "FSDP", "FSDP"]
+
+
+def test_what_the_compiler_says_of_a_program_that_does_not_fit():
+    said = "XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm."
+    assert planning._said_to_need(said, 5 * 2**30) == 15 * 2**30
+    said = "Ran out of memory on HBM, the total memory required for HLO temporaries (1.50M) exceeds available HBM (9G)."
+    assert planning._said_to_need(said, 5 * 2**30) == 1.5 * 2**20
+    assert planning._said_to_need("RESOURCE_EXHAUSTED", 1.0) == 0
 
 
 def test_an_unknown_topology_is_an_error():
