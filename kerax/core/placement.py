@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 Tree = Any
 _active: Any = None
@@ -106,10 +107,43 @@ def constrain(value, names: tuple[str | None, ...]):
 
 
 def gathering_again(function):
-    """A function to be differentiated, of which the gradient gathers weights again instead of keeping them whole."""
+    """A function of one tree, to be differentiated, whose gradient gathers weights again instead of keeping them whole.
+
+    A function that has parts which are computed again anyway is left alone: they gather anew, and what surrounds them
+    would take the place of their own choice of what to keep.
+    """
     if _active is None or not _active.gathers:
         return function
+
+    def computed(argument):
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(argument)
+
+        def run(*leaves):
+            return jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
+
+        run = run if _has_checkpoint(closed.jaxpr) else keeping_no_weights(run)
+        return jax.tree.unflatten(jax.tree.structure(shapes), run(*jax.tree.leaves(argument)))
+
+    return computed
+
+
+def keeping_no_weights(function):
+    """The function under `jax.checkpoint`, which for the gradient keeps everything but weights that were gathered."""
     return jax.checkpoint(function, policy=lambda primitive, *_, **__: primitive.name not in _DONE_AGAIN)
+
+
+def gathers() -> bool:
+    """Whether layers compute with more of a weight than a device holds."""
+    return _active is not None and _active.gathers
+
+
+def _has_checkpoint(jaxpr) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("checkpoint", "remat2"):
+            return True
+        if any(map(_has_checkpoint, jaxprs_in_params(equation.params))):
+            return True
+    return False
 
 
 def replicate(values: Tree) -> Tree:
