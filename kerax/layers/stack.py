@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core import calling, masks, symbolic
+from kerax.core import calling, masks, placement, symbolic
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.tracking import walk
@@ -187,6 +187,8 @@ class Stack(Layer):
         if self.keep != "everything":
             policy = _KEPT.get(self.keep) or getattr(jax.checkpoint_policies, self.keep)
             run_block = jax.checkpoint(run_block, policy=policy, prevent_cse=False)
+        else:
+            run_block = placement.gathering_again(run_block)  # else every block's weights are kept whole
         values = [_as_stored(stacked) for _, stacked in self.pairs]
         carry = inputs.astype(self._carry_dtype)
         outputs, (written, losses) = jax.lax.scan(run_block, carry, (values, keys), self.depth, unroll=self.unroll)

@@ -9,7 +9,7 @@ import optax
 from kerax import tree
 from kerax.core import masks, placement
 from kerax.core import scope as scopes
-from kerax.core.tracking import walk
+from kerax.core.tracking import descendants, walk
 from kerax.core.variable import Variable, unwrap
 from kerax.data import unpack_x_y_sample_weight
 from kerax.optimizers.optimizer import joined
@@ -72,7 +72,9 @@ def _gradients(model, state: TrainState, data, key):
         )
         return scaled, (loss, y_pred, kept, new)
 
-    loss_fn = placement.gathering_again(loss_fn)
+    # Around a layer that says itself what it keeps, JAX would follow the outer policy only.
+    if not any(getattr(layer, "_remat", None) or getattr(layer, "keep", None) for layer in descendants(model)):
+        loss_fn = placement.gathering_again(loss_fn)
     (_, (loss, y_pred, kept, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     for leaf, mask in zip(jax.tree.leaves(y_pred), kept, strict=True):
         masks.set_mask(leaf, mask)
