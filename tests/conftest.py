@@ -17,6 +17,8 @@ import pytest
 
 from kerax.core.variable import forget_programs
 
+collect_ignore = ["distribution/on_eight_devices.py", "distribution/worker.py"]  # run by tests, in other processes
+
 hypothesis.settings.register_profile("kerax", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("kerax")
 
