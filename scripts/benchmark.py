@@ -5,6 +5,7 @@
     python scripts/benchmark.py --leaves                 # what a step costs by the number of arrays in the model
     python scripts/benchmark.py --layers                 # layers, forward and backward, against the same in plain JAX
     python scripts/benchmark.py --checkpoints            # what saving costs the loop, beside orbax and Keras
+    python scripts/benchmark.py --display                # what the progress display costs
 
 Every contender runs in a process of its own; the processes take turns, round by round, so that whatever else the
 machine does falls on all alike. `wall` and `cpu` are ratios to the contender `jax` (an idiomatic jitted step in a
@@ -45,6 +46,7 @@ def main():
     parser.add_argument("--leaves", action="store_true", help="cost of a step by the number of arrays")
     parser.add_argument("--layers", action="store_true", help="layers against the same computation in plain JAX")
     parser.add_argument("--checkpoints", action="store_true", help="what saving costs")
+    parser.add_argument("--display", action="store_true", help="what the progress display costs")
     parser.add_argument("--serve", nargs=2, metavar=("CONTENDER", "WORKLOAD"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sys.path.insert(0, str(HERE))
@@ -58,6 +60,10 @@ def main():
         from contenders import checkpoints
 
         return print(checkpoints.table(arguments.rounds))
+    if arguments.display:
+        from contenders import display
+
+        return print(display.table())
     contenders = [name for name in arguments.contenders if importlib.util.find_spec(CONTENDERS[name][1])]
     results = {name: compare(name, contenders, arguments.rounds) for name in arguments.workloads}
     text = table(results)

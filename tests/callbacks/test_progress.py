@@ -1,16 +1,13 @@
 """What the progress display draws: in a terminal, in a notebook and in a pipe, each a real one."""
 
-import io
 import itertools
 import os
 import re
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import kerax
@@ -206,47 +203,3 @@ def test_curves_leave_out_what_is_no_number():
     (validation,) = re.findall(rf"points='([^']+)' fill='none' stroke='{html_tables.VALIDATION}'", page)
     assert validation.split()[0].startswith("115.0,") and validation.split()[1].startswith("224.0,")
     assert html_tables.curves({"loss": [1.0]}, [1]) == "" and html_tables.curves({}, [1, 2]) == ""
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("where", ["bar", "notebook", "lines"])
-def test_the_display_costs_less_than_a_fiftieth_of_the_steps(where, monkeypatch):
-    spent = [0.0]
-
-    def timed(method):
-        def call(*args, **kwargs):
-            began = time.thread_time()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                spent[0] += time.thread_time() - began
-
-        return call
-
-    for name in ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on_train_end", "close"):
-        method = getattr(kerax.callbacks.ProgbarLogger, name)
-        monkeypatch.setattr(kerax.callbacks.ProgbarLogger, name, timed(method))
-    if where == "notebook":
-        display = pytest.importorskip("IPython.display")
-        drawn = []
-        handle = types.SimpleNamespace(update=lambda view: drawn.append((view._repr_html_(), repr(view))))
-        monkeypatch.setattr(display, "display", lambda view, display_id: handle)
-    monkeypatch.setattr(progress, "_surroundings", lambda: where)
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    draw = np.random.default_rng(0)
-    x, y = draw.standard_normal((32 * 1000, 784), dtype=np.float32), draw.integers(0, 10, 32 * 1000)
-    hidden = [kerax.layers.Dense(width, activation="relu") for width in (256, 128)]
-    model = kerax.Sequential([kerax.Input((784,)), *hidden, kerax.layers.Dense(10)])
-    loss = kerax.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, metrics=["accuracy"])
-    model.fit(x, y, batch_size=32)  # compiles
-    spent[0], began = 0.0, time.process_time()
-    model.fit(x, y, batch_size=32)
-    assert 0 < spent[0] < 0.02 * (time.process_time() - began)
