@@ -112,7 +112,7 @@ def gathering_again(function):
     A function that has parts which are computed again anyway is left alone: they gather anew, and what surrounds them
     would take the place of their own choice of what to keep.
     """
-    if _active is None or not _active.gathers:
+    if not gathers():
         return function
 
     def computed(argument):
