@@ -3,6 +3,7 @@
 Without one, everything lies on JAX's default device and each function here returns what it was given.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -61,10 +62,44 @@ def as_computed(variable, value):
 
 
 def place(data: Tree) -> Tree:
-    """A pytree of arrays on the device; under a distribution on each of its devices, whole."""
-    if _active is None:
-        return jax.device_put(data)
-    return jax.tree.map(lambda leaf: put(leaf, _active.replicated), data)
+    """A pytree of arrays where programs read them again and again; under a distribution on each of its devices, whole.
+
+    On CPU they stay on the host, where XLA reads them without copying: 60 MB take 7 ms to be put there and 13 us to be
+    handed to each program, against 38 ms and 9 us for `jax.device_put`.
+    """
+    if _active is not None:
+        return jax.tree.map(lambda leaf: put(leaf, _active.replicated), data)
+    return jax.tree.map(aligned, data) if reads_host_memory() else jax.device_put(data)
+
+
+def reads_host_memory() -> bool:
+    """Whether programs read NumPy's arrays in place."""
+    return _active is None and jax.default_backend() == "cpu"
+
+
+def place_numbers(values: list[np.ndarray]) -> list:
+    """A few small arrays to be handed to a program once: as they are, or under a distribution on each device."""
+    return values if _active is None else place(values)
+
+
+def is_aligned(array) -> bool:
+    """Whether XLA's CPU backend reads an array where it lies, instead of copying it (4 us for 4 MB; 1,100 us)."""
+    return not isinstance(array, np.ndarray) or (array.flags.c_contiguous and array.ctypes.data % 64 == 0)
+
+
+def aligned(array):
+    """An array that XLA's CPU backend reads where it lies: itself, or a copy."""
+    if is_aligned(array):
+        return array
+    copy = aligned_view(np.empty(array.nbytes + 64, np.uint8), array.shape, array.dtype)
+    np.copyto(copy, array)
+    return copy
+
+
+def aligned_view(memory: np.ndarray, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An array that lies in a piece of memory, bytes, from its first multiple of 64 bytes on."""
+    start, dtype = -memory.ctypes.data % 64, np.dtype(dtype)
+    return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 def place_batch(batch: Tree, is_whole: bool = False) -> Tree:

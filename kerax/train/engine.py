@@ -28,6 +28,7 @@ from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
+from kerax.data.resident import take_rows
 from kerax.train import steps
 from kerax.train.state import TrainState, metric_variables
 
@@ -205,21 +206,23 @@ def gather_rows(data, table, index):
     if isinstance(table, tuple):
         return jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), data)
     rows = lax.dynamic_index_in_dim(table, index, keepdims=False)
-    return jax.tree.map(lambda array: array.at[rows].get(mode="promise_in_bounds"), data)
+    return take_rows(data, rows)
 
 
 def train_program(model, variables: TrainState, batch_spec: tuple):
     """The training program for this state and batch, compiled once per model."""
     leaves, treedef = jax.tree.flatten(variables)
-    specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf._dtype) for leaf in leaves)
-    step = _flat_step(model, variables)
-    if model.run_eagerly:
-        return EagerProgram(step)
-    return cached(
-        model,
-        ("train", treedef, specs, _frozen(model), batch_form(batch_spec)),
-        lambda: Program(step, specs, batch_spec, placement.shardings_of(leaves)),
-    )
+    forms = tuple((leaf.shape, leaf._dtype) for leaf in leaves)
+
+    def make():
+        step = _flat_step(model, variables)
+        if model.run_eagerly:
+            return EagerProgram(step)
+        specs = tuple(jax.ShapeDtypeStruct(*form) for form in forms)
+        return Program(step, specs, batch_spec, placement.shardings_of(leaves))
+
+    key = "train", treedef, forms, _frozen(model), model.run_eagerly, batch_form(batch_spec)
+    return cached(model, key, make)
 
 
 def _flat_step(model, variables: TrainState) -> Callable:

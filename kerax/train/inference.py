@@ -1,6 +1,7 @@
 """Evaluation and prediction: passes over data that leave the weights as they are."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import ArraySource
-from kerax.data.feed import HostFeed, Prefetch, fits_on_device, is_aligned
+from kerax.data.feed import HostFeed, Prefetch
+from kerax.data.resident import fits_on_device
 from kerax.train import engine, sweeps
 from kerax.train.logs import Logs
 from kerax.train.state import TrainState, state_variables
@@ -34,21 +36,30 @@ class RowReader:
     """Consecutive rows of arrays: a small data set lies on the device, of a large one a chunk at a time is copied.
 
     On CPU, whole groups of batches are read where they lie, if XLA can: 38 us per 32 rows of 784 in an evaluation,
-    against 48 if the program, or the host, copies them first.
+    against 48 if the program copies them first. What lies otherwise is copied by chunks too, 45 us, unless it is read
+    more than once: in buffers that are used again that is quicker than all at once into fresh memory.
 
     Args:
         source: The arrays.
         size: Rows per batch.
+        is_repeated: Whether the rows are read more than once.
+
+    Attributes:
+        room: Batches that there may be in a group.
     """
 
-    def __init__(self, source: ArraySource, size: int):
+    def __init__(self, source: ArraySource, size: int, is_repeated: bool = False):
         self.num_rows, self.size, self.data = source.num_rows, size, source.data
+        self._feeds: dict[int, HostFeed] = {}
         self.is_resident = fits_on_device(source.data)
+        if placement.reads_host_memory() and not is_repeated:
+            leaves = jax.tree.leaves(source.data)
+            num_bytes = sum(leaf.nbytes for leaf in leaves if not placement.is_aligned(leaf))
+            self.is_resident = self.is_resident and num_bytes <= HostFeed.chunk_bytes
+        self.room = source.num_batches if self.is_resident else HostFeed.batches_per_chunk(source.batch_spec(), size)
         if self.is_resident:
             self.data = placement.place(source.data)
-        self._feeds: dict[int, HostFeed] = {}
-        is_on_host = jax.default_backend() == "cpu" and placement.active() is None
-        self._host = jax.tree.map(np.asarray, self.data) if is_on_host else None
+        self._host = jax.tree.map(np.asarray, self.data) if placement.reads_host_memory() else None
 
     def close(self, results: Tree):
         """Keeps the buffers for the next reader, once nothing computes on them: `results` are the last ones."""
@@ -61,7 +72,7 @@ class RowReader:
         start, stop = step * self.size, (step + count) * self.size
         if self._host is not None:
             rows = jax.tree.map(lambda array: array[start:stop], self._host)
-            if all(is_aligned(leaf) for leaf in jax.tree.leaves(rows)):
+            if all(map(placement.is_aligned, jax.tree.leaves(rows))):
                 return rows, 0
         data, first, _ = self.read(step, count, count)
         return data, first * self.size
@@ -86,20 +97,21 @@ class Evaluation:
         source: An `ArraySource` or `BatchSource`.
         callbacks: The `CallbackList`.
         steps: Number of batches, or `None` for all there are.
+        is_repeated: Whether it will be.
     """
 
-    def __init__(self, model, source, callbacks, steps: int | None = None):
+    def __init__(self, model, source, callbacks, steps: int | None = None, is_repeated: bool = False):
         self.model, self.source, self.callbacks, self.steps = model, source, callbacks, steps
         self.reader = None
         if _is_read_by_rows(source) and source.num_rows >= source.batch_size and not model.run_eagerly:
-            self.reader = RowReader(source, source.batch_size)
+            self.reader = RowReader(source, source.batch_size, is_repeated)
 
     def __call__(self) -> Logs:
         """Loss and metrics over the data. The metrics keep their values afterwards."""
         self.callbacks.on_test_begin()
         with remembering():
             variables = state_variables(self.model, with_optimizer=False)
-            metrics = tuple(placement.place(engine.initial_metrics(self.model)))
+            metrics = tuple(placement.place_numbers(engine.initial_metrics(self.model)))
         frozen = inference_values(self.model, variables)[: -len(metrics) or None]
         step, latest, pace = 0, None, engine.Pace()
         with contextlib.closing(self._pieces(variables, pace)) as pieces:
@@ -131,13 +143,13 @@ class Evaluation:
         if self.steps is not None:
             full, rest = min(full, self.steps), rest if self.steps > full else 0
         spec = self.source.batch_spec()
-        program = sweeps.evaluator(self.model, variables, spec, rest, full)
-        group, room = program.group, HostFeed.batches_per_chunk(spec, size)
+        program = sweeps.evaluator(self.model, variables, spec, rest)
+        room, group = self.reader.room, sweeps.group_size(full, min(program.most, self.reader.room))
         while step < full:
             until_look = self.callbacks.test_steps_until_look(step)
             if 1 < group <= min(full - step, until_look):
                 data, row = self.reader.read_group(step, group)
-                yield program, program.many, (data, row, step), group
+                yield program, functools.partial(program.many, group), (data, row, step), group
                 step += group
                 continue
             count = min(pace.steps(program), full - step, until_look, 2**30 if self.reader.is_resident else room)
@@ -155,9 +167,8 @@ def predict(model, source, callbacks, steps: int | None = None):
     callbacks.on_predict_begin()
     variables = state_variables(model, with_optimizer=False)
     values = inference_values(model, variables)
-    num_batches = source.num_batches if isinstance(source, ArraySource) else 1
     spec = source.batch_spec() if isinstance(source, ArraySource) else placement.global_spec(source.batch_spec())
-    predictor = sweeps.predictor(model, variables, spec, num_batches)
+    predictor = sweeps.predictor(model, variables, spec)
     if _is_read_by_rows(source) and predictor.is_rowwise:
         outputs = _predict_rows(predictor, values, source, callbacks, steps)
     else:
@@ -172,14 +183,15 @@ def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySourc
     num_steps = source.num_batches if steps is None else min(steps, source.num_batches)
     num_rows = min(num_steps * size, source.num_rows)
     reader = RowReader(source, size)
+    group = sweeps.group_size(num_rows // size, min(predictor.most, reader.room))
     results = jax.tree.map(lambda spec: np.empty((num_rows, *spec.shape[1:]), spec.dtype), predictor.outputs)
-    step, waiting, group = 0, None, predictor.group
+    step, waiting = 0, None
     while step < num_steps:
         until_look = callbacks.predict_steps_until_look(step)
         callbacks.before_predict_batches(step)
         if 1 < group <= min(num_rows // size - step, until_look):
             data, row = reader.read_group(step, group)
-            outputs, count = predictor.many(values, data, row, step), group
+            outputs, count = predictor.many(group, values, data, row, step), group
         else:
             count = min(predictor.capacity, num_steps - step, until_look)
             data, start, last = reader.read(step, count, predictor.capacity)
@@ -249,7 +261,7 @@ def _spec(batch: tuple) -> tuple:
 def test_on_batch(model, batch: tuple) -> Logs:
     """Loss and metrics of one batch alone."""
     variables = state_variables(model, with_optimizer=False)
-    metrics, batch = tuple(placement.place(engine.initial_metrics(model))), placement.place_batch(batch)
+    metrics, batch = tuple(placement.place_numbers(engine.initial_metrics(model))), placement.place_batch(batch)
     frozen = inference_values(model, variables)[: -len(metrics) or None]
     metrics, logs = sweeps.evaluator(model, variables, _spec(batch)).batch(frozen, metrics, np.int32(0), batch)
     for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):

@@ -120,7 +120,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                     store.leaves, latest = resumed, run.logs
                     callbacks.set_state(found["callbacks"], run.steps_before, run.step)
                 else:
-                    store.leaves, latest = (*store.leaves[:num_kept], *placement.place(fresh_metrics)), None
+                    store.leaves, latest = (*store.leaves[:num_kept], *placement.place_numbers(fresh_metrics)), None
                 pace, guard = engine.Pace(), non_finite.Guard(model, callbacks)
                 for piece in work.pieces(steps_per_epoch, pace, callbacks, run.step):
                     callbacks.before_batches(run.step)

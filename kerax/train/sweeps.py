@@ -18,7 +18,6 @@ from jax import lax
 
 from kerax.core import placement
 from kerax.core import scope as scopes
-from kerax.data.feed import HostFeed
 from kerax.train import steps
 from kerax.train.engine import batch_form, cached
 from kerax.train.state import RANDOM_KEY, TrainState
@@ -32,21 +31,23 @@ _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 class Evaluator:
     """A traced evaluation step for one form of batch, in three forms.
 
-    `batch` takes one batch; `many` as many as `group` says, that begin at a row of the data, in one dispatch; `run` any
-    number of full batches from a batch of the data on, and if asked the rows after them as one smaller batch. All take
-    the number of the first batch in the evaluation, from which random layers get their keys.
+    `batch` takes one batch; `many` a group of them that begin at a row of the data, in one dispatch; `run` any number
+    of full batches from a batch of the data on, and if asked the rows after them as one smaller batch. All take the
+    number of the first batch in the evaluation, from which random layers get their keys.
 
     Args:
         model: The model.
         variables: Its state, without the optimizer's.
         batch_spec: Shapes and dtypes of a batch.
         rest: Rows of the last, smaller batch, or 0.
-        num_batches: Full batches that there are.
+
+    Attributes:
+        most: Batches that a group may have.
     """
 
-    def __init__(self, model, variables: TrainState, batch_spec: tuple, rest: int = 0, num_batches: int = 1):
+    def __init__(self, model, variables: TrainState, batch_spec: tuple, rest: int = 0):
         self.seconds_per_step: float | None = None
-        self.group = 1
+        self.most = 1
         step = _flat_test_step(model, variables)
         self.batch = step if model.run_eagerly else jax.jit(step, donate_argnums=1)
         if model.run_eagerly:
@@ -57,14 +58,13 @@ class Evaluator:
         own = (type(model).test_step, type(model).compute_metrics)
         is_plain = all(hasattr(method, "is_default") for method in own)  # then logs follow from the metrics
         if is_plain and _only_adds(closed.jaxpr, len(frozen), len(metrics)):
-            self.group = _group_size(closed.jaxpr, batch_spec, num_batches)
-        group = self.group
+            self.most = _most_at_once(closed.jaxpr)
 
         def one(frozen, metrics, number, batch):
             new, results = step(frozen, metrics, number, batch)
             return new, () if is_plain else results
 
-        def many(frozen, metrics, data, row, number):
+        def many(group, frozen, metrics, data, row, number):
             batches = _batches(data, row, group, size)
             zeros = jax.tree.map(jnp.zeros_like, metrics)
             numbers = number + jnp.arange(group)
@@ -87,14 +87,14 @@ class Evaluator:
                 )
             return metrics, _results(model, variables, metrics) if is_plain else results
 
-        self.many = jax.jit(many, donate_argnums=1)
+        self.many = jax.jit(many, static_argnums=0, donate_argnums=2)
         self.run = jax.jit(run, donate_argnums=1)
 
 
-def evaluator(model, variables: TrainState, batch_spec: tuple, rest: int = 0, num_batches: int = 1) -> Evaluator:
+def evaluator(model, variables: TrainState, batch_spec: tuple, rest: int = 0) -> Evaluator:
     """The evaluator for this state and form of batch, compiled once per model."""
-    key = _key("test", model, variables, batch_spec), rest, num_batches
-    return cached(model, key, lambda: Evaluator(model, variables, batch_spec, rest, num_batches))
+    key = _key("test", model, variables, batch_spec), rest
+    return cached(model, key, lambda: Evaluator(model, variables, batch_spec, rest))
 
 
 class Predictor:
@@ -104,16 +104,17 @@ class Predictor:
     fill the last batch. Its results have room for `capacity` batches.
 
     Args:
-        model, variables, batch_spec, num_batches: As for `Evaluator`.
+        model, variables, batch_spec: As for `Evaluator`.
 
     Attributes:
+        most: Batches that a group may have.
         outputs: Shapes and dtypes of the outputs of one batch.
         is_rowwise: Whether every output has a row per input row, which `many` and `run` need.
     """
 
     chunk_bytes = 4 * 2**20
 
-    def __init__(self, model, variables: TrainState, batch_spec: tuple, num_batches: int = 1):
+    def __init__(self, model, variables: TrainState, batch_spec: tuple):
         size = jax.tree.leaves(batch_spec)[0].shape[0]
         predict = _flat_predict_step(model, variables)
         frozen, metrics = _specs(variables)
@@ -124,10 +125,10 @@ class Predictor:
         leaves = jax.tree.leaves(self.outputs)
         self.is_rowwise = all(leaf.shape[:1] == (size,) for leaf in leaves)
         row_bytes = sum(leaf.dtype.itemsize * leaf.size for leaf in leaves)
-        self.group = group = _group_size(closed.jaxpr, batch_spec, num_batches)
-        self.capacity = capacity = max(group, min(64, self.chunk_bytes // max(row_bytes, 1)))
+        self.most = _most_at_once(closed.jaxpr)
+        self.capacity = capacity = max(1, min(64, self.chunk_bytes // max(row_bytes, 1)))
 
-        def many(leaves, data, row, number):
+        def many(group, leaves, data, row, number):
             batches, numbers = _batches(data, row, group, size), number + jnp.arange(group)
             outputs = jax.vmap(predict, in_axes=(None, 0, 0))(leaves, numbers, batches)
             return jax.tree.map(lambda array: array.reshape(group * size, *array.shape[2:]), outputs)
@@ -145,13 +146,13 @@ class Predictor:
             empty = jax.tree.map(lambda s: jnp.zeros((capacity * size, *s.shape[1:]), s.dtype), self.outputs)
             return lax.fori_loop(0, count, one, empty)
 
-        self.batch, self.many, self.run = jax.jit(predict), jax.jit(many), jax.jit(run)
+        self.batch, self.many, self.run = jax.jit(predict), jax.jit(many, static_argnums=0), jax.jit(run)
 
 
-def predictor(model, variables: TrainState, batch_spec: tuple, num_batches: int = 1) -> Predictor:
+def predictor(model, variables: TrainState, batch_spec: tuple) -> Predictor:
     """The predictor for this state and form of batch, compiled once per model."""
-    key = _key("predict", model, variables, batch_spec), min(num_batches, 128).bit_length()
-    return cached(model, key, lambda: Predictor(model, variables, batch_spec, num_batches))
+    key = _key("predict", model, variables, batch_spec)
+    return cached(model, key, lambda: Predictor(model, variables, batch_spec))
 
 
 def _key(kind: str, model, variables: TrainState, batch_spec: tuple) -> tuple:
@@ -247,13 +248,21 @@ def _only_adds(jaxpr, begin: int, count: int) -> bool:
     return True
 
 
-def _group_size(jaxpr, batch_spec: tuple, num_batches: int) -> int:
-    """Batches to compute at once: as intermediate results allow, worth another compiled body, and few left over.
-
-    Those left over are computed one by one, at twice the time each.
-    """
+def _most_at_once(jaxpr) -> int:
+    """Batches to compute at once, as many as intermediate results allow."""
     limit = _GROUP_BYTES.get(jax.default_backend(), 512 * 2**20)
     per_batch = sum(out.aval.size * out.aval.dtype.itemsize for eqn in jaxpr.eqns for out in eqn.outvars)
-    in_chunk = HostFeed.batches_per_chunk(batch_spec, jax.tree.leaves(batch_spec)[0].shape[0])
-    most = min(limit // max(per_batch, 1), in_chunk, num_batches // 4)
-    return min(range(most, most // 2, -1), key=lambda group: num_batches % group) if most > 1 else 1
+    return limit // max(per_batch, 1)
+
+
+def group_size(num_batches: int, most: int) -> int:
+    """Batches per group so that few are left over, which are computed one by one at twice the time each.
+
+    Every size is another program, so that there are at most 32 between a power of two and the next.
+
+    >>> group_size(600, 270), group_size(600, 41), group_size(1001, 1001)
+    (200, 40, 992)
+    """
+    most = min(num_batches, most)
+    step = 1 << max(most.bit_length() - 6, 0)
+    return min(range(most // step * step, most // 2, -step), key=lambda size: num_batches % size) if most > 1 else 1

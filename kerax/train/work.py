@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from kerax.core import placement
-from kerax.data import ArraySource, BatchSource
-from kerax.data.feed import HostFeed, Prefetch, SpreadFeed, fits_on_device, open_feed, row_order
+from kerax.data import ArraySource, BatchSource, resident
+from kerax.data.feed import HostFeed, Prefetch, SpreadFeed, open_feed, row_order
 from kerax.train import engine
 
 Tree = Any
@@ -40,8 +40,9 @@ def form_of(source: ArraySource | BatchSource, steps_per_epoch: int | None) -> d
 class ArrayWork:
     """The pieces of training on arrays: whole passes over the rows, each in its own order.
 
-    Arrays small enough lie on the device, and the program gathers its batches there. Of larger ones the host gathers a
-    few batches at a time while the device computes on those before. Both give the same batches.
+    Arrays small enough lie on the device, and the program gathers its batches there; on CPU all that it can read where
+    they are. Of others the host gathers a few batches at a time while the device computes on those before. Both give
+    the same batches.
     """
 
     def __init__(self, model, variables, source: ArraySource, shuffle: bool):
@@ -49,8 +50,12 @@ class ArrayWork:
         self.seed = int(np.asarray(model.random_key.value)[1])
         self.size = min(source.batch_size, source.num_rows)
         self.program = self._program(self.size)
-        self.feed = None if fits_on_device(source.data) else open_feed(source.data, self.size)
-        self.data = placement.place(source.data) if self.feed is None else jax.tree.map(np.asarray, source.data)
+        if model.run_eagerly:
+            self.feed, self.data = None, jax.device_put(source.data)
+        elif resident.has_readable_rows(source.data):
+            self.feed, self.data = None, resident.place_rows(source.data)
+        else:
+            self.feed, self.data = open_feed(source.data, self.size), jax.tree.map(np.asarray, source.data)
         self._rest: Iterator | None = None  # of a pass that an epoch of `steps_per_epoch` left unfinished
         self._done = 0  # batches of the running pass
         rows = np.zeros((max(1, source.num_rows // self.size), self.size), np.int32)

@@ -178,7 +178,7 @@ class TestSweeps:
         for batch_size in (3, 4):  # 70 rows: 23 and a rest of 1; 17 and a rest of 2
             results[batch_size] = model.evaluate(X, y, batch_size=batch_size, verbose=0, return_dict=True)
             evaluator = next(p for k, p in model._programs.items() if isinstance(p, sweeps.Evaluator))
-            assert evaluator.group > 1
+            assert evaluator.most > 1
             seen: list = []
             watch = kerax.callbacks.LambdaCallback(
                 on_test_batch_end=lambda batch, logs, seen=seen: seen.append(dict(logs))
@@ -203,7 +203,7 @@ class TestSweeps:
         model = classifier(metrics=[Largest()])
         found = model.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True)["largest"]
         assert found == pytest.approx(model.predict(X, verbose=0).max(), rel=1e-6)
-        assert next(p for p in model._programs.values() if isinstance(p, sweeps.Evaluator)).group == 1
+        assert next(p for p in model._programs.values() if isinstance(p, sweeps.Evaluator)).most == 1
 
     @pytest.mark.slow
     @pytest.mark.parametrize("resident", [None, 0])

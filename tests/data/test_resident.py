@@ -1,0 +1,121 @@
+"""Rows that programs read where they lie in the host's memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kerax
+from kerax import config
+from kerax.core import placement
+from kerax.data import resident
+
+
+def lying_at(array, start):
+    """A copy that begins so many bytes after a multiple of 64."""
+    memory = np.empty(array.nbytes + 128, np.uint8)
+    begin = -memory.ctypes.data % 64 + start
+    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+class TestRows:
+    @pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "float16", "bool"])
+    def test_every_row_is_found_wherever_the_array_begins(self, dtype):
+        array = np.random.default_rng(0).integers(0, 200, (9, 5, 13)).astype(dtype)
+        rows = np.array([8, 0, 3, 0, 7, 1, 8], np.int32)
+        take = jax.jit(lambda data, rows: resident.take_rows(data, rows))
+        starts = range(0, 64, array.itemsize) if dtype == "float16" else (0, array.itemsize, 16, 48)
+        for start in starts:
+            placed = resident.place_rows({"x": lying_at(array, start)})
+            assert isinstance(placed["x"], resident.ShiftedRows) == (start > 0)
+            np.testing.assert_array_equal(take(placed, rows)["x"], array[rows])
+        assert take._cache_size() == 2  # aligned or not: where it begins is no other program
+
+    def test_two_rows_are_enough(self):
+        array = lying_at(np.arange(40, dtype="float32").reshape(2, 20), 4)
+        placed = resident.place_rows(array)
+        assert isinstance(placed, resident.ShiftedRows)
+        np.testing.assert_array_equal(
+            jax.jit(resident.take_rows)(placed, np.array([1, 0, 1], np.int32)), array[[1, 0, 1]]
+        )
+
+    def test_no_number_is_copied_but_those_of_two_rows(self):
+        array = lying_at(np.zeros((50, 20), "float32"), 16)
+        placed = resident.place_rows(array)
+        assert np.shares_memory(placed.numbers, array)
+        assert jnp.asarray(placed.edges).shape == (2, 20)
+        aligned = lying_at(array, 0)
+        assert resident.place_rows(aligned) is aligned
+
+    @pytest.mark.parametrize(
+        "array",
+        [
+            np.zeros((50, 40), "float32")[:, ::2],
+            np.asfortranarray(np.zeros((50, 20), "float32")),
+            lying_at(np.zeros((50, 2), "float32"), 16),  # a row may end before the next multiple of 64
+            lying_at(np.zeros(50, "float32"), 16),
+            lying_at(np.zeros((1, 20), "float32"), 16),
+            np.broadcast_to(np.zeros(20, "float32"), (50, 20)),
+        ],
+    )
+    def test_what_lies_otherwise_is_copied(self, array):
+        assert not resident.can_be_shifted(array)
+        placed = resident.place_rows(array)
+        assert placement.is_aligned(placed)
+        np.testing.assert_array_equal(placed, array)
+
+    def test_what_may_be_copied_is_limited(self, monkeypatch):
+        monkeypatch.setattr(config, "_resident_bytes", 5000)
+        strided = np.zeros((50, 80), "float32")[:, ::2]
+        assert not resident.has_readable_rows((strided,))
+        assert not resident.fits_on_device((lying_at(np.zeros((50, 40), "float32"), 16),))
+        for start in (0, 16):
+            assert resident.has_readable_rows((lying_at(np.zeros((50, 40), "float32"), start), np.zeros(50, "int32")))
+        monkeypatch.setattr(config, "_resident_bytes", 0)
+        for start in (0, 16):
+            assert not resident.has_readable_rows((lying_at(np.zeros((50, 40), "float32"), start),))
+        assert resident.has_readable_rows((jnp.zeros((50, 40)),))
+
+    @pytest.mark.parametrize("offset", [0, 16])
+    def test_files_are_read_ahead_by_the_host(self, offset, tmp_path, monkeypatch):
+        (tmp_path / "rows").write_bytes(bytes(16 + 50 * 80))
+        rows = np.memmap(tmp_path / "rows", "float32", "r", offset, (50, 20))
+        assert not resident.can_be_shifted(np.asarray(rows))
+        assert resident.has_readable_rows((np.asarray(rows),))
+        monkeypatch.setattr(config, "_resident_bytes", 3999)
+        assert not resident.has_readable_rows((np.asarray(rows)[:],))
+
+
+@pytest.mark.optimized
+def test_training_gives_the_same_bits_wherever_the_rows_lie():
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(70, 5, 4)).astype("float32"), draw.normal(size=(70, 1)).astype("float32")
+
+    def weights(x, y, **options):
+        kerax.utils.set_random_seed(3)
+        model = kerax.Sequential([kerax.Input((5, 4)), kerax.layers.Flatten(), kerax.layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0, **options)
+        return model.get_weights()
+
+    expected = weights(lying_at(x, 0), lying_at(y, 0))
+    for others in (
+        weights(lying_at(x, 16), lying_at(y, 32)),
+        weights(np.asfortranarray(x), lying_at(y, 4)),
+        weights(jnp.array(x), jnp.array(y)),
+        weights(lying_at(x, 60), lying_at(y, 4), callbacks=[kerax.callbacks.TerminateOnNaN()]),
+    ):
+        for found, wanted in zip(others, expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_nan_is_traced_to_its_row_in_shifted_rows(capsys):
+    x = lying_at(np.ones((40, 20), "float32"), 16)
+    x[17, 3] = np.nan
+    model = kerax.Sequential([kerax.Input((20,)), kerax.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    guard = kerax.callbacks.TerminateOnNaN()
+    model.fit(x, np.zeros((40, 1), "float32"), batch_size=8, shuffle=False, verbose=0, callbacks=[guard])
+    assert "`x` of the batch holds NaN or infinity, first in row 1 " in capsys.readouterr().out
