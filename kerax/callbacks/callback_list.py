@@ -81,6 +81,8 @@ class CallbackList:
 
     def _until_due(self, callback: Callback, step: int) -> int:
         """Batches from `step` of this epoch to the callback's next look; 0 if it is due now."""
+        if callback.every == self._least == 1:
+            return 0
         every, total = max(int(callback.every), self._least), self._steps_before + step
         due = -(total if callback.every > 1 else step) % every
         return min([due, *(look - total for look in callback.looks if look >= total)])

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FunctionType, MethodType
+from typing import Any
 
 from kerax.core.variable import Variable
 
@@ -20,7 +22,7 @@ class Trackable:
 
     def _children(self) -> Iterator[tuple[Path, "Trackable"]]:
         """Children by the path of attribute name and container indices, in the order they were assigned."""
-        for name, value in vars(self).items():
+        for name, value in attributes(self):
             if isinstance(value, _HOLDERS) and name not in self._untracked:
                 yield from _search(value, (name.lstrip("_") or name,))
 
@@ -29,7 +31,8 @@ class Trackable:
         return []
 
 
-_HOLDERS = (Trackable, list, tuple, dict)  # looked for first: most attributes are names and numbers
+_HOLDERS = (Trackable, list, tuple, dict)
+_EMPTY = frozenset({str, int, float, bool, type(None), type, FunctionType, MethodType})  # what most attributes are
 
 
 def _search(value, path: Path) -> Iterator[tuple[Path, Trackable]]:
@@ -47,7 +50,7 @@ def _search(value, path: Path) -> Iterator[tuple[Path, Trackable]]:
 
 def owned_variables(item: Trackable) -> Iterator[tuple[Path, Variable]]:
     """(path, variable) of the variables that an object's attributes or their containers hold."""
-    for name, value in vars(item).items():
+    for name, value in attributes(item):
         if isinstance(value, (Variable, list, tuple, dict)) and name not in item._untracked:
             yield from search_variables(value, (name.lstrip("_") or name,))
 
@@ -84,6 +87,27 @@ def remembering():
         yield
     finally:
         _remembered.reset(token)
+
+
+@contextmanager
+def forgetting():
+    """Within a `with` block, inside one of `remembering`, structures may change."""
+    token = _remembered.set(None)
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def attributes(item) -> list[tuple[str, Any]]:
+    """(name, value) of attributes that may hold something."""
+    known = _remembered.get()
+    found = None if known is None else known.get((attributes, id(item)))
+    if found is None:
+        found = [pair for pair in vars(item).items() if type(pair[1]) not in _EMPTY]
+        if known is not None:
+            known[attributes, id(item)] = found
+    return found
 
 
 def _once(find, root: Trackable) -> Iterator:

@@ -13,7 +13,7 @@ from kerax.core import seeds
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
-from kerax.core.tracking import descendants
+from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import hide_library_frames, suggest
 from kerax.models import planning, prepare, stateless
@@ -256,10 +256,8 @@ class Model(Layer):
             found += self.compiled_loss.trackers.values()
             found += [metric for _, _, metric in self.compiled_metrics.metrics]
         for item in descendants(self):
-            attributes = (
-                value for name, value in vars(item).items() if name not in ("_loss_tracker", "_gradient_norm")
-            )
-            found += [value for value in attributes if isinstance(value, metrics_module.Metric)]
+            named = [(name, value) for name, value in attributes(item) if isinstance(value, metrics_module.Metric)]
+            found += [value for name, value in named if name not in ("_loss_tracker", "_gradient_norm")]
         found += [self._gradient_norm] if self._gradient_norm is not None else []
         return list({id(metric): metric for metric in found}.values())
 

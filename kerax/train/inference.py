@@ -185,17 +185,18 @@ def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySourc
     reader = RowReader(source, size)
     group = sweeps.group_size(num_rows // size, min(predictor.most, reader.room))
     results = jax.tree.map(lambda spec: np.empty((num_rows, *spec.shape[1:]), spec.dtype), predictor.outputs)
-    step, waiting = 0, None
+    step, number, waiting = 0, np.int32(0), None
     while step < num_steps:
         until_look = callbacks.predict_steps_until_look(step)
         callbacks.before_predict_batches(step)
         if 1 < group <= min(num_rows // size - step, until_look):
             data, row = reader.read_group(step, group)
-            outputs, count = predictor.many(group, values, data, row, step), group
+            count = group
+            outputs, number = predictor.many(group, values, data, row, number)
         else:
             count = min(predictor.capacity, num_steps - step, until_look)
             data, start, last = reader.read(step, count, predictor.capacity)
-            outputs = predictor.run(values, data, start, count, last, step)
+            outputs, number = predictor.run(values, data, start, count, last, number)
         if waiting is not None:
             _store_rows(results, *waiting)
         waiting = (outputs, step * size)

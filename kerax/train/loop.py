@@ -92,12 +92,12 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
     found = callbacks.resume(form)
     with remembering():
         variables, fresh_metrics = state_variables(model), engine.initial_metrics(model)
-    if isinstance(source, ArraySource):
-        work: Any = ArrayWork(model, variables, source, shuffle)
-    else:
-        first = initial_epoch if found is None else found["epoch"]
-        limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - first, 0)
-        work = BatchWork(model, variables, source, shuffle, limit)
+        if isinstance(source, ArraySource):
+            work: Any = ArrayWork(model, variables, source, shuffle)
+        else:
+            first = initial_epoch if found is None else found["epoch"]
+            limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - first, 0)
+            work = BatchWork(model, variables, source, shuffle, limit)
     store = Store(jax.tree.leaves(variables))
     num_kept = len(store.leaves) - len(fresh_metrics)
     interrupts = Interrupts(callbacks.saves_on_interrupt)

@@ -101,7 +101,9 @@ class Predictor:
     """A model's compiled prediction for one form of batch, in three forms as an `Evaluator`.
 
     `run` takes beside the first batch and the number of batches the last row there is; rows after it are repeated to
-    fill the last batch. Its results have room for `capacity` batches.
+    fill the last batch. Its results have room for `capacity` batches. `many` and `run` also return the number of the
+    next batch: who passes that on lets one program begin when the one before has ended; side by side they would slow
+    each other and need more memory.
 
     Args:
         model, variables, batch_spec: As for `Evaluator`.
@@ -131,7 +133,8 @@ class Predictor:
         def many(group, leaves, data, row, number):
             batches, numbers = _batches(data, row, group, size), number + jnp.arange(group)
             outputs = jax.vmap(predict, in_axes=(None, 0, 0))(leaves, numbers, batches)
-            return jax.tree.map(lambda array: array.reshape(group * size, *array.shape[2:]), outputs)
+            outputs = jax.tree.map(lambda array: array.reshape(group * size, *array.shape[2:]), outputs)
+            return outputs, number + group
 
         def run(leaves, data, start, count, last, number):
             def one(index, results):
@@ -144,7 +147,7 @@ class Predictor:
                 )
 
             empty = jax.tree.map(lambda s: jnp.zeros((capacity * size, *s.shape[1:]), s.dtype), self.outputs)
-            return lax.fori_loop(0, count, one, empty)
+            return lax.fori_loop(0, count, one, empty), number + count
 
         self.batch, self.many, self.run = jax.jit(predict), jax.jit(many, static_argnums=0), jax.jit(run)
 
@@ -256,13 +259,15 @@ def _most_at_once(jaxpr) -> int:
 
 
 def group_size(num_batches: int, most: int) -> int:
-    """Batches per group so that few are left over, which are computed one by one at twice the time each.
+    """Batches per group, so that there are few groups and few batches left over, which are computed one by one.
 
-    Every size is another program, so that there are at most 32 between a power of two and the next.
+    A dispatch costs as much as about four more of those. Every size is another program, so that there are at most 32
+    between a power of two and the next.
 
-    >>> group_size(600, 270), group_size(600, 41), group_size(1001, 1001)
-    (200, 40, 992)
+    >>> group_size(600, 270), group_size(1875, 41), group_size(1001, 1001)
+    (200, 39, 992)
     """
     most = min(num_batches, most)
     step = 1 << max(most.bit_length() - 6, 0)
-    return min(range(most // step * step, most // 2, -step), key=lambda size: num_batches % size) if most > 1 else 1
+    sizes = range(most // step * step, most // 2, -step)
+    return min(sizes, key=lambda size: 4 * (num_batches // size) + num_batches % size) if most > 1 else 1

@@ -1,5 +1,6 @@
 """The work of an epoch in pieces: which rows or batches each dispatch gets, and the position in the data after it."""
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Iterator
@@ -64,9 +65,12 @@ class ArrayWork:
         self.program.compile_behind(tuple(jax.tree.leaves(variables)), data, table)
 
     def close(self, leaves: tuple):
-        """Keeps the buffers for the next run, once nothing computes on them: `leaves` are the last results."""
+        """Waits until nothing reads the rows any more, `leaves` are the last results, and keeps buffers for later."""
         if self.feed is not None:
             self.feed.recycle(leaves)
+        else:
+            with contextlib.suppress(Exception):  # a failed computation is reported by whoever reads its results
+                jax.block_until_ready(leaves)
 
     def _program(self, size: int) -> engine.Program:
         spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.source.data)
@@ -103,7 +107,11 @@ class ArrayWork:
             table, start = piece
             program = self.program if table.shape[1] == self.size else self._program(table.shape[1])
             placed = placement.place(table) if self.feed is None else None
+            num_pieces = 0
             while start < len(table) and left:
+                num_pieces += 1
+                if num_pieces == 8 and self.feed is None:  # 10 us less per dispatch than NumPy's arrays
+                    self.data, placed = jax.device_put((self.data, placed))
                 count = min(pace.steps(program), len(table) - start, left, callbacks.steps_until_look(step))
                 if self.feed is not None:
                     count = min(count, self.feed.capacity)
