@@ -51,11 +51,16 @@ class ShiftedRows(NamedTuple):
 def fits_on_device(data: Tree) -> bool:
     """Whether programs can read arrays whole: what is to be copied for that is at most `config.resident_bytes`."""
     leaves, limit = [leaf for leaf in jax.tree.leaves(data) if not isinstance(leaf, jax.Array)], config.resident_bytes()
-    return sum(leaf.nbytes for leaf in leaves if not limit or not _lies_well(leaf)) <= limit
+    in_place = limit > 0 and placement.reads_host_memory()
+    return sum(leaf.nbytes for leaf in leaves if not in_place or not lies_well(leaf)) <= limit
 
 
-def _lies_well(array) -> bool:
-    return placement.reads_host_memory() and placement.is_aligned(array) and not _is_on_disk(array)
+def lies_well(data: Tree) -> bool:
+    """Whether XLA's CPU backend reads arrays where they lie."""
+    return all(
+        not isinstance(leaf, ShiftedRows) and placement.is_aligned(leaf) and not _is_on_disk(leaf)
+        for leaf in jax.tree.leaves(data, is_leaf=_is_shifted)
+    )
 
 
 def _is_on_disk(array) -> bool:
@@ -90,10 +95,25 @@ def place_rows(data: Tree) -> Tree:
     return placement.place(jax.tree.map(lambda leaf: ShiftedRows.of(leaf) if can_be_shifted(leaf) else leaf, data))
 
 
+def slice_rows(data: Tree, start, count: int) -> Tree:
+    """`count` rows of traced arrays from `start` on, from what `place_rows` returned."""
+
+    def take(leaf):
+        if isinstance(leaf, ShiftedRows):
+            return leaf.take(start + jnp.arange(count))
+        return lax.dynamic_slice_in_dim(leaf, start, count)
+
+    return jax.tree.map(take, data, is_leaf=_is_shifted)
+
+
+def _is_shifted(leaf) -> bool:
+    return isinstance(leaf, ShiftedRows)
+
+
 def take_rows(data: Tree, rows) -> Tree:
     """Rows of traced arrays, from what `place_rows` returned."""
 
     def take(leaf):
         return leaf.take(rows) if isinstance(leaf, ShiftedRows) else leaf.at[rows].get(mode="promise_in_bounds")
 
-    return jax.tree.map(take, data, is_leaf=lambda leaf: isinstance(leaf, ShiftedRows))
+    return jax.tree.map(take, data, is_leaf=_is_shifted)

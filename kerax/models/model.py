@@ -425,9 +425,7 @@ class Model(Layer):
         watching = prepare.callback_list(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
         validation = None
         if held_out is not None:
-            validation = inference.Evaluation(
-                self, held_out, watching, validation_steps, is_repeated=epochs > initial_epoch + 1
-            )
+            validation = inference.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
         self._bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
         try:

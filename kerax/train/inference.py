@@ -11,9 +11,8 @@ import numpy as np
 
 from kerax.core import placement
 from kerax.core.tracking import remembering
-from kerax.data import ArraySource
+from kerax.data import ArraySource, resident
 from kerax.data.feed import HostFeed, Prefetch
-from kerax.data.resident import fits_on_device
 from kerax.train import engine, sweeps
 from kerax.train.logs import Logs
 from kerax.train.state import TrainState, state_variables
@@ -36,30 +35,26 @@ class RowReader:
     """Consecutive rows of arrays: a small data set lies on the device, of a large one a chunk at a time is copied.
 
     On CPU, whole groups of batches are read where they lie, if XLA can: 38 us per 32 rows of 784 in an evaluation,
-    against 48 if the program copies them first. What lies otherwise is copied by chunks too, 45 us, unless it is read
-    more than once: in buffers that are used again that is quicker than all at once into fresh memory.
+    against 48 if the program, or the host, copies them first. Such groups are small, to be copied within the cache.
 
     Args:
         source: The arrays.
         size: Rows per batch.
-        is_repeated: Whether the rows are read more than once.
 
     Attributes:
         room: Batches that there may be in a group.
     """
 
-    def __init__(self, source: ArraySource, size: int, is_repeated: bool = False):
+    def __init__(self, source: ArraySource, size: int):
         self.num_rows, self.size, self.data = source.num_rows, size, source.data
         self._feeds: dict[int, HostFeed] = {}
-        self.is_resident = fits_on_device(source.data)
-        if placement.reads_host_memory() and not is_repeated:
-            leaves = jax.tree.leaves(source.data)
-            num_bytes = sum(leaf.nbytes for leaf in leaves if not placement.is_aligned(leaf))
-            self.is_resident = self.is_resident and num_bytes <= HostFeed.chunk_bytes
-        self.room = source.num_batches if self.is_resident else HostFeed.batches_per_chunk(source.batch_spec(), size)
+        self.is_resident = resident.has_readable_rows(source.data)
         if self.is_resident:
-            self.data = placement.place(source.data)
-        self._host = jax.tree.map(np.asarray, self.data) if placement.reads_host_memory() else None
+            self.data = resident.place_rows(source.data)
+        is_in_place = placement.reads_host_memory() and resident.lies_well(self.data)
+        self._host = jax.tree.map(np.asarray, self.data) if is_in_place else None
+        is_copied = not self.is_resident or (placement.reads_host_memory() and not is_in_place)
+        self.room = HostFeed.batches_per_chunk(source.batch_spec(), size) if is_copied else source.num_batches
 
     def close(self, results: Tree):
         """Keeps the buffers for the next reader, once nothing computes on them: `results` are the last ones."""
@@ -72,7 +67,7 @@ class RowReader:
         start, stop = step * self.size, (step + count) * self.size
         if self._host is not None:
             rows = jax.tree.map(lambda array: array[start:stop], self._host)
-            if all(map(placement.is_aligned, jax.tree.leaves(rows))):
+            if resident.lies_well(rows):
                 return rows, 0
         data, first, _ = self.read(step, count, count)
         return data, first * self.size
@@ -97,14 +92,13 @@ class Evaluation:
         source: An `ArraySource` or `BatchSource`.
         callbacks: The `CallbackList`.
         steps: Number of batches, or `None` for all there are.
-        is_repeated: Whether it will be.
     """
 
-    def __init__(self, model, source, callbacks, steps: int | None = None, is_repeated: bool = False):
+    def __init__(self, model, source, callbacks, steps: int | None = None):
         self.model, self.source, self.callbacks, self.steps = model, source, callbacks, steps
         self.reader = None
         if _is_read_by_rows(source) and source.num_rows >= source.batch_size and not model.run_eagerly:
-            self.reader = RowReader(source, source.batch_size, is_repeated)
+            self.reader = RowReader(source, source.batch_size)
 
     def __call__(self) -> Logs:
         """Loss and metrics over the data. The metrics keep their values afterwards."""
@@ -239,7 +233,7 @@ def _predict_batches(model, variables, values: tuple, source, callbacks, steps: 
 
 def _is_read_by_rows(source) -> bool:
     """Whether arrays are on the device, or on the only one."""
-    return isinstance(source, ArraySource) and (placement.active() is None or fits_on_device(source.data))
+    return isinstance(source, ArraySource) and (placement.active() is None or resident.fits_on_device(source.data))
 
 
 def _single_batches(source, steps: int | None) -> Iterator[tuple]:

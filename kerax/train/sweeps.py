@@ -18,6 +18,7 @@ from jax import lax
 
 from kerax.core import placement
 from kerax.core import scope as scopes
+from kerax.data.resident import slice_rows, take_rows
 from kerax.train import steps
 from kerax.train.engine import batch_form, cached
 from kerax.train.state import RANDOM_KEY, TrainState
@@ -74,14 +75,14 @@ class Evaluator:
 
         def run(frozen, metrics, data, start, count, number, with_rest):
             def body(index, carry):
-                return one(frozen, carry[0], number + index, _slice(data, (start + index) * size, size))
+                return one(frozen, carry[0], number + index, slice_rows(data, (start + index) * size, size))
 
             results = () if is_plain else jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
             metrics, results = lax.fori_loop(0, count, body, (metrics, results))
             if rest:
                 metrics, results = lax.cond(
                     with_rest,
-                    lambda new: one(frozen, new, number + count, _slice(data, (start + count) * size, rest)),
+                    lambda new: one(frozen, new, number + count, slice_rows(data, (start + count) * size, rest)),
                     lambda new: (new, results),
                     metrics,
                 )
@@ -139,7 +140,7 @@ class Predictor:
         def run(leaves, data, start, count, last, number):
             def one(index, results):
                 rows = jnp.minimum((start + index) * size + jnp.arange(size), last)
-                batch = jax.tree.map(lambda array: array.at[rows].get(mode="promise_in_bounds"), data)
+                batch = take_rows(data, rows)
                 return jax.tree.map(
                     lambda result, new: lax.dynamic_update_slice_in_dim(result, new, index * size, 0),
                     results,
@@ -223,13 +224,9 @@ def _results(model, variables: TrainState, metrics: tuple) -> dict:
 
 def _batches(data: Tree, row, group: int, size: int) -> Tree:
     """`group` batches from a row on, stacked."""
-    is_whole = jax.tree.leaves(data)[0].shape[0] == group * size  # a chunk
-    rows = data if is_whole else _slice(data, row, group * size)
+    is_whole = jax.tree.leaves(data)[0].shape[:1] == (group * size,)  # a chunk
+    rows = data if is_whole else slice_rows(data, row, group * size)
     return jax.tree.map(lambda array: array.reshape(group, size, *array.shape[1:]), rows)
-
-
-def _slice(data: Tree, start, size: int) -> Tree:
-    return jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size), data)
 
 
 def _only_adds(jaxpr, begin: int, count: int) -> bool:

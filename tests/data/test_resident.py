@@ -89,6 +89,22 @@ class TestRows:
 
 
 @pytest.mark.optimized
+@pytest.mark.parametrize("start", [0, 16, 60])
+def test_evaluation_and_prediction_find_every_row(start):
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(70, 5, 4)).astype("float32"), draw.normal(size=(70, 1)).astype("float32")
+    model = kerax.Sequential([kerax.Input((5, 4)), kerax.layers.Flatten(), kerax.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    expected = np.asarray(model(x))
+    for batch_size in (3, 7, 32, 100):
+        found = model.predict(lying_at(x, start), batch_size=batch_size, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        loss, error = model.evaluate(lying_at(x, start), lying_at(y, 4), batch_size=batch_size, verbose=0)
+        assert loss == pytest.approx(np.mean((expected - y) ** 2), rel=1e-5)
+        assert error == pytest.approx(np.mean(abs(expected - y)), rel=1e-5)
+
+
+@pytest.mark.optimized
 def test_training_gives_the_same_bits_wherever_the_rows_lie():
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(70, 5, 4)).astype("float32"), draw.normal(size=(70, 1)).astype("float32")
