@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py                          # all workloads, all contenders that are installed
     python scripts/benchmark.py --workloads mlp cnn --contenders jax kerax keras --rounds 7
+    python scripts/benchmark.py --workloads tiny mlp --contenders jax jax_reading kerax_reading
     python scripts/benchmark.py --leaves                 # what a step costs by the number of arrays in the model
     python scripts/benchmark.py --layers                 # layers, forward and backward, against the same in plain JAX
     python scripts/benchmark.py --checkpoints            # what saving costs the loop, beside orbax and Keras
@@ -33,14 +34,18 @@ CONTENDERS = {
     "nnx": ("flax_nnx", "flax"),
     "equinox": ("equinox_loop", "equinox"),
     "torch": ("torch_loop", "torch"),
+    "jax_reading": ("plain_jax", "jax"),  # the loss is read after every step
+    "kerax_reading": ("keras_api", "kerax"),
+    "keras_reading": ("keras_api", "keras"),
 }
+USUAL = [name for name in CONTENDERS if not name.endswith("_reading")]
 
 
 def main():
     """Parses the arguments, runs what they ask for, prints tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", default=["tiny", "mlp", "cnn", "lstm", "gpt", "predict", "evaluate"])
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", default=USUAL, choices=list(CONTENDERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder for results.json, results.md and results.png")
     parser.add_argument("--leaves", action="store_true", help="cost of a step by the number of arrays")

@@ -12,6 +12,8 @@ from kerax import config
 from kerax.core import placement
 
 Tree = Any
+_COPIED = 2**20
+"""Bytes of arrays that are rather copied, in 0.1 ms: programs that read shifted rows take 60 ms longer to compile."""
 _ROWS = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(), start_index_map=(0,))
 
 
@@ -83,6 +85,7 @@ def can_be_shifted(array) -> bool:
         and placement.reads_host_memory()
         and array.flags.c_contiguous
         and array.flags.aligned
+        and array.nbytes > _COPIED
         and not placement.is_aligned(array)
         and not _is_on_disk(array)
         and 1 < len(array) < array.size // (64 // array.itemsize) + 1

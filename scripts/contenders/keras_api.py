@@ -49,7 +49,7 @@ def build(work, contender: str):
     """A function that does one epoch, evaluation or prediction and returns its loss."""
     from contenders.workloads import EPSILON, LEARNING_RATE
 
-    k = importlib.import_module(contender)
+    k = importlib.import_module(contender.removesuffix("_reading"))
     model = make_model(k, work)
     model.set_weights(work.weights)
     loss = k.losses.SparseCategoricalCrossentropy(from_logits=work.task != "predict")
@@ -58,4 +58,6 @@ def build(work, contender: str):
         return lambda: float(model.predict(work.x, batch_size=work.batch, verbose=0)[:, 0].mean())
     if work.task == "evaluate":
         return lambda: float(model.evaluate(work.x, work.y, batch_size=work.batch, verbose=0)[0])
-    return lambda: model.fit(work.x, work.y, batch_size=work.batch, verbose=0).history["loss"][-1]
+    read = k.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: logs["loss"])
+    options = dict(batch_size=work.batch, verbose=0, callbacks=[read] if contender.endswith("_reading") else None)
+    return lambda: model.fit(work.x, work.y, **options).history["loss"][-1]

@@ -11,6 +11,11 @@ from kerax.core import placement
 from kerax.data import resident
 
 
+@pytest.fixture(autouse=True)
+def small_arrays_too(monkeypatch):
+    monkeypatch.setattr(resident, "_COPIED", 0)
+
+
 def lying_at(array, start):
     """A copy that begins so many bytes after a multiple of 64."""
     memory = np.empty(array.nbytes + 128, np.uint8)
@@ -65,6 +70,13 @@ class TestRows:
         placed = resident.place_rows(array)
         assert placement.is_aligned(placed)
         np.testing.assert_array_equal(placed, array)
+
+    def test_small_arrays_are_copied(self, monkeypatch):
+        array = lying_at(np.zeros((50, 20), "float32"), 16)
+        monkeypatch.setattr(resident, "_COPIED", array.nbytes)
+        assert placement.is_aligned(resident.place_rows(array))
+        monkeypatch.setattr(resident, "_COPIED", array.nbytes - 1)
+        assert isinstance(resident.place_rows(array), resident.ShiftedRows)
 
     def test_what_may_be_copied_is_limited(self, monkeypatch):
         monkeypatch.setattr(config, "_resident_bytes", 5000)
