@@ -148,6 +148,8 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 logs = Logs(latest)
                 if validation is not None and _is_due(epoch, validation_freq):
                     logs.update({f"val_{name}": value for name, value in validation().items()})
+                if placement.reads_host_memory():  # the user's arrays, which hooks may change
+                    jax.block_until_ready(latest)
                 if isinstance(source, BatchSource):
                     source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)

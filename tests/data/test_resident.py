@@ -139,6 +139,21 @@ def test_training_gives_the_same_bits_wherever_the_rows_lie():
             np.testing.assert_array_equal(found, wanted)
 
 
+def test_what_a_hook_does_to_the_rows_concerns_the_next_epoch():
+    x, y = lying_at(np.ones((64, 20), "float32"), 16), lying_at(np.ones((64, 1), "float32"), 0)
+    model = kerax.Sequential([kerax.Input((20,)), kerax.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(kerax.optimizers.SGD(0.0), "mse")
+    were_ready = []
+
+    def change(epoch, logs):
+        were_ready.append(all(value.is_ready() for value in logs._values.values()))
+        x[:], y[:] = 2.0, 3.0
+
+    hook = kerax.callbacks.LambdaCallback(on_epoch_end=change)
+    history = model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[hook]).history
+    assert history["loss"] == [1.0, 9.0] and were_ready[0]
+
+
 def test_nan_is_traced_to_its_row_in_shifted_rows(capsys):
     x = lying_at(np.ones((40, 20), "float32"), 16)
     x[17, 3] = np.nan
