@@ -80,44 +80,41 @@ _remembered: ContextVar[dict | None] = ContextVar("kerax_structure", default=Non
 
 
 @contextmanager
+def _holding(known: dict | None):
+    token = _remembered.set(known)
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
 def remembering():
     """Within a `with` block in which no structure changes, each is looked through once."""
-    token = _remembered.set({})
-    try:
-        yield
-    finally:
-        _remembered.reset(token)
+    return _holding({})
 
 
-@contextmanager
 def forgetting():
     """Within a `with` block, inside one of `remembering`, structures may change."""
-    token = _remembered.set(None)
-    try:
-        yield
-    finally:
-        _remembered.reset(token)
+    return _holding(None)
 
 
-def attributes(item) -> list[tuple[str, Any]]:
-    """(name, value) of attributes that may hold something."""
-    known = _remembered.get()
-    found = None if known is None else known.get((attributes, id(item)))
-    if found is None:
-        found = [pair for pair in vars(item).items() if type(pair[1]) not in _EMPTY]
-        if known is not None:
-            known[attributes, id(item)] = found
-    return found
-
-
-def _once(find, root: Trackable) -> Iterator:
+def _once(find, root) -> Iterator:
     known = _remembered.get()
     if known is None:
-        return find(root)
+        return iter(find(root))
     key = find, id(root)
     if key not in known:
         known[key] = list(find(root))
     return iter(known[key])
+
+
+def attributes(item) -> Iterator[tuple[str, Any]]:
+    """(name, value) of attributes that may hold something."""
+    return _once(_attributes, item)
+
+
+def _attributes(item) -> list[tuple[str, Any]]:
+    return [pair for pair in vars(item).items() if type(pair[1]) not in _EMPTY]
 
 
 def walk(root: Trackable) -> Iterator[tuple[Path, Variable]]:

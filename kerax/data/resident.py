@@ -115,7 +115,7 @@ def slice_rows(data: Tree, start, count: int) -> Tree:
     def take(leaf):
         if isinstance(leaf, ShiftedRows):
             return leaf.take(start + jnp.arange(count))
-        return lax.dynamic_slice_in_dim(leaf, start, count)
+        return leaf if len(leaf) == count else lax.dynamic_slice_in_dim(leaf, start, count)
 
     return jax.tree.map(take, data, is_leaf=_is_shifted)
 

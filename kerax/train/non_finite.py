@@ -50,9 +50,9 @@ class Guard:
             return
         for (_, data, table, start, count, _), first in self._recent:
             if first <= bad < first + count:
-                batch = jax.tree.map(jax.device_put, data)
+                batch = jax.device_put(data)
                 if table is not None:
-                    batch = engine.gather_rows(batch, jnp.array(table), start + bad - first)
+                    batch = engine.gather_rows(batch, jax.tree.map(jnp.asarray, table), start + bad - first)
                 found = explain(self.model, jax.tree.map(jnp.array, batch))
                 self.model.stop_training = True
                 self.callbacks.on_non_finite(

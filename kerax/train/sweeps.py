@@ -224,8 +224,7 @@ def _results(model, variables: TrainState, metrics: tuple) -> dict:
 
 def _batches(data: Tree, row, group: int, size: int) -> Tree:
     """`group` batches from a row on, stacked."""
-    is_whole = jax.tree.leaves(data)[0].shape[:1] == (group * size,)  # a chunk
-    rows = data if is_whole else slice_rows(data, row, group * size)
+    rows = slice_rows(data, row, group * size)
     return jax.tree.map(lambda array: array.reshape(group, size, *array.shape[1:]), rows)
 
 

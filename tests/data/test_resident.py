@@ -126,6 +126,20 @@ def test_evaluation_and_prediction_find_every_row(start):
 
 
 @pytest.mark.optimized
+@pytest.mark.parametrize("rows", [64, 70])
+def test_inputs_may_lie_in_different_ways(rows):
+    draw = np.random.default_rng(0)
+    x = {"a": draw.normal(size=(rows, 1)).astype("float32"), "b": draw.normal(size=(rows, 20)).astype("float32")}
+    inputs = {"a": kerax.Input((1,), name="a"), "b": kerax.Input((20,), name="b")}
+    model = kerax.Model(inputs, kerax.layers.Dense(1)(kerax.layers.Concatenate()([inputs["a"], inputs["b"]])))
+    model.compile("sgd", "mse")
+    expected = np.asarray(model(x))
+    np.testing.assert_allclose(model.predict(x, batch_size=8, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    loss = model.evaluate(x, np.zeros((rows, 1), "float32"), batch_size=8, verbose=0)
+    assert loss == pytest.approx(np.mean(expected**2), rel=1e-5)
+
+
+@pytest.mark.optimized
 def test_training_gives_the_same_bits_wherever_the_rows_lie():
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(70, 5, 4)).astype("float32"), draw.normal(size=(70, 1)).astype("float32")
