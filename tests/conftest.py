@@ -26,7 +26,10 @@ hypothesis.settings.load_profile("kerax")
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation(request):
     """Compiles without XLA's expensive passes, in two thirds of the time, but for modules marked `optimized`."""
-    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
+    is_quick = request.node.get_closest_marker("optimized") is None
+    if jax.config.values["jax_disable_most_optimizations"] and not is_quick:
+        jax.clear_caches()  # JAX takes a program that was compiled without them for one compiled with them
+    jax.config.update("jax_disable_most_optimizations", is_quick)
 
 
 _tests_until_look = 0
