@@ -17,6 +17,9 @@ class Callback:
         every: With a batch hook on training: number of batches between its calls, counted through all epochs of a
             `fit`. 1 for every batch.
         looks: Numbers of batches, counted in the same way, after which it is called besides.
+        in_lockstep: With a batch hook on training: whether the device must have done the steps up to this batch and no
+            more when it is called, as for a profiler. Otherwise up to 32 steps, 10 ms at most, may be done ahead; if a
+            hook reads or sets variables of the model, it finds them as they are after its step all the same.
         saves_every: With `on_checkpoint`: number of batches between its calls, counted through all epochs; `None` for
             the ends of epochs only.
         saves_every_seconds: Likewise in seconds.
@@ -26,6 +29,7 @@ class Callback:
 
     every = 1
     guards_numbers = False
+    in_lockstep = False
     looks: tuple[int, ...] = ()
     saves_every: int | None = None
     saves_every_seconds: float | None = None

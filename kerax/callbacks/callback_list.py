@@ -96,6 +96,24 @@ class CallbackList:
             due = min(due, every - (self._steps_before + step) % every)
         return due
 
+    def steps_until_boundary(self, step: int) -> int:
+        """Number of steps from batch `step` that may be done before the first of them is seen."""
+        due = _FAR
+        for every in self._save_intervals:
+            due = min(due, every - (self._steps_before + step) % every)
+        for callback in self._watchers["train"]:
+            if callback.every > 1:
+                due = min(due, self._until_due(callback, step + 1) + 1)
+            elif callback.looks:
+                total = self._steps_before + step
+                due = min([due, *(look - total for look in callback.looks if look > total)])
+        return due
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether a callback needs each batch hook at its step."""
+        return any(_origin(callback).in_lockstep for callback in self._watchers["train"])
+
     def test_steps_until_look(self, step: int) -> int:
         """The same for evaluation."""
         return min((self._least - step % self._least for _ in self._watchers["test"]), default=_FAR)

@@ -31,6 +31,7 @@ from kerax.core.tracking import descendants, forgetting
 from kerax.core.variable import Variable, materialize
 from kerax.data.resident import take_rows
 from kerax.train import steps
+from kerax.train.logs import Packing
 from kerax.train.state import TrainState, metric_variables
 
 Tree = Any
@@ -41,7 +42,8 @@ class Program:
     """A traced training step for one structure of state and one form of batch.
 
     Args:
-        step: Function of (leaves, batch) that returns (leaves, logs); leaves are a flat tuple of arrays.
+        step: Function of (leaves, batch) that returns (leaves, logs); leaves are a flat tuple of arrays. The programs
+            return the logs as `packing` lays them: of the last 32 steps of a table, of the only one otherwise.
         leaves: The state's leaves, or their shapes.
         batch: The batch's shapes and dtypes.
         shardings: Where the leaves lie, under a distribution.
@@ -51,7 +53,8 @@ class Program:
         self._specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), batch
         closed, (_, logs) = jax.make_jaxpr(step, return_shape=True)(*self._specs)
         constants = [jnp.asarray(constant) for constant in closed.consts]
-        logs_treedef, num_leaves = jax.tree.structure(logs), len(leaves)
+        packing, names, num_leaves = Packing(logs), tuple(logs), len(leaves)
+        self.packing = packing
         self.is_looped = jax.default_backend() != "cpu" or not is_slow_in_loops(closed.jaxpr)
         self.seconds_per_step: float | None = None
         self._shardings = shardings
@@ -61,18 +64,22 @@ class Program:
             batch = placement.constrain_batch(batch)
             out = jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves, *jax.tree.leaves(batch))
             new = out[:num_leaves] if shardings is None else map(lax.with_sharding_constraint, out, shardings)
-            return tuple(new), jax.tree.unflatten(logs_treedef, out[num_leaves:])
+            return tuple(new), packing.pack(dict(zip(names, out[num_leaves:])))
 
         def single(leaves, data, table, index):
             return batch(leaves, gather_rows(data, table, index))
 
         def run(leaves, data, table, start, count):
-            empty = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
-            return lax.fori_loop(
-                start, start + count, lambda i, carry: single(carry[0], data, table, i), (leaves, empty)
-            )
+            def step(index, carry):
+                leaves, row = single(carry[0], data, table, index)
+                return leaves, packing.put(carry[1], row, index)
+
+            return lax.fori_loop(start, start + count, step, (leaves, packing.empty()))
 
         layout = {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
+        # A step that prints or calls the host cannot be taken back.
+        self.can_look_ahead = packing.num_rows > 1 and self.is_looped and shardings is None and not closed.effects
+        self.copy = jax.jit(lambda leaves: jax.tree.map(jnp.copy, leaves))
         self.run = jax.jit(run, donate_argnums=0, **layout)
         self.single = jax.jit(single, donate_argnums=0, **layout)
         self.batch = jax.jit(batch, donate_argnums=0, **layout)
@@ -178,17 +185,17 @@ class Pace:
         known = program.seconds_per_step
         return 1 if known is None else max(1, int(self.target / known), min(8, int(self.most / known)))
 
-    def dispatched(self, program, count: int, logs, token=None):
+    def dispatched(self, program, count: int, logs, token: jax.Array):
         """Notes a dispatch, waits for the one before it and returns (its number of steps, its logs), or `None`.
 
-        One number is waited for; the others come from the same program. `token` is an array to wait for instead, if
-        there are no logs.
+        Args:
+            token: One of its results, to wait for; the others come from the same program.
         """
         previous, self.pending = self.pending, (program, count, logs, token)
         if previous is None:
             return None
         before, num_steps, finished, waited_for = previous
-        (next(iter(finished.values())) if waited_for is None else waited_for).block_until_ready()
+        waited_for.block_until_ready()
         now = time.perf_counter()
         if self.last_done is not None:
             measured, known = max((now - self.last_done) / num_steps, 1e-7), before.seconds_per_step
@@ -300,10 +307,16 @@ def _guarded(new: list, old: tuple, guard: int, step) -> list:
 class EagerProgram:
     """The interface of `Program` without compilation, for `run_eagerly`: `print` and debuggers work in the step."""
 
-    seconds_per_step = None
+    seconds_per_step, can_look_ahead = None, False
 
     def __init__(self, step: Callable):
-        self.batch = step
+        self._step = step
+
+    def batch(self, leaves, batch):
+        """One step."""
+        leaves, logs = self._step(leaves, batch)
+        self.packing = Packing(logs)
+        return leaves, self.packing.pack(logs)
 
     def compile_behind(self, *_):
         """Nothing to compile."""

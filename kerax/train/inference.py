@@ -113,7 +113,8 @@ class Evaluation:
                 self.callbacks.before_test_batches(step)
                 metrics, latest = function(frozen, metrics, *arguments)
                 step += count
-                self.callbacks.after_test_batches(step, latest, pace.dispatched(program, count, latest))
+                finished = pace.dispatched(program, count, latest, next(iter(latest.values())))
+                self.callbacks.after_test_batches(step, latest, finished)
         if latest is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         logs = Logs(latest)

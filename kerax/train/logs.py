@@ -1,29 +1,122 @@
-"""`Logs`: named numbers of a step or an epoch that stay on the device until someone reads one."""
+"""Named numbers of a step or an epoch, which stay on the device until someone reads one."""
 
 from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+
+class Packing:
+    """How the logs of a training step lie together: the numbers of one dtype in one array, a row for each step.
+
+    To read one array of three numbers takes a third of the time of three arrays.
+
+    Args:
+        specs: `{name: shape and dtype}` of one step's logs. Names that begin with an underscore are the engine's own.
+    """
+
+    def __init__(self, specs: dict):
+        self.names = tuple(name for name in specs if not name.startswith("_"))
+        self._groups: dict[tuple, list[str]] = {}
+        for name, spec in specs.items():
+            self._groups.setdefault((spec.shape, jnp.dtype(spec.dtype)), []).append(name)
+        are_numbers = bool(specs) and all(shape == () for shape, _ in self._groups)
+        self.num_rows = 32 if are_numbers else 1  # of the last steps of a dispatch
+
+    def pack(self, logs: dict) -> tuple[jax.Array, ...]:
+        """One step's row as arrays like those of `empty`, one row long."""
+        return tuple(jnp.stack([logs[name] for name in names])[None] for names in self._groups.values())
+
+    def empty(self) -> tuple[jax.Array, ...]:
+        """The arrays, zero."""
+        groups = self._groups.items()
+        return tuple(jnp.zeros((self.num_rows, len(names), *shape), dtype) for (shape, dtype), names in groups)
+
+    def put(self, rows: tuple, row: tuple, step) -> tuple[jax.Array, ...]:
+        """The arrays with a step's row in its place."""
+        put = jax.lax.dynamic_update_slice_in_dim
+        return tuple(put(array, new, step % self.num_rows, axis=0) for array, new in zip(rows, row))
+
+    def unpack(self, rows: tuple) -> list[dict[str, Any]]:
+        """The logs of each row, on the host; waits for the device."""
+        logs: list[dict] = [{} for _ in range(len(rows[0]) if rows else 1)]
+        if jax.default_backend() != "cpu":
+            for array in rows:
+                array.copy_to_host_async()  # all at once; `jax.device_get` takes 15 us more for each
+        for (shape, _), names, array in zip(self._groups, self._groups.values(), rows):
+            host = np.asarray(array)
+            for found, row in zip(logs, host if shape else host.tolist()):
+                found.update(zip(names, row))
+        return logs
+
+
+class Rows:
+    """The logs of several steps of one dispatch, fetched at once when the first number is read."""
+
+    def __init__(self, packing: Packing, arrays: tuple):
+        self.packing, self.arrays = packing, arrays
+        self._fetched: list[dict] | None = None
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        if self._fetched is None:
+            self._fetched = self.packing.unpack(self.arrays)
+        return self._fetched[step % len(self._fetched)]
+
+
+class StepLogs:
+    """The logs of one step, whether fetched or not.
+
+    Args:
+        rows: Those of its dispatch.
+        step: The step's number in its table; 0 if it had none.
+    """
+
+    __slots__ = ("_rows", "_step")
+
+    def __init__(self, rows: Rows, step: int):
+        self._rows, self._step = rows, step
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, but for the engine's own."""
+        return self._rows.packing.names
+
+    @property
+    def token(self) -> jax.Array | None:
+        """An array to wait for; `None` if a step has no logs."""
+        return self._rows.arrays[0] if self._rows.arrays else None
+
+    def numbers(self) -> dict[str, Any]:
+        """All of them; waits for the device."""
+        return self._rows[self._step]
 
 
 class Logs(MutableMapping):
     """A mapping of names to numbers. The first read fetches all of them from the device at once.
 
     Args:
-        values: `{name: scalar array}`. Names that begin with an underscore are the engine's own and left out.
+        values: `{name: number or array}`, or a step's. Names that begin with an underscore are left out.
     """
 
-    def __init__(self, values: dict | None = None):
-        self._values = {name: value for name, value in (values or {}).items() if not name.startswith("_")}
+    def __init__(self, values: "dict | StepLogs | Logs | None" = None):
+        self._step = values if isinstance(values, StepLogs) else None
+        self._values: dict[str, Any] = {}
+        if self._step is not None:
+            self._values = dict.fromkeys(self._step.names)
+        elif values is not None:
+            self._values = {name: value for name, value in values.items() if not name.startswith("_")}
         self._fetched = False
 
     def _numbers(self) -> dict:
         if not self._fetched:
-            if jax.default_backend() != "cpu":
-                for value in self._values.values():
-                    if isinstance(value, jax.Array):
-                        value.copy_to_host_async()  # all at once; `jax.device_get` takes 15 us more for each
-            self._values = {name: _number(value) for name, value in self._values.items()}
+            if self._step is not None:
+                numbers = self._step.numbers()
+                self._values = {name: numbers[name] for name in self._values}
+                self._step = None
+            else:
+                self._values = {name: _number(value) for name, value in self._values.items()}
             self._fetched = True
         return self._values
 

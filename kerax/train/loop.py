@@ -21,7 +21,8 @@ from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import ArraySource, BatchSource
 from kerax.train import engine, non_finite
-from kerax.train.logs import Logs
+from kerax.train.ahead import Ahead
+from kerax.train.logs import Logs, Rows, StepLogs
 from kerax.train.run import Run
 from kerax.train.state import Store, state_variables
 from kerax.train.work import ArrayWork, BatchWork, form_of
@@ -103,6 +104,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
     interrupts = Interrupts(callbacks.saves_on_interrupt)
     outer, model._run = model._run, Run(model, store, callbacks, initial_epoch, form)
     run, logs, resumed = model._run, Logs(), store.leaves
+    ahead = Ahead(store, callbacks)
     try:
         if found is not None:
             run.go_on(found)
@@ -124,14 +126,17 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 pace, guard = engine.Pace(), non_finite.Guard(model, callbacks)
                 for piece in work.pieces(steps_per_epoch, pace, callbacks, run.step):
                     callbacks.before_batches(run.step)
-                    advance, calls = piece.program.calls(*piece[1:5])
-                    interrupts.busy = True
+                    interrupts.busy, finished = True, None
+                    advance, calls = ahead.calls(piece, run.step)
                     for arguments in calls:
-                        store.leaves, latest = advance(store.leaves, *arguments)
+                        store.leaves, rows = advance(store.leaves, *arguments)
+                    if calls:
+                        last, count = ahead.did(piece, rows)
+                        token = store.read(0) if last.token is None else last.token
+                        finished = pace.dispatched(piece.program, count, last, token)
+                        guard.dispatched(piece, count, run.num_steps, finished)
+                    latest = ahead.logs(piece)
                     run.did(piece.count, latest, piece.position)
-                    token = None if latest else store.read(0)
-                    finished = pace.dispatched(piece.program, piece.count, latest, token)
-                    guard.dispatched(piece, finished)
                     callbacks.after_batches(run.step, latest, finished)
                     if callbacks.savers:
                         callbacks.on_checkpoint(epoch, run.step, latest)
@@ -149,7 +154,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 if validation is not None and _is_due(epoch, validation_freq):
                     logs.update({f"val_{name}": value for name, value in validation().items()})
                 if placement.reads_host_memory():  # the user's arrays, which hooks may change
-                    jax.block_until_ready(latest)
+                    jax.block_until_ready(store.leaves)
                 if isinstance(source, BatchSource):
                     source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
@@ -182,10 +187,10 @@ def train_on_batch(model, batch: tuple) -> dict:
         variable.assign(value)
     store = Store(jax.tree.leaves(variables))
     try:
-        store.leaves, logs = program.batch(store.leaves, batch)
+        store.leaves, rows = program.batch(store.leaves, batch)
     finally:
         store.release()
-    return dict(Logs(logs))
+    return dict(Logs(StepLogs(Rows(program.packing, rows), 0)))
 
 
 def _warn_of_nan(epoch: int, logs: Logs, guard: non_finite.Guard):

@@ -10,6 +10,7 @@ import numpy as np
 from kerax.core import calling
 from kerax.data import unpack_x_y_sample_weight
 from kerax.train import engine, steps
+from kerax.train.logs import StepLogs
 from kerax.train.state import state_variables
 
 Tree = Any
@@ -28,31 +29,31 @@ class Guard:
     def __init__(self, model, callbacks):
         self.model, self.callbacks = model, callbacks
         self.is_on = model._bad_step is not None
-        self._recent: deque = deque(maxlen=3)  # (piece, number of its first step): those whose batches still exist
-        self._next = int(np.asarray(model.random_key.value)[2]) if self.is_on else 0
+        self._recent: deque = deque(maxlen=3)  # (piece, count, first step): those whose batches still exist
 
-    def dispatched(self, piece, finished):
-        """Notes a dispatch, and looks at the logs of the one that is finished."""
+    def dispatched(self, piece, count: int, first: int, finished):
+        """Notes a dispatch of `count` steps from the piece's and the model's step `first` on, and looks at the logs of
+        the one that is finished."""
         if self.is_on:
-            self._recent.append((piece, self._next))
-            self._next += piece.count
+            self._recent.append((piece, count, first))
             if finished is not None:
                 self._look(finished[1])
 
-    def finish(self, latest: dict):
+    def finish(self, latest: StepLogs):
         """Looks at the last logs of an epoch."""
         if self.is_on:
             self._look(latest)
 
-    def _look(self, logs: dict):
-        bad = int(logs.get(engine.BAD_STEP, -1))  # absent if the run goes on after an epoch's last batch
-        if bad < 0 or self.model.stop_training:
+    def _look(self, logs: StepLogs):
+        if self.model.stop_training or not isinstance(logs, StepLogs):  # a run that goes on after an epoch's last batch
             return
-        for (_, data, table, start, count, _), first in self._recent:
+        bad = logs.numbers()[engine.BAD_STEP]
+        for piece, count, first in self._recent:
             if first <= bad < first + count:
-                batch = jax.device_put(data)
-                if table is not None:
-                    batch = engine.gather_rows(batch, jax.tree.map(jnp.asarray, table), start + bad - first)
+                batch = jax.device_put(piece.data)
+                if piece.table is not None:
+                    row = piece.start + bad - first
+                    batch = engine.gather_rows(batch, jax.tree.map(jnp.asarray, piece.table), row)
                 found = explain(self.model, jax.tree.map(jnp.array, batch))
                 self.model.stop_training = True
                 self.callbacks.on_non_finite(

@@ -1,6 +1,7 @@
 """`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -107,8 +108,21 @@ class Store:
             leaves.append(value)
             outer.append(variable._store)
             variable._store = (self, index)
-        self.leaves: tuple[jax.Array, ...] = tuple(leaves)
+        self._leaves: tuple[jax.Array, ...] = tuple(leaves)
+        self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self._outer = outer  # who owned each array before: the variable itself (`None`) or the run around this one
+
+    @property
+    def leaves(self) -> tuple[jax.Array, ...]:
+        """The present arrays."""
+        if self.settle is not None:
+            settle, self.settle = self.settle, None
+            self._leaves = settle(self._leaves)
+        return self._leaves
+
+    @leaves.setter
+    def leaves(self, leaves: tuple[jax.Array, ...]):
+        self._leaves, self.settle = leaves, None
 
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""
@@ -122,10 +136,10 @@ class Store:
 
     def release(self):
         """Gives the arrays back to the variables."""
-        for index, variable in enumerate(self.variables):
+        for index, (variable, value) in enumerate(zip(self.variables, self.leaves, strict=True)):
             variable._store = self._outer[index]
             if variable._store is None:
-                variable._value = self.leaves[index]
+                variable._value = value
             else:
                 outer, position = variable._store
-                outer.write(position, self.leaves[index])
+                outer.write(position, value)

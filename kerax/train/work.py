@@ -20,7 +20,8 @@ Tree = Any
 class Piece(NamedTuple):
     """Work for one visit of the loop: `count` steps of a program on its table of rows, or on one batch.
 
-    `position` is that in the data after it, from which `set_position` goes on.
+    `position` is that in the data after it, from which `set_position` goes on. From `start` on, `left` steps of this
+    epoch are in the table.
     """
 
     program: engine.Program
@@ -29,6 +30,7 @@ class Piece(NamedTuple):
     start: int
     count: int
     position: dict
+    left: int
 
 
 def form_of(source: ArraySource | BatchSource, steps_per_epoch: int | None) -> dict:
@@ -118,10 +120,10 @@ class ArrayWork:
                 self._done += count
                 position = {"pass": self.model.passes - 1, "batch": self._done}
                 if self.feed is None:
-                    yield Piece(program, self.data, placed, start, count, position)
+                    yield Piece(program, self.data, placed, start, count, position, min(len(table) - start, left))
                 else:
                     data, rows = self.feed.gather(self.data, table[start : start + count])
-                    yield Piece(program, data, rows, 0, count, position)
+                    yield Piece(program, data, rows, 0, count, position, count)
                 start, step, left = start + count, step + count, left - count
                 if step == first + count and count < left:
                     self._compile_rest()
@@ -232,11 +234,11 @@ class BatchWork:
         key = _key(batches[0])
         if key == self._first_key and self.feed is not None:
             data, table = self.feed.join(batches)
-            return Piece(self.program, data, table, 0, len(batches), position)
+            return Piece(self.program, data, table, 0, len(batches), position, len(batches))
         batch = placement.place_batch(batches[0])
         if key not in self._programs:
             self._programs[key] = self._program(batch)
-        return Piece(self._programs[key], batch, None, 0, 1, position)
+        return Piece(self._programs[key], batch, None, 0, 1, position, 1)
 
     def _program(self, batch: tuple) -> engine.Program:
         spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
