@@ -1,12 +1,8 @@
 """Callbacks that send or add numbers: `JSONLogger`, `RemoteMonitor`, `LearningRateLogger`."""
 
-import http.client
 import json
 import math
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
 import warnings
 
 import numpy as np
@@ -94,6 +90,11 @@ class RemoteMonitor(Callback):
         self._has_warned = False
 
     def on_epoch_end(self, epoch, logs=None):
+        import http.client  # these take 10 ms
+        import urllib.error
+        import urllib.parse
+        import urllib.request
+
         body = to_json({"epoch": epoch} | dict(logs or {}))
         kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
         if not self.send_as_json:

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import jaxprs_in_params
+
+from kerax.core.jaxprs import equations
 
 Tree = Any
 _active: Any = None
@@ -173,12 +174,7 @@ def gathers() -> bool:
 
 
 def _has_checkpoint(jaxpr) -> bool:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("checkpoint", "remat2"):
-            return True
-        if any(map(_has_checkpoint, jaxprs_in_params(equation.params))):
-            return True
-    return False
+    return any(equation.primitive.name in ("checkpoint", "remat2") for equation in equations(jaxpr))
 
 
 def replicate(values: Tree) -> Tree:

@@ -9,7 +9,15 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+import numpy as np
 
+
+def is_tracing() -> bool:
+    """Whether JAX traces the running code; found out without a program, which `jnp.zeros(())` would compile."""
+    return isinstance(jax.device_put(_ZERO), jax.core.Tracer)
+
+
+_ZERO = np.zeros((), np.int32)
 _current: ContextVar["Scope | None"] = ContextVar("kerax_scope", default=None)
 
 

@@ -70,7 +70,7 @@ def next_key(seed=None) -> jax.Array:
 def _refuse_tracing(variable):
     """Raises `ValueError` where a key would become a constant of a traced function, the same at each of its calls."""
     scope = scopes.current_scope() if variable is None else scopes.find(variable)
-    if scope is None and isinstance(jnp.zeros(()), jax.core.Tracer):
+    if scope is None and scopes.is_tracing():
         raise ValueError(
             "A random number is drawn inside a function that JAX traces, outside a pure call: every call of the traced "
             "function would repeat it. Call `layer.apply(variables, x, training=True, key=key)` in there instead of "

@@ -95,9 +95,9 @@ def materialize(variables: Iterable["Variable"]):
     """Gives every abstract variable its initial array."""
     variables = [variable for variable in variables if variable._store is None]
     abstract = [variable for variable in variables if variable._value is None]
-    if placement.active() is not None and not isinstance(jnp.zeros(()), jax.core.Tracer):
+    if placement.active() is not None and not scopes.is_tracing():
         return _materialize_spread(variables, abstract)
-    if abstract and isinstance(jnp.zeros(()), jax.core.Tracer):  # called while something is being traced
+    if abstract and scopes.is_tracing():  # called while something is being traced
         with jax.ensure_compile_time_eval():
             return materialize(abstract)
     key_data: dict[int, np.ndarray] = {}

@@ -1,9 +1,8 @@
 """`PyDataset`: batches by index, made in parallel by threads or processes."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 
 class PyDataset:
@@ -68,6 +67,9 @@ def batches_of(dataset, indices: Sequence[int]) -> Iterator:
         yield from map(dataset.__getitem__, indices)
         return
     if with_processes:  # a forked copy of a process with JAX's threads may hang
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_adopt, initargs=(dataset,))
     else:

@@ -1,8 +1,6 @@
 """`Model.plan`."""
 
 from kerax.models import prepare
-from kerax.train.plan import Plans
-from kerax.train.planning import make_plan
 
 
 def plan(self, topology=None, batch=None, batch_size=None, distribution="fsdp"):
@@ -26,6 +24,9 @@ def plan(self, topology=None, batch=None, batch_size=None, distribution="fsdp"):
         ValueError: for an unknown topology, or a batch or model that cannot be spread so.
         ImportError: for a TPU topology without `libtpu`.
     """
+    from kerax.train.plan import Plans  # few models are planned: who trains shall not wait for this
+    from kerax.train.planning import make_plan
+
     prepare.require_compiled(self, "plan")
 
     def make_ready(model, spec):

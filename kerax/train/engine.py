@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental import multihost_utils
 
 from kerax.core import placement
 from kerax.core import scope as scopes
+from kerax.core.jaxprs import equations
 from kerax.core.tracking import descendants, forgetting
 from kerax.core.variable import Variable, materialize
 from kerax.data.resident import take_rows
@@ -52,7 +52,7 @@ class Program:
     def __init__(self, step: Callable, leaves: tuple, batch: tuple, shardings: list | None = None):
         self._specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), batch
         closed, (_, logs) = jax.make_jaxpr(step, return_shape=True)(*self._specs)
-        constants = [jnp.asarray(constant) for constant in closed.consts]
+        constants = jax.device_put(closed.consts)
         packing, names, num_leaves = Packing(logs), tuple(logs), len(leaves)
         self.packing = packing
         self.is_looped = jax.default_backend() != "cpu" or not is_slow_in_loops(closed.jaxpr)
@@ -210,6 +210,8 @@ class Pace:
         self.num_measured += 1
         if self.num_measured < 3:
             return None
+        from jax.experimental import multihost_utils
+
         return float(multihost_utils.broadcast_one_to_all(np.float32(measured)))
 
 
@@ -384,16 +386,8 @@ def _raise_map_threshold():
 
 def is_slow_in_loops(jaxpr) -> bool:
     """Whether a jaxpr or one inside it has a convolution with groups, or with axes in another order than XLA's own."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated" and not _is_in_order(equation.params):
-            return True
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
-        ):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns") and is_slow_in_loops(inner):
-                return True
-    return False
+    convolutions = (found for found in equations(jaxpr) if found.primitive.name == "conv_general_dilated")
+    return not all(_is_in_order(convolution.params) for convolution in convolutions)
 
 
 def _is_in_order(params: dict) -> bool:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from kerax import config
+from kerax.core.jaxprs import inner_jaxprs
 from kerax.data import unpack_x_y_sample_weight
 from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
 from kerax.train import chips, engine, hlo, steps
@@ -205,16 +206,10 @@ def product_flops(jaxpr) -> float:
         elif name == "conv_general_dilated":
             filters = shapes[1][parameters["dimension_numbers"].rhs_spec[0]]
             total += 2.0 * outputs * math.prod(shapes[1]) / max(filters, 1)
-        inner = [getattr(value, "jaxpr", value) for value in _values(parameters)]
-        found = [product_flops(part) for part in inner if hasattr(part, "eqns")]
+        found = [product_flops(part) for part in inner_jaxprs(equation)]
         if found:
             total += max(found) if name == "cond" else sum(found) * parameters.get("length", 1)
     return total
-
-
-def _values(parameters: dict) -> list:
-    values = [value for value in parameters.values() if not isinstance(value, (list, tuple))]
-    return values + [item for value in parameters.values() if isinstance(value, (list, tuple)) for item in value]
 
 
 def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Chip) -> list[Traffic]:
