@@ -33,19 +33,22 @@ Tree = Any
 class Interrupts:
     """Holds signals back while arrays change hands and callbacks look, unless one comes again.
 
+    `busy` says that they do; it is so at the start and the end of a guarded block, and after an interrupt.
+
     Args:
         with_termination: Whether SIGTERM, and under Slurm SIGUSR1, end the run as Ctrl-C does, with exit status 143.
     """
 
     def __init__(self, with_termination: bool):
-        self.busy, self.pending = False, None
+        self.busy, self.pending = True, None
         self._signals = [signal.SIGINT]
         if with_termination and not jax.distributed.is_initialized():  # else JAX tells all processes of SIGTERM
             self._signals += [signal.SIGTERM, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
 
     @contextmanager
     def guarded(self):
-        """Handles the signals for the length of a `with` block, in the main thread."""
+        """Handles the signals for the length of a `with` block, in the main thread; the one held back comes after."""
+        self.busy = True
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,18 +58,20 @@ class Interrupts:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        self.check()
 
     def _on_signal(self, number, _):
         if self.busy and self.pending is None:
             self.pending = number
         else:
+            self.busy = True  # until someone is ready for another
             self._raise(number)
 
     def check(self):
         """Raises the interrupt that was held back."""
         self.busy = False
         if self.pending is not None:
-            number, self.pending = self.pending, None
+            number, self.pending, self.busy = self.pending, None, True
             self._raise(number)
 
     @staticmethod
@@ -99,17 +104,17 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
             first = initial_epoch if found is None else found["epoch"]
             limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - first, 0)
             work = BatchWork(model, variables, source, shuffle, limit)
-    store = Store(jax.tree.leaves(variables))
-    num_kept = len(store.leaves) - len(fresh_metrics)
     interrupts = Interrupts(callbacks.saves_on_interrupt)
-    outer, model._run = model._run, Run(model, store, callbacks, initial_epoch, form)
-    run, logs, resumed = model._run, Logs(), store.leaves
-    ahead = Ahead(store, callbacks)
-    try:
-        if found is not None:
-            run.go_on(found)
-            work.set_position(run.data, run.step)
-        with interrupts.guarded():
+    with interrupts.guarded():
+        outer, store = model._run, Store(jax.tree.leaves(variables))
+        try:
+            interrupts.check()
+            run = model._run = Run(model, store, callbacks, initial_epoch, form)
+            logs, resumed, ahead = Logs(), store.leaves, Ahead(store, callbacks)
+            num_kept = len(store.leaves) - len(fresh_metrics)
+            if found is not None:
+                run.go_on(found)
+                work.set_position(run.data, run.step)
             callbacks.on_train_begin()
             if run.is_resumed:
                 store.leaves = resumed
@@ -164,17 +169,17 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
             if model.optimizer is not None:
                 model.optimizer.finalize(variables.params)
             callbacks.on_train_end(logs)
-    except (KeyboardInterrupt, SystemExit):
-        interrupts.busy = False  # another signal ends the saving too
-        with interrupts.guarded():
+            interrupts.busy = True
+        except (KeyboardInterrupt, SystemExit):
+            interrupts.busy = False  # another signal ends the saving too
             callbacks.on_interrupt()
-        raise
-    finally:
-        model._run = outer
-        try:
-            work.close(store.leaves)
+            raise
         finally:
-            store.release()
+            interrupts.busy, model._run = True, outer
+            try:
+                work.close(store.leaves)
+            finally:
+                store.release()
 
 
 def train_on_batch(model, batch: tuple) -> dict:
@@ -185,11 +190,12 @@ def train_on_batch(model, batch: tuple) -> dict:
     program = engine.train_program(model, variables, spec)
     for variable, value in zip(jax.tree.leaves(variables.metrics), engine.initial_metrics(model), strict=True):
         variable.assign(value)
-    store = Store(jax.tree.leaves(variables))
-    try:
-        store.leaves, rows = program.batch(store.leaves, batch)
-    finally:
-        store.release()
+    with Interrupts(with_termination=False).guarded():
+        store = Store(jax.tree.leaves(variables))
+        try:
+            store.leaves, rows = program.batch(store.leaves, batch)
+        finally:
+            store.release()
     return dict(Logs(StepLogs(Rows(program.packing, rows), 0)))
 
 

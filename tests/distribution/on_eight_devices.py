@@ -95,6 +95,22 @@ def test_eight_devices_equal_one(name, resident, alone):
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6, err_msg=what)
 
 
+@pytest.mark.parametrize("way", ["resident", "streamed", "batches"])
+def test_nan_is_traced_to_its_row(way, monkeypatch, capsys):
+    x = X.copy()
+    x[53, 2] = np.nan  # row 5 of the fourth batch
+    parts = ((x[start : start + 16], Y[start : start + 16]) for start in range(0, 96, 16))
+    if way == "streamed":
+        monkeypatch.setattr(kerax.config, "_resident_bytes", 0)
+    guard = kerax.callbacks.TerminateOnNaN()
+    with STRATEGIES["data"].scope():
+        model = make_model()
+        data = (parts,) if way == "batches" else (x, Y)
+        model.fit(*data, batch_size=None if way == "batches" else 16, shuffle=False, verbose=0, callbacks=[guard])
+    assert "`x` of the batch holds NaN or infinity, first in row 5 " in capsys.readouterr().out
+    assert int(model.optimizer.iterations.value) == 3
+
+
 def test_images_with_batch_statistics_and_gradients_of_convolutions():
     def train():
         kerax.utils.set_random_seed(1)

@@ -1,5 +1,6 @@
 """What holds of every run: the same bits however it is cut, a usable model however it ends."""
 
+import operator
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import pytest
 import kerax
 from kerax import config
 from kerax.data import feed
-from kerax.train import engine
+from kerax.train import engine, state
 
 pytestmark = pytest.mark.optimized
 
@@ -213,6 +214,30 @@ class TestEndings:
                 model.fit(X, Y, batch_size=8, epochs=10**6, verbose=0)
             assert all(np.isfinite(weight).all() for weight in model.get_weights())
         assert_usable(model, model.get_weights())
+
+    @pytest.mark.parametrize("moment", ["_take", "Store.release"])
+    @pytest.mark.parametrize("call", ["fit", "train_on_batch"])
+    def test_an_interrupt_while_arrays_change_hands_is_served_afterwards(self, monkeypatch, moment, call):
+        model = make_model()
+        model.fit(X[:56], Y[:56], batch_size=8, verbose=0)
+        before, done = model.get_weights(), int(model.optimizer.iterations)
+        owner, _, name = moment.rpartition(".")
+        owner = operator.attrgetter(owner)(state) if owner else state
+        original, sent = getattr(owner, name), []
+
+        def interrupted(*args):
+            sent.append(True)
+            if len(sent) == (3 if name == "_take" else 1):
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(*args)
+
+        monkeypatch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(model, call)(X[:8], Y[:8])
+        assert all(weight._store is None for weight in model.weights)
+        for one, two in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_allclose(one, two, atol=0.05)  # a step's difference at most
+        assert done <= int(model.optimizer.iterations) <= done + 1
 
     def test_a_generator_that_fails_leaves_the_last_finished_step(self):
         def batches():
