@@ -8,6 +8,7 @@ the `Store`, which first does the steps that the hooks have seen once more, from
 `Program.run` has one result however it is cut. A run whose hooks do that again and again is soon left to single steps.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -31,8 +32,6 @@ class Ahead:
 
     def __init__(self, store: Store, callbacks):
         self.store, self.callbacks = store, callbacks
-        self._is_small = sum(leaf.nbytes for leaf in store.leaves) <= self.most_bytes
-        self._is_allowed = self._is_small and jax.process_count() == 1 and not callbacks.in_lockstep
         self._length, self._wait, self._pause = 2, 2, self.pause
         self._useful = 0  # steps done ahead and not taken back since the last that were
         self._begun: Piece | None = None  # the piece that a dispatch began with, while others of it are to come
@@ -64,9 +63,15 @@ class Ahead:
         """The logs of a piece's last step."""
         return StepLogs(self._rows, piece.start + piece.count - 1)
 
+    @functools.cached_property
+    def _is_allowed(self) -> bool:
+        is_small = sum(leaf.nbytes for leaf in self.store.leaves) <= self.most_bytes
+        return is_small and jax.process_count() == 1 and not self.callbacks.in_lockstep
+
     def _next_count(self, piece: Piece, step: int) -> int:
         known = piece.program.seconds_per_step
-        if not self._is_allowed or piece.count > 1 or self._wait > 0 or not known or not piece.program.can_look_ahead:
+        can = piece.count == 1 and self._wait <= 0 and known and piece.program.can_look_ahead and self._is_allowed
+        if not can:
             return piece.count
         most = min(self._length, piece.left, piece.program.packing.num_rows, int(self.seconds / known))
         return min(most, self.callbacks.steps_until_boundary(step)) if most > 1 else 1

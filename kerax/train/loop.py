@@ -159,7 +159,7 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                 if validation is not None and _is_due(epoch, validation_freq):
                     logs.update({f"val_{name}": value for name, value in validation().items()})
                 if placement.reads_host_memory():  # the user's arrays, which hooks may change
-                    jax.block_until_ready(store.leaves)
+                    store.leaves[-1].block_until_ready()
                 if isinstance(source, BatchSource):
                     source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
