@@ -13,6 +13,7 @@ import pytest
 
 import kerax
 from kerax import callbacks, checkpoint, layers
+from tests.sharing import share_programs
 
 pytestmark = pytest.mark.optimized
 
@@ -34,7 +35,7 @@ def make():
     )
     loss = kerax.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(kerax.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
-    return model
+    return share_programs(model, "resume")
 
 
 class Stop(callbacks.Callback):
