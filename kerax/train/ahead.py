@@ -40,9 +40,10 @@ class Ahead:
     def calls(self, piece: Piece, step: int) -> tuple[Callable | None, list[tuple]]:
         """What does a piece that begins with batch `step`, as `Program.calls`; no calls if it is done already."""
         if self._begun is not None:
-            if self._holds(piece):
-                self._seen += 1
-                return None, []
+            with self.store.lock:
+                if self._begun is not None and self._holds(piece):
+                    self._seen += 1
+                    return None, []
             self.store.leaves  # noqa: B018  takes back what nobody will see
         count, program = self._next_count(piece, step), piece.program
         if count > piece.count:

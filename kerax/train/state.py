@@ -1,6 +1,7 @@
 """`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,13 +77,17 @@ def metric_variables(model) -> dict:
     return found
 
 
-def _take(holder: list) -> tuple[Any, int]:
-    """The only item of a list, and how many references to it there are."""
-    value = holder.pop()
-    return value, sys.getrefcount(value)
+def _num_references(holder) -> int:
+    """How many references to a variable's array there are."""
+    return sys.getrefcount(holder._value)
 
 
-_UNSHARED = _take([object()])[1]  # differs between versions of Python
+class _Holder:
+    def __init__(self):
+        self._value = object()
+
+
+_UNSHARED = _num_references(_Holder())  # differs between versions of Python
 
 
 class Store:
@@ -97,27 +102,29 @@ class Store:
     def __init__(self, variables: list[Variable]):
         materialize(variables)
         self.variables = variables
-        leaves, outer = [], []
-        for index, variable in enumerate(variables):
-            holder, variable._value = [variable._value], None
-            value, references = _take(holder)
-            if value is None:  # another run, around this one, owns the array
-                value = variable.value
-            elif references > _UNSHARED:
-                value = jnp.copy(value)
-            leaves.append(value)
-            outer.append(variable._store)
-            variable._store = (self, index)
+        leaves = []
+        for variable in variables:
+            if variable._store is not None:  # another run, around this one, owns the array
+                leaves.append(variable.value)
+            elif _num_references(variable) > _UNSHARED:
+                leaves.append(jnp.copy(variable._value))
+            else:
+                leaves.append(variable._value)
         self._leaves: tuple[jax.Array, ...] = tuple(leaves)
         self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
-        self._outer = outer  # who owned each array before: the variable itself (`None`) or the run around this one
+        self.lock = threading.RLock()  # of threads that read weights while another one trains
+        # Who owned each array before: the variable itself (`None`) or the run around this one.
+        self._outer = [variable._store for variable in variables]
+        for index, variable in enumerate(variables):
+            variable._store, variable._value = (self, index), None
 
     @property
     def leaves(self) -> tuple[jax.Array, ...]:
         """The present arrays."""
         if self.settle is not None:
-            settle, self.settle = self.settle, None
-            self._leaves = settle(self._leaves)
+            with self.lock:
+                if self.settle is not None:
+                    self._leaves, self.settle = self.settle(self._leaves), None
         return self._leaves
 
     @leaves.setter
@@ -137,9 +144,9 @@ class Store:
     def release(self):
         """Gives the arrays back to the variables."""
         for index, (variable, value) in enumerate(zip(self.variables, self.leaves, strict=True)):
-            variable._store = self._outer[index]
-            if variable._store is None:
+            if self._outer[index] is None:
                 variable._value = value
             else:
-                outer, position = variable._store
+                outer, position = self._outer[index]
                 outer.write(position, value)
+            variable._store = self._outer[index]

@@ -1,7 +1,9 @@
 """Steps done before callbacks have seen those before them: nobody can tell."""
 
+import contextlib
 import os
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -159,6 +161,23 @@ class TestAhead:
     def test_ctrl_c_leaves_the_weights_of_that_batch(self, run):
         _, (_, _, error) = run.both(lambda: Watcher(lambda *_: os.kill(os.getpid(), signal.SIGINT), {21}))
         assert error is KeyboardInterrupt
+
+    def test_a_thread_that_reads_weights_changes_none(self, run):
+        def read():
+            while not done.is_set():
+                with contextlib.suppress(RuntimeError, ValueError):  # a step has just replaced an array
+                    run.model.get_weights()
+
+        expected, done = run(Watcher(), seconds=0), threading.Event()
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            found = run(Watcher(), epochs=20), run(Watcher())
+        finally:
+            done.set()
+            thread.join()
+        for one, two in zip(found[1][0], expected[0], strict=True):
+            np.testing.assert_array_equal(one, two)
 
     def test_nan_is_noticed(self, run):
         class Notes(Watcher):

@@ -216,7 +216,7 @@ class TestEndings:
             assert all(np.isfinite(weight).all() for weight in model.get_weights())
         assert_usable(model, model.get_weights())
 
-    @pytest.mark.parametrize("moment", ["_take", "Store.release"])
+    @pytest.mark.parametrize("moment", ["_num_references", "Store.release"])
     @pytest.mark.parametrize("call", ["fit", "train_on_batch"])
     def test_an_interrupt_while_arrays_change_hands_is_served_afterwards(self, monkeypatch, moment, call):
         model = make_model()
@@ -228,7 +228,7 @@ class TestEndings:
 
         def interrupted(*args):
             sent.append(True)
-            if len(sent) == (3 if name == "_take" else 1):
+            if len(sent) == (3 if name == "_num_references" else 1):
                 os.kill(os.getpid(), signal.SIGINT)
             return original(*args)
 
