@@ -15,6 +15,7 @@ import hypothesis
 import jax
 import pytest
 
+import kerax
 from kerax.core.variable import forget_programs
 
 gc.set_threshold(50_000, 20, 20)  # traced programs are many small objects: looking through them took 6 % of the time
@@ -31,6 +32,12 @@ def _quick_compilation(request):
     if jax.config.values["jax_disable_most_optimizations"] and not is_quick:
         jax.clear_caches()  # JAX takes a program that was compiled without them for one compiled with them
     jax.config.update("jax_disable_most_optimizations", is_quick)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """Draws the same initial weights whatever tests were run before."""
+    kerax.utils.set_random_seed(0)
 
 
 @pytest.hookimpl(optionalhook=True)
