@@ -299,7 +299,7 @@ def test_a_gan_trains_by_the_parts_of_one_compiled_optimizer():
             return logs, state._replace(params=params, opt_state=opt_state)
 
     model = ByPart()
-    model.compile({"generator": Adam(0.01), "discriminator": SGD(0.1)})
+    model.compile({"generator": Adam(1e-4), "discriminator": SGD(0.1)})
     logs = model.fit(np.ones((8, 2), "float32"), batch_size=4, epochs=10, verbose=0).history
     assert int(model.optimizer["generator"].iterations) == int(model.optimizer["discriminator"].iterations) == 20
     assert logs["discriminator"][-1] < logs["discriminator"][0]
