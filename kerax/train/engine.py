@@ -185,17 +185,18 @@ class Pace:
         known = program.seconds_per_step
         return 1 if known is None else max(1, int(self.target / known), min(8, int(self.most / known)))
 
-    def dispatched(self, program, count: int, logs, token: jax.Array):
+    def dispatched(self, program, count: int, logs, token: jax.Array | None):
         """Notes a dispatch, waits for the one before it and returns (its number of steps, its logs), or `None`.
 
         Args:
-            token: One of its results, to wait for; the others come from the same program.
+            token: One of its results, to wait for; the others come from the same program. `None`: it is not waited for.
         """
         previous, self.pending = self.pending, (program, count, logs, token)
         if previous is None:
             return None
         before, num_steps, finished, waited_for = previous
-        waited_for.block_until_ready()
+        if waited_for is not None:
+            waited_for.block_until_ready()
         now = time.perf_counter()
         if self.last_done is not None:
             measured, known = max((now - self.last_done) / num_steps, 1e-7), before.seconds_per_step

@@ -113,7 +113,7 @@ class Evaluation:
                 self.callbacks.before_test_batches(step)
                 metrics, latest = function(frozen, metrics, *arguments)
                 step += count
-                finished = pace.dispatched(program, count, latest, next(iter(latest.values())))
+                finished = pace.dispatched(program, count, latest, next(iter(latest.values()), None))
                 self.callbacks.after_test_batches(step, latest, finished)
         if latest is None:
             raise ValueError("evaluate: the data ran out before the first batch.")

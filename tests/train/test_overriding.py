@@ -306,3 +306,15 @@ class TestSettings:
         config = ours.get_compile_config()
         theirs.compile_from_config(config)
         assert isinstance(theirs.optimizer, keras.optimizers.Adam)
+
+
+def test_a_test_step_may_report_nothing():
+    class Silent(kerax.Sequential):
+        def test_step(self, state, data):
+            return {}, state
+
+    model = Silent([kerax.Input((3,)), kerax.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((8, 3), "float32")
+    for data in ((x, x[:, :1]), (((x[:2], x[:2, :1]) for _ in range(4)),)):
+        assert model.evaluate(*data, verbose=0, return_dict=True) == {}
