@@ -134,19 +134,16 @@ class CallbackList:
         for callback in self._watchers["train"]:
             if self._until_due(callback, step) == 0:
                 callback.on_train_batch_end(step - 1, Logs(latest))
-        self._report(step, latest, finished)
+        if finished is not None and self._progress:
+            logs = Logs(finished[1])
+            for callback in self._progress:
+                callback.on_progress(step, logs)
 
     def after_last_batch(self, latest: dict):
         """After an epoch's batches: the hooks for those since the last full `steps_per_execution`."""
         for callback in self._watchers["train"]:
             if callback.every == 1 and self._until_due(callback, self._step):
                 callback.on_train_batch_end(self._step - 1, Logs(latest))
-
-    def _report(self, step: int, latest: dict, finished):
-        if finished is not None and self._progress:
-            logs = Logs(finished[1])
-            for callback in self._progress:
-                callback.on_progress(step, logs)
 
     def before_test_batches(self, step: int):
         """Before a piece of evaluation."""

@@ -35,6 +35,8 @@ class Ahead:
         self._length, self._wait, self._pause = 2, 2, self.pause
         self._useful = 0  # steps done ahead and not taken back since the last that were
         self._begun: Piece | None = None  # the piece that a dispatch began with, while others of it are to come
+        self._rows: Rows | None = None  # the logs of the last dispatch
+        self._before: tuple | None = None  # a copy of the state before it
         self._count = self._seen = 0  # its steps, and those whose turn came
 
     def calls(self, piece: Piece, step: int) -> tuple[Callable | None, list[tuple]]:
@@ -45,7 +47,10 @@ class Ahead:
                     self._seen += 1
                     return None, []
             self.store.leaves  # noqa: B018  takes back what nobody will see
-        count, program = self._next_count(piece, step), piece.program
+        count, program = piece.count, piece.program
+        if count == 1 and self._wait <= 0 and program.can_look_ahead and program.seconds_per_step and self._is_allowed:
+            most = min(self._length, piece.left, program.packing.num_rows, int(self.seconds / program.seconds_per_step))
+            count = max(1, min(most, self.callbacks.steps_until_boundary(step)))
         if count > piece.count:
             self._begun, self._before = piece, program.copy(self.store.leaves)
         else:
@@ -54,7 +59,7 @@ class Ahead:
         return program.calls(piece.data, piece.table, piece.start, count)
 
     def did(self, piece: Piece, rows: tuple) -> tuple[StepLogs, int]:
-        """Takes what the calls returned besides the state. Returns the logs of their last step and their number."""
+        """Takes what the calls returned besides the state. Returns the logs of their last step, and their number."""
         self._rows = Rows(piece.program.packing, rows)
         if self._begun is not None:
             self.store.settle = self._settle
@@ -68,14 +73,6 @@ class Ahead:
     def _is_allowed(self) -> bool:
         is_small = sum(leaf.nbytes for leaf in self.store.leaves) <= self.most_bytes
         return is_small and jax.process_count() == 1 and not self.callbacks.in_lockstep
-
-    def _next_count(self, piece: Piece, step: int) -> int:
-        known = piece.program.seconds_per_step
-        can = piece.count == 1 and self._wait <= 0 and known and piece.program.can_look_ahead and self._is_allowed
-        if not can:
-            return piece.count
-        most = min(self._length, piece.left, piece.program.packing.num_rows, int(self.seconds / known))
-        return min(most, self.callbacks.steps_until_boundary(step)) if most > 1 else 1
 
     def _holds(self, piece: Piece) -> bool:
         """Whether the piece is the next of those that are done."""

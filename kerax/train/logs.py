@@ -1,7 +1,7 @@
 """Named numbers of a step or an epoch, which stay on the device until someone reads one."""
 
 from collections.abc import Iterator, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,44 +53,33 @@ class Packing:
 
 
 class Rows:
-    """The logs of several steps of one dispatch, fetched at once when the first number is read."""
+    """The logs of several steps of one dispatch, fetched at once when the first number is read.
+
+    Attributes:
+        names: The names, but for the engine's own.
+        token: An array to wait for; `None` if there are no logs.
+    """
 
     def __init__(self, packing: Packing, arrays: tuple):
-        self.packing, self.arrays = packing, arrays
+        self._packing, self._arrays = packing, arrays
+        self.names, self.token = packing.names, arrays[0] if arrays else None
         self._fetched: list[dict] | None = None
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         if self._fetched is None:
-            self._fetched = self.packing.unpack(self.arrays)
+            self._fetched = self._packing.unpack(self._arrays)
         return self._fetched[step % len(self._fetched)]
 
 
-class StepLogs:
-    """The logs of one step, whether fetched or not.
+class StepLogs(NamedTuple):
+    """The logs of one step, whether fetched or not: those of its dispatch, and the step's number in its table."""
 
-    Args:
-        rows: Those of its dispatch.
-        step: The step's number in its table; 0 if it had none.
-    """
-
-    __slots__ = ("_rows", "_step")
-
-    def __init__(self, rows: Rows, step: int):
-        self._rows, self._step = rows, step
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names, but for the engine's own."""
-        return self._rows.packing.names
-
-    @property
-    def token(self) -> jax.Array | None:
-        """An array to wait for; `None` if a step has no logs."""
-        return self._rows.arrays[0] if self._rows.arrays else None
+    rows: Rows
+    step: int = 0
 
     def numbers(self) -> dict[str, Any]:
         """All of them; waits for the device."""
-        return self._rows[self._step]
+        return self.rows[self.step]
 
 
 class Logs(MutableMapping):
@@ -104,7 +93,7 @@ class Logs(MutableMapping):
         self._step = values if isinstance(values, StepLogs) else None
         self._values: dict[str, Any] = {}
         if self._step is not None:
-            self._values = dict.fromkeys(self._step.names)
+            self._values = dict.fromkeys(self._step.rows.names)
         elif values is not None:
             self._values = {name: value for name, value in values.items() if not name.startswith("_")}
         self._fetched = False

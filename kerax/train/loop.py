@@ -136,11 +136,13 @@ def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_e
                     for arguments in calls:
                         store.leaves, rows = advance(store.leaves, *arguments)
                     if calls:
-                        last, count = ahead.did(piece, rows)
-                        token = store.read(0) if last.token is None else last.token
-                        finished = pace.dispatched(piece.program, count, last, token)
-                        guard.dispatched(piece, count, run.num_steps, finished)
-                    latest = ahead.logs(piece)
+                        latest, count = ahead.did(piece, rows)
+                        token = store.read(0) if latest.rows.token is None else latest.rows.token
+                        finished = pace.dispatched(piece.program, count, latest, token)
+                        if guard.is_on:
+                            guard.dispatched(piece, count, run.num_steps, finished)
+                    if not calls or count > piece.count:
+                        latest = ahead.logs(piece)
                     run.did(piece.count, latest, piece.position)
                     callbacks.after_batches(run.step, latest, finished)
                     if callbacks.savers:
@@ -196,7 +198,7 @@ def train_on_batch(model, batch: tuple) -> dict:
             store.leaves, rows = program.batch(store.leaves, batch)
         finally:
             store.release()
-    return dict(Logs(StepLogs(Rows(program.packing, rows), 0)))
+    return dict(Logs(StepLogs(Rows(program.packing, rows))))
 
 
 def _warn_of_nan(epoch: int, logs: Logs, guard: non_finite.Guard):

@@ -34,10 +34,9 @@ class Guard:
     def dispatched(self, piece, count: int, first: int, finished):
         """Notes a dispatch of `count` steps from the piece's and the model's step `first` on, and looks at the logs of
         the one that is finished."""
-        if self.is_on:
-            self._recent.append((piece, count, first))
-            if finished is not None:
-                self._look(finished[1])
+        self._recent.append((piece, count, first))
+        if finished is not None:
+            self._look(finished[1])
 
     def finish(self, latest: StepLogs):
         """Looks at the last logs of an epoch."""
