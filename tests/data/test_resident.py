@@ -170,7 +170,7 @@ def test_what_a_hook_does_to_the_rows_concerns_the_next_epoch():
     were_ready = []
 
     def change(epoch, logs):
-        were_ready.append(logs._step.token.is_ready())
+        were_ready.append(logs._step.rows.token.is_ready())
         x[:], y[:] = 2.0, 3.0
 
     hook = kerax.callbacks.LambdaCallback(on_epoch_end=change)
