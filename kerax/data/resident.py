@@ -49,6 +49,22 @@ class ShiftedRows(NamedTuple):
         taken = jnp.where(is_first, first, jnp.where(is_last, last, inner))
         return taken.reshape(len(rows), *self.edges.shape[1:])
 
+    def slice(self, start, count: int):
+        """`count` rows from `start` on: those between the first and the last row lie side by side in `numbers`."""
+        row_size = self.edges[0].size
+
+        def copy():
+            return lax.dynamic_slice(self.numbers, (start * row_size - self.offset,), (count * row_size,))
+
+        def gather():
+            return self.take(start + jnp.arange(count)).reshape(-1)
+
+        num_rows = self.numbers.size // row_size + 1
+        if count >= num_rows:
+            return self.take(jnp.arange(count))
+        is_inner = (start > 0) & (start + count < num_rows)
+        return lax.cond(is_inner, copy, gather).reshape(count, *self.edges.shape[1:])
+
 
 def fits_on_device(data: Tree) -> bool:
     """Whether programs can read arrays whole: what is to be copied for that is at most `config.resident_bytes`."""
@@ -114,7 +130,7 @@ def slice_rows(data: Tree, start, count: int) -> Tree:
 
     def take(leaf):
         if isinstance(leaf, ShiftedRows):
-            return leaf.take(start + jnp.arange(count))
+            return leaf.slice(start, count)
         return leaf if len(leaf) == count else lax.dynamic_slice_in_dim(leaf, start, count)
 
     return jax.tree.map(take, data, is_leaf=_is_shifted)

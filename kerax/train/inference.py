@@ -34,8 +34,8 @@ def inference_values(model, variables: TrainState) -> tuple:
 class RowReader:
     """Consecutive rows of arrays: a small data set lies on the device, of a large one a chunk at a time is copied.
 
-    On CPU, whole groups of batches are read where they lie, if XLA can: 38 us per 32 rows of 784 in an evaluation,
-    against 48 if the program, or the host, copies them first. Such groups are small, to be copied within the cache.
+    On CPU, whole groups of batches are read where they lie, if XLA can. Else a program goes through several groups and
+    copies each within the cache: 39 us per 32 rows of 784 in an evaluation, against 37; 46 with a dispatch per group.
 
     Args:
         source: The arrays.
@@ -43,6 +43,7 @@ class RowReader:
 
     Attributes:
         room: Batches that there may be in a group.
+        is_copied_inside: Whether a program copies groups, and takes several of them.
     """
 
     def __init__(self, source: ArraySource, size: int):
@@ -54,6 +55,7 @@ class RowReader:
         is_in_place = placement.reads_host_memory() and resident.lies_well(self.data)
         self._host = jax.tree.map(np.asarray, self.data) if is_in_place else None
         is_copied = not self.is_resident or (placement.reads_host_memory() and not is_in_place)
+        self.is_copied_inside = self.is_resident and is_copied
         self.room = HostFeed.batches_per_chunk(source.batch_spec(), size) if is_copied else source.num_batches
 
     def close(self, results: Tree):
@@ -144,8 +146,10 @@ class Evaluation:
             until_look = self.callbacks.test_steps_until_look(step)
             if 1 < group <= min(full - step, until_look):
                 data, row = self.reader.read_group(step, group)
-                yield program, functools.partial(program.many, group), (data, row, step), group
-                step += group
+                count = max(1, min(pace.steps(program), full - step, until_look) // group)
+                count = count if self.reader.is_copied_inside else None
+                yield program, functools.partial(program.many, group), (data, row, step, count), group * (count or 1)
+                step += group * (count or 1)
                 continue
             count = min(pace.steps(program), full - step, until_look, 2**30 if self.reader.is_resident else room)
             with_rest = bool(rest) and step + count == full and count < until_look
@@ -180,14 +184,19 @@ def _predict_rows(predictor: sweeps.Predictor, values: tuple, source: ArraySourc
     reader = RowReader(source, size)
     group = sweeps.group_size(num_rows // size, min(predictor.most, reader.room))
     results = jax.tree.map(lambda spec: np.empty((num_rows, *spec.shape[1:]), spec.dtype), predictor.outputs)
-    step, number, waiting = 0, np.int32(0), None
+    step, number, waiting, pace = 0, np.int32(0), None, engine.Pace()
     while step < num_steps:
         until_look = callbacks.predict_steps_until_look(step)
         callbacks.before_predict_batches(step)
         if 1 < group <= min(num_rows // size - step, until_look):
             data, row = reader.read_group(step, group)
-            count = group
-            outputs, number = predictor.many(group, values, data, row, number)
+            num_groups = None
+            if reader.is_copied_inside:
+                most = min(pace.steps(predictor), num_rows // size - step, until_look) // group
+                num_groups = max(1, min(most, predictor.most_groups(group)))
+            count = group * (num_groups or 1)
+            outputs, number = predictor.many(group, values, data, row, number, num_groups)
+            pace.dispatched(predictor, count, None, number)
         else:
             count = min(predictor.capacity, num_steps - step, until_look)
             data, start, last = reader.read(step, count, predictor.capacity)

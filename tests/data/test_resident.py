@@ -9,6 +9,7 @@ import kerax
 from kerax import config
 from kerax.core import placement
 from kerax.data import resident
+from kerax.train import engine, sweeps
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,15 @@ class TestRows:
         np.testing.assert_array_equal(
             jax.jit(resident.take_rows)(placed, np.array([1, 0, 1], np.int32)), array[[1, 0, 1]]
         )
+
+    def test_rows_side_by_side_are_found_wherever_they_begin(self):
+        array = np.random.default_rng(0).normal(size=(9, 17)).astype("float32")
+        for count in (1, 4, 8, 9):
+            cut = jax.jit(lambda data, start, count=count: resident.slice_rows(data, start, count))
+            for begin in (0, 4, 60):
+                placed = resident.place_rows(lying_at(array, begin))
+                for start in range(10 - count):
+                    np.testing.assert_array_equal(cut(placed, start), array[start : start + count])
 
     def test_no_number_is_copied_but_those_of_two_rows(self):
         array = lying_at(np.zeros((50, 20), "float32"), 16)
@@ -123,6 +133,31 @@ def test_evaluation_and_prediction_find_every_row(start):
         loss, error = model.evaluate(lying_at(x, start), lying_at(y, 4), batch_size=batch_size, verbose=0)
         assert loss == pytest.approx(np.mean((expected - y) ** 2), rel=1e-5)
         assert error == pytest.approx(np.mean(abs(expected - y)), rel=1e-5)
+
+
+@pytest.mark.optimized
+def test_several_groups_in_one_dispatch_give_the_same(monkeypatch):
+    monkeypatch.setattr(sweeps, "_GROUP_BYTES", {"cpu": 1200})
+    dispatched, counts = engine.Pace.dispatched, []
+
+    def note(pace, program, count, *others):
+        counts.append(count)
+        return dispatched(pace, program, count, *others)
+
+    monkeypatch.setattr(engine.Pace, "dispatched", note)
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(161, 20)).astype("float32"), draw.normal(size=(161, 1)).astype("float32")
+    model = kerax.Sequential([kerax.Input((20,)), kerax.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    expected = np.asarray(model(x))
+    for _ in range(2):  # the second time, a batch's time is known
+        found = model.predict(lying_at(x, 16), batch_size=4, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        loss = model.evaluate(lying_at(x, 16), lying_at(y, 4), batch_size=4, verbose=0)
+        assert loss == pytest.approx(np.mean((expected - y) ** 2), rel=1e-5)
+    group = counts[0]
+    assert 1 < group < 20 and max(counts) >= 2 * group
+    assert counts[-1] < group  # those left over
 
 
 @pytest.mark.optimized
