@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from kerax.ops.conv_gradients import axis_letters, convolve_natively
+from kerax.ops import conv_gradients
+from kerax.ops.conv_gradients import axis_letters, convolve, convolve_natively
 from kerax.train.engine import is_slow_in_loops
 
 CASES = {
@@ -18,9 +19,60 @@ CASES = {
 }
 
 
+COLUMNS = {
+    "one chunk": ((2, 5, 6, 3), (2, 3, 3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    "chunks": ((8, 5, 6, 3), (2, 3, 3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    "some left over": ((7, 9, 8, 2), (3, 2, 2, 3), (2, 1), ((0, 0), (0, 0)), (2, 3)),
+    "only the forward pass": ((5, 8, 8, 1), (6, 5, 1, 2), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+}
+
+
+def in_chunks(monkeypatch):
+    """Makes products of windows of unpadded convolutions, with any JAX and for arrays of any size."""
+    for name, value in {"_UNPADDED_IS_SLOW": True, "_LEAST_BYTES": 0, "_CHUNK_BYTES": 4000}.items():
+        monkeypatch.setattr(conv_gradients, name, value)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_products_of_windows_are_the_same(name, monkeypatch):
+    in_chunks(monkeypatch)
+    check_against_jax(*COLUMNS[name])
+    inputs, kernel = (jnp.ones(size) for size in COLUMNS[name][:2])
+    kernels = jnp.stack([kernel, 2 * kernel])
+    both = jax.vmap(lambda kernel: convolve_natively(inputs, kernel, *COLUMNS[name][2:]))(kernels)
+    np.testing.assert_allclose(both[1], 2 * both[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(("strides", "pads"), [((1, 1), "VALID"), ((2, 3), "SAME"), ((2, 1), ((0, 0), (1, 0)))])
+def test_windows_of_one_position(strides, pads, channels_last):
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)), "float32")
+    kernel = jnp.asarray(np.random.default_rng(1).normal(size=(1, 1, 3, 4)), "float32")
+    inputs = inputs if channels_last else jnp.moveaxis(inputs, -1, 1)
+    numbers = axis_letters(2, channels_last)
+
+    def own(inputs, kernel):
+        return convolve(inputs, kernel, strides, pads, (1, 1), channels_last=channels_last)
+
+    def theirs(inputs, kernel):
+        return lax.conv_general_dilated(inputs, kernel, strides, pads, None, (1, 1), numbers)
+
+    np.testing.assert_allclose(own(inputs, kernel), theirs(inputs, kernel), rtol=1e-5, atol=1e-5)
+    for argument in (0, 1):
+        found, expected = (
+            jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), argument)(inputs, kernel) for f in (own, theirs)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    is_product = "conv_general_dilated" not in str(jax.make_jaxpr(own)(inputs, kernel))
+    assert is_product == isinstance(pads, str)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_jax(name):
-    shape, window, *options = CASES[name]
+    check_against_jax(*CASES[name])
+
+
+def check_against_jax(shape, window, *options):
     generator = np.random.default_rng(0)
     inputs, kernel = (generator.normal(size=size).astype("float32") for size in (shape, window))
 
@@ -45,8 +97,10 @@ def test_values_and_gradients_are_those_of_jax(name):
     assert not is_slow_in_loops(gradients.jaxpr)
 
 
-def test_second_derivatives():
-    shape, window, *options = CASES["strides"]
+@pytest.mark.parametrize("case", [CASES["strides"], COLUMNS["some left over"]])
+def test_second_derivatives(case, monkeypatch):
+    in_chunks(monkeypatch)
+    shape, window, *options = case
     inputs, kernel = jnp.ones(shape), jnp.ones(window) / 10
 
     def loss(kernel):
