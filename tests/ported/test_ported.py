@@ -9,7 +9,6 @@ import pytest
 
 import kerax
 
-pytestmark = pytest.mark.optimized
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 QUICK = {"custom_loop", "data_sources", "gan", "siamese", "vae"}
