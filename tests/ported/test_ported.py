@@ -9,7 +9,6 @@ import pytest
 
 import kerax
 
-
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 QUICK = {"custom_loop", "data_sources", "gan", "siamese", "vae"}
 TOLERANCES = {}  # relative, of scripts that cannot do with 1e-4
