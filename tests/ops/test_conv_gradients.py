@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 
 from kerax.ops import conv_gradients
 from kerax.ops.conv_gradients import axis_letters, convolve, convolve_natively
@@ -41,6 +41,18 @@ def test_products_of_windows_are_the_same(name, monkeypatch):
     kernels = jnp.stack([kernel, 2 * kernel])
     both = jax.vmap(lambda kernel: convolve_natively(inputs, kernel, *COLUMNS[name][2:]))(kernels)
     np.testing.assert_allclose(both[1], 2 * both[0], rtol=1e-5)
+
+
+def test_any_number_of_images(monkeypatch):
+    in_chunks(monkeypatch)
+    (count,) = export.symbolic_shape("n")
+    for window in ((3, 3, 2, 4), (1, 1, 2, 4)):
+        own = jax.jit(lambda inputs, kernel: convolve(inputs, kernel, (1, 1), "VALID", (1, 1)))
+        kernel = jnp.ones(window)
+        exported = export.export(own)(jax.ShapeDtypeStruct((count, 9, 9, 2), jnp.float32), kernel)
+        images = jnp.ones((5, 9, 9, 2))
+        np.testing.assert_allclose(exported.call(images, kernel), own(images, kernel), rtol=1e-6)
+        assert own(images[:0], kernel).shape == (0, *own(images, kernel).shape[1:])
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
