@@ -6,13 +6,14 @@ convolutions of that order. Kernel 3x3x32x32 on (32,32,32,32), forward and gradi
 gradients in a loop, 25 with these, 23 outside a loop with either.
 
 A window of one position is a matrix product: 28x28x128 to 512 channels, 16 images, forward and kernel gradient, ms:
-19.6 and 44.9 as a convolution, 9.7 and 11.8 as a product (jax 0.12: 10.5 and 115, 9.5 and 11.7).
+19.5 and 53.3 as a convolution, 16.3 and 12.6 as a product (jax 0.12: 9.9 and 84.0, 9.3 and 10.2).
 
-Before jax 0.12, XLA computes convolutions without padding on one core, in memory that beyond 32 MB is mapped anew each
+Before jax 0.11, XLA computes convolutions without padding on one core, in memory that beyond 32 MB is mapped anew each
 time. Two-dimensional ones are matrix products here, of the windows of a few images at once. Forward and kernel
 gradient, ms on 2 cores: (128,13,13,32) to 64 filters of 3x3, 8.5 and 13.4, here 4.7 and 6.0; (64,32,32,32) to 32, 65
 and 66, here 13 and 20; (16,56,56,64) to 64, 104 and 126, here 41 and 71. A small CNN's `fit` takes 0.4 of the time with
-batches of 256, the same with 128 and less. Padded ones are faster as they are, and so are lines (4.3; 7.9).
+batches of 256, the same with 128 and less. Padded ones are faster as they are, and so are lines (4.3; 7.9) and the
+kernel gradient of large windows (7x7x3 to 64: 53; 70). Jax 0.11 takes 20 and 25 for (16,56,56,64).
 """
 
 import functools
@@ -26,9 +27,10 @@ from jax.custom_derivatives import SymbolicZero
 from kerax import config
 from kerax.core import placement
 
-_UNPADDED_IS_SLOW = jax.__version_info__ < (0, 12)
+_UNPADDED_IS_SLOW = jax.__version_info__ < (0, 11)
 _CHUNK_BYTES = 5 * 2**19  # of windows; the small CNN's step takes 32 ms with twice as much, 24 with this or half of it
 _LEAST_BYTES = 2**20  # of the windows of all images
+_MOST_POSITIONS, _MOST_FOR_GRADIENT = 49, 25  # of a window
 
 
 def axis_letters(rank: int, channels_last: bool) -> tuple[str, str, str]:
@@ -77,7 +79,7 @@ def convolve_natively(inputs, kernel, strides, pads, dilation):
         strides, dilation: Tuples of a number for each spatial axis.
         pads: Tuple of the zeros (before, after) each spatial axis.
     """
-    if _fits_columns(inputs.shape, kernel.shape, strides, pads, dilation, positions=49):
+    if _fits_columns(inputs.shape, kernel.shape, strides, pads, dilation, _MOST_POSITIONS):
         return _convolve_columns(inputs, kernel, strides, dilation)
     return _native(inputs, kernel, strides, pads, dilation)
 
@@ -96,6 +98,7 @@ def _fits_columns(inputs: tuple, kernel: tuple, strides, pads, dilation, positio
 
 
 def _columns_shape(inputs: tuple, kernel: tuple, strides, dilation) -> tuple[int, ...]:
+    """Images, the window's places down and across, and the numbers under it."""
     sizes = [
         (size - (window - 1) * apart - 1) // step + 1
         for size, window, step, apart in zip(inputs[1:], kernel, strides, dilation)
@@ -129,6 +132,8 @@ def _cut(arrays: tuple, size: int):
 
 
 def _convolve_columns(inputs, kernel, strides, dilation):
+    """The convolution without padding as products of chunks' windows with the kernel."""
+
     @jax.custom_batching.custom_vmap
     def convolve(inputs, kernel):
         shape = _columns_shape(inputs.shape, kernel.shape, strides, dilation)
@@ -185,7 +190,7 @@ def _inputs_gradient(shape, kernel, strides, pads, dilation, upstream):
 
 def _kernel_gradient(inputs, shape, strides, pads, dilation, upstream):
     """Each weight sees the inputs under all outputs: channels take the place of the batch, the batch of channels."""
-    if _fits_columns(inputs.shape, shape, strides, pads, dilation, positions=25):
+    if _fits_columns(inputs.shape, shape, strides, pads, dilation, _MOST_FOR_GRADIENT):
         return _kernel_gradient_of_columns(inputs, shape, strides, dilation, upstream)
     rank = len(strides)
     spatial = tuple(range(1, rank + 1))
@@ -200,6 +205,8 @@ def _kernel_gradient(inputs, shape, strides, pads, dilation, upstream):
 
 
 def _kernel_gradient_of_columns(inputs, shape, strides, dilation, upstream):
+    """The sum of the products of chunks' windows with what comes back for them."""
+
     @functools.partial(jax.checkpoint, prevent_cse=False)  # else the forward pass stores the windows of all images
     def product(images, upstream):
         columns = _columns(images, shape, strides, dilation)

@@ -146,10 +146,12 @@ class Evaluation:
             until_look = self.callbacks.test_steps_until_look(step)
             if 1 < group <= min(full - step, until_look):
                 data, row = self.reader.read_group(step, group)
-                count = max(1, min(pace.steps(program), full - step, until_look) // group)
-                count = count if self.reader.is_copied_inside else None
-                yield program, functools.partial(program.many, group), (data, row, step, count), group * (count or 1)
-                step += group * (count or 1)
+                num_groups = None
+                if self.reader.is_copied_inside:
+                    num_groups = max(1, min(pace.steps(program), full - step, until_look) // group)
+                count = group * (num_groups or 1)
+                yield program, functools.partial(program.many, group), (data, row, step, num_groups), count
+                step += count
                 continue
             count = min(pace.steps(program), full - step, until_look, 2**30 if self.reader.is_resident else room)
             with_rest = bool(rest) and step + count == full and count < until_look

@@ -28,7 +28,7 @@ _GROUP_BYTES = {"cpu": 64 * 2**20}
 """Bytes of intermediate results that a group of batches may have; 512 MB where not said otherwise.
 
 us per batch of 32 rows of an MLP on CPU, 784-512-512-10, with groups of 8, 39 and 160 batches: 300, 210, 189. A CNN and
-an attention block take the same time with 16 MB (which is 41 batches of that MLP's first layer) and 64, more with 256.
+an attention block take the same time with 16 and 64 MB, more with 256.
 """
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
@@ -143,7 +143,7 @@ class Predictor:
             return jax.tree.map(lambda s: jnp.zeros((num_batches * size, *s.shape[1:]), s.dtype), self.outputs)
 
         def put(results, new, row):
-            return jax.tree.map(lambda all, new: lax.dynamic_update_slice_in_dim(all, new, row, 0), results, new)
+            return jax.tree.map(lambda old, new: lax.dynamic_update_slice_in_dim(old, new, row, 0), results, new)
 
         def many(group, leaves, data, row, number, count=None):
             def body(index):
@@ -153,8 +153,8 @@ class Predictor:
 
             if count is None:
                 return body(0), number + group
-            empty = rows_for(group * self.most_groups(group))
-            results = lax.fori_loop(0, count, lambda index, all: put(all, body(index), index * group * size), empty)
+            room = rows_for(group * self.most_groups(group))
+            results = lax.fori_loop(0, count, lambda index, old: put(old, body(index), index * group * size), room)
             return results, number + count * group
 
         def run(leaves, data, start, count, last, number):

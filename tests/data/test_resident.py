@@ -138,6 +138,7 @@ def test_evaluation_and_prediction_find_every_row(start):
 @pytest.mark.optimized
 def test_several_groups_in_one_dispatch_give_the_same(monkeypatch):
     monkeypatch.setattr(sweeps, "_GROUP_BYTES", {"cpu": 1200})
+    monkeypatch.setattr(engine.Pace, "target", 1e6)  # however long a batch took
     dispatched, counts = engine.Pace.dispatched, []
 
     def note(pace, program, count, *others):
