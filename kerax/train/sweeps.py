@@ -1,12 +1,13 @@
 """Programs that go over consecutive batches without changing weights: evaluation and prediction.
 
-Both compute several batches at once where that is the same: `vmap` over batches keeps each batch's own computation
-(its statistics, its random key) while XLA merges the small matrix products of a batch of 32 into large ones. An
+Both compute several batches at once where that is the same: `joining.vmap` over batches keeps each batch's own
+computation (its statistics, its random key) while the small matrix products of a batch of 32 become large ones. An
 evaluation may do so if its step only ever adds to the metrics' variables, which is read off the traced step; then the
 sum of the batches' additions is the result. Groups begin at fixed batches, so that the sums are the same however the
 work is cut.
 """
 
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from jax import lax
 from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.data.resident import slice_rows, take_rows
-from kerax.train import steps
+from kerax.train import joining, steps
 from kerax.train.engine import batch_form, cached
 from kerax.train.state import RANDOM_KEY, TrainState
 
@@ -66,6 +67,8 @@ class Evaluator:
         if is_plain and _only_adds(closed.jaxpr, len(frozen), len(metrics)):
             self.most = _most_at_once(closed.jaxpr)
 
+        stacked = _over_batches(closed, len(frozen) + len(metrics))
+
         def one(frozen, metrics, number, batch):
             new, results = step(frozen, metrics, number, batch)
             return new, () if is_plain else results
@@ -74,8 +77,10 @@ class Evaluator:
             def body(index, metrics):
                 batches, numbers = _group(data, row, number, index, group, size)
                 zeros = jax.tree.map(jnp.zeros_like, metrics)
-                added, _ = jax.vmap(one, in_axes=(None, None, 0, 0))(frozen, zeros, numbers, batches)
-                return jax.tree.map(lambda total, parts: total + jnp.sum(parts, 0, total.dtype), metrics, added)
+                added = stacked(*frozen, *zeros, numbers, *jax.tree.leaves(batches))[: len(metrics)]
+                return tuple(
+                    total + jnp.sum(parts, 0, total.dtype) for total, parts in zip(metrics, added, strict=True)
+                )
 
             metrics = body(0, metrics) if count is None else lax.fori_loop(0, count, body, metrics)
             return metrics, _results(model, variables, metrics)
@@ -139,6 +144,8 @@ class Predictor:
         self.most = _most_at_once(closed.jaxpr)
         self.capacity = max(1, min(64, self.chunk_bytes // self._batch_bytes))
 
+        stacked = _over_batches(closed, len(frozen) + len(metrics))
+
         def rows_for(num_batches):
             return jax.tree.map(lambda s: jnp.zeros((num_batches * size, *s.shape[1:]), s.dtype), self.outputs)
 
@@ -148,8 +155,9 @@ class Predictor:
         def many(group, leaves, data, row, number, count=None):
             def body(index):
                 batches, numbers = _group(data, row, number, index, group, size)
-                outputs = jax.vmap(predict, in_axes=(None, 0, 0))(leaves, numbers, batches)
-                return jax.tree.map(lambda array: array.reshape(group * size, *array.shape[2:]), outputs)
+                outputs = stacked(*leaves, numbers, *jax.tree.leaves(batches))
+                rows = [output.reshape(group * size, *output.shape[2:]) for output in outputs]
+                return jax.tree.unflatten(jax.tree.structure(self.outputs), rows)
 
             if count is None:
                 return body(0), number + group
@@ -238,6 +246,14 @@ def _results(model, variables: TrainState, metrics: tuple) -> dict:
     tree = jax.tree.unflatten(jax.tree.structure(variables.metrics), metrics)
     logs = steps.compute_logs(model, tree, training=False)
     return OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+
+
+def _over_batches(program, num_shared: int) -> Callable:
+    """A traced step for several batches: those of its arguments from `num_shared` on are stacked, as the results."""
+    if placement.active() is None:
+        return joining.vmap(program, num_shared)
+    in_axes = [None if at < num_shared else 0 for at in range(len(program.in_avals))]
+    return jax.vmap(functools.partial(jax.core.eval_jaxpr, program.jaxpr, program.consts), in_axes)
 
 
 def _group(data: Tree, row, number, index, group: int, size: int) -> tuple[Tree, jax.Array]:
