@@ -68,6 +68,7 @@ class ArrayWork:
 
     def close(self, leaves: tuple):
         """Waits until nothing reads the rows any more, `leaves` are the last results, and keeps buffers for later."""
+        self._rest = None  # it holds this object, and so the data until Python looks for cycles
         if self.feed is not None:
             self.feed.recycle(leaves)
         else:

@@ -1,6 +1,8 @@
 """Mistakes that were made once: each test failed before its mend."""
 
+import gc
 import warnings
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 import kerax
 from kerax import config, layers, ops
 from kerax.data import feed
+from kerax.train import loop
 
 pytestmark = pytest.mark.optimized
 
@@ -241,3 +244,23 @@ def test_a_callback_sees_the_outputs_of_its_batch_alone():
     outputs = model.predict(X, batch_size=16, verbose=0, callbacks=[Note()])
     assert [len(batch) for batch in seen] == [16, 16, 8]
     np.testing.assert_array_equal(np.concatenate(seen), outputs)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [None, 2])
+def test_the_data_of_a_fit_is_freed_with_it(steps_per_epoch, monkeypatch):
+    works = []
+
+    class Noted(loop.ArrayWork):
+        def __init__(self, *args):
+            super().__init__(*args)
+            works.append(weakref.ref(self))
+
+    monkeypatch.setattr(loop, "ArrayWork", Noted)
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    gc.disable()
+    try:
+        model.fit(X, Y, batch_size=16, steps_per_epoch=steps_per_epoch, verbose=0)
+        assert [work() for work in works] == [None]
+    finally:
+        gc.enable()
