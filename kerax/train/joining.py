@@ -157,7 +157,7 @@ def _follow(equation, given: list, count: int) -> list | None:
     if found is None:
         return None
     axis, changed = found
-    return [Joined(result, axis) for result in _bind(equation, list(map(_value, given)), **changed)]
+    return [Joined(result, int(axis)) for result in _bind(equation, list(map(_value, given)), **changed)]
 
 
 def _scan(equation, given: list, count: int) -> list | None:
