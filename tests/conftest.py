@@ -14,6 +14,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 import hypothesis
 import jax
 import pytest
+from jax._src import compiler
 
 import kerax
 from kerax.core.variable import forget_programs
@@ -25,9 +26,24 @@ hypothesis.settings.register_profile("kerax", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("kerax")
 
 
+_compile_options = compiler.get_compile_options
+
+
+def _quick_options(*args, **kwargs):
+    """JAX's options, with kernels made in XLA's simpler way; only a single `jax.jit` can be told that publicly."""
+    options = _compile_options(*args, **kwargs)
+    if jax.config.values["jax_disable_most_optimizations"]:
+        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+    return options
+
+
+if jax.__version_info__ < (0, 11):  # later ones have one way to make kernels
+    compiler.get_compile_options = _quick_options
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation(request):
-    """Compiles without XLA's expensive passes, in two thirds of the time, but for modules marked `optimized`."""
+    """Compiles without XLA's expensive passes, in half of the time, but for modules marked `optimized`."""
     is_quick = request.node.get_closest_marker("optimized") is None
     if jax.config.values["jax_disable_most_optimizations"] and not is_quick:
         jax.clear_caches()  # JAX takes a program that was compiled without them for one compiled with them
@@ -46,6 +62,12 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log)
+
+
+def pytest_collection_finish():
+    """Leaves what was imported out of later collections: `jax.checking_leaks` makes one, 0.15 s, whenever it ends."""
+    gc.collect()
+    gc.freeze()
 
 
 _tests_until_look = 0
