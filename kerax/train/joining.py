@@ -153,7 +153,10 @@ def _follow(equation, given: list, count: int) -> list | None:
             return None
         axes = [first if has else None for has in has_axis]
         given = [_along(value, axis, count) for value, axis in zip(given, axes, strict=True)]
-    found = _RULES[equation.primitive.name](equation, axes, shapes, count)
+    try:
+        found = _RULES[equation.primitive.name](equation, axes, shapes, count)
+    except KeyError:  # a version of JAX that describes the operation otherwise
+        found = None
     if found is None:
         return None
     axis, changed = found
@@ -267,6 +270,8 @@ def _tile(equation, axes, shapes, count):
 
 def _windows(equation, axes, shapes, count):
     axis, params = axes[0], equation.params
+    if sum(map(bool, shapes)) > 1:
+        return None
     steps = (params[name][axis] for name in ("window_dimensions", "window_strides"))
     dilations = (params[name][axis] for name in ("base_dilation", "window_dilation") if name in params)
     return (axis, {}) if {*steps, *dilations} == {1} and params["padding"][axis] == (0, 0) else None

@@ -83,6 +83,14 @@ MIXED = {
     "cond": lambda kernel, x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x),
     "random numbers": lambda kernel, x: jax.random.normal(jax.random.fold_in(jax.random.key(0), 3), x.shape) + x,
     "rows joined to others": lambda kernel, x: jnp.concatenate([x, jnp.zeros((2, 2, 6)), x], 0),
+    "windows of two arrays": lambda kernel, x: lax.reduce_window(
+        (x, jnp.ones((ROWS, 2, 6))),
+        (0.0, 0.0),
+        lambda one, other: (one[0] + other[0], one[1] * other[1]),
+        (1, 2, 1),
+        (1, 1, 1),
+        "VALID",
+    ),
     "empty": lambda kernel, x: jnp.concatenate([jnp.zeros((0, 2, 6)), x[:0].reshape(0, 2, 6), x], 0),
 }
 
