@@ -107,6 +107,19 @@ def test_values_by_hand():
     assert float(weighted) == pytest.approx((0.25 + 3 * 0.04) / 4)
 
 
+def test_derivatives_of_labels_in_clipped_and_unscaled_probabilities_are_those_of_keras():
+    certain, unscaled = np.eye(3)[:2], np.array([[0.2, 0.6, 1.2], [3.0, 1.0, 2.0]])
+    y_pred = np.concatenate([certain, certain, unscaled, unscaled]).astype("float32")
+    y_true = np.array([0, 1, 1, 2, 0, 2, -1, 3])
+
+    def derivatives(module):
+        loss = lambda y_pred: jnp.sum(module.sparse_categorical_crossentropy(y_true, y_pred) * jnp.arange(1.0, 9.0))
+        return jax.value_and_grad(loss)(y_pred), jax.hessian(loss)(y_pred)
+
+    for value, expected in zip(*map(jax.tree.leaves, map(derivatives, (losses, keras.losses))), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_crossentropies_are_finite_at_the_extremes():
     logits, targets = np.float32([[-1e4], [1e4]] * 2), np.float32([[0], [0], [1], [1]])
     loss = losses.BinaryCrossentropy(from_logits=True)
