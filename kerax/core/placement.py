@@ -50,6 +50,13 @@ def sharding_of(variable):
     return None if _active is None else _active.variable_sharding(variable)
 
 
+def spec_of(leaf) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and place of an array, or of what a variable holds."""
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.stored_dtype, sharding=sharding_of(leaf))
+
+
 def shardings_of(variables: list) -> list | None:
     """The shardings of variables under the active distribution, or `None`."""
     return None if _active is None else [_active.variable_sharding(variable) for variable in variables]

@@ -102,7 +102,7 @@ def materialize(variables: Iterable["Variable"]):
             return materialize(abstract)
     key_data: dict[int, np.ndarray] = {}
     for variable in abstract:
-        variable._value = _fresh_array(variable, key_data)
+        variable._value, variable._is_shared = _fresh_array(variable, key_data), False
 
 
 def _materialize_spread(variables: list["Variable"], abstract: list["Variable"]):
@@ -116,7 +116,7 @@ def _materialize_spread(variables: list["Variable"], abstract: list["Variable"])
         key_data = [np.array([root >> 32, root & 0xFFFFFFFF], np.uint32) for root in roots]
         shardings = [placement.sharding_of(variable) for variable in abstract]
         for variable, value in zip(abstract, jax.jit(draw, out_shardings=shardings)(key_data), strict=True):
-            variable._value = value
+            variable._value, variable._is_shared = value, False
     for variable in variables:
         variable._value = placement.put_variable(variable, variable._value)
 
@@ -161,6 +161,7 @@ class Variable:
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
         self._seed = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array
+        self._is_shared = True  # whether someone else may hold the array: then no step may take its memory
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
         if isinstance(initializer, str):
@@ -203,6 +204,11 @@ class Variable:
         return self._initial
 
     @property
+    def stored_dtype(self) -> str:
+        """Name of the dtype of the array itself, whatever layers compute in."""
+        return self._dtype
+
+    @property
     def dtype(self) -> str:
         """Name of the dtype: the compute dtype inside a mixed-precision layer, else the stored one."""
         return scopes.cast_name(self) or self._dtype
@@ -223,7 +229,7 @@ class Variable:
         else:
             if self._value is None:
                 materialize([self])
-            value = self._value
+            value, self._is_shared = self._value, True
         cast = scopes.cast_name(self)
         return value.astype(cast) if cast else value
 
@@ -265,8 +271,32 @@ class Variable:
             store, index = self._store
             store.write(index, value)
         else:
-            self._value = value
+            self._value, self._is_shared = value, True
         return value
+
+    def lend(self, store, index: int) -> tuple[jax.Array, Any]:
+        """Lets a training run own the array: until `take_back` the variable reads and writes entry `index` of `store`.
+
+        Returns: the array, a copy if someone else may hold it, so that a step may take its memory; and what `take_back`
+            needs.
+        """
+        outer = self._store
+        if outer is not None:  # a run around this one owns it
+            array = self.value
+        else:
+            materialize([self])
+            array = jnp.copy(self._value) if self._is_shared else self._value
+        self._store, self._value = (store, index), None
+        return array, outer
+
+    def take_back(self, value: jax.Array, outer):
+        """Ends `lend`."""
+        self._store = outer
+        if outer is None:
+            self._value, self._is_shared = value, False
+        else:
+            store, index = outer
+            store.write(index, value)
 
     def assign_add(self, value) -> jax.Array:
         """`assign(self.value + value)`."""

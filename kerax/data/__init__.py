@@ -4,12 +4,15 @@ from kerax.data.arrays import ArraySource, array_source, is_arrays
 from kerax.data.batches import BatchSource
 from kerax.data.py_dataset import PyDataset
 from kerax.data.rows import RowDataset
+from kerax.data.source import Form, Source
 
 __all__ = [
     "ArraySource",
     "BatchSource",
+    "Form",
     "PyDataset",
     "RowDataset",
+    "Source",
     "array_source",
     "is_arrays",
     "make_source",
@@ -17,7 +20,7 @@ __all__ = [
 ]
 
 
-def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit"):
+def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit") -> Source:
     """The source for the arguments of `fit`, `evaluate` or `predict`.
 
     Raises:

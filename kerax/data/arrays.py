@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from kerax import config
+from kerax.data.source import Chunk, Form, Order
 
 Tree = Any
 
@@ -13,12 +14,14 @@ Tree = Any
 class ArraySource(NamedTuple):
     """A data set in memory.
 
-    `data` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each a pytree of arrays with `num_rows` rows.
+    `rows` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each a pytree of arrays with `num_rows` rows.
     """
 
-    data: tuple
+    rows: tuple
     num_rows: int
     batch_size: int
+
+    is_single_pass = False
 
     @property
     def num_batches(self) -> int:
@@ -27,8 +30,22 @@ class ArraySource(NamedTuple):
 
     def batch_spec(self) -> tuple:
         """Shapes and dtypes of a full batch (of all rows, if there are fewer)."""
-        size = min(self.batch_size, self.num_rows)
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.data)
+        return self._spec(min(self.batch_size, self.num_rows))
+
+    def _spec(self, size: int) -> tuple:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.rows)
+
+    def form(self, fills_up: bool) -> Form:
+        """The form of full batches: of all rows, if there are fewer and nobody fills them up."""
+        return Form(self._spec(self.batch_size if fills_up else min(self.batch_size, self.num_rows)))
+
+    def sample(self) -> tuple:
+        """All rows."""
+        return self.rows
+
+    def description(self, steps_per_epoch: int | None) -> dict:
+        """What a run that goes on must find again."""
+        return {"rows": self.num_rows, "batch_size": self.batch_size, "steps_per_epoch": steps_per_epoch}
 
     def split(self, fraction: float) -> tuple["ArraySource", "ArraySource"]:
         """The first rows and the last `fraction` of them."""
@@ -38,13 +55,72 @@ class ArraySource(NamedTuple):
                 f"fit: `validation_split={fraction}` of {self.num_rows} samples leaves training or validation empty."
             )
         parts = (slice(0, cut), slice(cut, None))
-        train, held_out = (jax.tree.map(lambda array, part=part: array[part], self.data) for part in parts)
-        return self._replace(data=train, num_rows=cut), self._replace(data=held_out, num_rows=self.num_rows - cut)
+        train, held_out = (jax.tree.map(lambda array, part=part: array[part], self.rows) for part in parts)
+        return self._replace(rows=train, num_rows=cut), self._replace(rows=held_out, num_rows=self.num_rows - cut)
+
+    def with_class_weight(self, class_weight: dict | None) -> "ArraySource":
+        """The same rows, weighted by their classes too."""
+        if class_weight is None:
+            return self
+        x, y, sample_weight = (*self.rows, *(None,) * (3 - len(self.rows)))
+        return self._replace(rows=(x, y, weights_of_classes(y, class_weight, sample_weight)))
 
     def head(self, num_batches: int) -> "ArraySource":
         """The first batches."""
         num_rows = min(num_batches * self.batch_size, self.num_rows)
-        return self._replace(data=jax.tree.map(lambda array: array[:num_rows], self.data), num_rows=num_rows)
+        return self._replace(rows=jax.tree.map(lambda array: array[:num_rows], self.rows), num_rows=num_rows)
+
+    def for_inference(self) -> "ArraySource":
+        """The same rows; fewer than a batch in one of at most twice as many rows, so that few sizes of batch occur."""
+        size = self.batch_size
+        while size > 1 and size > (2 * self.num_rows if self.num_rows > 1 else 1):
+            size = -(-size // 2)
+        return self._replace(batch_size=size)
+
+    def begin(self, order: Order, position: dict | None, fills_up: bool, limit: int | None) -> "ArrayPass":
+        """A pass, see `Source.begin`."""
+        return ArrayPass(self, order, 0 if position is None else position["batch"], fills_up)
+
+    def on_epoch_end(self):
+        """Nothing: arrays stay as they are."""
+
+
+class ArrayPass:
+    """A pass over arrays, whose position is the number of batches that are done."""
+
+    def __init__(self, source: ArraySource, order: Order, done: int, fills_up: bool):
+        self.source, self.done = source, done
+        self.order = None if order is None else row_order(source.num_rows, order)
+        self.form = source.form(fills_up)
+        size = self.form.num_rows
+        full, rest = divmod(source.num_rows, size)
+        self.size, self.rest = size, rest
+        self.num_blocked = full + 1 if rest and fills_up else full  # batches of the full form
+        self.num_batches = full + (1 if rest else 0)
+        self.rest_form = Form(source._spec(rest)) if rest and not fills_up else None
+
+    def take(self, most: int, room: int) -> Chunk | None:
+        """The next batches of one form, as many as there is room for."""
+        begin = self.done
+        if begin >= self.num_batches:
+            return None
+        is_rest = begin >= self.num_blocked
+        count = 1 if is_rest else min(room, self.num_blocked - begin)
+        self.done += count
+        first, last = begin * self.size, min((begin + count) * self.size, self.source.num_rows)
+        rows = slice(first, last) if self.order is None else self.order[first:last]
+        form = self.rest_form if is_rest and self.rest_form is not None else self.form
+        return Chunk(form, count, last - first, lambda to: to.gather(rows), lambda done: {"batch": begin + done})
+
+    def close(self):
+        """Nothing is held."""
+
+
+def row_order(num_rows: int, seed: Order) -> np.ndarray:
+    """Row numbers of one pass over the data, int32: shuffled by (seed, pass), in order for `None`."""
+    if seed is None:
+        return np.arange(num_rows, dtype=np.int32)
+    return np.random.Generator(np.random.Philox(key=seed)).permutation(num_rows).astype(np.int32)
 
 
 def is_arrays(x) -> bool:

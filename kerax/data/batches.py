@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.data.arrays import is_leaf, to_arrays, weights_of_classes
-from kerax.data.feed import row_order
+from kerax.data.arrays import is_leaf, row_order, to_arrays, weights_of_classes
+from kerax.data.prefetch import Prefetch
 from kerax.data.py_dataset import batches_of
 from kerax.data.rows import RowDataset
+from kerax.data.source import Chunk, Form, Order
 
 Tree = Any
 
@@ -185,12 +186,13 @@ class BatchSource:
         batch_size: Rows per batch, for a source that has rows instead of batches.
     """
 
+    rows = None
+
     def __init__(self, batches, class_weight: dict | None = None, who: str = "fit", batch_size: int | None = None):
         self.batches, self.class_weight, self.who = batches, class_weight, who
         self.reader = make_reader(batches, batch_size)
         self._first: list = []  # the batch that was looked at, and its position
         self._running: Iterator | None = None
-        self._position: dict | None = None
         if self.num_batches == 0:
             raise ValueError(f"{who}: the data is empty: {batches!r} has no batches.")
 
@@ -206,9 +208,13 @@ class BatchSource:
 
     def batch_spec(self) -> tuple:
         """Shapes and dtypes of the first batch."""
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.first_batch())
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.sample())
 
-    def first_batch(self) -> tuple:
+    def form(self, fills_up: bool) -> Form:
+        """The form of the first batch."""
+        return Form(self.sample())
+
+    def sample(self) -> tuple:
         """The first batch. That of an iterator is kept for the epoch that follows."""
         if not self._first:
             if isinstance(self.reader, IndexReader):
@@ -221,7 +227,24 @@ class BatchSource:
                 raise ValueError(f"{self.who}: the data is empty: {self.batches!r} gave no batch.") from None
         return self._first[0]
 
-    def epoch(self, order: tuple[int, int] | None = None) -> Iterator[tuple[tuple, dict]]:
+    def description(self, steps_per_epoch: int | None) -> dict:
+        """What a run that goes on must find again."""
+        return {"batches": self.num_batches, "steps_per_epoch": steps_per_epoch}
+
+    def split(self, fraction: float):
+        """Raises `ValueError`: there are no rows to split."""
+        raise ValueError("fit: `validation_split` needs arrays. Pass `validation_data` with a source of batches.")
+
+    def head(self, num_batches: int) -> "BatchSource":
+        """The first batches, kept in memory."""
+        batches = [batch for batch, _ in itertools.islice(self.epoch(), num_batches)]
+        return BatchSource(batches, None, self.who)
+
+    def for_inference(self) -> "BatchSource":
+        """Itself: its batches are as large as they come."""
+        return self
+
+    def epoch(self, order: Order = None) -> Iterator[tuple[tuple, dict]]:
         """The batches of one epoch, each with the position after it.
 
         Args:
@@ -234,23 +257,18 @@ class BatchSource:
         for batch in running if running is not None else self.reader.read(order):
             yield self.convert(batch), self.reader.get_state()
 
-    def head(self, num_batches: int) -> "BatchSource":
-        """The first batches, kept in memory."""
-        batches = [batch for batch, _ in itertools.islice(self.epoch(), num_batches)]
-        return BatchSource(batches, None, self.who)
-
-    def consumed(self, position: dict):
-        """Notes that the batches up to a position have been used."""
-        self._position = position
-
-    def get_state(self) -> dict | None:
-        """The position after the last batch that was used; `None` before the first."""
-        return self._position
-
     def set_state(self, state: dict):
-        """Makes the next epoch begin at a position that `get_state` gave."""
+        """Makes the next epoch begin at a position."""
         self._running, self._first = None, []
         self.reader.set_state(state)
+
+    def begin(self, order: Order, position: dict | None, fills_up: bool, limit: int | None) -> "BatchPass":
+        """A pass, see `Source.begin`; a thread draws ahead."""
+        form = self.form(fills_up)
+        if position is not None:
+            self.set_state(position["source"])
+        drawn = ((batch, Form(batch), state) for batch, state in self.epoch(order))
+        return BatchPass(Prefetch(drawn, limit), form, fills_up, self.who)
 
     def convert(self, batch) -> tuple:
         """A batch as a tuple of array pytrees, class weights applied."""
@@ -273,6 +291,46 @@ class BatchSource:
         hook = getattr(self.batches, "on_epoch_end", None)
         if callable(hook):
             hook()
+
+
+class BatchPass:
+    """A pass over batches that a thread draws ahead: as many of one form as are ready make a chunk.
+
+    Args:
+        drawn: The batches, each with the position after it.
+        form: That of the first batch; all have its structure.
+        fills_up: Whether a batch with fewer rows is filled up with copies of its last one.
+        who: The method that was called, for messages.
+    """
+
+    def __init__(self, drawn: Prefetch, form: Form, fills_up: bool, who: str):
+        self.drawn, self.form, self.fills_up, self.who = drawn, form, fills_up, who
+
+    def take(self, most: int, room: int) -> Chunk | None:
+        """Up to `most` batches: those of one form that are ready. With several processes all of them, for all must do
+        as many at once."""
+        taken = self.drawn.take(min(most, room), self._are_alike, as_many=jax.process_count() > 1)
+        if not taken:
+            return None
+        batches, position, own = [batch for batch, _, _ in taken], taken[-1][2], taken[0][1]
+        expected, found = jax.tree.structure(self.form.spec), jax.tree.structure(own.spec)
+        if expected != found:
+            raise ValueError(f"{self.who}: every batch must have the structure of the first, {expected}. Got {found}.")
+        form = self.form if self._is_filled_up(own) else own
+        total = own.num_rows * len(batches)
+        return Chunk(form, len(batches), total, lambda to: to.join(batches), lambda _: {"source": position})
+
+    def _is_filled_up(self, form: Form) -> bool:
+        is_smaller = form.has_rows and form.num_rows < self.form.num_rows
+        return self.fills_up and is_smaller and form.fits_into(self.form)
+
+    def _are_alike(self, first: tuple, second: tuple) -> bool:
+        """Whether two items make one chunk: only a last batch can be filled up."""
+        return first[1] == second[1] and (first[1] == self.form or not self.fills_up)
+
+    def close(self):
+        """Stops drawing."""
+        self.drawn.close()
 
 
 def _as_numpy(leaf):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from kerax.data.feed import row_order
+from kerax.data.arrays import row_order
 from kerax.data.py_dataset import PyDataset
 
 

@@ -25,19 +25,28 @@ class Packing:
         are_numbers = bool(specs) and all(shape == () for shape, _ in self._groups)
         self.num_rows = 32 if are_numbers else 1  # of the last steps of a dispatch
 
-    def pack(self, logs: dict) -> tuple[jax.Array, ...]:
+    def one(self, carry: tuple, logs: dict) -> tuple[jax.Array, ...]:
         """One step's row as arrays like those of `empty`, one row long."""
         return tuple(jnp.stack([logs[name] for name in names])[None] for names in self._groups.values())
 
-    def empty(self) -> tuple[jax.Array, ...]:
+    def empty(self, room: int) -> tuple[jax.Array, ...]:
         """The arrays, zero."""
         groups = self._groups.items()
         return tuple(jnp.zeros((self.num_rows, len(names), *shape), dtype) for (shape, dtype), names in groups)
 
-    def put(self, rows: tuple, row: tuple, step) -> tuple[jax.Array, ...]:
+    def put(self, rows: tuple, logs: dict, place) -> tuple[jax.Array, ...]:
         """The arrays with a step's row in its place."""
         put = jax.lax.dynamic_update_slice_in_dim
-        return tuple(put(array, new, step % self.num_rows, axis=0) for array, new in zip(rows, row))
+        row = self.one((), logs)
+        return tuple(put(array, new, place % self.num_rows, axis=0) for array, new in zip(rows, row))
+
+    def finish(self, carry: tuple, rows: tuple) -> tuple[jax.Array, ...]:
+        """The arrays."""
+        return rows
+
+    def together(self, parts: list[tuple]) -> tuple[jax.Array, ...]:
+        """The last step's row."""
+        return parts[-1]
 
     def unpack(self, rows: tuple) -> list[dict[str, Any]]:
         """The logs of each row, on the host; waits for the device."""

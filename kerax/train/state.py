@@ -1,15 +1,16 @@
 """`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kerax import tree
 from kerax.core import placement
+from kerax.core import scope as scopes
 from kerax.core.display import tree_page
 from kerax.core.tracking import unique, walk
 from kerax.core.variable import Variable, materialize
@@ -45,8 +46,8 @@ def state_variables(model, with_optimizer: bool = True) -> TrainState:
         (params if is_trained else state).append((path, variable))
     params = tree.nest(params)
     state = tree.nest(state) | {RANDOM_KEY: model.random_key}
-    if model._bad_step is not None:
-        state[FIRST_BAD_STEP] = model._bad_step
+    if model.compilation.bad_step is not None:
+        state[FIRST_BAD_STEP] = model.compilation.bad_step
     opt_state = ()
     if with_optimizer and model.optimizer is not None:
         model.optimizer.build(params)
@@ -77,17 +78,25 @@ def metric_variables(model) -> dict:
     return found
 
 
-def _num_references(holder) -> int:
-    """How many references to a variable's array there are."""
-    return sys.getrefcount(holder._value)
+def initial_metrics(model) -> list[np.ndarray]:
+    """The leaves of the metrics tree at the start of an epoch, on the host."""
+    variables = jax.tree.leaves(metric_variables(model))
+    with scopes.Scope([(variable, None) for variable in variables]) as scope:
+        for metric in model.metrics:
+            metric.reset_state()
+        return [np.asarray(scope.value_of(variable)) for variable in variables]
 
 
-class _Holder:
-    def __init__(self):
-        self._value = object()
+def inference_values(model, variables: TrainState) -> tuple:
+    """The leaves of a state, uncopied, with a random key of its own for each evaluation or prediction.
 
-
-_UNSHARED = _num_references(_Holder())  # differs between versions of Python
+    To be used before the next training step.
+    """
+    model.inferences += 1
+    leaves = jax.tree.leaves(variables)
+    materialize(leaves)
+    key = np.array([model.inferences, np.asarray(model.random_key.peek())[1], 0], np.uint32)
+    return tuple(key if variable is model.random_key else variable.peek() for variable in leaves)
 
 
 class Store:
@@ -96,27 +105,17 @@ class Store:
     Meanwhile each variable reads from here, as a copy that outlives the next step, and writes here.
 
     Args:
-        variables: The variables, each once. Arrays that others hold too are copied, so that donating them is safe.
+        variables: The variables, each once. Arrays that others may hold too are copied, so that donating them is safe.
     """
 
     def __init__(self, variables: list[Variable]):
         materialize(variables)
         self.variables = variables
-        leaves = []
-        for variable in variables:
-            if variable._store is not None:  # another run, around this one, owns the array
-                leaves.append(variable.value)
-            elif _num_references(variable) > _UNSHARED:
-                leaves.append(jnp.copy(variable._value))
-            else:
-                leaves.append(variable._value)
-        self._leaves: tuple[jax.Array, ...] = tuple(leaves)
         self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()  # of threads that read weights while another one trains
-        # Who owned each array before: the variable itself (`None`) or the run around this one.
-        self._outer = [variable._store for variable in variables]
-        for index, variable in enumerate(variables):
-            variable._store, variable._value = (self, index), None
+        lent = [variable.lend(self, index) for index, variable in enumerate(variables)]
+        self._leaves: tuple[jax.Array, ...] = tuple(array for array, _ in lent)
+        self._outer = [outer for _, outer in lent]
 
     @property
     def leaves(self) -> tuple[jax.Array, ...]:
@@ -131,6 +130,10 @@ class Store:
     def leaves(self, leaves: tuple[jax.Array, ...]):
         self._leaves, self.settle = leaves, None
 
+    def advanced_to(self, leaves: tuple, settle: Callable[[tuple], tuple]):
+        """Takes arrays that are further than anyone may see; `settle` makes the present ones of them if asked for."""
+        self._leaves, self.settle = leaves, settle
+
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""
         return jnp.copy(self.leaves[index])
@@ -143,10 +146,5 @@ class Store:
 
     def release(self):
         """Gives the arrays back to the variables."""
-        for index, (variable, value) in enumerate(zip(self.variables, self.leaves, strict=True)):
-            if self._outer[index] is None:
-                variable._value = value
-            else:
-                outer, position = self._outer[index]
-                outer.write(position, value)
-            variable._store = self._outer[index]
+        for variable, value, outer in zip(self.variables, self.leaves, self._outer, strict=True):
+            variable.take_back(value, outer)

@@ -1,4 +1,4 @@
-"""What `compile` was given, fitted to a model's outputs: losses, metrics and their names."""
+"""The losses and metrics of all outputs of a model: which belongs to which, and what they are called in the logs."""
 
 from typing import Any
 
@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
+from kerax.core import masks
 from kerax.core.tracking import unique
 
 Tree = Any
+CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
 def name_outputs(output_names: list[str] | None, structure: Tree, what: str) -> dict[str, Any]:
@@ -67,8 +69,18 @@ class CompiledLoss:
         if len(self.losses) > 1:
             self.trackers = {name: metrics_module.Mean(name=f"{name}_loss") for name in self.losses}
 
-    def __call__(self, y_true: Tree, y_pred: Tree, sample_weight=None):
-        """The total loss: a float32 scalar. Keeps each output's own loss in its tracker."""
+    def tells_rows_apart(self, y_true: Tree, y_pred: Tree) -> bool:
+        """Whether every loss is a sum or mean of something of each row, for targets and predictions of these shapes."""
+        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        targets = pick(list(outputs), list(self.losses), y_true, "`y`")
+        return all(loss.tells_rows_apart(targets[name], outputs[name]) for name, loss in self.losses.items())
+
+    def __call__(self, y_true: Tree, y_pred: Tree, sample_weight=None, counted=None):
+        """The total loss: a float32 scalar. Keeps each output's own loss in its tracker.
+
+        Args:
+            counted: Which rows count, bool `(rows,)`. Default: all.
+        """
         outputs = name_outputs(self.output_names, y_pred, "The prediction")
         names = list(outputs)
         targets = pick(names, list(self.losses), y_true, "`y`")
@@ -79,9 +91,11 @@ class CompiledLoss:
                 raise ValueError(
                     f"No target for output {name!r}, whose loss is {loss.name}. Got targets {list(targets)}."
                 )
-            value = jnp.asarray(loss(targets[name], outputs[name], weights.get(name)), jnp.float32)
+            y_pred = outputs[name] if counted is None else _restricted(outputs[name], counted)
+            value = jnp.asarray(loss(targets[name], y_pred, weights.get(name)), jnp.float32)
             if name in self.trackers:
-                self.trackers[name].update_state(value, sample_weight=_rows(outputs[name]))
+                num_rows = _rows(outputs[name]) if counted is None else jnp.sum(counted)
+                self.trackers[name].update_state(value, sample_weight=num_rows)
             factor = self.weights.get(name)
             total = total + (value if factor is None else value * factor)
         return total
@@ -136,8 +150,14 @@ class CompiledMetrics:
                         metric.build(targets[name].shape, outputs[name].shape)
                     self.metrics.append((name, weighted, metric))
 
-    def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None):
-        """Updates every metric with a batch."""
+    def tells_rows_apart(self, y_true: Tree, y_pred: Tree) -> bool:
+        """Whether every metric takes weights of rows, for targets and predictions of these shapes."""
+        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        targets = pick(list(outputs), list(dict.fromkeys(name for name, _, _ in self.metrics)), y_true, "`y`")
+        return all(metric.tells_rows_apart(targets[name], outputs[name]) for name, _, metric in self.metrics)
+
+    def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None, counted=None):
+        """Updates every metric with a batch, of which only the rows count that are in `counted`. Default: all."""
         if not self.metrics:
             return
         outputs = name_outputs(self.output_names, y_pred, "The prediction")
@@ -146,7 +166,11 @@ class CompiledMetrics:
         targets = pick(names, used, y_true, "`y`")
         weights = pick(names, used, sample_weight, "`sample_weight`")
         for name, weighted, metric in self.metrics:
-            metric.update_state(targets[name], outputs[name], sample_weight=weights.get(name) if weighted else None)
+            weight = weights.get(name) if weighted else None
+            if counted is not None:
+                rows = counted.astype(jnp.float32)
+                weight = rows if weight is None else weight * rows.reshape(-1, *(1,) * (jnp.ndim(weight) - 1))
+            metric.update_state(targets[name], outputs[name], sample_weight=weight)
 
 
 def _per_output(names: list[str], given) -> dict[str, list]:
@@ -167,7 +191,7 @@ def _per_output(names: list[str], given) -> dict[str, list]:
 
 
 def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
-    if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc", "crossentropy", "ce"):
+    if isinstance(identifier, str) and identifier.lower() in CHOSEN_BY_SHAPE:
         if y_true is None:
             raise ValueError(f"Metric {identifier!r} needs targets, and the data has none.")
         choose = (
@@ -182,3 +206,11 @@ def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
 
 def _rows(array) -> int:
     return array.shape[0] if array.ndim else 1
+
+
+def _restricted(y_pred, counted):
+    """Predictions whose mask leaves out the rows that do not count, so that a mean is one of those that do."""
+    mask = masks.get_mask(y_pred)
+    if mask is not None:
+        counted = jnp.logical_and(mask, counted.reshape(-1, *(1,) * (mask.ndim - 1)))
+    return masks.masked(y_pred, counted)

@@ -1,0 +1,314 @@
+"""`Compiled`: what `compile` was given, fitted to a model's outputs, with every check of it and every program made of it."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax import config
+from kerax import losses as losses_module
+from kerax import metrics as metrics_module
+from kerax.core import placement
+from kerax.core import scope as scopes
+from kerax.core.layer import Layer
+from kerax.core.registry import is_serialized
+from kerax.core.tracking import descendants, forgetting
+from kerax.core.variable import Variable
+from kerax.data import Form, unpack_x_y_sample_weight
+from kerax.train import steps
+from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, name_outputs, pick
+from kerax.train.program import Program
+from kerax.train.programs import predict_program, test_program, train_program
+from kerax.train.state import TrainState, initial_metrics, other_optimizers, state_variables
+
+Tree = Any
+
+
+class Compiled:
+    """The optimizer, losses, metrics and programs of a model. One that was not compiled has none but predicts.
+
+    Args:
+        arguments: What `compile` was given, by name; `None` for a model that was not compiled.
+
+    Attributes:
+        loss: The losses of all outputs, made for the first batch.
+        metrics: The metrics of all outputs, likewise.
+        output_spec: Shapes and dtypes of the outputs for that batch.
+        bad_step: The step that made a number NaN or infinite, -1 before, while a `fit` looks out for it.
+        progress: Where the running `fit` is.
+        programs: Whatever was traced for the model, by kind and form.
+
+    Raises:
+        ValueError: for an unknown name, with a suggestion.
+        TypeError: for a loss or metric that is none, or a weight that is no number.
+    """
+
+    def __init__(self, arguments: dict | None = None):
+        self.arguments = arguments or {}
+        self.optimizer: Any = self.arguments.get("optimizer")
+        self.micro_batches: int | None = self.arguments.get("micro_batches")
+        self.auto_scale_loss: bool = self.arguments.get("auto_scale_loss", True)
+        self.loss_tracker = metrics_module.Mean(name="loss")
+        wants_norm = self.arguments.get("log_gradient_norm", False)
+        self.gradient_norm = metrics_module.Mean(name="gradient_norm") if wants_norm else None
+        self.loss: CompiledLoss | None = None
+        self.metrics: CompiledMetrics | None = None
+        self.output_spec: Tree = None
+        self.bad_step: Variable | None = None
+        self.progress: Any = None
+        self.programs: dict = {}
+        self._target_spec: Tree = None
+        self._checked: set = set()
+        self._adds_losses = False  # whether layers add losses that depend on the batch
+        if arguments is not None:
+            self._check_arguments()
+
+    def __getstate__(self) -> dict:
+        """What copies and pickles take along: everything but programs and the running `fit`."""
+        return vars(self) | {"programs": {}, "progress": None, "_checked": set()}
+
+    def _check_arguments(self):
+        given = self.arguments
+        at_least = given["steps_per_execution"]
+        if at_least != "auto" and (not isinstance(at_least, int) or at_least < 1):
+            raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {at_least!r}.")
+        check_numbers("compile", micro_batches=(self.micro_batches, 1))
+        for weight in jax.tree.leaves(given["loss_weights"]):
+            if not isinstance(weight, (int, float, np.number, jax.Array)):
+                raise TypeError(
+                    f"compile: `loss_weights` must hold numbers. Got {weight!r}. "
+                    "Metrics are the argument `metrics`, which comes after `loss_weights`."
+                )
+        wanted = ((given["loss"], losses_module.get), ((given["metrics"], given["weighted_metrics"]), metrics_module.get))
+        for identifiers, get in wanted:
+            for identifier in jax.tree.leaves(identifiers, is_leaf=is_serialized):
+                is_chosen = isinstance(identifier, str) and identifier.lower() in CHOSEN_BY_SHAPE
+                if not callable(identifier) and not is_chosen:
+                    get(identifier)
+
+    def config(self) -> dict:
+        """The arguments of `compile` that a file keeps; those that Keras does not know only if they were given."""
+        own = ("micro_batches", "log_gradient_norm")
+        left_out = [name for name in own if not self.arguments[name]] + ["auto_scale_loss"]
+        return {name: value for name, value in self.arguments.items() if name not in left_out}
+
+    def own_metrics(self) -> list:
+        """The mean loss, the outputs' losses and the compiled metrics."""
+        found = [self.loss_tracker] if self.arguments else []
+        if self.loss is not None and self.metrics is not None:
+            found += [*self.loss.trackers.values(), *(metric for _, _, metric in self.metrics.metrics)]
+        return found
+
+    # What comes before training, evaluation and prediction.
+
+    def require(self, model, who: str):
+        """Raises `ValueError` unless the model is compiled, with an optimizer for training."""
+        if not self.arguments:
+            raise ValueError(f"{model}: call `compile(optimizer, loss, ...)` before `{who}`.")
+        if self.optimizer is None and not steps.overrides(model, "train_step") and who in ("fit", "train_on_batch"):
+            raise ValueError(f"{model}: `{who}` needs an optimizer. Pass one to `compile`.")
+
+    def make_ready(self, model, batch_spec: tuple, who: str):
+        """Builds the model, its losses and metrics for the form of a batch, computing nothing.
+
+        Raises:
+            ValueError: if the batch does not fit the model, its losses or its metrics.
+        """
+        with_loss = bool(self.arguments) and who not in ("predict", "predict_on_batch")
+        is_new = with_loss and self.loss is None
+        form = with_loss, Form(batch_spec), placement.active()
+        is_built = all(child.built for child in descendants(model) if isinstance(child, Layer))
+        if not is_new and form in self._checked and is_built:
+            return
+        x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
+        own_step, y_pred = steps.overrides(model, "train_step"), None
+        if type(model).call is not Layer.call or not own_step:
+            y_pred = _outputs_for(model, x)
+        model._claim()
+        if is_new:
+            self.build_losses(model, y, y_pred)
+        if with_loss and y is not None and not own_step:
+            jax.eval_shape(self._update_all, y, y_pred, sample_weight)  # raises what losses and metrics raise
+        is_training = who in ("fit", "train_on_batch")
+        placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
+        if is_training:
+            _build_optimizers(model, batch_spec)
+        self._checked.add(form)
+
+    def build_losses(self, model, y, y_pred):
+        """Makes losses and metrics for shapes and dtypes of targets and outputs."""
+        given, names = self.arguments, model.output_names
+        loss = CompiledLoss(given["loss"], given["loss_weights"], names)
+        metrics = CompiledMetrics(given["metrics"], given["weighted_metrics"], names)
+        if y is not None:
+            if given["loss"] is not None:
+                loss.build(y, y_pred)
+            metrics.build(y, y_pred)
+        elif given["loss"] is not None and not {"compute_loss", "train_step"} & steps.overridden(model):
+            raise ValueError(f"{model}: the loss needs targets, and the data has none. Pass `y`.")
+        self.loss, self.metrics, self.output_spec, self._target_spec = loss, metrics, y_pred, y
+
+    def _update_all(self, y, y_pred, sample_weight):
+        with scopes.Scope(shapes_only=True):
+            if self.loss.losses:
+                self.loss(y, y_pred, sample_weight)
+            self.metrics.update_state(y, y_pred, sample_weight)
+
+    def check_labels(self, model, source, who: str = "fit"):
+        """Raises `ValueError` if labels of a sparse crossentropy are outside the range of classes.
+
+        Of a source of batches only the first batch is looked at.
+        """
+        sparse = {
+            name: fn
+            for name, fn in self.loss.losses.items()
+            if isinstance(fn, losses_module.SparseCategoricalCrossentropy)
+            or getattr(fn, "fn", None) is losses_module.sparse_categorical_crossentropy
+        }
+        _, y, _ = unpack_x_y_sample_weight(source.sample())
+        if not sparse or y is None:
+            return
+        outputs = name_outputs(model.output_names, self.output_spec, "The prediction")
+        targets = pick(list(outputs), list(self.loss.losses), y, "`y`")
+        for name, function in sparse.items():
+            labels, num_classes = np.asarray(targets[name]), outputs[name].shape[-1]
+            ignored = getattr(function, "ignore_class", None)
+            if ignored is not None:
+                labels = labels[labels != ignored]
+            if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+                raise ValueError(
+                    f"{who}: labels must be in [0, {num_classes}) for the {num_classes} classes of output {name!r}. "
+                    f"Got labels from {labels.min()} to {labels.max()}. Renumber them, or give the last layer more units."
+                )
+
+    # Programs.
+
+    def train_program(self, model, variables: TrainState, form: Form) -> Program:
+        """The program that trains on batches of this form, traced once."""
+        frozen = tuple(item.trainable for item in descendants(model) if hasattr(item, "trainable"))
+        key = self._key("train", model, variables, form, frozen)
+        return self.programs.get(key) or self._make(key, train_program, model, variables, form)
+
+    def test_program(self, model, variables: TrainState, source) -> Program:
+        """The program that evaluates the batches of a source.
+
+        Of a last, smaller batch that is filled up only the rows count that are its own, where losses and metrics tell
+        rows apart; else that batch has a program of its own.
+        """
+        if not self._adds_losses and self._tells_rows_apart(model):
+            try:
+                return self.test_program_for(model, variables, source.form(True), True)
+            except steps.LossOfBatch:
+                self._adds_losses = True
+        return self.test_program_for(model, variables, source.form(False), False)
+
+    def test_program_for(self, model, variables: TrainState, form: Form, fills_up: bool) -> Program:
+        """The program that evaluates batches of this form."""
+        key = self._key("test", model, variables, form, fills_up)
+        return self.programs.get(key) or self._make(key, test_program, model, variables, form, fills_up)
+
+    def predict_program(self, model, variables: TrainState, form: Form) -> Program:
+        """The program that predicts for batches of this form."""
+        key = self._key("predict", model, variables, form)
+        return self.programs.get(key) or self._make(key, predict_program, model, variables, form)
+
+    def _key(self, kind: str, model, variables: TrainState, *rest) -> tuple:
+        leaves, treedef = jax.tree.flatten(variables)
+        specs = tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves)
+        return kind, treedef, specs, model.run_eagerly, placement.active(), *rest
+
+    def _make(self, key: tuple, make: Callable, *args) -> Program:
+        with forgetting():
+            program = self.programs[key] = make(*args)
+        return program
+
+    def _tells_rows_apart(self, model) -> bool:
+        """Whether all that is evaluated of a batch is a sum or mean of something of each row."""
+        if model.run_eagerly or {"test_step", "compute_loss", "compute_metrics"} & steps.overridden(model):
+            return False
+        if self._target_spec is None or {*map(id, model.metrics)} - {*map(id, self.own_metrics()), id(self.gradient_norm)}:
+            return False
+        return self.loss.tells_rows_apart(self._target_spec, self.output_spec) and self.metrics.tells_rows_apart(
+            self._target_spec, self.output_spec
+        )
+
+    def initial_metrics(self, model) -> list[np.ndarray]:
+        """The leaves of the metrics tree at the start of an epoch, on the host."""
+        key = "initial_metrics", tuple(metric.name for metric in model.metrics)
+        if key not in self.programs:
+            self.programs[key] = initial_metrics(model)
+        return self.programs[key]
+
+
+def _outputs_for(model, x):
+    """Shapes and dtypes of the outputs for the shapes `x`. Builds what is not built."""
+    try:
+        return model.build_from(x, training=False)
+    except jax.errors.ConcretizationTypeError:
+        if not model.run_eagerly:
+            raise
+        return model(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), x), training=False)
+
+
+def _build_optimizers(model, batch_spec: tuple):
+    """Builds optimizers beside the compiled one for the weights that an overridden step gives them: it is followed
+    once without values."""
+    if all(other.built for other in other_optimizers(model).values()):
+        return
+    variables = state_variables(model)
+    specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.stored_dtype), variables)
+
+    def follow(state, batch):
+        owners = zip(jax.tree.leaves(variables), jax.tree.leaves(state), strict=True)
+        with scopes.Scope(shapes_only=True), scopes.Scope(owners, jax.random.key(0)):
+            model.train_step(state, batch)
+
+    jax.eval_shape(follow, specs, batch_spec)
+
+
+# Checks of arguments.
+
+
+def check_numbers(who: str, **arguments):
+    """Raises `ValueError` for an argument, given as (value, least), that is neither `None` nor an integer in range."""
+    for name, (value, least) in arguments.items():
+        if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
+            raise ValueError(f"{who}: `{name}` must be an integer of at least {least}. Got {value!r}.")
+
+
+def check_validation_arguments(validation_split, validation_freq):
+    """Raises `ValueError` for a fraction or frequency out of range."""
+    if not 0 <= validation_split < 1:
+        raise ValueError(f"fit: `validation_split` must be in [0, 1). Got {validation_split!r}.")
+    epochs = [validation_freq] if isinstance(validation_freq, (int, np.integer)) else validation_freq
+    if isinstance(epochs, str) or not all(isinstance(epoch, (int, np.integer)) and epoch >= 1 for epoch in epochs):
+        raise ValueError(
+            f"fit: `validation_freq` must be an integer of at least 1, or a list of epochs. Got {validation_freq!r}."
+        )
+
+
+def within_max_epochs(epochs: int) -> int:
+    """The number of the last epoch, at most `config.max_epochs()`; says so where that is less."""
+    most = config.max_epochs()
+    if most is None or most >= epochs:
+        return epochs
+    warnings.warn(f"`config.set_max_epochs` limits the {epochs} epochs to {most}.", stacklevel=3)
+    return most
+
+
+def within_max_steps(steps: int | None, source) -> int | None:
+    """The steps over a source, at most `config.max_steps_per_epoch()`; says so where that is less.
+
+    Args:
+        steps: The steps asked for; `None` for all there are.
+        source: The source of batches, or `None`.
+    """
+    most = config.max_steps_per_epoch()
+    planned = steps or (source.num_batches if source is not None else 0)
+    if most is None or (planned is not None and planned <= most):
+        return steps
+    warnings.warn(f"`config.set_max_steps_per_epoch` limits the steps to {most} of {planned or '?'}.", stacklevel=3)
+    return most

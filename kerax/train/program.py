@@ -1,0 +1,291 @@
+"""`Program`: a step as device programs, for one batch or for some of those that lie in a block.
+
+A step is a function of (constants, carry, batch, number, num_rows) that returns (carry, outputs): the carry is the whole
+state in training, the metrics in evaluation, nothing in prediction; constants are what stays as it is. All but the batch
+are flat tuples of arrays, so that a dispatch costs the same however deep the trees are. How many batches of a block are
+done is an argument at run time: one compilation, and the same bits however a run is cut.
+
+XLA's CPU backend runs some steps slower inside a loop than dispatched alone (`ops.cpu.is_slow_in_loops`); these are
+dispatched alone.
+"""
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from kerax.core import placement
+from kerax.data.source import Form
+from kerax.ops import cpu
+from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
+
+Tree = Any
+
+
+class Program:
+    """A traced step for one form of batch, compiled when it is first called.
+
+    Args:
+        step: The step. Its outputs are a dict or whatever a prediction is.
+        constants: Shapes and dtypes, a flat tuple.
+        carry: Likewise.
+        form: Of a batch.
+        keep: Function of the outputs' shapes and dtypes that returns how those of several steps are kept: an object
+            with `empty(room)`, `put(kept, outputs, place)` and `finish(carry, kept)` for steps in a loop,
+            `one(carry, outputs)` for a step alone and `together(parts)` for several such.
+        join: Function of (traced step, jaxpr, room) that returns a function of (constants, carry, block, number) that
+            does a whole block at once, with results in the form of `finish`'s, or `None` if that is not the same.
+        is_eager: Whether the step runs as plain Python, so that `print` and debuggers work in it.
+        shardings: Where the carry lies, under a distribution.
+
+    Attributes:
+        room: Batches in the blocks it takes.
+        seconds_per_step: As measured.
+        is_looped: Whether more than one batch is done in a dispatch.
+    """
+
+    def __init__(
+        self,
+        step: Callable,
+        constants: tuple,
+        carry: tuple,
+        form: Form,
+        keep: Callable,
+        join: Callable | None = None,
+        is_eager: bool = False,
+        shardings: list | None = None,
+    ):
+        self.form, self.room, self.shardings = form, room_for(form), shardings
+        self.seconds_per_step: float | None = None
+        self.specs = constants, carry, form.spec
+        self.is_looped, self.can_be_undone = False, False
+        self._step, self._keep, self._is_behind, self.is_eager = step, keep, False, is_eager
+        self._at_once = None
+        if is_eager:
+            self.room = 1
+            self._one = self._eagerly
+            return
+        closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
+        arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
+        self.kept = keep(self.outputs)
+        self.room = max(1, min(self.room, BLOCK_BYTES // _num_bytes(jax.tree.leaves(self.outputs))))
+        on_cpu = jax.default_backend() == "cpu"
+        self.is_looped = not on_cpu or not cpu.is_slow_in_loops(closed.jaxpr)
+        # A step that prints or calls the host cannot be taken back.
+        self.can_be_undone = self.is_looped and shardings is None and not closed.effects
+
+        def traced(constants, carry, batch, number, num_rows):
+            batch = placement.constrain_batch(batch)
+            leaves = (*constants, *carry, *jax.tree.leaves(batch), number, num_rows)
+            out = jax.core.eval_jaxpr(closed.jaxpr, arguments, *leaves)
+            new, outputs = out[: len(carry)], jax.tree.unflatten(output_tree, out[len(carry) :])
+            new = new if shardings is None else map(lax.with_sharding_constraint, new, shardings)
+            return tuple(new), outputs
+
+        def one(constants, carry, batch, number, num_rows):
+            carry, outputs = traced(constants, carry, batch, number, num_rows)
+            return carry, self.kept.one(carry, outputs)
+
+        def many(constants, carry, block, start, count, number, num_rows):
+            size = form.num_rows
+
+            def body(place, state):
+                batch = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), block)
+                left = jnp.clip(num_rows - (place - start) * size, 0, size)
+                carry, outputs = traced(constants, state[0], batch, number + place - start, left)
+                return carry, self.kept.put(state[1], outputs, place)
+
+            carry, kept = lax.fori_loop(start, start + count, body, (carry, self.kept.empty(self.room)))
+            return carry, self.kept.finish(carry, kept)
+
+        layout = {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
+        options = cpu.compiler_options(closed.jaxpr) if on_cpu else {}
+        compiled = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
+        self._one, self._many = compiled(one, **layout), compiled(many, **layout)
+        if join is not None:
+            results = [out.aval for equation in closed.jaxpr.eqns for out in equation.outvars]
+            self.room = max(1, min(self.room, _MOST_AT_ONCE.get(jax.default_backend(), 2**29) // _num_bytes(results)))
+            joined = join(traced, closed.jaxpr, self.room) if self.room > 1 else None
+            self._at_once = None if joined is None else compiled(joined)
+        _raise_map_threshold()
+
+    def __call__(self, constants: tuple, carry: tuple, piece: Piece, number: int = 0) -> tuple[tuple, Any]:
+        """Does a piece of work, whose first batch is the `number`-th, in one dispatch.
+
+        Returns: the carry, and what `keep` makes of the outputs.
+        """
+        if piece.room == 1:
+            return self._one(constants, carry, piece.block, number, piece.num_rows)
+        if self._at_once is not None and piece.is_whole:
+            return self._at_once(constants, carry, piece.block, number)
+        if self.is_looped:
+            return self._many(constants, carry, piece.block, piece.start, piece.count, number, piece.num_rows)
+        parts = []
+        for batch, num_rows in piece.batches():
+            carry, part = self._one(constants, carry, batch, number + len(parts), num_rows)
+            parts.append(part)
+        return carry, self.kept.together(parts)
+
+    def steps_at_once(self, wanted: int) -> int:
+        """Batches that one dispatch may do, of those that are wanted."""
+        return wanted if self.is_looped or self._at_once is not None else 1
+
+    def compile_behind(self, leaves: list, room: int):
+        """Compiles what does some batches of a block in a thread.
+
+        Not where compiled programs are kept on disk: XLA was seen to abort the process as a thread wrote one out.
+
+        Args:
+            leaves: The carry's arrays, or the variables that hold them; only shapes, dtypes and places are looked at.
+        """
+        if self._is_behind or self.is_eager or jax.config.jax_compilation_cache_dir is not None:
+            return
+        self._is_behind = True
+        carry = tuple(map(placement.spec_of, leaves))
+        if room == 1 or not self.is_looped:
+            self._one = Behind(self._one, (), carry, block_spec(self.form, 1), 0, 0)
+        else:
+            self._many = Behind(self._many, (), carry, block_spec(self.form, room), 0, 1, 0, 0)
+
+    def lower(self, *specs):
+        """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
+        carry, batch = specs or self.specs[1:]
+        return self._one.lower(self.specs[0], carry, batch, 0, 0)
+
+    def flops(self) -> float | None:
+        """Floating-point operations of one step, by XLA's count; `None` for a step that is not compiled."""
+        if self.is_eager:
+            return None
+        return float(self.lower().cost_analysis().get("flops", 0.0))
+
+    def _eagerly(self, constants, carry, batch, number, num_rows):
+        carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
+        return carry, self._keep(outputs).one(carry, outputs)
+
+
+_NUMBER = jax.ShapeDtypeStruct((), np.int32)
+
+
+_MOST_AT_ONCE = {"cpu": 64 * 2**20}
+"""Bytes of intermediate results that a block done at once may have; 512 MB where not said otherwise."""
+
+
+def _num_bytes(arrays: list) -> int:
+    return max(sum(array.size * array.dtype.itemsize for array in arrays), 1)
+
+
+class Behind:
+    """A jitted function that is compiled for given arguments in a thread; a call with such arguments waits until it is.
+
+    Args:
+        function: What `jax.jit` returned.
+        *args: Arguments like those of the calls to come; only shapes, dtypes and placement are looked at.
+    """
+
+    def __init__(self, function: Callable, *args):
+        self._function, self._compiled, self._program = function, Future(), None
+        threading.Thread(target=self._compile, args=(function, args), name="kerax compile").start()
+
+    def _compile(self, function: Callable, specs: tuple):
+        try:
+            self._compiled.set_result(function.lower(*specs).compile())
+        except BaseException as error:  # raised where the program is called
+            self._compiled.set_exception(error)
+
+    def _wait(self) -> Callable:
+        if not self._compiled.done():
+            begun = time.time()
+            self._compiled.result()
+            jax.monitoring.record_event_time_span("/kerax/compile/wait", begun, time.time())
+        self._program = self._compiled.result()
+        return self._program
+
+    def __call__(self, *args):
+        program = self._program or self._wait()
+        try:
+            return program(*args)
+        except (TypeError, ValueError):  # other shapes or devices: raised before anything is donated
+            return self._function(*args)
+
+    def lower(self, *args):
+        """As that of `jax.jit`."""
+        return self._function.lower(*args)
+
+
+class Pace:
+    """How many steps to hand to the device at once: about `target` seconds' worth, or 8 if `most` seconds suffice.
+
+    Long enough that dispatch costs nothing, short enough that Ctrl-C and the progress bar are served. One piece of work
+    is always queued behind the one that is waited for, so the device never idles.
+
+    Attributes:
+        finished: (number of steps, their logs) of the dispatch that the last one waited for, or `None`.
+    """
+
+    target, most = 0.1, 0.6
+
+    def __init__(self):
+        self.finished: tuple | None = None
+        self._pending: tuple | None = None
+        self._last_done: float | None = None
+        self._num_measured = 0
+
+    def steps(self, program: Program) -> int:
+        """Number of steps of `program` for the next dispatch."""
+        known = program.seconds_per_step
+        wanted = 1 if known is None else max(1, int(self.target / known), min(8, int(self.most / known)))
+        return program.steps_at_once(wanted)
+
+    def dispatched(self, program: Program, count: int, logs, token: jax.Array | None):
+        """Notes a dispatch and waits for the one before it.
+
+        Args:
+            token: One of its results, to wait for; the others come from the same program. `None`: it is not waited for.
+        """
+        previous, self._pending = self._pending, (program, count, logs, token)
+        self.finished = None
+        if previous is None:
+            return
+        before, num_steps, logs, waited_for = previous
+        if waited_for is not None:
+            waited_for.block_until_ready()
+        now = time.perf_counter()
+        if self._last_done is not None:
+            measured, known = max((now - self._last_done) / num_steps, 1e-7), before.seconds_per_step
+            if jax.process_count() > 1:
+                measured = known or self._agreed(measured)
+            before.seconds_per_step = measured if known is None else max(measured, known / 8)
+        self._last_done = now
+        self.finished = num_steps, logs
+
+    def nothing_dispatched(self):
+        """Notes that a piece of work had been done before."""
+        self.finished = None
+
+    def _agreed(self, measured: float) -> float | None:
+        """The first process's measurement of the third dispatch, once: all processes must do the same steps at once."""
+        self._num_measured += 1
+        if self._num_measured < 3:
+            return None
+        from jax.experimental import multihost_utils
+
+        return float(multihost_utils.broadcast_one_to_all(np.float32(measured)))
+
+
+@functools.cache
+def _raise_map_threshold():
+    """Has glibc keep up to 62 MB of memory that XLA's CPU backend frees, for the next program.
+
+    Once a large piece has been freed, glibc no longer maps pieces of up to that size anew at each use, nor unmaps what
+    is free at the end up to twice that. Before, predictions of 600 batches touched 6,000 fresh pages, a quarter of
+    their time.
+    """
+    if jax.default_backend() == "cpu":
+        np.empty(31 * 2**20, np.uint8)  # 32 MB is the largest that counts

@@ -1,0 +1,298 @@
+"""The three programs: a model's pure steps as functions of flat tuples of arrays, and how their results are kept."""
+
+import functools
+from collections import Counter, OrderedDict  # a dict that JAX does not sort
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from kerax.core import placement
+from kerax.core import scope as scopes
+from kerax.core.variable import Variable
+from kerax.data.source import Form
+from kerax.train import steps
+from kerax.train.logs import Packing
+from kerax.train.program import Program
+from kerax.train.state import RANDOM_KEY, TrainState
+
+Tree = Any
+BAD_STEP = "_bad_step"
+
+
+def train_program(model, variables: TrainState, form: Form) -> Program:
+    """The program of `train_step`: the carry is the whole state."""
+    owners = jax.tree.leaves(variables)
+    step, shardings = _train_on_leaves(model, variables), placement.shardings_of(owners)
+    return Program(step, (), _specs(owners), form, Packing, is_eager=model.run_eagerly, shardings=shardings)
+
+
+def test_program(model, variables: TrainState, form: Form) -> Program:
+    """The program of `test_step`: the carry is the metrics, the constants are all else."""
+    owners = jax.tree.leaves(variables)
+    cut = len(owners) - len(jax.tree.leaves(variables.metrics))
+    is_plain = not {"test_step", "compute_metrics"} & model.compilation.overridden  # then logs follow from the metrics
+    keep = functools.partial(_Results, model, variables) if is_plain else _Latest
+    join = functools.partial(_summed, keep) if is_plain else None
+    step = _test_on_leaves(model, variables, form.num_rows)
+    return Program(step, _specs(owners[:cut]), _specs(owners[cut:]), form, keep, join, model.run_eagerly)
+
+
+def predict_program(model, variables: TrainState, form: Form) -> Program:
+    """The program of `predict_step`: nothing is carried."""
+    owners, treedef = jax.tree.flatten(variables)
+
+    def step(constants, carry, batch, number, num_rows):
+        outputs = model.predict_step(_state(treedef, constants, number), placement.constrain_batch(batch))
+        return carry, placement.replicate(outputs) if jax.process_count() > 1 else outputs
+
+    return Program(step, _specs(owners), (), form, _Stacked, _side_by_side, model.run_eagerly)
+
+
+def _specs(owners: list[Variable]) -> tuple:
+    return tuple(jax.ShapeDtypeStruct(owner.shape, owner.stored_dtype) for owner in owners)
+
+
+# The steps.
+
+
+def _train_on_leaves(model, variables: TrainState) -> Callable:
+    """`train_step(state, data) -> (logs, state)` on leaves.
+
+    The step runs in a scope that holds every variable of the state, so that an overridden step may also read and update
+    variables and metrics as Keras users do; what it writes there takes precedence over the state it returns.
+    The position of the random key is advanced here, whatever the step does with it.
+    """
+    train_step = model.train_step
+    owners, treedef = jax.tree.flatten(variables)
+    key_index = next(index for index, owner in enumerate(owners) if owner is model.random_key)
+    bad_step = model.compilation.bad_step
+    guard = next((index for index, owner in enumerate(owners) if owner is bad_step), None)
+
+    def step(constants, leaves, batch, number, num_rows):
+        state = jax.tree.unflatten(treedef, leaves)
+        key = jax.random.fold_in(steps.step_key(state), 1)  # not the one that the layers draw from
+        with scopes.Scope(zip(owners, leaves, strict=True), key) as scope:
+            try:
+                logs, state = train_step(state, batch)
+            except (TypeError, KeyError) as error:
+                if "train_step" in model.compilation.overridden:
+                    error.add_note(_STATE_NOTE)
+                raise
+        new = _checked_leaves(train_step, state, treedef, leaves)
+        logs = _checked_logs(train_step, logs)
+        new = [scope.value_of(owner) if id(owner) in scope.written else a for owner, a in zip(owners, new, strict=True)]
+        new = [lax.convert_element_type(a, old.dtype) for a, old in zip(new, leaves, strict=True)]
+        new[key_index] = steps.advanced(leaves[key_index])
+        if guard is not None:
+            new = _guarded(new, leaves, guard, leaves[key_index][2])
+            logs[BAD_STEP] = new[guard]
+        return tuple(new), logs
+
+    return step
+
+
+_STATE_NOTE = (
+    "kerax's `train_step(self, state, data)` gets a `TrainState` whose params, state, opt_state and metrics are trees, "
+    "not Keras's lists: `stateless_call(params, state, x)` and `optimizer.update(grads, opt_state, params)` take them; "
+    "metrics are updated with `metric.update_state(...)` as they are."
+)
+
+
+def _checked_leaves(step: Callable, state, treedef, leaves: tuple) -> list:
+    """The leaves of the state that an overridden step returned. Raises `ValueError` if its form is another."""
+    if isinstance(state, (tuple, list)) and not isinstance(state, TrainState) and len(state) == 4:
+        state = TrainState(*state)
+    new, new_treedef = jax.tree.flatten(state)
+    if new_treedef != treedef or [jnp.shape(a) for a in new] != [a.shape for a in leaves]:
+        raise ValueError(
+            f"{step.__qualname__} must return (logs, state) with a `TrainState` of the form it was given. "
+            f"Given {treedef}, returned {new_treedef}."
+        )
+    return new
+
+
+def _checked_logs(step: Callable, logs) -> OrderedDict:
+    if not isinstance(logs, dict):
+        raise TypeError(f"{step.__qualname__} must return logs as a dict of scalars. Got {type(logs).__name__}.")
+    return OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+
+
+def _guarded(new: list, old: tuple, guard: int, step) -> list:
+    """The new leaves, or from the first step on that makes one of them NaN or infinite, the old ones for good."""
+    floats = [leaf for leaf in new if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    is_finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
+    keep = (old[guard] < 0) & is_finite
+    kept = [jnp.where(keep, a, b) for a, b in zip(new, old, strict=True)]
+    kept[guard] = jnp.where((old[guard] < 0) & ~is_finite, step.astype(jnp.int32), old[guard])
+    return kept
+
+
+def _state(treedef, leaves, number) -> TrainState:
+    """The state in which random layers get the keys of batch `number`."""
+    state = jax.tree.unflatten(treedef, leaves)
+    return state._replace(state=state.state | {RANDOM_KEY: steps.advanced(state.state[RANDOM_KEY], number)})
+
+
+def _test_on_leaves(model, variables: TrainState, size: int) -> Callable:
+    """`test_step(state, data) -> (logs, state)` on leaves.
+
+    Of a batch of `size` rows, the first `num_rows` count, where losses and metrics tell rows apart.
+    """
+    owners, treedef = jax.tree.flatten(variables)
+    test_step, cut = model.test_step, len(owners) - len(jax.tree.leaves(variables.metrics))
+    with_rows = model.compilation.tells_rows_apart
+
+    def step(constants, metrics, batch, number, num_rows):
+        leaves, batch = (*constants, *metrics), placement.constrain_batch(batch)
+        state = _state(treedef, leaves, number)
+        with scopes.Scope(zip(owners, leaves, strict=True), jax.random.fold_in(steps.step_key(state), 1)) as scope:
+            if with_rows:
+                logs, new = steps.test_step(model, state, batch, jnp.arange(size) < num_rows)
+            else:
+                logs, new = test_step(state, batch)
+        logs = _checked_logs(test_step, logs)
+        values = jax.tree.leaves(new.metrics if isinstance(new, TrainState) else new[-1])
+        if [jnp.shape(value) for value in values] != [value.shape for value in metrics]:
+            raise ValueError(
+                f"{test_step.__qualname__} must return (logs, state) with a `TrainState` of the form it was given."
+            )
+        values = [
+            scope.value_of(owner) if id(owner) in scope.written else value
+            for owner, value in zip(owners[cut:], values, strict=True)
+        ]
+        values = tuple(lax.convert_element_type(new, old.dtype) for new, old in zip(values, metrics, strict=True))
+        return placement.replicate(values), placement.replicate(logs)
+
+    return step
+
+
+# How results are kept: see `Program`.
+
+
+class _Results:
+    """The results of the metrics after the last step."""
+
+    def __init__(self, model, variables: TrainState, outputs: Tree = None):
+        self.model, self.treedef = model, jax.tree.structure(variables.metrics)
+
+    def one(self, carry, outputs):
+        metrics = jax.tree.unflatten(self.treedef, carry)
+        logs = steps.compute_logs(self.model, metrics, training=False)
+        return OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+
+    def empty(self, room: int):
+        return ()
+
+    def put(self, kept, outputs, place):
+        return ()
+
+    def finish(self, carry, kept):
+        return self.one(carry, kept)
+
+    def together(self, parts: list):
+        return parts[-1]
+
+
+class _Latest:
+    """What the last step returned."""
+
+    def __init__(self, outputs: Tree):
+        self.outputs = outputs
+
+    def one(self, carry, outputs):
+        return outputs
+
+    def empty(self, room: int):
+        return jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), self.outputs)
+
+    def put(self, kept, outputs, place):
+        return outputs
+
+    def finish(self, carry, kept):
+        return kept
+
+    def together(self, parts: list):
+        return parts[-1]
+
+
+class _Stacked:
+    """The outputs of every step, one after the other along a first axis; of a step alone as they are."""
+
+    def __init__(self, outputs: Tree):
+        self.outputs = outputs
+
+    def one(self, carry, outputs):
+        return outputs
+
+    def empty(self, room: int):
+        return jax.tree.map(lambda spec: jnp.zeros((room, *spec.shape), spec.dtype), self.outputs)
+
+    def put(self, kept, outputs, place):
+        return jax.tree.map(lambda rows, new: lax.dynamic_update_index_in_dim(rows, new, place, 0), kept, outputs)
+
+    def finish(self, carry, kept):
+        return kept
+
+    def together(self, parts: list):
+        return jax.tree.map(lambda *outputs: np.stack(outputs), *parts)
+
+
+def _summed(keep: Callable, traced: Callable, jaxpr, room: int) -> Callable | None:
+    """Evaluates the batches of a block at once, by `jax.vmap`, if the step only ever adds to the metrics.
+
+    The sum of what the batches add is the result, and each batch keeps its own statistics and random key, while the
+    small matrix products of a batch of 32 become large ones: of an MLP on CPU, 784-512-512-10, 32 rows take 300 us in a
+    block of 8, 210 in one of 39, 189 in one of 160.
+    """
+    num_metrics = len(jaxpr.outvars) - sum(1 for _ in jaxpr.outvars) + 0
+
+    def at_once(constants, carry, block, number):
+        zeros = jax.tree.map(jnp.zeros_like, carry)
+
+        def added(batch, number):
+            return traced(constants, zeros, batch, number, _rows(batch))[0]
+
+        parts = jax.vmap(added)(block, number + jnp.arange(room))
+        carry = tuple(total + jnp.sum(part, 0, total.dtype) for total, part in zip(carry, parts, strict=True))
+        return carry, keep().finish(carry, ())
+
+    return at_once
+
+
+def _side_by_side(traced: Callable, jaxpr, room: int) -> Callable:
+    """Predicts for the batches of a block at once, by `jax.vmap`: see `_summed`."""
+
+    def at_once(constants, carry, block, number):
+        def predicted(batch, number):
+            return traced(constants, (), batch, number, _rows(batch))[1]
+
+        return (), jax.vmap(predicted)(block, number + jnp.arange(room))
+
+    return at_once
+
+
+def _rows(batch: Tree) -> int:
+    return jax.tree.leaves(batch)[0].shape[0]
+
+
+def _only_adds(jaxpr, begin: int, count: int) -> bool:
+    """Whether each of the first `count` results is the input from `begin` on of the same place plus something.
+
+    Nothing else may read those inputs.
+    """
+    made = {id(out): equation for equation in jaxpr.eqns for out in equation.outvars}
+    uses = Counter(id(var) for equation in jaxpr.eqns for var in equation.invars)
+    for given, result in zip(jaxpr.invars[begin : begin + count], jaxpr.outvars[:count], strict=True):
+        equation = made.get(id(result))
+        while equation is not None and equation.primitive.name == "sharding_constraint":
+            equation = made.get(id(equation.invars[0]))
+        is_sum = equation is not None and equation.primitive.name in ("add", "add_any")
+        if result is given and not uses[id(given)]:
+            continue
+        if not is_sum or uses[id(given)] != 1 or not any(var is given for var in equation.invars):
+            return False
+    return True
