@@ -41,7 +41,7 @@ def recording(build: Callable) -> Callable:
 
     @functools.wraps(build)
     def recorded(self, *args, **kwargs):
-        self._require_init()
+        self.require_init()
         if self._build_shapes is None:
             self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
             self._build_shapes.pop("self", None)
@@ -72,6 +72,7 @@ class CallSignature(NamedTuple):
     names: tuple[str, ...]
     takes_training: bool
     takes_kwargs: bool
+    takes_masks: bool
 
 
 @functools.cache
@@ -80,7 +81,8 @@ def signature_of(call: Callable) -> CallSignature:
     parameters = list(inspect.signature(call).parameters.values())[1:]
     names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     takes_kwargs = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs)
+    takes_masks = any(name.endswith("mask") for name in names)
+    return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs, takes_masks)
 
 
 def is_array(leaf) -> bool:
@@ -88,9 +90,9 @@ def is_array(leaf) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, KerasTensor, jax.ShapeDtypeStruct))
 
 
-def caster(layer) -> Callable:
-    """The function that turns one argument leaf into an array of the layer's compute dtype."""
-    target = jnp.dtype(layer.compute_dtype) if layer.autocast else None
+def caster(layer, compute_dtype: str | None) -> Callable:
+    """The function that turns one argument leaf into an array, one of floats into the dtype, if there is one."""
+    target = None if compute_dtype is None else jnp.dtype(compute_dtype)
 
     def cast(leaf):
         if isinstance(leaf, jax.Array):
@@ -167,8 +169,7 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
 
 def warn_of_lost_mask(layer, inputs) -> bool:
     """Says that the inputs' mask ends at this layer, unless its `call` takes it. Returns whether it was said."""
-    has_mask = any(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(inputs))
-    if not has_mask or "mask" in signature_of(type(layer).call).names:
+    if "mask" in signature_of(type(layer).call).names or not masks.has_mask(inputs):
         return False
     warnings.warn(
         f"{layer}: the input has a mask, which this layer does not pass on; layers after it see none. Set "

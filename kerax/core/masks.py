@@ -26,6 +26,11 @@ def get_mask(array):
     return getattr(array, "_keras_mask", None)
 
 
+def has_mask(tree: Tree) -> bool:
+    """Whether any leaf has a mask."""
+    return any(mask is not None for mask in map(get_mask, jax.tree.leaves(tree)))
+
+
 def masked(array, mask):
     """The array with `mask` attached, or a copy of it that has, so that the caller's own array stays as it was."""
     if mask is None or get_mask(array) is mask:

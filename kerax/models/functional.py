@@ -50,11 +50,9 @@ class Functional(Model):
     _untracked = Model._untracked | frozenset({"graph", "operations"})
 
     def _children(self):
-        for key, operation in zip(self.keys, self.operations, strict=True):
-            if isinstance(operation, Layer):
-                yield (key,), operation
+        found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
         known = set(map(id, self.operations))
-        yield from ((path, child) for path, child in super()._children() if id(child) not in known)
+        return found + [(path, child) for path, child in super()._children() if id(child) not in known]
 
     @property
     def layers(self) -> list[Layer]:
@@ -96,7 +94,11 @@ class Functional(Model):
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
             values[: len(given)] = map(masks.masked, values, given)
-        return self.graph.run(values)
+        known = dict(zip(self.inputs, values, strict=True))
+        for node in self.graph.nodes:  # `Graph.run` without a frame of its own between a model and its layers
+            args, kwargs = node.arguments(known)
+            node.note(node.operation(*args, **kwargs), known)
+        return jax.tree.map(known.__getitem__, self.graph.outputs)
 
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""

@@ -14,7 +14,7 @@ from kerax.train.state import other_optimizers, state_variables
 
 def require_compiled(model, who: str):
     """Raises `ValueError` unless the model is compiled, with an optimizer for training."""
-    model._require_init()
+    model.require_init()
     if not model.compiled:
         raise ValueError(f"{model}: call `compile(optimizer, loss, ...)` before `{who}`.")
     is_plain = hasattr(type(model).train_step, "is_default")
