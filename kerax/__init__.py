@@ -5,6 +5,7 @@ Submodules and classes are loaded on first use, so that `import kerax` costs lit
 
 import importlib
 
+from kerax.core.loading import loaders as _loaders
 from kerax.version import __version__ as __version__
 from kerax.version import version as version
 
@@ -79,11 +80,14 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'kerax' has no attribute {name!r}.{suggest(name, [*_MODULES, *_NAMES])}")
 
 
-def load_families():
-    """Loads every module whose classes and functions files may name, so that they are found."""
+def load_families(family: str | None = None):
+    """Loads every module whose classes and functions files may name, or those of one family, so that they are found."""
     own_layers = ("applications.convnext", "applications.inception_resnet_v2")
-    for name in ("layers", "models", "losses", "metrics", "optimizers", *own_layers):
+    for name in ("layers", "models", "losses", "metrics", "optimizers", *own_layers) if family is None else (family,):
         importlib.import_module(f"kerax.{name}")
+
+
+_loaders.append(load_families)
 
 
 def __dir__():

@@ -112,15 +112,12 @@ def caster(layer, compute_dtype: str | None) -> Callable:
     return cast
 
 
-_HAND_ON = ("Identity", "Lambda", "Pipeline")
-
-
 def refuse_text(layer, array: np.ndarray):
     """Raises `ValueError` for an array of text or objects, unless the layer may hand it on to others or to a function.
 
     Layers that read text do so before their inputs come here.
     """
-    if type(layer).__module__.startswith("kerax.layers.") and type(layer).__name__ not in _HAND_ON:
+    if not layer.hands_on_text:
         raise ValueError(
             f"{layer}: inputs must be numbers, not text or objects. Got dtype {array.dtype}, "
             f"{array.ravel()[:3].tolist()}... Turn text into numbers by `StringLookup` or `TextVectorization` first."

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, masks, persistence, placement, symbolic
+from kerax.core import calling, masks, persistence, placement, registry, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import captured_arguments, reject_unknown, serialize_arguments
 from kerax.core.display import layer_page
 from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
-from kerax.core.registry import Family, families
+from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
 from kerax.core.tracking import Path, Trackable, descendants, members, structure, walk
@@ -42,6 +42,7 @@ class Layer(Operation, Trackable):
 
     _untracked = frozenset({"_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     _initialized = False
+    hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -49,6 +50,8 @@ class Layer(Operation, Trackable):
             cls.build = calling.recording(cls.__dict__["build"])
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             LAYERS.add(cls)
+        if "hands_on_text" not in vars(cls):
+            cls.hands_on_text = not cls.__module__.startswith("kerax.layers.")
 
     def __init__(self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs):
         self._initialized = True
@@ -579,7 +582,7 @@ def _as_spec(leaf):
 
 
 def _resolve(family: str, identifier):
-    return identifier if identifier is None or family not in families else families[family].get(identifier)
+    return identifier if identifier is None else registry.family(family).get(identifier)
 
 
 def _penalty(regularizer, outputs):

@@ -15,6 +15,7 @@ from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
+from kerax.models.sequential import Sequential
 from kerax.ops import nn
 
 
@@ -32,6 +33,8 @@ class Functional(Model):
     Raises:
         ValueError: if the graph is not connected, or two layers have the same name.
     """
+
+    keras_module = "keras.src.models.functional"
 
     def __init__(self, inputs, outputs, name=None, trainable=None, **kwargs):
         super().__init__(name=name, trainable=True, autocast=False, **kwargs)
@@ -326,8 +329,8 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         outputs = model.graph.run(given, call)
         inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
         return Functional(inputs, outputs, name=model.name)
-    if hasattr(model, "add") and type(model).__name__ == "Sequential":
-        clone = type(model)(name=model.name)
+    if type(model) is Sequential:
+        clone = Sequential(name=model.name)
         for layer in ([model.input_layer] if model.input_layer is not None else []) + model.layers:
             clone.add(_fresh_input(layer.output) if isinstance(layer, InputLayer) else copy(layer))
         return clone

@@ -23,7 +23,7 @@ from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
 from kerax.train.state import TrainState, state_variables
 
-MODELS = Family("models", "model")
+MODELS = Family("models", "model", module="keras")
 
 
 class Model(Layer):
