@@ -25,7 +25,7 @@ class Graph:
         ValueError: if something is not a symbolic tensor, or an output does not depend on the given inputs alone.
     """
 
-    def __init__(self, inputs: Tree, outputs: Tree, owner: str = "Model"):
+    def __init__(self, inputs: Tree, outputs: Tree, owner: str = "Graph"):
         self.inputs, self.outputs, self.owner = inputs, outputs, owner
         self.flat_inputs, self.flat_outputs = jax.tree.leaves(inputs), jax.tree.leaves(outputs)
         for what, tensors in (("inputs", self.flat_inputs), ("outputs", self.flat_outputs)):
