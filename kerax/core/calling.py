@@ -164,9 +164,10 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
     return found
 
 
-def warn_of_lost_mask(layer, inputs) -> bool:
-    """Says that the inputs' mask ends at this layer, unless its `call` takes it. Returns whether it was said."""
-    if "mask" in signature_of(type(layer).call).names or not masks.has_mask(inputs):
+def warn_of_lost_mask(layer, inputs, outputs) -> bool:
+    """Says that the inputs' mask ends at this layer, unless its `call` takes it, or sets one. Returns whether it did."""
+    takes_mask = "mask" in signature_of(type(layer).call).names
+    if takes_mask or not masks.has_mask(inputs) or masks.has_mask(outputs):
         return False
     warnings.warn(
         f"{layer}: the input has a mask, which this layer does not pass on; layers after it see none. Set "

@@ -198,7 +198,7 @@ class Layer(Operation, Trackable):
         if self.supports_masking:
             self._pass_mask(first, arguments, outputs)
         elif not self._drops_masks:
-            self._drops_masks = calling.warn_of_lost_mask(self, first)
+            self._drops_masks = calling.warn_of_lost_mask(self, first, outputs)
         if tap is not None:
             tap(self, outputs)
         return outputs
@@ -230,6 +230,8 @@ class Layer(Operation, Trackable):
         overridden = type(self).compute_mask is not Layer.compute_mask
         if previous is None and not overridden:
             return
+        if all(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(outputs)):
+            return  # `call` set them itself
         output_mask = self.compute_mask(first, previous)
         found = output_mask if isinstance(output_mask, (list, tuple)) else [output_mask]
         for leaf, mask in zip(jax.tree.leaves(outputs), found, strict=False):
