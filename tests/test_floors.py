@@ -67,6 +67,57 @@ def test_modules_form_no_cycle():
         visit(name)
 
 
+def strings_of(path: Path):
+    """The string constants of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def classes_of(path: Path):
+    """The names of the classes that a file defines."""
+    return (node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
+
+
+def test_nothing_reaches_up_by_a_name_in_a_string():
+    known = {name for name, _ in modules()}
+    in_core = [(name, path) for name, path in modules() if name.startswith("kerax.core")]
+    higher = [path for name, path in modules() if name != "kerax" and FLOOR[name.split(".")[1]] > FLOOR["core"]]
+    above = {name for path in higher for name in classes_of(path)}
+    above -= {name for _, path in in_core for name in classes_of(path)}
+    wrong = []
+    for name, path in modules():
+        own = FLOOR[name.split(".")[1]] if name != "kerax" else len(FLOORS)
+        wrong += [(name, s) for s in strings_of(path) if s in known - {"kerax"} and FLOOR[s.split(".")[1]] > own]
+    for name, path in in_core:
+        wrong += [(name, string) for string in strings_of(path) if string in above]
+        wrong += [(name, called) for called in ("import_module", "__import__") if called in path.read_text()]
+    assert wrong == []
+
+
+def test_a_layer_needs_nothing_but_core():
+    code = """
+from kerax.core.layer import Layer
+import numpy as np
+
+class Scale(Layer):
+    def __init__(self, power=1, **kwargs):
+        super().__init__(**kwargs)
+        self.power = power
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(input_shape[-1], 2), regularizer="l2")
+
+    def call(self, inputs):
+        return inputs @ self.scale.value**self.power
+
+layer = Scale(2)
+print(layer(np.ones((3, 4), "float32")).shape, Scale.from_config(layer.get_config()).power)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "(3, 2) 2"
+
+
 def test_importing_kerax_loads_none_of_the_slow_libraries():
     code = """
 import sys, kerax

@@ -29,7 +29,7 @@ class LayerScale(Layer):
     Source: Touvron et al. 2021, https://arxiv.org/abs/2103.17239
     """
 
-    _keras_module = "keras.src.applications.convnext"
+    keras_module = "keras.src.applications.convnext"
 
     def __init__(self, init_values, projection_dim, **kwargs):
         super().__init__(**kwargs)

@@ -27,7 +27,7 @@ _STAGES = (
 class CustomScaleLayer(Layer):
     """`inputs[0] + scale * inputs[1]`."""
 
-    _keras_module = "keras.src.applications.inception_resnet_v2"
+    keras_module = "keras.src.applications.inception_resnet_v2"
 
     def __init__(self, scale, **kwargs):
         super().__init__(**kwargs)

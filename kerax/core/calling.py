@@ -41,7 +41,7 @@ def recording(build: Callable) -> Callable:
 
     @functools.wraps(build)
     def recorded(self, *args, **kwargs):
-        self._require_init()
+        self.require_init()
         if self._build_shapes is None:
             self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
             self._build_shapes.pop("self", None)
@@ -72,6 +72,7 @@ class CallSignature(NamedTuple):
     names: tuple[str, ...]
     takes_training: bool
     takes_kwargs: bool
+    takes_masks: bool
 
 
 @functools.cache
@@ -80,7 +81,8 @@ def signature_of(call: Callable) -> CallSignature:
     parameters = list(inspect.signature(call).parameters.values())[1:]
     names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     takes_kwargs = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs)
+    takes_masks = any(name.endswith("mask") for name in names)
+    return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs, takes_masks)
 
 
 def is_array(leaf) -> bool:
@@ -88,9 +90,9 @@ def is_array(leaf) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, KerasTensor, jax.ShapeDtypeStruct))
 
 
-def caster(layer) -> Callable:
-    """The function that turns one argument leaf into an array of the layer's compute dtype."""
-    target = jnp.dtype(layer.compute_dtype) if layer.autocast else None
+def caster(layer, compute_dtype: str | None) -> Callable:
+    """The function that turns one argument leaf into an array, one of floats into the dtype, if there is one."""
+    target = None if compute_dtype is None else jnp.dtype(compute_dtype)
 
     def cast(leaf):
         if isinstance(leaf, jax.Array):
@@ -110,15 +112,12 @@ def caster(layer) -> Callable:
     return cast
 
 
-_HAND_ON = ("Identity", "Lambda", "Pipeline")
-
-
 def refuse_text(layer, array: np.ndarray):
     """Raises `ValueError` for an array of text or objects, unless the layer may hand it on to others or to a function.
 
     Layers that read text do so before their inputs come here.
     """
-    if type(layer).__module__.startswith("kerax.layers.") and type(layer).__name__ not in _HAND_ON:
+    if not layer.hands_on_text:
         raise ValueError(
             f"{layer}: inputs must be numbers, not text or objects. Got dtype {array.dtype}, "
             f"{array.ravel()[:3].tolist()}... Turn text into numbers by `StringLookup` or `TextVectorization` first."
@@ -165,10 +164,10 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
     return found
 
 
-def warn_of_lost_mask(layer, inputs) -> bool:
-    """Says that the inputs' mask ends at this layer, unless its `call` takes it. Returns whether it was said."""
-    has_mask = any(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(inputs))
-    if not has_mask or "mask" in signature_of(type(layer).call).names:
+def warn_of_lost_mask(layer, inputs, outputs) -> bool:
+    """Says that the inputs' mask ends at this layer, unless its `call` takes it, or sets one. Returns whether it did."""
+    takes_mask = "mask" in signature_of(type(layer).call).names
+    if takes_mask or not masks.has_mask(inputs) or masks.has_mask(outputs):
         return False
     warnings.warn(
         f"{layer}: the input has a mask, which this layer does not pass on; layers after it see none. Set "

@@ -25,7 +25,7 @@ class Graph:
         ValueError: if something is not a symbolic tensor, or an output does not depend on the given inputs alone.
     """
 
-    def __init__(self, inputs: Tree, outputs: Tree, owner: str = "Model"):
+    def __init__(self, inputs: Tree, outputs: Tree, owner: str = "Graph"):
         self.inputs, self.outputs, self.owner = inputs, outputs, owner
         self.flat_inputs, self.flat_outputs = jax.tree.leaves(inputs), jax.tree.leaves(outputs)
         for what, tensors in (("inputs", self.flat_inputs), ("outputs", self.flat_outputs)):
@@ -89,17 +89,11 @@ class Graph:
 
     def run(self, inputs: list, call: Callable | None = None) -> Tree:
         """The outputs for input values in flat order. `call(node, args, kwargs)` replaces the plain call."""
-        values = {id(tensor): value for tensor, value in zip(self.flat_inputs, inputs, strict=True)}
-
-        def fill(leaf):
-            return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
-
+        values = dict(zip(self.flat_inputs, inputs, strict=True))
         for node in self.nodes:
-            args, kwargs = jax.tree.map(fill, (node.args, node.kwargs))
-            outputs = node.operation(*args, **kwargs) if call is None else call(node, args, kwargs)
-            for tensor, value in zip(jax.tree.leaves(node.outputs), jax.tree.leaves(outputs), strict=True):
-                values[id(tensor)] = value
-        return jax.tree.map(lambda tensor: values[id(tensor)], self.outputs)
+            args, kwargs = node.arguments(values)
+            node.note(node.operation(*args, **kwargs) if call is None else call(node, args, kwargs), values)
+        return jax.tree.map(values.__getitem__, self.outputs)
 
 
 def assign_names(operations: list, owner) -> list[str]:

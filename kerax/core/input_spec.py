@@ -49,27 +49,31 @@ class InputSpec:
         return cls(**config)
 
     def check(self, layer, shape: tuple):
-        """Raises `ValueError` naming the layer if an input of this shape does not fit."""
-        ndim = len(shape)
-        for fits, expected in (
-            (self.ndim is None or ndim == self.ndim or self._squeezes(shape), f"ndim={self.ndim}"),
-            (self.max_ndim is None or ndim <= self.max_ndim, f"at most {self.max_ndim} axes"),
-            (self.min_ndim is None or ndim >= self.min_ndim, f"at least {self.min_ndim} axes"),
-        ):
-            if not fits:
-                raise ValueError(f"{layer}: expected an input with {expected}, found ndim={ndim}. Got shape {shape}.")
-        sizes = dict(self.axes)
+        """Raises `ValueError` naming the layer if an input of this shape does not fit. Unknown sizes fit all."""
+        ndim, expected = len(shape), None
+        if self.ndim is not None and ndim != self.ndim and not self._squeezes(shape):
+            expected = f"ndim={self.ndim}"
+        elif self.max_ndim is not None and ndim > self.max_ndim:
+            expected = f"at most {self.max_ndim} axes"
+        elif self.min_ndim is not None and ndim < self.min_ndim:
+            expected = f"at least {self.min_ndim} axes"
+        if expected is not None:
+            shape = known_shape(shape)
+            raise ValueError(f"{layer}: expected an input with {expected}, found ndim={ndim}. Got shape {shape}.")
+        sizes = self.axes
         if self.shape is not None and ndim == len(self.shape):
-            sizes.update(enumerate(self.shape))
+            sizes = sizes | dict(enumerate(self.shape))
         for axis, size in sizes.items():
-            if size is not None and shape[axis] not in (size, None):
+            if size is not None and isinstance(shape[axis], int) and shape[axis] != size:
+                shape = known_shape(shape)
                 raise ValueError(
                     f"{layer}: expected axis {axis} of the input to have size {size}, but the input has shape {shape}. "
                     f"The layer was built for size {size}; build a new one, or reshape the input."
                 )
 
     def _squeezes(self, shape: tuple) -> bool:
-        return self.allow_last_axis_squeeze and abs(len(shape) - self.ndim) == 1 and 1 in (shape[-1:] + self.shape[-1:])
+        own = self.shape or ()
+        return self.allow_last_axis_squeeze and abs(len(shape) - len(own)) == 1 and 1 in (shape[-1:] + own[-1:])
 
 
 def check_inputs(layer, inputs):
@@ -77,9 +81,11 @@ def check_inputs(layer, inputs):
     specs = layer.input_spec
     if specs is None:
         return
+    if isinstance(specs, InputSpec) and hasattr(inputs, "shape"):
+        return specs.check(layer, inputs.shape)
     specs = jax.tree.leaves(specs, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
     tensors = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "shape")]
     if len(tensors) != len(specs):
         raise ValueError(f"{layer}: expected {len(specs)} input(s), arrays, got {len(tensors)}.")
     for spec, tensor in zip(specs, tensors, strict=True):
-        spec.check(layer, known_shape(tensor.shape))
+        spec.check(layer, tensor.shape)

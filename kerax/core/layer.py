@@ -2,26 +2,28 @@
 
 import inspect
 import math
+import weakref
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, masks, persistence, placement, symbolic
+from kerax.core import calling, masks, persistence, placement, registry, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import captured_arguments, reject_unknown, serialize_arguments
 from kerax.core.display import layer_page
 from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
-from kerax.core.registry import Family, families
+from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
-from kerax.core.tracking import Trackable, descendants, owned_variables, walk
+from kerax.core.tracking import Path, Trackable, descendants, members, structure, walk
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
+_with_losses: weakref.WeakSet = weakref.WeakSet()  # layers that hold losses of a call outside any scope: few do
 
 
 class Layer(Operation, Trackable):
@@ -40,6 +42,7 @@ class Layer(Operation, Trackable):
 
     _untracked = frozenset({"_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     _initialized = False
+    hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -47,6 +50,8 @@ class Layer(Operation, Trackable):
             cls.build = calling.recording(cls.__dict__["build"])
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             LAYERS.add(cls)
+        if "hands_on_text" not in vars(cls):
+            cls.hands_on_text = not cls.__module__.startswith("kerax.layers.")
 
     def __init__(self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs):
         self._initialized = True
@@ -69,7 +74,7 @@ class Layer(Operation, Trackable):
         if "input_dim" in kwargs:
             kwargs["input_shape"] = (kwargs.pop("input_dim"),)
         shape = kwargs.pop("input_shape", None)
-        self._input_shape_argument = kwargs.pop("batch_input_shape", None if shape is None else (None, *shape))
+        self.first_input_shape = kwargs.pop("batch_input_shape", None if shape is None else (None, *shape))
         reject_unknown(self, kwargs, "name", "dtype", "trainable", "activity_regularizer")
 
     # What a subclass writes or calls.
@@ -101,7 +106,7 @@ class Layer(Operation, Trackable):
             overwrite_with_gradient: Whether the optimizer puts the gradient in the weight's place.
             name: Default: the attribute it is assigned to.
         """
-        self._require_init()
+        self.require_init()
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -134,6 +139,13 @@ class Layer(Operation, Trackable):
                 scope.added_losses.append((self, value))
             elif not isinstance(value, jax.core.Tracer):
                 self._losses.append(value)
+                _with_losses.add(self)
+
+    def _forget_losses(self):
+        for item in descendants(self):
+            if isinstance(item, Layer):
+                item._losses.clear()
+                _with_losses.discard(item)
 
     def next_key(self) -> jax.Array:
         """A PRNG key: this layer's own stream's if it has a `seed_generator`, else the running call's next."""
@@ -146,46 +158,47 @@ class Layer(Operation, Trackable):
     # The call.
 
     def __call__(self, *args, **kwargs):
+        if not self._initialized:
+            self.require_init()
         if symbolic.is_symbolic(args, kwargs):
-            self._require_init()
             return symbolic.record(self, args, kwargs)
-        self._require_init()
         outer = calling.call_context.get()
-        args, kwargs = jax.tree.map(calling.caster(self), (args, kwargs))
+        compute_dtype = self.compute_dtype if self.autocast else None
+        args, kwargs = jax.tree.map(calling.caster(self, compute_dtype), (args, kwargs))
         arguments = calling.bind(self, args, kwargs)
         first = next(iter(arguments.values()), None)
-        check_inputs(self, first)
+        if self.input_spec is not None:
+            check_inputs(self, first)
         if not self._ready:
             self._prepare(arguments, args, kwargs, at_root=outer is None)
         training = calling.resolve_training(self, kwargs, arguments)
         signature = calling.signature_of(type(self).call)
         if signature.takes_training and training is not None:
             arguments["training"] = training
-        arguments.update(calling.collect_masks(self, arguments))
-        if outer is None and scopes.current_scope() is None:
-            for item in descendants(self):
-                if isinstance(item, Layer):
-                    item._losses.clear()
+        if signature.takes_masks:
+            arguments.update(calling.collect_masks(self, arguments))
+        if outer is None and _with_losses and scopes.current_scope() is None:
+            self._forget_losses()
         tap, around = (None, (self,)) if outer is None else (outer.tap, (*outer.around, self))
         context = calling.call_context.set(calling.CallContext(training, tap, around))
-        cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
-        positional, named = _unbind(signature.signature, arguments)
+        cast = scopes.autocast.set(compute_dtype)
+        bound = inspect.BoundArguments(signature.signature, arguments)
         call = self.call if self._remat is None else self.rematerialized_call(self.call, first)
         try:
             with jax.named_scope(self.name):
-                outputs = placement.constrain_output(self, call(*positional, **named))
+                outputs = placement.constrain_output(self, call(*bound.args, **bound.kwargs))
         except Exception as error:
             calling.explain(error, self, first, at_root=outer is None)
             raise
         finally:
             calling.call_context.reset(context)
-            scopes.reset_autocast(cast)
+            scopes.autocast.reset(cast)
         if self.activity_regularizer is not None and not scopes.infers_shapes():
             self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             self._pass_mask(first, arguments, outputs)
-        elif masks.are_there() and not self._drops_masks:
-            self._drops_masks = calling.warn_of_lost_mask(self, first)
+        elif not self._drops_masks:
+            self._drops_masks = calling.warn_of_lost_mask(self, first, outputs)
         if tap is not None:
             tap(self, outputs)
         return outputs
@@ -200,7 +213,7 @@ class Layer(Operation, Trackable):
             else:
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
-            if any(isinstance(child, Layer) and not child.built for child in descendants(self)):
+            if not _are_built(descendants(self)):
                 try:
                     self.build_from(*args, **kwargs)
                 except jax.errors.ConcretizationTypeError:
@@ -217,14 +230,15 @@ class Layer(Operation, Trackable):
         overridden = type(self).compute_mask is not Layer.compute_mask
         if previous is None and not overridden:
             return
+        if all(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(outputs)):
+            return  # `call` set them itself
         output_mask = self.compute_mask(first, previous)
-        leaves = jax.tree.leaves(outputs)
         found = output_mask if isinstance(output_mask, (list, tuple)) else [output_mask]
-        for leaf, mask in zip(leaves, found, strict=False):
+        for leaf, mask in zip(jax.tree.leaves(outputs), found, strict=False):
             if mask is not None and not isinstance(mask, (list, tuple, dict)):
                 masks.set_mask(leaf, mask)
 
-    def _require_init(self):
+    def require_init(self):
         if not self._initialized:
             raise ValueError(
                 f"{type(self).__name__}: `super().__init__()` was not called. Make it the first line of `__init__`."
@@ -237,7 +251,7 @@ class Layer(Operation, Trackable):
 
         Returns: the outputs' `jax.ShapeDtypeStruct`s.
         """
-        self._require_init()
+        self.require_init()
         args, kwargs = jax.tree.map(_as_spec, (args, kwargs))
         return symbolic.infer(self, args, kwargs)
 
@@ -273,17 +287,22 @@ class Layer(Operation, Trackable):
         Raises:
             ValueError: if a variable is missing or has the wrong shape, or a key is needed and missing.
         """
-        if not self.built or any(not child.built for child in descendants(self) if isinstance(child, Layer)):
+        below = structure(self)
+        if not _are_built(below.items):
             self.build_from(*args, **kwargs)
-        with self.bind_variables(variables, key) as scope:
+            below = structure(self)
+        with self._bind(below.variables, variables, key) as scope:
             outputs = self(*args, **kwargs)
-        return outputs, self.collect_state(scope, variables.get("state", {}))
+        return outputs, _collect(below.variables, scope, variables.get("state", {}))
 
     def bind_variables(self, variables: dict, key=None) -> scopes.Scope:
         """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`."""
+        return self._bind(walk(self), variables, key)
+
+    def _bind(self, own: list[tuple[Path, Variable]], variables: dict, key) -> scopes.Scope:
         given = tree.unnest(variables.get("params", {})) | tree.unnest(variables.get("state", {}))
         pairs = []
-        for path, variable in walk(self):
+        for path, variable in own:
             if path not in given:
                 raise ValueError(
                     f"{self}: `variables` has no value for {'/'.join(path)!r} of shape {variable.shape}."
@@ -298,11 +317,7 @@ class Layer(Operation, Trackable):
 
     def collect_state(self, scope: scopes.Scope, before: dict) -> dict:
         """The state tree after a call in `scope`: `before` with every written variable replaced."""
-        leaves = tree.unnest(before)
-        for path, variable in walk(self):
-            if path in leaves:
-                leaves[path] = scope.value_of(variable, leaves[path])
-        return tree.nest(leaves.items())
+        return _collect(walk(self), scope, before)
 
     def variables_tree(self) -> dict:
         """The current values as `{"params": ..., "state": ...}`."""
@@ -348,19 +363,18 @@ class Layer(Operation, Trackable):
 
     # Variables.
 
-    def _own_variables(self):
-        named = []
-        attributes = {}
-        for path, variable in owned_variables(self):
-            attributes.setdefault(id(variable), "_".join(path))
-            named.append(("_".join(path), variable))
-        own = [
-            (attributes.get(id(variable), "variable") if name.startswith("_") else name, variable)
-            for name, variable in self._weights.items()
-        ]
-        listed = {id(variable) for _, variable in own}
-        own += [(name, variable) for name, variable in named if id(variable) not in listed]
-        return sorted(own, key=lambda item: not item[1].is_parameter)
+    def _own_variables(self) -> list[tuple[str, Variable]]:
+        held = [("_".join(path), variable) for path, variable in members(self, Variable)]
+        names: dict[int, str] = {}
+        for name, variable in held:
+            names.setdefault(id(variable), name)
+        parameters, others, listed = [], [], set()
+        for name, variable in [*self._weights.items(), *held]:
+            if id(variable) not in listed:
+                listed.add(id(variable))
+                name = names.get(id(variable), "variable") if name.startswith("_") else name
+                (parameters if variable.is_parameter else others).append((name, variable))
+        return parameters + others
 
     def _claim(self):
         """Gives every abstract variable without a seed one of this root's, by its path below it."""
@@ -538,6 +552,21 @@ class Layer(Operation, Trackable):
         self.build(*shapes.values()) if len(shapes) == 1 else self.build(**shapes)
 
 
+def _are_built(items: list) -> bool:
+    for item in items:
+        if isinstance(item, Layer) and not item.built:
+            return False
+    return True
+
+
+def _collect(own: list[tuple[Path, Variable]], scope: scopes.Scope, before: dict) -> dict:
+    leaves = tree.unnest(before)
+    for path, variable in own:
+        if path in leaves:
+            leaves[path] = scope.values.get(id(variable), leaves[path])
+    return tree.nest(leaves.items())
+
+
 def _is_listed_shape(value) -> bool:
     return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
 
@@ -555,7 +584,7 @@ def _as_spec(leaf):
 
 
 def _resolve(family: str, identifier):
-    return identifier if identifier is None or family not in families else families[family].get(identifier)
+    return identifier if identifier is None else registry.family(family).get(identifier)
 
 
 def _penalty(regularizer, outputs):
@@ -569,8 +598,3 @@ def _split(triples) -> dict:
     for path, variable, value in triples:
         (params if variable.is_parameter else state).append((path, value))
     return {"params": tree.nest(params), "state": tree.nest(state)}
-
-
-def _unbind(signature: inspect.Signature, arguments: dict) -> tuple[tuple, dict]:
-    bound = inspect.BoundArguments(signature, arguments)
-    return bound.args, bound.kwargs

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 from kerax.core import symbolic
 from kerax.core.variable import Variable, unwrap
 
+Function = TypeVar("Function", bound=Callable)  # lifted, a function keeps its signature
 
-def lift(function: Callable, name: str | None = None) -> Callable:
+
+def lift(function: Function, name: str | None = None) -> Function:
     """`function` with variables read and symbolic tensors recorded.
 
     Args:
@@ -32,7 +35,7 @@ def lift(function: Callable, name: str | None = None) -> Callable:
     if name is not None:
         lifted.__name__ = lifted.__qualname__ = name
     LIFTED[lifted.__name__] = function
-    return lifted
+    return cast(Function, lifted)
 
 
 LIFTED: dict[str, Callable] = {}

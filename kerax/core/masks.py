@@ -1,19 +1,34 @@
-"""Masks that travel with arrays: which steps of a batch are padding. Kept beside the arrays, dropped when they die."""
+"""Masks that travel with arrays as their attribute `_keras_mask`: which steps of a batch are padding."""
 
 import weakref
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-_masks: dict[int, tuple] = {}
+Tree = Any
+_of_tracers: dict[int, tuple] = {}  # by `id`: tracers compare as arrays do, so that they cannot be keys
 
 
 def set_mask(array, mask):
-    """Attaches `mask` to `array` (an array, a tracer or a symbolic tensor)."""
-    if mask is None:
-        _masks.pop(id(array), None)
-        return
-    key = id(array)
-    _masks[key] = (weakref.ref(array, lambda _, pop=_masks.pop: pop(key, None)), mask)
+    """Makes `mask` the attribute `_keras_mask` of an array, a tracer or a symbolic tensor.
+
+    What can have no attributes, as NumPy's arrays, stays without a mask.
+    """
+    try:
+        array._keras_mask = mask
+    except AttributeError:
+        pass
+
+
+def get_mask(array):
+    """The mask of an array, a tracer or a symbolic tensor, or `None`."""
+    return getattr(array, "_keras_mask", None)
+
+
+def has_mask(tree: Tree) -> bool:
+    """Whether any leaf has a mask."""
+    return any(mask is not None for mask in map(get_mask, jax.tree.leaves(tree)))
 
 
 def masked(array, mask):
@@ -25,12 +40,44 @@ def masked(array, mask):
     return array
 
 
-def are_there() -> bool:
-    """Whether any array has a mask."""
-    return bool(_masks)
+def _read(tracer):
+    entry = _of_tracers.get(id(tracer))
+    if entry is None:
+        raise AttributeError("_keras_mask")
+    return entry[1]
 
 
-def get_mask(array):
-    """The mask attached to `array`, or `None`."""
-    entry = _masks.get(id(array))
-    return entry[1] if entry is not None and entry[0]() is array else None
+def _write(tracer, mask):
+    key = id(tracer)
+    _of_tracers[key] = (weakref.ref(tracer, lambda _, pop=_of_tracers.pop: pop(key, None)), mask)
+
+
+# JAX's arrays take attributes, its tracers have slots: the attribute is a property there, its values lie beside them.
+jax.core.Tracer._keras_mask = property(_read, _write)
+
+
+@jax.tree_util.register_pytree_node_class
+class Carrier:
+    """A tree with its masks, both of which a transformation (`jit`, `grad`, `vmap`, `checkpoint`) takes along.
+
+    A transformation makes new arrays of those that go into a function and come out. In a `Carrier` they have
+    the masks of the old ones.
+    """
+
+    def __init__(self, tree: Tree):
+        self.tree = tree
+        self.masks = [get_mask(leaf) for leaf in jax.tree.leaves(tree)]
+
+    def tree_flatten(self):
+        """The tree and the masks of its leaves."""
+        return (self.tree, self.masks), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children) -> "Carrier":
+        """A carrier of new arrays, with new masks attached to them."""
+        carrier = object.__new__(cls)
+        carrier.tree, carrier.masks = children
+        if any(mask is not None for mask in carrier.masks):
+            for leaf, mask in zip(jax.tree.leaves(carrier.tree), carrier.masks, strict=True):
+                set_mask(leaf, mask)
+        return carrier

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-import kerax
 from kerax import dtype_policies
-from kerax.core import lambdas
+from kerax.core import lambdas, loading
 from kerax.errors import suggest
 
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
+_scoped: ContextVar[dict[str, Any] | None] = ContextVar("kerax_custom_objects", default=None)  # of open scopes
 families: dict[str, "Family"] = {}
 _safe_mode: ContextVar[bool | None] = ContextVar("kerax_safe_mode", default=None)
 _shared: ContextVar[dict | None] = ContextVar("kerax_shared", default=None)  # while describing: (layer, description)
@@ -101,6 +101,13 @@ class Family:
         raise TypeError(f"Expected {article} {self.label} by name, config or object. Got {identifier!r}.")
 
 
+def family(name: str) -> Family:
+    """The family of that name, its modules loaded if they were not."""
+    if name not in families:
+        loading.load(name)
+    return families[name]
+
+
 def register_keras_serializable(package: str = "Custom", name: str | None = None):
     """Decorator that lets files refer to a class or function of yours as `package>name`.
 
@@ -129,34 +136,33 @@ def get_registered_name(obj) -> str:
 
 def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None):
     """The class or function registered as `name`, or `None`."""
-    for objects in (custom_objects or {}, _custom, module_objects or {}):
-        if name in objects:
+    for objects in (custom_objects, _scoped.get(), _custom, module_objects):
+        if objects and name in objects:
             return objects[name]
     return None
 
 
 def find_custom(name: str):
     """The user's object called `name`, with or without its package, or `None`."""
-    if name in _custom:
-        return _custom[name]
-    return next((member for full, member in _custom.items() if full.split(">")[-1] == name), None)
+    known = _custom | (_scoped.get() or {})
+    if name in known:
+        return known[name]
+    return next((member for full, member in known.items() if full.split(">")[-1] == name), None)
 
 
 def get_custom_objects() -> dict:
-    """The mutable dict of the user's objects by name."""
+    """The mutable dict of the user's registered objects by name, without those of `custom_object_scope`."""
     return _custom
 
 
 @contextmanager
-def custom_object_scope(custom_objects: dict):
-    """Makes the objects known by these names for the length of a `with` block."""
-    before = dict(_custom)
-    _custom.update(custom_objects)
+def custom_object_scope(custom_objects: dict[str, Any]):
+    """Makes the objects known by these names for the length of a `with` block, in this thread or task alone."""
+    token = _scoped.set((_scoped.get() or {}) | custom_objects)
     try:
         yield
     finally:
-        _custom.clear()
-        _custom.update(before)
+        _scoped.reset(token)
 
 
 CustomObjectScope = custom_object_scope
@@ -239,14 +245,10 @@ def _module_of(cls: type) -> str | None:
     """Keras's name of the module that offers a class of kerax; `None` for the user's classes."""
     if not cls.__module__.startswith("kerax."):
         return None
-    if "_keras_module" in vars(cls):  # it is in none of Keras's public modules
-        return cls._keras_module
-    if "models" in families and families["models"].entries.get(cls.__name__) is cls:
-        return "keras.src.models.functional" if cls.__name__ == "Functional" else "keras"
-    for family in families.values():
-        if family.entries.get(cls.__name__) is cls:
-            return family.module
-    return "keras"
+    if "keras_module" in vars(cls):  # it is in none of Keras's public modules
+        return vars(cls)["keras_module"]
+    of_cls = [family for family in families.values() if family.entries.get(cls.__name__) is cls]
+    return of_cls[-1].module if of_cls else "keras"  # the last: a model is in the family of layers too
 
 
 def is_serialized(value) -> bool:
@@ -340,7 +342,7 @@ def _find_class(config: dict):
             return found
     module = (config.get("module") or "").split(".")[-1]
     name = config["class_name"]
-    kerax.load_families()
+    loading.load()
     searched = [families[module]] if module in families else list(families.values())
     for family in searched:
         if inspect.isclass(family.entries.get(name)):
@@ -356,7 +358,7 @@ def _find_function(name: str):
     found = find_custom(name)
     if found is not None:
         return found
-    kerax.load_families()
+    loading.load()
     for family in families.values():
         if callable(family.entries.get(name)):
             return family.entries[name]

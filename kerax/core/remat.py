@@ -90,15 +90,11 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
         visible = _visible(outer)
         is_array = [isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((args, kwargs))]
         leaves, treedef = jax.tree.flatten((args, kwargs))
-        leaf_masks = [masks.get_mask(leaf) for leaf in leaves]
         effects: dict[str, Any] = {}
 
-        def pure(arrays):
-            arrays = iter(arrays)
+        def pure(carrier):
+            arrays = iter(carrier.tree)
             given = [next(arrays) if flag else leaf for leaf, flag in zip(leaves, is_array, strict=True)]
-            for leaf, mask in zip(given, leaf_masks, strict=True):
-                if mask is not None:
-                    masks.set_mask(leaf, mask)
             inner = scopes.Scope(key=key)
             inner.values = dict(visible)
             inner_args, inner_kwargs = jax.tree.unflatten(treedef, given)
@@ -107,20 +103,16 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
             effects["written"] = list(inner.written)
             effects["losses"] = [layer for layer, _ in inner.added_losses]
             written = [inner.values[name] for name in effects["written"]]
-            kept = [masks.get_mask(leaf) for leaf in jax.tree.leaves(outputs)]
-            return outputs, kept, written, [loss for _, loss in inner.added_losses]
+            return masks.Carrier(outputs), written, [loss for _, loss in inner.added_losses]
 
         arrays = [leaf for leaf, flag in zip(leaves, is_array, strict=True) if flag]
-        outputs, kept, written, losses = jax.checkpoint(pure, policy=policy)(arrays)
-        for leaf, mask in zip(jax.tree.leaves(outputs), kept, strict=True):
-            if mask is not None:
-                masks.set_mask(leaf, mask)
+        outputs, written, losses = jax.checkpoint(pure, policy=policy)(masks.Carrier(arrays))
         for name, value in zip(effects["written"], written, strict=True):
             holder = _holder(outer, name)
             holder.values[name] = value
             holder.written.add(name)
         outer.added_losses += zip(effects["losses"], losses, strict=True)
-        return outputs
+        return outputs.tree
 
     return rematerialized
 

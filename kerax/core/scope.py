@@ -98,25 +98,16 @@ def find_key() -> Scope | None:
     return scope
 
 
-_autocast: ContextVar[str | None] = ContextVar("kerax_autocast", default=None)
+autocast: ContextVar[str | None] = ContextVar("kerax_autocast", default=None)
+"""The dtype that float variables are read in, `None` for their own."""
 
 
 def cast_name(variable) -> str | None:
     """The dtype a float variable is read in here, where that differs from the stored one."""
-    name = _autocast.get()
+    name = autocast.get()
     if name is None or not variable.autocast or name == variable._dtype:
         return None
     return name if variable._dtype in _FLOATS else None
 
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-
-
-def set_autocast(name: str | None):
-    """Makes float variables read in the dtype `name`; returns what `reset_autocast` needs."""
-    return _autocast.set(name)
-
-
-def reset_autocast(token):
-    """Undoes `set_autocast`."""
-    _autocast.reset(token)

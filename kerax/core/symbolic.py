@@ -65,6 +65,18 @@ class Node:
             if tensor.name == "keras_tensor":
                 tensor.name = f"keras_tensor_{operation.name}"
 
+    def arguments(self, values: dict[KerasTensor, Any]) -> tuple[tuple, dict]:
+        """The arguments of the call, (args, kwargs), with the values of tensors in their places."""
+        leaves, form = jax.tree.flatten((self.args, self.kwargs))
+        for place, leaf in enumerate(leaves):
+            if isinstance(leaf, KerasTensor):
+                leaves[place] = values[leaf]
+        return jax.tree.unflatten(form, leaves)
+
+    def note(self, outputs, values: dict[KerasTensor, Any]):
+        """Adds what the call returned to the values."""
+        values.update(zip(jax.tree.leaves(self.outputs), jax.tree.leaves(outputs), strict=True))
+
 
 def is_keras_tensor(x) -> bool:
     """Whether `x` is a symbolic tensor."""
@@ -84,7 +96,10 @@ def get_source_inputs(tensor) -> list:
 
 def is_symbolic(*structures) -> bool:
     """Whether any leaf is a `KerasTensor`."""
-    return any(isinstance(leaf, KerasTensor) for leaf in jax.tree.leaves(structures))
+    for leaf in jax.tree.leaves(structures):  # a loop, not `any`: every call of every layer comes here
+        if isinstance(leaf, KerasTensor):
+            return True
+    return False
 
 
 def record(operation, args: tuple, kwargs: dict):

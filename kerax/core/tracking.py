@@ -1,10 +1,10 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from kerax.core.variable import Variable
 
@@ -20,51 +20,38 @@ class Trackable:
         """Variables that belong to no child, by name."""
         return []
 
-    def _children(self) -> Iterator[tuple[Path, "Trackable"]]:
+    def _children(self) -> Iterable[tuple[Path, "Trackable"]]:
         """Children by the path of attribute name and container indices, in the order they were assigned."""
-        for name, value in attributes(self):
-            if isinstance(value, _HOLDERS) and name not in self._untracked:
-                yield from _search(value, (name.lstrip("_") or name,))
+        return members(self, Trackable)
 
     def _patterns(self) -> list["Trackable"]:
         """What is computed in here with other variables than its own: no children."""
         return []
 
 
-_HOLDERS = (Trackable, list, tuple, dict)
 _EMPTY = frozenset({str, int, float, bool, type(None), type, FunctionType, MethodType})  # what most attributes are
 
 
-def _search(value, path: Path) -> Iterator[tuple[Path, Trackable]]:
-    if isinstance(value, Trackable):
-        yield path, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            if isinstance(item, _HOLDERS):
-                yield from _search(item, (*path, str(index)))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, _HOLDERS):
-                yield from _search(item, (*path, str(key)))
-
-
-def owned_variables(item: Trackable) -> Iterator[tuple[Path, Variable]]:
-    """(path, variable) of the variables that an object's attributes or their containers hold."""
+def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
+    """(path, object) of the objects of a kind that an object's attributes or their containers hold."""
+    found: list[tuple[Path, Any]] = []
     for name, value in attributes(item):
-        if isinstance(value, (Variable, list, tuple, dict)) and name not in item._untracked:
-            yield from search_variables(value, (name.lstrip("_") or name,))
+        if name in item._untracked:
+            continue
+        path = (name.lstrip("_") or name,)
+        if isinstance(value, kind):
+            found.append((path, value))
+        elif isinstance(value, (list, tuple, dict)) and value:
+            _search(value, path, kind, found)
+    return found
 
 
-def search_variables(value, path: Path) -> Iterator[tuple[Path, Variable]]:
-    """Variables held directly by an attribute or its containers."""
-    if isinstance(value, Variable):
-        yield path, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from search_variables(item, (*path, str(index)))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from search_variables(item, (*path, str(key)))
+def _search(container, path: Path, kind: type, found: list):
+    for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+        if isinstance(value, kind):
+            found.append(((*path, str(key)), value))
+        elif isinstance(value, (list, tuple, dict)) and value:
+            _search(value, (*path, str(key)), kind, found)
 
 
 def unique(name: str, taken) -> str:
@@ -98,17 +85,17 @@ def forgetting():
     return _holding(None)
 
 
-def _once(find, root) -> Iterator:
+def _once(find, root) -> list:
     known = _remembered.get()
     if known is None:
-        return iter(find(root))
+        return find(root)
     key = find, id(root)
     if key not in known:
-        known[key] = list(find(root))
-    return iter(known[key])
+        known[key] = find(root)
+    return known[key]
 
 
-def attributes(item) -> Iterator[tuple[str, Any]]:
+def attributes(item) -> list[tuple[str, Any]]:
     """(name, value) of attributes that may hold something."""
     return _once(_attributes, item)
 
@@ -117,40 +104,51 @@ def _attributes(item) -> list[tuple[str, Any]]:
     return [pair for pair in vars(item).items() if type(pair[1]) not in _EMPTY]
 
 
-def walk(root: Trackable) -> Iterator[tuple[Path, Variable]]:
-    """Every variable below `root` with its path, each once: own ones first, then the children's in order."""
-    return _once(_walk, root)
+class Structure(NamedTuple):
+    """What is below a root: the root and all objects in it, parents first, and their variables by path."""
+
+    items: list[Trackable]
+    variables: list[tuple[Path, Variable]]
 
 
-def _walk(root: Trackable, path: Path = (), seen: set[int] | None = None) -> Iterator[tuple[Path, Variable]]:
-    seen = set() if seen is None else seen
-    seen.add(id(root))
+def structure(root: Trackable) -> Structure:
+    """Everything below `root`, each once: own variables first, then the children's in order."""
+    return _once(_structure, root)
+
+
+def walk(root: Trackable) -> list[tuple[Path, Variable]]:
+    """Every variable below `root` with its path."""
+    return structure(root).variables
+
+
+def descendants(root: Trackable) -> list[Trackable]:
+    """`root` and everything below it, parents first."""
+    return structure(root).items
+
+
+def _structure(root: Trackable) -> Structure:
+    found = Structure([], [])
+    _visit(root, (), set(), found)
+    return found
+
+
+def _visit(item: Trackable, path: Path, seen: set[int], found: Structure):
+    seen.add(id(item))
+    found.items.append(item)
     taken: set[str] = set()
-    for name, variable in root._own_variables():
+    for name, variable in item._own_variables():
         if id(variable) not in seen:
             seen.add(id(variable))
-            name = unique(name, taken)
+            name = unique(name, taken) if name in taken else name
             taken.add(name)
-            yield (*path, name), variable
-    for child_path, child in root._children():
+            found.variables.append(((*path, name), variable))
+    for child_path, child in item._children():
         if id(child) not in seen:
-            head = unique(child_path[0], taken) if len(child_path) == 1 else child_path[0]
-            taken.update([head] if len(child_path) == 1 else [])
-            yield from _walk(child, (*path, head, *child_path[1:]), seen)
-
-
-def descendants(root: Trackable) -> Iterator[Trackable]:
-    """`root` and everything below it, each once, parents first."""
-    return _once(_descend, root)
-
-
-def _descend(root: Trackable, seen: set[int] | None = None) -> Iterator[Trackable]:
-    seen = set() if seen is None else seen
-    seen.add(id(root))
-    yield root
-    for _, child in root._children():
-        if id(child) not in seen:
-            yield from _descend(child, seen)
+            head = child_path[0]
+            if len(child_path) == 1:
+                head = unique(head, taken) if head in taken else head
+                taken.add(head)
+            _visit(child, (*path, head, *child_path[1:]), seen, found)
 
 
 def all_that_compute(root: Trackable) -> Iterator[Trackable]:

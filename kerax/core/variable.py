@@ -13,7 +13,7 @@ import numpy as np
 from kerax import config
 from kerax.core import host_random, placement, seeds
 from kerax.core import scope as scopes
-from kerax.core.registry import families
+from kerax.core.registry import family
 
 
 def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
@@ -165,7 +165,7 @@ class Variable:
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
         if isinstance(initializer, str):
-            initializer = _by_name(initializer)
+            initializer = family("initializers").get(initializer)
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
@@ -339,12 +339,6 @@ class Variable:
 
     def __repr__(self):
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self._dtype}>"
-
-
-def _by_name(name: str) -> Callable:
-    if "initializers" not in families:
-        raise ValueError(f"Variable: import `kerax.initializers` before using names. Got initializer={name!r}.")
-    return families["initializers"].get(name)
 
 
 def unwrap(value):

@@ -72,11 +72,11 @@ class _Cell(Layer):
 
     def _read_weights(self):
         """Kernel, recurrent kernel and bias in the compute dtype."""
-        cast = scopes.set_autocast(self.compute_dtype if self.autocast else None)
+        cast = scopes.autocast.set(self.compute_dtype if self.autocast else None)
         try:
             return self.kernel.value, self.recurrent_kernel.value, self.bias.value if self.use_bias else None
         finally:
-            scopes.reset_autocast(cast)
+            scopes.autocast.reset(cast)
 
     def stepper(self, input_shape, training) -> Stepper:
         """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences.

@@ -10,6 +10,8 @@ from kerax.layers.options import without
 class Identity(Layer):
     """The inputs."""
 
+    hands_on_text = True
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -28,6 +30,8 @@ class Lambda(Layer):
         mask: The outputs' mask, or a function `(inputs, mask) -> mask`. Default: none.
         arguments: More keyword arguments of the function.
     """
+
+    hands_on_text = True
 
     def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):
         super().__init__(**kwargs)

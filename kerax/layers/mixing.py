@@ -259,6 +259,8 @@ class Pipeline(Layer):
         layers: List of layers.
     """
 
+    hands_on_text = True
+
     def __init__(self, layers, name=None):
         super().__init__(name=name)
         if not isinstance(layers, (list, tuple)) or not all(isinstance(layer, Layer) for layer in layers):

@@ -88,7 +88,7 @@ class Normalization(Layer):
         return jnp.expand_dims(statistic, self._reduced_axes)
 
     def __call__(self, inputs, **kwargs):
-        inputs = calling.caster(self)(inputs)  # refuses text
+        inputs = calling.caster(self, self.compute_dtype if self.autocast else None)(inputs)  # refuses text
         is_alone = calling.call_context.get() is None and scopes.current_scope() is None
         if is_alone and self.input_mean is None and not symbolic.is_symbolic((inputs,), {}) and not self._is_adapted():
             raise ValueError(

@@ -161,10 +161,10 @@ class RNN(Layer):
     def _run_any_cell(self, sequences, states, mask, training):
         """The steps with a cell that is a layer like any other; what it writes to its variables is carried along."""
         kwargs = {"training": training} if takes_training(self.cell) else {}
-        cast = scopes.set_autocast(None)
+        cast = scopes.autocast.set(None)
         variables = [variable for _, variable in walk(self.cell)] if isinstance(self.cell, Trackable) else []
         values = [variable.value for variable in variables]
-        scopes.reset_autocast(cast)
+        scopes.autocast.reset(cast)
         read = [(v, value) for v, value in zip(variables, values, strict=True) if v.is_parameter]
         written = [(v, value) for v, value in zip(variables, values, strict=True) if not v.is_parameter]
         can_draw = scopes.current_scope() is None or scopes.find_key() is not None

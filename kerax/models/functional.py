@@ -15,6 +15,7 @@ from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
+from kerax.models.sequential import Sequential
 from kerax.ops import nn
 
 
@@ -33,6 +34,8 @@ class Functional(Model):
         ValueError: if the graph is not connected, or two layers have the same name.
     """
 
+    keras_module = "keras.src.models.functional"
+
     def __init__(self, inputs, outputs, name=None, trainable=None, **kwargs):
         super().__init__(name=name, trainable=True, autocast=False, **kwargs)
         self.graph = _with_inputs(Graph(inputs, outputs, owner=repr(self)))
@@ -50,11 +53,9 @@ class Functional(Model):
     _untracked = Model._untracked | frozenset({"graph", "operations"})
 
     def _children(self):
-        for key, operation in zip(self.keys, self.operations, strict=True):
-            if isinstance(operation, Layer):
-                yield (key,), operation
+        found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
         known = set(map(id, self.operations))
-        yield from ((path, child) for path, child in super()._children() if id(child) not in known)
+        return found + [(path, child) for path, child in super()._children() if id(child) not in known]
 
     @property
     def layers(self) -> list[Layer]:
@@ -96,7 +97,11 @@ class Functional(Model):
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
             values[: len(given)] = map(masks.masked, values, given)
-        return self.graph.run(values)
+        known = dict(zip(self.inputs, values, strict=True))
+        for node in self.graph.nodes:  # `Graph.run` without a frame of its own between a model and its layers
+            args, kwargs = node.arguments(known)
+            node.note(node.operation(*args, **kwargs), known)
+        return jax.tree.map(known.__getitem__, self.graph.outputs)
 
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""
@@ -324,8 +329,8 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         outputs = model.graph.run(given, call)
         inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
         return Functional(inputs, outputs, name=model.name)
-    if hasattr(model, "add") and type(model).__name__ == "Sequential":
-        clone = type(model)(name=model.name)
+    if type(model) is Sequential:
+        clone = Sequential(name=model.name)
         for layer in ([model.input_layer] if model.input_layer is not None else []) + model.layers:
             clone.add(_fresh_input(layer.output) if isinstance(layer, InputLayer) else copy(layer))
         return clone

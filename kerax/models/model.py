@@ -23,7 +23,7 @@ from kerax.train import checks, inference, loop, steps
 from kerax.train.compiling import CompiledLoss, CompiledMetrics
 from kerax.train.state import TrainState, state_variables
 
-MODELS = Family("models", "model")
+MODELS = Family("models", "model", module="keras")
 
 
 class Model(Layer):
@@ -197,7 +197,7 @@ class Model(Layer):
         Raises:
             ValueError: for an unknown name, with a suggestion.
         """
-        self._require_init()
+        self.require_init()
         self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
         if auto_scale_loss:
             self.optimizer = optimizers_module.for_policy(self.optimizer, self.dtype_policy)

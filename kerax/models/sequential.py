@@ -52,9 +52,9 @@ class Sequential(Model):
             if not callable(layer):
                 raise ValueError(f"{self}: only layers can be added. Got {layer!r}.")
             layer = Lambda(layer)
-        layer._require_init()
-        if not self._stack and self.input_layer is None and layer._input_shape_argument is not None:
-            self.add(InputLayer(batch_shape=layer._input_shape_argument))
+        layer.require_init()
+        if not self._stack and self.input_layer is None and layer.first_input_shape is not None:
+            self.add(InputLayer(batch_shape=layer.first_input_shape))
         assign_names([*self._stack, layer], self)
         self._stack.append(layer)
         self._programs = {}
@@ -75,8 +75,7 @@ class Sequential(Model):
         return layer
 
     def _children(self):
-        for layer in self._stack:
-            yield (layer.name,), layer
+        return [((layer.name,), layer) for layer in self._stack]
 
     @property
     def layers(self) -> list[Layer]:

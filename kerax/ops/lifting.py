@@ -3,10 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any, cast
 
 import jax.numpy as jnp
 
-from kerax.core.lift import lift
+from kerax.core.lift import Function, lift
 
 # Parameters of these names take arrays, so lists and tuples passed for them become arrays. Shapes and axes do not.
 _ARRAYS = frozenset(
@@ -15,7 +16,7 @@ _ARRAYS = frozenset(
 )
 
 
-def op(function: Callable) -> Callable:
+def op(function: Function) -> Function:
     """`function` lifted to variables and symbolic tensors, with nested lists of numbers taken for arrays."""
     names = list(inspect.signature(function).parameters)
 
@@ -30,31 +31,31 @@ def op(function: Callable) -> Callable:
             **{name: convert(name, value) for name, value in kwargs.items()},
         )
 
-    return lift(converted)
+    return cast(Function, lift(converted))
 
 
-def _named(function: Callable, source: Callable, name: str | None, doc: str) -> Callable:
+def _named(function: Callable, source: Callable, name: str | None, doc: str) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = name or source.__name__
     function.__doc__ = doc.format(function.__name__)
     return op(function)
 
 
-def unary(source: Callable, name: str | None = None) -> Callable:
+def unary(source: Callable, name: str | None = None) -> Callable[..., Any]:
     """An op `(x)`."""
     return _named(lambda x: source(x), source, name, "`{}(x)` of each element.")
 
 
-def binary(source: Callable, name: str | None = None) -> Callable:
+def binary(source: Callable, name: str | None = None) -> Callable[..., Any]:
     """An op `(x1, x2)`."""
     return _named(lambda x1, x2: source(x1, x2), source, name, "`{}(x1, x2)` of each pair of elements, broadcast.")
 
 
-def bitwise(source: Callable, name: str | None = None) -> Callable:
+def bitwise(source: Callable, name: str | None = None) -> Callable[..., Any]:
     """An op `(x, y)`."""
     return _named(lambda x, y: source(x, y), source, name, "`{}(x, y)` of each pair of integers, broadcast.")
 
 
-def reduction(source: Callable, name: str | None = None) -> Callable:
+def reduction(source: Callable, name: str | None = None) -> Callable[..., Any]:
     """An op `(x, axis=None, keepdims=False)`."""
     return _named(
         lambda x, axis=None, keepdims=False: source(x, axis=axis, keepdims=keepdims),

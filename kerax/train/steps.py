@@ -66,17 +66,14 @@ def _gradients(model, state: TrainState, data, key):
             y_pred = model(x, training=True)
             loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled = model.optimizer.scale_loss(loss, own_opt_state(state)) if model.auto_scale_loss else loss
-        kept = [masks.get_mask(leaf) for leaf in jax.tree.leaves(y_pred)]  # the transformation makes new arrays
         new = state._replace(
             state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state)
         )
-        return scaled, (loss, y_pred, kept, new)
+        return scaled, (loss, masks.Carrier(y_pred), new)
 
     loss_fn = placement.gathering_again(loss_fn)
-    (_, (loss, y_pred, kept, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    for leaf, mask in zip(jax.tree.leaves(y_pred), kept, strict=True):
-        masks.set_mask(leaf, mask)
-    metrics, results = update_metrics(model, new.metrics, loss, x, y, y_pred, sample_weight)
+    (_, (loss, outputs, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    metrics, results = update_metrics(model, new.metrics, loss, x, y, outputs.tree, sample_weight)
     return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
 
 

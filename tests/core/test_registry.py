@@ -1,10 +1,13 @@
 """Names and descriptions of serializable things: found by registered name only."""
 
+import threading
+
 import numpy as np
 import pytest
 
 import kerax
 from kerax import layers, saving
+from kerax.core import registry
 
 
 def test_a_registered_class_round_trips():
@@ -60,3 +63,28 @@ def test_descriptions_are_kerass():
     assert described["module"] == "keras.layers" and described["class_name"] == "Dense"
     assert described["config"]["kernel_regularizer"] == "l2"
     assert saving.serialize_keras_object(np.float32(2)) == 2.0
+
+
+def test_custom_objects_of_a_scope_belong_to_its_thread():
+    entered, seen = threading.Barrier(2), {}
+
+    def look(name):
+        with registry.custom_object_scope({f"mine_{name}": name, "ours": name}):
+            entered.wait()  # both are inside
+            seen[name] = [registry.find_custom(wanted) for wanted in ("ours", "mine_a", "mine_b")]
+            entered.wait()
+        seen[name].append(registry.find_custom("ours"))
+
+    threads = [threading.Thread(target=look, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"a": ["a", "a", None, None], "b": ["b", None, "b", None]}
+
+
+def test_scopes_of_custom_objects_nest():
+    with registry.custom_object_scope({"x": 1, "y": 1}), registry.custom_object_scope({"x": 2}):
+        assert registry.find_custom("x") == 2 and registry.find_custom("y") == 1
+        assert registry.get_registered_object("x") == 2
+    assert registry.find_custom("x") is None

@@ -56,7 +56,7 @@ def test_masks_travel_through_layers_and_transformations(key):
     with jax.checking_leaks():
         compiled = jax.jit(lambda v, x: layer.apply(v, x)[0])(variables, long)
     np.testing.assert_allclose(compiled, layer.apply(variables, short)[0], rtol=1e-5)
-    assert not any(isinstance(mask, jax.core.Tracer) for _, mask in masks._masks.values())
+    assert not any(isinstance(mask, jax.core.Tracer) for _, mask in masks._of_tracers.values())
 
 
 def test_reversible_embedding_goes_both_ways(key):

@@ -307,7 +307,7 @@ def test_ctc_by_hand():
 
 def test_circle_counts_only_samples_with_positives_and_has_gradients_for_all():
     embeddings = np.float32([[1, 0], [0.8, 0.6], [0, 1]])
-    loss, before = losses.Circle(gamma=2.0), len(masks._masks)
+    loss, before = losses.Circle(gamma=2.0), len(masks._of_tracers)
     value, gradient = jax.jit(jax.value_and_grad(lambda x: loss(np.array([0, 0, 1]), x)))(embeddings)
     circle, theirs = jax.jit(losses.circle, static_argnums=4), jax.jit(keras.losses.circle, static_argnums=4)
     each = circle(np.array([[0], [0], [1]]), embeddings, gamma=2.0)
@@ -318,7 +318,7 @@ def test_circle_counts_only_samples_with_positives_and_has_gradients_for_all():
     assert float(each[2]) == 0 and float(value) == pytest.approx(float(each[0] + each[1]) / 2, rel=1e-6)
     assert np.isfinite(gradient).all() and np.any(gradient[2])
     gc.collect()
-    assert len(masks._masks) <= before  # none of a traced array, whose trace would stay in memory
+    assert len(masks._of_tracers) <= before  # none of a traced array, whose trace would stay in memory
     arguments = np.array([0, 0, 1]), embeddings, np.array([0, 1]), embeddings[1:], False
     np.testing.assert_allclose(circle(*arguments), theirs(*arguments), rtol=1e-5)
     with pytest.raises(ValueError, match="`ref_labels` and `ref_embeddings` belong together"):
