@@ -55,7 +55,7 @@ class Callback:
     @property
     def is_resuming(self) -> bool:
         """Whether the running `fit` goes on from a checkpoint."""
-        run = getattr(self._model, "_run", None)
+        run = None if self._model is None else self._model.compilation.training
         return run is not None and run.is_resumed
 
     def get_state(self) -> dict:

@@ -2,10 +2,12 @@
 
 import time
 import warnings
+from collections.abc import Callable
 
 import jax
 
 from kerax.callbacks.callback import Callback, Muted
+from kerax.callbacks.checkpoints import BackupAndRestore
 from kerax.callbacks.history import History
 from kerax.callbacks.progress import ProgbarLogger
 from kerax.core.tracking import unique
@@ -160,10 +162,10 @@ class CallbackList:
         for callback in self._watchers["predict"]:
             callback.on_predict_batch_begin(step, Logs())
 
-    def after_predict_batches(self, step: int, outputs):
-        """After a prediction batch."""
+    def after_predict_batches(self, step: int, outputs: Callable):
+        """After a prediction batch, whose outputs `outputs()` are."""
         for callback in self._watchers["predict"]:
-            callback.on_predict_batch_end(step - 1, {"outputs": outputs})
+            callback.on_predict_batch_end(step - 1, {"outputs": outputs()})
 
     # Checkpoints of a run.
 
@@ -245,7 +247,7 @@ class CallbackList:
 
     def on_predict_batch_end(self, batch, logs=None):
         """After a prediction batch."""
-        self.after_predict_batches(batch + 1, (logs or {}).get("outputs"))
+        self.after_predict_batches(batch + 1, lambda: (logs or {}).get("outputs"))
 
     def _call(self, hook: str, *args):
         for callback in self.callbacks:
@@ -298,6 +300,23 @@ class CallbackList:
     def on_predict_end(self, logs=None):
         """After a prediction."""
         self._call("on_predict_end", logs or {})
+
+
+def for_call(model, callbacks, what: str, verbose, resume=None, **params) -> CallbackList:
+    """The callbacks given, with a progress display, for training a `History`, and one that resumes from a folder."""
+    if isinstance(callbacks, CallbackList):
+        if resume is not None:
+            raise ValueError("fit: with a `CallbackList`, put a `BackupAndRestore` into it instead of giving `resume`.")
+        return callbacks
+    given = [] if callbacks is None else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    if what == "fit":
+        given.append(History())
+    if not any(isinstance(callback, ProgbarLogger) for callback in given):
+        given.append(ProgbarLogger(verbose, what))
+    if resume is not None:
+        given.append(BackupAndRestore(resume, delete_checkpoint=False))
+    steps_per_execution = getattr(model, "steps_per_execution", 1)
+    return CallbackList(given, model=model, steps_per_execution=steps_per_execution, verbose=verbose, **params)
 
 
 def _origin(callback: Callback) -> Callback:

@@ -251,7 +251,7 @@ class BackupAndRestore(Callback):
         if batch is None:
             is_wanted = self.save_freq == "epoch" or self.double_checkpoint
         else:
-            total = self.model._run.steps_before + batch
+            total = self.model.compilation.training.steps_before + batch
             is_due = self._batches is not None and total % self._batches == 0
             is_wanted = (is_due or self.saves_every_seconds is not None) and not self._writer.is_busy
         if is_wanted:
@@ -270,7 +270,7 @@ class BackupAndRestore(Callback):
         if not self._writer.is_open:  # training was done, and what was saved is removed
             return
         self._writer.save(with_run=True, wait=True)
-        run = self.model._run
+        run = self.model.compilation.training
         print(f"Interrupted in epoch {run.epoch + 1} after {run.step} batches; saved to {self.backup_dir}.")
 
     def on_train_end(self, logs=None):

@@ -88,7 +88,8 @@ class Throughput(Callback):
         if self._found is not None:
             return
         model, self._found = self.model, {}
-        tracker = model._loss_tracker if any(metric is model._loss_tracker for metric in model.metrics) else None
+        tracker = model.compilation.loss_tracker
+        tracker = tracker if any(metric is tracker for metric in model.metrics) else None
         wanted = [model.optimizer._iterations, *([] if tracker is None else [tracker.count])]
         iterations, *rows = jax.device_get([variable.peek() for variable in wanted])
         now = time.time()
@@ -121,8 +122,7 @@ def _step_flops(model) -> float | None:
     ask = getattr(model, "train_flops", None)
     if ask is not None:
         return ask()
-    programs = [program for key, program in getattr(model, "_programs", {}).items() if key[0] == "train"]
-    found = [program.flops() for program in programs if getattr(program, "flops", None) is not None]
+    found = [program.flops() for key, program in model.compilation.programs.items() if key[0] == "train"]
     return max((flops for flops in found if flops), default=None)
 
 

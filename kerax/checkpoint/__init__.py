@@ -129,7 +129,7 @@ class Checkpointer:
         return self.save(model, **arguments) if is_due else None
 
     def restore_run(self, model, form: dict, step: int | None = None) -> dict:
-        """Puts a checkpoint's state into a model whose `fit` has begun, and returns the run for `Run.go_on`.
+        """Puts a checkpoint's state into a model whose `fit` has begun, and returns the run for `Training` to go on with.
 
         Args:
             form: What the data of the run must be like.
@@ -194,7 +194,8 @@ class Checkpointer:
 
 def _num_steps(model) -> int:
     """Training steps so far. Inside `fit` it is not waited for the device."""
-    return int(model.random_key.peek()[2]) if model._run is None else model._run.num_steps
+    training = model.compilation.training
+    return int(model.random_key.peek()[2]) if training is None else training.num_steps
 
 
 _open: weakref.WeakSet = weakref.WeakSet()

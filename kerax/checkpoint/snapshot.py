@@ -44,7 +44,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
         with_run: Whether the model is in a `fit` that shall be able to go on from here.
         weights_only: Whether to leave the optimizer's state and the metrics out.
     """
-    run = model._run if with_run else None
+    run = model.compilation.training if with_run else None
     kept = {} if run is None else run.kept_values()
     state = state_tree(model, lambda variable: jnp.copy(kept[id(variable)]) if id(variable) in kept else variable.value)
     if weights_only:

@@ -274,20 +274,19 @@ class Variable:
             self._value, self._is_shared = value, True
         return value
 
-    def lend(self, store, index: int) -> tuple[jax.Array, Any]:
+    def lend(self, store, index: int) -> tuple[jax.Array, bool, Any]:
         """Lets a training run own the array: until `take_back` the variable reads and writes entry `index` of `store`.
 
-        Returns: the array, a copy if someone else may hold it, so that a step may take its memory; and what `take_back`
+        Returns: the array, whether someone else may hold it, so that no step may take its memory, and what `take_back`
             needs.
         """
         outer = self._store
         if outer is not None:  # a run around this one owns it
-            array = self.value
+            array, is_shared = self.value, False
         else:
-            materialize([self])
-            array = jnp.copy(self._value) if self._is_shared else self._value
+            array, is_shared = self._value, self._is_shared
         self._store, self._value = (store, index), None
-        return array, outer
+        return array, is_shared, outer
 
     def take_back(self, value: jax.Array, outer):
         """Ends `lend`."""

@@ -17,6 +17,7 @@ __all__ = [
     "is_arrays",
     "make_source",
     "unpack_x_y_sample_weight",
+    "validation_source",
 ]
 
 
@@ -40,6 +41,16 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
     raise ValueError(
         f"{who}: `x` must be arrays, a pandas frame, a generator, or an iterable of batches. Got {type(x).__name__}."
     )
+
+
+def validation_source(validation_data, batch_size) -> Source | None:
+    """The source for `validation_data` of `fit`, or `None`."""
+    if validation_data is None:
+        return None
+    if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
+        x, y, *weight = validation_data
+        return make_source(x, y, weight[0] if weight else None, batch_size, who="fit (validation_data)")
+    return make_source(validation_data, batch_size=batch_size, who="fit (validation_data)")
 
 
 def unpack_x_y_sample_weight(data) -> tuple:

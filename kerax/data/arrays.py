@@ -39,6 +39,11 @@ class ArraySource(NamedTuple):
         """The form of full batches: of all rows, if there are fewer and nobody fills them up."""
         return Form(self._spec(self.batch_size if fills_up else min(self.batch_size, self.num_rows)))
 
+    def rest_form(self) -> Form | None:
+        """The form of the last, smaller batch, if there is one beside full ones."""
+        rest = self.num_rows % min(self.batch_size, self.num_rows)
+        return Form(self._spec(rest)) if rest else None
+
     def sample(self) -> tuple:
         """All rows."""
         return self.rows
@@ -97,7 +102,7 @@ class ArrayPass:
         self.size, self.rest = size, rest
         self.num_blocked = full + 1 if rest and fills_up else full  # batches of the full form
         self.num_batches = full + (1 if rest else 0)
-        self.rest_form = Form(source._spec(rest)) if rest and not fills_up else None
+        self.rest_form = source.rest_form()
 
     def take(self, most: int, room: int) -> Chunk | None:
         """The next batches of one form, as many as there is room for."""
@@ -109,7 +114,7 @@ class ArrayPass:
         self.done += count
         first, last = begin * self.size, min((begin + count) * self.size, self.source.num_rows)
         rows = slice(first, last) if self.order is None else self.order[first:last]
-        form = self.rest_form if is_rest and self.rest_form is not None else self.form
+        form = self.rest_form if is_rest else self.form
         return Chunk(form, count, last - first, lambda to: to.gather(rows), lambda done: {"batch": begin + done})
 
     def close(self):

@@ -214,6 +214,10 @@ class BatchSource:
         """The form of the first batch."""
         return Form(self.sample())
 
+    def rest_form(self) -> Form | None:
+        """`None`: nobody knows."""
+        return None
+
     def sample(self) -> tuple:
         """The first batch. That of an iterator is kept for the epoch that follows."""
         if not self._first:

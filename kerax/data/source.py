@@ -109,6 +109,10 @@ class Source(Protocol):
         """The form of full batches in a pass, see `begin`."""
         ...
 
+    def rest_form(self) -> Form | None:
+        """The form of a last, smaller batch that nobody fills up, if it is known that there is one."""
+        ...
+
     def sample(self) -> tuple:
         """What is at hand: all rows, or the first batch."""
         ...

@@ -66,6 +66,14 @@ class Loss(Configurable):
         """The loss of each sample. Written by a subclass."""
         raise NotImplementedError(f"{type(self).__name__} must implement `call(self, y_true, y_pred)`.")
 
+    def tells_rows_apart(self, y_true, y_pred) -> bool:
+        """Whether the loss of a batch of these shapes is a sum or mean of something of each row, which a mask leaves
+        out."""
+        if type(self).__call__ is not Loss.__call__ or self.reduction in ("none", None):
+            return False
+        values = jax.eval_shape(self.call, y_true, y_pred)
+        return jnp.shape(values)[:1] == y_pred.shape[:1]
+
     def get_config(self) -> dict:
         """The constructor's arguments; `dtype` only if it was given."""
         config = super().get_config()

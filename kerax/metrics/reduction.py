@@ -101,6 +101,11 @@ class MeanMetricWrapper(Mean):
             sample_weight = apply_mask(unwrap(sample_weight), mask, self.sum_dtype, "sum")
         super().update_state(values, sample_weight)
 
+    def tells_rows_apart(self, y_true, y_pred) -> bool:
+        """Whether the function returns something for each row."""
+        values = jax.eval_shape(lambda *arrays: self._fn(*arrays, **self._fn_kwargs), y_true, y_pred)
+        return super().tells_rows_apart(y_true, y_pred) and jnp.shape(values)[:1] == y_pred.shape[:1]
+
     def _widen(self, y_pred):
         return y_pred.astype(self.sum_dtype) if y_pred.dtype in (jnp.float16, jnp.bfloat16) else y_pred
 

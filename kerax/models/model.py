@@ -1,27 +1,36 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
 
-from kerax import data as data_module
 from kerax import metrics as metrics_module
 from kerax import optimizers as optimizers_module
 from kerax import saving
+from kerax.callbacks.callback_list import for_call
 from kerax.core import seeds
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
+from kerax.data import array_source, make_source, validation_source
 from kerax.errors import hide_library_frames, suggest
-from kerax.models import planning, prepare, stateless
+from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.quantizers.compressible import quantize_all
-from kerax.train import checks, inference, loop, steps
-from kerax.train.compiling import CompiledLoss, CompiledMetrics
+from kerax.train import loop, steps
+from kerax.train.compiled import (
+    Compiled,
+    check_numbers,
+    check_validation_arguments,
+    within_max_epochs,
+    within_max_steps,
+)
 from kerax.train.state import TrainState, state_variables
+from kerax.train.training import Training
 
 MODELS = Family("models", "model", module="keras")
 
@@ -37,16 +46,9 @@ class Model(Layer):
 
     _untracked = Layer._untracked | frozenset(
         {
-            "optimizer",
-            "_loss_tracker",
-            "_gradient_norm",
-            "_bad_step",
-            "compiled_loss",
-            "compiled_metrics",
-            "_programs",
-            "_random_key",
-            "_run",
+            "compilation",
             "history",
+            "_random_key",
         }
     )
     output_names: list[str] | None = None
@@ -70,23 +72,13 @@ class Model(Layer):
             functional.__init__(self, *args, name=name, trainable=trainable, dtype=dtype, **kwargs)
             return
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
-        self.optimizer = None
-        self.compiled = False
+        self.compilation = Compiled()
         self.stop_training = False
-        self.history = None
+        self.run_eagerly = False
+        self.history: Any = None
         self.passes = 0  # over the training data so far: with the seed, what orders the next one
         self.inferences = 0  # evaluations and predictions so far, each with random draws of its own
-        self.micro_batches = None
-        self._loss_tracker = metrics_module.Mean(name="loss")
-        self._gradient_norm = None
-        self._bad_step: Variable | None = None
-        self.compiled_loss: CompiledLoss | None = None
-        self.output_spec = None  # shapes and dtypes of the outputs for the batch that the losses were made for
-        self.compiled_metrics: CompiledMetrics | None = None
-        self.run_eagerly = False
-        self._programs: dict = {}
         self._random_key: Variable | None = None
-        self._run = None  # the running `fit`
 
     @classmethod
     def from_config(cls, config: dict, custom_objects=None) -> "Model":
@@ -94,10 +86,6 @@ class Model(Layer):
         if {"layers", "input_layers", "output_layers"} <= config.keys():
             return MODELS.entries["Functional"].from_config(config, custom_objects)
         return super().from_config(config)
-
-    def __getstate__(self) -> dict:
-        """What copies and pickles take along: everything but compiled programs."""
-        return vars(self) | {"_programs": {}, "_run": None}
 
     # Structure.
 
@@ -198,39 +186,46 @@ class Model(Layer):
             ValueError: for an unknown name, with a suggestion.
         """
         self.require_init()
-        self.optimizer = None if optimizer is None else optimizers_module.get(optimizer)
+        optimizer = None if optimizer is None else optimizers_module.get(optimizer)
         if auto_scale_loss:
-            self.optimizer = optimizers_module.for_policy(self.optimizer, self.dtype_policy)
-        if steps_per_execution != "auto" and (not isinstance(steps_per_execution, int) or steps_per_execution < 1):
-            raise ValueError(f"compile: `steps_per_execution` must be at least 1. Got {steps_per_execution!r}.")
-        checks.check_numbers("compile", micro_batches=(micro_batches, 1))
-        checks.check_compile_arguments(loss, loss_weights, metrics, weighted_metrics)
-        self._compile_arguments = {
-            "optimizer": self.optimizer,
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-            "run_eagerly": run_eagerly,
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": jit_compile,
-        }
-        own = {"micro_batches": micro_batches, "log_gradient_norm": log_gradient_norm}
-        self._compile_arguments |= {name: value for name, value in own.items() if value}  # Keras does not know them
+            optimizer = optimizers_module.for_policy(optimizer, self.dtype_policy)
+        self.compilation = Compiled(
+            {
+                "optimizer": optimizer,
+                "loss": loss,
+                "loss_weights": loss_weights,
+                "metrics": metrics,
+                "weighted_metrics": weighted_metrics,
+                "run_eagerly": run_eagerly,
+                "steps_per_execution": steps_per_execution,
+                "jit_compile": jit_compile,
+                "auto_scale_loss": auto_scale_loss,
+                "micro_batches": micro_batches,
+                "log_gradient_norm": log_gradient_norm,
+            }
+        )
         self.loss = loss
         self.run_eagerly = run_eagerly or jit_compile is False
-        self.steps_per_execution, self.auto_scale_loss = steps_per_execution, auto_scale_loss
-        self.micro_batches = micro_batches
-        self._gradient_norm = metrics_module.Mean(name="gradient_norm") if log_gradient_norm else None
-        self._loss_tracker = metrics_module.Mean(name="loss")
-        self.compiled_loss = self.compiled_metrics = None
-        self._programs = {}
+        self.steps_per_execution = steps_per_execution
         self.stop_training = False
-        self.compiled = True
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self.compilation.is_given
+
+    @property
+    def optimizer(self):
+        """The optimizer that `compile` was given, or that was assigned."""
+        return self.compilation.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer):
+        self.compilation.optimizer = optimizer
 
     def get_compile_config(self) -> dict | None:
         """The arguments of `compile`, JSON-able."""
-        return serialize_keras_object(self._compile_arguments) if self.compiled else None
+        return serialize_keras_object(self.compilation.config()) if self.compiled else None
 
     def compile_from_config(self, config: dict):
         """Compiles as `get_compile_config` described."""
@@ -251,15 +246,11 @@ class Model(Layer):
     @property
     def metrics(self) -> list:
         """The mean loss, the outputs' losses, the compiled metrics, and metrics in attributes of the model's layers."""
-        found = [self._loss_tracker] if self.compiled else []
-        if self.compiled_loss is not None:
-            found += self.compiled_loss.trackers.values()
-            found += [metric for _, _, metric in self.compiled_metrics.metrics]
+        found = self.compilation.own_metrics()
         for item in descendants(self):
-            named = [(name, value) for name, value in attributes(item) if isinstance(value, metrics_module.Metric)]
-            found += [value for name, value in named if name not in ("_loss_tracker", "_gradient_norm")]
-        found += [self._gradient_norm] if self._gradient_norm is not None else []
-        return list({id(metric): metric for metric in found}.values())
+            found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
+        norm = self.compilation.gradient_norm
+        return list({id(metric): metric for metric in [*found, *([] if norm is None else [norm])]}.values())
 
     @property
     def metrics_names(self) -> list[str]:
@@ -268,7 +259,7 @@ class Model(Layer):
 
     def log_name(self, metric) -> str:
         """The name of a metric in the logs: its own, after the output's if there are several."""
-        names = {} if self.compiled_metrics is None else self.compiled_metrics.names
+        names = {} if self.compilation.metrics is None else self.compilation.metrics.names
         return names.get(id(metric), metric.name)
 
     @property
@@ -283,44 +274,16 @@ class Model(Layer):
 
     # The step, for overriding.
 
-    def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
-        """One update of the weights: `steps.train_step`. Pure. Returns the logs and the next state."""
-        return steps.train_step(self, state, data)
-
-    def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
-        """Loss and metrics of one batch: `steps.test_step`. Pure."""
-        return steps.test_step(self, state, data)
-
-    def predict_step(self, state: TrainState, data):
-        """The outputs for one batch: `steps.predict_step`. Pure."""
-        return steps.predict_step(self, state, data)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The scalar that training minimises: the compiled loss plus everything in `self.losses`."""
-        total = None
-        if self.compiled_loss is not None and self.compiled_loss.losses:
-            if y is None:
-                raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
-            total = self.compiled_loss(y, y_pred, sample_weight)
-        for loss in self.losses:
-            total = loss if total is None else total + loss
-        if total is None:
-            raise ValueError(
-                f"{self}: nothing to minimise. Pass `loss` to `compile`, call `add_loss`, or override `compute_loss`."
-            )
-        return jax.numpy.asarray(total, jax.numpy.float32)
-
+    train_step = steps.train_step
+    test_step = steps.test_step
+    predict_step = steps.predict_step
+    compute_loss = steps.compute_loss
+    compute_metrics = steps.compute_metrics
     stateless_compute_loss = stateless.stateless_compute_loss
     compute_loss_and_updates = stateless.compute_loss_and_updates
 
     def jax_state_sync(self):
         """Nothing: whatever runs, variables read as they are at that moment."""
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
-        if self.compiled_metrics is not None and y is not None:
-            self.compiled_metrics.update_state(y, y_pred, sample_weight)
-        return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict:
         """`{name: result}` of every metric; a metric whose result is a dict adds its entries."""
@@ -389,8 +352,10 @@ class Model(Layer):
         Raises:
             ValueError: before anything is compiled, for data, targets or arguments that do not fit.
         """
-        prepare.require_compiled(self, "fit")
-        checks.check_numbers(
+        self.require_init()
+        compilation = self.compilation
+        compilation.require(self, "fit")
+        check_numbers(
             "fit",
             epochs=(epochs, 0),
             initial_epoch=(initial_epoch, 0),
@@ -399,44 +364,42 @@ class Model(Layer):
             overfit_batches=(overfit_batches, 1),
             limit_batches=(limit_batches, 1),
         )
-        checks.check_validation_arguments(validation_split, validation_freq)
+        check_validation_arguments(validation_split, validation_freq)
         is_split = validation_data is None and validation_split > 0
-        source = data_module.make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
+        source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
         if is_split:
-            source, held_out = checks.split(source, validation_split, class_weight)
+            source, held_out = source.split(validation_split)
+            source = source.with_class_weight(class_weight)
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
-            held_out = prepare.validation_source(validation_data, size)
+            held_out = validation_source(validation_data, size)
         if overfit_batches is not None:
             source, shuffle = source.head(overfit_batches), False
             held_out = None if held_out is None else source
         if limit_batches is not None:
             steps_per_epoch = min(limit_batches, steps_per_epoch or source.num_batches or limit_batches)
             validation_steps = min(limit_batches, validation_steps or limit_batches)
-        epochs = checks.within_max_epochs(epochs)
-        steps_per_epoch = checks.within_max_steps(steps_per_epoch, source)
-        validation_steps = checks.within_max_steps(validation_steps, held_out)
-        prepare.make_ready(self, source.batch_spec(), "fit")
-        checks.check_labels(self, source)
-        if isinstance(held_out, data_module.ArraySource):
-            prepare.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
-            checks.check_labels(self, held_out, "fit (validation_data)")
+        epochs = within_max_epochs(epochs)
+        steps_per_epoch = within_max_steps(steps_per_epoch, source)
+        validation_steps = within_max_steps(validation_steps, held_out)
+        compilation.make_ready(self, source.batch_spec(), "fit")
+        compilation.check_labels(self, source)
+        if held_out is not None and held_out.rows is not None:
+            compilation.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
+            compilation.check_labels(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
-        watching = prepare.callback_list(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
-        validation = None
-        if held_out is not None:
-            validation = inference.Evaluation(self, held_out, watching, validation_steps)
+        watching = for_call(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
+        validate = None if held_out is None else loop.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
-        self._bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
+        compilation.bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
         try:
-            loop.fit(
-                self, source, validation, watching, epochs, initial_epoch, steps_per_epoch, shuffle, validation_freq
-            )
+            run = Training(self, source, watching, epochs, initial_epoch, steps_per_epoch, shuffle)
+            loop.fit(run, validate, validation_freq)
         except Exception as error:
             hide_library_frames(error)
             raise
         finally:
-            self._bad_step = None
+            compilation.bad_step = None
             watching.close()
         return self.history
 
@@ -453,18 +416,18 @@ class Model(Layer):
         **kwargs,
     ):
         """Loss and metrics over data, as a list in the order of `metrics_names`, or a dict. Arguments as in `fit`."""
-        prepare.require_compiled(self, "evaluate")
         if kwargs:
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
-        checks.check_numbers("evaluate", steps=(steps, 1))
-        source = data_module.make_source(x, y, sample_weight, batch_size, who="evaluate")
-        prepare.make_ready(self, source.batch_spec(), "evaluate")
-        checks.check_labels(self, source, "evaluate")
-        steps = checks.within_max_steps(steps, source)
+        self.compilation.require(self, "evaluate")
+        check_numbers("evaluate", steps=(steps, 1))
+        source = make_source(x, y, sample_weight, batch_size, who="evaluate")
+        self.compilation.make_ready(self, source.batch_spec(), "evaluate")
+        self.compilation.check_labels(self, source, "evaluate")
+        steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
-        watching = prepare.callback_list(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
+        watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
         try:
-            logs = dict(inference.Evaluation(self, source, watching, steps)())
+            logs = dict(loop.Evaluation(self, source, watching, steps)())
         except Exception as error:
             hide_library_frames(error)
             raise
@@ -476,14 +439,14 @@ class Model(Layer):
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for all rows of `x`, as NumPy arrays."""
-        checks.check_numbers("predict", steps=(steps, 1))
-        source = data_module.make_source(x, None, None, batch_size, who="predict")
-        prepare.make_ready(self, source.batch_spec(), "predict")
-        steps = checks.within_max_steps(steps, source)
+        check_numbers("predict", steps=(steps, 1))
+        source = make_source(x, None, None, batch_size, who="predict")
+        self.compilation.make_ready(self, source.batch_spec(), "predict")
+        steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
-        watching = prepare.callback_list(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
+        watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
         try:
-            return inference.predict(self, source, watching, steps)
+            return loop.predict(self, source, watching, steps)
         except Exception as error:
             hide_library_frames(error)
             raise
@@ -492,25 +455,26 @@ class Model(Layer):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
-        prepare.require_compiled(self, "train_on_batch")
-        source = data_module.array_source(x, y, sample_weight, 2**31 - 1, class_weight, "train_on_batch")
-        prepare.make_ready(self, source.batch_spec(), "train_on_batch")
-        checks.check_labels(self, source, "train_on_batch")
-        return _as_list(loop.train_on_batch(self, source.data), return_dict)
+        batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
+        return _as_list(loop.train_on_batch(self, batch), return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Loss and metrics of one batch alone."""
-        prepare.require_compiled(self, "test_on_batch")
-        source = data_module.array_source(x, y, sample_weight, 2**31 - 1, who="test_on_batch")
-        prepare.make_ready(self, source.batch_spec(), "test_on_batch")
-        checks.check_labels(self, source, "test_on_batch")
-        return _as_list(dict(inference.test_on_batch(self, source.data)), return_dict)
+        batch = self._batch(x, y, sample_weight, None, "test_on_batch")
+        return _as_list(loop.test_on_batch(self, batch), return_dict)
+
+    def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
+        self.compilation.require(self, who)
+        source = array_source(x, y, sample_weight, 2**31 - 1, class_weight, who)
+        self.compilation.make_ready(self, source.batch_spec(), who)
+        self.compilation.check_labels(self, source, who)
+        return source.rows
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
-        source = data_module.array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
-        prepare.make_ready(self, source.batch_spec(), "predict_on_batch")
-        return inference.predict_on_batch(self, source.data)
+        source = array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
+        self.compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
+        return loop.predict_on_batch(self, source.rows)
 
     def get_state_tree(self) -> TrainState:
         """The current training state as arrays: copies, in the form that `train_step` takes."""
@@ -526,10 +490,6 @@ class Model(Layer):
             )
         jax.tree.map(lambda variable, value: variable.assign(value), variables, state)
 
-    def _ready_layers(self) -> bool:
-        """Whether every layer is built."""
-        return all(child.built for child in descendants(self) if isinstance(child, Layer))
-
     # Saving.
 
     def quantize(self, mode=None, config=None, filters=None, **kwargs):
@@ -544,7 +504,7 @@ class Model(Layer):
         Compile again before training on. Raises `ValueError` if there is no such layer.
         """
         quantize_all(self, mode, config, filters, **kwargs)
-        self._programs = {}
+        self.compilation.forget()
 
     def get_quantization_layer_structure(self, mode: str) -> dict | None:
         """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
@@ -565,10 +525,6 @@ class Model(Layer):
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
-
-
-for _method in (Model.train_step, Model.test_step, Model.predict_step, Model.compute_loss, Model.compute_metrics):
-    _method.is_default = True  # told from a subclass's own by this mark
 
 
 def _as_list(logs: dict, return_dict: bool):

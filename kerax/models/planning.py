@@ -1,7 +1,5 @@
 """`Model.plan`."""
 
-from kerax.models import prepare
-
 
 def plan(self, topology=None, batch=None, batch_size=None, distribution="fsdp"):
     """What a training step would need and take on devices that need not be there: compiled for them, not run.
@@ -27,10 +25,10 @@ def plan(self, topology=None, batch=None, batch_size=None, distribution="fsdp"):
     from kerax.train.plan import Plans  # few models are planned: who trains shall not wait for this
     from kerax.train.planning import make_plan
 
-    prepare.require_compiled(self, "plan")
+    self.compilation.require(self, "plan")
 
     def make_ready(model, spec):
-        prepare.make_ready(model, spec, "fit")
+        model.compilation.make_ready(model, spec, "fit")
 
     if isinstance(distribution, (list, tuple)):
         plans = (make_plan(self, topology, batch, batch_size, item, make_ready) for item in distribution)

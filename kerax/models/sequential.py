@@ -57,7 +57,7 @@ class Sequential(Model):
             self.add(InputLayer(batch_shape=layer.first_input_shape))
         assign_names([*self._stack, layer], self)
         self._stack.append(layer)
-        self._programs = {}
+        self.compilation.forget()
         if self._tensor is not None:
             self._tensor = layer(self._tensor)
             self.built = True
@@ -68,7 +68,7 @@ class Sequential(Model):
         if not self._stack:
             raise ValueError(f"{self}: there is no layer to pop.")
         layer = self._stack.pop()
-        self._programs = {}
+        self.compilation.forget()
         if self._tensor is not None:
             self._tensor = layer.inbound_nodes.pop().inputs[0]
         self.built = bool(self._stack) and self.built

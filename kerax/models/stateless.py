@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from kerax.core.seeds import key_from
 from kerax.core.stateless import StatelessScope
-from kerax.models import prepare
 
 
 def _groups(model) -> tuple:
@@ -29,8 +28,8 @@ def _specs(structure):
 
 
 def _make_losses(model, y, y_pred):
-    if model.compiled and model.compiled_loss is None:
-        prepare.build_losses(model, _specs(y), _specs(y_pred))
+    if model.compiled and model.compilation.loss is None:
+        model.compilation.build_losses(model, _specs(y), _specs(y_pred))
 
 
 def stateless_compute_loss(

@@ -1,7 +1,6 @@
 """`Compiled`: what `compile` was given, fitted to a model's outputs, with every check of it and every program made of it."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,7 +37,7 @@ class Compiled:
         metrics: The metrics of all outputs, likewise.
         output_spec: Shapes and dtypes of the outputs for that batch.
         bad_step: The step that made a number NaN or infinite, -1 before, while a `fit` looks out for it.
-        progress: Where the running `fit` is.
+        training: The running `fit`.
         programs: Whatever was traced for the model, by kind and form.
 
     Raises:
@@ -47,6 +46,7 @@ class Compiled:
     """
 
     def __init__(self, arguments: dict | None = None):
+        self.is_given = arguments is not None
         self.arguments = arguments or {}
         self.optimizer: Any = self.arguments.get("optimizer")
         self.micro_batches: int | None = self.arguments.get("micro_batches")
@@ -58,17 +58,21 @@ class Compiled:
         self.metrics: CompiledMetrics | None = None
         self.output_spec: Tree = None
         self.bad_step: Variable | None = None
-        self.progress: Any = None
+        self.training: Any = None
         self.programs: dict = {}
         self._target_spec: Tree = None
         self._checked: set = set()
         self._adds_losses = False  # whether layers add losses that depend on the batch
-        if arguments is not None:
+        if self.is_given:
             self._check_arguments()
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "progress": None, "_checked": set()}
+        return vars(self) | {"programs": {}, "training": None, "_checked": set()}
+
+    def forget(self):
+        """Drops everything that was traced: the model is another one now."""
+        self.programs, self._checked = {}, set()
 
     def _check_arguments(self):
         given = self.arguments
@@ -82,7 +86,10 @@ class Compiled:
                     f"compile: `loss_weights` must hold numbers. Got {weight!r}. "
                     "Metrics are the argument `metrics`, which comes after `loss_weights`."
                 )
-        wanted = ((given["loss"], losses_module.get), ((given["metrics"], given["weighted_metrics"]), metrics_module.get))
+        wanted = (
+            (given["loss"], losses_module.get),
+            ((given["metrics"], given["weighted_metrics"]), metrics_module.get),
+        )
         for identifiers, get in wanted:
             for identifier in jax.tree.leaves(identifiers, is_leaf=is_serialized):
                 is_chosen = isinstance(identifier, str) and identifier.lower() in CHOSEN_BY_SHAPE
@@ -97,7 +104,7 @@ class Compiled:
 
     def own_metrics(self) -> list:
         """The mean loss, the outputs' losses and the compiled metrics."""
-        found = [self.loss_tracker] if self.arguments else []
+        found = [self.loss_tracker] if self.is_given else []
         if self.loss is not None and self.metrics is not None:
             found += [*self.loss.trackers.values(), *(metric for _, _, metric in self.metrics.metrics)]
         return found
@@ -106,7 +113,7 @@ class Compiled:
 
     def require(self, model, who: str):
         """Raises `ValueError` unless the model is compiled, with an optimizer for training."""
-        if not self.arguments:
+        if not self.is_given:
             raise ValueError(f"{model}: call `compile(optimizer, loss, ...)` before `{who}`.")
         if self.optimizer is None and not steps.overrides(model, "train_step") and who in ("fit", "train_on_batch"):
             raise ValueError(f"{model}: `{who}` needs an optimizer. Pass one to `compile`.")
@@ -117,7 +124,7 @@ class Compiled:
         Raises:
             ValueError: if the batch does not fit the model, its losses or its metrics.
         """
-        with_loss = bool(self.arguments) and who not in ("predict", "predict_on_batch")
+        with_loss = self.is_given and who not in ("predict", "predict_on_batch")
         is_new = with_loss and self.loss is None
         form = with_loss, Form(batch_spec), placement.active()
         is_built = all(child.built for child in descendants(model) if isinstance(child, Layer))
@@ -190,7 +197,10 @@ class Compiled:
         """The program that trains on batches of this form, traced once."""
         frozen = tuple(item.trainable for item in descendants(model) if hasattr(item, "trainable"))
         key = self._key("train", model, variables, form, frozen)
-        return self.programs.get(key) or self._make(key, train_program, model, variables, form)
+        if key not in self.programs:
+            with forgetting():
+                self.programs[key] = train_program(model, variables, form)
+        return self.programs[key]
 
     def test_program(self, model, variables: TrainState, source) -> Program:
         """The program that evaluates the batches of a source.
@@ -208,28 +218,29 @@ class Compiled:
     def test_program_for(self, model, variables: TrainState, form: Form, fills_up: bool) -> Program:
         """The program that evaluates batches of this form."""
         key = self._key("test", model, variables, form, fills_up)
-        return self.programs.get(key) or self._make(key, test_program, model, variables, form, fills_up)
+        if key not in self.programs:
+            with forgetting():
+                self.programs[key] = test_program(model, variables, form, fills_up)
+        return self.programs[key]
 
     def predict_program(self, model, variables: TrainState, form: Form) -> Program:
         """The program that predicts for batches of this form."""
         key = self._key("predict", model, variables, form)
-        return self.programs.get(key) or self._make(key, predict_program, model, variables, form)
+        if key not in self.programs:
+            self.programs[key] = predict_program(model, variables, form)
+        return self.programs[key]
 
     def _key(self, kind: str, model, variables: TrainState, *rest) -> tuple:
         leaves, treedef = jax.tree.flatten(variables)
         specs = tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves)
         return kind, treedef, specs, model.run_eagerly, placement.active(), *rest
 
-    def _make(self, key: tuple, make: Callable, *args) -> Program:
-        with forgetting():
-            program = self.programs[key] = make(*args)
-        return program
-
     def _tells_rows_apart(self, model) -> bool:
         """Whether all that is evaluated of a batch is a sum or mean of something of each row."""
         if model.run_eagerly or {"test_step", "compute_loss", "compute_metrics"} & steps.overridden(model):
             return False
-        if self._target_spec is None or {*map(id, model.metrics)} - {*map(id, self.own_metrics()), id(self.gradient_norm)}:
+        others = {id(metric) for metric in model.metrics} ^ {id(metric) for metric in self.own_metrics()}
+        if self._target_spec is None or others - {id(self.gradient_norm)}:
             return False
         return self.loss.tells_rows_apart(self._target_spec, self.output_spec) and self.metrics.tells_rows_apart(
             self._target_spec, self.output_spec

@@ -61,6 +61,12 @@ class Piece(NamedTuple):
             yield (self.block if self.room == 1 else batch), min(self.num_rows - done * size, size)
 
 
+def single(batch: Tree, is_whole: bool = True) -> Piece:
+    """One batch from elsewhere as a piece of work."""
+    form = Form(batch)
+    return Piece(form, placement.place_batch(batch, is_whole), 1, 0, 1, form.num_rows, 1, {}, False)
+
+
 def room_for(form: Form) -> int:
     """Batches in a block: as many as fit into 4 MB, at most 64; of larger ones up to 8, if these fit into 32 MB.
 
@@ -80,7 +86,7 @@ class Feed:
         room: Batches that a block of the full form has.
         fills_up: Whether a last, smaller batch is filled up with copies of its last row.
         begin_pass: Function that numbers and orders the next pass: (number, seed of its order).
-        limit: Batches that are used at most, over all passes.
+        limit: Batches that are used at most until `rewind`.
     """
 
     def __init__(
@@ -93,7 +99,7 @@ class Feed:
     ):
         self.source, self.room, self.fills_up = source, room, fills_up
         self._full = source.form(fills_up)
-        self._begin_pass, self._limit = begin_pass, limit
+        self._begin_pass, self._limit, self._left = begin_pass, limit, limit
         self._buffers: dict[Form, Any] = {}
         self._pass: Pass | None = None
         self._number, self._resumes_at = 0, None
@@ -120,7 +126,7 @@ class Feed:
         """Begins a pass, or goes on in one. Returns whether it is from the start."""
         self._number, order = self._begin_pass()
         position, self._resumes_at = self._resumes_at, None
-        self._pass = self.source.begin(order, position, self.fills_up, self._limit)
+        self._pass = self.source.begin(order, position, self.fills_up, self._left)
         return position is None
 
     def take(self, most: int) -> Piece | None:
@@ -130,8 +136,8 @@ class Feed:
             if chunk is None:
                 self._end_pass()
                 return None
-            if self._limit is not None:
-                self._limit -= chunk.count
+            if self._left is not None:
+                self._left -= chunk.count
             self._chunk, self._piece = chunk, self._placed(chunk)
         rest = self._piece
         count = min(most, rest.left)
@@ -154,15 +160,20 @@ class Feed:
             num_rows = chunk.count * form.num_rows
         return Piece(form, block, buffers.room, 0, 0, num_rows, chunk.count, {}, is_steady)
 
-    def set_position(self, position: dict | None, is_inside: bool):
-        """Goes on at a piece's position, or with the pass after it."""
-        if position is not None and is_inside:
-            self._resumes_at = position
+    def resume_at(self, position: dict | None):
+        """Makes the first pass begin at a piece's position."""
+        self._resumes_at = position
 
     def _end_pass(self):
         if self._pass is not None:
             self._pass.close()
             self._pass = None
+
+    def rewind(self):
+        """Goes back to the start, for another pass."""
+        self._end_pass()
+        self._piece = self._chunk = None
+        self._left = self._limit
 
     def close(self, results: Tree):
         """Stops drawing ahead, and keeps the buffers' memory for feeds that are made later.
@@ -170,8 +181,7 @@ class Feed:
         Args:
             results: What was computed last from the blocks; it is waited for.
         """
-        self._end_pass()
-        self._piece = self._chunk = None
+        self.rewind()
         for buffers in self._buffers.values():
             buffers.recycle(results)
         self._buffers = {}

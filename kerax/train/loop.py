@@ -7,11 +7,9 @@ A run that goes on from a checkpoint repeats the hooks that came before it, `on_
 `on_epoch_begin`; what they change of the state is then put back.
 """
 
-import os
-import signal
-import threading
+import functools
 import warnings
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,200 +17,206 @@ import numpy as np
 
 from kerax.core import placement
 from kerax.core.tracking import remembering
-from kerax.data import ArraySource, BatchSource
-from kerax.train import engine, non_finite
-from kerax.train.ahead import Ahead
+from kerax.data import Source
+from kerax.train.feed import Feed, Piece, single
+from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs, Rows, StepLogs
-from kerax.train.run import Run
-from kerax.train.state import Store, state_variables
-from kerax.train.work import ArrayWork, BatchWork, form_of
+from kerax.train.program import Pace
+from kerax.train.state import Store, inference_values, state_variables
+from kerax.train.training import Training
 
 Tree = Any
 
 
-class Interrupts:
-    """Holds signals back while arrays change hands and callbacks look, unless one comes again.
-
-    `busy` says that they do; it is so at the start and the end of a guarded block, and after an interrupt.
-
-    Args:
-        with_termination: Whether SIGTERM, and under Slurm SIGUSR1, end the run as Ctrl-C does, with exit status 143.
-    """
-
-    def __init__(self, with_termination: bool):
-        self.busy, self.pending = True, None
-        self._signals = [signal.SIGINT]
-        if with_termination and not jax.distributed.is_initialized():  # else JAX tells all processes of SIGTERM
-            self._signals += [signal.SIGTERM, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
-
-    @contextmanager
-    def guarded(self):
-        """Handles the signals for the length of a `with` block, in the main thread; the one held back comes after."""
-        self.busy = True
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._on_signal) for number in self._signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        self.check()
-
-    def _on_signal(self, number, _):
-        if self.busy and self.pending is None:
-            self.pending = number
-        else:
-            self.busy = True  # until someone is ready for another
-            self._raise(number)
-
-    def check(self):
-        """Raises the interrupt that was held back."""
-        self.busy = False
-        if self.pending is not None:
-            number, self.pending, self.busy = self.pending, None, True
-            self._raise(number)
-
-    @staticmethod
-    def _raise(number: int):
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + signal.SIGTERM)
-
-
-def fit(model, source, validation, callbacks, epochs, initial_epoch, steps_per_epoch, shuffle, validation_freq):
-    """Trains for the epochs from `initial_epoch` up to `epochs`, or from where a callback's checkpoint was made.
+def fit(run: Training, validate: Callable[[], Logs] | None, validation_freq):
+    """Trains for the epochs of a run, or from where a callback's checkpoint was made.
 
     However it ends, by return, exception or Ctrl-C, the model holds the weights of the last finished step.
 
     Args:
-        source: An `ArraySource` or `BatchSource`.
-        validation: Function without arguments that evaluates and returns logs, or `None`.
-        callbacks: The `CallbackList`.
-        steps_per_epoch: Number of batches that make an epoch, or `None` for all there are.
-        shuffle: Whether to draw a new order of the rows for each pass.
+        validate: Function without arguments that evaluates and returns logs, or `None`.
         validation_freq: Every how many epochs to validate, or the 1-based epochs to validate after.
     """
-    form = form_of(source, steps_per_epoch)
-    found = callbacks.resume(form)
-    with remembering():
-        variables, fresh_metrics = state_variables(model), engine.initial_metrics(model)
-        if isinstance(source, ArraySource):
-            work: Any = ArrayWork(model, variables, source, shuffle)
-        else:
-            first = initial_epoch if found is None else found["epoch"]
-            limit = None if steps_per_epoch is None else steps_per_epoch * max(epochs - first, 0)
-            work = BatchWork(model, variables, source, shuffle, limit)
-    interrupts = Interrupts(callbacks.saves_on_interrupt)
-    with interrupts.guarded():
-        outer, store = model._run, Store(jax.tree.leaves(variables))
+    callbacks, model, logs = run.callbacks, run.model, Logs()
+    with run.interrupts.guarded(), run:
         try:
-            interrupts.check()
-            run = model._run = Run(model, store, callbacks, initial_epoch, form)
-            logs, resumed, ahead = Logs(), store.leaves, Ahead(store, callbacks)
-            num_kept = len(store.leaves) - len(fresh_metrics)
-            if found is not None:
-                run.go_on(found)
-                work.set_position(run.data, run.step)
+            run.interrupts.check()
             callbacks.on_train_begin()
-            if run.is_resumed:
-                store.leaves = resumed
-                callbacks.set_state(found["callbacks"], run.steps_before)
-            for epoch in range(run.epoch, epochs):
+            run.undo_hooks()
+            for epoch in range(run.epoch, run.epochs):
                 if model.stop_training:
                     break
                 callbacks.on_epoch_begin(epoch)
-                if run.step:
-                    store.leaves, latest = resumed, run.logs
-                    callbacks.set_state(found["callbacks"], run.steps_before, run.step)
-                else:
-                    store.leaves, latest = (*store.leaves[:num_kept], *placement.place_numbers(fresh_metrics)), None
-                pace, guard = engine.Pace(), non_finite.Guard(model, callbacks)
-                for piece in work.pieces(steps_per_epoch, pace, callbacks, run.step):
+                run.begin_epoch()
+                for piece in run.pieces():
                     callbacks.before_batches(run.step)
-                    interrupts.busy, finished = True, None
-                    advance, calls = ahead.calls(piece, run.step)
-                    for arguments in calls:
-                        store.leaves, rows = advance(store.leaves, *arguments)
-                    if calls:
-                        latest, count = ahead.did(piece, rows)
-                        token = store.read(0) if latest.rows.token is None else latest.rows.token
-                        finished = pace.dispatched(piece.program, count, latest, token)
-                        if guard.is_on:
-                            guard.dispatched(piece, count, run.num_steps, finished)
-                    if not calls or count > piece.count:
-                        latest = ahead.logs(piece)
-                    run.did(piece.count, latest, piece.position)
-                    callbacks.after_batches(run.step, latest, finished)
-                    if callbacks.savers:
-                        callbacks.on_checkpoint(epoch, run.step, latest)
-                    interrupts.check()
+                    latest = run.advance(piece)
+                    callbacks.after_batches(run.step, latest, run.pace.finished)
+                    callbacks.on_checkpoint(epoch, run.step, latest)
+                    run.interrupts.check()
                     if model.stop_training:
                         break
-                if latest is None:
+                if run.logs is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
-                if callbacks.savers:
-                    run.hold()
-                guard.finish(latest)
-                callbacks.after_last_batch(latest)
-                logs = Logs(latest)
-                if validation is not None and _is_due(epoch, validation_freq):
-                    logs.update({f"val_{name}": value for name, value in validation().items()})
-                if placement.reads_host_memory():  # the user's arrays, which hooks may change
-                    store.leaves[-1].block_until_ready()
-                if isinstance(source, BatchSource):
-                    source.on_epoch_end()
+                logs = run.end_batches()
+                if validate is not None and _is_due(epoch + 1, validation_freq):
+                    logs.update({f"val_{name}": value for name, value in validate().items()})
+                run.source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
-                _warn_of_nan(epoch, logs, guard)
-                run.next_epoch()
+                run.next_epoch(logs)
                 callbacks.on_checkpoint(epoch, None, logs)
             if model.optimizer is not None:
-                model.optimizer.finalize(variables.params)
+                model.optimizer.finalize(run.variables.params)
             callbacks.on_train_end(logs)
-            interrupts.busy = True
+            run.interrupts.busy = True
         except (KeyboardInterrupt, SystemExit):
-            interrupts.busy = False  # another signal ends the saving too
+            run.interrupts.busy = False  # another signal ends the saving too
             callbacks.on_interrupt()
             raise
-        finally:
-            interrupts.busy, model._run = True, outer
-            try:
-                work.close(store.leaves)
-            finally:
-                store.release()
-
-
-def train_on_batch(model, batch: tuple) -> dict:
-    """One step on one batch: the logs of this batch alone."""
-    variables = state_variables(model)
-    batch = placement.place_batch(batch)
-    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
-    program = engine.train_program(model, variables, spec)
-    for variable, value in zip(jax.tree.leaves(variables.metrics), engine.initial_metrics(model), strict=True):
-        variable.assign(value)
-    with Interrupts(with_termination=False).guarded():
-        store = Store(jax.tree.leaves(variables))
-        try:
-            store.leaves, rows = program.batch(store.leaves, batch)
-        finally:
-            store.release()
-    return dict(Logs(StepLogs(Rows(program.packing, rows))))
-
-
-def _warn_of_nan(epoch: int, logs: Logs, guard: non_finite.Guard):
-    """Says that the loss is not finite, if the logs have been read."""
-    loss = logs.peek("loss")
-    if loss is not None and not np.isfinite(loss) and not guard.is_on:
-        warnings.warn(
-            f"fit: after epoch {epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at the first "
-            "such step, keeps the weights before it and names the layer it comes from.",
-            stacklevel=5,
-        )
 
 
 def _is_due(epoch: int, validation_freq) -> bool:
     if isinstance(validation_freq, int):
-        return (epoch + 1) % validation_freq == 0
-    return epoch + 1 in validation_freq
+        return epoch % validation_freq == 0
+    return epoch in validation_freq
+
+
+class Evaluation:
+    """An evaluation that can be repeated, with the data where it is after the first time.
+
+    Args:
+        model: The model.
+        source: Of the batches.
+        callbacks: The `CallbackList`.
+        steps: Number of batches, or `None` for all there are.
+    """
+
+    def __init__(self, model, source: Source, callbacks, steps: int | None = None):
+        self.model, self.source, self.callbacks, self.steps = model, source.for_inference(), callbacks, steps
+        self._feed: Feed | None = None
+
+    def __call__(self) -> Logs:
+        """Loss and metrics over the data. The metrics keep their values afterwards."""
+        model, callbacks, compiled = self.model, self.callbacks, self.model.compilation
+        callbacks.on_test_begin()
+        with remembering():
+            variables = state_variables(model, with_optimizer=False)
+            metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
+            program = compiled.test_program(model, variables, self.source)
+        frozen = inference_values(model, variables)[: -len(metrics) or None]
+        feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, limit=self.steps)
+        step, logs, pace = 0, None, Pace()
+        for piece in feed.pieces(self.steps, 0, callbacks.test_steps_until_look):
+            callbacks.before_test_batches(step)
+            if piece.form != program.form:
+                program = compiled.test_program_for(model, variables, piece.form, program.fills_up)
+            metrics, logs = program(frozen, metrics, piece, step)
+            step += piece.count
+            pace.dispatched(program, piece.count, logs, next(iter(logs.values()), None))
+            callbacks.after_test_batches(step, logs, pace.finished)
+        if logs is None:
+            raise ValueError("evaluate: the data ran out before the first batch.")
+        feed.rewind()
+        for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
+            variable.assign(value)
+        logs = Logs(logs)
+        callbacks.on_test_end(logs)
+        return logs
+
+
+def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
+    """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
+    compiled, source = model.compilation, source.for_inference()
+    callbacks.on_predict_begin()
+    variables = state_variables(model, with_optimizer=False)
+    values = inference_values(model, variables)
+    program = compiled.predict_program(model, variables, source.form(True))
+    feed = Feed(source, program.room, program.fills_up, limit=steps)
+    results, step = _Outputs(), 0
+    for piece in feed.pieces(steps, 0, callbacks.predict_steps_until_look):
+        callbacks.before_predict_batches(step)
+        if piece.form != program.form:
+            program = compiled.predict_program(model, variables, piece.form)
+        _, outputs = program(values, (), piece, step)
+        results.add(piece, outputs)
+        step += piece.count
+        callbacks.after_predict_batches(step, functools.partial(_rows_of, piece, outputs))
+    outputs = results.joined()
+    feed.close(())
+    callbacks.on_predict_end()
+    return outputs
+
+
+class _Outputs:
+    """The outputs of pieces of work, each copied to the host while the next is computed."""
+
+    def __init__(self):
+        self._parts: list[Tree] = []
+        self._latest: tuple | None = None
+
+    def add(self, piece: Piece, outputs: Tree):
+        """Takes the outputs of a piece, which may still be computed."""
+        self._fetch()
+        self._latest = piece, outputs
+
+    def _fetch(self):
+        if self._latest is not None:
+            piece, outputs = self._latest
+            self._parts.append(_rows_of(piece, jax.device_get(outputs)))
+            self._latest = None
+
+    def joined(self) -> Tree:
+        """All rows, one after the other."""
+        self._fetch()
+        if not self._parts:
+            raise ValueError("predict: the data is empty.")
+        join = np.concatenate if np.ndim(jax.tree.leaves(self._parts[0])[0]) else np.stack
+        return jax.tree.map(lambda *parts: join(parts), *self._parts)
+
+
+def _rows_of(piece: Piece, outputs: Tree) -> Tree:
+    """The outputs for the rows that count, without the room for more."""
+    if piece.room == 1:
+        has_rows = all(leaf.shape[:1] == (piece.form.num_rows,) for leaf in jax.tree.leaves(outputs))
+        return jax.tree.map(lambda leaf: leaf[: piece.num_rows], outputs) if has_rows else outputs
+
+    def cut(leaf):
+        done = leaf[: piece.count] if len(leaf) == piece.count else leaf[piece.start : piece.start + piece.count]
+        return done.reshape(-1, *leaf.shape[2:])[: piece.num_rows]
+
+    return jax.tree.map(cut, outputs)
+
+
+def train_on_batch(model, batch: tuple) -> dict:
+    """One step on one batch: the logs of this batch alone."""
+    compiled, variables, piece = model.compilation, state_variables(model), single(batch, is_whole=False)
+    program = compiled.train_program(model, variables, piece.form)
+    for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
+        variable.assign(value)
+    with Interrupts(with_termination=False).guarded():
+        store = Store(jax.tree.leaves(variables))
+        try:
+            store.leaves, rows = program((), store.leaves, piece)
+        finally:
+            store.release()
+    return dict(Logs(StepLogs(Rows(program.kept, rows))))
+
+
+def test_on_batch(model, batch: tuple) -> dict:
+    """Loss and metrics of one batch alone."""
+    compiled, piece = model.compilation, single(batch, is_whole=False)
+    variables = state_variables(model, with_optimizer=False)
+    metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
+    frozen = inference_values(model, variables)[: -len(metrics) or None]
+    metrics, logs = compiled.test_program_for(model, variables, piece.form, False)(frozen, metrics, piece)
+    for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
+        variable.assign(value)
+    return dict(Logs(logs))
+
+
+def predict_on_batch(model, batch: tuple) -> Tree:
+    """The outputs for one batch, as NumPy arrays."""
+    variables, piece = state_variables(model, with_optimizer=False), single(batch, is_whole=False)
+    program = model.compilation.predict_program(model, variables, piece.form)
+    return jax.device_get(program(inference_values(model, variables), (), piece)[1])

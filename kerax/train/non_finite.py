@@ -9,8 +9,10 @@ import numpy as np
 
 from kerax.core import calling
 from kerax.data import unpack_x_y_sample_weight
-from kerax.train import engine, steps
+from kerax.train import steps
+from kerax.train.feed import Piece
 from kerax.train.logs import StepLogs
+from kerax.train.programs import BAD_STEP
 from kerax.train.state import state_variables
 
 Tree = Any
@@ -19,7 +21,7 @@ Tree = Any
 class Guard:
     """Looks at finished steps for the first that made a number NaN or infinite, if a callback asks for it.
 
-    The steps themselves keep the last good state from then on (`engine._guarded`), so nothing has to be waited for.
+    The steps themselves keep the last good state from then on, so nothing has to be waited for.
 
     Args:
         model: The model.
@@ -28,31 +30,25 @@ class Guard:
 
     def __init__(self, model, callbacks):
         self.model, self.callbacks = model, callbacks
-        self.is_on = model._bad_step is not None
-        self._recent: deque = deque(maxlen=3)  # (piece, count, first step): those whose batches still exist
+        self.is_on = model.compilation.bad_step is not None
+        self._recent: deque = deque(maxlen=3)  # (block, room, model's step of its first batch), while blocks exist
 
-    def dispatched(self, piece, count: int, first: int, finished):
-        """Notes a dispatch of `count` steps from the piece's and the model's step `first` on, and looks at the logs of
-        the one that is finished."""
-        self._recent.append((piece, count, first))
-        if finished is not None:
-            self._look(finished[1])
+    def note(self, piece: Piece, first: int):
+        """Notes that a piece is done whose first batch is the model's step `first`."""
+        if self.is_on and not (self._recent and self._recent[-1][0] is piece.block):
+            self._recent.append((piece.block, piece.room, first - piece.start))
 
-    def finish(self, latest: StepLogs):
-        """Looks at the last logs of an epoch."""
-        if self.is_on:
-            self._look(latest)
-
-    def _look(self, logs: StepLogs):
-        if self.model.stop_training or not isinstance(logs, StepLogs):  # a run that goes on after an epoch's last batch
-            return
-        bad = logs.numbers()[engine.BAD_STEP]
-        for piece, count, first in self._recent:
-            if first <= bad < first + count:
-                batch = jax.device_put(piece.data)
-                if piece.table is not None:
-                    row = piece.start + bad - first
-                    batch = engine.gather_rows(batch, jax.tree.map(jnp.asarray, piece.table), row)
+    def look(self, finished: tuple | None):
+        """Looks at (number of steps, logs of the last of them)."""
+        logs = None if finished is None else finished[1]
+        if not self.is_on or self.model.stop_training or not isinstance(logs, StepLogs):
+            return  # logs that are no step's: of a run that goes on after an epoch's last batch
+        bad = logs.numbers()[BAD_STEP]
+        for block, room, first in self._recent:
+            if first <= bad < first + room:
+                batch = jax.device_put(block)
+                if room > 1:
+                    batch = jax.tree.map(lambda leaf, place=bad - first: leaf[place], batch)
                 found = explain(self.model, jax.tree.map(jnp.array, batch))
                 self.model.stop_training = True
                 self.callbacks.on_non_finite(
@@ -87,7 +83,7 @@ def explain(model, batch: tuple) -> str:
         return f"the output of layer {found[0].name!r} ({kind}) is the first with NaN or infinity"
     if not np.all(np.isfinite(loss)):
         return f"the loss is {float(loss)} although every layer's output is finite"
-    grads, *_ = steps.gradients(model, state, batch)
+    grads, *_ = steps.gradients(model, state, batch, key)
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         if _bad_rows(leaf) is not None:
             name = "/".join(str(part.key) for part in path)

@@ -11,9 +11,9 @@ import numpy as np
 
 from kerax import config
 from kerax.core.jaxprs import inner_jaxprs
-from kerax.data import unpack_x_y_sample_weight
+from kerax.data import Form, unpack_x_y_sample_weight
 from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
-from kerax.train import chips, engine, hlo, steps
+from kerax.train import chips, hlo, steps
 from kerax.train.plan import Plan, Traffic
 from kerax.train.state import TrainState, state_variables
 
@@ -73,13 +73,13 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 
 def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: Callable) -> Plan:
     kind, platform = devices[0].device_kind, _platform(devices)
-    before = dict(model._programs)
+    before = dict(model.compilation.programs)
     try:
         with spread.scope(), config.compiling_for(platform):
             prepare(model, batch)
             variables = state_variables(model)
             owners = jax.tree.leaves(variables)
-            program = engine.train_program(model, variables, batch)
+            program = model.compilation.train_program(model, variables, Form(batch))
             leaves = tuple(
                 jax.ShapeDtypeStruct(owner.shape, owner._dtype, sharding=spread.variable_sharding(owner))
                 for owner in owners
@@ -89,11 +89,11 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: 
                 batch,
             )
             begun = time.perf_counter()
-            lowered = program.batch.lower(leaves, rows)
+            lowered = program.lower(leaves, rows)
             model_flops, activations = _forward(model, variables, batch)
             compiled, problem = _compile(lowered)
     finally:
-        model._programs = before
+        model.compilation.programs = before
     plan = Plan(
         topology or f"{platform}:{len(devices)}",
         len(devices),
@@ -168,7 +168,7 @@ def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
 
     0 and 0 for a model whose train step is not the default one: there is no telling.
     """
-    if not hasattr(type(model).train_step, "is_default"):
+    if steps.overrides(model, "train_step"):
         return 0.0, 0.0
     x, y, sample_weight = unpack_x_y_sample_weight(batch)
     state = jax.tree.map(lambda owner: jax.ShapeDtypeStruct(owner.shape, owner._dtype), variables)

@@ -49,6 +49,7 @@ class Program:
         room: Batches in the blocks it takes.
         seconds_per_step: As measured.
         is_looped: Whether more than one batch is done in a dispatch.
+        fills_up: Whether batches may be filled up with rows that do not count.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Program:
         self.form, self.room, self.shardings = form, room_for(form), shardings
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, form.spec
-        self.is_looped, self.can_be_undone = False, False
+        self.is_looped = self.can_be_undone = self.fills_up = False
         self._step, self._keep, self._is_behind, self.is_eager = step, keep, False, is_eager
         self._at_once = None
         if is_eager:
@@ -167,7 +168,8 @@ class Program:
 
     def _eagerly(self, constants, carry, batch, number, num_rows):
         carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
-        return carry, self._keep(outputs).one(carry, outputs)
+        self.kept = self._keep(outputs)
+        return carry, self.kept.one(carry, outputs)
 
 
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
@@ -237,6 +239,10 @@ class Pace:
         self._last_done: float | None = None
         self._num_measured = 0
 
+    def begin_epoch(self):
+        """Forgets when the last dispatch ended: something else was done since."""
+        self._pending = self._last_done = self.finished = None
+
     def steps(self, program: Program) -> int:
         """Number of steps of `program` for the next dispatch."""
         known = program.seconds_per_step
@@ -264,10 +270,6 @@ class Pace:
             before.seconds_per_step = measured if known is None else max(measured, known / 8)
         self._last_done = now
         self.finished = num_steps, logs
-
-    def nothing_dispatched(self):
-        """Notes that a piece of work had been done before."""
-        self.finished = None
 
     def _agreed(self, measured: float) -> float | None:
         """The first process's measurement of the third dispatch, once: all processes must do the same steps at once."""

@@ -113,9 +113,13 @@ class Store:
         self.variables = variables
         self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()  # of threads that read weights while another one trains
-        lent = [variable.lend(self, index) for index, variable in enumerate(variables)]
-        self._leaves: tuple[jax.Array, ...] = tuple(array for array, _ in lent)
-        self._outer = [outer for _, outer in lent]
+        arrays, are_shared, outer = zip(*(variable.lend(self, index) for index, variable in enumerate(variables)))
+        # All at once, and without a program for each shape to compile, as `jnp.copy` would.
+        copies = iter(jax.device_put([a for a, shared in zip(arrays, are_shared) if shared], may_alias=False))
+        self._leaves: tuple[jax.Array, ...] = tuple(
+            next(copies) if shared else a for a, shared in zip(arrays, are_shared)
+        )
+        self._outer = outer
 
     @property
     def leaves(self) -> tuple[jax.Array, ...]:
@@ -129,10 +133,6 @@ class Store:
     @leaves.setter
     def leaves(self, leaves: tuple[jax.Array, ...]):
         self._leaves, self.settle = leaves, None
-
-    def advanced_to(self, leaves: tuple, settle: Callable[[tuple], tuple]):
-        """Takes arrays that are further than anyone may see; `settle` makes the present ones of them if asked for."""
-        self._leaves, self.settle = leaves, settle
 
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""

@@ -1,5 +1,6 @@
-"""The three pure steps. Each is a function of (state, batch) that a `Model` subclass may override as a method."""
+"""The three pure steps, and what they are made of: methods of `Model`, which a subclass may override."""
 
+import functools
 import math
 
 import jax
@@ -16,32 +17,48 @@ from kerax.optimizers.optimizer import joined
 from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 
 
-def train_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
-    """One update of the weights. Returns the logs and the next `TrainState`."""
-    grads, state, results = gradients(model, state, data)
-    if model._gradient_norm is not None:
-        state = state._replace(metrics=_note_norm(model, state, grads))
-    params, opt_state = model.optimizer.update(grads, own_opt_state(state), state.params)
+def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
+    """One update of the weights. Pure. Returns the logs and the next `TrainState`."""
+    num_parts = math.gcd(self.compilation.micro_batches or 1, num_rows_of(data))
+    find = gradients if num_parts == 1 else functools.partial(mean_gradients, num_parts)
+    grads, state, results = find(self, state, data, step_key(state))
+    if self.compilation.gradient_norm is not None:
+        state = state._replace(metrics=_note_norm(self, state, grads))
+    params, opt_state = self.optimizer.update(grads, own_opt_state(state), state.params)
     if isinstance(state.opt_state, dict):
         opt_state = state.opt_state | {"optimizer": opt_state}
-    state = state._replace(params=constrain(model, params), opt_state=opt_state)
-    return compute_logs(model, state.metrics, results), advance(state)
+    state = state._replace(params=constrain(self, params), opt_state=opt_state)
+    return compute_logs(self, state.metrics, results), advance(state)
 
 
-def gradients(model, state: TrainState, data):
+def gradients(model, state: TrainState, data, key):
     """The gradients of the (scaled) loss, the state with everything updated but the weights, and what a
-    `compute_metrics` of the model's own returned.
+    `compute_metrics` of the model's own returned."""
+    x, y, sample_weight = unpack_x_y_sample_weight(data)
+    loss_of = functools.partial(_loss, model=model, state=state, x=x, y=y, sample_weight=sample_weight, key=key)
+    found = jax.value_and_grad(placement.gathering_again(loss_of), has_aux=True)(state.params)
+    (_, (loss, outputs, new)), grads = found
+    metrics, results = update_metrics(model, new.metrics, loss, x, y, outputs.tree, sample_weight)
+    return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
 
-    With `micro_batches` in `compile`, the batch is cut into that many parts (fewer, if they do not divide its rows),
-    worked off by a scan; gradients are averaged, so that losses averaged over rows give those of the whole batch. Of
-    weights that are overwritten with their gradients (float8 scales), the largest counts.
+
+def _loss(params, model, state: TrainState, x, y, sample_weight, key):
+    with bind(model, state._replace(params=params), key) as scope:
+        y_pred = model(x, training=True)
+        loss = scaled = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+        if model.compilation.auto_scale_loss:
+            scaled = model.optimizer.scale_loss(loss, own_opt_state(state))
+    new = state._replace(state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state))
+    return scaled, (loss, masks.Carrier(y_pred), new)
+
+
+def mean_gradients(num_parts: int, model, state: TrainState, data, key):
+    """As `gradients`, of a batch that is cut into parts, worked off by a scan with the memory of one.
+
+    Gradients are averaged, so that losses averaged over rows give those of the whole batch. Of weights that are
+    overwritten with their gradients (float8 scales), the largest counts.
     """
-    key, num_rows = step_key(state), _num_rows(data)
-    num_parts = math.gcd(model.micro_batches or 1, num_rows)
-    if num_parts == 1:
-        return _gradients(model, state, data, key)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, num_rows // num_parts, *leaf.shape[1:]), data)
-
+    parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, len(leaf) // num_parts, *leaf.shape[1:]), data)
     overwritten = {"/".join(path) for path, variable in walk(model) if variable.overwrite_with_gradient}
 
     def add(path, old, new):
@@ -50,7 +67,7 @@ def gradients(model, state: TrainState, data):
     def add_part(carry, part):
         total, state = carry
         index, data = part
-        grads, state, results = _gradients(model, state, data, jax.random.fold_in(key, index))
+        grads, state, results = gradients(model, state, data, jax.random.fold_in(key, index))
         return (jax.tree_util.tree_map_with_path(add, total, grads), state), results
 
     empty = jax.tree.map(jnp.zeros_like, state.params)
@@ -58,29 +75,11 @@ def gradients(model, state: TrainState, data):
     return grads, state, jax.tree.map(lambda parts: parts[-1], results)
 
 
-def _gradients(model, state: TrainState, data, key):
-    x, y, sample_weight = unpack_x_y_sample_weight(data)
-
-    def loss_fn(params):
-        with bind(model, state._replace(params=params), key) as scope:
-            y_pred = model(x, training=True)
-            loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
-            scaled = model.optimizer.scale_loss(loss, own_opt_state(state)) if model.auto_scale_loss else loss
-        new = state._replace(
-            state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state)
-        )
-        return scaled, (loss, masks.Carrier(y_pred), new)
-
-    loss_fn = placement.gathering_again(loss_fn)
-    (_, (loss, outputs, new)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    metrics, results = update_metrics(model, new.metrics, loss, x, y, outputs.tree, sample_weight)
-    return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
-
-
 def _note_norm(model, state: TrainState, grads) -> dict:
-    scale = model.optimizer.scale_loss(jnp.ones(()), own_opt_state(state)) if model.auto_scale_loss else 1.0
+    is_scaled = model.compilation.auto_scale_loss
+    scale = model.optimizer.scale_loss(jnp.ones(()), own_opt_state(state)) if is_scaled else 1.0
     with scopes.Scope(_metric_pairs(model, state.metrics)) as scope:
-        model._gradient_norm.update_state(optax.global_norm(_trained(model, grads)) / scale)
+        model.compilation.gradient_norm.update_state(optax.global_norm(_trained(model, grads)) / scale)
     return jax.tree.map(lambda variable, value: scope.value_of(variable, value), metric_variables(model), state.metrics)
 
 
@@ -90,21 +89,84 @@ def _trained(model, grads):
     return tree.nest(item for item in tree.unnest(grads).items() if item[0] not in overwritten)
 
 
-def test_step(model, state: TrainState, data) -> tuple[dict, TrainState]:
-    """Loss and metrics of one batch. Returns the logs and the state with updated metrics."""
+def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
+    """Loss and metrics of one batch. Pure. Returns the logs and the state with updated metrics."""
     x, y, sample_weight = unpack_x_y_sample_weight(data)
+    with bind(self, state, step_key(state)) as scope:
+        y_pred = self(x, training=False)
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+    metrics, results = update_metrics(self, collect_metrics(self, scope, state), loss, x, y, y_pred, sample_weight)
+    return compute_logs(self, metrics, results, training=False), state._replace(metrics=metrics)
+
+
+def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, TrainState]:
+    """`test_step` of the rows alone that count, bool `(rows,)`; the others fill the batch up.
+
+    Raises:
+        LossOfBatch: if layers add losses, which are of all rows.
+    """
+    x, y, sample_weight = unpack_x_y_sample_weight(data)
+    compiled = model.compilation
     with bind(model, state, step_key(state)) as scope:
         y_pred = model(x, training=False)
-        loss = model.compute_loss(x, y, y_pred, sample_weight, training=False)
-    metrics, results = update_metrics(model, collect_metrics(model, scope, state), loss, x, y, y_pred, sample_weight)
-    return compute_logs(model, metrics, results, training=False), state._replace(metrics=metrics)
+        if scope.added_losses:
+            raise LossOfBatch
+        loss = sum(model.losses, jnp.zeros((), jnp.float32))
+        if compiled.loss.losses:
+            loss = loss + compiled.loss(y, y_pred, sample_weight, counted)
+    with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as scope:
+        compiled.loss_tracker.update_state(loss, sample_weight=jnp.sum(counted))
+        compiled.metrics.update_state(y, y_pred, sample_weight, counted)
+    metrics = collect_metrics(model, scope, state)
+    return compute_logs(model, metrics, training=False), state._replace(metrics=metrics)
 
 
-def predict_step(model, state: TrainState, data):
-    """The outputs for one batch."""
+class LossOfBatch(Exception):
+    """Layers added a loss of the whole batch, of which no rows can be left out."""
+
+
+def predict_step(self, state: TrainState, data):
+    """The outputs for one batch. Pure."""
     x, _, _ = unpack_x_y_sample_weight(data)
-    with bind(model, state, step_key(state)):
-        return model(x, training=False)
+    with bind(self, state, step_key(state)):
+        return self(x, training=False)
+
+
+def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    """The scalar that training minimises: the compiled loss plus everything in `self.losses`."""
+    total = None
+    if self.compilation.loss is not None and self.compilation.loss.losses:
+        if y is None:
+            raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
+        total = self.compilation.loss(y, y_pred, sample_weight)
+    for loss in self.losses:
+        total = loss if total is None else total + loss
+    if total is None:
+        raise ValueError(
+            f"{self}: nothing to minimise. Pass `loss` to `compile`, call `add_loss`, or override `compute_loss`."
+        )
+    return jnp.asarray(total, jnp.float32)
+
+
+def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
+    """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
+    if self.compilation.metrics is not None and y is not None:
+        self.compilation.metrics.update_state(y, y_pred, sample_weight)
+    return self.get_metrics_result()
+
+
+_DEFAULTS = {function.__name__: function for function in (train_step, test_step, predict_step, compute_loss)}
+_DEFAULTS["compute_metrics"] = compute_metrics
+
+
+def overrides(model, name: str) -> bool:
+    """Whether one of these methods is a model's own."""
+    return getattr(type(model), name) is not _DEFAULTS[name]
+
+
+def overridden(model) -> set[str]:
+    """Which of these methods are a model's own."""
+    return {name for name in _DEFAULTS if overrides(model, name)}
 
 
 def bind(model, state: TrainState, key=None) -> scopes.Scope:
@@ -129,12 +191,12 @@ def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> t
 
     Also what `compute_metrics` returned if a subclass wrote its own, which is then what is logged; else `None`.
     """
-    variables = metric_variables(model)
+    variables, tracker = metric_variables(model), model.compilation.loss_tracker
     with scopes.Scope(_metric_pairs(model, metrics)) as scope:
-        if any(metric is model._loss_tracker for metric in model.metrics):
-            model._loss_tracker.update_state(loss, sample_weight=_num_rows(x))
+        if any(metric is tracker for metric in model.metrics):
+            tracker.update_state(loss, sample_weight=num_rows_of(x))
         results = model.compute_metrics(x, y, y_pred, sample_weight)
-        if hasattr(type(model).compute_metrics, "is_default"):
+        if not overrides(model, "compute_metrics"):
             results = None
         results = jax.tree.map(unwrap, results, is_leaf=lambda leaf: isinstance(leaf, Variable))
     metrics = jax.tree.map(lambda variable, value: scope.value_of(variable, value), variables, metrics)
@@ -143,7 +205,7 @@ def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> t
 
 def compute_logs(model, metrics: dict, results: dict | None = None, training: bool = True) -> dict:
     """`{name: result}` of every metric, or the `results` of an overridden `compute_metrics`, and the gradient norm."""
-    norm = None if model._gradient_norm is None else model._gradient_norm.name
+    norm = None if model.compilation.gradient_norm is None else model.compilation.gradient_norm.name
     with scopes.Scope(_metric_pairs(model, metrics)):
         logs = model.get_metrics_result()
     if results is not None:
@@ -172,7 +234,8 @@ def advance(state: TrainState) -> TrainState:
     return state._replace(state=state.state | {RANDOM_KEY: advanced(state.state[RANDOM_KEY])})
 
 
-def _num_rows(data) -> int:
+def num_rows_of(data) -> int:
+    """Size of the first axis of a batch; 1 for one without."""
     leaves = jax.tree.leaves(data)
     return leaves[0].shape[0] if leaves and leaves[0].ndim else 1
 

@@ -1,0 +1,211 @@
+"""`Training`: a running `fit`: what it works with, and where it is."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from kerax.core import placement
+from kerax.core.tracking import remembering
+from kerax.data import Source
+from kerax.data.source import Form, Order
+from kerax.train.feed import Feed, Piece
+from kerax.train.interrupts import Interrupts
+from kerax.train.logs import Logs
+from kerax.train.lookahead import LookAhead
+from kerax.train.non_finite import Guard
+from kerax.train.program import Pace, Program
+from kerax.train.state import Store, state_variables
+
+
+class Training:
+    """A running `fit`, which owns the arrays of the training state for the length of a `with` block.
+
+    With the model's state its position is all that is needed to go on from there. Between the last batch of an epoch
+    and the end of its callbacks' hooks it is as it was after that batch, however far validation and the hooks have
+    come: a run that goes on from there repeats them from their start.
+
+    Args:
+        model: The model.
+        source: Of its batches.
+        callbacks: The `CallbackList`.
+        epochs: Number of the last epoch.
+        initial_epoch: The epoch to start with.
+        steps_per_epoch: Number of batches that make an epoch, or `None` for all there are.
+        shuffle: Whether to draw a new order for each pass.
+
+    Attributes:
+        epoch: Of the next batch.
+        step: Of the next batch in its epoch.
+        steps_before: Batches of the epochs before.
+        logs: Of the last batch of this epoch.
+        is_resumed: Whether it goes on from a checkpoint.
+    """
+
+    def __init__(self, model, source: Source, callbacks, epochs, initial_epoch, steps_per_epoch, shuffle):
+        self.model, self.source, self.callbacks = model, source, callbacks
+        self.epochs, self.epoch, self.steps_per_epoch, self.shuffle = epochs, initial_epoch, steps_per_epoch, shuffle
+        self.form = source.description(steps_per_epoch)
+        self.step = self.steps_before = 0
+        self.logs: Any = None
+        self.data: Any = None  # position in the data
+        self._found: dict | None = callbacks.resume(self.form)
+        self.is_resumed = self._found is not None
+        self._base = int(np.asarray(model.random_key.peek())[2])  # training steps before batch 0 of epoch 0
+        self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
+        position = None if self._found is None else self._go_on(self._found)
+        with remembering():
+            self.variables = state_variables(model)
+            self.fresh_metrics = model.compilation.initial_metrics(model)
+            program = model.compilation.train_program(model, self.variables, source.form(False))
+        self.programs = {source.form(False): program}
+        room = program.room if source.num_batches != 1 else 1
+        self.feed = Feed(source, room, False, self._begin_pass, self._limit())
+        self.feed.resume_at(position)
+        # Behind what is done until the first step: initial weights, callbacks.
+        program.compile_behind(jax.tree.leaves(self.variables), room)
+        self.pace, self.interrupts = Pace(), Interrupts(callbacks.saves_on_interrupt)
+
+    def _go_on(self, found: dict) -> dict | None:
+        """Takes the position that `describe` gave. Returns where to go on in a pass, if it was not done."""
+        self.epoch, self.step, self.steps_before = found["epoch"], found["step"], found["steps_before"]
+        self.logs = None if found["logs"] is None else Logs(found["logs"])
+        self.data = found["data"]
+        self._base -= self.steps_before + self.step
+        self.model.stop_training = found["stop_training"]
+        if self.data is None:
+            return None
+        is_inside = self.step > 0 or self.data.get("goes_on", True)
+        self.model.passes = self.data["pass"] if is_inside else self.data["pass"] + 1
+        return self.data if is_inside else None
+
+    def _limit(self) -> int | None:
+        """Batches that the whole run can use."""
+        if self.steps_per_epoch is None:
+            return None
+        return self.steps_per_epoch * max(self.epochs - self.epoch, 0) - self.step
+
+    def _begin_pass(self) -> tuple[int, Order]:
+        number = self.model.passes
+        self.model.passes += 1
+        seed = int(np.asarray(self.model.random_key.peek())[1])
+        return number, (seed, number) if self.shuffle else None
+
+    def __enter__(self) -> "Training":
+        compilation = self.model.compilation
+        self._outer = compilation.training
+        self.store = Store(jax.tree.leaves(self.variables))
+        compilation.training = self
+        self._start = self.store.leaves
+        self.advance_by = LookAhead(self.store, self.pace, self.callbacks)
+        return self
+
+    def __exit__(self, *_):
+        self.interrupts.busy, self.model.compilation.training = True, self._outer
+        try:
+            self.feed.close(self.store.leaves)
+        finally:
+            self.store.release()
+
+    # What `fit` does, in its order.
+
+    def undo_hooks(self):
+        """After `on_train_begin`, whose hooks a run that goes on repeats: puts its state back."""
+        if self._found is not None:
+            self.store.leaves = self._start
+            self.callbacks.set_state(self._found["callbacks"], self.steps_before)
+
+    def begin_epoch(self):
+        """After `on_epoch_begin`: metrics to zero, or the state of the run that goes on inside this epoch."""
+        if self.step:
+            self.store.leaves = self._start
+            self.callbacks.set_state(self._found["callbacks"], self.steps_before, self.step)
+        else:
+            kept = self.store.leaves[: len(self.store.leaves) - len(self.fresh_metrics)]
+            self.store.leaves = (*kept, *placement.place_numbers(self.fresh_metrics))
+        self.pace.begin_epoch()
+        self.guard = Guard(self.model, self.callbacks)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The rest of this epoch's work, cut where callbacks want to look and where the pace says."""
+        program = next(iter(self.programs.values()))
+
+        def most(step: int) -> int:
+            return min(self.pace.steps(program), self.callbacks.steps_until_look(step))
+
+        return self.feed.pieces(self.steps_per_epoch, self.step, most)
+
+    def advance(self, piece: Piece):
+        """Does a piece of work, during which interrupts are held back. Returns the logs of its last batch."""
+        self.interrupts.busy = True
+        program = self.programs.get(piece.form) or self._program(piece.form)
+        self.logs = self.advance_by(program, piece, self.step)
+        self.guard.note(piece, self.num_steps)
+        self.step += piece.count
+        self.data = piece.position | {"goes_on": self.steps_per_epoch is not None or self.source.is_single_pass}
+        self.guard.look(self.pace.finished)
+        if len(self.programs) == 1 and (rest := self.source.rest_form()) is not None:
+            # The last, smaller batch's program is compiled while the first steps are computed.
+            self._program(rest).compile_behind(list(self.store.leaves), 1)
+        return self.logs
+
+    def _program(self, form: Form) -> Program:
+        program = self.model.compilation.train_program(self.model, self.variables, form)
+        self.programs[form] = program
+        return program
+
+    def end_batches(self) -> Logs:
+        """After an epoch's last batch: its logs. The moment is kept for checkpoints until `next_epoch`."""
+        if self.steps_per_epoch is not None and self.step < self.steps_per_epoch and not self.model.stop_training:
+            warnings.warn(f"fit: the data ran out after {self.step} of {self.steps_per_epoch} batches.", stacklevel=4)
+            self.model.stop_training = True
+        if self.callbacks.savers:
+            values = dict(zip(map(id, self.store.variables), self.store.leaves, strict=True))
+            self._held = values, self.callbacks.get_state(), self.model.inferences
+        self.guard.look((1, self.logs))
+        self.callbacks.after_last_batch(self.logs)
+        return Logs(self.logs)
+
+    def next_epoch(self, logs: Logs):
+        """Goes to the start of the next epoch."""
+        loss = logs.peek("loss")
+        if loss is not None and not np.isfinite(loss) and not self.guard.is_on:
+            warnings.warn(
+                f"fit: after epoch {self.epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at the "
+                "first such step, keeps the weights before it and names the layer it comes from.",
+                stacklevel=5,
+            )
+        self.epoch, self.step, self.steps_before = self.epoch + 1, 0, self.steps_before + self.step
+        self.logs = self._held = None
+
+    # For checkpoints.
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps of the model so far, known without waiting for the device."""
+        return self._base + self.steps_before + self.step
+
+    def describe(self) -> dict:
+        """The position, JSON-able but for the logs, which are still on the device."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps_before": self.steps_before,
+            "logs": None if self.logs is None else Logs(self.logs),
+            "form": self.form,
+            "stop_training": bool(self.model.stop_training),
+        }
+
+    def kept_values(self) -> dict:
+        """`{id(variable): array}` where they are not the present ones."""
+        return {} if self._held is None else self._held[0]
+
+    def callback_states(self) -> dict:
+        """The callbacks' states by name."""
+        return self.callbacks.get_state() if self._held is None else self._held[1]
+
+    def inferences(self) -> int:
+        """Evaluations so far."""
+        return self.model.inferences if self._held is None else self._held[2]
