@@ -88,6 +88,29 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 @pytest.fixture
+def compilations():
+    """A context in which the names of compiled programs are collected in a list."""
+    import contextlib
+
+    @contextlib.contextmanager
+    def collecting():
+        found: list[str] = []
+
+        def note(event, *_, **details):
+            if event == "/jax/core/compile/backend_compile_duration" and is_open:
+                found.append(details.get("fun_name", event))
+
+        is_open = True
+        jax.monitoring.register_event_duration_secs_listener(note)
+        try:
+            yield found
+        finally:
+            is_open = False
+
+    return collecting
+
+
+@pytest.fixture
 def key():
     """The PRNG key that tests start from."""
     return jax.random.key(0)

@@ -5,5 +5,5 @@ _programs: dict[str, dict] = {}
 
 def share_programs(model, kind: str):
     """The compiled model, which compiles nothing that one of this kind has compiled in this process."""
-    model._programs = _programs.setdefault(kind, {})
+    model.compilation.programs = _programs.setdefault(kind, {})
     return model

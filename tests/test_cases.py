@@ -13,7 +13,6 @@ import pytest
 from kerax import dtype_policies, layers, tree
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import walk
-from kerax.train import joining
 from tests.cases import CASES
 
 # Image augmentations and the like compile for long; their own tests cover them in the quick run.
@@ -79,8 +78,7 @@ def project(outputs):
 
 @functools.cache
 def results(name):
-    """Outputs, gradients, outputs by `jax.vmap` and by `joining.vmap`, training outputs and state: all of one compiled
-    function."""
+    """Outputs, gradients, outputs by `jax.vmap`, training outputs and state: all of one compiled function."""
     case = CASES[name]
     inputs, call = arguments(case)
     layer, variables = built(name)
@@ -98,12 +96,7 @@ def results(name):
             name: jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), value) for name, value in call.items()
         }
         mapped = jax.vmap(lambda inputs, call: evaluate(variables, inputs, call, key)[0])(twice, batched)
-        leaves, structure = jax.tree.flatten((inputs, call))
-        program = jax.make_jaxpr(
-            lambda *leaves: jax.tree.leaves(evaluate(variables, *jax.tree.unflatten(structure, leaves), key)[0])
-        )(*leaves)
-        joined = joining.vmap(program, 0)(*jax.tree.leaves((twice, batched)))
-        return outputs, grads, (mapped, joined), train(variables, inputs, call, key)
+        return outputs, grads, mapped, train(variables, inputs, call, key)
 
     with jax.checking_leaks():
         found = jax.jit(everything)(variables, inputs, traced_call(call), jax.random.key(3))
@@ -134,9 +127,8 @@ def test_gradients_are_finite(name):
 
 @every_case
 def test_vmap_equals_single_calls(name):
-    outputs, _, (mapped, joined), _ = results(name)
+    outputs, _, mapped, _ = results(name)
     assert_close(jax.tree.map(lambda leaf: leaf[0], mapped), outputs, 1e-5)
-    assert_close(joined, mapped, 1e-5)
 
 
 @every_case

@@ -112,6 +112,11 @@ class CallbackList:
         return due
 
     @property
+    def watches_batches(self) -> bool:
+        """Whether a callback has batch hooks on training."""
+        return bool(self._watchers["train"])
+
+    @property
     def in_lockstep(self) -> bool:
         """Whether a callback needs each batch hook at its step."""
         return any(_origin(callback).in_lockstep for callback in self._watchers["train"])

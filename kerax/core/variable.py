@@ -274,19 +274,19 @@ class Variable:
             self._value, self._is_shared = value, True
         return value
 
-    def lend(self, store, index: int) -> tuple[jax.Array, bool, Any]:
+    def offer(self) -> tuple[jax.Array, bool]:
+        """The array, and whether someone else may hold it, so that no step may take its memory."""
+        if self._store is not None:  # a run around this one owns it: this is a copy
+            return self.value, False
+        return self._value, self._is_shared
+
+    def lend(self, store, index: int):
         """Lets a training run own the array: until `take_back` the variable reads and writes entry `index` of `store`.
 
-        Returns: the array, whether someone else may hold it, so that no step may take its memory, and what `take_back`
-            needs.
+        Returns: what `take_back` needs.
         """
-        outer = self._store
-        if outer is not None:  # a run around this one owns it
-            array, is_shared = self.value, False
-        else:
-            array, is_shared = self._value, self._is_shared
-        self._store, self._value = (store, index), None
-        return array, is_shared, outer
+        outer, self._store, self._value = self._store, (store, index), None
+        return outer
 
     def take_back(self, value: jax.Array, outer):
         """Ends `lend`."""

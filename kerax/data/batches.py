@@ -191,6 +191,7 @@ class BatchSource:
     def __init__(self, batches, class_weight: dict | None = None, who: str = "fit", batch_size: int | None = None):
         self.batches, self.class_weight, self.who = batches, class_weight, who
         self.reader = make_reader(batches, batch_size)
+        self._form: Form | None = None
         self._first: list = []  # the batch that was looked at, and its position
         self._running: Iterator | None = None
         if self.num_batches == 0:
@@ -212,7 +213,9 @@ class BatchSource:
 
     def form(self, fills_up: bool) -> Form:
         """The form of the first batch."""
-        return Form(self.sample())
+        if self._form is None:
+            self._form = Form(self.sample())
+        return self._form
 
     def rest_form(self) -> Form | None:
         """`None`: nobody knows."""

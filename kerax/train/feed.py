@@ -33,7 +33,7 @@ class Piece(NamedTuple):
         block: The batches, or where there is room for one only, that batch.
         room: Batches in the block, those that are not filled included.
         num_rows: Rows from `start` on that count.
-        left: Batches from `start` on that there are.
+        left: Batches from `start` on that there are in the block, and in the epoch.
         position: In the data, after these batches.
         is_steady: Whether the block follows from the data alone, not from how quickly it comes.
     """
@@ -85,6 +85,7 @@ class Feed:
         source: Where they come from.
         room: Batches that a block of the full form has.
         fills_up: Whether a last, smaller batch is filled up with copies of its last row.
+        in_place: Whether rows that lie as a program reads them need not be copied: nobody changes them meanwhile.
         begin_pass: Function that numbers and orders the next pass: (number, seed of its order).
         limit: Batches that are used at most until `rewind`.
     """
@@ -94,10 +95,11 @@ class Feed:
         source: Source,
         room: int,
         fills_up: bool = False,
+        in_place: bool = False,
         begin_pass: Callable[[], tuple[int, Order]] = lambda: (0, None),
         limit: int | None = None,
     ):
-        self.source, self.room, self.fills_up = source, room, fills_up
+        self.source, self.room, self.fills_up, self.in_place = source, room, fills_up, in_place
         self._full = source.form(fills_up)
         self._begin_pass, self._limit, self._left = begin_pass, limit, limit
         self._buffers: dict[Form, Any] = {}
@@ -117,6 +119,8 @@ class Feed:
             is_new = self._pass is None and self._open()
             piece = self.take(most(done) if steps is None else min(most(done), steps - done))
             if piece is not None:
+                if steps is not None and piece.left > steps - done:
+                    piece = piece._replace(left=steps - done)
                 done += piece.count
                 yield piece
             elif is_new or self.source.is_single_pass or (steps is None and done):
@@ -153,7 +157,7 @@ class Feed:
         buffers = self._buffers.get(chunk.form)
         if buffers is None:
             room = self.room if chunk.form == self._full else 1
-            buffers = self._buffers[chunk.form] = _make_buffers(chunk.form, room, self.source.rows)
+            buffers = self._buffers[chunk.form] = _make_buffers(chunk.form, room, self.source.rows, self.in_place)
         block, form, num_rows = chunk.place(buffers), chunk.form, chunk.num_rows
         if jax.process_count() > 1 and not is_steady:  # each has a share of the rows
             form = Form(placement.global_spec(form.spec))
@@ -200,14 +204,14 @@ def block_spec(form: Form, room: int) -> Tree:
     return jax.tree.map(spec, form.spec)
 
 
-def _make_buffers(form: Form, room: int, rows: Tree):
+def _make_buffers(form: Form, room: int, rows: Tree, in_place: bool):
     if rows is None:
         if room == 1:
             return Single(form)
-        return HostBuffers(form, room, None) if placement.active() is None else SpreadBuffers(form, room, None)
+        return HostBuffers(form, room) if placement.active() is None else SpreadBuffers(form, room, None)
     if (placement.active() is not None or jax.default_backend() != "cpu") and _fit_on_device(rows):
         return DeviceBuffers(form, room, rows)
-    return HostBuffers(form, room, rows) if placement.active() is None else SpreadBuffers(form, room, rows)
+    return HostBuffers(form, room, rows, in_place) if placement.active() is None else SpreadBuffers(form, room, rows)
 
 
 def _fit_on_device(rows: Tree) -> bool:
@@ -252,10 +256,11 @@ class HostBuffers:
         form: Of a batch.
         room: Batches in a block.
         rows: The arrays that `gather` takes rows of.
+        in_place: Whether it returns rows that lie well where they are.
     """
 
-    def __init__(self, form: Form, room: int, rows: Tree):
-        self.room, self.form = room, form
+    def __init__(self, form: Form, room: int, rows: Tree = None, in_place: bool = False):
+        self.room, self.form, self._in_place = room, form, in_place
         self._rows = jax.tree.map(np.asarray, rows)
         self._memory: list[np.ndarray] = []
         total = room * form.num_rows
@@ -270,7 +275,7 @@ class HostBuffers:
         if isinstance(rows, slice):
             whole = rows.stop - rows.start == self.room * self.form.num_rows
             views = jax.tree.map(lambda leaf: leaf[rows], self._rows)
-            if whole and all(map(placement.is_aligned, jax.tree.leaves(views))):
+            if self._in_place and whole and all(map(placement.is_aligned, jax.tree.leaves(views))):
                 return self._stacked(views)
         buffer = self._next()
 

@@ -32,10 +32,6 @@ class Stepper:
 
     def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
         """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
-        return self.dispatch(program, piece)
-
-    def dispatch(self, program: Program, piece: Piece) -> StepLogs:
-        """Does a piece of work now."""
         self.store.leaves, arrays = program((), self.store.leaves, piece)
         self.rows = Rows(program.kept, arrays)
         logs = StepLogs(self.rows, piece.start + piece.count - 1)
@@ -77,10 +73,10 @@ class LookAhead(Stepper):
         count = self._count(program, piece, step)
         if count == piece.count:
             self._wait -= count
-            return self.dispatch(program, piece)
+            return super().__call__(program, piece, step)
         whole = piece._replace(count=count)
         self._ahead, self._before, self._seen = (program, whole), _copy(self.store.leaves), 1
-        self.dispatch(program, whole)
+        super().__call__(program, whole, step)
         self.store.settle = self._settle
         return StepLogs(self.rows, piece.start)
 
@@ -95,7 +91,7 @@ class LookAhead(Stepper):
     @functools.cached_property
     def _is_allowed(self) -> bool:
         is_small = sum(leaf.nbytes for leaf in self.store.leaves) <= self.most_bytes
-        return is_small and jax.process_count() == 1 and not self.callbacks.in_lockstep
+        return is_small and jax.process_count() == 1
 
     def _holds(self, program: Program, piece: Piece) -> bool:
         """Whether the piece is the next of those that are done."""

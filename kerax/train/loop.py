@@ -105,7 +105,7 @@ class Evaluation:
             metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
             program = compiled.test_program(model, variables, self.source)
         frozen = inference_values(model, variables)[: -len(metrics) or None]
-        feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, limit=self.steps)
+        feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
         step, logs, pace = 0, None, Pace()
         for piece in feed.pieces(self.steps, 0, callbacks.test_steps_until_look):
             callbacks.before_test_batches(step)
@@ -132,7 +132,7 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     variables = state_variables(model, with_optimizer=False)
     values = inference_values(model, variables)
     program = compiled.predict_program(model, variables, source.form(True))
-    feed = Feed(source, program.room, program.fills_up, limit=steps)
+    feed = Feed(source, program.room, program.fills_up, True, limit=steps)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, callbacks.predict_steps_until_look):
         callbacks.before_predict_batches(step)

@@ -134,6 +134,11 @@ class Program:
             parts.append(part)
         return carry, self.kept.together(parts)
 
+    @property
+    def does_blocks_at_once(self) -> bool:
+        """Whether whole blocks are done at once, not batch by batch."""
+        return self._at_once is not None
+
     def steps_at_once(self, wanted: int) -> int:
         """Batches that one dispatch may do, of those that are wanted."""
         return wanted if self.is_looped or self._at_once is not None else 1

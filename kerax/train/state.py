@@ -113,13 +113,13 @@ class Store:
         self.variables = variables
         self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()  # of threads that read weights while another one trains
-        arrays, are_shared, outer = zip(*(variable.lend(self, index) for index, variable in enumerate(variables)))
+        arrays, are_shared = zip(*(variable.offer() for variable in variables))
         # All at once, and without a program for each shape to compile, as `jnp.copy` would.
         copies = iter(jax.device_put([a for a, shared in zip(arrays, are_shared) if shared], may_alias=False))
         self._leaves: tuple[jax.Array, ...] = tuple(
             next(copies) if shared else a for a, shared in zip(arrays, are_shared)
         )
-        self._outer = outer
+        self._outer = [variable.lend(self, index) for index, variable in enumerate(variables)]
 
     @property
     def leaves(self) -> tuple[jax.Array, ...]:

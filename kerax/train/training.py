@@ -14,7 +14,7 @@ from kerax.data.source import Form, Order
 from kerax.train.feed import Feed, Piece
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
-from kerax.train.lookahead import LookAhead
+from kerax.train.lookahead import LookAhead, Stepper
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program
 from kerax.train.state import Store, state_variables
@@ -62,7 +62,7 @@ class Training:
             program = model.compilation.train_program(model, self.variables, source.form(False))
         self.programs = {source.form(False): program}
         room = program.room if source.num_batches != 1 else 1
-        self.feed = Feed(source, room, False, self._begin_pass, self._limit())
+        self.feed = Feed(source, room, begin_pass=self._begin_pass, limit=self._limit())
         self.feed.resume_at(position)
         # Behind what is done until the first step: initial weights, callbacks.
         program.compile_behind(jax.tree.leaves(self.variables), room)
@@ -99,7 +99,8 @@ class Training:
         self.store = Store(jax.tree.leaves(self.variables))
         compilation.training = self
         self._start = self.store.leaves
-        self.advance_by = LookAhead(self.store, self.pace, self.callbacks)
+        looks_ahead = self.callbacks.watches_batches and not self.callbacks.in_lockstep
+        self.advance_by = LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else Stepper(self.store, self.pace)
         return self
 
     def __exit__(self, *_):
@@ -108,6 +109,7 @@ class Training:
             self.feed.close(self.store.leaves)
         finally:
             self.store.release()
+            del self.feed, self.advance_by  # they hold each other, and so the data until Python looks for cycles
 
     # What `fit` does, in its order.
 

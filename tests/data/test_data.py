@@ -29,15 +29,15 @@ class TestArrays:
 
     def test_wide_dtypes_become_those_that_jax_computes_in(self):
         source = make_source(X.astype("float64"), np.arange(10), np.ones(10))
-        assert [leaf.dtype.name for leaf in source.data] == ["float32", "int32", "float32"]
-        assert make_source(X.astype("float16")).data[0].dtype == np.float16
-        assert make_source(np.ones((3, 2), bool)).data[0].dtype == bool
-        assert make_source(np.ones((3, 2), np.uint8)).data[0].dtype == np.uint8
+        assert [leaf.dtype.name for leaf in source.rows] == ["float32", "int32", "float32"]
+        assert make_source(X.astype("float16")).rows[0].dtype == np.float16
+        assert make_source(np.ones((3, 2), bool)).rows[0].dtype == bool
+        assert make_source(np.ones((3, 2), np.uint8)).rows[0].dtype == np.uint8
 
     def test_arrays_of_a_fitting_dtype_are_not_copied(self):
-        assert make_source(X).data[0] is X
+        assert make_source(X).rows[0] is X
         on_device = jnp.asarray(X)
-        assert make_source(on_device).data[0] is on_device
+        assert make_source(on_device).rows[0] is on_device
 
     def test_nested_structures_keep_their_form(self):
         source = make_source({"b": (X, [X, X]), "a": X}, {"out": Y}, batch_size=5)
@@ -48,33 +48,33 @@ class TestArrays:
         frame = pd.DataFrame({"one": [1.5, 2.5, 3.5], "two": [1, 2, 3]})
         source = make_source(frame, frame["two"], batch_size=2)
         assert shapes(source) == (((2, 2), "float32"), ((2, 1), "int32"))
-        np.testing.assert_array_equal(source.data[0], frame.to_numpy())
+        np.testing.assert_array_equal(source.rows[0], frame.to_numpy())
         columns = make_source({name: frame[name] for name in frame})
-        assert columns.data[0]["one"].shape == (3, 1)
+        assert columns.rows[0]["one"].shape == (3, 1)
 
     def test_lists_of_numbers(self):
-        assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).data[0].shape == (2, 2)
-        assert make_source([1, 2, 3]).data[0].shape == (3,)
-        assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).data[1].dtype == np.int32
+        assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).rows[0].shape == (2, 2)
+        assert make_source([1, 2, 3]).rows[0].shape == (3,)
+        assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).rows[1].dtype == np.int32
 
     def test_a_list_of_arrays_is_several_inputs(self):
-        assert isinstance(make_source([X, X]).data[0], list)
+        assert isinstance(make_source([X, X]).rows[0], list)
 
     def test_split_holds_the_last_rows_out(self):
         train, held_out = make_source(X, Y, np.arange(10)).split(0.3)
         assert (train.num_rows, held_out.num_rows) == (7, 3)
-        np.testing.assert_array_equal(held_out.data[2], [7, 8, 9])
+        np.testing.assert_array_equal(held_out.rows[2], [7, 8, 9])
         with pytest.raises(ValueError, match="empty"):
             make_source(X[:1]).split(0.5)
 
     def test_class_weights_become_sample_weights(self):
         labels = np.array([0, 2, 1, 2])
         source = make_source(X[:4], labels, class_weight={0: 0.5, 2: 3.0})
-        np.testing.assert_array_equal(source.data[2], [0.5, 3.0, 1.0, 3.0])
+        np.testing.assert_array_equal(source.rows[2], [0.5, 3.0, 1.0, 3.0])
         one_hot = make_source(X[:4], np.eye(3)[labels], class_weight={0: 0.5, 2: 3.0})
-        np.testing.assert_array_equal(one_hot.data[2], [0.5, 3.0, 1.0, 3.0])
+        np.testing.assert_array_equal(one_hot.rows[2], [0.5, 3.0, 1.0, 3.0])
         column = make_source(X[:4], labels[:, None], np.full(4, 2.0), class_weight={0: 0.5})
-        np.testing.assert_array_equal(column.data[2], [1.0, 2.0, 2.0, 2.0])
+        np.testing.assert_array_equal(column.rows[2], [1.0, 2.0, 2.0, 2.0])
 
     def test_unpacking(self):
         assert unpack_x_y_sample_weight(1) == (1, None, None)

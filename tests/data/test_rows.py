@@ -42,7 +42,7 @@ def test_views_of_the_same_rows():
 
 def test_fit_draws_an_order_for_each_pass_and_gives_every_row_once():
     source = BatchSource(rows(shuffle=True))
-    source.first_batch()
+    source.sample()
     seen = [np.concatenate([batch[0][:, 0] for batch, _ in source.epoch((1, epoch))]) for epoch in (0, 1, 0)]
     for order in seen:
         np.testing.assert_array_equal(np.sort(order), X[:, 0])

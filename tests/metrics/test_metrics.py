@@ -13,7 +13,7 @@ import pytest
 from kerax import metrics
 from kerax.core import masks
 from kerax.core.scope import Scope
-from kerax.train.sweeps import _only_adds
+from kerax.train.programs import only_adds
 
 ABSTRACT = ("Metric", "MeanMetricWrapper", "Mean", "Sum")
 CLASSES = [name for name in metrics.__all__ if inspect.isclass(getattr(metrics, name)) and name not in ABSTRACT]
@@ -134,7 +134,7 @@ def test_every_metric_is_pure_and_only_adds_so_that_batches_can_be_computed_at_o
         for weights in ((), (WEIGHTS,)):
             with jax.checking_leaks():
                 step = jax.make_jaxpr(partial(update, metric))(specs, *arrays, *weights)
-            assert _only_adds(step.jaxpr, 0, len(specs)), metric
+            assert only_adds(step.jaxpr, 0, len(specs)), metric
         assert not any(np.any(variable.value) for variable in metric.variables), metric
 
 

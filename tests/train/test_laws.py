@@ -12,8 +12,7 @@ import pytest
 
 import kerax
 from kerax import config
-from kerax.data import feed
-from kerax.train import engine, state
+from kerax.train import feed, program, state
 from tests.sharing import share_programs
 
 pytestmark = pytest.mark.optimized
@@ -93,7 +92,7 @@ class TestChunking:
     def test_streaming_in_small_chunks_sees_the_same_batches(self, reference, monkeypatch):
         # Not the same bits: XLA's CPU backend compiles a loop over so few bytes in another way.
         monkeypatch.setattr(config, "_resident_bytes", 0)
-        monkeypatch.setattr(feed.HostFeed, "chunk_bytes", 8 * 6 * 4 * 2)
+        monkeypatch.setattr(feed, "BLOCK_BYTES", 8 * 6 * 4 * 2)
         weights, history = trajectory()
         for one, two in zip(weights, reference[0], strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
@@ -102,7 +101,7 @@ class TestChunking:
     @pytest.mark.slow
     @pytest.mark.parametrize("target", [0.0, 1e9])
     def test_the_pace_changes_no_bit(self, reference, monkeypatch, target):
-        monkeypatch.setattr(engine.Pace, "target", target)
+        monkeypatch.setattr(program.Pace, "target", target)
         assert_same_bits(trajectory(), reference)
 
     def test_an_epoch_of_validation_in_between_changes_no_weight(self, reference):
@@ -216,7 +215,7 @@ class TestEndings:
             assert all(np.isfinite(weight).all() for weight in model.get_weights())
         assert_usable(model, model.get_weights())
 
-    @pytest.mark.parametrize("moment", ["_num_references", "Store.release"])
+    @pytest.mark.parametrize("moment", ["Variable.lend", "Store.release"])
     @pytest.mark.parametrize("call", ["fit", "train_on_batch"])
     def test_an_interrupt_while_arrays_change_hands_is_served_afterwards(self, monkeypatch, moment, call):
         model = make_model()
@@ -228,7 +227,7 @@ class TestEndings:
 
         def interrupted(*args):
             sent.append(True)
-            if len(sent) == (3 if name == "_num_references" else 1):
+            if len(sent) == (3 if name == "lend" else 1):
                 os.kill(os.getpid(), signal.SIGINT)
             return original(*args)
 
@@ -345,11 +344,11 @@ class TestReadingAndWritingWhileTraining:
         rates, kept = [], []
         model = make_model()
         model.fit(X, Y, batch_size=8, verbose=0)
-        programs = len(model._programs)
+        programs = len(model.compilation.programs)
         model.fit(X, Y, batch_size=8, verbose=0, callbacks=[Halt()])
         assert rates == [0.0]
         np.testing.assert_array_equal(model.trainable_weights[0].numpy().ravel(), kept)
-        assert len(model._programs) == programs
+        assert len(model.compilation.programs) == programs
 
     def test_weights_held_outside_are_not_destroyed_by_training(self):
         model = make_model()
@@ -374,7 +373,7 @@ class TestReadingAndWritingWhileTraining:
 class TestHops:
     def run_counted(self, model, num_steps):
         """Calls of functions in kerax during a fit of that many steps."""
-        calls = []
+        calls, (x, y) = [], (np.tile(X[:64], (10, 1)), np.tile(Y[:64], 10))
 
         def profile(frame, event, _):
             if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
@@ -382,38 +381,36 @@ class TestHops:
 
         sys.setprofile(profile)
         try:
-            model.fit(X, Y, batch_size=1, steps_per_epoch=num_steps, verbose=0)
+            model.fit(x, y, batch_size=1, steps_per_epoch=num_steps, verbose=0)
         finally:
             sys.setprofile(None)
         return len(calls)
 
     def test_no_python_call_per_step(self, monkeypatch):
         model = make_model()
-        model.fit(X, Y, batch_size=1, epochs=2, verbose=0)
-        monkeypatch.setattr(engine.Pace, "target", 10.0)
-        self.run_counted(model, 70)
-        few, many = self.run_counted(model, 70 * 5), self.run_counted(model, 70 * 10)
-        assert (many - few) / (70 * 5) < 0.4  # some per pass over the 70 rows
-        one, two = self.run_counted(model, 35), self.run_counted(model, 70)
-        assert (two - one) / 35 < 0.3  # where an array happens to lie makes a few calls more
+        monkeypatch.setattr(program.Pace, "target", 10.0)
+        self.run_counted(model, 640)
+        few, many = self.run_counted(model, 640), self.run_counted(model, 640 * 5)
+        assert (many - few) / (640 * 4) < 0.75  # some per block of 64 batches
 
-    def test_two_frames_between_fit_and_the_compiled_step(self, monkeypatch):
+    def test_frames_between_fit_and_the_compiled_step(self, monkeypatch):
         model = make_model()
         model.fit(X, Y, batch_size=13, verbose=0)
         stacks = []
-        program = engine.train_program(model, state.state_variables(model), (X[:13], Y[:13].astype("int32")))
-        for form in ("run", "single", "batch"):
-            original = getattr(program, form)
+        for _, compiled in (item for item in model.compilation.programs.items() if item[0][0] == "train"):
+            for form in ("_many", "_one"):
+                original = getattr(compiled, form)
 
-            def spy(*args, original=original):
-                frames, frame = [], sys._getframe(1)
-                while frame is not None:
-                    frames.append(frame.f_code.co_qualname)
-                    frame = frame.f_back
-                stacks.append(frames[: frames.index("Model.fit") + 1])
-                return original(*args)
+                def spy(*args, original=original):
+                    frames, frame = [], sys._getframe(1)
+                    while frame is not None:
+                        frames.append(frame.f_code.co_qualname)
+                        frame = frame.f_back
+                    stacks.append(frames[: frames.index("Model.fit") + 1])
+                    return original(*args)
 
-            monkeypatch.setattr(program, form, spy)
+                monkeypatch.setattr(compiled, form, spy)
         model.fit(X, Y, batch_size=13, verbose=0)
         assert stacks
-        assert all(stack == ["fit", "Model.fit"] for stack in stacks), stacks
+        expected = ["Program.__call__", "Stepper.__call__", "Training.advance", "fit", "Model.fit"]
+        assert all(stack == expected for stack in stacks), stacks

@@ -11,8 +11,7 @@ import pytest
 
 import kerax
 from kerax import config, layers, ops
-from kerax.data import feed
-from kerax.train import loop
+from kerax.train import feed, training
 
 pytestmark = pytest.mark.optimized
 
@@ -131,7 +130,7 @@ def test_stateless_call_takes_a_key_for_random_layers():
 def test_a_step_without_logs_trains_the_same_from_large_arrays(monkeypatch):
 
     monkeypatch.setattr(config, "_resident_bytes", 0)
-    monkeypatch.setattr(feed.HostFeed, "chunk_bytes", 4096)
+    monkeypatch.setattr(feed, "BLOCK_BYTES", 4096)
     results = []
     for with_logs in (True, False, False):
 
@@ -248,19 +247,19 @@ def test_a_callback_sees_the_outputs_of_its_batch_alone():
 
 @pytest.mark.parametrize("steps_per_epoch", [None, 2])
 def test_the_data_of_a_fit_is_freed_with_it(steps_per_epoch, monkeypatch):
-    works = []
+    feeds = []
 
-    class Noted(loop.ArrayWork):
-        def __init__(self, *args):
-            super().__init__(*args)
-            works.append(weakref.ref(self))
+    class Noted(training.Feed):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            feeds.append(weakref.ref(self))
 
-    monkeypatch.setattr(loop, "ArrayWork", Noted)
+    monkeypatch.setattr(training, "Feed", Noted)
     model = kerax.Sequential([kerax.Input((4,)), layers.Dense(2)])
     model.compile("sgd", "mse")
     gc.disable()
     try:
         model.fit(X, Y, batch_size=16, steps_per_epoch=steps_per_epoch, verbose=0)
-        assert [work() for work in works] == [None]
+        assert [feed() for feed in feeds] == [None]
     finally:
         gc.enable()

@@ -10,7 +10,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import kerax
 from kerax import config, layers
-from kerax.train import engine, sweeps
+from kerax.train.program import Behind
 from kerax.train.state import state_variables
 
 pytestmark = pytest.mark.optimized
@@ -26,6 +26,10 @@ def classifier(*extra, optimizer=None, metrics=("accuracy",), **compiled):
     loss = kerax.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer or kerax.optimizers.SGD(0.1), loss, metrics=list(metrics), **compiled)
     return model
+
+
+def training_programs(model) -> list:
+    return [program for key, program in model.compilation.programs.items() if key[0] == "train"]
 
 
 class Noisy(layers.Layer):
@@ -177,8 +181,7 @@ class TestSweeps:
         results = {}
         for batch_size in (3, 4):  # 70 rows: 23 and a rest of 1; 17 and a rest of 2
             results[batch_size] = model.evaluate(X, y, batch_size=batch_size, verbose=0, return_dict=True)
-            evaluator = next(p for k, p in model._programs.items() if isinstance(p, sweeps.Evaluator))
-            assert evaluator.most > 1
+            assert next(p for k, p in model.compilation.programs.items() if k[0] == "test").does_blocks_at_once
             seen: list = []
             watch = kerax.callbacks.LambdaCallback(
                 on_test_batch_end=lambda batch, logs, seen=seen: seen.append(dict(logs))
@@ -203,7 +206,7 @@ class TestSweeps:
         model = classifier(metrics=[Largest()])
         found = model.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True)["largest"]
         assert found == pytest.approx(model.predict(X, verbose=0).max(), rel=1e-6)
-        assert next(p for p in model._programs.values() if isinstance(p, sweeps.Evaluator)).most == 1
+        assert not next(p for k, p in model.compilation.programs.items() if k[0] == "test").does_blocks_at_once
 
     @pytest.mark.slow
     @pytest.mark.parametrize("resident", [None, 0])
@@ -237,22 +240,22 @@ class TestPrograms:
     def test_the_program_of_the_last_batch_is_compiled_behind(self):
         model = classifier()
         model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
-        programs = [program for program in model._programs.values() if isinstance(program, engine.Program)]
-        assert len(programs) == 2 and all(isinstance(program.run, engine.Behind) for program in programs)
+        full, rest = training_programs(model)
+        assert isinstance(full._many, Behind) and isinstance(rest._one, Behind)
         model.fit(X[:38], Y[:38], batch_size=16, verbose=0)  # the same rest of another data set
         assert np.isfinite(model.get_weights()[0]).all()
 
     def test_epochs_that_go_on_in_a_pass_run_the_same_program(self):
         model = classifier()
         model.fit(X[:64], Y[:64], batch_size=16, steps_per_epoch=3, epochs=5, verbose=0)
-        (program,) = (program for program in model._programs.values() if isinstance(program, engine.Program))
-        forms = [getattr(form, "_function", form) for form in (program.run, program.single)]
+        (program,) = training_programs(model)
+        forms = [getattr(form, "_function", form) for form in (program._many, program._one)]
         assert sum(form._cache_size() for form in forms) == 0  # what was compiled behind fitted every epoch
 
     def test_flops_of_a_step(self):
         model = classifier()
         model.fit(X, Y, batch_size=35, verbose=0)
-        program = next(program for program in model._programs.values() if isinstance(program, engine.Program))
+        (program,) = training_programs(model)
         products = 2 * 35 * (6 * 5 + 5 * 3)  # forward; about as much for each of the two gradients
         assert 2 * products < program.flops() < 6 * products
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.train import ahead
+from kerax.train.lookahead import LookAhead, Stepper
 
 pytestmark = pytest.mark.optimized
 
@@ -36,23 +36,24 @@ class Run:
         self.patch = monkeypatch
         model.fit(X, Y, batch_size=8, epochs=2, verbose=0)  # compiled and measured
         self.state = model.get_state_tree()
-        did, settle = ahead.Ahead.did, ahead.Ahead._settle
+        dispatch, settle = Stepper.__call__, LookAhead._settle
 
-        def count(self_, piece, rows):
-            self.dispatched.append(self_._count)
-            return did(self_, piece, rows)
+        def count(self_, program, piece, step):
+            self.dispatched.append(piece.count)
+            return dispatch(self_, program, piece, step)
 
         def note(self_, leaves):
-            if self_._seen < self_._count:
-                self.taken_back.append(self_._count - self_._seen)
+            left = self_._ahead[1].count - self_._seen
+            if left:
+                self.taken_back.append(left)
             return settle(self_, leaves)
 
-        monkeypatch.setattr(ahead.Ahead, "did", count)
-        monkeypatch.setattr(ahead.Ahead, "_settle", note)
+        monkeypatch.setattr(Stepper, "__call__", count)
+        monkeypatch.setattr(LookAhead, "_settle", note)
 
     def __call__(self, callback, seconds=1e9, **arguments):
         """The weights, optimizer's variables and history after two epochs, or how they stopped."""
-        self.patch.setattr(ahead.Ahead, "seconds", seconds)
+        self.patch.setattr(LookAhead, "seconds", seconds)
         self.dispatched.clear()
         self.taken_back.clear()
         model = self.model
@@ -189,7 +190,7 @@ class TestAhead:
         x = X.copy()
         x[:, 2] = np.where(np.arange(500) == 300, np.nan, x[:, 2])
         notes = Notes()
-        run.patch.setattr(ahead.Ahead, "seconds", 1e9)
+        run.patch.setattr(LookAhead, "seconds", 1e9)
         run.model.set_state_tree(run.state)
         run.model.fit(x, Y, batch_size=8, epochs=2, verbose=0, callbacks=[notes], shuffle=False)
         assert "`x`" in notes.message
@@ -222,7 +223,7 @@ class TestAhead:
         assert set(run.dispatched) == {1}
 
     def test_a_large_state_is_not_copied(self, run):
-        run.patch.setattr(ahead.Ahead, "most_bytes", 100)
+        run.patch.setattr(LookAhead, "most_bytes", 100)
         run(Watcher())
         assert set(run.dispatched) == {1}
 
