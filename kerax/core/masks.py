@@ -48,6 +48,7 @@ def _read(tracer):
 
 
 def _write(tracer, mask):
+    # A mask that is computed from its own array would keep it, and its trace, alive: compute masks from inputs.
     key = id(tracer)
     _of_tracers[key] = (weakref.ref(tracer, lambda _, pop=_of_tracers.pop: pop(key, None)), mask)
 
