@@ -59,15 +59,15 @@ def backend() -> str:
 
 def floatx() -> str:
     """The default float dtype, `"float32"` unless set."""
-    return dtype_policies._default_name
+    return dtype_policies.default_float
 
 
 def set_floatx(value: str):
     """Sets the default float dtype. Raises `ValueError` unless float16, bfloat16, float32 or float64."""
     name = jnp.dtype(value).name
-    if name not in dtype_policies._FLOATS:
-        raise ValueError(f"set_floatx: expected one of {dtype_policies._FLOATS}. Got {value!r}.")
-    dtype_policies._default_name = name
+    if name not in dtype_policies.FLOATS:
+        raise ValueError(f"set_floatx: expected one of {dtype_policies.FLOATS}. Got {value!r}.")
+    dtype_policies.default_float = name
 
 
 def epsilon() -> float:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from kerax.errors import suggest
 
 QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
-_FLOATS = ("float64", "float32", "float16", "bfloat16")
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 _MIXED = {"mixed_float16": ("float16", "float32"), "mixed_bfloat16": ("bfloat16", "float32")}
 _global_policy: "DTypePolicy | None" = None
-_default_name = "float32"
+default_float = "float32"
 
 
 def _dtypes_of(name: str) -> tuple[str, str]:
@@ -24,7 +24,7 @@ def _dtypes_of(name: str) -> tuple[str, str]:
     except TypeError:
         raise ValueError(
             f"Unknown dtype policy {name!r}. Expected a dtype, one of {sorted(_MIXED)}, or a quantized form of these "
-            f"such as 'int8_from_float32'.{suggest(name, (*_FLOATS, *_MIXED))}"
+            f"such as 'int8_from_float32'.{suggest(name, (*FLOATS, *_MIXED))}"
         ) from None
 
 
@@ -317,7 +317,7 @@ _CLASSES = {
 
 def dtype_policy() -> DTypePolicy:
     """The policy of layers that are not given one. Default: `floatx()` for both dtypes."""
-    return _global_policy if _global_policy is not None else DTypePolicy(_default_name)
+    return _global_policy if _global_policy is not None else DTypePolicy(default_float)
 
 
 def set_dtype_policy(policy):

@@ -42,9 +42,9 @@ def recording(build: Callable) -> Callable:
     @functools.wraps(build)
     def recorded(self, *args, **kwargs):
         self.require_init()
-        if self._build_shapes is None:
-            self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
-            self._build_shapes.pop("self", None)
+        if self.build_shapes is None:
+            self.build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
+            self.build_shapes.pop("self", None)
         context = call_context.get()
         around = (*(context.around if context else ()), *_building.get())
         if self.path is None:

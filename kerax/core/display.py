@@ -68,7 +68,7 @@ def _flatten(values: Any):
 
 def _dtype(leaf) -> np.dtype:
     """Of a random key the dtype of its data."""
-    dtype = getattr(leaf, "_dtype", leaf.dtype)
+    dtype = getattr(leaf, "stored_dtype", leaf.dtype)
     return np.dtype("uint32") if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype)
 
 

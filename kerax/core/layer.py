@@ -68,7 +68,7 @@ class Layer(Operation, Trackable):
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
-        self._build_shapes: dict[str, Any] | None = None
+        self.build_shapes: dict[str, Any] | None = None
         self._remat = rematerialization.current_mode()
         self._drops_masks = False
         if "input_dim" in kwargs:
@@ -218,7 +218,7 @@ class Layer(Operation, Trackable):
                     self.build_from(*args, **kwargs)
                 except jax.errors.ConcretizationTypeError:
                     pass  # a `call` that looks at values builds its sublayers as it runs
-            self._claim()
+            self.claim_seeds()
             materialize(variable for _, variable in walk(self))
             self._ready = True
 
@@ -376,13 +376,13 @@ class Layer(Operation, Trackable):
                 (parameters if variable.is_parameter else others).append((name, variable))
         return parameters + others
 
-    def _claim(self):
+    def claim_seeds(self):
         """Gives every abstract variable without a seed one of this root's, by its path below it."""
         root = None
         for path, variable in walk(self):
-            if variable._seed is None:
+            if variable.seed_and_path is None:
                 root = make_seed() if root is None else root
-                variable._seed = (root, "/".join(path))
+                variable.seed_and_path = (root, "/".join(path))
                 variable.path = "/".join((self.name, *path))
 
     @property
@@ -536,9 +536,9 @@ class Layer(Operation, Trackable):
 
     def get_build_config(self) -> dict | None:
         """The arguments `build` was called with."""
-        if not self._build_shapes:
+        if not self.build_shapes:
             return None
-        shapes = self._build_shapes
+        shapes = self.build_shapes
         return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
 
     def build_from_config(self, config: dict):

@@ -105,9 +105,9 @@ autocast: ContextVar[str | None] = ContextVar("kerax_autocast", default=None)
 def cast_name(variable) -> str | None:
     """The dtype a float variable is read in here, where that differs from the stored one."""
     name = autocast.get()
-    if name is None or not variable.autocast or name == variable._dtype:
+    if name is None or not variable.autocast or name == variable.stored_dtype:
         return None
-    return name if variable._dtype in _FLOATS else None
+    return name if variable.stored_dtype in _FLOATS else None
 
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")

@@ -32,7 +32,7 @@ class StatelessScope(scopes.Scope):
         for variable, value in state_mapping or ():
             if not isinstance(variable, Variable):
                 raise ValueError(f"StatelessScope: the keys of `state_mapping` must be variables. Got {variable!r}.")
-            value = jnp.asarray(unwrap(value), variable._dtype)
+            value = jnp.asarray(unwrap(value), variable.stored_dtype)
             if value.shape != variable.shape:
                 raise ValueError(
                     f"StatelessScope: the value of {variable.path} must have shape {variable.shape}. Got {value.shape}."

@@ -39,6 +39,11 @@ class KerasTensor:
         operation, node_index, _ = self._keras_history
         return operation.inbound_nodes[node_index]
 
+    @property
+    def operation(self) -> Any:
+        """The layer or op whose call made this tensor."""
+        return self.node.operation
+
     def _refuse(self, *_, **__):
         raise ValueError(
             f"{self!r} is symbolic and has no values. Use `kerax.ops` or a layer on it, not `jax.numpy` or NumPy; "

@@ -46,6 +46,11 @@ def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
     return found
 
 
+def tracked_attributes(item: Trackable) -> dict[str, Any]:
+    """The attributes in which variables and children are looked for."""
+    return {name: value for name, value in vars(item).items() if name not in item._untracked}
+
+
 def _search(container, path: Path, kind: type, found: list):
     for key, value in container.items() if isinstance(container, dict) else enumerate(container):
         if isinstance(value, kind):

@@ -36,7 +36,7 @@ def path_hash(path: str) -> np.uint32:
 
 def initial_value(variable: "Variable", key_data: jax.Array, path: str) -> jax.Array:
     """The initial array from the key `fold_in(key, hash of the path)`. Pure: works under `jit` and `eval_shape`."""
-    draw = _drawer(variable.initializer, variable.shape, variable._dtype)
+    draw = _drawer(variable.initializer, variable.shape, variable.stored_dtype)
     return draw(key_data, path_hash(path))
 
 
@@ -63,14 +63,19 @@ def _fresh_array(variable: "Variable", key_data: dict[int, np.ndarray]) -> jax.A
     kernel of 128 x 10.
     """
     initializer, (root, path) = variable.initializer, variable._seed_pair()
-    dtype = jnp.dtype(variable._dtype)
+    dtype = jnp.dtype(variable.stored_dtype)
     if hasattr(initializer, "on_host"):
         return jax.device_put(initializer.on_host(variable.shape, dtype))
     on_cpu = jax.default_backend() == "cpu"
     bounds = initializer.uniform_range(variable.shape) if hasattr(initializer, "uniform_range") else None
-    if on_cpu and bounds is not None and variable._dtype == "float32" and math.prod(variable.shape) <= _HOST_DRAWS:
+    if (
+        on_cpu
+        and bounds is not None
+        and variable.stored_dtype == "float32"
+        and math.prod(variable.shape) <= _HOST_DRAWS
+    ):
         return jax.device_put(host_random.uniform(root, path_hash(path), variable.shape, *bounds))
-    draw = _drawer(initializer, variable.shape, variable._dtype)
+    draw = _drawer(initializer, variable.shape, variable.stored_dtype)
     if root not in key_data:
         key_data[root] = np.array([root >> 32, root & 0xFFFFFFFF], np.uint32)  # `key_data(key(root))`, uncompiled
     arguments = key_data[root], path_hash(path)
@@ -159,7 +164,7 @@ class Variable:
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.regularizer = self.constraint = None
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
-        self._seed = None  # (root seed, path): where the initial value's key comes from
+        self.seed_and_path = None  # (root seed, path): where the initial value's key comes from
         self._store = None  # (store, index) while a training run owns the array
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
@@ -170,7 +175,7 @@ class Variable:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
             self._initial, self._value = initializer, None
             self.shape = self._check_shape(shape)
-            self._dtype = jnp.dtype(dtype or config.floatx()).name
+            self.stored_dtype = jnp.dtype(dtype or config.floatx()).name
         else:
             is_float = isinstance(initializer, float) or (
                 isinstance(initializer, np.ndarray) and initializer.dtype == np.float64
@@ -184,7 +189,7 @@ class Variable:
             if shape is not None and tuple(shape) != value.shape:
                 raise ValueError(f"Variable {self.name!r}: `shape` is {tuple(shape)}, the value's is {value.shape}.")
             self._initial, self._value = None, value
-            self.shape, self._dtype = value.shape, value.dtype.name
+            self.shape, self.stored_dtype = value.shape, value.dtype.name
 
     def _check_shape(self, shape) -> tuple[int, ...]:
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
@@ -193,9 +198,9 @@ class Variable:
         return tuple(int(size) for size in shape)
 
     def _seed_pair(self) -> tuple[int, str]:
-        if self._seed is None:
-            self._seed = (seeds.make_seed(), self.path)
-        return self._seed
+        if self.seed_and_path is None:
+            self.seed_and_path = (seeds.make_seed(), self.path)
+        return self.seed_and_path
 
     @property
     def initializer(self) -> Callable | None:
@@ -205,7 +210,11 @@ class Variable:
     @property
     def dtype(self) -> str:
         """Name of the dtype: the compute dtype inside a mixed-precision layer, else the stored one."""
-        return scopes.cast_name(self) or self._dtype
+        return scopes.cast_name(self) or self.stored_dtype
+
+    @property
+    def _dtype(self) -> str:
+        return self.stored_dtype
 
     @property
     def value(self) -> jax.Array:
@@ -214,7 +223,7 @@ class Variable:
         if scope is not None:
             value = scope.values.get(id(self))
             if value is None:
-                value = jnp.zeros(self.shape, self._dtype) if self._value is None else self._value
+                value = jnp.zeros(self.shape, self.stored_dtype) if self._value is None else self._value
             cast = scopes.cast_name(self)  # before it is gathered: half the bytes
             return placement.as_computed(self, value.astype(cast) if cast else value)
         elif self._store is not None:
@@ -245,9 +254,9 @@ class Variable:
         value = unwrap(value)
         # A copy of the user's memory, which XLA would otherwise go on reading from.
         if isinstance(value, np.ndarray):
-            value = np.array(value, jnp.dtype(self._dtype))
+            value = np.array(value, jnp.dtype(self.stored_dtype))
             value = value if placement.active() is not None else jax.device_put(value)
-        value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self._dtype)
+        value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self.stored_dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
         value = placement.put_variable(self, value)
@@ -308,7 +317,7 @@ class Variable:
     __hash__ = object.__hash__
 
     def __repr__(self):
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self._dtype}>"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.stored_dtype}>"
 
 
 def unwrap(value):

@@ -43,12 +43,12 @@ class Functional(Model):
         self.keys = assign_names(self.operations, self)
         names: list[str] = []
         for tensor in self.graph.flat_outputs:
-            names.append(unique(tensor._keras_history[0].name, names))
+            names.append(unique(tensor.operation.name, names))
         self.output_names = names
         self.built = True
         if trainable is not None:
             self.trainable = trainable
-        self._claim()
+        self.claim_seeds()
 
     _untracked = Model._untracked | frozenset({"graph", "operations"})
 
@@ -106,7 +106,7 @@ class Functional(Model):
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""
         expected = self.graph.inputs
-        names = [tensor._keras_history[0].name for tensor in self.inputs]
+        names = [tensor.operation.name for tensor in self.inputs]
         if isinstance(inputs, dict):
             known = list(expected) if isinstance(expected, dict) else names
             missing = [name for name in known if name not in inputs]
@@ -132,7 +132,7 @@ class Functional(Model):
         )
         if not fits:
             raise ValueError(
-                f"{self}: input {tensor._keras_history[0].name!r} must have shape {expected}. Got {tuple(shape)}. "
+                f"{self}: input {tensor.operation.name!r} must have shape {expected}. Got {tuple(shape)}. "
                 f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
             )
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)

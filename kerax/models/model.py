@@ -132,7 +132,7 @@ class Model(Layer):
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
             self.build_from(tensors)
-        self._claim()
+        self.claim_seeds()
 
     def summary(
         self,

@@ -66,7 +66,7 @@ def make_ready(model, batch_spec: tuple, who: str):
     y_pred = None
     if type(model).call is not Layer.call or hasattr(type(model).train_step, "is_default"):
         y_pred = _outputs_for(model, x)
-    model._claim()
+    model.claim_seeds()
     if is_new:
         build_losses(model, y, y_pred)
         model.output_spec = y_pred

@@ -40,7 +40,7 @@ class Sequential(Model):
             ValueError: if it is not a layer, an input comes late, or a name is taken.
         """
         if isinstance(layer, KerasTensor):
-            layer = layer._keras_history[0]
+            layer = layer.operation
         if isinstance(layer, InputLayer):
             if self._stack or self.input_layer is not None:
                 raise ValueError(
@@ -61,7 +61,7 @@ class Sequential(Model):
         if self._tensor is not None:
             self._tensor = layer(self._tensor)
             self.built = True
-            self._claim()
+            self.claim_seeds()
 
     def pop(self, rebuild=True) -> Layer:
         """Removes and returns the last layer. Raises `ValueError` if there is none."""
@@ -95,7 +95,7 @@ class Sequential(Model):
         for layer in self._stack:
             tensor = layer(tensor)
         self._tensor = tensor
-        self._claim()
+        self.claim_seeds()
 
     def call(self, inputs, training=None, mask=None):
         if not self._stack:

@@ -37,7 +37,7 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None,
                 type(layer).__name__,
                 _output_shape(layer),
                 sum(map(_size, weights)),
-                sum(_size(weight) * np.dtype(weight._dtype).itemsize for weight in weights),
+                sum(_size(weight) * np.dtype(weight.stored_dtype).itemsize for weight in weights),
                 {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(
                     frozenset(trained), "partly"
                 ),
@@ -94,7 +94,7 @@ def totals(model) -> list[tuple[str, int, int]]:
     if model.optimizer is not None and model.optimizer.built:
         groups.append(("Optimizer params", model.optimizer.variables))
     return [
-        (label, sum(map(_size, group)), sum(_size(v) * np.dtype(v._dtype).itemsize for v in group))
+        (label, sum(map(_size, group)), sum(_size(v) * np.dtype(v.stored_dtype).itemsize for v in group))
         for label, group in groups
     ]
 
