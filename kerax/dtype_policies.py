@@ -20,7 +20,8 @@ def _dtypes_of(name: str) -> tuple[str, str]:
     if name in _MIXED:
         return _MIXED[name]
     try:
-        return (jnp.dtype(name).name,) * 2
+        dtype = jnp.dtype(name).name
+        return dtype, dtype
     except TypeError:
         raise ValueError(
             f"Unknown dtype policy {name!r}. Expected a dtype, one of {sorted(_MIXED)}, or a quantized form of these "
@@ -238,6 +239,7 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
             raise TypeError(f"`policy_map` must be a dict. Got {policy_map!r}.")
         self._default_argument = default_policy
         self.default_policy = get(default_policy)
+        self.quantization_mode = self.default_policy.quantization_mode
         self._policies = {key: get(policy) for key, policy in (policy_map or {}).items()}
 
     @property
@@ -254,11 +256,6 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
     def variable_dtype(self) -> str:
         """That of the default policy."""
         return self.default_policy.variable_dtype
-
-    @property
-    def quantization_mode(self) -> str | None:
-        """That of the default policy."""
-        return self.default_policy.quantization_mode
 
     def __getitem__(self, key):
         if key in self._policies:

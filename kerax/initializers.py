@@ -1,7 +1,7 @@
 """Initializers: the first values of weights, drawn from a key."""
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -348,7 +348,7 @@ IdentityInitializer = Identity
 OrthogonalInitializer = Orthogonal
 
 
-def get(identifier) -> Callable | None:
+def get(identifier: Any) -> Any:
     """The initializer for a name, a config, a class or a function; `None` stays `None`.
 
     Functions `(shape, dtype)` and JAX's `(key, shape, dtype)` are returned as they are; a number or an array becomes
@@ -364,6 +364,6 @@ def serialize(initializer) -> dict:
     return serialize_keras_object(initializer)
 
 
-def deserialize(config, custom_objects: dict | None = None) -> Callable | None:
+def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The initializer that `serialize` described."""
     return INITIALIZERS.get(deserialize_keras_object(config, custom_objects))

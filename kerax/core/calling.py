@@ -165,7 +165,7 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
 
 
 def warn_of_lost_mask(layer, inputs, outputs) -> bool:
-    """Says that the inputs' mask ends at this layer, unless its `call` takes it, or sets one. Returns whether it did."""
+    """Says that the inputs' mask ends at this layer, unless its `call` takes it or sets one. Returns whether it did."""
     takes_mask = "mask" in signature_of(type(layer).call).names
     if takes_mask or not masks.has_mask(inputs) or masks.has_mask(outputs):
         return False

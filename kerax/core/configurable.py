@@ -10,7 +10,9 @@ from kerax.errors import suggest
 class Configurable:
     """Remembers the arguments an object was constructed with and turns them into a config and back."""
 
-    def __new__(cls, *args, **kwargs):
+    _arguments: tuple[tuple, dict[str, Any]]
+
+    def __new__(cls, *args, **kwargs) -> Any:
         instance = object.__new__(cls)
         instance._arguments = (args, kwargs)
         return instance

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, persistence, placement, registry, symbolic
@@ -137,7 +138,7 @@ class Layer(Operation, Trackable):
             scope = scopes.current_scope()
             if scope is not None:
                 scope.added_losses.append((self, value))
-            elif not isinstance(value, jax.core.Tracer):
+            elif not isinstance(value, Tracer):
                 self._losses.append(value)
                 _with_losses.add(self)
 
@@ -470,8 +471,8 @@ class Layer(Operation, Trackable):
             collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
-        regularized = [variable for variable in self.trainable_variables if variable.regularizer is not None]
-        return collected + [variable.regularizer(variable.value) for variable in regularized]
+        regularized = [(v.regularizer, v) for v in self.trainable_variables if v.regularizer is not None]
+        return collected + [regularizer(variable.value) for regularizer, variable in regularized]
 
     # Shapes, dtypes, symbolic tensors.
 
@@ -491,8 +492,7 @@ class Layer(Operation, Trackable):
     def own_policy(self) -> dtype_policies.DTypePolicy:
         """The dtype policy of this very layer: of a `DTypePolicyMap` the entry of its path."""
         policy = self.dtype_policy
-        is_map = isinstance(policy, dtype_policies.DTypePolicyMap) and self.path
-        return policy[self.path] if is_map else policy
+        return policy[self.path] if isinstance(policy, dtype_policies.DTypePolicyMap) and self.path else policy
 
     @property
     def quantization_mode(self) -> str | None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 Tree = Any
+_NAME = "_keras_mask"
 _of_tracers: dict[int, tuple] = {}  # by `id`: tracers compare as arrays do, so that they cannot be keys
 
 
@@ -16,14 +18,14 @@ def set_mask(array, mask):
     What can have no attributes, as NumPy's arrays, stays without a mask.
     """
     try:
-        array._keras_mask = mask
+        setattr(array, _NAME, mask)
     except AttributeError:
         pass
 
 
 def get_mask(array):
     """The mask of an array, a tracer or a symbolic tensor, or `None`."""
-    return getattr(array, "_keras_mask", None)
+    return getattr(array, _NAME, None)
 
 
 def has_mask(tree: Tree) -> bool:
@@ -43,7 +45,7 @@ def masked(array, mask):
 def _read(tracer):
     entry = _of_tracers.get(id(tracer))
     if entry is None:
-        raise AttributeError("_keras_mask")
+        raise AttributeError(_NAME)
     return entry[1]
 
 
@@ -54,7 +56,7 @@ def _write(tracer, mask):
 
 
 # JAX's arrays take attributes, its tracers have slots: the attribute is a property there, its values lie beside them.
-jax.core.Tracer._keras_mask = property(_read, _write)
+setattr(Tracer, _NAME, property(_read, _write))
 
 
 @jax.tree_util.register_pytree_node_class

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer, eval_jaxpr
 
 from kerax.core.jaxprs import equations
 
@@ -30,7 +31,7 @@ def set_active(distribution):
 
 def put(value, sharding):
     """An array that every process holds, NumPy's or JAX's, laid out as `sharding` says; itself if it is already."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return jax.lax.with_sharding_constraint(value, sharding)
     if isinstance(value, jax.Array) and value.sharding.is_equivalent_to(sharding, value.ndim):
         return value
@@ -57,7 +58,7 @@ def shardings_of(variables: list) -> list | None:
 
 def as_computed(variable, value):
     """A variable's traced value as layers compute with it: of weights that are only stored in parts, the whole."""
-    if _active is None or not isinstance(value, jax.core.Tracer):
+    if _active is None or not isinstance(value, Tracer):
         return value
     return _active.as_computed(variable, value)
 
@@ -136,7 +137,7 @@ def constrain_output(layer, outputs: Tree) -> Tree:
 
 def constrain(value, names: tuple[str | None, ...]):
     """A traced activation whose axes have these logical names, laid out as the active distribution says of them."""
-    if _active is None or not isinstance(value, jax.core.Tracer) or not all(isinstance(n, int) for n in value.shape):
+    if _active is None or not isinstance(value, Tracer) or not all(isinstance(n, int) for n in value.shape):
         return value
     layout = _active.get_logical_layout(value.shape, names)
     return jax.lax.with_sharding_constraint(value, layout.backend_layout) if any(layout.axes) else value
@@ -155,7 +156,7 @@ def gathering_again(function):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(argument)
 
         def run(*leaves):
-            return jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
+            return eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
 
         run = run if _has_checkpoint(closed.jaxpr) else keeping_no_weights(run)
         return jax.tree.unflatten(jax.tree.structure(shapes), run(*jax.tree.leaves(argument)))

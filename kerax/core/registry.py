@@ -67,7 +67,7 @@ class Family:
             self.entries.setdefault(name, member)
         return member
 
-    def find(self, name: str):
+    def find(self, name: str) -> Any:
         """The member called `name`. Raises `ValueError` with a suggestion for an unknown name."""
         custom = find_custom(name)
         if custom is not None:
@@ -80,7 +80,7 @@ class Family:
             )
         return self.entries[name]
 
-    def get(self, identifier):
+    def get(self, identifier: Any) -> Any:
         """The member for a name, a config dict, a class or an object; `None` stays `None`.
 
         Raises:
@@ -129,9 +129,9 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     return register
 
 
-def get_registered_name(obj) -> str:
+def get_registered_name(obj: Any) -> str:
     """`package>name` of a registered class or function, else its `__name__`."""
-    return _custom_names.get(obj, obj.__name__)
+    return _custom_names[obj] if obj in _custom_names else obj.__name__
 
 
 def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None):
@@ -168,7 +168,7 @@ def custom_object_scope(custom_objects: dict[str, Any]):
 CustomObjectScope = custom_object_scope
 
 
-def serialize_keras_object(obj) -> Any:
+def serialize_keras_object(obj: Any) -> Any:
     """A JSON-able description of a layer, loss, function, policy, array or nested structure of these.
 
     Objects become `{"module", "class_name", "config", "registered_name"}` as Keras 3 writes them.
@@ -198,16 +198,17 @@ def serialize_keras_object(obj) -> Any:
         return dtype_policies.serialize(obj)
     if inspect.isfunction(obj) or inspect.isbuiltin(obj) or (callable(obj) and not hasattr(obj, "get_config")):
         return _serialize_function(obj)
-    if not hasattr(obj, "get_config"):
+    get_config = getattr(obj, "get_config", None)
+    if get_config is None:
         raise TypeError(f"Cannot serialize {obj!r}: it has no `get_config` method.")
-    cls = type(obj)
+    cls: Any = type(obj)
     known = _shared.get()
     if known is not None and id(obj) in known:
         return known[id(obj)][1]
     description = {
         "module": _module_of(cls),
         "class_name": cls.__name__,
-        "config": serialize_keras_object(obj.get_config()),
+        "config": serialize_keras_object(get_config()),
         "registered_name": _custom_names.get(cls),
     }
     if known is not None and hasattr(obj, "inbound_nodes"):  # a layer, which several models may share
@@ -230,13 +231,13 @@ def sharing_scope():
 
 
 def _serialize_function(function) -> Any:
-    name = getattr(function, "__name__", None)
+    name = getattr(function, "__name__", "<lambda>")
     if function in _custom_names:
         return {"class_name": "function", "config": _custom_names[function], "module": None, "registered_name": None}
     for family in families.values():
         if family.entries.get(name) is function:
             return name
-    if name is None or name == "<lambda>":
+    if name == "<lambda>":
         raise TypeError(f"Cannot serialize {function!r}: give it a name with `register_keras_serializable`.")
     return {"class_name": "function", "config": name, "module": None, "registered_name": name}
 
@@ -275,7 +276,7 @@ def in_safe_mode() -> bool:
     return bool(_safe_mode.get())
 
 
-def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mode: bool = True, **_):
+def deserialize_keras_object(config: Any, custom_objects: dict | None = None, safe_mode: bool = True, **_) -> Any:
     """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
 
     Args:
@@ -323,7 +324,7 @@ def _deserialize(config):
         return lambdas.function_from_code(inner)
     if name == "function":
         return _find_function(inner)
-    number, made = config.get("shared_object_id"), _made.get()
+    number, made = config.get("shared_object_id"), _made.get() or {}
     if number is not None and number in made:
         return made[number]
     obj = _find_class(config).from_config(inner)

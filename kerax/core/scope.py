@@ -10,11 +10,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def is_tracing() -> bool:
     """Whether JAX traces the running code; found out without a program, which `jnp.zeros(())` would compile."""
-    return isinstance(jax.device_put(_ZERO), jax.core.Tracer)
+    return isinstance(jax.device_put(_ZERO), Tracer)
 
 
 _ZERO = np.zeros((), np.int32)
@@ -50,6 +51,8 @@ class Scope:
 
     def next_key(self) -> jax.Array:
         """`fold_in(key, n)` for the n-th draw in this scope."""
+        if self.key is None:
+            raise ValueError("This scope was given no key to draw from.")
         key = jax.random.fold_in(self.key, self.draws)
         self.draws += 1
         return key

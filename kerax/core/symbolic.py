@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kerax.core.operators import Operators
 from kerax.core.scope import Scope
 
 Shape = tuple[int | None, ...]
 
 
-class KerasTensor:
+class KerasTensor(Operators):
     """The shape and dtype of a value in a graph, and where it comes from.
 
     Args:
@@ -20,6 +21,11 @@ class KerasTensor:
         sparse, ragged, record_history: Kept for Keras's signature.
         name: Optional name.
     """
+
+    astype: Callable[..., Any]
+    reshape: Callable[..., Any]
+    squeeze: Callable[..., Any]
+    __getitem__: Callable[[Any], Any]
 
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
@@ -36,6 +42,8 @@ class KerasTensor:
     @property
     def node(self) -> "Node":
         """The call that made this tensor."""
+        if self._keras_history is None:
+            raise ValueError(f"{self!r} was made by no call: start a graph with `kerax.Input`.")
         operation, node_index, _ = self._keras_history
         return operation.inbound_nodes[node_index]
 
@@ -44,7 +52,7 @@ class KerasTensor:
         """The layer or op whose call made this tensor."""
         return self.node.operation
 
-    def _refuse(self, *_, **__):
+    def _refuse(self, *_, **__) -> Any:
         raise ValueError(
             f"{self!r} is symbolic and has no values. Use `kerax.ops` or a layer on it, not `jax.numpy` or NumPy; "
             "`kerax.ops.lift(function)` makes any pure JAX function fit."

@@ -1,6 +1,6 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType, MethodType
@@ -90,7 +90,7 @@ def forgetting():
     return _holding(None)
 
 
-def _once(find, root) -> list:
+def _once(find: Callable, root) -> Any:
     known = _remembered.get()
     if known is None:
         return find(root)

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kerax import config
 from kerax.core import host_random, placement, seeds
 from kerax.core import scope as scopes
+from kerax.core.operators import Operators
 from kerax.core.registry import family
 
 
@@ -43,7 +45,7 @@ def initial_value(variable: "Variable", key_data: jax.Array, path: str) -> jax.A
 _drawers: dict[Any, Callable] = {}
 
 
-def _drawer(initializer: Callable, shape: tuple[int, ...], dtype: str) -> Callable:
+def _drawer(initializer: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """A function of (key data, path hash) that draws; compiled once per kind of initializer, shape and dtype."""
 
     def draw(key_data, path_hash):
@@ -110,6 +112,11 @@ def materialize(variables: Iterable["Variable"]):
         variable._value = _fresh_array(variable, key_data)
 
 
+def _materialized(variable: Any) -> jax.Array:
+    materialize([variable])
+    return variable._value
+
+
 def _materialize_spread(variables: list["Variable"], abstract: list["Variable"]):
     """Draws initial values on the devices that shall hold them, and moves values there that lie elsewhere."""
 
@@ -126,7 +133,7 @@ def _materialize_spread(variables: list["Variable"], abstract: list["Variable"])
         variable._value = placement.put_variable(variable, variable._value)
 
 
-class Variable:
+class Variable(Operators):
     """A named array with an initializer; the array is made when `value` is first read.
 
     Args:
@@ -162,10 +169,12 @@ class Variable:
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
-        self.regularizer = self.constraint = None
+        self.regularizer: Callable | None = None
+        self.constraint: Callable | None = None
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
-        self.seed_and_path = None  # (root seed, path): where the initial value's key comes from
-        self._store = None  # (store, index) while a training run owns the array
+        self.seed_and_path: tuple[int, str] | None = None  # (root seed, path): where the initial value's key comes from
+        self._store: tuple[Any, int] | None = None  # (store, index) while a training run owns the array
+        self._value: Any = None  # the array, once there is one
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
         if isinstance(initializer, str):
@@ -173,7 +182,7 @@ class Variable:
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
-            self._initial, self._value = initializer, None
+            self._initial: Any = initializer
             self.shape = self._check_shape(shape)
             self.stored_dtype = jnp.dtype(dtype or config.floatx()).name
         else:
@@ -203,7 +212,7 @@ class Variable:
         return self.seed_and_path
 
     @property
-    def initializer(self) -> Callable | None:
+    def initializer(self) -> Any:
         """What makes the initial value; `None` for a variable made from a value."""
         return self._initial
 
@@ -230,9 +239,7 @@ class Variable:
             store, index = self._store
             value = store.read(index)
         else:
-            if self._value is None:
-                materialize([self])
-            value = self._value
+            value = self._value if self._value is not None else _materialized(self)
         cast = scopes.cast_name(self)
         return value.astype(cast) if cast else value
 
@@ -241,11 +248,9 @@ class Variable:
         if self._store is not None:
             store, index = self._store
             return store.leaves[index]
-        if self._value is None:
-            materialize([self])
-        return self._value
+        return self._value if self._value is not None else _materialized(self)
 
-    def assign(self, value) -> jax.Array:
+    def assign(self, value) -> Any:
         """Sets the value: in the open scope, in the running training from its next step on, or in the variable.
 
         Raises:
@@ -264,7 +269,7 @@ class Variable:
         if scope is not None:
             scope.values[id(self)] = value
             scope.written.add(id(self))
-        elif isinstance(value, jax.core.Tracer):
+        elif isinstance(value, Tracer):
             raise ValueError(
                 f"{self.path}: a traced value was assigned outside a pure call, which would leak it. "
                 "Inside `jit`, `grad`, `vmap` or `scan` call `layer.apply(variables, ...)` instead of `layer(...)`; "

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+from jax.core import eval_jaxpr
 
 from kerax import tree
 from kerax.core.layer import Layer
@@ -44,7 +45,7 @@ def _flops(program) -> float:
 def _xla_flops(program) -> float:
     """XLA's count, in which the body of a loop counts once."""
     specs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.in_avals]
-    evaluate = functools.partial(jax.core.eval_jaxpr, program.jaxpr, program.consts)
+    evaluate = functools.partial(eval_jaxpr, program.jaxpr, program.consts)
     return (jax.jit(evaluate).lower(*specs).cost_analysis() or {}).get("flops", 0.0)
 
 

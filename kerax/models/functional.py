@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -304,7 +305,7 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         call_function: Function of (layer, *args, **kwargs) that calls a layer of the clone.
         recursive: Whether `clone_function` is applied inside models too.
     """
-    copies: dict[int, Layer] = {}
+    copies: dict[int, Any] = {}
 
     def copy(layer):
         if id(layer) not in copies:
@@ -322,8 +323,9 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
 
         def call(node, args, kwargs):
             operation = copy(node.operation)
-            is_plain = call_function is None or isinstance(operation, LiftedOp)
-            return operation(*args, **kwargs) if is_plain else call_function(operation, *args, **kwargs)
+            if call_function is None or isinstance(operation, LiftedOp):
+                return operation(*args, **kwargs)
+            return call_function(operation, *args, **kwargs)
 
         given = jax.tree.leaves(input_tensors) if input_tensors is not None else [_fresh_input(t) for t in model.inputs]
         outputs = model.graph.run(given, call)

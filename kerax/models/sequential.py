@@ -1,5 +1,7 @@
 """`Sequential`: layers one after the other."""
 
+from typing import cast
+
 import jax
 
 from kerax.core import masks
@@ -90,8 +92,8 @@ class Sequential(Model):
 
     def add_input(self, shape: tuple, dtype: str | None = None):
         """Sets the input of a model that has layers but no `Input`."""
-        self.input_layer = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
-        tensor = self.input_layer.output
+        first = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
+        self.input_layer, tensor = first, first.output
         for layer in self._stack:
             tensor = layer(tensor)
         self._tensor = tensor
@@ -135,13 +137,13 @@ class Sequential(Model):
     def input(self) -> KerasTensor:
         """The symbolic input."""
         self._require_tensor()
-        return self.input_layer.output
+        return cast(InputLayer, self.input_layer).output
 
     @property
     def output(self) -> KerasTensor:
         """The symbolic output."""
         self._require_tensor()
-        return self._tensor
+        return cast(KerasTensor, self._tensor)
 
     @property
     def input_shape(self):

@@ -115,13 +115,10 @@ def print_summary(
     from rich.table import Table
 
     table = Table(title=f'Model: "{model.name}"', title_justify="left")
-    for heading, justify in (
-        ("Layer (type)", "left"),
-        ("Output shape", "left"),
-        ("Params", "right"),
-        ("Bytes", "right"),
-    ):
-        table.add_column(heading, justify=justify)
+    for heading in ("Layer (type)", "Output shape"):
+        table.add_column(heading)
+    for heading in ("Params", "Bytes"):
+        table.add_column(heading, justify="right")
     if show_trainable:
         table.add_column("Trainable")
     if show_flops:
@@ -138,10 +135,11 @@ def print_summary(
         console.print(table)
         console.print("\n".join(footer))
         return
-    text = Console(file=io.StringIO(), width=line_length or 100, highlight=False, color_system=None)
+    written = io.StringIO()
+    text = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
     text.print(table)
     text.print("\n".join(footer))
-    for line in text.file.getvalue().splitlines():
+    for line in written.getvalue().splitlines():
         print_fn(line)
 
 
