@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import MutableMapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ class DTypePolicy:
         """The dtype that weights are stored in."""
         return self._variable_dtype
 
-    def convert_input(self, x, autocast, dtype):
+    def convert_input(self, x, autocast, dtype) -> Any:
         """`x` as an array, in `dtype` if it is floating point and `autocast` is set. Text is returned unchanged, a
         symbolic tensor gives one."""
         if isinstance(x, (str, bytes)) or x is None:
@@ -317,7 +318,7 @@ def dtype_policy() -> DTypePolicy:
     return _global_policy if _global_policy is not None else DTypePolicy(default_float)
 
 
-def set_dtype_policy(policy):
+def set_dtype_policy(policy) -> None:
     """Makes `policy` (a name or a `DTypePolicy`) the policy of layers created from now on."""
     global _global_policy
     _global_policy = policy if policy is None else get(policy)

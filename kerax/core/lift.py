@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class LiftedOp:
         self.name, self.auto_named = name, True
         self.inbound_nodes: list = []
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Any:
         if symbolic.is_symbolic(args, kwargs):
             return symbolic.record(LiftedOp(self.function, self.op_name), args, kwargs)
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))

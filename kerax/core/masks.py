@@ -12,7 +12,7 @@ _NAME = "_keras_mask"
 _of_tracers: dict[int, tuple] = {}  # by `id`: tracers compare as arrays do, so that they cannot be keys
 
 
-def set_mask(array, mask):
+def set_mask(array, mask) -> None:
     """Makes `mask` the attribute `_keras_mask` of an array, a tracer or a symbolic tensor.
 
     What can have no attributes, as NumPy's arrays, stays without a mask.
@@ -23,7 +23,7 @@ def set_mask(array, mask):
         pass
 
 
-def get_mask(array):
+def get_mask(array) -> Any:
     """The mask of an array, a tracer or a symbolic tensor, or `None`."""
     return getattr(array, _NAME, None)
 
@@ -33,7 +33,7 @@ def has_mask(tree: Tree) -> bool:
     return any(mask is not None for mask in map(get_mask, jax.tree.leaves(tree)))
 
 
-def masked(array, mask):
+def masked(array, mask) -> Any:
     """The array with `mask` attached, or a copy of it that has, so that the caller's own array stays as it was."""
     if mask is None or get_mask(array) is mask:
         return array
@@ -71,7 +71,7 @@ class Carrier:
         self.tree = tree
         self.masks = [get_mask(leaf) for leaf in jax.tree.leaves(tree)]
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> Any:
         """The tree and the masks of its leaves."""
         return (self.tree, self.masks), None
 

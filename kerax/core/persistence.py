@@ -27,13 +27,13 @@ def also_loaded(self) -> list[tuple[Variable, np.ndarray]]:
     return []
 
 
-def save_own_variables(self, store):
+def save_own_variables(self, store) -> None:
     """Puts the layer's own weights into a mapping under `"0"`, `"1"` and so on."""
     for index, value in enumerate(self.stored_values()):
         store[str(index)] = placement.to_host(value)
 
 
-def load_own_variables(self, store):
+def load_own_variables(self, store) -> None:
     """Takes the layer's own weights from what `save_own_variables` filled.
 
     Raises:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -39,7 +40,7 @@ def get_uid(prefix: str = "") -> int:
     return _uids[prefix]
 
 
-def forget_uids():
+def forget_uids() -> None:
     """Makes `get_uid` start from 1 again."""
     _uids.clear()
 
@@ -58,7 +59,7 @@ class Family:
         self.entries: dict[str, Any] = {}
         families[name] = self
 
-    def add(self, member, *aliases: str):
+    def add(self, member, *aliases: str) -> Any:
         """Registers a class under its name and its snake case form, a function under its name, both under aliases."""
         names = (member.__name__, *aliases)
         if inspect.isclass(member):
@@ -108,7 +109,7 @@ def family(name: str) -> Family:
     return families[name]
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None):
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
     """Decorator that lets files refer to a class or function of yours as `package>name`.
 
     Args:
@@ -134,7 +135,7 @@ def get_registered_name(obj: Any) -> str:
     return _custom_names[obj] if obj in _custom_names else obj.__name__
 
 
-def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None):
+def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None) -> Any:
     """The class or function registered as `name`, or `None`."""
     for objects in (custom_objects, _scoped.get(), _custom, module_objects):
         if objects and name in objects:
@@ -142,7 +143,7 @@ def get_registered_object(name: str, custom_objects: dict | None = None, module_
     return None
 
 
-def find_custom(name: str):
+def find_custom(name: str) -> Any:
     """The user's object called `name`, with or without its package, or `None`."""
     known = _custom | (_scoped.get() or {})
     if name in known:
@@ -156,7 +157,7 @@ def get_custom_objects() -> dict:
 
 
 @contextmanager
-def custom_object_scope(custom_objects: dict[str, Any]):
+def custom_object_scope(custom_objects: dict[str, Any]) -> Iterator[None]:
     """Makes the objects known by these names for the length of a `with` block, in this thread or task alone."""
     token = _scoped.set((_scoped.get() or {}) | custom_objects)
     try:
@@ -221,7 +222,7 @@ def serialize_keras_object(obj: Any) -> Any:
 
 
 @contextmanager
-def sharing_scope():
+def sharing_scope() -> Iterator[None]:
     """Marks layers described within a `with` block, so that one that is there twice comes back as one."""
     token = _shared.set({})
     try:
@@ -258,7 +259,7 @@ def is_serialized(value) -> bool:
 
 
 @contextmanager
-def safe_mode_scope(safe_mode: bool):
+def safe_mode_scope(safe_mode: bool) -> Iterator[None]:
     """Says for the length of a `with` block whether what is deserialized comes from a source that is not trusted.
 
     The outermost scope counts.

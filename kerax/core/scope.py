@@ -4,6 +4,7 @@ This is what turns a layer with mutable attributes into a pure function. `Variab
 holds the variable; `assign` writes there; random layers draw their keys and layers collect their losses here.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -57,7 +58,7 @@ class Scope:
         self.draws += 1
         return key
 
-    def value_of(self, variable, default=None):
+    def value_of(self, variable, default=None) -> Any:
         """The variable's value at the end of the call."""
         return self.values.get(id(variable), default)
 
@@ -74,7 +75,7 @@ def infers_shapes() -> bool:
 
 
 @contextmanager
-def outside():
+def outside() -> Iterator[None]:
     """Leaves every open scope for the length of a `with` block."""
     token = _current.set(None)
     try:

@@ -86,7 +86,7 @@ class Node:
                 leaves[place] = values[leaf]
         return jax.tree.unflatten(form, leaves)
 
-    def note(self, outputs, values: dict[KerasTensor, Any]):
+    def note(self, outputs, values: dict[KerasTensor, Any]) -> None:
         """Adds what the call returned to the values."""
         values.update(zip(jax.tree.leaves(self.outputs), jax.tree.leaves(outputs), strict=True))
 
@@ -115,7 +115,7 @@ def is_symbolic(*structures) -> bool:
     return False
 
 
-def record(operation, args: tuple, kwargs: dict):
+def record(operation, args: tuple, kwargs: dict) -> Any:
     """Calls `operation` symbolically: infers what it returns and records a node. Returns symbolic tensors."""
     specs = infer(operation, args, kwargs)
     outputs = jax.tree.map(lambda spec: KerasTensor(known_shape(spec.shape), spec.dtype), specs)
@@ -128,7 +128,7 @@ def known_shape(shape) -> Shape:
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
-def infer(function: Callable, args: tuple, kwargs: dict):
+def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     """What `function` returns for arguments whose leaves are arrays, specs or `KerasTensor`s.
 
     Unknown sizes become JAX's symbolic dimensions, one per axis position, so that the unknown sizes of several inputs

@@ -80,12 +80,12 @@ def _holding(known: dict | None):
         _remembered.reset(token)
 
 
-def remembering():
+def remembering() -> Any:
     """Within a `with` block in which no structure changes, each is looked through once."""
     return _holding({})
 
 
-def forgetting():
+def forgetting() -> Any:
     """Within a `with` block, inside one of `remembering`, structures may change."""
     return _holding(None)
 

@@ -92,13 +92,13 @@ _compiled: dict[Callable, Callable] = {}
 _HOST_DRAWS = 2**20  # elements; beyond it XLA's compilation is the shorter wait
 
 
-def forget_programs():
+def forget_programs() -> None:
     """Drops the compiled draws of initial values."""
     _drawers.clear()
     _compiled.clear()
 
 
-def materialize(variables: Iterable["Variable"]):
+def materialize(variables: Iterable["Variable"]) -> Any:
     """Gives every abstract variable its initial array."""
     variables = [variable for variable in variables if variable._store is None]
     abstract = [variable for variable in variables if variable._value is None]
@@ -325,7 +325,7 @@ class Variable(Operators):
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.stored_dtype}>"
 
 
-def unwrap(value):
+def unwrap(value) -> Any:
     """A variable's value; anything else unchanged."""
     return value.value if isinstance(value, Variable) else value
 

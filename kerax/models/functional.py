@@ -74,26 +74,26 @@ class Functional(Model):
         return self.graph.flat_outputs
 
     @property
-    def input(self):
+    def input(self) -> Any:
         """The symbolic inputs as given."""
         return self.graph.inputs
 
     @property
-    def output(self):
+    def output(self) -> Any:
         """The symbolic outputs as given."""
         return self.graph.outputs
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Any:
         """The shapes of the inputs as given."""
         return jax.tree.map(lambda tensor: tensor.shape, self.graph.inputs)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Any:
         """The shapes of the outputs as given."""
         return jax.tree.map(lambda tensor: tensor.shape, self.graph.outputs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None) -> Any:
         values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
@@ -295,7 +295,7 @@ def _pick(structure, tensors: dict):
     return jax.tree.map(lambda leaf: tensors[tuple(leaf)], structure, is_leaf=_is_history)
 
 
-def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **_):
+def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **_) -> Any:
     """A model of the same structure with fresh weights.
 
     Args:

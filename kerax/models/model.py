@@ -1,6 +1,7 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
+from typing import Self
 
 import jax
 import numpy as np
@@ -51,7 +52,7 @@ class Model(Layer):
     )
     output_names: list[str] | None = None
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args, **kwargs) -> Self:
         if cls is Model and (args or "inputs" in kwargs):
             return MODELS.entries["Functional"](*args, **kwargs)
         return super().__new__(cls, *args, **kwargs)

@@ -1,6 +1,6 @@
 """`Sequential`: layers one after the other."""
 
-from typing import cast
+from typing import Any, cast
 
 import jax
 
@@ -35,7 +35,7 @@ class Sequential(Model):
         for layer in layers or []:
             self.add(layer)
 
-    def add(self, layer, rebuild=True):
+    def add(self, layer, rebuild=True) -> None:
         """Appends a layer, or sets the input when given an `Input`.
 
         Raises:
@@ -84,13 +84,13 @@ class Sequential(Model):
         """The layers in order, without the input."""
         return list(self._stack)
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Builds every layer for an input shape (batch size or `None` first)."""
         if self._tensor is None and self._stack and not isinstance(input_shape, dict):
             self.add_input(tuple(input_shape))
         self.built = True
 
-    def add_input(self, shape: tuple, dtype: str | None = None):
+    def add_input(self, shape: tuple, dtype: str | None = None) -> None:
         """Sets the input of a model that has layers but no `Input`."""
         first = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
         self.input_layer, tensor = first, first.output
@@ -99,7 +99,7 @@ class Sequential(Model):
         self._tensor = tensor
         self.claim_seeds()
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None) -> Any:
         if not self._stack:
             return inputs
         self._check_input(inputs)
@@ -146,12 +146,12 @@ class Sequential(Model):
         return cast(KerasTensor, self._tensor)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Any:
         """Shape of the input."""
         return self.input.shape
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Any:
         """Shape of the output."""
         return jax.tree.map(lambda tensor: tensor.shape, self.output)
 
@@ -169,7 +169,7 @@ class Sequential(Model):
             "layers": [serialize_keras_object(layer) for layer in layers],
         }
 
-    def get_build_config(self):
+    def get_build_config(self) -> Any:
         """The input shape, if known."""
         return {"input_shape": self.input_layer.output.shape} if self.input_layer is not None else None
 

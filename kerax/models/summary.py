@@ -107,7 +107,7 @@ def print_summary(
     show_trainable=False,
     layer_range=None,
     show_flops=False,
-):
+) -> None:
     """Prints the table, or hands its text to `print_fn`."""
     import io
 
