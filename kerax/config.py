@@ -3,8 +3,10 @@
 import ctypes
 import os
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,15 +61,15 @@ def backend() -> str:
 
 def floatx() -> str:
     """The default float dtype, `"float32"` unless set."""
-    return dtype_policies._default_name
+    return dtype_policies.default_float
 
 
-def set_floatx(value: str):
+def set_floatx(value: str) -> None:
     """Sets the default float dtype. Raises `ValueError` unless float16, bfloat16, float32 or float64."""
     name = jnp.dtype(value).name
-    if name not in dtype_policies._FLOATS:
-        raise ValueError(f"set_floatx: expected one of {dtype_policies._FLOATS}. Got {value!r}.")
-    dtype_policies._default_name = name
+    if name not in dtype_policies.FLOATS:
+        raise ValueError(f"set_floatx: expected one of {dtype_policies.FLOATS}. Got {value!r}.")
+    dtype_policies.default_float = name
 
 
 def epsilon() -> float:
@@ -75,7 +77,7 @@ def epsilon() -> float:
     return _epsilon
 
 
-def set_epsilon(value: float):
+def set_epsilon(value: float) -> None:
     """Sets the fuzz factor."""
     global _epsilon
     _epsilon = float(value)
@@ -86,7 +88,7 @@ def image_data_format() -> str:
     return _image_data_format
 
 
-def set_image_data_format(data_format: str):
+def set_image_data_format(data_format: str) -> None:
     """Sets the default image layout. Raises `ValueError` for an unknown one."""
     global _image_data_format
     _image_data_format = standardize_data_format(data_format)
@@ -110,7 +112,7 @@ def target_platform() -> str:
 
 
 @contextmanager
-def compiling_for(platform: str):
+def compiling_for(platform: str) -> Iterator[None]:
     """A `with` block in which programs are traced for a platform that need not be there."""
     token = _target.set(platform)
     try:
@@ -133,7 +135,7 @@ def resident_bytes() -> int:
     return 256 * 2**20 if jax.default_backend() == "cpu" else 2 * 2**30
 
 
-def set_resident_bytes(value: int | None):
+def set_resident_bytes(value: int | None) -> None:
     """Sets `resident_bytes`; 0 streams everything, `None` is the default again."""
     global _resident_bytes
     if value is not None and (not isinstance(value, int) or value < 0):
@@ -141,7 +143,7 @@ def set_resident_bytes(value: int | None):
     _resident_bytes = value
 
 
-def keep_host_memory():
+def keep_host_memory() -> Any:
     """Makes the process keep freed memory for its next use instead of giving it back to the system.
 
     For training on CPU with one step per dispatch (a callback that looks at every batch, native convolutions): XLA
@@ -158,7 +160,7 @@ def keep_host_memory():
     return all(mallopt(*option) for option in (never_map, never_trim, one_arena))
 
 
-def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0):
+def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0) -> Any:
     """Keeps compiled programs on disk, so that the next process need not compile them again.
 
     Args:
@@ -176,7 +178,7 @@ def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0):
     return path
 
 
-def set_backend(backend: str):
+def set_backend(backend: str) -> None:
     """Nothing for `"jax"`; raises `ValueError` for anything else."""
     if backend != "jax":
         raise ValueError(f"set_backend: kerax runs on only 'jax'. Got {backend!r}.")
@@ -190,7 +192,7 @@ def is_nnx_enabled() -> bool:
 _flash_attention: bool | None = None
 
 
-def enable_flash_attention():
+def enable_flash_attention() -> None:
     """Lets attention use cuDNN's fused kernel where it fits, which is the default: on a GPU of compute capability 8 or
     later, in half precision, without dropout, with heads of a multiple of 8 features up to 128.
     """
@@ -198,7 +200,7 @@ def enable_flash_attention():
     _flash_attention = True
 
 
-def disable_flash_attention():
+def disable_flash_attention() -> None:
     """Keeps attention from the fused kernel, unless a call asks for it."""
     global _flash_attention
     _flash_attention = False
@@ -209,7 +211,7 @@ def is_flash_attention_enabled() -> bool | None:
     return _flash_attention
 
 
-def enable_unsafe_deserialization():
+def enable_unsafe_deserialization() -> None:
     """Warns: kerax never runs code that a file holds, so there is nothing to allow.
 
     Deviation from Keras, where a file's lambdas are run from then on. Register named functions instead.
@@ -225,13 +227,13 @@ _interactive_logging = True
 _limits: dict[str, int | None] = {"max_epochs": None, "max_steps_per_epoch": None}
 
 
-def enable_interactive_logging():
+def enable_interactive_logging() -> None:
     """Shows progress as a bar on the terminal, the default."""
     global _interactive_logging
     _interactive_logging = True
 
 
-def disable_interactive_logging():
+def disable_interactive_logging() -> None:
     """Shows progress as plain lines."""
     global _interactive_logging
     _interactive_logging = False
@@ -253,7 +255,7 @@ def max_epochs() -> int | None:
     return _limits["max_epochs"]
 
 
-def set_max_epochs(max_epochs: int | None):
+def set_max_epochs(max_epochs: int | None) -> None:
     """Sets `max_epochs`."""
     _set_limit("max_epochs", max_epochs)
 
@@ -263,6 +265,6 @@ def max_steps_per_epoch() -> int | None:
     return _limits["max_steps_per_epoch"]
 
 
-def set_max_steps_per_epoch(max_steps_per_epoch: int | None):
+def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
     """Sets `max_steps_per_epoch`."""
     _set_limit("max_steps_per_epoch", max_steps_per_epoch)

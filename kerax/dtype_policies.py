@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import MutableMapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,10 @@ import jax.numpy as jnp
 from kerax.errors import suggest
 
 QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
-_FLOATS = ("float64", "float32", "float16", "bfloat16")
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 _MIXED = {"mixed_float16": ("float16", "float32"), "mixed_bfloat16": ("bfloat16", "float32")}
 _global_policy: "DTypePolicy | None" = None
-_default_name = "float32"
+default_float = "float32"
 
 
 def _dtypes_of(name: str) -> tuple[str, str]:
@@ -20,11 +21,12 @@ def _dtypes_of(name: str) -> tuple[str, str]:
     if name in _MIXED:
         return _MIXED[name]
     try:
-        return (jnp.dtype(name).name,) * 2
+        dtype = jnp.dtype(name).name
+        return dtype, dtype
     except TypeError:
         raise ValueError(
             f"Unknown dtype policy {name!r}. Expected a dtype, one of {sorted(_MIXED)}, or a quantized form of these "
-            f"such as 'int8_from_float32'.{suggest(name, (*_FLOATS, *_MIXED))}"
+            f"such as 'int8_from_float32'.{suggest(name, (*FLOATS, *_MIXED))}"
         ) from None
 
 
@@ -61,7 +63,7 @@ class DTypePolicy:
         """The dtype that weights are stored in."""
         return self._variable_dtype
 
-    def convert_input(self, x, autocast, dtype):
+    def convert_input(self, x, autocast, dtype) -> Any:
         """`x` as an array, in `dtype` if it is floating point and `autocast` is set. Text is returned unchanged, a
         symbolic tensor gives one."""
         if isinstance(x, (str, bytes)) or x is None:
@@ -238,6 +240,7 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
             raise TypeError(f"`policy_map` must be a dict. Got {policy_map!r}.")
         self._default_argument = default_policy
         self.default_policy = get(default_policy)
+        self.quantization_mode = self.default_policy.quantization_mode
         self._policies = {key: get(policy) for key, policy in (policy_map or {}).items()}
 
     @property
@@ -254,11 +257,6 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
     def variable_dtype(self) -> str:
         """That of the default policy."""
         return self.default_policy.variable_dtype
-
-    @property
-    def quantization_mode(self) -> str | None:
-        """That of the default policy."""
-        return self.default_policy.quantization_mode
 
     def __getitem__(self, key):
         if key in self._policies:
@@ -317,10 +315,10 @@ _CLASSES = {
 
 def dtype_policy() -> DTypePolicy:
     """The policy of layers that are not given one. Default: `floatx()` for both dtypes."""
-    return _global_policy if _global_policy is not None else DTypePolicy(_default_name)
+    return _global_policy if _global_policy is not None else DTypePolicy(default_float)
 
 
-def set_dtype_policy(policy):
+def set_dtype_policy(policy) -> None:
     """Makes `policy` (a name or a `DTypePolicy`) the policy of layers created from now on."""
     global _global_policy
     _global_policy = policy if policy is None else get(policy)

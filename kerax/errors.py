@@ -11,13 +11,13 @@ _HIDDEN_FOLDERS = (os.path.dirname(os.path.abspath(__file__)) + os.sep, os.path.
 _filtering = True
 
 
-def enable_traceback_filtering():
+def enable_traceback_filtering() -> None:
     """Hides the frames of kerax and JAX in the tracebacks of errors raised below user code (the default)."""
     global _filtering
     _filtering = True
 
 
-def disable_traceback_filtering():
+def disable_traceback_filtering() -> None:
     """Shows every frame in tracebacks."""
     global _filtering
     _filtering = False
@@ -39,7 +39,7 @@ def _is_library_frame(traceback: TracebackType) -> bool:
     return traceback.tb_frame.f_code.co_filename.startswith(_HIDDEN_FOLDERS)
 
 
-def hide_library_frames(error: BaseException):
+def hide_library_frames(error: BaseException) -> None:
     """Drops the frames of kerax and JAX below the current one from `error`'s traceback, in place.
 
     The frame that raised stays if no user code is below the current frame, so that no error loses its origin.

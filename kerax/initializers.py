@@ -1,7 +1,7 @@
 """Initializers: the first values of weights, drawn from a key."""
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Initializer(Configurable):
         if cls.__module__ == __name__:
             INITIALIZERS.add(cls, *_ALIASES.get(cls.__name__, ()))
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> None:
         raise NotImplementedError(
             f"{type(self).__name__} must implement `__call__(self, shape, dtype=None, key=None)`."
         )
@@ -71,7 +71,7 @@ class Zeros(Initializer):
         """The value without a device program."""
         return np.zeros(shape, dtype)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         return jnp.zeros(shape, _dtype(dtype))
 
 
@@ -82,17 +82,17 @@ class Ones(Initializer):
         """The value without a device program."""
         return np.ones(shape, dtype)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         return jnp.ones(shape, _dtype(dtype))
 
 
 class Constant(Initializer):
     """All `value`: a number, or an array that broadcasts to the shape."""
 
-    def __init__(self, value=0.0):
+    def __init__(self, value: Any = 0.0):
         self.value = value
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         return jnp.broadcast_to(jnp.asarray(self.value, _dtype(dtype)), shape)
 
 
@@ -102,7 +102,7 @@ class Identity(Initializer):
     def __init__(self, gain=1.0):
         self.gain = gain
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         if len(shape) != 2:
             raise ValueError(f"Identity: expected a shape of 2 axes. Got {tuple(shape)}.")
         return self.gain * jnp.eye(*shape, dtype=_dtype(dtype))
@@ -120,7 +120,7 @@ class RandomNormal(Initializer):
     def __init__(self, mean=0.0, stddev=0.05, seed=None):
         self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         return random.normal(shape, self.mean, self.stddev, dtype, _key(self.seed, key))
 
 
@@ -130,7 +130,7 @@ class TruncatedNormal(Initializer):
     def __init__(self, mean=0.0, stddev=0.05, seed=None):
         self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         return random.truncated_normal(shape, self.mean, self.stddev, dtype, _key(self.seed, key))
 
 
@@ -140,7 +140,7 @@ class RandomUniform(Initializer):
     def __init__(self, minval=-0.05, maxval=0.05, seed=None):
         self.minval, self.maxval, self.seed = minval, maxval, _check_seed(self, seed)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         return random.uniform(shape, self.minval, self.maxval, dtype, _key(self.seed, key))
 
     def uniform_range(self, shape) -> tuple[float, float] | None:
@@ -184,7 +184,7 @@ class VarianceScaling(Initializer):
         self.scale, self.mode, self.distribution = scale, mode, distribution
         self.input_axes, self.output_axes, self.seed = input_axes, output_axes, _check_seed(self, seed)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         variance, key = self._variance(shape), _key(self.seed, key)
         if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
@@ -270,7 +270,7 @@ class Orthogonal(Initializer):
     def __init__(self, gain=1.0, seed=None):
         self.gain, self.seed = gain, _check_seed(self, seed)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         if len(shape) < 2:
             raise ValueError(f"Orthogonal: expected a shape of at least 2 axes. Got {tuple(shape)}.")
         dtype = _dtype(dtype)
@@ -312,7 +312,7 @@ class STFT(Initializer):
 
         return get_window(self.window, length, self.periodic)
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key=None) -> Any:
         dtype = _dtype(dtype)
         length, _, frequencies = shape
         times, bins = jnp.arange(length, dtype=dtype), jnp.arange(frequencies, dtype=dtype)
@@ -348,7 +348,7 @@ IdentityInitializer = Identity
 OrthogonalInitializer = Orthogonal
 
 
-def get(identifier) -> Callable | None:
+def get(identifier: Any) -> Any:
     """The initializer for a name, a config, a class or a function; `None` stays `None`.
 
     Functions `(shape, dtype)` and JAX's `(key, shape, dtype)` are returned as they are; a number or an array becomes
@@ -364,6 +364,6 @@ def serialize(initializer) -> dict:
     return serialize_keras_object(initializer)
 
 
-def deserialize(config, custom_objects: dict | None = None) -> Callable | None:
+def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The initializer that `serialize` described."""
     return INITIALIZERS.get(deserialize_keras_object(config, custom_objects))

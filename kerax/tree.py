@@ -36,7 +36,7 @@ def pack_sequence_as(structure: Tree, flat_sequence: Iterable) -> Tree:
     return jax.tree.unflatten(treedef, list(flat_sequence))
 
 
-def assert_same_structure(a: Tree, b: Tree, check_types=None):
+def assert_same_structure(a: Tree, b: Tree, check_types=None) -> None:
     """Raises `ValueError` when two structures differ in form. `check_types` is kept for Keras's signature."""
     forms = [jax.tree.structure(tree, is_leaf=lambda leaf: leaf is None) for tree in (a, b)]
     if forms[0] != forms[1]:
@@ -93,7 +93,7 @@ def flatten_with_path(structure: Tree) -> list:
     return [((name, *path), leaf) for name, child in children for path, leaf in flatten_with_path(child)]
 
 
-def assert_same_paths(a: Tree, b: Tree):
+def assert_same_paths(a: Tree, b: Tree) -> None:
     """Raises `ValueError` unless the leaves of both structures lie at the same paths."""
     first, second = ({path for path, _ in flatten_with_path(tree)} for tree in (a, b))
     if first != second:

@@ -42,9 +42,9 @@ def recording(build: Callable) -> Callable:
     @functools.wraps(build)
     def recorded(self, *args, **kwargs):
         self.require_init()
-        if self._build_shapes is None:
-            self._build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
-            self._build_shapes.pop("self", None)
+        if self.build_shapes is None:
+            self.build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
+            self.build_shapes.pop("self", None)
         context = call_context.get()
         around = (*(context.around if context else ()), *_building.get())
         if self.path is None:
@@ -112,7 +112,7 @@ def caster(layer, compute_dtype: str | None) -> Callable:
     return cast
 
 
-def refuse_text(layer, array: np.ndarray):
+def refuse_text(layer, array: np.ndarray) -> None:
     """Raises `ValueError` for an array of text or objects, unless the layer may hand it on to others or to a function.
 
     Layers that read text do so before their inputs come here.
@@ -165,7 +165,7 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
 
 
 def warn_of_lost_mask(layer, inputs, outputs) -> bool:
-    """Says that the inputs' mask ends at this layer, unless its `call` takes it, or sets one. Returns whether it did."""
+    """Says that the inputs' mask ends at this layer, unless its `call` takes it or sets one. Returns whether it did."""
     takes_mask = "mask" in signature_of(type(layer).call).names
     if takes_mask or not masks.has_mask(inputs) or masks.has_mask(outputs):
         return False
@@ -177,7 +177,7 @@ def warn_of_lost_mask(layer, inputs, outputs) -> bool:
     return True
 
 
-def shapes_of(value):
+def shapes_of(value) -> Any:
     """The shapes of the tensors in a structure, unknown sizes as `None`."""
     return jax.tree.map(lambda leaf: known_shape(leaf.shape), value)
 
@@ -198,7 +198,7 @@ def build_arguments(layer, arguments: dict) -> dict[str, Any]:
     return {name: named[name] for name in names if name in named}
 
 
-def explain(error: Exception, layer, inputs, at_root: bool):
+def explain(error: Exception, layer, inputs, at_root: bool) -> None:
     """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
     if at_root:
         errors.hide_library_frames(error)

@@ -1,7 +1,7 @@
 """`Configurable`: `get_config` and `from_config` derived from the constructor's arguments."""
 
 import inspect
-from typing import Any
+from typing import Any, Self
 
 from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object
 from kerax.errors import suggest
@@ -10,7 +10,9 @@ from kerax.errors import suggest
 class Configurable:
     """Remembers the arguments an object was constructed with and turns them into a config and back."""
 
-    def __new__(cls, *args, **kwargs):
+    _arguments: tuple[tuple, dict[str, Any]]
+
+    def __new__(cls, *args, **kwargs) -> Self:
         instance = object.__new__(cls)
         instance._arguments = (args, kwargs)
         return instance
@@ -20,12 +22,12 @@ class Configurable:
         return serialize_arguments(self, captured_arguments(self))
 
     @classmethod
-    def from_config(cls, config: dict):
+    def from_config(cls, config: dict) -> Self:
         """An object with the arguments that `get_config` described."""
         return cls(**revive_arguments(config))
 
 
-def reject_unknown(instance, unknown: dict, *more_names: str):
+def reject_unknown(instance, unknown: dict, *more_names: str) -> None:
     """Raises `TypeError` with a suggestion for keyword arguments that a constructor does not take."""
     if not unknown:
         return

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kerax.core.configurable import captured_arguments
@@ -68,8 +69,8 @@ def _flatten(values: Any):
 
 def _dtype(leaf) -> np.dtype:
     """Of a random key the dtype of its data."""
-    dtype = getattr(leaf, "_dtype", leaf.dtype)
-    return np.dtype("uint32") if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype)
+    dtype = getattr(leaf, "stored_dtype", leaf.dtype)
+    return np.dtype("uint32") if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype)
 
 
 def _size(leaf) -> tuple[int, int]:

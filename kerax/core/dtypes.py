@@ -1,5 +1,7 @@
 """Dtypes by name, and what two of them give together."""
 
+import functools
+
 import jax.numpy as jnp
 
 from kerax import config
@@ -51,13 +53,11 @@ def result_type(*dtypes) -> str:
     strong = [name for name, dtype in zip(names, dtypes, strict=True) if dtype is not int and dtype is not float]
     precision = "16" if config.floatx().endswith("16") else config.floatx()[-2:]
     strong.sort(key=lambda name: "float" not in name)  # with a float, int64 and uint64 need not meet
-    found = jnp.dtype(strong[0]) if strong else None
-    for name in strong[1:]:
-        found = jnp.promote_types(found, name)
+    found = functools.reduce(jnp.promote_types, map(jnp.dtype, strong)) if strong else None
     weak = float if float in dtypes else int if int in dtypes else None
     if weak is not None and (found is None or found == jnp.dtype(bool)):
         return _NARROW.get(f"{weak.__name__}{precision}", f"{weak.__name__}{precision}")
-    if weak is float and jnp.issubdtype(found, jnp.integer):
+    if weak is float and found is not None and jnp.issubdtype(found, jnp.integer):
         return _NARROW.get(f"float{precision}", f"float{precision}")
     name = config.floatx() if found is None else found.name
     return _NARROW.get(name, name)

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerax.core.jaxprs import interpret
+
 Tree = Any
 
 
@@ -17,10 +19,10 @@ def fill(function: Callable, *specs: Tree) -> Tree:
     memory.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*specs)
-    values = _evaluate(closed.jaxpr, closed.consts, [None] * len(closed.jaxpr.invars))
-    if values is None:
+    values = interpret(closed, [None] * len(closed.jaxpr.invars), _filled)
+    if any(value is None for value in values):
         return None
-    return jax.tree.unflatten(jax.tree.structure(shapes), values)
+    return jax.tree.unflatten(jax.tree.structure(shapes), map(np.asarray, values))
 
 
 def constant_of(value) -> float | None:
@@ -36,26 +38,11 @@ def _astype(value: np.ndarray, dtype) -> np.ndarray:
     return np.broadcast_to(value.flat[0].astype(dtype), value.shape)
 
 
-def _evaluate(jaxpr, consts: list, arguments: list) -> list | None:
-    known = {
-        id(var): value for var, value in zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True)
-    }
-
-    def read(atom):
-        return atom.val if hasattr(atom, "val") else known.get(id(atom))
-
-    for equation in jaxpr.eqns:
-        given, name, out = list(map(read, equation.invars)), equation.primitive.name, equation.outvars[0].aval
-        inner = equation.params.get("jaxpr")
-        if name == "broadcast_in_dim" and len(given) == 1 and given[0] is not None and np.ndim(given[0]) == 0:
-            results = [np.broadcast_to(np.asarray(given[0], out.dtype), out.shape)]
-        elif name in ("convert_element_type", "copy") and given[0] is not None:
-            results = [_astype(np.asarray(given[0]), out.dtype)]
-        elif inner is not None and hasattr(inner, "jaxpr"):
-            results = _evaluate(inner.jaxpr, inner.consts, given)
-        else:
-            results = None
-        if results is not None:
-            known.update({id(var): value for var, value in zip(equation.outvars, results, strict=True)})
-    values = [read(var) for var in jaxpr.outvars]
-    return None if any(value is None for value in values) else [np.asarray(value) for value in values]
+def _filled(equation, inputs: list) -> list | None:
+    """What an equation that fills, converts or copies an array gives."""
+    if not inputs or inputs[0] is None:
+        return None
+    name, out = equation.primitive.name, equation.outvars[0].aval
+    if name == "broadcast_in_dim" and len(inputs) == 1 and np.ndim(inputs[0]) == 0:
+        return [np.broadcast_to(np.asarray(inputs[0], out.dtype), out.shape)]
+    return [_astype(np.asarray(inputs[0]), out.dtype)] if name in ("convert_element_type", "copy") else None

@@ -82,7 +82,7 @@ class Graph:
     def _ordered_operations(self, order: list[Node], op_depths: dict[int, int]) -> list:
         operations = {id(node.operation): node.operation for node in order}
         for tensor in self.flat_inputs:  # an input that nothing needs comes last
-            operation = tensor._keras_history[0]
+            operation = tensor.operation
             if id(operation) not in operations and not tensor.node.inputs:
                 operations[id(operation)] = operation
         return sorted(operations.values(), key=lambda op: (-op_depths.get(id(op), 0), self._first_seen.get(id(op), -1)))

@@ -27,7 +27,7 @@ def threefry(key: tuple[int, int], high: np.ndarray, low: np.ndarray) -> tuple[n
     return first, second
 
 
-def uniform(root: int, fold: int, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
+def uniform(root: int, fold: int | np.integer, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
     """`jax.random.uniform(fold_in(key(root), fold), shape, float32, low, high)`."""
     zero = np.zeros(1, np.uint32)
     words = threefry((root >> 32, root & 0xFFFFFFFF), zero, np.full(1, fold, np.uint32))
@@ -36,7 +36,7 @@ def uniform(root: int, fold: int, shape: tuple[int, ...], low: float, high: floa
         *threefry((words[0][0], words[1][0]), (counters >> np.uint64(32)).astype(np.uint32), counters.astype(np.uint32))
     )
     floats = ((bits >> np.uint32(9)) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
-    low, high = np.float32(low), np.float32(high)
+    least, width = np.float32(low), np.float64(np.float32(high) - np.float32(low))
     # XLA rounds `floats * (high - low) + low` once; in float64 it is exact before that rounding.
-    scaled = (floats.astype(np.float64) * np.float64(high - low) + np.float64(low)).astype(np.float32)
-    return np.maximum(low, scaled).reshape(shape)
+    scaled = (floats.astype(np.float64) * width + np.float64(least)).astype(np.float32)
+    return np.maximum(least, scaled).reshape(shape)

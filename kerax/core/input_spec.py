@@ -1,5 +1,7 @@
 """`InputSpec`: what a layer accepts, checked before it is built or called."""
 
+from typing import Any
+
 import jax
 
 from kerax.core.symbolic import known_shape
@@ -48,7 +50,7 @@ class InputSpec:
         """The spec that `get_config` described."""
         return cls(**config)
 
-    def check(self, layer, shape: tuple):
+    def check(self, layer, shape: tuple) -> None:
         """Raises `ValueError` naming the layer if an input of this shape does not fit. Unknown sizes fit all."""
         ndim, expected = len(shape), None
         if self.ndim is not None and ndim != self.ndim and not self._squeezes(shape):
@@ -76,7 +78,7 @@ class InputSpec:
         return self.allow_last_axis_squeeze and abs(len(shape) - len(own)) == 1 and 1 in (shape[-1:] + own[-1:])
 
 
-def check_inputs(layer, inputs):
+def check_inputs(layer, inputs) -> Any:
     """Checks the first argument of a call against `layer.input_spec`."""
     specs = layer.input_spec
     if specs is None:

@@ -1,6 +1,7 @@
 """Traced programs, looked through: by the names of their parts, for JAX's modules about them take long to import."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 
 def inner_jaxprs(equation) -> list:
@@ -18,3 +19,28 @@ def equations(jaxpr) -> Iterator:
         yield equation
         for inner in inner_jaxprs(equation):
             yield from equations(inner)
+
+
+def interpret(closed, arguments: list, rule: Callable[[Any, list], list | None]) -> list:
+    """The values of a program's outputs, `None` where they are not known.
+
+    Args:
+        closed: A closed jaxpr.
+        arguments: Values of its inputs, `None` where not known.
+        rule: Function of an equation and its inputs' values that returns its outputs' values, or `None` if they are not
+            known; an equation that calls a program is then interpreted by what is in it.
+    """
+    jaxpr = closed.jaxpr
+    known = dict(zip(map(id, (*jaxpr.constvars, *jaxpr.invars)), (*closed.consts, *arguments), strict=True))
+
+    def read(atom):
+        return atom.val if hasattr(atom, "val") else known.get(id(atom))
+
+    for equation in jaxpr.eqns:
+        inputs, inner = list(map(read, equation.invars)), equation.params.get("jaxpr")
+        outputs = rule(equation, inputs)
+        if outputs is None and hasattr(inner, "consts"):
+            outputs = interpret(inner, inputs, rule)
+        if outputs is not None:
+            known.update(zip(map(id, equation.outvars), outputs, strict=True))
+    return list(map(read, jaxpr.outvars))

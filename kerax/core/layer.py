@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, persistence, placement, registry, symbolic
@@ -68,7 +69,7 @@ class Layer(Operation, Trackable):
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
-        self._build_shapes: dict[str, Any] | None = None
+        self.build_shapes: dict[str, Any] | None = None
         self._remat = rematerialization.current_mode()
         self._drops_masks = False
         if "input_dim" in kwargs:
@@ -79,7 +80,7 @@ class Layer(Operation, Trackable):
 
     # What a subclass writes or calls.
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Creates the weights for an input shape. The default creates none."""
         self.built = True
 
@@ -127,17 +128,17 @@ class Layer(Operation, Trackable):
         """`add_weight` under its other name, without `aggregation` and `overwrite_with_gradient`."""
         return self.add_weight(shape, initializer, *args, name=name, **kwargs)
 
-    def add_metric(self, *args, **kwargs):
+    def add_metric(self, *args, **kwargs) -> Any:
         """Raises `NotImplementedError`, as in Keras 3."""
         raise NotImplementedError(f"{self}: no `add_metric`. Pass it to `compile`, or call its `update_state`.")
 
-    def add_loss(self, loss):
+    def add_loss(self, loss) -> None:
         """Adds a scalar, or each of a list of scalars, to the loss of the running training step."""
         for value in jax.tree.leaves(loss):
             scope = scopes.current_scope()
             if scope is not None:
                 scope.added_losses.append((self, value))
-            elif not isinstance(value, jax.core.Tracer):
+            elif not isinstance(value, Tracer):
                 self._losses.append(value)
                 _with_losses.add(self)
 
@@ -151,13 +152,13 @@ class Layer(Operation, Trackable):
         """A PRNG key: this layer's own stream's if it has a `seed_generator`, else the running call's next."""
         return next_key(getattr(self, "seed_generator", None))
 
-    def compute_mask(self, inputs, previous_mask):
+    def compute_mask(self, inputs, previous_mask) -> Any:
         """The mask of the outputs. Default: the inputs' mask, unchanged."""
         return previous_mask
 
     # The call.
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Any:
         if not self._initialized:
             self.require_init()
         if symbolic.is_symbolic(args, kwargs):
@@ -218,7 +219,7 @@ class Layer(Operation, Trackable):
                     self.build_from(*args, **kwargs)
                 except jax.errors.ConcretizationTypeError:
                     pass  # a `call` that looks at values builds its sublayers as it runs
-            self._claim()
+            self.claim_seeds()
             materialize(variable for _, variable in walk(self))
             self._ready = True
 
@@ -238,7 +239,7 @@ class Layer(Operation, Trackable):
             if mask is not None and not isinstance(mask, (list, tuple, dict)):
                 masks.set_mask(leaf, mask)
 
-    def require_init(self):
+    def require_init(self) -> None:
         if not self._initialized:
             raise ValueError(
                 f"{type(self).__name__}: `super().__init__()` was not called. Make it the first line of `__init__`."
@@ -246,7 +247,7 @@ class Layer(Operation, Trackable):
 
     # The pure pair.
 
-    def build_from(self, *args, **kwargs):
+    def build_from(self, *args, **kwargs) -> Any:
         """Builds this layer and all below it from arrays, specs or symbolic tensors, computing nothing.
 
         Returns: the outputs' `jax.ShapeDtypeStruct`s.
@@ -325,7 +326,7 @@ class Layer(Operation, Trackable):
         materialize(variable for _, variable in found)
         return _split((path, variable, variable.value) for path, variable in found)
 
-    def set_variables_tree(self, variables: dict):
+    def set_variables_tree(self, variables: dict) -> None:
         """Puts values of the form of `variables_tree` back. Raises `ValueError` for a missing or unknown path."""
         given = tree.unnest(variables.get("params", {})) | tree.unnest(variables.get("state", {}))
         own = dict(walk(self))
@@ -340,7 +341,7 @@ class Layer(Operation, Trackable):
 
     def stateless_call(
         self, trainable_variables, non_trainable_variables, *args, return_losses=False, key=None, **kwargs
-    ):
+    ) -> Any:
         """Keras's pure call on lists of values, in the order of the attributes of the same names, or on the trees
         `params` and `state` of a `TrainState`.
 
@@ -376,13 +377,13 @@ class Layer(Operation, Trackable):
                 (parameters if variable.is_parameter else others).append((name, variable))
         return parameters + others
 
-    def _claim(self):
+    def claim_seeds(self) -> None:
         """Gives every abstract variable without a seed one of this root's, by its path below it."""
         root = None
         for path, variable in walk(self):
-            if variable._seed is None:
+            if variable.seed_and_path is None:
                 root = make_seed() if root is None else root
-                variable._seed = (root, "/".join(path))
+                variable.seed_and_path = (root, "/".join(path))
                 variable.path = "/".join((self.name, *path))
 
     @property
@@ -421,7 +422,7 @@ class Layer(Operation, Trackable):
         materialize(weights)
         return placement.to_host_all([weight.value for weight in weights])
 
-    def set_weights(self, weights):
+    def set_weights(self, weights) -> None:
         """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""
         own = self.weights
         if len(own) != len(weights):
@@ -452,7 +453,7 @@ class Layer(Operation, Trackable):
         return self._trainable
 
     @trainable.setter
-    def trainable(self, value: bool):
+    def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
         for item in descendants(self):
             if isinstance(item, Layer):
@@ -470,8 +471,8 @@ class Layer(Operation, Trackable):
             collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
-        regularized = [variable for variable in self.trainable_variables if variable.regularizer is not None]
-        return collected + [variable.regularizer(variable.value) for variable in regularized]
+        regularized = [(v.regularizer, v) for v in self.trainable_variables if v.regularizer is not None]
+        return collected + [regularizer(variable.value) for regularizer, variable in regularized]
 
     # Shapes, dtypes, symbolic tensors.
 
@@ -491,24 +492,23 @@ class Layer(Operation, Trackable):
     def own_policy(self) -> dtype_policies.DTypePolicy:
         """The dtype policy of this very layer: of a `DTypePolicyMap` the entry of its path."""
         policy = self.dtype_policy
-        is_map = isinstance(policy, dtype_policies.DTypePolicyMap) and self.path
-        return policy[self.path] if is_map else policy
+        return policy[self.path] if isinstance(policy, dtype_policies.DTypePolicyMap) and self.path else policy
 
     @property
     def quantization_mode(self) -> str | None:
         """How the weights are quantized, `"int8"` for example; `None` if they are not."""
         return self.own_policy.quantization_mode
 
-    def symbolic_call(self, *args, **kwargs):
+    def symbolic_call(self, *args, **kwargs) -> Any:
         """`compute_output_spec`: only calling the layer itself records a node."""
         return self.compute_output_spec(*args, **kwargs)
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
         specs = symbolic.infer(self, args, kwargs)
         return jax.tree.map(lambda spec: symbolic.KerasTensor(symbolic.known_shape(spec.shape), spec.dtype), specs)
 
-    def compute_output_shape(self, *shapes, **named_shapes):
+    def compute_output_shape(self, *shapes, **named_shapes) -> Any:
         """The outputs' shapes for input shapes; `None` where unknown."""
 
         def is_shape(value):
@@ -536,12 +536,12 @@ class Layer(Operation, Trackable):
 
     def get_build_config(self) -> dict | None:
         """The arguments `build` was called with."""
-        if not self._build_shapes:
+        if not self.build_shapes:
             return None
-        shapes = self._build_shapes
+        shapes = self.build_shapes
         return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
 
-    def build_from_config(self, config: dict):
+    def build_from_config(self, config: dict) -> None:
         """Calls `build` as `get_build_config` described."""
         shapes = config.get("shapes_dict") or (
             {"input_shape": config["input_shape"]} if "input_shape" in config else None

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class LiftedOp:
         self.name, self.auto_named = name, True
         self.inbound_nodes: list = []
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Any:
         if symbolic.is_symbolic(args, kwargs):
             return symbolic.record(LiftedOp(self.function, self.op_name), args, kwargs)
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
@@ -89,10 +89,12 @@ for _name, _function in {**_OPERATORS, **_COMPARISONS}.items():
         setattr(symbolic.KerasTensor, f"__r{_name}__", _reflected(_lifted))
 for _name, _function in {"neg": jnp.negative, "abs": jnp.absolute, "invert": jnp.logical_not}.items():
     setattr(symbolic.KerasTensor, f"__{_name}__", lift(_function, _function.__name__))
-symbolic.KerasTensor.astype = lift(lambda x, dtype: x.astype(dtype), "astype")
-symbolic.KerasTensor.reshape = lift(lambda x, newshape: jnp.reshape(x, newshape), "reshape_tensor")
-symbolic.KerasTensor.squeeze = lift(lambda x, axis=None: jnp.squeeze(x, axis), "squeeze_tensor")
-symbolic.KerasTensor.__getitem__ = lift(
-    lambda x, index: x[tuple(index) if isinstance(index, list) else index],  # JSON has no tuples
-    "get_item",
-)
+_METHODS = {
+    "astype": lift(lambda x, dtype: x.astype(dtype), "astype"),
+    "reshape": lift(lambda x, newshape: jnp.reshape(x, newshape), "reshape_tensor"),
+    "squeeze": lift(lambda x, axis=None: jnp.squeeze(x, axis), "squeeze_tensor"),
+    # JSON has no tuples: an index that was saved comes back as a list.
+    "__getitem__": lift(lambda x, index: x[tuple(index) if isinstance(index, list) else index], "get_item"),
+}
+for _name, _function in _METHODS.items():
+    setattr(symbolic.KerasTensor, _name, _function)

@@ -5,25 +5,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 Tree = Any
+_NAME = "_keras_mask"
 _of_tracers: dict[int, tuple] = {}  # by `id`: tracers compare as arrays do, so that they cannot be keys
 
 
-def set_mask(array, mask):
+def set_mask(array, mask) -> None:
     """Makes `mask` the attribute `_keras_mask` of an array, a tracer or a symbolic tensor.
 
     What can have no attributes, as NumPy's arrays, stays without a mask.
     """
     try:
-        array._keras_mask = mask
+        setattr(array, _NAME, mask)
     except AttributeError:
         pass
 
 
-def get_mask(array):
+def get_mask(array) -> Any:
     """The mask of an array, a tracer or a symbolic tensor, or `None`."""
-    return getattr(array, "_keras_mask", None)
+    return getattr(array, _NAME, None)
 
 
 def has_mask(tree: Tree) -> bool:
@@ -31,7 +33,7 @@ def has_mask(tree: Tree) -> bool:
     return any(mask is not None for mask in map(get_mask, jax.tree.leaves(tree)))
 
 
-def masked(array, mask):
+def masked(array, mask) -> Any:
     """The array with `mask` attached, or a copy of it that has, so that the caller's own array stays as it was."""
     if mask is None or get_mask(array) is mask:
         return array
@@ -43,17 +45,18 @@ def masked(array, mask):
 def _read(tracer):
     entry = _of_tracers.get(id(tracer))
     if entry is None:
-        raise AttributeError("_keras_mask")
+        raise AttributeError(_NAME)
     return entry[1]
 
 
 def _write(tracer, mask):
+    # A mask that is computed from its own array would keep it, and its trace, alive: compute masks from inputs.
     key = id(tracer)
     _of_tracers[key] = (weakref.ref(tracer, lambda _, pop=_of_tracers.pop: pop(key, None)), mask)
 
 
 # JAX's arrays take attributes, its tracers have slots: the attribute is a property there, its values lie beside them.
-jax.core.Tracer._keras_mask = property(_read, _write)
+setattr(Tracer, _NAME, property(_read, _write))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -68,7 +71,7 @@ class Carrier:
         self.tree = tree
         self.masks = [get_mask(leaf) for leaf in jax.tree.leaves(tree)]
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> Any:
         """The tree and the masks of its leaves."""
         return (self.tree, self.masks), None
 

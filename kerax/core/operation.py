@@ -36,21 +36,21 @@ class Operation(Configurable):
         self.inbound_nodes: list = []
         self._remat = remat.current_mode()
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Any:
         if symbolic.is_symbolic(args, kwargs):
             return self.symbolic_call(*args, **kwargs)
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
         return self.rematerialized_call(self.call, *args, **kwargs)(*args, **kwargs)
 
-    def call(self, *args, **kwargs):
+    def call(self, *args, **kwargs) -> Any:
         """The computation."""
         raise NotImplementedError(f"{self} does not implement `call`.")
 
-    def quantized_call(self, *args, **kwargs):
+    def quantized_call(self, *args, **kwargs) -> Any:
         """The computation on quantized weights. Raises `NotImplementedError`: kerax's layers do it in `call`."""
         raise NotImplementedError(f"{self} has no quantized call. A quantized layer of kerax computes in `call`.")
 
-    def symbolic_call(self, *args, **kwargs):
+    def symbolic_call(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, recorded in their graph."""
         outputs = self.compute_output_spec(*args, **kwargs)
         symbolic.Node(self, args, kwargs, outputs)
@@ -63,7 +63,7 @@ class Operation(Configurable):
             return layer_call
         return remat.remat(layer_call)
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
         specs = symbolic.infer(functools.partial(Operation.__call__, self), args, kwargs)
         return jax.tree.map(lambda spec: symbolic.KerasTensor(symbolic.known_shape(spec.shape), spec.dtype), specs)
@@ -74,13 +74,13 @@ class Operation(Configurable):
         return self.inbound_nodes[0]
 
     @property
-    def input(self):
+    def input(self) -> Any:
         """The symbolic input of the first call."""
         inputs = self._first_node("input").inputs
         return inputs[0] if len(inputs) == 1 else inputs
 
     @property
-    def output(self):
+    def output(self) -> Any:
         """The symbolic output of the first call."""
         return self._first_node("output").outputs
 

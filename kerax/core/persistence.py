@@ -1,5 +1,7 @@
 """What of a layer goes into files, in Keras's order: its own variables and, for composite layers, dtype policies."""
 
+from typing import Any
+
 import numpy as np
 
 from kerax.core import placement
@@ -25,13 +27,13 @@ def also_loaded(self) -> list[tuple[Variable, np.ndarray]]:
     return []
 
 
-def save_own_variables(self, store):
+def save_own_variables(self, store) -> None:
     """Puts the layer's own weights into a mapping under `"0"`, `"1"` and so on."""
     for index, value in enumerate(self.stored_values()):
         store[str(index)] = placement.to_host(value)
 
 
-def load_own_variables(self, store):
+def load_own_variables(self, store) -> None:
     """Takes the layer's own weights from what `save_own_variables` filled.
 
     Raises:
@@ -57,9 +59,10 @@ def policy_to_save(self) -> DTypePolicy:
     policy, known = self.dtype_policy, {}
     if isinstance(policy, DTypePolicyMap):
         policy, known = policy.default_policy, dict(policy)
+    below: list[Any] = descendants(self)
     inside = {
         layer.path: layer.own_policy
-        for layer in descendants(self)
+        for layer in below
         if layer is not self and getattr(layer, "path", None) and layer.quantization_mode is not None
     }
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy

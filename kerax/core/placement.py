@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer, eval_jaxpr
 
 from kerax.core.jaxprs import equations
 
@@ -17,20 +18,20 @@ _DONE_AGAIN = ("sharding_constraint", "convert_element_type", "reshape", "transp
 """What is done anew for the gradient: gathering weights, and what costs nothing but would keep them whole."""
 
 
-def active():
+def active() -> Any:
     """The active `kerax.distribution.Distribution`, or `None`."""
     return _active
 
 
-def set_active(distribution):
+def set_active(distribution) -> None:
     """Makes a distribution, or none, the active one."""
     global _active
     _active = distribution
 
 
-def put(value, sharding):
+def put(value, sharding) -> Any:
     """An array that every process holds, NumPy's or JAX's, laid out as `sharding` says; itself if it is already."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return jax.lax.with_sharding_constraint(value, sharding)
     if isinstance(value, jax.Array) and value.sharding.is_equivalent_to(sharding, value.ndim):
         return value
@@ -40,12 +41,12 @@ def put(value, sharding):
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def put_variable(variable, value):
+def put_variable(variable, value) -> Any:
     """A variable's value laid out as the active distribution says."""
     return value if _active is None else put(value, _active.variable_sharding(variable))
 
 
-def sharding_of(variable):
+def sharding_of(variable) -> Any:
     """The sharding of a variable under the active distribution, or `None`."""
     return None if _active is None else _active.variable_sharding(variable)
 
@@ -62,9 +63,9 @@ def shardings_of(variables: list) -> list | None:
     return None if _active is None else [_active.variable_sharding(variable) for variable in variables]
 
 
-def as_computed(variable, value):
+def as_computed(variable, value) -> Any:
     """A variable's traced value as layers compute with it: of weights that are only stored in parts, the whole."""
-    if _active is None or not isinstance(value, jax.core.Tracer):
+    if _active is None or not isinstance(value, Tracer):
         return value
     return _active.as_computed(variable, value)
 
@@ -95,7 +96,7 @@ def is_aligned(array) -> bool:
     return not isinstance(array, np.ndarray) or (array.flags.c_contiguous and array.ctypes.data % 64 == 0)
 
 
-def aligned(array):
+def aligned(array) -> Any:
     """An array that XLA's CPU backend reads where it lies: itself, or a copy."""
     if is_aligned(array):
         return array
@@ -141,15 +142,15 @@ def constrain_output(layer, outputs: Tree) -> Tree:
     return outputs if layout is None else jax.tree.map(lambda leaf: put(leaf, layout.backend_layout), outputs)
 
 
-def constrain(value, names: tuple[str | None, ...]):
+def constrain(value, names: tuple[str | None, ...]) -> Any:
     """A traced activation whose axes have these logical names, laid out as the active distribution says of them."""
-    if _active is None or not isinstance(value, jax.core.Tracer) or not all(isinstance(n, int) for n in value.shape):
+    if _active is None or not isinstance(value, Tracer) or not all(isinstance(n, int) for n in value.shape):
         return value
     layout = _active.get_logical_layout(value.shape, names)
     return jax.lax.with_sharding_constraint(value, layout.backend_layout) if any(layout.axes) else value
 
 
-def gathering_again(function):
+def gathering_again(function) -> Any:
     """A function of one tree, to be differentiated, whose gradient gathers weights again instead of keeping them whole.
 
     A function that has parts which are computed again anyway is left alone: they gather anew, and what surrounds them
@@ -162,7 +163,7 @@ def gathering_again(function):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(argument)
 
         def run(*leaves):
-            return jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
+            return eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
 
         run = run if _has_checkpoint(closed.jaxpr) else keeping_no_weights(run)
         return jax.tree.unflatten(jax.tree.structure(shapes), run(*jax.tree.leaves(argument)))
@@ -170,7 +171,7 @@ def gathering_again(function):
     return computed
 
 
-def keeping_no_weights(function):
+def keeping_no_weights(function) -> Any:
     """The function under `jax.checkpoint`, which for the gradient keeps everything but weights that were gathered."""
     return jax.checkpoint(function, policy=lambda primitive, *_, **__: primitive.name not in _DONE_AGAIN)
 
@@ -191,7 +192,7 @@ def replicate(values: Tree) -> Tree:
     return jax.tree.map(lambda value: jax.lax.with_sharding_constraint(value, _active.replicated), values)
 
 
-def check(model, batch_spec: Tree, who: str):
+def check(model, batch_spec: Tree, who: str) -> None:
     """Raises `ValueError` if the active distribution cannot spread the model or a batch."""
     if _active is not None:
         _active.check(model, batch_spec, who)

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -39,7 +40,7 @@ def get_uid(prefix: str = "") -> int:
     return _uids[prefix]
 
 
-def forget_uids():
+def forget_uids() -> None:
     """Makes `get_uid` start from 1 again."""
     _uids.clear()
 
@@ -58,7 +59,7 @@ class Family:
         self.entries: dict[str, Any] = {}
         families[name] = self
 
-    def add(self, member, *aliases: str):
+    def add(self, member, *aliases: str) -> Any:
         """Registers a class under its name and its snake case form, a function under its name, both under aliases."""
         names = (member.__name__, *aliases)
         if inspect.isclass(member):
@@ -67,7 +68,7 @@ class Family:
             self.entries.setdefault(name, member)
         return member
 
-    def find(self, name: str):
+    def find(self, name: str) -> Any:
         """The member called `name`. Raises `ValueError` with a suggestion for an unknown name."""
         custom = find_custom(name)
         if custom is not None:
@@ -80,7 +81,7 @@ class Family:
             )
         return self.entries[name]
 
-    def get(self, identifier):
+    def get(self, identifier: Any) -> Any:
         """The member for a name, a config dict, a class or an object; `None` stays `None`.
 
         Raises:
@@ -108,7 +109,7 @@ def family(name: str) -> Family:
     return families[name]
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None):
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
     """Decorator that lets files refer to a class or function of yours as `package>name`.
 
     Args:
@@ -129,12 +130,12 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     return register
 
 
-def get_registered_name(obj) -> str:
+def get_registered_name(obj: Any) -> str:
     """`package>name` of a registered class or function, else its `__name__`."""
-    return _custom_names.get(obj, obj.__name__)
+    return _custom_names[obj] if obj in _custom_names else obj.__name__
 
 
-def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None):
+def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None) -> Any:
     """The class or function registered as `name`, or `None`."""
     for objects in (custom_objects, _scoped.get(), _custom, module_objects):
         if objects and name in objects:
@@ -142,7 +143,7 @@ def get_registered_object(name: str, custom_objects: dict | None = None, module_
     return None
 
 
-def find_custom(name: str):
+def find_custom(name: str) -> Any:
     """The user's object called `name`, with or without its package, or `None`."""
     known = _custom | (_scoped.get() or {})
     if name in known:
@@ -156,7 +157,7 @@ def get_custom_objects() -> dict:
 
 
 @contextmanager
-def custom_object_scope(custom_objects: dict[str, Any]):
+def custom_object_scope(custom_objects: dict[str, Any]) -> Iterator[None]:
     """Makes the objects known by these names for the length of a `with` block, in this thread or task alone."""
     token = _scoped.set((_scoped.get() or {}) | custom_objects)
     try:
@@ -168,7 +169,7 @@ def custom_object_scope(custom_objects: dict[str, Any]):
 CustomObjectScope = custom_object_scope
 
 
-def serialize_keras_object(obj) -> Any:
+def serialize_keras_object(obj: Any) -> Any:
     """A JSON-able description of a layer, loss, function, policy, array or nested structure of these.
 
     Objects become `{"module", "class_name", "config", "registered_name"}` as Keras 3 writes them.
@@ -198,16 +199,17 @@ def serialize_keras_object(obj) -> Any:
         return dtype_policies.serialize(obj)
     if inspect.isfunction(obj) or inspect.isbuiltin(obj) or (callable(obj) and not hasattr(obj, "get_config")):
         return _serialize_function(obj)
-    if not hasattr(obj, "get_config"):
+    get_config = getattr(obj, "get_config", None)
+    if get_config is None:
         raise TypeError(f"Cannot serialize {obj!r}: it has no `get_config` method.")
-    cls = type(obj)
+    cls: Any = type(obj)
     known = _shared.get()
     if known is not None and id(obj) in known:
         return known[id(obj)][1]
     description = {
         "module": _module_of(cls),
         "class_name": cls.__name__,
-        "config": serialize_keras_object(obj.get_config()),
+        "config": serialize_keras_object(get_config()),
         "registered_name": _custom_names.get(cls),
     }
     if known is not None and hasattr(obj, "inbound_nodes"):  # a layer, which several models may share
@@ -220,7 +222,7 @@ def serialize_keras_object(obj) -> Any:
 
 
 @contextmanager
-def sharing_scope():
+def sharing_scope() -> Iterator[None]:
     """Marks layers described within a `with` block, so that one that is there twice comes back as one."""
     token = _shared.set({})
     try:
@@ -230,13 +232,13 @@ def sharing_scope():
 
 
 def _serialize_function(function) -> Any:
-    name = getattr(function, "__name__", None)
+    name = getattr(function, "__name__", "<lambda>")
     if function in _custom_names:
         return {"class_name": "function", "config": _custom_names[function], "module": None, "registered_name": None}
     for family in families.values():
         if family.entries.get(name) is function:
             return name
-    if name is None or name == "<lambda>":
+    if name == "<lambda>":
         raise TypeError(f"Cannot serialize {function!r}: give it a name with `register_keras_serializable`.")
     return {"class_name": "function", "config": name, "module": None, "registered_name": name}
 
@@ -257,7 +259,7 @@ def is_serialized(value) -> bool:
 
 
 @contextmanager
-def safe_mode_scope(safe_mode: bool):
+def safe_mode_scope(safe_mode: bool) -> Iterator[None]:
     """Says for the length of a `with` block whether what is deserialized comes from a source that is not trusted.
 
     The outermost scope counts.
@@ -275,7 +277,7 @@ def in_safe_mode() -> bool:
     return bool(_safe_mode.get())
 
 
-def deserialize_keras_object(config, custom_objects: dict | None = None, safe_mode: bool = True, **_):
+def deserialize_keras_object(config: Any, custom_objects: dict | None = None, safe_mode: bool = True, **_) -> Any:
     """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
 
     Args:
@@ -323,7 +325,7 @@ def _deserialize(config):
         return lambdas.function_from_code(inner)
     if name == "function":
         return _find_function(inner)
-    number, made = config.get("shared_object_id"), _made.get()
+    number, made = config.get("shared_object_id"), _made.get() or {}
     if number is not None and number in made:
         return made[number]
     obj = _find_class(config).from_config(inner)

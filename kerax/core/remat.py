@@ -80,7 +80,7 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
         policy: One of `jax.checkpoint_policies`: which results are kept all the same. Default: none.
     """
 
-    @functools.wraps(f if not hasattr(f, "call") else type(f).call)
+    @functools.wraps(getattr(type(f), "call", f))
     def rematerialized(*args, **kwargs):
         outer = scopes.current_scope()
         if outer is None or outer.shapes_only or symbolic.is_symbolic(args, kwargs):
@@ -127,6 +127,6 @@ def _visible(scope: scopes.Scope | None) -> dict:
 
 
 def _holder(scope: scopes.Scope, name: int) -> scopes.Scope:
-    while name not in scope.values:
+    while name not in scope.values and scope.parent is not None:
         scope = scope.parent
     return scope

@@ -4,17 +4,19 @@ This is what turns a layer with mutable attributes into a pure function. `Variab
 holds the variable; `assign` writes there; random layers draw their keys and layers collect their losses here.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def is_tracing() -> bool:
     """Whether JAX traces the running code; found out without a program, which `jnp.zeros(())` would compile."""
-    return isinstance(jax.device_put(_ZERO), jax.core.Tracer)
+    return isinstance(jax.device_put(_ZERO), Tracer)
 
 
 _ZERO = np.zeros((), np.int32)
@@ -50,11 +52,13 @@ class Scope:
 
     def next_key(self) -> jax.Array:
         """`fold_in(key, n)` for the n-th draw in this scope."""
+        if self.key is None:
+            raise ValueError("This scope was given no key to draw from.")
         key = jax.random.fold_in(self.key, self.draws)
         self.draws += 1
         return key
 
-    def value_of(self, variable, default=None):
+    def value_of(self, variable, default=None) -> Any:
         """The variable's value at the end of the call."""
         return self.values.get(id(variable), default)
 
@@ -71,7 +75,7 @@ def infers_shapes() -> bool:
 
 
 @contextmanager
-def outside():
+def outside() -> Iterator[None]:
     """Leaves every open scope for the length of a `with` block."""
     token = _current.set(None)
     try:
@@ -105,9 +109,9 @@ autocast: ContextVar[str | None] = ContextVar("kerax_autocast", default=None)
 def cast_name(variable) -> str | None:
     """The dtype a float variable is read in here, where that differs from the stored one."""
     name = autocast.get()
-    if name is None or not variable.autocast or name == variable._dtype:
+    if name is None or not variable.autocast or name == variable.stored_dtype:
         return None
-    return name if variable._dtype in _FLOATS else None
+    return name if variable.stored_dtype in _FLOATS else None
 
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")

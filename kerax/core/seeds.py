@@ -21,7 +21,7 @@ class _Stream:
 _stream = _Stream(int.from_bytes(os.urandom(4), "little"))
 
 
-def set_random_seed(seed: int):
+def set_random_seed(seed: int) -> None:
     """Seeds Python's and NumPy's generators and everything random that kerax draws from now on.
 
     Args:

@@ -1,6 +1,7 @@
 """Keras's own scopes, as pure scopes: `StatelessScope`, `SymbolicScope`, and `name_scope`, `device`."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class StatelessScope(scopes.Scope):
         for variable, value in state_mapping or ():
             if not isinstance(variable, Variable):
                 raise ValueError(f"StatelessScope: the keys of `state_mapping` must be variables. Got {variable!r}.")
-            value = jnp.asarray(unwrap(value), variable._dtype)
+            value = jnp.asarray(unwrap(value), variable.stored_dtype)
             if value.shape != variable.shape:
                 raise ValueError(
                     f"StatelessScope: the value of {variable.path} must have shape {variable.shape}. Got {value.shape}."
@@ -46,17 +47,17 @@ class StatelessScope(scopes.Scope):
         """What layers added in the block, if `collect_losses`."""
         return [loss for _, loss in self.added_losses] if self.collect_losses else []
 
-    def add_loss(self, loss):
+    def add_loss(self, loss) -> None:
         """Adds a scalar to `losses`."""
         self.added_losses.append((None, loss))
 
-    def add_update(self, update):
+    def add_update(self, update) -> None:
         """Sets the value that a variable has in the block, from a pair of both."""
         variable, value = update
         self.values[id(variable)] = value
         self.written.add(id(variable))
 
-    def get_current_value(self, variable):
+    def get_current_value(self, variable) -> Any:
         """The variable's value in the block, or `None` if it has its own."""
         return self.value_of(variable)
 
@@ -95,7 +96,7 @@ class name_scope:
         self._scope.__exit__(*exception)
 
 
-def device(device_name):
+def device(device_name) -> Any:
     """A `with` block that puts new arrays on a device.
 
     Args:

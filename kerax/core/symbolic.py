@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kerax.core.operators import Operators
 from kerax.core.scope import Scope
 
 Shape = tuple[int | None, ...]
 
 
-class KerasTensor:
+class KerasTensor(Operators):
     """The shape and dtype of a value in a graph, and where it comes from.
 
     Args:
@@ -20,6 +21,11 @@ class KerasTensor:
         sparse, ragged, record_history: Kept for Keras's signature.
         name: Optional name.
     """
+
+    astype: Callable[..., Any]
+    reshape: Callable[..., Any]
+    squeeze: Callable[..., Any]
+    __getitem__: Callable[[Any], Any]
 
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
@@ -36,10 +42,17 @@ class KerasTensor:
     @property
     def node(self) -> "Node":
         """The call that made this tensor."""
+        if self._keras_history is None:
+            raise ValueError(f"{self!r} was made by no call: start a graph with `kerax.Input`.")
         operation, node_index, _ = self._keras_history
         return operation.inbound_nodes[node_index]
 
-    def _refuse(self, *_, **__):
+    @property
+    def operation(self) -> Any:
+        """The layer or op whose call made this tensor."""
+        return self.node.operation
+
+    def _refuse(self, *_, **__) -> Any:
         raise ValueError(
             f"{self!r} is symbolic and has no values. Use `kerax.ops` or a layer on it, not `jax.numpy` or NumPy; "
             "`kerax.ops.lift(function)` makes any pure JAX function fit."
@@ -73,7 +86,7 @@ class Node:
                 leaves[place] = values[leaf]
         return jax.tree.unflatten(form, leaves)
 
-    def note(self, outputs, values: dict[KerasTensor, Any]):
+    def note(self, outputs, values: dict[KerasTensor, Any]) -> None:
         """Adds what the call returned to the values."""
         values.update(zip(jax.tree.leaves(self.outputs), jax.tree.leaves(outputs), strict=True))
 
@@ -102,7 +115,7 @@ def is_symbolic(*structures) -> bool:
     return False
 
 
-def record(operation, args: tuple, kwargs: dict):
+def record(operation, args: tuple, kwargs: dict) -> Any:
     """Calls `operation` symbolically: infers what it returns and records a node. Returns symbolic tensors."""
     specs = infer(operation, args, kwargs)
     outputs = jax.tree.map(lambda spec: KerasTensor(known_shape(spec.shape), spec.dtype), specs)
@@ -115,7 +128,7 @@ def known_shape(shape) -> Shape:
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
-def infer(function: Callable, args: tuple, kwargs: dict):
+def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     """What `function` returns for arguments whose leaves are arrays, specs or `KerasTensor`s.
 
     Unknown sizes become JAX's symbolic dimensions, one per axis position, so that the unknown sizes of several inputs

@@ -1,6 +1,6 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType, MethodType
@@ -46,6 +46,11 @@ def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
     return found
 
 
+def tracked_attributes(item: Trackable) -> dict[str, Any]:
+    """The attributes in which variables and children are looked for."""
+    return {name: value for name, value in vars(item).items() if name not in item._untracked}
+
+
 def _search(container, path: Path, kind: type, found: list):
     for key, value in container.items() if isinstance(container, dict) else enumerate(container):
         if isinstance(value, kind):
@@ -75,17 +80,17 @@ def _holding(known: dict | None):
         _remembered.reset(token)
 
 
-def remembering():
+def remembering() -> Any:
     """Within a `with` block in which no structure changes, each is looked through once."""
     return _holding({})
 
 
-def forgetting():
+def forgetting() -> Any:
     """Within a `with` block, inside one of `remembering`, structures may change."""
     return _holding(None)
 
 
-def _once(find, root) -> list:
+def _once(find: Callable, root) -> Any:
     known = _remembered.get()
     if known is None:
         return find(root)

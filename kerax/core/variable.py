@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kerax import config
 from kerax.core import host_random, placement, seeds
 from kerax.core import scope as scopes
+from kerax.core.operators import Operators
 from kerax.core.registry import family
 
 
@@ -36,14 +38,14 @@ def path_hash(path: str) -> np.uint32:
 
 def initial_value(variable: "Variable", key_data: jax.Array, path: str) -> jax.Array:
     """The initial array from the key `fold_in(key, hash of the path)`. Pure: works under `jit` and `eval_shape`."""
-    draw = _drawer(variable.initializer, variable.shape, variable._dtype)
+    draw = _drawer(variable.initializer, variable.shape, variable.stored_dtype)
     return draw(key_data, path_hash(path))
 
 
 _drawers: dict[Any, Callable] = {}
 
 
-def _drawer(initializer: Callable, shape: tuple[int, ...], dtype: str) -> Callable:
+def _drawer(initializer: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """A function of (key data, path hash) that draws; compiled once per kind of initializer, shape and dtype."""
 
     def draw(key_data, path_hash):
@@ -63,14 +65,19 @@ def _fresh_array(variable: "Variable", key_data: dict[int, np.ndarray]) -> jax.A
     kernel of 128 x 10.
     """
     initializer, (root, path) = variable.initializer, variable._seed_pair()
-    dtype = jnp.dtype(variable._dtype)
+    dtype = jnp.dtype(variable.stored_dtype)
     if hasattr(initializer, "on_host"):
         return jax.device_put(initializer.on_host(variable.shape, dtype))
     on_cpu = jax.default_backend() == "cpu"
     bounds = initializer.uniform_range(variable.shape) if hasattr(initializer, "uniform_range") else None
-    if on_cpu and bounds is not None and variable._dtype == "float32" and math.prod(variable.shape) <= _HOST_DRAWS:
+    if (
+        on_cpu
+        and bounds is not None
+        and variable.stored_dtype == "float32"
+        and math.prod(variable.shape) <= _HOST_DRAWS
+    ):
         return jax.device_put(host_random.uniform(root, path_hash(path), variable.shape, *bounds))
-    draw = _drawer(initializer, variable.shape, variable._dtype)
+    draw = _drawer(initializer, variable.shape, variable.stored_dtype)
     if root not in key_data:
         key_data[root] = np.array([root >> 32, root & 0xFFFFFFFF], np.uint32)  # `key_data(key(root))`, uncompiled
     arguments = key_data[root], path_hash(path)
@@ -85,13 +92,13 @@ _compiled: dict[Callable, Callable] = {}
 _HOST_DRAWS = 2**20  # elements; beyond it XLA's compilation is the shorter wait
 
 
-def forget_programs():
+def forget_programs() -> None:
     """Drops the compiled draws of initial values."""
     _drawers.clear()
     _compiled.clear()
 
 
-def materialize(variables: Iterable["Variable"]):
+def materialize(variables: Iterable["Variable"]) -> Any:
     """Gives every abstract variable its initial array."""
     variables = [variable for variable in variables if variable._store is None]
     abstract = [variable for variable in variables if variable._value is None]
@@ -103,6 +110,11 @@ def materialize(variables: Iterable["Variable"]):
     key_data: dict[int, np.ndarray] = {}
     for variable in abstract:
         variable._value, variable._is_shared = _fresh_array(variable, key_data), False
+
+
+def _materialized(variable: Any) -> jax.Array:
+    materialize([variable])
+    return variable._value
 
 
 def _materialize_spread(variables: list["Variable"], abstract: list["Variable"]):
@@ -121,7 +133,7 @@ def _materialize_spread(variables: list["Variable"], abstract: list["Variable"])
         variable._value = placement.put_variable(variable, variable._value)
 
 
-class Variable:
+class Variable(Operators):
     """A named array with an initializer; the array is made when `value` is first read.
 
     Args:
@@ -157,11 +169,13 @@ class Variable:
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
-        self.regularizer = self.constraint = None
+        self.regularizer: Callable | None = None
+        self.constraint: Callable | None = None
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
-        self._seed = None  # (root seed, path): where the initial value's key comes from
-        self._store = None  # (store, index) while a training run owns the array
+        self.seed_and_path: tuple[int, str] | None = None  # (root seed, path): where the initial value's key comes from
+        self._store: tuple[Any, int] | None = None  # (store, index) while a training run owns the array
         self._is_shared = True  # whether someone else may hold the array: then no step may take its memory
+        self._value: Any = None  # the array, once there is one
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
         if isinstance(initializer, str):
@@ -169,9 +183,9 @@ class Variable:
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
-            self._initial, self._value = initializer, None
+            self._initial: Any = initializer
             self.shape = self._check_shape(shape)
-            self._dtype = jnp.dtype(dtype or config.floatx()).name
+            self.stored_dtype = jnp.dtype(dtype or config.floatx()).name
         else:
             is_float = isinstance(initializer, float) or (
                 isinstance(initializer, np.ndarray) and initializer.dtype == np.float64
@@ -185,7 +199,7 @@ class Variable:
             if shape is not None and tuple(shape) != value.shape:
                 raise ValueError(f"Variable {self.name!r}: `shape` is {tuple(shape)}, the value's is {value.shape}.")
             self._initial, self._value = None, value
-            self.shape, self._dtype = value.shape, value.dtype.name
+            self.shape, self.stored_dtype = value.shape, value.dtype.name
 
     def _check_shape(self, shape) -> tuple[int, ...]:
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
@@ -194,12 +208,12 @@ class Variable:
         return tuple(int(size) for size in shape)
 
     def _seed_pair(self) -> tuple[int, str]:
-        if self._seed is None:
-            self._seed = (seeds.make_seed(), self.path)
-        return self._seed
+        if self.seed_and_path is None:
+            self.seed_and_path = (seeds.make_seed(), self.path)
+        return self.seed_and_path
 
     @property
-    def initializer(self) -> Callable | None:
+    def initializer(self) -> Any:
         """What makes the initial value; `None` for a variable made from a value."""
         return self._initial
 
@@ -211,7 +225,11 @@ class Variable:
     @property
     def dtype(self) -> str:
         """Name of the dtype: the compute dtype inside a mixed-precision layer, else the stored one."""
-        return scopes.cast_name(self) or self._dtype
+        return scopes.cast_name(self) or self.stored_dtype
+
+    @property
+    def _dtype(self) -> str:
+        return self.stored_dtype
 
     @property
     def value(self) -> jax.Array:
@@ -220,16 +238,15 @@ class Variable:
         if scope is not None:
             value = scope.values.get(id(self))
             if value is None:
-                value = jnp.zeros(self.shape, self._dtype) if self._value is None else self._value
+                value = jnp.zeros(self.shape, self.stored_dtype) if self._value is None else self._value
             cast = scopes.cast_name(self)  # before it is gathered: half the bytes
             return placement.as_computed(self, value.astype(cast) if cast else value)
         elif self._store is not None:
             store, index = self._store
             value = store.read(index)
         else:
-            if self._value is None:
-                materialize([self])
-            value, self._is_shared = self._value, True
+            value = self._value if self._value is not None else _materialized(self)
+            self._is_shared = True
         cast = scopes.cast_name(self)
         return value.astype(cast) if cast else value
 
@@ -238,11 +255,9 @@ class Variable:
         if self._store is not None:
             store, index = self._store
             return store.leaves[index]
-        if self._value is None:
-            materialize([self])
-        return self._value
+        return self._value if self._value is not None else _materialized(self)
 
-    def assign(self, value) -> jax.Array:
+    def assign(self, value) -> Any:
         """Sets the value: in the open scope, in the running training from its next step on, or in the variable.
 
         Raises:
@@ -251,9 +266,9 @@ class Variable:
         value = unwrap(value)
         # A copy of the user's memory, which XLA would otherwise go on reading from.
         if isinstance(value, np.ndarray):
-            value = np.array(value, jnp.dtype(self._dtype))
+            value = np.array(value, jnp.dtype(self.stored_dtype))
             value = value if placement.active() is not None else jax.device_put(value)
-        value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self._dtype)
+        value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self.stored_dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
         value = placement.put_variable(self, value)
@@ -261,7 +276,7 @@ class Variable:
         if scope is not None:
             scope.values[id(self)] = value
             scope.written.add(id(self))
-        elif isinstance(value, jax.core.Tracer):
+        elif isinstance(value, Tracer):
             raise ValueError(
                 f"{self.path}: a traced value was assigned outside a pure call, which would leak it. "
                 "Inside `jit`, `grad`, `vmap` or `scan` call `layer.apply(variables, ...)` instead of `layer(...)`; "
@@ -337,10 +352,10 @@ class Variable:
     __hash__ = object.__hash__
 
     def __repr__(self):
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self._dtype}>"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.stored_dtype}>"
 
 
-def unwrap(value):
+def unwrap(value) -> Any:
     """A variable's value; anything else unchanged."""
     return value.value if isinstance(value, Variable) else value
 

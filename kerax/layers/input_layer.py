@@ -93,7 +93,7 @@ def Input(
     name=None,
     tensor=None,
     optional=False,
-):
+) -> KerasTensor:
     """A symbolic tensor from which a graph of layers is built; the arguments are those of `InputLayer`."""
     layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)
     return layer.inbound_nodes[0].outputs

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+from jax.core import eval_jaxpr
 
 from kerax import tree
 from kerax.core.layer import Layer
@@ -44,7 +45,7 @@ def _flops(program) -> float:
 def _xla_flops(program) -> float:
     """XLA's count, in which the body of a loop counts once."""
     specs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.in_avals]
-    evaluate = functools.partial(jax.core.eval_jaxpr, program.jaxpr, program.consts)
+    evaluate = functools.partial(eval_jaxpr, program.jaxpr, program.consts)
     return (jax.jit(evaluate).lower(*specs).cost_analysis() or {}).get("flops", 0.0)
 
 
@@ -73,7 +74,7 @@ def _variable_specs(layer: Layer) -> dict:
     """The variables in the form that `apply` takes, as shapes and dtypes."""
     found: dict[str, list] = {"params": [], "state": []}
     for path, variable in walk(layer):
-        spec = jax.ShapeDtypeStruct(variable.shape, variable._dtype)
+        spec = jax.ShapeDtypeStruct(variable.shape, variable.stored_dtype)
         found["params" if variable.is_parameter else "state"].append((path, spec))
     return {name: tree.nest(pairs) for name, pairs in found.items()}
 
@@ -96,7 +97,7 @@ def model_flops(model) -> int | None:
 
 def _built_inputs(model):
     """Symbolic inputs of the one shape that a model was built for."""
-    shapes = list((model._build_shapes or {}).values())
+    shapes = list((model.build_shapes or {}).values())
     if not model.built or len(shapes) != 1 or not isinstance(shapes[0], tuple):
         return None
     return KerasTensor((None, *shapes[0][1:]), model.compute_dtype)

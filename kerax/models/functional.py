@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +44,12 @@ class Functional(Model):
         self.keys = assign_names(self.operations, self)
         names: list[str] = []
         for tensor in self.graph.flat_outputs:
-            names.append(unique(tensor._keras_history[0].name, names))
+            names.append(unique(tensor.operation.name, names))
         self.output_names = names
         self.built = True
         if trainable is not None:
             self.trainable = trainable
-        self._claim()
+        self.claim_seeds()
 
     _untracked = Model._untracked | frozenset({"graph", "operations"})
 
@@ -73,26 +74,26 @@ class Functional(Model):
         return self.graph.flat_outputs
 
     @property
-    def input(self):
+    def input(self) -> Any:
         """The symbolic inputs as given."""
         return self.graph.inputs
 
     @property
-    def output(self):
+    def output(self) -> Any:
         """The symbolic outputs as given."""
         return self.graph.outputs
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Any:
         """The shapes of the inputs as given."""
         return jax.tree.map(lambda tensor: tensor.shape, self.graph.inputs)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Any:
         """The shapes of the outputs as given."""
         return jax.tree.map(lambda tensor: tensor.shape, self.graph.outputs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None) -> Any:
         values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
@@ -106,7 +107,7 @@ class Functional(Model):
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""
         expected = self.graph.inputs
-        names = [tensor._keras_history[0].name for tensor in self.inputs]
+        names = [tensor.operation.name for tensor in self.inputs]
         if isinstance(inputs, dict):
             known = list(expected) if isinstance(expected, dict) else names
             missing = [name for name in known if name not in inputs]
@@ -132,7 +133,7 @@ class Functional(Model):
         )
         if not fits:
             raise ValueError(
-                f"{self}: input {tensor._keras_history[0].name!r} must have shape {expected}. Got {tuple(shape)}. "
+                f"{self}: input {tensor.operation.name!r} must have shape {expected}. Got {tuple(shape)}. "
                 f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
             )
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
@@ -294,7 +295,7 @@ def _pick(structure, tensors: dict):
     return jax.tree.map(lambda leaf: tensors[tuple(leaf)], structure, is_leaf=_is_history)
 
 
-def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **_):
+def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **_) -> Any:
     """A model of the same structure with fresh weights.
 
     Args:
@@ -304,7 +305,7 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         call_function: Function of (layer, *args, **kwargs) that calls a layer of the clone.
         recursive: Whether `clone_function` is applied inside models too.
     """
-    copies: dict[int, Layer] = {}
+    copies: dict[int, Any] = {}
 
     def copy(layer):
         if id(layer) not in copies:
@@ -322,8 +323,9 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
 
         def call(node, args, kwargs):
             operation = copy(node.operation)
-            is_plain = call_function is None or isinstance(operation, LiftedOp)
-            return operation(*args, **kwargs) if is_plain else call_function(operation, *args, **kwargs)
+            if call_function is None or isinstance(operation, LiftedOp):
+                return operation(*args, **kwargs)
+            return call_function(operation, *args, **kwargs)
 
         given = jax.tree.leaves(input_tensors) if input_tensors is not None else [_fresh_input(t) for t in model.inputs]
         outputs = model.graph.run(given, call)

@@ -1,7 +1,7 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -53,7 +53,7 @@ class Model(Layer):
     )
     output_names: list[str] | None = None
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args, **kwargs) -> Self:
         if cls is Model and (args or "inputs" in kwargs):
             return MODELS.entries["Functional"](*args, **kwargs)
         return super().__new__(cls, *args, **kwargs)
@@ -120,7 +120,7 @@ class Model(Layer):
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
             self.build_from(tensors)
-        self._claim()
+        self.claim_seeds()
 
     def summary(
         self,

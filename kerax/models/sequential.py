@@ -1,5 +1,7 @@
 """`Sequential`: layers one after the other."""
 
+from typing import Any, cast
+
 import jax
 
 from kerax.core import masks
@@ -33,14 +35,14 @@ class Sequential(Model):
         for layer in layers or []:
             self.add(layer)
 
-    def add(self, layer, rebuild=True):
+    def add(self, layer, rebuild=True) -> None:
         """Appends a layer, or sets the input when given an `Input`.
 
         Raises:
             ValueError: if it is not a layer, an input comes late, or a name is taken.
         """
         if isinstance(layer, KerasTensor):
-            layer = layer._keras_history[0]
+            layer = layer.operation
         if isinstance(layer, InputLayer):
             if self._stack or self.input_layer is not None:
                 raise ValueError(
@@ -61,7 +63,7 @@ class Sequential(Model):
         if self._tensor is not None:
             self._tensor = layer(self._tensor)
             self.built = True
-            self._claim()
+            self.claim_seeds()
 
     def pop(self, rebuild=True) -> Layer:
         """Removes and returns the last layer. Raises `ValueError` if there is none."""
@@ -82,22 +84,22 @@ class Sequential(Model):
         """The layers in order, without the input."""
         return list(self._stack)
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Builds every layer for an input shape (batch size or `None` first)."""
         if self._tensor is None and self._stack and not isinstance(input_shape, dict):
             self.add_input(tuple(input_shape))
         self.built = True
 
-    def add_input(self, shape: tuple, dtype: str | None = None):
+    def add_input(self, shape: tuple, dtype: str | None = None) -> None:
         """Sets the input of a model that has layers but no `Input`."""
-        self.input_layer = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
-        tensor = self.input_layer.output
+        first = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
+        self.input_layer, tensor = first, first.output
         for layer in self._stack:
             tensor = layer(tensor)
         self._tensor = tensor
-        self._claim()
+        self.claim_seeds()
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None) -> Any:
         if not self._stack:
             return inputs
         self._check_input(inputs)
@@ -135,21 +137,21 @@ class Sequential(Model):
     def input(self) -> KerasTensor:
         """The symbolic input."""
         self._require_tensor()
-        return self.input_layer.output
+        return cast(InputLayer, self.input_layer).output
 
     @property
     def output(self) -> KerasTensor:
         """The symbolic output."""
         self._require_tensor()
-        return self._tensor
+        return cast(KerasTensor, self._tensor)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Any:
         """Shape of the input."""
         return self.input.shape
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Any:
         """Shape of the output."""
         return jax.tree.map(lambda tensor: tensor.shape, self.output)
 
@@ -167,7 +169,7 @@ class Sequential(Model):
             "layers": [serialize_keras_object(layer) for layer in layers],
         }
 
-    def get_build_config(self):
+    def get_build_config(self) -> Any:
         """The input shape, if known."""
         return {"input_shape": self.input_layer.output.shape} if self.input_layer is not None else None
 

@@ -37,7 +37,7 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None,
                 type(layer).__name__,
                 _output_shape(layer),
                 sum(map(_size, weights)),
-                sum(_size(weight) * np.dtype(weight._dtype).itemsize for weight in weights),
+                sum(_size(weight) * np.dtype(weight.stored_dtype).itemsize for weight in weights),
                 {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(
                     frozenset(trained), "partly"
                 ),
@@ -94,7 +94,7 @@ def totals(model) -> list[tuple[str, int, int]]:
     if model.optimizer is not None and model.optimizer.built:
         groups.append(("Optimizer params", model.optimizer.variables))
     return [
-        (label, sum(map(_size, group)), sum(_size(v) * np.dtype(v._dtype).itemsize for v in group))
+        (label, sum(map(_size, group)), sum(_size(v) * np.dtype(v.stored_dtype).itemsize for v in group))
         for label, group in groups
     ]
 
@@ -107,7 +107,7 @@ def print_summary(
     show_trainable=False,
     layer_range=None,
     show_flops=False,
-):
+) -> None:
     """Prints the table, or hands its text to `print_fn`."""
     import io
 
@@ -115,13 +115,10 @@ def print_summary(
     from rich.table import Table
 
     table = Table(title=f'Model: "{model.name}"', title_justify="left")
-    for heading, justify in (
-        ("Layer (type)", "left"),
-        ("Output shape", "left"),
-        ("Params", "right"),
-        ("Bytes", "right"),
-    ):
-        table.add_column(heading, justify=justify)
+    for heading in ("Layer (type)", "Output shape"):
+        table.add_column(heading)
+    for heading in ("Params", "Bytes"):
+        table.add_column(heading, justify="right")
     if show_trainable:
         table.add_column("Trainable")
     if show_flops:
@@ -138,10 +135,11 @@ def print_summary(
         console.print(table)
         console.print("\n".join(footer))
         return
-    text = Console(file=io.StringIO(), width=line_length or 100, highlight=False, color_system=None)
+    written = io.StringIO()
+    text = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
     text.print(table)
     text.print("\n".join(footer))
-    for line in text.file.getvalue().splitlines():
+    for line in written.getvalue().splitlines():
         print_fn(line)
 
 

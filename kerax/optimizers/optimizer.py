@@ -157,7 +157,7 @@ class Optimizer(Configurable):
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros") -> Variable:
         """A variable of the state, of the shape of a weight. To be called in `build`, beside `update_step`."""
-        shape, dtype = reference_variable.shape, reference_variable._dtype
+        shape, dtype = reference_variable.shape, reference_variable.stored_dtype
         return stepwise.add_variable(self, shape, initializer, dtype, name or "var", reference_variable)
 
     def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
@@ -349,7 +349,7 @@ class Optimizer(Configurable):
         """A state of variables for weights: those of the last state, made for the weights `old`, and new ones."""
         known = {} if self._state is None else {key: slot for key, slot, _ in keyed(self._state, old)}
         with scopes.outside():
-            fresh = fill(self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v._dtype), params))
+            fresh = fill(self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.stored_dtype), params))
         leaves = []
         with scopes.outside(), jax.ensure_compile_time_eval():  # the state outlives a step that is being traced
             fresh = jax.jit(self.init)(jax.tree.map(unwrap, params)) if fresh is None else fresh
@@ -472,5 +472,5 @@ def _slot(value, name: str) -> Variable:
             np.array(value) if isinstance(value, np.ndarray) else value, None, None, False, False, name=name
         )
     slot = Variable(initializers.Zeros(), value.shape, value.dtype, False, False, name=name)
-    slot._seed = (0, name)  # nothing is drawn
+    slot.seed_and_path = (0, name)  # nothing is drawn
     return slot

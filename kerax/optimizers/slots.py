@@ -59,7 +59,7 @@ def sparing(update):
 
 def form_of(params: Tree):
     """What a state's form depends on: the places, shapes and dtypes of the weights."""
-    return jax.tree.structure(params), tuple((v.shape, v._dtype) for v in jax.tree.leaves(params))
+    return jax.tree.structure(params), tuple((v.shape, v.stored_dtype) for v in jax.tree.leaves(params))
 
 
 def keyed(state: Tree, params: Tree) -> Iterator[tuple[tuple, Any, int | None]]:

@@ -75,7 +75,7 @@ def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]
             (name if name == other else f"{name} (in the file {other})", weights, datasets)
             for (name, weights), (other, datasets) in zip(own, filled, strict=True)
         ]
-    top = [variable for _, variable in model._own_variables() if variable.is_weight]
+    top = model.stored_variables()
     if not by_name or top:
         pairs.append((f"{model.name} itself", top, _weights_of(root, _TOP) if _TOP in root else []))
     values, differences = [], []

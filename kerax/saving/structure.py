@@ -9,7 +9,7 @@ import numpy as np
 from kerax.core import placement
 from kerax.core.layer import Layer
 from kerax.core.registry import to_snake_case
-from kerax.core.tracking import unique
+from kerax.core.tracking import tracked_attributes, unique
 from kerax.core.variable import Variable, materialize
 from kerax.optimizers import Optimizer
 
@@ -33,7 +33,7 @@ def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Laye
         return
     seen.add(id(layer))
     yield path, layer
-    attributes = {name: value for name, value in vars(layer).items() if name not in layer._untracked}
+    attributes = tracked_attributes(layer)
     first = []
     if hasattr(layer, "get_layer"):  # a model
         attributes["layers"] = layer.layers

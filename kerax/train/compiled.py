@@ -134,7 +134,7 @@ class Compiled:
         own_step, y_pred = steps.overrides(model, "train_step"), None
         if type(model).call is not Layer.call or not own_step:
             y_pred = _outputs_for(model, x)
-        model._claim()
+        model.claim_seeds()
         if is_new:
             self.build_losses(model, y, y_pred)
         if with_loss and y is not None and not own_step:

@@ -21,7 +21,7 @@ def test_the_bits_are_those_of_jax(shape, low, high):
 @pytest.mark.parametrize("name", ["glorot_uniform", "he_uniform", "random_uniform", "lecun_uniform"])
 def test_a_variable_starts_as_the_pure_init_does(name):
     variable = Variable(kerax.initializers.get(name), (5, 3), name="kernel")
-    variable._seed = (42, "a/kernel")
+    variable.seed_and_path = (42, "a/kernel")
     key = jax.random.fold_in(jax.random.key(42), path_hash("a/kernel"))
     expected = jax.jit(lambda key: kerax.initializers.get(name)((5, 3), "float32", key=key))(key)
     np.testing.assert_array_equal(variable.value, expected)

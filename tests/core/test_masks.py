@@ -171,7 +171,7 @@ def test_nothing_is_kept_alive():
     gc.collect()
     assert [reference() for reference in alive] == [None, None]
 
-    tracers = []
+    tracers, before = [], len(masks._of_tracers)
 
     @jax.jit
     def traced(x):
@@ -184,4 +184,4 @@ def test_nothing_is_kept_alive():
         traced(jnp.ones(3))
     gc.collect()
     assert [reference() for reference in tracers] == [None, None]
-    assert not masks._of_tracers
+    assert len(masks._of_tracers) <= before
