@@ -81,7 +81,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: 
             owners = jax.tree.leaves(variables)
             program = model.compilation.train_program(model, variables, Form(batch))
             leaves = tuple(
-                jax.ShapeDtypeStruct(owner.shape, owner._dtype, sharding=spread.variable_sharding(owner))
+                jax.ShapeDtypeStruct(owner.shape, owner.stored_dtype, sharding=spread.variable_sharding(owner))
                 for owner in owners
             )
             rows = jax.tree.map(
@@ -155,7 +155,7 @@ def _size(specs: Tree) -> float:
 def _state_memory(variables: TrainState, spread: Distribution) -> dict[str, float]:
     def size(part):
         return sum(
-            math.prod(spread.variable_sharding(owner).shard_shape(owner.shape)) * np.dtype(owner._dtype).itemsize
+            math.prod(spread.variable_sharding(owner).shard_shape(owner.shape)) * np.dtype(owner.stored_dtype).itemsize
             for owner in jax.tree.leaves(part)
         )
 
@@ -171,7 +171,7 @@ def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
     if steps.overrides(model, "train_step"):
         return 0.0, 0.0
     x, y, sample_weight = unpack_x_y_sample_weight(batch)
-    state = jax.tree.map(lambda owner: jax.ShapeDtypeStruct(owner.shape, owner._dtype), variables)
+    state = jax.tree.map(lambda owner: jax.ShapeDtypeStruct(owner.shape, owner.stored_dtype), variables)
 
     def loss(params, rest, x, y, sample_weight):
         with steps.bind(model, rest._replace(params=params), steps.step_key(rest)):
