@@ -218,11 +218,6 @@ class Variable(Operators):
         return self._initial
 
     @property
-    def stored_dtype(self) -> str:
-        """Name of the dtype of the array itself, whatever layers compute in."""
-        return self._dtype
-
-    @property
     def dtype(self) -> str:
         """Name of the dtype: the compute dtype inside a mixed-precision layer, else the stored one."""
         return scopes.cast_name(self) or self.stored_dtype
