@@ -1,7 +1,7 @@
 """Callbacks: what happens beside training."""
 
 from kerax.callbacks.averaging import SwapEMAWeights
-from kerax.callbacks.callback import Callback
+from kerax.callbacks.callback import Callback, When
 from kerax.callbacks.callback_list import CallbackList
 from kerax.callbacks.checkpoints import BackupAndRestore, ModelCheckpoint, OrbaxCheckpoint
 from kerax.callbacks.history import CSVLogger, History, LambdaCallback
@@ -35,4 +35,5 @@ __all__ = [
     "TerminateOnNaN",
     "Throughput",
     "WandbLogger",
+    "When",
 ]

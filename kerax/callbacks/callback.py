@@ -1,38 +1,47 @@
 """`Callback`: hooks into training."""
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class When(NamedTuple):
+    """When a callback wants to look. Batches are counted through all epochs of a `fit`.
+
+    Attributes:
+        every: After every so many batches; `None`: not by their number.
+        at: Numbers of batches after which besides.
+        seconds: As soon as so many seconds have gone by since the last time.
+        in_lockstep: Whether the device must have done the steps up to this batch and no more, as for a profiler.
+            Otherwise up to 32 steps, 10 ms at most, may be done ahead; if a hook reads or sets variables of the model,
+            it finds them as they are after its step all the same.
+    """
+
+    every: int | None = None
+    at: tuple[int, ...] = ()
+    seconds: float | None = None
+    in_lockstep: bool = False
 
 
 class Callback:
     """Hooks that `fit`, `evaluate` and `predict` call. Override those that are needed.
 
     `logs` is a mapping of names to numbers that are fetched from the device only when read. A callback without batch
-    hooks costs nothing per step; `on_progress` is called for free between dispatches with numbers that are ready.
+    hooks costs nothing per step; `on_progress` is called for free between dispatches with numbers that are ready. With
+    `on_non_finite`, training stops at the first step that makes a number of its state NaN or infinite, and keeps the
+    state before that step.
 
     Attributes:
         model: The model being trained.
         params: `{"epochs", "steps", "verbose"}` of the call.
-        guards_numbers: Whether training stops at the first step that makes a number of its state NaN or infinite, keeps
-            the state before that step, and calls `on_non_finite`.
-        every: With a batch hook on training: number of batches between its calls, counted through all epochs of a
-            `fit`. 1 for every batch.
-        looks: Numbers of batches, counted in the same way, after which it is called besides.
-        in_lockstep: With a batch hook on training: whether the device must have done the steps up to this batch and no
-            more when it is called, as for a profiler. Otherwise up to 32 steps, 10 ms at most, may be done ahead; if a
-            hook reads or sets variables of the model, it finds them as they are after its step all the same.
-        saves_every: With `on_checkpoint`: number of batches between its calls, counted through all epochs; `None` for
-            the ends of epochs only.
-        saves_every_seconds: Likewise in seconds.
+        sees_batches: When its batch hooks on training are called. Default: at every batch.
+        saves_run: When `on_checkpoint` is called besides the ends of epochs. Default: never.
         first_process_only: Whether, of several processes, only the first one's hooks are called: for what writes or
             shows. It must not ask for weights that are spread over the processes.
     """
 
-    every = 1
-    guards_numbers = False
-    in_lockstep = False
-    looks: tuple[int, ...] = ()
-    saves_every: int | None = None
-    saves_every_seconds: float | None = None
+    sees_batches = When(every=1)
+    saves_run = When()
     first_process_only = False
 
     def __init__(self):
@@ -94,7 +103,7 @@ class Callback:
         """Between two pieces of work: the number of batches done in this epoch, and their logs, ready to be read."""
 
     def on_non_finite(self, message):
-        """When a number of the training state became NaN or infinite; asked for by `guards_numbers`."""
+        """When a number of the training state became NaN or infinite."""
 
     def close(self):
         """Releases files and displays; called last, however the call ends."""
@@ -153,4 +162,4 @@ class Muted(Callback):
 
     def __init__(self, callback: Callback):
         super().__init__()
-        self.of, self.every, self.looks = callback, callback.every, callback.looks
+        self.of, self.sees_batches = callback, callback.sees_batches

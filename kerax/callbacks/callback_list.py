@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections.abc import Callable
 
 import jax
 
@@ -68,7 +67,6 @@ class CallbackList:
         }
         self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
         self.savers = [c for c in self.callbacks if type(c).on_checkpoint is not Callback.on_checkpoint]
-        self._save_intervals = [c.saves_every for c in self.savers if c.saves_every is not None]
         self._saved_at = dict.fromkeys(self.savers, time.monotonic())
         self._step = self._steps_before = 0  # batches of this epoch so far, of the epochs before it
         self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
@@ -83,94 +81,145 @@ class CallbackList:
 
     def _until_due(self, callback: Callback, step: int) -> int:
         """Batches from `step` of this epoch to the callback's next look; 0 if it is due now."""
-        if callback.every == self._least == 1:
+        when = callback.sees_batches
+        if when.every == self._least == 1:
             return 0
-        every, total = max(int(callback.every), self._least), self._steps_before + step
-        due = -(total if callback.every > 1 else step) % every
-        return min([due, *(look - total for look in callback.looks if look >= total)])
-
-    def steps_until_look(self, step: int) -> int:
-        """Number of training steps until a callback wants to see a batch."""
+        total = self._steps_before + step
         due = _FAR
-        for callback in self._watchers["train"]:
+        if when.every is not None:
+            every = max(int(when.every), self._least)
+            due = -(total if when.every > 1 else step) % every
+        return min([due, *(look - total for look in when.at if look >= total)])
+
+    def until_look(self, kind: str, step: int) -> int:
+        """Number of batches from `step` on until a callback wants to see one.
+
+        Args:
+            kind: `"train"`, `"test"` or `"predict"`.
+        """
+        watchers = self._watchers[kind]
+        if kind == "predict":
+            return 1 if watchers else _FAR
+        if kind == "test":
+            return self._least - step % self._least if watchers else _FAR
+        due = self._until_save(step)
+        for callback in watchers:
             due = min(due, self._until_due(callback, step + 1) + 1)
-        for every in self._save_intervals:
-            due = min(due, every - (self._steps_before + step) % every)
         return due
 
-    def steps_until_boundary(self, step: int) -> int:
-        """Number of steps from batch `step` that may be done before the first of them is seen."""
-        due = _FAR
-        for every in self._save_intervals:
-            due = min(due, every - (self._steps_before + step) % every)
+    def until_boundary(self, step: int) -> int:
+        """Number of training batches from `step` on that may be done before the first of them is seen."""
+        due = self._until_save(step)
         for callback in self._watchers["train"]:
-            if callback.every > 1:
+            if callback.sees_batches.every != 1:
                 due = min(due, self._until_due(callback, step + 1) + 1)
-            elif callback.looks:
+            elif callback.sees_batches.at:
                 total = self._steps_before + step
-                due = min([due, *(look - total for look in callback.looks if look > total)])
+                due = min([due, *(look - total for look in callback.sees_batches.at if look > total)])
         return due
 
-    @property
-    def watches_batches(self) -> bool:
-        """Whether a callback has batch hooks on training."""
-        return bool(self._watchers["train"])
+    def _until_save(self, step: int) -> int:
+        total = self._steps_before + step
+        wanted = (callback.saves_run.every for callback in self.savers)
+        return min((every - total % every for every in wanted if every is not None), default=_FAR)
+
+    def watches(self, kind: str) -> bool:
+        """Whether a callback has batch hooks on `"train"`, `"test"` or `"predict"`."""
+        return bool(self._watchers[kind])
 
     @property
     def in_lockstep(self) -> bool:
         """Whether a callback needs each batch hook at its step."""
-        return any(_origin(callback).in_lockstep for callback in self._watchers["train"])
+        return any(_origin(callback).sees_batches.in_lockstep for callback in self._watchers["train"])
 
-    def test_steps_until_look(self, step: int) -> int:
-        """The same for evaluation."""
-        return min((self._least - step % self._least for _ in self._watchers["test"]), default=_FAR)
+    # Hooks, in the order of a run.
 
-    def predict_steps_until_look(self, step: int) -> int:
-        """The same for prediction."""
-        return 1 if self._watchers["predict"] else _FAR
+    def on_train_begin(self, logs=None):
+        """Before the first epoch."""
+        self._call("on_train_begin", logs or {})
 
-    def before_batches(self, step: int):
-        """Before the piece of work that starts with batch `step`."""
+    def on_epoch_begin(self, epoch, logs=None):
+        """Before an epoch."""
+        self._steps_before, self._step = self._steps_before + self._step, 0
+        self._call("on_epoch_begin", epoch, logs or {})
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Before the piece of work that starts with a training batch."""
         for callback in self._watchers["train"]:
-            if self._until_due(callback, step) == 0:
-                callback.on_train_batch_begin(step, Logs())
+            if self._until_due(callback, batch) == 0:
+                callback.on_train_batch_begin(batch, Logs())
 
-    def after_batches(self, step: int, latest: dict, finished):
-        """After a piece of work: `latest` are its logs, `finished` the number of steps and logs of the one before."""
-        self._step = step
+    def on_train_batch_end(self, batch, logs=None, finished=...):
+        """After the piece of work that ends with a training batch.
+
+        Args:
+            finished: (number of steps, their logs) of a piece that the device has done, or `None`; for
+                `on_progress`. Default: this batch.
+        """
+        self._step = batch + 1
         for callback in self._watchers["train"]:
-            if self._until_due(callback, step) == 0:
-                callback.on_train_batch_end(step - 1, Logs(latest))
+            if self._until_due(callback, batch + 1) == 0:
+                callback.on_train_batch_end(batch, Logs(logs))
         if finished is not None and self._progress:
-            logs = Logs(finished[1])
+            ready = Logs(logs if finished is ... else finished[1])
             for callback in self._progress:
-                callback.on_progress(step, logs)
+                callback.on_progress(batch + 1, ready)
 
-    def after_last_batch(self, latest: dict):
+    on_batch_begin, on_batch_end = on_train_batch_begin, on_train_batch_end
+
+    def after_last_batch(self, latest):
         """After an epoch's batches: the hooks for those since the last full `steps_per_execution`."""
         for callback in self._watchers["train"]:
-            if callback.every == 1 and self._until_due(callback, self._step):
+            if callback.sees_batches.every == 1 and self._until_due(callback, self._step):
                 callback.on_train_batch_end(self._step - 1, Logs(latest))
 
-    def before_test_batches(self, step: int):
+    def on_test_begin(self, logs=None):
+        """Before an evaluation."""
+        self._call("on_test_begin", logs or {})
+
+    def on_test_batch_begin(self, batch, logs=None):
         """Before a piece of evaluation."""
         for callback in self._watchers["test"]:
-            callback.on_test_batch_begin(step, Logs())
+            callback.on_test_batch_begin(batch, Logs())
 
-    def after_test_batches(self, step: int, latest: dict, finished):
+    def on_test_batch_end(self, batch, logs=None):
         """After a piece of evaluation."""
         for callback in self._watchers["test"]:
-            callback.on_test_batch_end(step - 1, Logs(latest))
+            callback.on_test_batch_end(batch, Logs(logs))
 
-    def before_predict_batches(self, step: int):
+    def on_test_end(self, logs=None):
+        """After an evaluation."""
+        self._call("on_test_end", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """After an epoch."""
+        self._call("on_epoch_end", epoch, logs)
+
+    def on_train_end(self, logs=None):
+        """After the last epoch."""
+        self._call("on_train_end", logs or {})
+
+    def on_predict_begin(self, logs=None):
+        """Before a prediction."""
+        self._call("on_predict_begin", logs or {})
+
+    def on_predict_batch_begin(self, batch, logs=None):
         """Before a prediction batch."""
         for callback in self._watchers["predict"]:
-            callback.on_predict_batch_begin(step, Logs())
+            callback.on_predict_batch_begin(batch, Logs())
 
-    def after_predict_batches(self, step: int, outputs: Callable):
-        """After a prediction batch, whose outputs `outputs()` are."""
+    def on_predict_batch_end(self, batch, logs=None):
+        """After a prediction batch, whose `outputs` are in the logs."""
         for callback in self._watchers["predict"]:
-            callback.on_predict_batch_end(step - 1, {"outputs": outputs()})
+            callback.on_predict_batch_end(batch, logs)
+
+    def on_predict_end(self, logs=None):
+        """After a prediction."""
+        self._call("on_predict_end", logs or {})
+
+    def close(self):
+        """However the call ends."""
+        self._call("close")
 
     # Checkpoints of a run.
 
@@ -212,7 +261,7 @@ class CallbackList:
     def on_checkpoint(self, epoch: int, batch: int | None, logs):
         """When the run can be saved: hands on to callbacks whose turn it is."""
         for callback in self.savers:
-            every, seconds = callback.saves_every, callback.saves_every_seconds
+            every, seconds = callback.saves_run.every, callback.saves_run.seconds
             is_due = batch is None
             if batch is not None and every is not None:
                 is_due = (self._steps_before + batch) % every == 0
@@ -226,85 +275,24 @@ class CallbackList:
         """When the run was interrupted."""
         self._call("on_interrupt")
 
-    # For training loops of one's own.
+    @property
+    def guards_numbers(self) -> bool:
+        """Whether a callback wants training to stop at NaN."""
+        return any(_guards(callback) for callback in self.callbacks)
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Before a training batch."""
-        self.before_batches(batch)
-
-    def on_train_batch_end(self, batch, logs=None):
-        """After a training batch."""
-        self.after_batches(batch + 1, logs or {}, (1, logs or {}))
-
-    on_batch_begin, on_batch_end = on_train_batch_begin, on_train_batch_end
-
-    def on_test_batch_begin(self, batch, logs=None):
-        """Before an evaluation batch."""
-        self.before_test_batches(batch)
-
-    def on_test_batch_end(self, batch, logs=None):
-        """After an evaluation batch."""
-        self.after_test_batches(batch + 1, logs or {}, None)
-
-    def on_predict_batch_begin(self, batch, logs=None):
-        """Before a prediction batch."""
-        self.before_predict_batches(batch)
-
-    def on_predict_batch_end(self, batch, logs=None):
-        """After a prediction batch."""
-        self.after_predict_batches(batch + 1, lambda: (logs or {}).get("outputs"))
+    def on_non_finite(self, message: str):
+        """When training has stopped at NaN."""
+        for callback in self.callbacks:
+            if _guards(callback):
+                callback.on_non_finite(message)
 
     def _call(self, hook: str, *args):
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
 
-    @property
-    def guards_numbers(self) -> bool:
-        """Whether a callback wants training to stop at NaN."""
-        return any(callback.guards_numbers for callback in self.callbacks)
 
-    def on_non_finite(self, message: str):
-        """When training has stopped at NaN."""
-        for callback in self.callbacks:
-            if callback.guards_numbers:
-                callback.on_non_finite(message)
-
-    def close(self):
-        """However the call ends."""
-        self._call("close")
-
-    def on_train_begin(self, logs=None):
-        """Before the first epoch."""
-        self._call("on_train_begin", logs or {})
-
-    def on_train_end(self, logs=None):
-        """After the last epoch."""
-        self._call("on_train_end", logs or {})
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Before an epoch."""
-        self._steps_before, self._step = self._steps_before + self._step, 0
-        self._call("on_epoch_begin", epoch, logs or {})
-
-    def on_epoch_end(self, epoch, logs=None):
-        """After an epoch."""
-        self._call("on_epoch_end", epoch, logs)
-
-    def on_test_begin(self, logs=None):
-        """Before an evaluation."""
-        self._call("on_test_begin", logs or {})
-
-    def on_test_end(self, logs=None):
-        """After an evaluation."""
-        self._call("on_test_end", logs)
-
-    def on_predict_begin(self, logs=None):
-        """Before a prediction."""
-        self._call("on_predict_begin", logs or {})
-
-    def on_predict_end(self, logs=None):
-        """After a prediction."""
-        self._call("on_predict_end", logs or {})
+def _guards(callback: Callback) -> bool:
+    return type(callback).on_non_finite is not Callback.on_non_finite
 
 
 def for_call(model, callbacks, what: str, verbose, resume=None, **params) -> CallbackList:
@@ -330,7 +318,7 @@ def _origin(callback: Callback) -> Callback:
 
 def _overrides(callback: Callback, hooks: tuple[str, ...]) -> bool:
     callback = _origin(callback)
-    watches = getattr(callback, "watches_batches", True)
-    return watches and any(
+    is_watching = callback.sees_batches.every is not None or bool(callback.sees_batches.at)
+    return is_watching and any(
         hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 
 from kerax import checkpoint
-from kerax.callbacks.callback import Callback
+from kerax.callbacks.callback import Callback, When
 from kerax.callbacks.monitors import Monitor
 
 
@@ -85,9 +85,8 @@ class ModelCheckpoint(_Saver):
                 "'.weights.h5' for the weights."
             )
         self._is_folder = not self.filepath.endswith((".weights.h5", ".keras"))
-        self.watches_batches = save_freq != "epoch" and not self._is_folder
-        self.every = save_freq if self.watches_batches else 1
-        self.saves_every = save_freq if save_freq != "epoch" and self._is_folder else None
+        when = When(None if save_freq == "epoch" else save_freq)
+        self.sees_batches, self.saves_run = (When(), when) if self._is_folder else (when, When())
         self._epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -164,7 +163,7 @@ class OrbaxCheckpoint(_Saver):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
         self.directory, self.max_to_keep = os.fspath(directory), max_to_keep
         self.save_on_background = save_on_background
-        self.saves_every = None if save_freq == "epoch" else save_freq
+        self.saves_run = When(None if save_freq == "epoch" else save_freq)
         self._writer = _Writer(self, self.directory, max_to_keep)
 
     def on_train_begin(self, logs=None):
@@ -227,16 +226,17 @@ class BackupAndRestore(Callback):
         self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
         self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
         self._batches = save_freq if isinstance(save_freq, int) and save_freq else None
-        self.saves_every_seconds = every_seconds
+        self._seconds = every_seconds
         self._writer = _Writer(self, self.backup_dir, keep=2)
         self._polls = 0
 
     @property
-    def saves_every(self):
+    def saves_run(self) -> When:
         """Under JAX's multi-process runtime at most 16 batches go by before notices of preemption are looked for."""
-        if not jax.distributed.is_initialized():
-            return self._batches
-        return 16 if self._batches is None else min(16, self._batches)
+        every = self._batches
+        if jax.distributed.is_initialized():
+            every = 16 if every is None else min(16, every)
+        return When(every, seconds=self._seconds)
 
     def resume(self, form):
         self._writer.open()
@@ -253,7 +253,7 @@ class BackupAndRestore(Callback):
         else:
             total = self.model.compilation.training.steps_before + batch
             is_due = self._batches is not None and total % self._batches == 0
-            is_wanted = (is_due or self.saves_every_seconds is not None) and not self._writer.is_busy
+            is_wanted = (is_due or self._seconds is not None) and not self._writer.is_busy
         if is_wanted:
             self._writer.save(with_run=True)
 

@@ -266,8 +266,6 @@ class TerminateOnNaN(Callback):
         raise_error: Whether to raise `RuntimeError` instead of ending `fit`.
     """
 
-    guards_numbers = True
-
     def __init__(self, raise_error: bool = False):
         super().__init__()
         self.raise_error = raise_error

@@ -5,9 +5,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from kerax.callbacks.callback import Callback
+from kerax.callbacks.callback import Callback, When
 
-_NEVER = 2**30
 
 
 @runtime_checkable
@@ -42,8 +41,7 @@ class Logging(Callback):
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ValueError(f"{type(self).__name__}: `every` must be a number of batches, or None. Got {every!r}.")
         self.logger = logger
-        self.every = _NEVER if every is None else every
-        self.watches_batches = every is not None
+        self.every, self.sees_batches = every, When(every)
         self._start = self._before = self._sent = 0  # iterations; batches of earlier epochs, and sent
 
     def get_state(self):

@@ -10,10 +10,9 @@ import warnings
 import jax
 import numpy as np
 
-from kerax.callbacks.callback import Callback, read_learning_rate
+from kerax.callbacks.callback import Callback, When, read_learning_rate
 from kerax.layers import Embedding
 
-_NEVER = 2**30
 _count = itertools.count()
 
 
@@ -79,9 +78,8 @@ class TensorBoard(Callback):
         self.update_freq = 1 if update_freq == "batch" else update_freq
         self.embeddings_freq, self.embeddings_metadata = embeddings_freq, embeddings_metadata
         self._first, self._last = _batches(profile_batch)
-        self.every = _NEVER if self.update_freq == "epoch" else self.update_freq
-        self.looks = (self._first - 1, self._last) if self._last else ()
-        self.watches_batches = self.update_freq != "epoch" or self._last > 0
+        looks = (self._first - 1, self._last) if self._last else ()
+        self.sees_batches = When(None if self.update_freq == "epoch" else self.update_freq, looks)
         self._writers: dict = {}
         self._tracing = False
         self._start = self._before = 0  # the optimizer's iterations at the start; batches of this fit's epochs so far

@@ -86,7 +86,7 @@ class LookAhead(Stepper):
         if not (is_alone and program.can_be_undone and program.seconds_per_step and self._is_allowed):
             return piece.count
         most = min(self._length, piece.left, program.kept.num_rows, int(self.seconds / program.seconds_per_step))
-        return max(1, min(most, self.callbacks.steps_until_boundary(step)))
+        return max(1, min(most, self.callbacks.until_boundary(step)))
 
     @functools.cached_property
     def _is_allowed(self) -> bool:

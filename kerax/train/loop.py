@@ -49,9 +49,9 @@ def fit(run: Training, validate: Callable[[], Logs] | None, validation_freq):
                 callbacks.on_epoch_begin(epoch)
                 run.begin_epoch()
                 for piece in run.pieces():
-                    callbacks.before_batches(run.step)
+                    callbacks.on_train_batch_begin(run.step)
                     latest = run.advance(piece)
-                    callbacks.after_batches(run.step, latest, run.pace.finished)
+                    callbacks.on_train_batch_end(run.step - 1, latest, run.pace.finished)
                     callbacks.on_checkpoint(epoch, run.step, latest)
                     run.interrupts.check()
                     if model.stop_training:
@@ -107,14 +107,14 @@ class Evaluation:
         frozen = inference_values(model, variables)[: -len(metrics) or None]
         feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
         step, logs, pace = 0, None, Pace()
-        for piece in feed.pieces(self.steps, 0, callbacks.test_steps_until_look):
-            callbacks.before_test_batches(step)
+        for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
+            callbacks.on_test_batch_begin(step)
             if piece.form != program.form:
                 program = compiled.test_program_for(model, variables, piece.form, program.fills_up)
             metrics, logs = program(frozen, metrics, piece, step)
             step += piece.count
             pace.dispatched(program, piece.count, logs, next(iter(logs.values()), None))
-            callbacks.after_test_batches(step, logs, pace.finished)
+            callbacks.on_test_batch_end(step - 1, logs)
         if logs is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         feed.rewind()
@@ -129,19 +129,20 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
     compiled, source = model.compilation, source.for_inference()
     callbacks.on_predict_begin()
-    variables = state_variables(model, with_optimizer=False)
+    variables = state_variables(model, with_optimizer=False, with_metrics=False)
     values = inference_values(model, variables)
     program = compiled.predict_program(model, variables, source.form(True))
     feed = Feed(source, program.room, program.fills_up, True, limit=steps)
     results, step = _Outputs(), 0
-    for piece in feed.pieces(steps, 0, callbacks.predict_steps_until_look):
-        callbacks.before_predict_batches(step)
+    for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
+        callbacks.on_predict_batch_begin(step)
         if piece.form != program.form:
             program = compiled.predict_program(model, variables, piece.form)
         _, outputs = program(values, (), piece, step)
         results.add(piece, outputs)
         step += piece.count
-        callbacks.after_predict_batches(step, functools.partial(_rows_of, piece, outputs))
+        if callbacks.watches("predict"):
+            callbacks.on_predict_batch_end(step - 1, {"outputs": _rows_of(piece, outputs)})
     outputs = results.joined()
     feed.close(())
     callbacks.on_predict_end()
@@ -217,6 +218,6 @@ def test_on_batch(model, batch: tuple) -> dict:
 
 def predict_on_batch(model, batch: tuple) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
-    variables, piece = state_variables(model, with_optimizer=False), single(batch, is_whole=False)
+    variables, piece = state_variables(model, False, False), single(batch, is_whole=False)
     program = model.compilation.predict_program(model, variables, piece.form)
     return jax.device_get(program(inference_values(model, variables), (), piece)[1])

@@ -38,7 +38,7 @@ class TrainState(NamedTuple):
         return "".join(tree_page(part, name) for name, part in zip(self._fields, self))
 
 
-def state_variables(model, with_optimizer: bool = True) -> TrainState:
+def state_variables(model, with_optimizer: bool = True, with_metrics: bool = True) -> TrainState:
     """The variables that hold a model's training state, in the form of the state itself."""
     params, state = [], []
     for path, variable in walk(model):
@@ -55,7 +55,7 @@ def state_variables(model, with_optimizer: bool = True) -> TrainState:
         others = {name: other._state for name, other in other_optimizers(model).items() if other.built}
         if others:
             opt_state = {"optimizer": opt_state} | others
-    return TrainState(params, state, opt_state, metric_variables(model))
+    return TrainState(params, state, opt_state, metric_variables(model) if with_metrics else {})
 
 
 def other_optimizers(model) -> dict[str, Optimizer]:

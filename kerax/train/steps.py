@@ -183,6 +183,8 @@ def collect_metrics(model, scope: scopes.Scope, state: TrainState) -> dict:
 
 
 def _metric_pairs(model, metrics: dict) -> list:
+    if not metrics:  # a prediction has none
+        return []
     return list(zip(jax.tree.leaves(metric_variables(model)), jax.tree.leaves(metrics), strict=True))
 
 

@@ -99,7 +99,7 @@ class Training:
         self.store = Store(jax.tree.leaves(self.variables))
         compilation.training = self
         self._start = self.store.leaves
-        looks_ahead = self.callbacks.watches_batches and not self.callbacks.in_lockstep
+        looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
         self.advance_by = LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else Stepper(self.store, self.pace)
         return self
 
@@ -135,7 +135,7 @@ class Training:
         program = next(iter(self.programs.values()))
 
         def most(step: int) -> int:
-            return min(self.pace.steps(program), self.callbacks.steps_until_look(step))
+            return min(self.pace.steps(program), self.callbacks.until_look("train", step))
 
         return self.feed.pieces(self.steps_per_epoch, self.step, most)
 

@@ -65,7 +65,7 @@ def test_every_and_looks_space_the_hooks(model):
     calls = []
 
     class Sparse(kerax.callbacks.Callback):
-        every, looks = 4, (1, 7)
+        sees_batches = kerax.callbacks.When(every=4, at=(1, 7))
 
         def on_train_batch_begin(self, batch, logs=None):
             calls.append(("begin", batch))

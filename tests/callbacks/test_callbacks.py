@@ -134,7 +134,7 @@ class TestHooks:
         calls = []
 
         class Sparse(kerax.callbacks.Callback):
-            every = 4
+            sees_batches = kerax.callbacks.When(every=4)
 
             def on_train_batch_end(self, batch, logs=None):
                 calls.append(batch)

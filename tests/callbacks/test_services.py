@@ -65,9 +65,9 @@ class TestLogging:
 
     def test_it_asks_for_no_batches_it_does_not_send(self, model):
         callbacks = kerax.callbacks.CallbackList([kerax.callbacks.Logging(Recorder())], model=model)
-        assert callbacks.steps_until_look(0) >= 2**30
+        assert callbacks.until_look("train", 0) >= 2**30
         callbacks = kerax.callbacks.CallbackList([kerax.callbacks.Logging(Recorder(), every=50)], model=model)
-        assert callbacks.steps_until_look(0) == 50
+        assert callbacks.until_look("train", 0) == 50
 
     def test_steps_go_on_in_a_second_fit_and_in_a_resumed_one(self, model, tmp_path):
         logger = Recorder()

@@ -104,7 +104,7 @@ def test_operations_are_counted_by_the_model_or_its_program(model, monkeypatch):
     history = model.fit(X, Y, verbose=0, callbacks=[callback]).history
     np.testing.assert_allclose(history["mfu"], 7e4 / 1e9 / np.array(history["step_time"]))
     monkeypatch.delattr(kerax.Model, "train_flops")
-    for key, program in model._programs.items():
+    for key, program in model.compilation.programs.items():
         if key[0] == "train":
             monkeypatch.setattr(program, "flops", lambda: 9e4, raising=False)
     history = model.fit(X, Y, verbose=0, callbacks=[callback]).history

@@ -26,10 +26,8 @@ if count > 1:
 class Kill(kerax.callbacks.Callback):
     """Ends the process without notice after some batches."""
 
-    every = 1
-
     def on_train_batch_end(self, batch, logs=None):
-        if number == 1 and int(self.model._run.num_steps) == int(kill_at[0]):
+        if number == 1 and int(self.model.compilation.training.num_steps) == int(kill_at[0]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -182,8 +182,6 @@ class TestAhead:
 
     def test_nan_is_noticed(self, run):
         class Notes(Watcher):
-            guards_numbers = True
-
             def on_non_finite(self, message):
                 self.message = message
 
@@ -200,7 +198,7 @@ class TestAhead:
 
     def test_boundaries_are_not_passed(self, run):
         class Saves(Watcher):
-            saves_every = 10
+            saves_run = kerax.callbacks.When(every=10)
 
             def on_checkpoint(self, epoch, batch, logs=None):
                 self.seen.append(("saved", batch, float(self.model.get_weights()[0].sum())))
@@ -209,7 +207,7 @@ class TestAhead:
         assert not run.taken_back
 
         class Looks(Watcher):
-            looks = (14, 41)
+            sees_batches = kerax.callbacks.When(every=1, at=(14, 41))
 
         run.both(Looks)
         starts = set(np.cumsum(run.dispatched).tolist())
@@ -217,7 +215,7 @@ class TestAhead:
 
     def test_a_profiler_can_refuse(self, run):
         class Profiler(Watcher):
-            in_lockstep = True
+            sees_batches = kerax.callbacks.When(every=1, in_lockstep=True)
 
         run(Profiler())
         assert set(run.dispatched) == {1}
