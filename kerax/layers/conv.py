@@ -8,8 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kerax import activations, config, constraints, initializers, regularizers
+from kerax import activations, config
 from kerax.core.input_spec import InputSpec
+from kerax.core.variable import Variable
 from kerax.layers.dense import settle
 from kerax.layers.options import check_choice, check_positive, sizes, with_defaults
 from kerax.ops import conv_gradients
@@ -105,6 +106,7 @@ class BaseConv(Compressible):
     rank: int
     use_bias: bool
     activation: Callable
+    bias: Variable | None
     paddings: tuple[str, ...] = ("valid", "same")
     strides_and_dilation = False  # whether both may be above 1
     unmentioned = (*Compressible.unmentioned, "quantization_config")
@@ -160,7 +162,7 @@ class BaseConv(Compressible):
         return ((0, 0),) * self.rank
 
     def _finish(self, outputs):
-        if self.use_bias:
+        if self.bias is not None:
             shape = (-1,) if self._channel_axis == -1 else (-1,) + (1,) * self.rank
             outputs = outputs + self.bias.value.reshape(shape)
         return self.activation(outputs)
@@ -200,12 +202,8 @@ class _Conv(BaseConv):
         self.groups = groups
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)

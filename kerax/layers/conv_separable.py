@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
         pads = lax.padtype_to_pads(inputs.shape[1:-1], spans, strides, "SAME")
     padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)])
     counts = [(size - span) // stride for size, span, stride in zip(padded.shape[1:-1], spans, strides, strict=True)]
-    total = 0
+    total: Any = 0
     for offsets in itertools.product(*map(range, window)):
         index = [slice(None)]
         for offset, dilation, count, stride in zip(offsets, dilation_rate, counts, strides, strict=True):
@@ -106,9 +107,7 @@ class _DepthwiseConv(_Depthwise):
         self.depthwise_initializer = initializers.get(depthwise_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
         self.depthwise_constraint = constraints.get(depthwise_constraint)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)
@@ -156,9 +155,7 @@ class _SeparableConv(_Depthwise):
         self.depthwise_initializer = initializers.get(depthwise_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
         self.depthwise_constraint = constraints.get(depthwise_constraint)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
         self.pointwise_initializer = initializers.get(pointwise_initializer)
         self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
         self.pointwise_constraint = constraints.get(pointwise_constraint)

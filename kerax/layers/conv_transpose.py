@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import activations, config, constraints, initializers, regularizers
+from kerax import activations, config
 from kerax.layers.conv import BaseConv
 from kerax.layers.options import check_positive, sizes
 from kerax.ops.conv_gradients import axis_letters
@@ -86,12 +86,8 @@ class _ConvTranspose(BaseConv):
         self.filters = filters
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
         self.output_padding = None
         if output_padding is not None:
             self.output_padding = sizes(self, "output_padding", output_padding, self.rank, minimum=0)

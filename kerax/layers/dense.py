@@ -2,10 +2,11 @@
 
 import math
 import string
+from typing import Any
 
 import jax
 
-from kerax import activations, config, constraints, initializers, regularizers
+from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.dtype_policies import QUANTIZATION_MODES
 from kerax.layers.options import check_positive
@@ -70,12 +71,8 @@ class Dense(Compressible):
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 
@@ -139,16 +136,12 @@ class EinsumDense(Compressible):
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.bias_axes = bias_axes
         self.activation = activations.get(activation)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
         kernel, outputs, sizes = self._read_equation(input_shape)
-        initializer = self.kernel_initializer
+        initializer: Any = self.kernel_initializer
         if getattr(initializer, "input_axes", 0) is None:  # a variance scaling that must be told the fans
             axes = {"input_axes": [i for i, name in enumerate(kernel) if name not in outputs]}
             axes["output_axes"] = [i for i, name in enumerate(kernel) if name in outputs]

@@ -2,6 +2,7 @@
 
 import inspect
 import types
+from typing import Any
 
 from kerax import constraints, initializers, regularizers
 from kerax.core.layer import Layer
@@ -18,7 +19,7 @@ def set_weight_options(layer: Layer, **options):
 
 def add_weight(layer: Layer, name: str, shape, options: str | None = None, **kwargs) -> Variable:
     """The weight `name` with the layer's `{options}_initializer`, `_regularizer` and `_constraint`, if it has them."""
-    found = {kind: getattr(layer, f"{options or name}_{kind}", None) for kind in _GETTERS}
+    found: dict[str, Any] = {kind: getattr(layer, f"{options or name}_{kind}", None) for kind in _GETTERS}
     return layer.add_weight(name=name, shape=shape, **(found | kwargs))
 
 

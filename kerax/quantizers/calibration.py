@@ -50,12 +50,13 @@ def windows(config) -> np.ndarray:
     return np.stack([tokens[start : start + length] for start in starts])
 
 
-def calibrate(model: Layer, config, structure: dict | None, filters=None) -> list[Layer]:
-    """Quantizes the dense layers in the blocks of `structure`. Returns the layers that were quantized.
+def calibrate(model, config, filters=None) -> list[Layer]:
+    """Quantizes the dense layers in the blocks of the model's structure. Returns the layers that were quantized.
 
     Raises:
         ValueError: if there is no structure or no block in it, or there are no data.
     """
+    structure = config.quantization_layer_structure or model.get_quantization_layer_structure(config.mode)
     if structure is None:
         raise ValueError(
             f"{model}: mode {config.mode!r} must know the model's blocks: pass `quantization_layer_structure` in the "
@@ -85,7 +86,7 @@ def calibrate(model: Layer, config, structure: dict | None, filters=None) -> lis
 
 def _dense_layers(block: Layer) -> list:
     """The layers that can be quantized so."""
-    found = [layer for layer in descendants(block) if "gptq" in getattr(layer, "modes", ())]
+    found: list = [layer for layer in descendants(block) if "gptq" in getattr(layer, "modes", ())]
     odd = [layer for layer in found if layer.quantization_mode or not layer.representations["kernel"].num_contracted]
     if odd:
         warnings.warn(f"{odd}: not of the form inputs @ kernel, so left as floats.", stacklevel=4)

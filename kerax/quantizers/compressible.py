@@ -3,30 +3,16 @@
 import warnings
 from collections.abc import Callable
 
-import jax.numpy as jnp
-
-from kerax import dtype_policies
+from kerax import constraints, dtype_policies, initializers, regularizers
 from kerax.core.layer import Layer
 from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable
 from kerax.quantizers import calibration, lora
-from kerax.quantizers.configs import (
-    Float8QuantizationConfig,
-    Int4QuantizationConfig,
-    Int8QuantizationConfig,
-    QuantizationConfig,
-    resolve,
-)
-from kerax.quantizers.representations import Weight, represent
+from kerax.quantizers.configs import check_config, default_config, resolve
+from kerax.quantizers.representations import BEHIND_MAIN, Weight, represent
 
 _CALIBRATED = ("gptq", "awq")
-_STORED = (  # the order of files, whatever the mode
-    *("kernel", "embeddings", "depthwise_kernel", "pointwise_kernel", "bias", "quantized_kernel", "embeddings_scale"),
-    *("inputs_scale", "inputs_amax_history", "kernel_scale", "kernel_amax_history", "outputs_grad_scale"),
-    *("outputs_grad_amax_history", "kernel_zero", "embeddings_zero", "awq_scales", "g_idx", "reverse_embeddings"),
-    *("reverse_embeddings_scale", "reverse_embeddings_zero"),
-)
 
 
 class Compressible(Layer):
@@ -40,23 +26,13 @@ class Compressible(Layer):
 
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
-    kernel_initializer: Callable | None
-    kernel_regularizer: Callable | None
-    kernel_constraint: Callable | None
-    bias_initializer: Callable | None
-    bias_regularizer: Callable | None
-    bias_constraint: Callable | None
 
     def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs):
         super().__init__(**kwargs)
-        lora.check_rank(self, "lora_rank", 1 if lora_rank is None else lora_rank)
+        lora.check_rank(self, "lora_rank", lora_rank)
         self.lora_rank, self.lora_alpha = lora_rank, lora_rank if lora_alpha is None else lora_alpha
         self.lora_enabled = False
-        if not isinstance(quantization_config, QuantizationConfig | None):
-            raise TypeError(
-                f"{self}: `quantization_config` must be one of `kerax.quantizers`. Got {quantization_config!r}."
-            )
-        self.quantization_config = quantization_config
+        self.quantization_config = check_config(self, quantization_config)
         self.representations: dict[str, Weight] = {}
 
     @property
@@ -67,15 +43,21 @@ class Compressible(Layer):
     @dtype_policy.setter
     def dtype_policy(self, policy):
         policy = dtype_policies.get(policy)
-        mode = policy.quantization_mode
-        if getattr(self, "built", False) and mode is not None and self.quantization_mode is None:
-            quantize(self, mode, False, _default_config(policy), policy)
+        if getattr(self, "built", False) and policy.quantization_mode and self.quantization_mode is None:
+            quantize(self, policy.quantization_mode, False, default_config(policy), policy)
         self._dtype_policy = policy
 
-    @property
-    def scheme(self) -> QuantizationConfig | None:
-        """The config that the weights are stored by: the layer's own, or what its dtype policy says."""
-        return self.quantization_config or _default_config(self.own_policy)
+    def set_kernel_options(self, initializer, regularizer, constraint):
+        """Sets what the constructor's arguments of these names say about the kernel."""
+        self.kernel_initializer = initializers.get(initializer)
+        self.kernel_regularizer = regularizers.get(regularizer)
+        self.kernel_constraint = constraints.get(constraint)
+
+    def set_bias_options(self, initializer, regularizer, constraint):
+        """Sets what the constructor's arguments of these names say about the bias."""
+        self.bias_initializer = initializers.get(initializer)
+        self.bias_regularizer = regularizers.get(regularizer)
+        self.bias_constraint = constraints.get(constraint)
 
     def add_representation(self, name: str, shape, equation: str, layout: str = "kernel", **options):
         """Adds a weight that may be quantized, with the arguments of `kerax.quantizers.representations.Weight`."""
@@ -83,15 +65,18 @@ class Compressible(Layer):
 
     def add_kernel(self, shape, equation: str, initializer: Callable | None = None):
         """The weight `kernel`, with the layer's options for it, as `add_representation` adds it."""
-        options = {"regularizer": self.kernel_regularizer, "constraint": self.kernel_constraint}
+        initializer = self.kernel_initializer if initializer is None else initializer
+        regularizer, constraint = self.kernel_regularizer, self.kernel_constraint
         self.add_representation(
-            "kernel", shape, equation, initializer=initializer or self.kernel_initializer, **options
+            "kernel", shape, equation, initializer=initializer, regularizer=regularizer, constraint=constraint
         )
 
     def add_bias(self, shape) -> Variable:
         """The weight `bias`, with the layer's options for it."""
-        options = {"initializer": self.bias_initializer, "regularizer": self.bias_regularizer}
-        return self.add_weight(name="bias", shape=shape, constraint=self.bias_constraint, **options)
+        initializer, regularizer, constraint = self.bias_initializer, self.bias_regularizer, self.bias_constraint
+        bias = self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name="bias")
+        bias.place_in_files = BEHIND_MAIN
+        return bias
 
     def finish_build(self):
         """Adds the low-rank update that `lora_rank` asks for."""
@@ -123,40 +108,11 @@ class Compressible(Layer):
         """
         quantize(self, mode, type_check, config)
 
-    def stored_variables(self) -> list[Variable]:
-        """The layer's own weights but those of a low-rank update, in Keras's order."""
-        adapters = [id(variable) for weight in self.representations.values() for variable in weight.adapters()]
-        own = {id(variable): variable for variable in super().stored_variables() if id(variable) not in adapters}
-        known = [id(getattr(self, name, None)) for name in _STORED]
-        return [own[key] for key in dict.fromkeys([*(key for key in known if key in own), *own])]
-
-    def stored_values(self) -> list:
-        """The values that files hold: with a low-rank update, those of the merged weight."""
-        merged = {id(of): value for weight in self.representations.values() for of, value in weight.merged()}
-        values = zip(self.stored_variables(), super().stored_values(), strict=True)
-        return [merged.get(id(variable), value) for variable, value in values]
-
-    def also_loaded(self) -> list:
-        """The low-rank update becomes 0, for files hold the merged weight.
-
-        Keras zeroes both of its weights, whose gradients are then zero for ever; here one is kept.
-        """
-        adapters = [weight.adapters()[1:] for weight in self.representations.values()]
-        return [(adapter, jnp.zeros(adapter.shape)) for found in adapters for adapter in found]
-
     def get_config(self) -> dict:
         """The constructor's arguments; those of `unmentioned` only if they are set."""
         config = super().get_config() | {"quantization_config": serialize_keras_object(self.quantization_config)}
         config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha if self.lora_rank else None}
         return {name: value for name, value in config.items() if value is not None or name not in self.unmentioned}
-
-
-def _default_config(policy: dtype_policies.DTypePolicy) -> QuantizationConfig | None:
-    """What a dtype policy says about quantization."""
-    if policy.quantization_mode == "int4":
-        return Int4QuantizationConfig(block_size=getattr(policy, "block_size", None))
-    found = {"int8": Int8QuantizationConfig, "float8": Float8QuantizationConfig}.get(policy.quantization_mode)
-    return None if found is None else found()
 
 
 def quantize(layer: Compressible, mode=None, type_check=True, config=None, policy=None):
@@ -193,8 +149,7 @@ def quantize_all(root: Layer, mode=None, config=None, filters=None, type_check=T
     if not (filters is None or callable(filters) or isinstance(filters, (str, list, tuple))):
         raise ValueError(f"{root}: `filters` must be a regular expression, some, or a function. Got {filters!r}.")
     if config.mode in _CALIBRATED:
-        structure = config.quantization_layer_structure or root.get_quantization_layer_structure(config.mode)
-        picked = calibration.calibrate(root, config, structure, filters)
+        picked = calibration.calibrate(root, config, filters)
     else:
         found = [layer for layer in descendants(root) if isinstance(layer, Compressible)]
         found = [layer for layer in found if calibration.is_picked(layer, filters)]

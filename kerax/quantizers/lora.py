@@ -28,6 +28,9 @@ class LowRank(Weight):
         options = {"dtype": "float32", "regularizer": self.options.get("regularizer")}
         for part, shape, initializer in zip("ab", ((*rows, rank), (rank, columns)), initializers, strict=True):
             self._add(part, shape=shape, initializer=initializer, **options)
+            self.variables[part].place_in_files = None
+        self.variables["b"].zeroed_by_files = True  # Keras zeroes both, whose gradients are then zero for ever
+        self._merge_in_files()
         self.layer._ready = False  # the new variables have no arrays yet
 
     def names(self, part):
@@ -63,13 +66,12 @@ class LowRank(Weight):
 
     def quantized(self, config):
         self.base = self.base.quantized(config)
+        self._merge_in_files()
         return self
 
-    def adapters(self):
-        return [self.variables["a"], self.variables["b"]]
-
-    def merged(self):
-        return [(self.base.variables[part], value) for part, value in self.base.split(self.value).items()]
+    def _merge_in_files(self):
+        for part, variable in self.base.variables.items():
+            variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
 def enable(layer, rank: int, alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
@@ -94,6 +96,6 @@ def enable(layer, rank: int, alpha=None, a_initializer="he_uniform", b_initializ
 
 
 def check_rank(layer, name: str, rank):
-    """Raises `ValueError` unless `rank` is an integer of at least 1."""
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    """Raises `ValueError` unless `rank` is an integer of at least 1, or `None`."""
+    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
         raise ValueError(f"{layer}: `{name}` must be an integer of at least 1. Got {name}={rank!r}.")

@@ -5,17 +5,20 @@ in their place; the variables stay attributes of the layer, under Keras's names.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
+from kerax.dtype_policies import GPTQDTypePolicy
 from kerax.ops.projection import project
 from kerax.quantizers import schemes
-from kerax.quantizers.configs import QuantizationConfig
+from kerax.quantizers.configs import QuantizationConfig, default_config
 
-_SHARED = ("awq_scales", "g_idx")  # parts whose names do not begin with the weight's
+_MAIN, BEHIND_MAIN, _PART = -3, -2, -1  # places in files: as Keras has them, with the bias in the middle
+_SHARED = ("awq_scales", "g_idx")  # parts whose names do not begin with that of the layer's first weight
 _PARTS = ("", "_scale", "_zero", *_SHARED)  # in the order of Keras's weights
 
 
@@ -46,7 +49,7 @@ class Weight:
         """The weight as floats."""
         return self.variables[""].value
 
-    def project(self, inputs, bias: Variable | None = None):
+    def project(self, inputs, bias: Variable | None = None) -> Any:
         """The einsum of inputs and the weight, plus a bias."""
         kernel = self.variables[""].value
         if not self.num_contracted:
@@ -81,7 +84,10 @@ class Weight:
 
     def names(self, part: str) -> tuple[str, str]:
         """The attribute of a part, and its variable's name."""
-        attribute = part if part in _SHARED else self.name + part
+        first = next(iter(self.layer.representations), self.name)
+        if part in _SHARED and (first == self.name or self.layout == "reverse"):
+            return part, part
+        attribute = self.name + ("_" if part in _SHARED else "") + part
         return attribute, attribute
 
     def quantized(self, config: QuantizationConfig) -> "Weight":
@@ -94,27 +100,21 @@ class Weight:
         """What the variables hold for a weight of that value, by the ends of their names."""
         return {"": value.astype(self.variables[""]._dtype)}
 
-    def adapters(self) -> list[Variable]:
-        """The variables of a low-rank update, which files do not hold."""
-        return []
-
-    def merged(self) -> list[tuple[Variable, jax.Array]]:
-        """Variables for which files hold another value than theirs: one with the low-rank update."""
-        return []
-
     def _add(self, part: str, **options):
         attribute, name = self.names(part)
         self.variables[part] = self.layer.add_weight(name=name, **options)
+        self.variables[part].place_in_files = _MAIN if part == "" and self.layout != "reverse" else _PART
         setattr(self.layer, attribute, self.variables[part])
 
 
 class Table(Weight):
     """A table of rows, or what multiplies them, as floats: its layer picks rows before it casts them."""
 
-    def project(self, inputs, bias=None):
+    def project(self, inputs, bias=None) -> Any:
         """The products of vectors with all rows, in the vectors' dtype."""
         value = self.value.astype(inputs.dtype)
-        return project(inputs, value.T if self.layout == "table" else value)
+        outputs = project(inputs, value.T if self.layout == "table" else value)
+        return outputs if bias is None else outputs + bias.value
 
 
 class Quantized(Weight):
@@ -125,7 +125,7 @@ class Quantized(Weight):
         config: How it is quantized.
     """
 
-    def __init__(self, weight: Weight, config: QuantizationConfig):
+    def __init__(self, weight: Weight, config: QuantizationConfig | None):
         super().__init__(weight.layer, weight.name, weight.shape, weight.equation, weight.layout, weight.options)
         self.config = config
         self.quantizer = getattr(config, "activation_quantizer", None)
@@ -139,18 +139,19 @@ class Quantized(Weight):
         """The floats that stored parts stand for."""
         raise NotImplementedError(f"{type(self).__name__} must say how it is read.")
 
-    def project(self, inputs, bias=None):
+    def project(self, inputs, bias=None) -> Any:
         """The einsum of inputs, rounded if the config says so, and the weight, plus a bias."""
-        inputs = inputs.astype(self.layer.compute_dtype)
+        seen: Any = inputs.astype(self.layer.compute_dtype)
         if self.quantizer is not None:
-            inputs = schemes.rounded(self.quantizer, schemes.contracted(self.equation, 0), inputs)
-        outputs = jnp.einsum(self.equation, inputs, self.value.astype(inputs.dtype))
+            seen = schemes.rounded(self.quantizer, schemes.contracted(self.equation, 0), seen)
+        outputs = jnp.einsum(self.equation, seen, self.value.astype(seen.dtype))
         return outputs if bias is None else outputs + bias.value
 
     def take(self, index):
         """Rows of a table as floats, with only these made floats."""
         parts = {part: variable.value for part, variable in self.variables.items()}
-        return self.join_rows({p: v if p in _SHARED else jnp.take(v, index, axis=0) for p, v in parts.items()})
+        picked = {part: jnp.take(value, index, axis=0) for part, value in parts.items() if part not in _SHARED}
+        return self.join_rows(parts | picked)
 
     def join_rows(self, parts: dict) -> jax.Array:
         """Picked rows of a table as floats."""
@@ -165,16 +166,16 @@ class Quantized(Weight):
     def create(self):
         self.add_parts(self.specs())
 
-    def specs(self) -> dict:
+    def specs(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the stored parts."""
         return jax.eval_shape(self.split, jax.ShapeDtypeStruct(self.shape, self.layer.variable_dtype))
 
-    def add_parts(self, parts: dict):
+    def add_parts(self, parts: dict[str, Any]):
         """Makes the variables of stored parts: values, or shapes and dtypes to be filled from a file."""
         for part in _PARTS:
             if part not in parts:
                 continue
-            if part in _SHARED and hasattr(self.layer, part):  # of another weight with as many rows
+            if self.layout == "reverse" and hasattr(self.layer, part):  # the table's rows are in the same blocks
                 self.variables[part] = getattr(self.layer, part)
                 continue
             value, initializer = parts[part], "ones" if part in ("_scale", "awq_scales") else "zeros"
@@ -195,7 +196,7 @@ class Int8(Quantized):
     def join_rows(self, parts):
         return parts[""] / parts["_scale"][..., None]
 
-    def project(self, inputs, bias=None):
+    def project(self, inputs, bias=None) -> Any:
         """The einsum of integers, scaled back, where the inputs are rounded too; plus a bias."""
         if self.quantizer is None:
             return super().project(inputs, bias)
@@ -242,16 +243,22 @@ class Groups(Quantized):
         found = {"": (f"quantized_{self.name}", self.name), "_zero": (f"{self.name}_zero", zero)}
         return found[part] if part in found else super().names(part)
 
+    def add_parts(self, parts):
+        super().add_parts(parts)
+        self.variables[""].place_in_files = _PART
+
     def specs(self):
-        policy = self.layer.own_policy
-        columns, dtype = math.prod(self.shape) // self.num_rows, self.layer.variable_dtype
-        return schemes.empty_groups(
-            self.num_rows, columns, policy.weight_bits, policy.group_size, dtype, policy.quantization_mode == "awq"
-        )
+        numbers = (*self._bits_and_group(), self.layer.variable_dtype, self.layer.quantization_mode == "awq")
+        return schemes.empty_groups(self.num_rows, math.prod(self.shape) // self.num_rows, *numbers)
 
     def join(self, parts):
         columns = math.prod(self.shape) // self.num_rows
-        return schemes.join_groups(parts, self.layer.own_policy.weight_bits, columns).reshape(self.shape)
+        return schemes.join_groups(parts, self._bits_and_group()[0], columns).reshape(self.shape)
+
+    def _bits_and_group(self) -> tuple[int, int]:
+        policy = self.layer.own_policy
+        assert isinstance(policy, GPTQDTypePolicy)
+        return policy.weight_bits, policy.group_size
 
 
 class Float8(Quantized):
@@ -283,7 +290,7 @@ class Float8(Quantized):
             options = {"dtype": "float32", "autocast": False, "overwrite_with_gradient": True}
             self._add(part, shape=shape, initializer=initializer, **options)
 
-    def project(self, inputs, bias=None):
+    def project(self, inputs, bias=None) -> Any:
         """The einsum of inputs and the weight, plus a bias, which is as precise as in mixed precision, as in Keras."""
         values = [self.variables[part].value for part in self.scales]
         inputs, kernel = schemes.float8_operand(inputs, *values[:2]), schemes.float8_operand(self.value, *values[2:4])
@@ -308,6 +315,6 @@ def represent(layer, name: str, shape, equation: str, layout: str = "kernel", **
         raise ValueError(f"{layer}: `dtype` must have no quantization mode or one of {layer.modes}. Got {mode!r}.")
     weight = (Weight if layout == "kernel" else Table)(layer, name, shape, equation, layout, options)
     if mode is not None:
-        weight = KINDS[mode](weight, layer.scheme)
+        weight = KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy))
     weight.create()
     return weight

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from kerax.quantizers.configs import AbsMaxQuantizer
 from kerax.quantizers.functions import (
@@ -85,7 +86,7 @@ def _quantized(weight, axes, config):
 
 
 def _is_known(array) -> bool:
-    return not isinstance(array, jax.core.Tracer)
+    return not isinstance(array, Tracer)
 
 
 def join_int8(parts: dict, equation: str):
@@ -198,8 +199,9 @@ def float8_gradient(outputs, scale, history):
 
 
 def _float8_backward(saved, upstream):
-    rounded_gradient = quantize_and_dequantize(upstream, saved[0], "float8_e5m2", upstream.dtype)
-    return rounded_gradient, *_next(upstream, *saved, "float8_e5m2")
+    scale, history = saved
+    rounded_gradient = quantize_and_dequantize(upstream, scale, "float8_e5m2", upstream.dtype)
+    return rounded_gradient, *_next(upstream, scale, history, "float8_e5m2")
 
 
 float8_gradient.defvjp(lambda outputs, scale, history: (outputs, (scale, history)), _float8_backward)
