@@ -1,5 +1,6 @@
 """`Compressible`: a layer whose weights can be stored in few bits and have a low-rank update; and `quantize`."""
 
+import operator
 import warnings
 from collections.abc import Callable
 
@@ -35,17 +36,14 @@ class Compressible(Layer):
         self.quantization_config = check_config(self, quantization_config)
         self.representations: dict[str, Weight] = {}
 
-    @property
-    def dtype_policy(self) -> dtype_policies.DTypePolicy:
-        """The dtype policy; setting a quantized one quantizes a layer that is built."""
-        return self._dtype_policy
-
-    @dtype_policy.setter
-    def dtype_policy(self, policy):
+    def _set_dtype_policy(self, policy):
         policy = dtype_policies.get(policy)
         if getattr(self, "built", False) and policy.quantization_mode and self.quantization_mode is None:
             quantize(self, policy.quantization_mode, False, default_config(policy), policy)
         self._dtype_policy = policy
+
+    # A quantized policy quantizes a layer that is built. Read in every call, so without a Python function.
+    dtype_policy = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
 
     def set_kernel_options(self, initializer, regularizer, constraint):
         """Sets what the constructor's arguments of these names say about the kernel."""

@@ -7,7 +7,7 @@ Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685
 
 import jax.numpy as jnp
 
-from kerax.quantizers.representations import Weight
+from kerax.quantizers.representations import Quantized, Weight
 
 
 class LowRank(Weight):
@@ -49,9 +49,11 @@ class LowRank(Weight):
         return self.variables["a"].value * self.factor
 
     def project(self, inputs, bias=None):
-        """The weight's own product, plus that of the update, which is not made where it can be done without."""
+        """The product with the sum, or the weight's own product plus that of the update."""
+        if not isinstance(self.base, Quantized):
+            return type(self.base).project(self, inputs, bias)
         outputs = self.base.project(inputs, bias)
-        if self.equation.split("->")[0][-1] == self.equation[-1]:
+        if self.equation.split("->")[0][-1] == self.equation[-1]:  # then the update itself need not be made
             more = jnp.einsum(self.equation, inputs, self._scaled()) @ self.variables["b"].value
         else:
             more = jnp.einsum(self.equation, inputs, self.update())

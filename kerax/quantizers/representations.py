@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerax.core.layer import Layer
 from kerax.core.variable import Variable
 from kerax.dtype_policies import GPTQDTypePolicy
 from kerax.ops.projection import project
@@ -36,7 +35,7 @@ class Weight:
         options: Keyword arguments of `add_weight`.
     """
 
-    def __init__(self, layer: Layer, name: str, shape, equation: str, layout: str, options: dict):
+    def __init__(self, layer, name: str, shape, equation: str, layout: str, options: dict):
         self.layer, self.name, self.shape, self.equation = layer, name, tuple(shape), equation
         self.layout, self.options = layout, options
         self.num_contracted = schemes.num_contracted(equation)
@@ -51,7 +50,7 @@ class Weight:
 
     def project(self, inputs, bias: Variable | None = None) -> Any:
         """The einsum of inputs and the weight, plus a bias."""
-        kernel = self.variables[""].value
+        kernel = self.value
         if not self.num_contracted:
             outputs = jnp.einsum(self.equation, inputs, kernel)
         elif inputs.ndim == kernel.ndim == 2:
