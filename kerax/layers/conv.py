@@ -12,7 +12,7 @@ from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.variable import Variable
 from kerax.layers.dense import settle
-from kerax.layers.options import check_choice, check_positive, sizes, with_defaults
+from kerax.layers.options import Sizes, check_choice, check_positive, sizes, with_defaults
 from kerax.ops import conv_gradients
 from kerax.quantizers.compressible import Compressible
 
@@ -100,6 +100,9 @@ def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, chan
 class BaseConv(Compressible):
     """What all convolutions share: how the window moves over the input, and what follows the sum over it.
 
+    `quantize`, which Keras does not offer for them, stores kernels as integers with a scale for each output channel,
+    and computes with the floats that these stand for. Only kerax reads files of such layers.
+
     A subclass of a rank gets its family's constructor with that rank's defaults.
     """
 
@@ -173,15 +176,15 @@ class _Conv(BaseConv):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        groups=1,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        groups: int = 1,
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -189,8 +192,8 @@ class _Conv(BaseConv):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs,
     ):
         super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
@@ -270,6 +273,7 @@ class Conv2D(_Conv, rank=2):
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint:
             Options of the weights.
         activity_regularizer: Penalty on the outputs.
+        lora_rank, lora_alpha: As in `Dense`.
 
     Weights: `kernel (height, width, channels / groups, filters)`, `bias (filters,)`.
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, new height, new width, filters)`.

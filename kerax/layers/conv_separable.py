@@ -12,7 +12,7 @@ from jax import lax
 
 from kerax import activations, config, constraints, initializers, regularizers
 from kerax.layers.conv import BaseConv, convolve
-from kerax.layers.options import check_positive
+from kerax.layers.options import Sizes, check_positive
 
 _MANY_POSITIONS = 64
 
@@ -81,14 +81,14 @@ class _DepthwiseConv(_Depthwise):
 
     def __init__(
         self,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        dilation_rate=1,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         depthwise_initializer="glorot_uniform",
         bias_initializer="zeros",
         depthwise_regularizer=None,
@@ -124,15 +124,15 @@ class _SeparableConv(_Depthwise):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        depth_multiplier=1,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        depth_multiplier: int = 1,
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         depthwise_initializer="glorot_uniform",
         pointwise_initializer="glorot_uniform",
         bias_initializer="zeros",

@@ -8,7 +8,7 @@ from jax import lax
 
 from kerax import activations, config
 from kerax.layers.conv import BaseConv
-from kerax.layers.options import check_positive, sizes
+from kerax.layers.options import Sizes, check_positive, sizes
 from kerax.ops.conv_gradients import axis_letters
 
 _WINDOWS_LIMIT = 100_000_000  # bytes
@@ -62,15 +62,15 @@ class _ConvTranspose(BaseConv):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        output_padding=None,
-        data_format=None,
-        dilation_rate=1,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        output_padding: Sizes | None = None,
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -192,15 +192,15 @@ class Conv3DTranspose(_ConvTranspose, rank=3):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=(1, 1, 1),
-        padding="valid",
-        data_format=None,
-        output_padding=None,
-        dilation_rate=(1, 1, 1),
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = (1, 1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        output_padding: Sizes | None = None,
+        dilation_rate: Sizes = (1, 1, 1),
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,

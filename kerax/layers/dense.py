@@ -1,6 +1,5 @@
 """Affine maps: `Dense` and `EinsumDense`."""
 
-import math
 import string
 from typing import Any
 
@@ -49,9 +48,9 @@ class Dense(Compressible):
 
     def __init__(
         self,
-        units,
+        units: int,
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -59,8 +58,8 @@ class Dense(Compressible):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config=None,
         **kwargs,
     ):
@@ -115,18 +114,18 @@ class EinsumDense(Compressible):
 
     def __init__(
         self,
-        equation,
+        equation: str,
         output_shape,
         activation=None,
-        bias_axes=None,
+        bias_axes: str | None = None,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         gptq_unpacked_column_size=None,
         quantization_config=None,
         **kwargs,
@@ -201,6 +200,5 @@ class EinsumDense(Compressible):
         config = super().get_config()
         del config["gptq_unpacked_column_size"]
         if self.quantization_mode in ("gptq", "awq"):
-            kernel = self.representations["kernel"]
-            config["gptq_unpacked_column_size"] = math.prod(kernel.shape) // kernel.num_rows
+            config["gptq_unpacked_column_size"] = self.representations["kernel"].num_columns
         return config

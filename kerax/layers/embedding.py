@@ -32,15 +32,15 @@ class Embedding(Compressible):
 
     def __init__(
         self,
-        input_dim,
-        output_dim,
+        input_dim: int,
+        output_dim: int,
         embeddings_initializer="uniform",
         embeddings_regularizer=None,
         embeddings_constraint=None,
-        mask_zero=False,
+        mask_zero: bool = False,
         weights=None,
-        lora_rank=None,
-        lora_alpha=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config=None,
         **kwargs,
     ):
@@ -102,15 +102,15 @@ class ReversibleEmbedding(Embedding):
 
     def __init__(
         self,
-        input_dim,
-        output_dim,
-        tie_weights=True,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
         embeddings_initializer="uniform",
         embeddings_regularizer=None,
         embeddings_constraint=None,
-        mask_zero=False,
-        reverse_dtype=None,
-        logit_soft_cap=None,
+        mask_zero: bool = False,
+        reverse_dtype: str | None = None,
+        logit_soft_cap: float | None = None,
         **kwargs,
     ):
         super().__init__(

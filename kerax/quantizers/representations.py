@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from kerax.core.variable import Variable
-from kerax.dtype_policies import GPTQDTypePolicy
 from kerax.ops.projection import project
 from kerax.quantizers import schemes
 from kerax.quantizers.configs import QuantizationConfig, default_config
@@ -70,6 +69,11 @@ class Weight:
         """Rows of the weight as a matrix: one for each number that is added up."""
         return schemes.num_rows(self.shape, self.equation)
 
+    @property
+    def num_columns(self) -> int:
+        """Its columns: one for each output."""
+        return math.prod(self.shape) // self.num_rows
+
     def create(self):
         """Makes the variables, with no values yet."""
         self._add("", shape=self.shape, **self.options)
@@ -102,7 +106,7 @@ class Weight:
     def _add(self, part: str, **options):
         attribute, name = self.names(part)
         self.variables[part] = self.layer.add_weight(name=name, **options)
-        self.variables[part].place_in_files = _MAIN if part == "" and self.layout != "reverse" else _PART
+        self.variables[part].place_in_files = _MAIN if attribute == self.name and self.layout != "reverse" else _PART
         setattr(self.layer, attribute, self.variables[part])
 
 
@@ -150,11 +154,7 @@ class Quantized(Weight):
         """Rows of a table as floats, with only these made floats."""
         parts = {part: variable.value for part, variable in self.variables.items()}
         picked = {part: jnp.take(value, index, axis=0) for part, value in parts.items() if part not in _SHARED}
-        return self.join_rows(parts | picked)
-
-    def join_rows(self, parts: dict) -> jax.Array:
-        """Picked rows of a table as floats."""
-        raise NotImplementedError(f"{type(self).__name__} has no rows.")
+        return self.join(parts | picked)
 
     def take_over(self, weight: Weight):
         """Stores what another representation holds, and drops that."""
@@ -165,8 +165,8 @@ class Quantized(Weight):
     def create(self):
         self.add_parts(self.specs())
 
-    def specs(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of the stored parts."""
+    def specs(self) -> dict[str, Any]:
+        """Shapes and dtypes of the stored parts, and values that are known."""
         return jax.eval_shape(self.split, jax.ShapeDtypeStruct(self.shape, self.layer.variable_dtype))
 
     def add_parts(self, parts: dict[str, Any]):
@@ -190,10 +190,9 @@ class Int8(Quantized):
         return schemes.split_int8(value, self.config, self.equation)
 
     def join(self, parts):
+        if self.layout == "table":
+            return parts[""] / parts["_scale"][..., None]
         return schemes.join_int8(parts, self.equation)
-
-    def join_rows(self, parts):
-        return parts[""] / parts["_scale"][..., None]
 
     def project(self, inputs, bias=None) -> Any:
         """The einsum of integers, scaled back, where the inputs are rounded too; plus a bias."""
@@ -220,18 +219,14 @@ class Int4(Quantized):
 
     def join(self, parts):
         if self.layout == "table":
-            return self.join_rows(parts)
+            return schemes.join_rows(parts, self.shape[1])
         if self.layout == "reverse":
             return schemes.join_int4(parts, self.shape[0], pack_axis=0)
-        return schemes.join_int4(parts, math.prod(self.shape) // self.num_rows).reshape(self.shape)
+        return schemes.join_int4(parts, self.num_columns).reshape(self.shape)
 
-    def join_rows(self, parts):
-        return schemes.join_rows(parts, self.shape[1])
-
-    def add_parts(self, parts):
-        super().add_parts(parts)
-        if isinstance(parts.get("g_idx"), jax.ShapeDtypeStruct):
-            self.variables["g_idx"].assign(schemes.blocks(self.num_rows, self.config))
+    def specs(self):
+        found = super().specs()
+        return found | ({"g_idx": schemes.blocks(self.num_rows, self.config)} if "g_idx" in found else {})
 
 
 class Groups(Quantized):
@@ -242,22 +237,14 @@ class Groups(Quantized):
         found = {"": (f"quantized_{self.name}", self.name), "_zero": (f"{self.name}_zero", zero)}
         return found[part] if part in found else super().names(part)
 
-    def add_parts(self, parts):
-        super().add_parts(parts)
-        self.variables[""].place_in_files = _PART
-
     def specs(self):
-        numbers = (*self._bits_and_group(), self.layer.variable_dtype, self.layer.quantization_mode == "awq")
-        return schemes.empty_groups(self.num_rows, math.prod(self.shape) // self.num_rows, *numbers)
+        policy = self.layer.own_policy
+        numbers = policy.weight_bits, policy.group_size, self.layer.variable_dtype, policy.quantization_mode == "awq"
+        return schemes.empty_groups(self.num_rows, self.num_columns, *numbers)
 
     def join(self, parts):
-        columns = math.prod(self.shape) // self.num_rows
-        return schemes.join_groups(parts, self._bits_and_group()[0], columns).reshape(self.shape)
-
-    def _bits_and_group(self) -> tuple[int, int]:
-        policy = self.layer.own_policy
-        assert isinstance(policy, GPTQDTypePolicy)
-        return policy.weight_bits, policy.group_size
+        bits = self.layer.own_policy.weight_bits
+        return schemes.join_groups(parts, bits, self.num_columns).reshape(self.shape)
 
 
 class Float8(Quantized):
