@@ -118,8 +118,9 @@ class BaseConv(Compressible):
         super().__init_subclass__(**kwargs)
         if rank is not None:
             cls.rank = rank
-        if rank is not None and rank > 1 and "__init__" not in vars(cls):
-            cls.__init__ = with_defaults(cls.__init__, strides=(1,) * rank, dilation_rate=(1,) * rank)
+            ones = (1,) * rank if rank > 1 else 1
+            if "__init__" not in vars(cls):
+                cls.__init__ = with_defaults(cls.__init__, strides=ones, dilation_rate=ones)
 
     def set_window(self, kernel_size, strides, padding: str, data_format: str | None, dilation_rate):
         """Sets the attributes that say how the window moves. Raises `ValueError` if one is out of its range."""

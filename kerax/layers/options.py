@@ -2,14 +2,13 @@
 
 import inspect
 import types
-from collections.abc import Sequence
 from typing import Any
 
 from kerax import constraints, initializers, regularizers
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
 
-Sizes = int | Sequence[int]  # one number for each axis, or one for all
+Sizes = int | tuple[int, ...] | list[int]  # one number for each axis, or one for all
 _GETTERS = {"initializer": initializers.get, "regularizer": regularizers.get, "constraint": constraints.get}
 
 
