@@ -49,7 +49,7 @@ class LowRank(Weight):
         return self.variables["a"].value * self.factor
 
     def project(self, inputs, bias=None):
-        """The product with the sum, or the weight's own product plus that of the update."""
+        """One product with the merged floats, or that of the stored weight plus that of the update."""
         if not isinstance(self.base, Quantized):
             return type(self.base).project(self, inputs, bias)
         outputs = self.base.project(inputs, bias)
