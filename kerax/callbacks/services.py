@@ -8,7 +8,6 @@ import numpy as np
 from kerax.callbacks.callback import Callback, When
 
 
-
 @runtime_checkable
 class Logger(Protocol):
     """Takes numbers. A logger may have `close()` too, which is called when training ends, however it ends."""

@@ -12,19 +12,20 @@ from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
 
 def stored_variables(self) -> list[Variable]:
     """The layer's own weights, without those of layers inside, in the order of files."""
-    return [variable for _, variable in self._own_variables() if variable.is_weight]
+    own = [variable for _, variable in self._own_variables() if variable.is_weight]
+    return sorted((v for v in own if v.place_in_files is not None), key=lambda v: v.place_in_files)
 
 
 def stored_values(self) -> list:
     """The values that files hold for `stored_variables`."""
     variables = self.stored_variables()
     materialize(variables)
-    return [variable.value for variable in variables]
+    return [v.value if v.value_in_files is None else v.value_in_files() for v in variables]
 
 
 def also_loaded(self) -> list[tuple[Variable, np.ndarray]]:
     """Variables that files do not hold, and what they become when `stored_variables` are loaded."""
-    return []
+    return [(v, np.zeros(v.shape)) for _, v in self._own_variables() if v.zeroed_by_files]
 
 
 def save_own_variables(self, store) -> None:

@@ -169,6 +169,9 @@ class Variable(Operators):
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
+        self.place_in_files: int | None = 0  # in a layer's order, smaller ones first; `None`: files do not hold it
+        self.value_in_files: Callable | None = None  # gives what files hold in place of `value`
+        self.zeroed_by_files = False  # whether loading its layer makes it 0
         self.regularizer: Callable | None = None
         self.constraint: Callable | None = None
         self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place

@@ -10,10 +10,10 @@ from kerax import config, random
 from kerax.core import placement
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
-from kerax.layers.dense import EinsumDense, project
+from kerax.layers.dense import EinsumDense
 from kerax.layers.options import check_positive, check_rate, set_weight_options
 from kerax.ops.nn import uses_fused_attention
-from kerax.quantizers import lora
+from kerax.ops.projection import project
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -93,13 +93,18 @@ class _HeadAttention(Layer):
         layers = (self.query_dense, self.key_dense, self.value_dense)
         is_one = query is key and key is value and self._projection_options["activity_regularizer"] is None
         is_undivided = config.target_platform() == "cpu" and placement.active() is None  # a GPU gains nothing by it
-        return is_one and is_undivided and all(layer.is_plain for layer in layers)
+        return (
+            is_one
+            and is_undivided
+            and all(layer.quantization_mode is None and "call" not in vars(layer) for layer in layers)
+        )
 
     def _project_together(self, inputs):
         """Queries, keys and values of one array, by one product with the three kernels side by side."""
         layers = (self.query_dense, self.key_dense, self.value_dense)
         heads = [layer.kernel.shape[1:] for layer in layers]
-        kernel = jnp.concatenate([lora.merged(layer, "kernel").reshape(inputs.shape[-1], -1) for layer in layers], 1)
+        kernels = [layer.representations["kernel"].value for layer in layers]
+        kernel = jnp.concatenate([kernel.reshape(inputs.shape[-1], -1) for kernel in kernels], 1)
         together = project(inputs, kernel)
         if self.use_bias:
             together = together + jnp.concatenate([layer.bias.value.reshape(-1) for layer in layers])

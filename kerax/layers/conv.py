@@ -3,17 +3,18 @@
 import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
-from kerax.core.layer import Layer
+from kerax.core.variable import Variable
 from kerax.layers.dense import settle
-from kerax.layers.options import add_weight, check_choice, check_positive, set_weight_options, sizes, without
+from kerax.layers.options import Sizes, check_choice, check_positive, sizes, with_defaults
 from kerax.ops import conv_gradients
-from kerax.quantizers import lora
+from kerax.quantizers.compressible import Compressible
 
 _PATCHES_LIMIT = 20_000_000  # bytes
 _FEW_CHANNELS, _MANY_CHANNELS = 8, 16
@@ -96,41 +97,46 @@ def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, chan
     return conv_gradients.convolve(inputs, kernel, strides, pads, dilation_rate, groups, channels_last)
 
 
-class _Conv(Layer):
-    """What all convolutions share: checks, weights, and the sum over windows."""
+class BaseConv(Compressible):
+    """What all convolutions share: how the window moves over the input, and what follows the sum over it.
+
+    `quantize`, which Keras does not offer for them, stores kernels as integers with a scale for each output channel,
+    and computes with the floats that these stand for. Only kerax reads files of such layers.
+
+    A subclass of a rank gets its family's constructor with that rank's defaults.
+    """
 
     rank: int
-    paddings = ("valid", "same")
+    use_bias: bool
+    activation: Callable
+    bias: Variable | None
+    paddings: tuple[str, ...] = ("valid", "same")
     strides_and_dilation = False  # whether both may be above 1
-    lora_rank = main_shape = None
-    lora_enabled = False
+    unmentioned = (*Compressible.unmentioned, "quantization_config")
 
-    def _configure(self, arguments: dict):
-        """Sets the attributes from the constructor's arguments by name."""
-        given = arguments
-        counts = [name for name in ("filters", "groups", "depth_multiplier") if name in given]
-        check_positive(self, **{name: given[name] for name in counts})
-        for name in (*counts, "use_bias"):
-            setattr(self, name, given[name])
-        for name in ("kernel_size", "strides", "dilation_rate"):
-            setattr(self, name, sizes(self, name, given[name], self.rank))
-        self.padding = given["padding"].lower()
+    def __init_subclass__(cls, rank: int | None = None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if rank is not None:
+            cls.rank = rank
+            ones = (1,) * rank if rank > 1 else 1
+            if "__init__" not in vars(cls):
+                cls.__init__ = with_defaults(cls.__init__, strides=ones, dilation_rate=ones)
+
+    def set_window(self, kernel_size, strides, padding: str, data_format: str | None, dilation_rate):
+        """Sets the attributes that say how the window moves. Raises `ValueError` if one is out of its range."""
+        self.kernel_size = sizes(self, "kernel_size", kernel_size, self.rank)
+        self.strides = sizes(self, "strides", strides, self.rank)
+        self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, self.rank)
+        self.padding = padding.lower()
         check_choice(self, "padding", self.padding, self.paddings)
-        self.data_format = config.standardize_data_format(given["data_format"])
-        self.activation = activations.get(given["activation"])
-        options = ("_initializer", "_regularizer", "_constraint")
-        names = [name for name in given if name.endswith(options) and name != "activity_regularizer"]
-        set_weight_options(self, **{name: given[name] for name in names})
-        if given.get("filters", 0) % given.get("groups", 1):
-            raise ValueError(
-                f"{self}: `filters` must be a multiple of `groups`. Got filters={self.filters}, groups={self.groups}."
-            )
+        self.data_format = config.standardize_data_format(data_format)
         if not self.strides_and_dilation and max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
                 f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
                 f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
             )
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
+        self._window = "uvw"[: self.rank]  # letters of the window's axes in the kernel's equation
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def _check_input(self, input_shape) -> int:
@@ -150,19 +156,6 @@ class _Conv(Layer):
                     "Use a smaller kernel or padding='same'."
                 )
 
-    def build(self, input_shape):
-        channels = self._check_input(input_shape)
-        if channels is not None and channels % self.groups:
-            raise ValueError(
-                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
-                f"Got {channels} channels, input shape {input_shape}."
-            )
-        inputs = None if channels is None else channels // self.groups
-        self.kernel = add_weight(self, "kernel", (*self.kernel_size, inputs, self.filters))
-        self.main_shape = self.kernel.shape
-        self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
-        lora.enable_if_asked(self, "kernel")
-
     def _pads(self) -> tuple[tuple[int, int], ...] | str:
         """Zeros before and after each spatial axis, or `"SAME"` where they depend on the input's sizes."""
         windows = zip(self.kernel_size, self.dilation_rate, strict=True)
@@ -172,46 +165,71 @@ class _Conv(Layer):
             return tuple((dilation * (k - 1), 0) for k, dilation in windows)
         return ((0, 0),) * self.rank
 
-    def call(self, inputs):
-        channels_last = self._channel_axis == -1
-        kernel = lora.merged(self, "kernel")
-        return self._finish(
-            convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, self.groups, channels_last)
-        )
-
     def _finish(self, outputs):
-        if self.use_bias:
+        if self.bias is not None:
             shape = (-1,) if self._channel_axis == -1 else (-1,) + (1,) * self.rank
             outputs = outputs + self.bias.value.reshape(shape)
         return self.activation(outputs)
 
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return lora.configured(self, without(super().get_config(), "activity_regularizer"))
 
-    def stored_variables(self):
-        """The layer's own weights but those of a low-rank update."""
-        adapters = {id(variable) for variable in lora.adapters(self)}
-        return [variable for variable in super().stored_variables() if id(variable) not in adapters]
+class _Conv(BaseConv):
+    """What convolutions of any rank share. See `Conv2D`."""
 
-    def stored_values(self):
-        """The values that files hold: with a low-rank update, those of the merged kernel."""
-        values = super().stored_values()
-        if self.lora_enabled:
-            values[0] = (self.kernel.value + lora.update(self)).astype(self.kernel._dtype)
-        return values
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        groups: int = 1,
+        activation=None,
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        **kwargs,
+    ):
+        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
+        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        check_positive(self, filters=filters, groups=groups)
+        if filters % groups:
+            raise ValueError(f"{self}: `filters` must be a multiple of `groups`. Got {filters=}, {groups=}.")
+        self.filters = filters
+        self.groups = groups
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
-    def also_loaded(self):
-        """The low-rank update becomes 0, for files hold the merged kernel; one of its weights stays, to go on from."""
-        return [(adapter, jnp.zeros(adapter.shape)) for adapter in lora.adapters(self)[1:]]
+    def build(self, input_shape):
+        channels = self._check_input(input_shape)
+        if channels is not None and channels % self.groups:
+            raise ValueError(
+                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
+                f"Got {channels} channels, input shape {input_shape}."
+            )
+        inputs = None if channels is None else channels // self.groups
+        self.add_kernel((*self.kernel_size, inputs, self.filters), f"...{self._window}i,{self._window}io->...o")
+        self.bias = self.add_bias((self.filters,)) if self.use_bias else None
+        self.finish_build()
+
+    def call(self, inputs):
+        channels_last = self._channel_axis == -1
+        kernel = self.representations["kernel"].value
+        return self._finish(
+            convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, self.groups, channels_last)
+        )
 
 
-def _enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
-    """Freezes the kernel and trains `lora_alpha / rank * a @ b` added to it, as `lora_rank` does from the start."""
-    lora.enable(self, "kernel", rank, lora_alpha, a_initializer, b_initializer)
-
-
-class Conv1D(_Conv):
+class Conv1D(_Conv, rank=1):
     """Convolution of sequences: `activation(sum over the window of inputs @ kernel + bias)`.
 
     Args:
@@ -237,38 +255,10 @@ class Conv1D(_Conv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank, enable_lora = 1, _enable_lora
     paddings = ("valid", "same", "causal")
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)
-        lora.configure(self, lora_rank, lora_alpha)
 
-
-class Conv2D(_Conv):
+class Conv2D(_Conv, rank=2):
     """Convolution of images: `activation(sum over the window of inputs @ kernel + bias)`.
 
     Args:
@@ -284,6 +274,7 @@ class Conv2D(_Conv):
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint:
             Options of the weights.
         activity_regularizer: Penalty on the outputs.
+        lora_rank, lora_alpha: As in `Dense`.
 
     Weights: `kernel (height, width, channels / groups, filters)`, `bias (filters,)`.
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, new height, new width, filters)`.
@@ -292,37 +283,8 @@ class Conv2D(_Conv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank, enable_lora = 2, _enable_lora
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)
-        lora.configure(self, lora_rank, lora_alpha)
-
-
-class Conv3D(_Conv):
+class Conv3D(_Conv, rank=3):
     """Convolution of volumes: `activation(sum over the window of inputs @ kernel + bias)`.
 
     Args: as in `Conv2D`, with three sizes for `kernel_size`, `strides` and `dilation_rate`.
@@ -332,32 +294,3 @@ class Conv3D(_Conv):
     Raises:
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
-
-    rank, enable_lora = 3, _enable_lora
-
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=(1, 1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1, 1),
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)
-        lora.configure(self, lora_rank, lora_alpha)

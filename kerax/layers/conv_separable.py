@@ -3,14 +3,16 @@
 import functools
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import config
-from kerax.layers.conv import _Conv, convolve
-from kerax.layers.options import add_weight
+from kerax import activations, config, constraints, initializers, regularizers
+from kerax.layers.conv import BaseConv, convolve
+from kerax.layers.options import Sizes, check_positive
 
 _MANY_POSITIONS = 64
 
@@ -36,7 +38,7 @@ def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
         pads = lax.padtype_to_pads(inputs.shape[1:-1], spans, strides, "SAME")
     padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)])
     counts = [(size - span) // stride for size, span, stride in zip(padded.shape[1:-1], spans, strides, strict=True)]
-    total = 0
+    total: Any = 0
     for offsets in itertools.product(*map(range, window)):
         index = [slice(None)]
         for offset, dilation, count, stride in zip(offsets, dilation_rate, counts, strides, strict=True):
@@ -45,13 +47,24 @@ def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
     return total.reshape(*total.shape[:-2], channels * multiplier)
 
 
-class _Depthwise(_Conv):
+class _Depthwise(BaseConv):
     """What depthwise and separable convolutions share: the convolution of every channel by itself."""
 
     strides_and_dilation = True
+    depth_multiplier: int
+    depthwise_initializer: Callable | None
+    depthwise_regularizer: Callable | None
+    depthwise_constraint: Callable | None
 
     def _add_depthwise(self, channels: int, name: str):
-        return add_weight(self, name, (*self.kernel_size, channels, self.depth_multiplier), options="depthwise")
+        self.add_representation(
+            name,
+            (*self.kernel_size, channels, self.depth_multiplier),
+            f"...{self._window}i,{self._window}io->...io",
+            initializer=self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
+        )
 
     def _convolve_channels(self, inputs, kernel):
         """`depth_multiplier` outputs for every channel."""
@@ -66,33 +79,109 @@ class _Depthwise(_Conv):
 class _DepthwiseConv(_Depthwise):
     """What depthwise convolutions of any rank share."""
 
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        activation=None,
+        use_bias: bool = True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        check_positive(self, depth_multiplier=depth_multiplier)
+        self.depth_multiplier = depth_multiplier
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+
     def build(self, input_shape):
         channels = self._check_input(input_shape)
-        self.kernel = self._add_depthwise(channels, "kernel")
-        self.bias = add_weight(self, "bias", (channels * self.depth_multiplier,)) if self.use_bias else None
+        self._add_depthwise(channels, "kernel")
+        self.bias = self.add_bias((channels * self.depth_multiplier,)) if self.use_bias else None
+        self.finish_build()
 
     def call(self, inputs):
-        return self._finish(self._convolve_channels(inputs, self.kernel.value))
+        return self._finish(self._convolve_channels(inputs, self.representations["kernel"].value))
 
 
 class _SeparableConv(_Depthwise):
     """What separable convolutions of any rank share."""
 
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        depth_multiplier: int = 1,
+        activation=None,
+        use_bias: bool = True,
+        depthwise_initializer="glorot_uniform",
+        pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        pointwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        pointwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        check_positive(self, filters=filters, depth_multiplier=depth_multiplier)
+        self.filters = filters
+        self.depth_multiplier = depth_multiplier
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self.pointwise_constraint = constraints.get(pointwise_constraint)
+
     def build(self, input_shape):
         channels = self._check_input(input_shape)
-        self.depthwise_kernel = self._add_depthwise(channels, "depthwise_kernel")
-        shape = (*(1,) * self.rank, channels * self.depth_multiplier, self.filters)
-        self.pointwise_kernel = add_weight(self, "pointwise_kernel", shape, options="pointwise")
-        self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
+        self._add_depthwise(channels, "depthwise_kernel")
+        self.add_representation(
+            "pointwise_kernel",
+            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
+            f"...{self._window}i,{self._window}io->...o",
+            initializer=self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
+        )
+        self.bias = self.add_bias((self.filters,)) if self.use_bias else None
+        self.finish_build()
 
     def call(self, inputs):
-        outputs = self._convolve_channels(inputs, self.depthwise_kernel.value)
+        outputs = self._convolve_channels(inputs, self.representations["depthwise_kernel"].value)
         ones, pads = (1,) * self.rank, ((0, 0),) * self.rank
-        kernel = self.pointwise_kernel.value
+        kernel = self.representations["pointwise_kernel"].value
         return self._finish(convolve(outputs, kernel, ones, pads, ones, channels_last=self._channel_axis == -1))
 
 
-class DepthwiseConv1D(_DepthwiseConv):
+class DepthwiseConv1D(_DepthwiseConv, rank=1):
     """Convolution of every channel of sequences by itself: `depth_multiplier` outputs for each.
 
     Args: as in `DepthwiseConv2D`, with one size for `kernel_size`, `strides` and `dilation_rate`.
@@ -103,33 +192,8 @@ class DepthwiseConv1D(_DepthwiseConv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 1
 
-    def __init__(
-        self,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        depthwise_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)
-
-
-class DepthwiseConv2D(_DepthwiseConv):
+class DepthwiseConv2D(_DepthwiseConv, rank=2):
     """Convolution of every channel of images by itself: `depth_multiplier` outputs for each.
 
     Args:
@@ -153,33 +217,8 @@ class DepthwiseConv2D(_DepthwiseConv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 2
 
-    def __init__(
-        self,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        dilation_rate=(1, 1),
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        depthwise_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)
-
-
-class SeparableConv1D(_SeparableConv):
+class SeparableConv1D(_SeparableConv, rank=1):
     """Convolution of every channel of sequences by itself, then of all channels at each step.
 
     Args: as in `SeparableConv2D`, with one size for `kernel_size`, `strides` and `dilation_rate`.
@@ -191,37 +230,8 @@ class SeparableConv1D(_SeparableConv):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 1
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        depth_multiplier=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        pointwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        pointwise_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        depthwise_constraint=None,
-        pointwise_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)
-
-
-class SeparableConv2D(_SeparableConv):
+class SeparableConv2D(_SeparableConv, rank=2):
     """Convolution of every channel of images by itself, then of all channels at each position.
 
     Args:
@@ -241,32 +251,3 @@ class SeparableConv2D(_SeparableConv):
     Raises:
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
-
-    rank = 2
-
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        depth_multiplier=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        pointwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        pointwise_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        depthwise_constraint=None,
-        pointwise_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._configure(arguments)

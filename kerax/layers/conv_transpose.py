@@ -6,9 +6,9 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import config
-from kerax.layers.conv import _Conv
-from kerax.layers.options import add_weight, sizes
+from kerax import activations, config
+from kerax.layers.conv import BaseConv
+from kerax.layers.options import Sizes, check_positive, sizes
 from kerax.ops.conv_gradients import axis_letters
 
 _WINDOWS_LIMIT = 100_000_000  # bytes
@@ -57,15 +57,40 @@ def _add_windows(inputs, kernel, strides, pads):
     return lax.pad(outputs, jnp.zeros((), outputs.dtype), [*edges, (0, 0, 0)])
 
 
-class _ConvTranspose(_Conv):
+class _ConvTranspose(BaseConv):
     """What all transposed convolutions share: where the outputs begin and end, and the kernel's order of axes."""
 
-    def _set_up(self, arguments: dict):
-        """Sets the attributes from the constructor's arguments by name."""
-        self._configure(arguments)
-        self.output_padding = arguments["output_padding"]
-        if self.output_padding is not None:
-            self.output_padding = sizes(self, "output_padding", self.output_padding, self.rank, minimum=0)
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        output_padding: Sizes | None = None,
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        activation=None,
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        check_positive(self, filters=filters)
+        self.filters = filters
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        self.output_padding = None
+        if output_padding is not None:
+            self.output_padding = sizes(self, "output_padding", output_padding, self.rank, minimum=0)
             if any(pad >= stride for pad, stride in zip(self.output_padding, self.strides, strict=True)):
                 raise ValueError(
                     f"{self}: `output_padding` must be below `strides`. "
@@ -74,8 +99,9 @@ class _ConvTranspose(_Conv):
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)
-        self.kernel = add_weight(self, "kernel", (*self.kernel_size, self.filters, channels))
-        self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
+        self.add_kernel((*self.kernel_size, self.filters, channels), f"...{self._window}i,{self._window}oi->...o")
+        self.bias = self.add_bias((self.filters,)) if self.use_bias else None
+        self.finish_build()
 
     def _check_size(self, input_shape):
         """Any input is large enough."""
@@ -99,7 +125,8 @@ class _ConvTranspose(_Conv):
         return pads
 
     def call(self, inputs):
-        kernel, pads, channels_last = self.kernel.value, self._transposed_pads(), self._channel_axis == -1
+        kernel = self.representations["kernel"].value
+        pads, channels_last = self._transposed_pads(), self._channel_axis == -1
         if channels_last and max(self.dilation_rate) == 1 and _windows_are_faster(inputs, kernel):
             return self._finish(_add_windows(inputs, kernel, self.strides, pads))
         outputs = lax.conv_transpose(
@@ -114,7 +141,7 @@ class _ConvTranspose(_Conv):
         return self._finish(outputs)
 
 
-class Conv1DTranspose(_ConvTranspose):
+class Conv1DTranspose(_ConvTranspose, rank=1):
     """Transposed convolution of sequences: every input adds itself times the kernel to a window of the outputs.
 
     Args: as in `Conv2DTranspose`, with one size for `kernel_size`, `strides`, `output_padding` and `dilation_rate`.
@@ -125,34 +152,8 @@ class Conv1DTranspose(_ConvTranspose):
         ValueError: if an argument is out of its range.
     """
 
-    rank = 1
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        output_padding=None,
-        data_format=None,
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._set_up(arguments)
-
-
-class Conv2DTranspose(_ConvTranspose):
+class Conv2DTranspose(_ConvTranspose, rank=2):
     """Transposed convolution of images: every input adds itself times the kernel to a window of the outputs.
 
     Args:
@@ -177,34 +178,8 @@ class Conv2DTranspose(_ConvTranspose):
         ValueError: if an argument is out of its range.
     """
 
-    rank = 2
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        output_padding=None,
-        data_format=None,
-        dilation_rate=(1, 1),
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._set_up(arguments)
-
-
-class Conv3DTranspose(_ConvTranspose):
+class Conv3DTranspose(_ConvTranspose, rank=3):
     """Transposed convolution of volumes: every input adds itself times the kernel to a window of the outputs.
 
     Args: as in `Conv2DTranspose`, with three sizes for `kernel_size`, `strides`, `output_padding` and `dilation_rate`.
@@ -215,19 +190,17 @@ class Conv3DTranspose(_ConvTranspose):
         ValueError: if an argument is out of its range.
     """
 
-    rank = 3
-
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=(1, 1, 1),
-        padding="valid",
-        data_format=None,
-        output_padding=None,
-        dilation_rate=(1, 1, 1),
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = (1, 1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        output_padding: Sizes | None = None,
+        dilation_rate: Sizes = (1, 1, 1),
         activation=None,
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -237,6 +210,22 @@ class Conv3DTranspose(_ConvTranspose):
         bias_constraint=None,
         **kwargs,
     ):
-        arguments = dict(locals())
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self._set_up(arguments)
+        super().__init__(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            output_padding,
+            data_format,
+            dilation_rate,
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            activity_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            **kwargs,
+        )

@@ -2,17 +2,16 @@
 
 import jax.numpy as jnp
 
+from kerax import constraints, initializers, regularizers
 from kerax.core import masks
 from kerax.core.layer import Layer
-from kerax.layers.dense import project
-from kerax.layers.options import add_weight, check_positive, set_weight_options
-from kerax.quantizers import lora, schemes
-from kerax.quantizers.compressible import _Compressible, by_attribute
+from kerax.layers.options import check_positive
+from kerax.quantizers.compressible import Compressible
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
 
 
-class Embedding(_Compressible):
+class Embedding(Compressible):
     """Rows of a table, picked by integers.
 
     Args:
@@ -31,33 +30,27 @@ class Embedding(_Compressible):
     Output shape: `(*input_shape, output_dim)`, in the layer's compute dtype.
     """
 
-    _main = "embeddings"
-
     def __init__(
         self,
-        input_dim,
-        output_dim,
+        input_dim: int,
+        output_dim: int,
         embeddings_initializer="uniform",
         embeddings_regularizer=None,
         embeddings_constraint=None,
-        mask_zero=False,
+        mask_zero: bool = False,
         weights=None,
-        lora_rank=None,
-        lora_alpha=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config=None,
         **kwargs,
     ):
         kwargs.pop("input_length", None)  # older files of Keras have it
-        super().__init__(**kwargs)
+        super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
         check_positive(self, input_dim=input_dim, output_dim=output_dim)
-        self._configure(lora_rank, lora_alpha, quantization_config)
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
-        set_weight_options(
-            self,
-            embeddings_initializer=embeddings_initializer,
-            embeddings_regularizer=embeddings_regularizer,
-            embeddings_constraint=embeddings_constraint,
-        )
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.supports_masking = mask_zero
         self.autocast = False  # rows are cast after they are picked, not the whole table
         if weights is not None:
@@ -65,15 +58,19 @@ class Embedding(_Compressible):
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
     def build(self, input_shape=None):
-        self._add_main((self.input_dim, self.output_dim))
-        lora.enable_if_asked(self, "embeddings")
+        self.add_representation(
+            "embeddings",
+            (self.input_dim, self.output_dim),
+            _TIED,
+            layout="table",
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+        )
+        self.finish_build()
 
     def call(self, inputs):
-        index = inputs.astype("int32")
-        rows = self._picked(index)
-        if self.lora_enabled:  # of the picked rows only, not of the whole table
-            rows = rows + jnp.take(lora.scaled(self, "embeddings"), index, axis=0) @ self.lora_embeddings_b.value
-        return rows.astype(self.compute_dtype)
+        return self.representations["embeddings"].take(inputs.astype("int32")).astype(self.compute_dtype)
 
     def compute_mask(self, inputs, previous_mask=None):
         """True where an integer is not 0, with `mask_zero`."""
@@ -84,22 +81,6 @@ class Embedding(_Compressible):
         config = super().get_config()
         config.pop("weights", None)
         return config
-
-    def _picked(self, index):
-        """Rows of the table as floats, with only these unpacked."""
-        parts = self._parts("embeddings")
-        rows = {part: value if part == "g_idx" else jnp.take(value, index, axis=0) for part, value in parts.items()}
-        if self.quantization_mode == "int8":
-            return rows[""] / rows["_scale"][..., None]
-        if self.quantization_mode == "int4":
-            return schemes.join_rows(rows, self.output_dim)
-        return rows[""]
-
-    def _split(self, values, config):
-        return by_attribute(schemes.split_table(values["embeddings"], config), "embeddings")
-
-    def _as_floats(self, name):
-        return self._picked(jnp.arange(self.input_dim))
 
 
 class ReversibleEmbedding(Embedding):
@@ -121,15 +102,15 @@ class ReversibleEmbedding(Embedding):
 
     def __init__(
         self,
-        input_dim,
-        output_dim,
-        tie_weights=True,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
         embeddings_initializer="uniform",
         embeddings_regularizer=None,
         embeddings_constraint=None,
-        mask_zero=False,
-        reverse_dtype=None,
-        logit_soft_cap=None,
+        mask_zero: bool = False,
+        reverse_dtype: str | None = None,
+        logit_soft_cap: float | None = None,
         **kwargs,
     ):
         super().__init__(
@@ -147,38 +128,9 @@ class ReversibleEmbedding(Embedding):
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        if not self.tie_weights and self.quantization_mode is None:
-            self.reverse_embeddings = add_weight(
-                self, "reverse_embeddings", (self.output_dim, self.input_dim), initializer=self.embeddings_initializer
-            )
-
-    def _shapes(self):
-        return super()._shapes() | (
-            {} if self.tie_weights else {"reverse_embeddings": (self.output_dim, self.input_dim)}
-        )
-
-    def _split(self, values, config):
-        found = super()._split(values, config)
-        if "reverse_embeddings" in values:
-            matrix = values["reverse_embeddings"]
-            if config.mode == "int8":
-                parts = schemes.split_kernel(matrix, config, _UNTIED)
-            else:
-                parts = schemes.split_matrix(matrix, config, pack_axis=0)
-            if "_zero" in parts:
-                parts["_zero"] = parts["_zero"].astype(self.variable_dtype)  # as Keras stores it
-            found |= by_attribute(parts, "reverse_embeddings")
-        return found
-
-    def _as_floats(self, name):
-        if name == "embeddings":
-            return super()._as_floats(name)
-        parts = self._parts(name)
-        return (
-            schemes.join_int8(parts, _UNTIED)
-            if self.quantization_mode == "int8"
-            else schemes.join_int4(parts, self.output_dim, pack_axis=0)
-        )
+        if not self.tie_weights:
+            shape, options = (self.output_dim, self.input_dim), {"initializer": self.embeddings_initializer}
+            self.add_representation("reverse_embeddings", shape, _UNTIED, layout="reverse", **options)
 
     def call(self, inputs, reverse=False):
         if not reverse:
@@ -190,12 +142,8 @@ class ReversibleEmbedding(Embedding):
                 f"{self}: in reverse, inputs must have shape (..., {self.output_dim}). Got {inputs.shape}."
             )
         dtype = self.reverse_dtype or self.compute_dtype
-        if self.quantization_mode is not None:
-            table = ("embeddings", _TIED) if self.tie_weights else ("reverse_embeddings", _UNTIED)
-            logits = self._product(inputs.astype(self.compute_dtype), *table).astype(dtype)
-        else:
-            kernel = lora.merged(self, "embeddings").T if self.tie_weights else self.reverse_embeddings.value
-            logits = project(inputs.astype(dtype), kernel.astype(dtype))
+        table = self.representations["embeddings" if self.tie_weights else "reverse_embeddings"]
+        logits = table.project(inputs.astype(dtype)).astype(dtype)
         return logits if self.logit_soft_cap is None else self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
 
     def compute_mask(self, inputs, previous_mask=None):

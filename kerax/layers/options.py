@@ -1,9 +1,14 @@
 """What many layers' constructors share: checks of arguments, and weights described by named options."""
 
+import inspect
+import types
+from typing import Any
+
 from kerax import constraints, initializers, regularizers
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
 
+Sizes = int | tuple[int, ...] | list[int]  # one number for each axis, or one for all
 _GETTERS = {"initializer": initializers.get, "regularizer": regularizers.get, "constraint": constraints.get}
 
 
@@ -15,7 +20,7 @@ def set_weight_options(layer: Layer, **options):
 
 def add_weight(layer: Layer, name: str, shape, options: str | None = None, **kwargs) -> Variable:
     """The weight `name` with the layer's `{options}_initializer`, `_regularizer` and `_constraint`, if it has them."""
-    found = {kind: getattr(layer, f"{options or name}_{kind}", None) for kind in _GETTERS}
+    found: dict[str, Any] = {kind: getattr(layer, f"{options or name}_{kind}", None) for kind in _GETTERS}
     return layer.add_weight(name=name, shape=shape, **(found | kwargs))
 
 
@@ -57,6 +62,18 @@ def sizes(layer: Layer, name: str, value, rank: int, minimum: int = 1) -> tuple[
         raise ValueError(
             f"{layer}: `{name}` must be an integer of at least {minimum}, or {rank} of them. Got {name}={value!r}."
         )
+    return found
+
+
+def with_defaults(function, **defaults):
+    """A copy of a function whose parameters of these names have these defaults.
+
+    A family of layers writes its constructor once; what differs from rank to rank is in `defaults`.
+    """
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
+    values = tuple(defaults.get(parameter.name, parameter.default) for parameter in parameters)
+    found = types.FunctionType(function.__code__, function.__globals__, function.__name__, values, function.__closure__)
+    found.__annotations__, found.__qualname__ = function.__annotations__, function.__qualname__
     return found
 
 

@@ -493,7 +493,9 @@ class Model(Layer):
     # Saving.
 
     def quantize(self, mode=None, config=None, filters=None, **kwargs):
-        """Quantizes dense layers and embeddings, as their `quantize` does.
+        """Quantizes dense layers, embeddings and convolutions, as their `quantize` does.
+
+        Keras does not quantize convolutions and cannot read files in which they are; `filters` can leave them out.
 
         Args:
             mode: `"int8"`, `"int4"`, `"float8"`, `"gptq"` or `"awq"`. Default: that of `config`.

@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax import dtype_policies
 from kerax.core.layer import Layer
 from kerax.core.tracking import descendants
+from kerax.quantizers.functions import pack_int4
 from kerax.quantizers.gptq import awq_matrix, gptq_matrix
+from kerax.quantizers.representations import Groups
 
 
 def is_picked(layer: Layer, filters) -> bool:
@@ -47,12 +50,13 @@ def windows(config) -> np.ndarray:
     return np.stack([tokens[start : start + length] for start in starts])
 
 
-def calibrate(model: Layer, config, structure: dict | None, filters=None) -> list[Layer]:
-    """Quantizes the dense layers in the blocks of `structure`. Returns the layers that were quantized.
+def calibrate(model, config, filters=None) -> list[Layer]:
+    """Quantizes the dense layers in the blocks of the model's structure. Returns the layers that were quantized.
 
     Raises:
         ValueError: if there is no structure or no block in it, or there are no data.
     """
+    structure = config.quantization_layer_structure or model.get_quantization_layer_structure(config.mode)
     if structure is None:
         raise ValueError(
             f"{model}: mode {config.mode!r} must know the model's blocks: pass `quantization_layer_structure` in the "
@@ -74,7 +78,7 @@ def calibrate(model: Layer, config, structure: dict | None, filters=None) -> lis
         inputs = _watched(block, samples, layers, config)
         for layer in layers:
             if layer in inputs:
-                layer.store_calibrated(config, inputs[layer])
+                store(layer, config, inputs[layer])
                 quantized.append(layer)
         samples = [_first(block(sample)) for sample in samples]
     return quantized
@@ -82,11 +86,11 @@ def calibrate(model: Layer, config, structure: dict | None, filters=None) -> lis
 
 def _dense_layers(block: Layer) -> list:
     """The layers that can be quantized so."""
-    layers = [layer for layer in descendants(block) if hasattr(layer, "store_calibrated")]
-    odd = [layer for layer in layers if layer.calibrated_rows() is None]
+    found: list = [layer for layer in descendants(block) if "gptq" in getattr(layer, "modes", ())]
+    odd = [layer for layer in found if layer.quantization_mode or not layer.representations["kernel"].num_contracted]
     if odd:
         warnings.warn(f"{odd}: not of the form inputs @ kernel, so left as floats.", stacklevel=4)
-    return [layer for layer in layers if layer.calibrated_rows() is not None]
+    return [layer for layer in found if layer not in odd]
 
 
 def _first(outputs):
@@ -98,7 +102,7 @@ def _watched(block: Layer, samples: list, layers: list, config) -> dict:
     found: dict = {}
 
     def watch(layer, inputs):
-        rows = inputs.reshape(-1, layer.calibrated_rows()).astype("float32")
+        rows = inputs.reshape(-1, layer.representations["kernel"].num_rows).astype("float32")
         if config.mode == "awq":
             largest = jnp.max(jnp.abs(rows), axis=0)
             found[layer] = jnp.maximum(found[layer], largest) if layer in found else largest
@@ -132,8 +136,22 @@ def _seeing_inputs(layer: Layer, watch):
         del layer.call
 
 
+def store(layer, config, statistics):
+    """Replaces a dense layer's kernel, with a low-rank update merged into it, by what GPTQ or AWQ make of it."""
+    floats = layer.representations["kernel"]
+    parts = matrix_for(config, floats.value.reshape(floats.num_rows, -1), statistics)
+    if config.weight_bits == 4:
+        parts[""] = pack_int4(parts[""], axis=0, dtype="uint8")[0]
+    for part in {"_scale", "awq_scales"} & parts.keys():
+        parts[part] = jnp.asarray(parts[part], layer.variable_dtype)
+    floats.drop()
+    layer.lora_rank, layer.lora_alpha, layer.lora_enabled = None, None, False
+    layer.quantization_config = type(config).from_config(config.get_config())  # without the data
+    layer._dtype_policy = dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.own_policy.name}")
+    layer.representations["kernel"] = Groups(floats, config)
+    layer.representations["kernel"].add_parts(parts)
+
+
 def matrix_for(config, weights, statistics) -> dict:
     """The stored form of a matrix `(rows, columns)` for what `_watched` found."""
-    parts = (gptq_matrix if config.mode == "gptq" else awq_matrix)(weights, statistics, config)
-    order = ("", "_scale", "_zero", "awq_scales", "g_idx")  # of Keras's weights
-    return {part: parts[part] for part in order if part in parts}
+    return (gptq_matrix if config.mode == "gptq" else awq_matrix)(weights, statistics, config)

@@ -1,8 +1,8 @@
 """`Quantizer` objects, and the configs that tell `quantize` how to quantize."""
 
-from kerax.core.configurable import Configurable
+from kerax.core.configurable import Configurable, captured_arguments
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
-from kerax.dtype_policies import QUANTIZATION_MODES
+from kerax.dtype_policies import QUANTIZATION_MODES, DTypePolicy
 from kerax.errors import suggest
 from kerax.quantizers.functions import abs_max_quantize
 
@@ -66,6 +66,8 @@ class QuantizationConfig(Configurable):
         activation_quantizer: `Quantizer` of the inputs. `None`: they stay floats.
     """
 
+    mode: str  # what `quantize` calls this way of quantizing
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax."):
@@ -73,11 +75,6 @@ class QuantizationConfig(Configurable):
 
     def __init__(self, weight_quantizer=None, activation_quantizer=None):
         self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
-
-    @property
-    def mode(self) -> str:
-        """What `quantize` calls this way of quantizing."""
-        raise NotImplementedError(f"{type(self).__name__} must say its `mode`.")
 
     def dtype_policy_string(self) -> str:
         """The first part of the name of a quantized layer's dtype policy."""
@@ -137,7 +134,7 @@ class Int4QuantizationConfig(QuantizationConfig):
 
     mode = "int4"
 
-    def __init__(self, weight_quantizer=None, activation_quantizer="default", block_size=128):
+    def __init__(self, weight_quantizer=None, activation_quantizer="default", block_size: int | None = 128):
         is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
         super().__init__(weight_quantizer, None if is_default else activation_quantizer)
         if block_size is not None and (not isinstance(block_size, int) or block_size < -1 or block_size == 0):
@@ -181,19 +178,30 @@ class Float8QuantizationConfig(QuantizationConfig):
 class _CalibratedConfig(QuantizationConfig):
     """What the configs of GPTQ and AWQ share: the data they look at."""
 
-    def _configure(self, arguments: dict):
-        """Sets an attribute for each of a constructor's arguments."""
-        arguments = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
-        for name in ("num_samples", "sequence_length", "num_grid_points"):
-            if name in arguments and not arguments[name] > 0:
-                raise ValueError(f"{type(self).__name__}: `{name}` must be above 0. Got {arguments[name]!r}.")
-        if arguments["group_size"] < -1 or arguments["group_size"] == 0:
+    def __init__(
+        self,
+        dataset,
+        tokenizer,
+        weight_bits: int,
+        num_samples: int,
+        sequence_length: int,
+        group_size: int,
+        quantization_layer_structure: dict | None,
+    ):
+        super().__init__()
+        self._check_positive(num_samples=num_samples, sequence_length=sequence_length)
+        if group_size < -1 or group_size == 0:
             raise ValueError(
-                f"{type(self).__name__}: `group_size` must be positive, or -1 for all rows. "
-                f"Got group_size={arguments['group_size']}."
+                f"{type(self).__name__}: `group_size` must be positive, or -1 for all rows. Got {group_size=}."
             )
-        vars(self).update(arguments)
-        self._names = list(arguments)
+        self.dataset, self.tokenizer, self.weight_bits = dataset, tokenizer, weight_bits
+        self.num_samples, self.sequence_length, self.group_size = num_samples, sequence_length, group_size
+        self.quantization_layer_structure = quantization_layer_structure
+
+    def _check_positive(self, **arguments):
+        for name, value in arguments.items():
+            if not value > 0:
+                raise ValueError(f"{type(self).__name__}: `{name}` must be above 0. Got {value!r}.")
 
     def dtype_policy_string(self) -> str:
         """`"<mode>/<weight_bits>/<group_size>"`."""
@@ -202,7 +210,7 @@ class _CalibratedConfig(QuantizationConfig):
     def get_config(self) -> dict:
         """The constructor's arguments without data, tokenizer and layers, which calibration alone needs."""
         once = ("dataset", "tokenizer", "quantization_layer_structure")
-        return {name: None if name in once else getattr(self, name) for name in self._names}
+        return {name: None if name in once else value for name, value in captured_arguments(self).items()}
 
 
 class GPTQConfig(_CalibratedConfig):
@@ -244,13 +252,15 @@ class GPTQConfig(_CalibratedConfig):
         activation_order: bool = False,
         quantization_layer_structure: dict | None = None,
     ):
-        arguments = dict(locals())
-        super().__init__()
+        super().__init__(
+            dataset, tokenizer, weight_bits, num_samples, sequence_length, group_size, quantization_layer_structure
+        )
         if weight_bits not in (2, 3, 4, 8):
             raise ValueError(f"GPTQConfig: `weight_bits` must be 2, 3, 4 or 8. Got weight_bits={weight_bits}.")
         if not 0 <= hessian_damping <= 1:
             raise ValueError(f"GPTQConfig: `hessian_damping` must be between 0 and 1. Got {hessian_damping}.")
-        self._configure(arguments)
+        self.per_channel, self.hessian_damping = per_channel, hessian_damping
+        self.symmetric, self.activation_order = symmetric, activation_order
 
 
 class AWQConfig(_CalibratedConfig):
@@ -278,17 +288,19 @@ class AWQConfig(_CalibratedConfig):
         num_grid_points: int = 20,
         quantization_layer_structure: dict | None = None,
     ):
-        arguments = dict(locals())
-        super().__init__()
+        super().__init__(
+            dataset, tokenizer, weight_bits, num_samples, sequence_length, group_size, quantization_layer_structure
+        )
         if weight_bits != 4:
             raise ValueError(f"AWQConfig: `weight_bits` must be 4. Got weight_bits={weight_bits}.")
-        self._configure(arguments)
+        self._check_positive(num_grid_points=num_grid_points)
+        self.num_grid_points = num_grid_points
 
 
 _DEFAULTS = {"int8": Int8QuantizationConfig, "int4": Int4QuantizationConfig, "float8": Float8QuantizationConfig}
 
 
-def resolve(who, mode, config) -> QuantizationConfig:
+def resolve(who, mode: str | None, config) -> QuantizationConfig:
     """The config for the arguments of `quantize`.
 
     Raises:
@@ -301,16 +313,34 @@ def resolve(who, mode, config) -> QuantizationConfig:
         raise ValueError(
             f"{who}: `mode` must be one of {QUANTIZATION_MODES}. Got mode={mode!r}.{suggest(mode, QUANTIZATION_MODES)}"
         )
-    if config is None and mode is None:
-        raise ValueError(f"{who}: `quantize` needs `mode` or `config`. Modes: {QUANTIZATION_MODES}.")
-    if config is None and mode not in _DEFAULTS:
-        needed = {"gptq": "GPTQConfig", "awq": "AWQConfig"}[mode]
-        raise ValueError(f"{who}: mode {mode!r} needs `config`, a `kerax.quantizers.{needed}` with calibration data.")
-    config = _DEFAULTS[mode]() if config is None else config
+    if config is None:
+        if mode is None:
+            raise ValueError(f"{who}: `quantize` needs `mode` or `config`. Modes: {QUANTIZATION_MODES}.")
+        if mode not in _DEFAULTS:
+            needed = {"gptq": "GPTQConfig", "awq": "AWQConfig"}[mode]
+            raise ValueError(
+                f"{who}: mode {mode!r} needs `config`, a `kerax.quantizers.{needed}` with calibration data."
+            )
+        config = _DEFAULTS[mode]()
     if not isinstance(config, QuantizationConfig):
         raise TypeError(f"{who}: `config` must be a `kerax.quantizers.QuantizationConfig`. Got {config!r}.")
     if mode is not None and config.mode != mode:
         raise ValueError(f"{who}: `config` must be for mode {mode!r}. Got one for {config.mode!r}.")
+    return config
+
+
+def default_config(policy: DTypePolicy) -> QuantizationConfig | None:
+    """What a dtype policy says about quantization."""
+    if policy.quantization_mode == "int4":
+        return Int4QuantizationConfig(block_size=getattr(policy, "block_size", None))
+    found = _DEFAULTS.get(policy.quantization_mode or "")
+    return None if found is None else found()
+
+
+def check_config(who, config) -> QuantizationConfig | None:
+    """`config`, a `QuantizationConfig` or `None`. Raises `TypeError` for anything else."""
+    if not isinstance(config, QuantizationConfig | None):
+        raise TypeError(f"{who}: `quantization_config` must be one of `kerax.quantizers`. Got {config!r}.")
     return config
 
 

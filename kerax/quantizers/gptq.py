@@ -31,6 +31,7 @@ def gptq_matrix(weights, hessian, config) -> dict:
     integers = np.zeros(weights.shape, "int32")
     size = num_rows if config.group_size == -1 else config.group_size
     scales, zeros = [], []
+    scale, zero, largest = _parameters(weights[:, :size], config)
     for start in range(0, num_rows, _BLOCK):
         stop = min(start + _BLOCK, num_rows)
         block, influence = weights[:, start:stop].copy(), inverse[start:stop, start:stop]

@@ -7,85 +7,97 @@ Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685
 
 import jax.numpy as jnp
 
-from kerax.core.layer import Layer
-from kerax.core.variable import Variable
+from kerax.quantizers.representations import Quantized, Weight
 
 
-def configure(layer: Layer, rank, alpha):
-    """Sets `lora_rank`, `lora_alpha` and `lora_enabled` from a constructor's arguments."""
-    _check_rank(layer, "lora_rank", 1 if rank is None else rank)
-    layer.lora_rank, layer.lora_alpha, layer.lora_enabled = rank, rank if alpha is None else alpha, False
+class LowRank(Weight):
+    """A frozen weight, in any representation but those of calibration and 8-bit floats, plus a low-rank update.
+
+    Args:
+        base: The weight. It is frozen here.
+        rank: Size of the axis between `a` and `b`.
+        alpha: The update is multiplied by `alpha / rank`.
+        initializers: Of `a` and `b`.
+    """
+
+    def __init__(self, base: Weight, rank: int, alpha, initializers: tuple):
+        super().__init__(base.layer, base.name, base.shape, base.equation, base.layout, base.options)
+        self.base, self.factor = base, alpha / rank
+        base.variables[""].trainable = False
+        *rows, columns = self.shape
+        options = {"dtype": "float32", "regularizer": self.options.get("regularizer")}
+        for part, shape, initializer in zip("ab", ((*rows, rank), (rank, columns)), initializers, strict=True):
+            self._add(part, shape=shape, initializer=initializer, **options)
+            self.variables[part].place_in_files = None
+        self.variables["b"].zeroed_by_files = True  # Keras zeroes both, whose gradients are then zero for ever
+        self._merge_in_files()
+        self.layer._ready = False  # the new variables have no arrays yet
+
+    def names(self, part):
+        attribute = f"lora_{self.name}_{part}"
+        return attribute, attribute
+
+    @property
+    def value(self):
+        return self.base.value + self.update()
+
+    def update(self):
+        """`alpha / rank * a @ b`, of the weight's shape."""
+        return self._scaled() @ self.variables["b"].value
+
+    def _scaled(self):
+        return self.variables["a"].value * self.factor
+
+    def project(self, inputs, bias=None):
+        """One product with the merged floats, or that of the stored weight plus that of the update."""
+        if not isinstance(self.base, Quantized):
+            return type(self.base).project(self, inputs, bias)
+        outputs = self.base.project(inputs, bias)
+        if self.equation.split("->")[0][-1] == self.equation[-1]:  # then the update itself need not be made
+            more = jnp.einsum(self.equation, inputs, self._scaled()) @ self.variables["b"].value
+        else:
+            more = jnp.einsum(self.equation, inputs, self.update())
+        return (outputs + more).astype(outputs.dtype)
+
+    def take(self, index):
+        return self.base.take(index) + jnp.take(self._scaled(), index, axis=0) @ self.variables["b"].value
+
+    def drop(self):
+        super().drop()
+        self.base.drop()
+
+    def quantized(self, config):
+        self.base = self.base.quantized(config)
+        self._merge_in_files()
+        return self
+
+    def _merge_in_files(self):
+        for part, variable in self.base.variables.items():
+            variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
-def enable(layer: Layer, name: str, rank: int, alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
-    """Freezes the weight `name` of a built layer, and adds `lora_{name}_a` and `lora_{name}_b`, which are trained.
+def enable(layer, rank: int, alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+    """Puts a low-rank update on the first weight of a layer.
 
     Raises:
-        ValueError: if the layer is not built, has a constraint on the weight, or has them already.
+        ValueError: if the layer is not built, has a constraint on the weight, or has such an update already.
     """
-    _check_rank(layer, "rank", rank)
-    if layer.main_shape is None:
+    check_rank(layer, "rank", rank)
+    if not layer.representations:
         raise ValueError(f"{layer}: `enable_lora` needs a built layer. Call it on data or `build` it first.")
-    if getattr(layer, f"{name}_constraint") is not None:
+    name, weight = next(iter(layer.representations.items()))
+    if layer.quantization_mode not in (None, "int8", "int4"):
+        raise ValueError(f"{layer}: LoRA does not go with quantization mode {layer.quantization_mode!r}.")
+    if weight.options.get("constraint") is not None:
         raise ValueError(f"{layer}: LoRA does not go with `{name}_constraint`. Make the layer without it.")
     if layer.lora_enabled:
         raise ValueError(f"{layer}: LoRA is already enabled, with rank {layer.lora_rank}.")
-    *rows, columns = layer.main_shape
-    options = {"dtype": "float32", "regularizer": getattr(layer, f"{name}_regularizer")}
-    for part, shape, initializer in (("a", (*rows, rank), a_initializer), ("b", (rank, columns), b_initializer)):
-        own = f"lora_{name}_{part}"
-        setattr(layer, own, layer.add_weight(name=own, shape=shape, initializer=initializer, **options))
-    getattr(layer, name).trainable = False
-    layer.lora_enabled, layer.lora_rank, layer.lora_weight = True, rank, name
-    layer.lora_alpha = rank if alpha is None else alpha
-    layer._ready = False  # the new weights have no arrays yet
+    alpha = rank if alpha is None else alpha
+    layer.representations[name] = LowRank(weight, rank, alpha, (a_initializer, b_initializer))
+    layer.lora_enabled, layer.lora_rank, layer.lora_alpha = True, rank, alpha
 
 
-def _check_rank(layer: Layer, name: str, rank):
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+def check_rank(layer, name: str, rank):
+    """Raises `ValueError` unless `rank` is an integer of at least 1, or `None`."""
+    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
         raise ValueError(f"{layer}: `{name}` must be an integer of at least 1. Got {name}={rank!r}.")
-
-
-def enable_if_asked(layer: Layer, name: str):
-    """What `enable` does, in the `build` of a layer that was made with `lora_rank`."""
-    if layer.lora_rank is not None:
-        enable(layer, name, layer.lora_rank, layer.lora_alpha)
-
-
-def merged(layer: Layer, name: str):
-    """The value of the weight `name`, with its low-rank part if there is one, in the layer's compute dtype then."""
-    value = getattr(layer, name).value
-    return (value + update(layer)).astype(layer.compute_dtype) if layer.lora_enabled else value
-
-
-def update(layer: Layer):
-    """`alpha / rank * a @ b`, of the shape of the main weight."""
-    return scaled(layer, layer.lora_weight) @ getattr(layer, f"lora_{layer.lora_weight}_b").value
-
-
-def update_of(layer: Layer, inputs, equation: str):
-    """The einsum of inputs with `update`, without making that where it can be done without."""
-    if equation.split("->")[0][-1] != equation[-1]:
-        return jnp.einsum(equation, inputs, update(layer))
-    narrow = jnp.einsum(equation, inputs, scaled(layer, layer.lora_weight))
-    return narrow @ getattr(layer, f"lora_{layer.lora_weight}_b").value
-
-
-def scaled(layer: Layer, name: str):
-    """`alpha / rank * a`."""
-    return getattr(layer, f"lora_{name}_a").value * (layer.lora_alpha / layer.lora_rank)
-
-
-def adapters(layer: Layer) -> list[Variable]:
-    """The two small weights of a layer with LoRA, which files do not hold: they hold the merged weight."""
-    if not layer.lora_enabled:
-        return []
-    return [getattr(layer, f"lora_{layer.lora_weight}_{part}") for part in ("a", "b")]
-
-
-def configured(layer: Layer, config: dict) -> dict:
-    """`config` with `lora_rank` and `lora_alpha` where LoRA is enabled or asked for, without them elsewhere."""
-    config = {name: value for name, value in config.items() if name not in ("lora_rank", "lora_alpha")}
-    if layer.lora_rank is not None:
-        config |= {"lora_rank": layer.lora_rank, "lora_alpha": layer.lora_alpha}
-    return config

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from kerax.quantizers.configs import AbsMaxQuantizer
 from kerax.quantizers.functions import (
@@ -36,26 +37,27 @@ def num_rows(shape: tuple[int, ...], equation: str) -> int:
     return math.prod(shape[axis] for axis in contracted(equation, 1))
 
 
+def num_contracted(equation: str) -> int:
+    """How many last axes of the inputs meet as many first ones of the kernel while all others keep their order.
+
+    0 where the einsum is no such product.
+    """
+    inputs, kernel, outputs = equation.replace("->", ",").split(",")
+    shared = "".join(letter for letter in inputs if letter not in outputs)
+    free = inputs.removesuffix(shared)
+    is_product = inputs == free + shared and kernel == shared + outputs.removeprefix(free)
+    return len(shared) if is_product else 0
+
+
 # Weights as integers, and back.
 
 
-def split_kernel(kernel, config, equation: str) -> dict:
-    """The kernel of an einsum, each of its columns with a scale of its own."""
-    if config.mode == "int8":
-        integers, scale = _quantized(kernel, contracted(equation, 1), config)
-        num_letters = len(equation.split(",")[0].replace("...", ""))
-        # With size-1 axes in place of the contracted ones, the einsum only moves the scale to the outputs' axes.
-        return {"": integers, "_scale": jnp.einsum(equation, jnp.ones((1,) * num_letters, scale.dtype), scale)}
-    return split_matrix(kernel.reshape(num_rows(kernel.shape, equation), -1), config, pack_axis=-1)
-
-
-def split_table(table, config) -> dict:
-    """A table of rows, each with a scale of its own."""
-    if config.mode == "int8":
-        integers, scale = _quantized(table, -1, config)
-        return {"": integers, "_scale": scale[:, 0]}
-    found = split_matrix(table.T, config, pack_axis=0)
-    return {part: value if part == "g_idx" else value.T for part, value in found.items()}
+def split_int8(kernel, config, equation: str) -> dict:
+    """8-bit integers of the kernel of an einsum, each of its columns with a scale of its own."""
+    integers, scale = _quantized(kernel, contracted(equation, 1), config)
+    num_letters = len(equation.split(",")[0].replace("...", ""))
+    # With size-1 axes in place of the contracted ones, the einsum only moves the scale to the outputs' axes.
+    return {"": integers, "_scale": jnp.einsum(equation, jnp.ones((1,) * num_letters, scale.dtype), scale)}
 
 
 def split_matrix(matrix, config, pack_axis: int) -> dict:
@@ -66,8 +68,13 @@ def split_matrix(matrix, config, pack_axis: int) -> dict:
     integers, scale, zero = abs_max_quantize_grouped_with_zero_point(
         matrix, config.block_size, to_numpy=_is_known(matrix)
     )
-    blocks = (jnp.arange(matrix.shape[0]) // config.block_size).astype("float32")
-    return {"": pack_int4(integers, pack_axis)[0], "_scale": scale, "_zero": zero, "g_idx": blocks}
+    parts = {"": pack_int4(integers, pack_axis)[0], "_scale": scale, "_zero": zero}
+    return parts | {"g_idx": blocks(matrix.shape[0], config)}
+
+
+def blocks(num_rows: int, config):
+    """The block that each row belongs to."""
+    return (jnp.arange(num_rows) // config.block_size).astype("float32")
 
 
 def _quantized(weight, axes, config):
@@ -79,7 +86,7 @@ def _quantized(weight, axes, config):
 
 
 def _is_known(array) -> bool:
-    return not isinstance(array, jax.core.Tracer)
+    return not isinstance(array, Tracer)
 
 
 def join_int8(parts: dict, equation: str):
@@ -192,8 +199,9 @@ def float8_gradient(outputs, scale, history):
 
 
 def _float8_backward(saved, upstream):
-    rounded_gradient = quantize_and_dequantize(upstream, saved[0], "float8_e5m2", upstream.dtype)
-    return rounded_gradient, *_next(upstream, *saved, "float8_e5m2")
+    scale, history = saved
+    rounded_gradient = quantize_and_dequantize(upstream, scale, "float8_e5m2", upstream.dtype)
+    return rounded_gradient, *_next(upstream, scale, history, "float8_e5m2")
 
 
 float8_gradient.defvjp(lambda outputs, scale, history: (outputs, (scale, history)), _float8_backward)

@@ -165,7 +165,7 @@ def test_help_tells_every_field_of_what_the_config_names(config, capsys):
     text = capsys.readouterr().out
     for piece in (
         "--model.layers.0.Dense, --model.layers.2.Dense: layer Dense",
-        "  .units (required)\n      Size of the last output axis",
+        "  .units (whole number, required)\n      Size of the last output axis",
         "  .use_bias (true or false, default true)",
         "--compile.optimizer.Adam: optimizer Adam",
         "  .learning_rate (number, default 0.001)",

@@ -99,11 +99,11 @@ def test_integers_come_back_from_every_form():
     kernel = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
     for equation, shape in (("abc,cde->abde", (4, 2, 3)), ("abcd,cde->abe", (4, 2, 3)), ("ab,cb->ac", (8, 3))):
         weight = kernel.reshape(shape)
-        parts = schemes.split_kernel(weight, quantizers.Int8QuantizationConfig(), equation)
+        parts = schemes.split_int8(weight, quantizers.Int8QuantizationConfig(), equation)
         np.testing.assert_allclose(schemes.join_int8(parts, equation), weight, atol=0.02)
     table = kernel.reshape(8, 3)
     for size in (None, 2):
-        parts = schemes.split_table(table, quantizers.Int4QuantizationConfig(block_size=size))
-        assert parts[""].shape == (8, 2)
-        flat = schemes.join_int4({k: v if k == "g_idx" else v.T for k, v in parts.items()}, 3, pack_axis=0).T
-        np.testing.assert_array_equal(schemes.join_rows(parts, 3), flat)
+        parts = schemes.split_matrix(table.T, quantizers.Int4QuantizationConfig(block_size=size), pack_axis=0)
+        rows = {k: v if k == "g_idx" else v.T for k, v in parts.items()}
+        assert rows[""].shape == (8, 2)
+        np.testing.assert_array_equal(schemes.join_rows(rows, 3), schemes.join_int4(parts, 3, pack_axis=0).T)

@@ -1,6 +1,5 @@
 """Blocks of batches: the same rows wherever they lie, whatever the length of the data."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

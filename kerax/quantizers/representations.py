@@ -1,0 +1,306 @@
+"""How a layer stores a weight, and the products with it: as floats, as integers, or as floats rounded to 8 bits.
+
+A layer holds its weights' representations by name and computes with them alone. `quantize` and `enable_lora` put others
+in their place; the variables stay attributes of the layer, under Keras's names.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kerax.core.variable import Variable
+from kerax.ops.projection import project
+from kerax.quantizers import schemes
+from kerax.quantizers.configs import QuantizationConfig, default_config
+
+_MAIN, BEHIND_MAIN, _PART = -3, -2, -1  # places in files: as Keras has them, with the bias in the middle
+_SHARED = ("awq_scales", "g_idx")  # parts whose names do not begin with that of the layer's first weight
+_PARTS = ("", "_scale", "_zero", *_SHARED)  # in the order of Keras's weights
+
+
+class Weight:
+    """A weight that is stored as floats: what the others are made from.
+
+    Args:
+        layer: The layer it belongs to.
+        name: The attribute of the layer that is its variable.
+        shape: Its shape.
+        equation: The einsum of inputs and the weight, as `"...a,ab->...b"`. Numbers that are added up share a scale
+            when quantized.
+        layout: How its matrix is read where two integers share a byte: `"kernel"`, `"table"` (of rows that are picked),
+            or `"reverse"` (what multiplies rows of a table).
+        options: Keyword arguments of `add_weight`.
+    """
+
+    def __init__(self, layer, name: str, shape, equation: str, layout: str, options: dict):
+        self.layer, self.name, self.shape, self.equation = layer, name, tuple(shape), equation
+        self.layout, self.options = layout, options
+        self.num_contracted = schemes.num_contracted(equation)
+        self.variables: dict[str, Variable] = {}  # by the ends of their names
+
+    # What layers compute with.
+
+    @property
+    def value(self) -> jax.Array:
+        """The weight as floats."""
+        return self.variables[""].value
+
+    def project(self, inputs, bias: Variable | None = None) -> Any:
+        """The einsum of inputs and the weight, plus a bias."""
+        kernel = self.value
+        if not self.num_contracted:
+            outputs = jnp.einsum(self.equation, inputs, kernel)
+        elif inputs.ndim == kernel.ndim == 2:
+            outputs = jnp.matmul(inputs, kernel)
+        else:
+            outputs = project(inputs, kernel, self.num_contracted)
+        return outputs if bias is None else outputs + bias.value
+
+    def take(self, index):
+        """Rows of a table as floats, with only these made floats."""
+        return jnp.take(self.value, index, axis=0)
+
+    # What quantization, low-rank updates and files need.
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the weight as a matrix: one for each number that is added up."""
+        return schemes.num_rows(self.shape, self.equation)
+
+    @property
+    def num_columns(self) -> int:
+        """Its columns: one for each output."""
+        return math.prod(self.shape) // self.num_rows
+
+    def create(self):
+        """Makes the variables, with no values yet."""
+        self._add("", shape=self.shape, **self.options)
+
+    def drop(self):
+        """Takes the variables away from the layer."""
+        for part in self.variables:
+            attribute, name = self.names(part)
+            del self.layer._weights[name]
+            delattr(self.layer, attribute)
+
+    def names(self, part: str) -> tuple[str, str]:
+        """The attribute of a part, and its variable's name."""
+        first = next(iter(self.layer.representations), self.name)
+        if part in _SHARED and (first == self.name or self.layout == "reverse"):
+            return part, part
+        attribute = self.name + ("_" if part in _SHARED else "") + part
+        return attribute, attribute
+
+    def quantized(self, config: QuantizationConfig) -> "Weight":
+        """The representation that takes this one's place."""
+        found = KINDS[config.mode](self, config)
+        found.take_over(self)
+        return found
+
+    def split(self, value) -> dict:
+        """What the variables hold for a weight of that value, by the ends of their names."""
+        return {"": value.astype(self.variables[""]._dtype)}
+
+    def _add(self, part: str, **options):
+        attribute, name = self.names(part)
+        self.variables[part] = self.layer.add_weight(name=name, **options)
+        self.variables[part].place_in_files = _MAIN if attribute == self.name and self.layout != "reverse" else _PART
+        setattr(self.layer, attribute, self.variables[part])
+
+
+class Table(Weight):
+    """A table of rows, or what multiplies them, as floats: its layer picks rows before it casts them."""
+
+    def project(self, inputs, bias=None) -> Any:
+        """The products of vectors with all rows, in the vectors' dtype."""
+        value = self.value.astype(inputs.dtype)
+        outputs = project(inputs, value.T if self.layout == "table" else value)
+        return outputs if bias is None else outputs + bias.value
+
+
+class Quantized(Weight):
+    """A weight stored as integers, which are not trained. A subclass says how they are made and read.
+
+    Args:
+        weight: The representation whose place it takes.
+        config: How it is quantized.
+    """
+
+    def __init__(self, weight: Weight, config: QuantizationConfig | None):
+        super().__init__(weight.layer, weight.name, weight.shape, weight.equation, weight.layout, weight.options)
+        self.config = config
+        self.quantizer = getattr(config, "activation_quantizer", None)
+
+    @property
+    def value(self) -> jax.Array:
+        """The weight as floats."""
+        return self.join({part: variable.value for part, variable in self.variables.items()})
+
+    def join(self, parts: dict) -> jax.Array:
+        """The floats that stored parts stand for."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it is read.")
+
+    def project(self, inputs, bias=None) -> Any:
+        """The einsum of inputs, rounded if the config says so, and the weight, plus a bias."""
+        seen: Any = inputs.astype(self.layer.compute_dtype)
+        if self.quantizer is not None:
+            seen = schemes.rounded(self.quantizer, schemes.contracted(self.equation, 0), seen)
+        outputs = jnp.einsum(self.equation, seen, self.value.astype(seen.dtype))
+        return outputs if bias is None else outputs + bias.value
+
+    def take(self, index):
+        """Rows of a table as floats, with only these made floats."""
+        parts = {part: variable.value for part, variable in self.variables.items()}
+        picked = {part: jnp.take(value, index, axis=0) for part, value in parts.items() if part not in _SHARED}
+        return self.join(parts | picked)
+
+    def take_over(self, weight: Weight):
+        """Stores what another representation holds, and drops that."""
+        parts = self.split(weight.value)
+        weight.drop()
+        self.add_parts(parts)
+
+    def create(self):
+        self.add_parts(self.specs())
+
+    def specs(self) -> dict[str, Any]:
+        """Shapes and dtypes of the stored parts, and values that are known."""
+        return jax.eval_shape(self.split, jax.ShapeDtypeStruct(self.shape, self.layer.variable_dtype))
+
+    def add_parts(self, parts: dict[str, Any]):
+        """Makes the variables of stored parts: values, or shapes and dtypes to be filled from a file."""
+        for part in _PARTS:
+            if part not in parts:
+                continue
+            if self.layout == "reverse" and hasattr(self.layer, part):  # the table's rows are in the same blocks
+                self.variables[part] = getattr(self.layer, part)
+                continue
+            value, initializer = parts[part], "ones" if part in ("_scale", "awq_scales") else "zeros"
+            self._add(part, shape=value.shape, dtype=value.dtype.name, initializer=initializer, trainable=False)
+            if not isinstance(value, jax.ShapeDtypeStruct):
+                self.variables[part].assign(value)
+
+
+class Int8(Quantized):
+    """A weight as 8-bit integers, with a scale for each output."""
+
+    def split(self, value):
+        return schemes.split_int8(value, self.config, self.equation)
+
+    def join(self, parts):
+        if self.layout == "table":
+            return parts[""] / parts["_scale"][..., None]
+        return schemes.join_int8(parts, self.equation)
+
+    def project(self, inputs, bias=None) -> Any:
+        """The einsum of integers, scaled back, where the inputs are rounded too; plus a bias."""
+        if self.quantizer is None:
+            return super().project(inputs, bias)
+        inputs, parts = inputs.astype(self.layer.compute_dtype), self.variables
+        outputs = schemes.int8_product(self.equation, self.quantizer, inputs, parts[""].value, parts["_scale"].value)
+        return outputs if bias is None else outputs + bias.value
+
+
+class Int4(Quantized):
+    """A weight as 4-bit integers, two in a byte, with a scale for each output or for blocks of rows of it."""
+
+    def split(self, value):
+        if self.layout == "table":
+            parts = schemes.split_matrix(value.T, self.config, pack_axis=0)
+            return {part: array if part == "g_idx" else array.T for part, array in parts.items()}
+        if self.layout == "kernel":
+            return schemes.split_matrix(value.reshape(self.num_rows, -1), self.config, pack_axis=-1)
+        parts = schemes.split_matrix(value, self.config, pack_axis=0)
+        if "_zero" in parts:
+            parts["_zero"] = parts["_zero"].astype(self.layer.variable_dtype)  # as Keras stores it
+        return parts
+
+    def join(self, parts):
+        if self.layout == "table":
+            return schemes.join_rows(parts, self.shape[1])
+        if self.layout == "reverse":
+            return schemes.join_int4(parts, self.shape[0], pack_axis=0)
+        return schemes.join_int4(parts, self.num_columns).reshape(self.shape)
+
+    def specs(self):
+        found = super().specs()
+        return found | ({"g_idx": schemes.blocks(self.num_rows, self.config)} if "g_idx" in found else {})
+
+
+class Groups(Quantized):
+    """A weight as the integers that GPTQ or AWQ found, transposed, with a scale and a zero point for groups of rows."""
+
+    def names(self, part):
+        zero = "zero_point" if hasattr(self.layer, "equation") else f"{self.name}_zero"  # what Keras calls it
+        found = {"": (f"quantized_{self.name}", self.name), "_zero": (f"{self.name}_zero", zero)}
+        return found[part] if part in found else super().names(part)
+
+    def specs(self):
+        policy = self.layer.own_policy
+        numbers = policy.weight_bits, policy.group_size, self.layer.variable_dtype, policy.quantization_mode == "awq"
+        return schemes.empty_groups(self.num_rows, self.num_columns, *numbers)
+
+    def join(self, parts):
+        bits = self.layer.own_policy.weight_bits
+        return schemes.join_groups(parts, bits, self.num_columns).reshape(self.shape)
+
+
+class Float8(Quantized):
+    """A weight stored as floats, which like inputs and gradients are rounded to 8 bits in the product."""
+
+    scales = tuple(f"{of}_{end}" for of in ("inputs", "kernel", "outputs_grad") for end in ("scale", "amax_history"))
+
+    def names(self, part):
+        return (part, part) if part in self.scales else super().names(part)
+
+    @property
+    def value(self):
+        return self.variables[""].value
+
+    def create(self):
+        self.add_scales()
+        self._add("", shape=self.shape, **self.options)
+
+    def take_over(self, weight):
+        self.variables |= weight.variables
+        self.add_scales()
+        self.layer._ready = False  # the new variables have no arrays yet
+
+    def add_scales(self):
+        """Makes the variables beside the weight: scales, and the largest magnitudes of the last steps."""
+        length = getattr(self.layer.own_policy, "amax_history_length", 1024)
+        for part in self.scales:
+            shape, initializer = ((), "ones") if part.endswith("scale") else ((length,), "zeros")
+            options = {"dtype": "float32", "autocast": False, "overwrite_with_gradient": True}
+            self._add(part, shape=shape, initializer=initializer, **options)
+
+    def project(self, inputs, bias=None) -> Any:
+        """The einsum of inputs and the weight, plus a bias, which is as precise as in mixed precision, as in Keras."""
+        values = [self.variables[part].value for part in self.scales]
+        inputs, kernel = schemes.float8_operand(inputs, *values[:2]), schemes.float8_operand(self.value, *values[2:4])
+        outputs = schemes.float8_gradient(jnp.einsum(self.equation, inputs, kernel), *values[4:])
+        if bias is None:
+            return outputs
+        added = bias.value
+        return outputs + (added.astype("bfloat16").astype(added.dtype) if added.dtype == jnp.float32 else added)
+
+
+KINDS: dict[str, type[Quantized]] = {"int8": Int8, "int4": Int4, "gptq": Groups, "awq": Groups, "float8": Float8}
+
+
+def represent(layer, name: str, shape, equation: str, layout: str = "kernel", **options) -> Weight:
+    """A new weight of a layer with its variables, stored as the layer's dtype policy says.
+
+    Raises:
+        ValueError: if the layer's weights cannot be stored so.
+    """
+    mode = layer.quantization_mode
+    if mode is not None and mode not in layer.modes:
+        raise ValueError(f"{layer}: `dtype` must have no quantization mode or one of {layer.modes}. Got {mode!r}.")
+    weight = (Weight if layout == "kernel" else Table)(layer, name, shape, equation, layout, options)
+    if mode is not None:
+        weight = KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy))
+    weight.create()
+    return weight
