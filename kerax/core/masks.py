@@ -25,6 +25,8 @@ def set_mask(array, mask) -> None:
 
 def get_mask(array) -> Any:
     """The mask of an array, a tracer or a symbolic tensor, or `None`."""
+    if isinstance(array, Tracer):  # whose `__getattr__` would look for it in the shape and dtype
+        return _of_tracers.get(id(array), (None, None))[1]
     return getattr(array, _NAME, None)
 
 

@@ -12,7 +12,7 @@ from kerax.optimizers import slots
 
 def apply(optimizer, grads, trainable_variables=None):
     """Updates variables and the optimizer's state, in place or in the open scope: see `Optimizer.apply`."""
-    grads, known = list(grads), optimizer._given
+    grads, known = list(grads), optimizer.given_weights
     variables = known if trainable_variables is None else list(trainable_variables)
     if len(grads) != len(variables):
         raise ValueError(f"{optimizer}: expected a gradient for each of {len(variables)} variables. Got {len(grads)}.")
@@ -30,13 +30,13 @@ def apply(optimizer, grads, trainable_variables=None):
     if len(given) < len(variables):
         names = ", ".join(variable.path for variable in variables if id(variable) not in given)
         warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
-    params, state = optimizer._params, optimizer._state
+    params, state = optimizer.weights_tree, optimizer._state
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
     new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
     for variable, value in zip(jax.tree.leaves(params), jax.tree.leaves(new), strict=True):
         if id(variable) in given:
             variable.assign(value if variable.constraint is None else variable.constraint(value))
-    owners = optimizer._owners()
+    owners = optimizer.slot_owners()
     for slot, value in zip(jax.tree.leaves(state), jax.tree.leaves(new_state), strict=True):
         owner = owners.get(id(slot))
         if owner is None or owner in given:
@@ -47,14 +47,14 @@ def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) 
     """New weights and optimizer values, from lists in the order of the weights and of `optimizer.variables`."""
     if not optimizer.built:
         raise ValueError(f"{optimizer}: call `build(variables)` before `stateless_apply`.")
-    if optimizer._overwritten:
+    if optimizer.overwritten_paths:
         return _stateless_apart(optimizer, optimizer_variables, grads, trainable_variables)
     return _stateless(optimizer, optimizer_variables, grads, trainable_variables)
 
 
 def _stateless_apart(optimizer, optimizer_variables, grads, values):
     """`stateless_apply` where some weights become their gradients."""
-    apart = [variable.overwrite_with_gradient for variable in optimizer._given]
+    apart = [variable.overwrite_with_gradient for variable in optimizer.given_weights]
     rest = [[item for item, is_apart in zip(items, apart, strict=True) if not is_apart] for items in (grads, values)]
     new, state = _stateless(optimizer, optimizer_variables, *rest)
     new, pairs = iter(new), zip(grads, values, apart, strict=True)
@@ -62,11 +62,12 @@ def _stateless_apart(optimizer, optimizer_variables, grads, values):
 
 
 def _stateless(optimizer, optimizer_variables, grads, trainable_variables):
-    form, own, weights = optimizer._state, optimizer.variables, slots.leaves(optimizer._params)
+    tree, form, own = optimizer.weights_tree, optimizer._state, optimizer.variables
+    weights = slots.leaves(tree)
     state = slots.placed(form, own, optimizer_variables)
-    gradients, params = (slots.placed(optimizer._params, weights, values) for values in (grads, trainable_variables))
+    gradients, params = (slots.placed(tree, weights, values) for values in (grads, trainable_variables))
     new, new_state = optimizer.update(gradients, state, params)
-    return slots.taken(optimizer._params, weights, new), slots.taken(form, own, new_state)
+    return slots.taken(tree, weights, new), slots.taken(form, own, new_state)
 
 
 def set_weights(optimizer, weights):

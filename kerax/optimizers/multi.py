@@ -236,7 +236,7 @@ class MultiOptimizer(Optimizer):
         if isinstance(params, (list, tuple)):
             params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
         params = set_apart(self, params)
-        self._params = params
+        self.weights_tree = params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         for name, branch in self.split(params).items():
             self._parts[name].build(branch)
@@ -276,8 +276,8 @@ class MultiOptimizer(Optimizer):
         """The optimizers of the parts and those inside them."""
         return [found for optimizer in self.optimizers for found in (optimizer, *optimizer.nested())]
 
-    def _owners(self):
-        return {slot: owner for optimizer in self.optimizers for slot, owner in optimizer._owners().items()}
+    def slot_owners(self):
+        return {slot: owner for optimizer in self.optimizers for slot, owner in optimizer.slot_owners().items()}
 
     def __getitem__(self, name: str) -> Optimizer:
         if name not in self._parts:

@@ -112,17 +112,17 @@ class Optimizer(Configurable):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self._undecayed_names: list[str] = []
         self._undecayed: list[Variable] = []
-        self._params: Tree = {}  # the variables that `build` was given
-        self._overwritten: set = set()  # places of weights whose gradients are their next values
-        self._given: list[Variable] = []  # the weights, these included
+        self.weights_tree: Tree = {}  # the variables that `build` was given
+        self.overwritten_paths: set = set()  # places of weights whose gradients are their next values
+        self.given_weights: list[Variable] = []  # the weights, these included
         self._known: dict[str, Variable] = {}  # the same by their places in that tree
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
         self._schedule: Callable | None = None
         self._learning_rate = None
         self._state: OptimizerState | None = None  # leaves are Variables
-        self._slots: stepwise.Slots | None = None  # of a subclass with `update_step`
-        self._is_making_slots = False
+        self.own_slots: stepwise.Slots | None = None  # of a subclass with `update_step`
+        self.is_making_slots = False
         self._set_learning_rate(learning_rate)
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
@@ -174,7 +174,7 @@ class Optimizer(Configurable):
 
     def _get_variable_index(self, variable) -> int:
         """The place of a weight among those that `build` was given."""
-        return next(index for index, weight in enumerate(self._slots.listed) if weight is variable)
+        return next(index for index, weight in enumerate(self.own_slots.listed) if weight is variable)
 
     # The pure pair.
 
@@ -331,12 +331,12 @@ class Optimizer(Configurable):
 
     def build(self, params: Tree):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping those that weights have."""
-        if self._is_making_slots:
+        if self.is_making_slots:
             return  # `super().build(variables)` in the `build` of a subclass
         if isinstance(params, (list, tuple)):
             params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
         params = set_apart(self, params)
-        old, self._params = self._params, params
+        old, self.weights_tree = self.weights_tree, params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         if self._state is None or form_of(params) != form_of(old):
             if stepwise.is_stepwise(self):
@@ -372,7 +372,7 @@ class Optimizer(Configurable):
         """Each weight with its moving average, if these are kept."""
         if not self.use_ema or self._state is None:
             return []
-        return list(zip(jax.tree.leaves(self._params), jax.tree.leaves(self._state.average), strict=True))
+        return list(zip(jax.tree.leaves(self.weights_tree), jax.tree.leaves(self._state.average), strict=True))
 
     def finalize_variable_values(self, var_list):
         """Puts the moving averages of weights in their place at the end of training, if they are kept."""
@@ -388,14 +388,14 @@ class Optimizer(Configurable):
     @property
     def built(self) -> bool:
         """Whether the state's variables exist."""
-        return self._state is not None and not self._is_making_slots
+        return self._state is not None and not self.is_making_slots
 
     @property
     def variables(self) -> list[Variable]:
         """All variables of the state, in Keras's order."""
         if self._state is None:
             return [v for v in (self._iterations, self._learning_rate) if v is not None]
-        variables = in_keras_order(self._state, self._params)
+        variables = in_keras_order(self._state, self.weights_tree)
         return stepwise.in_order(self, variables) if stepwise.is_stepwise(self) else variables
 
     def apply(self, grads, trainable_variables=None):
@@ -410,9 +410,9 @@ class Optimizer(Configurable):
         """
         eager.apply(self, grads, trainable_variables)
 
-    def _owners(self) -> dict[int, int | None]:
+    def slot_owners(self) -> dict[int, int | None]:
         """The ids of slots, each with that of the weight it belongs to."""
-        return {id(slot): owner for _, slot, owner in keyed(self._state, self._params)}
+        return {id(slot): owner for _, slot, owner in keyed(self._state, self.weights_tree)}
 
     def apply_gradients(self, grads_and_vars):
         """`apply` on pairs of gradient and variable. Returns the number of steps."""

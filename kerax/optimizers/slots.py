@@ -20,13 +20,13 @@ def leaves(params: Tree) -> list[Variable]:
 
 def set_apart(optimizer, params: Tree) -> Tree:
     """The weights without those whose gradients are their next values, whose places `optimizer` notes."""
-    optimizer._given = leaves(params)
-    if not any(variable.overwrite_with_gradient for variable in optimizer._given):
-        optimizer._overwritten = set()
+    optimizer.given_weights = leaves(params)
+    if not any(variable.overwrite_with_gradient for variable in optimizer.given_weights):
+        optimizer.overwritten_paths = set()
         return params
     found = tree.unnest(params)
-    optimizer._overwritten = {path for path, variable in found.items() if variable.overwrite_with_gradient}
-    return tree.nest([item for item in found.items() if item[0] not in optimizer._overwritten])
+    optimizer.overwritten_paths = {path for path, variable in found.items() if variable.overwrite_with_gradient}
+    return tree.nest([item for item in found.items() if item[0] not in optimizer.overwritten_paths])
 
 
 def next_value(gradient, weight):
@@ -42,15 +42,15 @@ def sparing(update):
 
     @functools.wraps(update)
     def updated(self, grads: Tree, state, params: Tree):
-        if not self._overwritten:
+        if not self.overwritten_paths:
             return update(self, grads, state, params)
         weights, gradients = tree.unnest(params), tree.unnest(grads)
-        kept = [path for path in weights if path not in self._overwritten]
+        kept = [path for path in weights if path not in self.overwritten_paths]
         rest = [tree.nest([(path, found[path]) for path in kept]) for found in (gradients, weights)]
         new, state = update(self, rest[0], state, rest[1])
         new = tree.unnest(new)
         for path, weight in weights.items():
-            if path in self._overwritten:
+            if path in self.overwritten_paths:
                 new[path] = next_value(gradients[path], weight)
         return tree.nest([(path, new[path]) for path in weights]), state
 

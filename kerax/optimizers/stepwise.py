@@ -35,20 +35,20 @@ def is_stepwise(optimizer) -> bool:
 
 
 def make_slots(optimizer, weights: list[Variable], listed: list[Variable]):
-    """Calls the `build` that the subclass wrote, which notes what it makes in `optimizer._slots`."""
-    optimizer._slots, optimizer._is_making_slots = Slots(weights, listed, {}, {}, []), True
+    """Calls the `build` that the subclass wrote, which notes what it makes in `optimizer.own_slots`."""
+    optimizer.own_slots, optimizer.is_making_slots = Slots(weights, listed, {}, {}, []), True
     try:
         with scopes.outside():
             type(optimizer).build_own(optimizer, listed)
     finally:
-        optimizer._is_making_slots = False
+        optimizer.is_making_slots = False
 
 
 def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable | None = None) -> Variable:
     """A variable of the optimizer, noted under its name and weight."""
-    if optimizer._slots is None:
+    if optimizer.own_slots is None:
         raise ValueError(f"{optimizer}: variables are added in `build`, which is called when the weights are known.")
-    slots = optimizer._slots
+    slots = optimizer.own_slots
     if reference is None:
         name = unique(name or "variable", slots.free.keys() | slots.by_name.keys())
     elif id(reference) in slots.by_name.get(name, {}) or name in slots.free:
@@ -66,7 +66,7 @@ def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable
 
 def adopt(optimizer, values: Tree) -> Tree:
     """The part of the state that a subclass made, with its own variables as leaves, which take the values over."""
-    slots, form = optimizer._slots, optimizer._params
+    slots, form = optimizer.own_slots, optimizer.weights_tree
     own = {
         name: _in_form(form, [of_weight.get(id(weight)) for weight in slots.weights])
         for name, of_weight in slots.by_name.items()
@@ -78,8 +78,8 @@ def adopt(optimizer, values: Tree) -> Tree:
 
 def in_order(optimizer, variables: list[Variable]) -> list[Variable]:
     """The variables of a state with those that a subclass made last, in the order in which it made them."""
-    made = {id(variable) for variable in optimizer._slots.made}
-    return [variable for variable in variables if id(variable) not in made] + optimizer._slots.made
+    made = {id(variable) for variable in optimizer.own_slots.made}
+    return [variable for variable in variables if id(variable) not in made] + optimizer.own_slots.made
 
 
 def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
@@ -123,7 +123,7 @@ def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
 def _slots_for(optimizer, params: Tree) -> Slots:
     """The slots for weights of these shapes: those of the last `build`, or new ones for stand-ins of the weights."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
-    if optimizer._slots is None or [weight.shape for weight in optimizer._slots.weights] != shapes:
+    if optimizer.own_slots is None or [weight.shape for weight in optimizer.own_slots.weights] != shapes:
         leaves = jax.tree_util.tree_leaves_with_path(params)
         names = ["_".join(str(getattr(part, "key", part)) for part in path) for path, _ in leaves]
         stand_ins = [
@@ -131,7 +131,7 @@ def _slots_for(optimizer, params: Tree) -> Slots:
             for name, (_, leaf) in zip(names, leaves, strict=True)
         ]
         make_slots(optimizer, stand_ins, stand_ins)
-    return optimizer._slots
+    return optimizer.own_slots
 
 
 def _in_form(params: Tree, values: list) -> Tree:

@@ -91,7 +91,7 @@ class LossScaleOptimizer(Optimizer):
             params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
         params = set_apart(self, params)
         self.inner_optimizer.build(params)
-        self._params = self.inner_optimizer._params
+        self.weights_tree = self.inner_optimizer.weights_tree
         slots = LossScaleSlots(self.step_counter, self.dynamic_scale, self.inner_optimizer._state)
         self._state = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
 
@@ -127,8 +127,8 @@ class LossScaleOptimizer(Optimizer):
         """The inner optimizer and those inside it."""
         return [self.inner_optimizer, *self.inner_optimizer.nested()]
 
-    def _owners(self):
-        return self.inner_optimizer._owners()
+    def slot_owners(self):
+        return self.inner_optimizer.slot_owners()
 
     def __getitem__(self, name):
         return self.inner_optimizer[name]

@@ -100,7 +100,7 @@ def test_weights_without_a_gradient_stay_with_their_slots(name):
         optimizer.apply([None, *some_gradients(1)[1:]], variables)
     optimizer.apply(some_gradients(1)[1:], variables[1:])
     np.testing.assert_array_equal(variables[0].numpy(), before[0])
-    owners = optimizer._owners()
+    owners = optimizer.slot_owners()
     for slot in optimizer.variables[2:]:
         stays = owners[id(slot)] == id(variables[0])
         assert np.array_equal(slot.numpy(), slots[slot.path]) == stays, slot.path
