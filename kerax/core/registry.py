@@ -325,7 +325,8 @@ def _deserialize(config):
         return lambdas.function_from_code(inner)
     if name == "function":
         return _find_function(inner)
-    number, made = config.get("shared_object_id"), _made.get() or {}
+    number, made = config.get("shared_object_id"), _made.get()
+    made = {} if made is None else made  # an empty one is kept: it is being filled
     if number is not None and number in made:
         return made[number]
     obj = _find_class(config).from_config(inner)
