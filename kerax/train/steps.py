@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,12 @@ from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 
 def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
     """One update of the weights. Pure. Returns the logs and the next `TrainState`."""
-    num_parts = math.gcd(self.compilation.micro_batches or 1, num_rows_of(data))
-    find = gradients if num_parts == 1 else functools.partial(mean_gradients, num_parts)
-    grads, state, results = find(self, state, data, step_key(state))
+    key, num_parts = step_key(state), math.gcd(self.compilation.micro_batches or 1, num_rows_of(data))
+    if num_parts == 1:
+        found = _value_and_grad(self, state, data, key)(state.params)
+        grads, state, results = _with_metrics(self, state, data, found)
+    else:
+        grads, state, results = mean_gradients(num_parts, self, state, data, key)
     if self.compilation.gradient_norm is not None:
         state = state._replace(metrics=_note_norm(self, state, grads))
     params, opt_state = self.optimizer.update(grads, own_opt_state(state), state.params)
@@ -34,15 +38,24 @@ def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
 def gradients(model, state: TrainState, data, key):
     """The gradients of the (scaled) loss, the state with everything updated but the weights, and what a
     `compute_metrics` of the model's own returned."""
+    return _with_metrics(model, state, data, _value_and_grad(model, state, data, key)(state.params))
+
+
+def _value_and_grad(model, state: TrainState, data, key) -> Callable:
+    """A function of the weights: ((scaled loss, what `_loss` returns beside it), gradients)."""
+    loss_of = functools.partial(_loss, model=model, state=state, data=data, key=key)
+    return jax.value_and_grad(placement.gathering_again(loss_of), has_aux=True)
+
+
+def _with_metrics(model, state: TrainState, data, found):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
-    loss_of = functools.partial(_loss, model=model, state=state, x=x, y=y, sample_weight=sample_weight, key=key)
-    found = jax.value_and_grad(placement.gathering_again(loss_of), has_aux=True)(state.params)
     (_, (loss, outputs, new)), grads = found
     metrics, results = update_metrics(model, new.metrics, loss, x, y, outputs.tree, sample_weight)
     return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
 
 
-def _loss(params, model, state: TrainState, x, y, sample_weight, key):
+def _loss(params, model, state: TrainState, data, key):
+    x, y, sample_weight = unpack_x_y_sample_weight(data)
     with bind(model, state._replace(params=params), key) as scope:
         y_pred = model(x, training=True)
         loss = scaled = model.compute_loss(x, y, y_pred, sample_weight, training=True)

@@ -391,7 +391,7 @@ class TestHops:
         monkeypatch.setattr(program.Pace, "target", 10.0)
         self.run_counted(model, 640)
         few, many = self.run_counted(model, 640), self.run_counted(model, 640 * 5)
-        assert (many - few) / (640 * 4) < 0.75  # some per block of 64 batches
+        assert (many - few) / (640 * 4) < 0.8  # some 50 per block of 64 batches, of which 10 begin a pass
 
     def test_frames_between_fit_and_the_compiled_step(self, monkeypatch):
         model = make_model()
