@@ -1,9 +1,9 @@
 """`Program`: a step as device programs, for one batch or for some of those that lie in a block.
 
-A step is a function of (constants, carry, batch, number, num_rows) that returns (carry, outputs): the carry is the whole
-state in training, the metrics in evaluation, nothing in prediction; constants are what stays as it is. All but the batch
-are flat tuples of arrays, so that a dispatch costs the same however deep the trees are. How many batches of a block are
-done is an argument at run time: one compilation, and the same bits however a run is cut.
+A step is a function of (constants, carry, batch, number, num_rows) that returns (carry, outputs): the carry is the
+whole state in training, the metrics in evaluation, nothing in prediction; constants are what stays as it is. All but
+the batch are flat tuples of arrays, so that a dispatch costs the same however deep the trees are. How many batches of a
+block are done is an argument at run time: one compilation, and the same bits however a run is cut.
 
 XLA's CPU backend runs some steps slower inside a loop than dispatched alone (`ops.cpu.is_slow_in_loops`); these are
 dispatched alone.
@@ -162,8 +162,14 @@ class Program:
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
-        carry, batch = specs or self.specs[1:]
-        return self._one.lower(self.specs[0], carry, batch, 0, 0)
+        constants, carry, batch = self.specs
+        if self.shardings is not None:
+            carry = tuple(
+                jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding)
+                for spec, sharding in zip(carry, self.shardings, strict=True)
+            )
+        carry, batch = specs or (carry, batch)
+        return self._one.lower(constants, carry, batch, 0, 0)
 
     def flops(self) -> float | None:
         """Floating-point operations of one step, by XLA's count; `None` for a step that is not compiled."""
