@@ -1,48 +1,8 @@
 """Depthwise and separable convolutions: every channel by itself, then the channels together."""
 
-import functools
-import itertools
-import math
-
-import jax
-import jax.numpy as jnp
-from jax import lax
-
-from kerax import config
-from kerax.layers.conv import _Conv, convolve
+from kerax.layers.conv import _Conv
 from kerax.layers.options import add_weight
-
-_MANY_POSITIONS = 64
-
-
-def _shifts_are_faster(inputs, kernel) -> bool:
-    """Whether the convolution of every channel by itself is computed on CPU as a sum of weighted, shifted inputs.
-
-    XLA's CPU backend has no fast path for as many groups as channels. Forward / with both gradients, ms, best of 8 on
-    2 cores, native against shifts:
-    (32,30,30,32)*3x3: 27/67, 0.2/30. (32,16,16,128)*3x3: 25/82, 0.2/29. (32,30,30,32)*5x5: 37/229, 0.4/70.
-    (32,30,30,16)*3x3, 2 outputs per channel: 15/410, 0.6/26. (16,9,9,512)*3x3: 9/63, 0.1/15.
-    """
-    known = all(isinstance(size, int) for size in inputs.shape)
-    return config.target_platform() == "cpu" and known and math.prod(kernel.shape[:-2]) <= _MANY_POSITIONS
-
-
-@functools.partial(jax.jit, static_argnames=("strides", "pads", "dilation_rate"), inline=True)
-def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
-    """The inputs `(batch, *spatial, channels)` under each position of the window, weighted and added up."""
-    *window, channels, multiplier = kernel.shape
-    spans = [dilation * (k - 1) + 1 for k, dilation in zip(window, dilation_rate, strict=True)]
-    if pads == "SAME":
-        pads = lax.padtype_to_pads(inputs.shape[1:-1], spans, strides, "SAME")
-    padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)])
-    counts = [(size - span) // stride for size, span, stride in zip(padded.shape[1:-1], spans, strides, strict=True)]
-    total = 0
-    for offsets in itertools.product(*map(range, window)):
-        index = [slice(None)]
-        for offset, dilation, count, stride in zip(offsets, dilation_rate, counts, strides, strict=True):
-            index.append(slice(offset * dilation, offset * dilation + count * stride + 1, stride))
-        total = total + padded[tuple(index)][..., None] * kernel[offsets]  # (batch, *spatial, channels, multiplier)
-    return total.reshape(*total.shape[:-2], channels * multiplier)
+from kerax.ops import convolutions
 
 
 class _Depthwise(_Conv):
@@ -52,15 +12,6 @@ class _Depthwise(_Conv):
 
     def _add_depthwise(self, channels: int, name: str):
         return add_weight(self, name, (*self.kernel_size, channels, self.depth_multiplier), options="depthwise")
-
-    def _convolve_channels(self, inputs, kernel):
-        """`depth_multiplier` outputs for every channel."""
-        channels_last = self._channel_axis == -1
-        if channels_last and _shifts_are_faster(inputs, kernel):
-            return _add_shifted(inputs, kernel, self.strides, self._pads(), self.dilation_rate)
-        *window, channels, multiplier = kernel.shape
-        kernel = kernel.reshape(*window, 1, channels * multiplier)
-        return convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, channels, channels_last)
 
 
 class _DepthwiseConv(_Depthwise):
@@ -72,7 +23,7 @@ class _DepthwiseConv(_Depthwise):
         self.bias = add_weight(self, "bias", (channels * self.depth_multiplier,)) if self.use_bias else None
 
     def call(self, inputs):
-        return self._finish(self._convolve_channels(inputs, self.kernel.value))
+        return self._finish(convolutions.depthwise_conv(inputs, self.kernel.value, *self._window()))
 
 
 class _SeparableConv(_Depthwise):
@@ -86,10 +37,8 @@ class _SeparableConv(_Depthwise):
         self.bias = add_weight(self, "bias", (self.filters,)) if self.use_bias else None
 
     def call(self, inputs):
-        outputs = self._convolve_channels(inputs, self.depthwise_kernel.value)
-        ones, pads = (1,) * self.rank, ((0, 0),) * self.rank
-        kernel = self.pointwise_kernel.value
-        return self._finish(convolve(outputs, kernel, ones, pads, ones, channels_last=self._channel_axis == -1))
+        kernels = self.depthwise_kernel.value, self.pointwise_kernel.value
+        return self._finish(convolutions.separable_conv(inputs, *kernels, *self._window()))
 
 
 class DepthwiseConv1D(_DepthwiseConv):

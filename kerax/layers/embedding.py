@@ -4,8 +4,8 @@ import jax.numpy as jnp
 
 from kerax.core import masks
 from kerax.core.layer import Layer
-from kerax.layers.dense import project
 from kerax.layers.options import add_weight, check_positive, set_weight_options
+from kerax.ops.products import contract
 from kerax.quantizers import lora, schemes
 from kerax.quantizers.compressible import _Compressible, by_attribute
 
@@ -195,7 +195,7 @@ class ReversibleEmbedding(Embedding):
             logits = self._product(inputs.astype(self.compute_dtype), *table).astype(dtype)
         else:
             kernel = lora.merged(self, "embeddings").T if self.tie_weights else self.reverse_embeddings.value
-            logits = project(inputs.astype(dtype), kernel.astype(dtype))
+            logits = contract(inputs.astype(dtype), kernel.astype(dtype))
         return logits if self.logit_soft_cap is None else self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
 
     def compute_mask(self, inputs, previous_mask=None):

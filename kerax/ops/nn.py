@@ -33,11 +33,12 @@ from kerax.activations import (
     tanh_shrink,
     threshold,
 )
-from kerax.ops.conv_gradients import convolve
+from kerax.ops import convolutions
 from kerax.ops.ctc import ctc_decode as ctc_decode
 from kerax.ops.ctc import ctc_loss as ctc_loss
 from kerax.ops.elementwise import polar as polar
 from kerax.ops.lifting import op
+from kerax.ops.pooling import pool
 from kerax.ops.quality import psnr as psnr
 from kerax.ops.windows import *  # noqa: F403
 
@@ -48,6 +49,7 @@ __all__ = [
     "categorical_crossentropy",
     "celu",
     "conv",
+    "conv_transpose",
     "depthwise_conv",
     "dot_product_attention",
     "elu",
@@ -179,83 +181,22 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
     return jnp.where(is_class, -_log_share(chosen, jnp.sum(output, axis)), 0)
 
 
-def _spatial(value, rank: int) -> tuple[int, ...]:
-    return (value,) * rank if isinstance(value, int) else tuple(value)
-
-
-def _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, groups):
-    rank = inputs.ndim - 2
-    return convolve(
-        inputs,
-        kernel.astype(inputs.dtype),
-        _spatial(strides, rank),
-        padding.upper() if isinstance(padding, str) else padding,
-        _spatial(dilation_rate, rank),
-        groups,
-        config.standardize_data_format(data_format) == "channels_last",
-    )
-
-
-def _channels(inputs, data_format):
-    return inputs.shape[-1 if config.standardize_data_format(data_format) == "channels_last" else 1]
-
-
-@op
-def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
-    """Convolution of 1, 2 or 3 dimensions with a kernel `(*window, channels // groups, filters)`."""
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
-    channels = _channels(inputs, data_format)
-    if channels % kernel.shape[-2]:
-        raise ValueError(
-            f"conv: the number of input channels must be a multiple of the kernel's. "
-            f"Got inputs of shape {inputs.shape} and a kernel of shape {kernel.shape}."
-        )
-    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels // kernel.shape[-2])
-
-
-@op
-def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
-    """Convolution of each channel with its own filters: kernel `(*window, channels, multiplier)`."""
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
-    channels = kernel.shape[-2]
-    kernel = jnp.reshape(kernel, (*kernel.shape[:-2], 1, channels * kernel.shape[-1]))
-    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels)
-
-
-@op
-def separable_conv(
-    inputs, depthwise_kernel, pointwise_kernel, strides=1, padding="valid", data_format=None, dilation_rate=1
-):
-    """`depthwise_conv`, then a convolution with a kernel of window size 1."""
-    hidden = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
-    return conv(hidden, pointwise_kernel, 1, "valid", data_format, 1)
-
-
-def _pool(inputs, start, combine, pool_size, strides, padding, data_format):
-    rank = inputs.ndim - 2
-    window = _spatial(pool_size, rank)
-    step = window if strides is None else _spatial(strides, rank)
-    if config.standardize_data_format(data_format) == "channels_last":
-        window, step = (1, *window, 1), (1, *step, 1)
-    else:
-        window, step = (1, 1, *window), (1, 1, *step)
-    return jax.lax.reduce_window(inputs, start, combine, window, step, padding.upper())
+conv = op(convolutions.conv)
+conv_transpose = op(convolutions.conv_transpose)
+depthwise_conv = op(convolutions.depthwise_conv)
+separable_conv = op(convolutions.separable_conv)
 
 
 @op
 def max_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
     """The largest value of each window; `strides` defaults to `pool_size`."""
-    inputs = jnp.asarray(inputs)
-    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.iinfo(inputs.dtype).min
-    return _pool(inputs, lowest, jax.lax.max, pool_size, strides, padding, data_format)
+    return pool(jnp.asarray(inputs), "max", pool_size, strides, padding, data_format)
 
 
 @op
 def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
     """The mean of each window; padded places do not count. `strides` defaults to `pool_size`."""
-    inputs = jnp.asarray(inputs)
-    options = (pool_size, strides, padding, data_format)
-    return _pool(inputs, 0.0, jax.lax.add, *options) / _pool(jnp.ones_like(inputs), 0.0, jax.lax.add, *options)
+    return pool(jnp.asarray(inputs), "average", pool_size, strides, padding, data_format)
 
 
 @op

@@ -8,7 +8,7 @@ keeps its layout from step to step, and the rows of a batch are spread over the 
 XLA's CPU backend runs convolutions with axes in another order than its own, as JAX's gradients have them, about 37
 times slower inside a loop than outside one, and matmul and recurrent steps 1.2 to 4 times faster (dispatch is saved);
 so on CPU a step that holds such a convolution is dispatched alone. kerax's layers write theirs in XLA's order
-(`ops/conv_gradients.py`). On GPU and TPU every step is looped over.
+(`ops/cpu.py`). On GPU and TPU every step is looped over.
 """
 
 import functools
@@ -26,10 +26,10 @@ from jax import lax
 
 from kerax.core import placement
 from kerax.core import scope as scopes
-from kerax.core.jaxprs import equations
 from kerax.core.tracking import descendants, forgetting
 from kerax.core.variable import Variable, materialize
 from kerax.data.resident import take_rows
+from kerax.ops import cpu
 from kerax.train import steps
 from kerax.train.logs import Packing
 from kerax.train.state import TrainState, metric_variables
@@ -55,7 +55,7 @@ class Program:
         constants = jax.device_put(closed.consts)
         packing, names, num_leaves = Packing(logs), tuple(logs), len(leaves)
         self.packing = packing
-        self.is_looped = jax.default_backend() != "cpu" or not is_slow_in_loops(closed.jaxpr)
+        self.is_looped = jax.default_backend() != "cpu" or not cpu.is_slow_in_loops(closed.jaxpr)
         self.seconds_per_step: float | None = None
         self._shardings = shardings
         self._is_behind = False  # whether a thread compiles, or has compiled, the form that is used
@@ -76,13 +76,16 @@ class Program:
 
             return lax.fori_loop(start, start + count, step, (leaves, packing.empty()))
 
+        options = {}
+        if jax.default_backend() == "cpu":
+            options = {"compiler_options": cpu.compiler_options(closed.jaxpr)}
         layout = {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
         # A step that prints or calls the host cannot be taken back.
         self.can_look_ahead = packing.num_rows > 1 and self.is_looped and shardings is None and not closed.effects
         self.copy = jax.jit(lambda leaves: jax.tree.map(jnp.copy, leaves))
-        self.run = jax.jit(run, donate_argnums=0, **layout)
-        self.single = jax.jit(single, donate_argnums=0, **layout)
-        self.batch = jax.jit(batch, donate_argnums=0, **layout)
+        self.run = jax.jit(run, donate_argnums=0, **layout, **options)
+        self.single = jax.jit(single, donate_argnums=0, **layout, **options)
+        self.batch = jax.jit(batch, donate_argnums=0, **layout, **options)
 
     def calls(self, data: Tree, table, start: int, count: int) -> tuple[Callable, list[tuple]]:
         """What does `count` steps of a table from `start`, or one on a batch without a table: a function of leaves and
@@ -383,18 +386,3 @@ def _raise_map_threshold():
     """
     if jax.default_backend() == "cpu":
         np.empty(31 * 2**20, np.uint8)  # 32 MB is the largest that counts
-
-
-def is_slow_in_loops(jaxpr) -> bool:
-    """Whether a jaxpr or one inside it has a convolution with groups, or with axes in another order than XLA's own."""
-    convolutions = (found for found in equations(jaxpr) if found.primitive.name == "conv_general_dilated")
-    return not all(_is_in_order(convolution.params) for convolution in convolutions)
-
-
-def _is_in_order(params: dict) -> bool:
-    """Whether a convolution's axes are (batch, *spatial, channels) and (*window, channels, filters), without groups."""
-    numbers = params["dimension_numbers"]
-    rank = len(numbers.lhs_spec) - 2
-    data, kernel = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank))
-    in_order = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == (data, kernel, data)
-    return in_order and params["feature_group_count"] == params["batch_group_count"] == 1

@@ -20,6 +20,7 @@ from jax import lax
 from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.data.resident import slice_rows, take_rows
+from kerax.ops import cpu
 from kerax.train import joining, steps
 from kerax.train.engine import batch_form, cached
 from kerax.train.state import RANDOM_KEY, TrainState
@@ -100,8 +101,10 @@ class Evaluator:
                 )
             return metrics, _results(model, variables, metrics) if is_plain else results
 
-        self.many = jax.jit(many, static_argnums=0, donate_argnums=2)
-        self.run = jax.jit(run, donate_argnums=1)
+        options = cpu_options(closed.jaxpr)
+        self.batch = jax.jit(step, donate_argnums=1, **options)
+        self.many = jax.jit(many, static_argnums=0, donate_argnums=2, **options)
+        self.run = jax.jit(run, donate_argnums=1, **options)
 
 
 def evaluator(model, variables: TrainState, batch_spec: tuple, rest: int = 0) -> Evaluator:
@@ -172,7 +175,9 @@ class Predictor:
 
             return lax.fori_loop(0, count, one, rows_for(self.capacity)), number + count
 
-        self.batch, self.many, self.run = jax.jit(predict), jax.jit(many, static_argnums=0), jax.jit(run)
+        options = cpu_options(closed.jaxpr)
+        self.many = jax.jit(many, static_argnums=0, **options)
+        self.batch, self.run = jax.jit(predict, **options), jax.jit(run, **options)
 
     def most_groups(self, group: int) -> int:
         """Groups of so many batches for whose results `many` has room."""
@@ -183,6 +188,11 @@ def predictor(model, variables: TrainState, batch_spec: tuple) -> Predictor:
     """The predictor for this state and form of batch, compiled once per model."""
     key = _key("predict", model, variables, batch_spec)
     return cached(model, key, lambda: Predictor(model, variables, batch_spec))
+
+
+def cpu_options(jaxpr) -> dict:
+    """`jax.jit`'s arguments for a program of this jaxpr."""
+    return {"compiler_options": cpu.compiler_options(jaxpr)} if jax.default_backend() == "cpu" else {}
 
 
 def _key(kind: str, model, variables: TrainState, batch_spec: tuple) -> tuple:
