@@ -30,7 +30,8 @@ def pool(inputs, reduction, pool_size, strides=None, padding="valid", data_forma
     sizes = per_axis(pool_size, rank)
     steps = sizes if strides is None else per_axis(strides, rank)
     count, is_max = math.prod(sizes), reduction == "max"
-    if padding.lower() == "valid" and sizes == steps and (1 if is_max else _FEW_POSITIONS + 1) <= count <= _MANY_POSITIONS:
+    is_tiling = padding.lower() == "valid" and sizes == steps
+    if is_tiling and (is_max or count > _FEW_POSITIONS) and count <= _MANY_POSITIONS:
         for axis, size in enumerate(sizes, start=first):
             num_windows = inputs.shape[axis] // size
             whole = lax.slice_in_dim(inputs, 0, num_windows * size, axis=axis)
@@ -55,7 +56,8 @@ def adaptive_pool(inputs, reduction, output_size, data_format=None):
     Window i of an axis of n is from `floor(i n / size)` to `ceil((i + 1) n / size)`: they may overlap by one position.
     """
     reduce = jnp.max if reduction == "max" else jnp.mean
-    for axis, size in enumerate(per_axis(output_size, inputs.ndim - 2), start=1 if is_channels_last(data_format) else 2):
+    first = 1 if is_channels_last(data_format) else 2
+    for axis, size in enumerate(per_axis(output_size, inputs.ndim - 2), start=first):
         length, index = int(inputs.shape[axis]), np.arange(size)
         starts, ends = index * length // size, -(-(index + 1) * length // size)
         if length % size == 0:

@@ -33,12 +33,12 @@ def test_fused_attention_is_told_that_a_mask_is_causal(x, monkeypatch):
     expected = [layer(x, x, use_causal_mask=True), layer(x, x, use_causal_mask=True, attention_mask=mask)]
     told, attend = [], jax.nn.dot_product_attention
 
-    def spy(*args, mask, is_causal, implementation):
+    def spy(*args, mask, scale, is_causal, implementation):
         told.append((mask is None, is_causal, implementation))
-        return attend(*args, mask=mask, is_causal=is_causal)
+        return attend(*args, mask=mask, scale=scale, is_causal=is_causal)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
-    monkeypatch.setattr("kerax.layers.attention.uses_fused_attention", lambda *_: True)
+    monkeypatch.setattr("kerax.ops.attention.uses_fused_attention", lambda *_: True)
     got = [layer(x, x, use_causal_mask=True), layer(x, x, use_causal_mask=True, attention_mask=mask)]
     assert told == [(True, True, "cudnn"), (False, False, "cudnn")]
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
