@@ -81,9 +81,7 @@ class _ConvLSTMCell(_LSTMCell):
             mask = None if input_mask is None else input_mask[:, None] if ahead else input_mask
             dropped = _drop(inputs, mask)
             steps = dropped.reshape(-1, *dropped.shape[2:]) if ahead else dropped
-            outputs = convolutions.conv(
-                steps, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
-            )
+            outputs = convolutions.conv(steps, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)
             if bias is not None:
                 outputs = outputs + (bias if channels_last else bias.reshape(-1, *ones))
             return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:]) if ahead else outputs

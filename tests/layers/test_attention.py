@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 from kerax.core import masks
 
@@ -118,3 +119,19 @@ def test_dividing_after_the_product_changes_no_numbers(x, dtype, tolerance):
 
     for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_projections_are_called_as_layers(platform, x, monkeypatch):
+    called, call = [], layers.EinsumDense.call
+
+    def spy(self, inputs):
+        called.append(self.name)
+        return call(self, inputs)
+
+    monkeypatch.setattr(layers.EinsumDense, "call", spy)
+    with kerax.config.compiling_for(platform):
+        for layer in (layers.MultiHeadAttention(2, 3), layers.GroupQueryAttention(3, 4, 2)):
+            called.clear()
+            layer(x, x)
+            assert called == ["query", "key", "value", "attention_output"]
