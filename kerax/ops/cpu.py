@@ -30,7 +30,7 @@ def is_target() -> bool:
 
 
 def compiler_options(jaxpr) -> dict[str, str]:
-    """XLA's options for a CPU program of this jaxpr: its convolutions are kept from a library that is slow at them.
+    """XLA's options for a program of this jaxpr: on CPU its convolutions are kept from a library that is slow at them.
 
     Not where all have few channels: the prediction of a small separable network takes 8.6 ms a batch, with them 21.5.
     """
@@ -39,7 +39,7 @@ def compiler_options(jaxpr) -> dict[str, str]:
         for equation in equations(jaxpr)
         if equation.primitive.name == "conv_general_dilated"
     )
-    return dict(_OPTIONS) if helps and _has_options() else {}
+    return dict(_OPTIONS) if helps and is_target() and _has_options() else {}
 
 
 @functools.cache

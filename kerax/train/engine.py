@@ -76,9 +76,7 @@ class Program:
 
             return lax.fori_loop(start, start + count, step, (leaves, packing.empty()))
 
-        options = {}
-        if jax.default_backend() == "cpu":
-            options = {"compiler_options": cpu.compiler_options(closed.jaxpr)}
+        options = {"compiler_options": cpu.compiler_options(closed.jaxpr)}
         layout = {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
         # A step that prints or calls the host cannot be taken back.
         self.can_look_ahead = packing.num_rows > 1 and self.is_looped and shardings is None and not closed.effects

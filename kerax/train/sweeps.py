@@ -101,7 +101,7 @@ class Evaluator:
                 )
             return metrics, _results(model, variables, metrics) if is_plain else results
 
-        options = cpu_options(closed.jaxpr)
+        options = {"compiler_options": cpu.compiler_options(closed.jaxpr)}
         self.batch = jax.jit(step, donate_argnums=1, **options)
         self.many = jax.jit(many, static_argnums=0, donate_argnums=2, **options)
         self.run = jax.jit(run, donate_argnums=1, **options)
@@ -175,7 +175,7 @@ class Predictor:
 
             return lax.fori_loop(0, count, one, rows_for(self.capacity)), number + count
 
-        options = cpu_options(closed.jaxpr)
+        options = {"compiler_options": cpu.compiler_options(closed.jaxpr)}
         self.many = jax.jit(many, static_argnums=0, **options)
         self.batch, self.run = jax.jit(predict, **options), jax.jit(run, **options)
 
@@ -188,11 +188,6 @@ def predictor(model, variables: TrainState, batch_spec: tuple) -> Predictor:
     """The predictor for this state and form of batch, compiled once per model."""
     key = _key("predict", model, variables, batch_spec)
     return cached(model, key, lambda: Predictor(model, variables, batch_spec))
-
-
-def cpu_options(jaxpr) -> dict:
-    """`jax.jit`'s arguments for a program of this jaxpr."""
-    return {"compiler_options": cpu.compiler_options(jaxpr)} if jax.default_backend() == "cpu" else {}
 
 
 def _key(kind: str, model, variables: TrainState, batch_spec: tuple) -> tuple:
