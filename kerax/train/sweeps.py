@@ -19,6 +19,7 @@ from jax import lax
 
 from kerax.core import placement
 from kerax.core import scope as scopes
+from kerax.core.jaxprs import inner_jaxprs
 from kerax.data.resident import slice_rows, take_rows
 from kerax.ops import cpu
 from kerax.train import joining, steps
@@ -290,8 +291,14 @@ def _only_adds(jaxpr, begin: int, count: int) -> bool:
 def _most_at_once(jaxpr) -> int:
     """Batches to compute at once, as many as intermediate results allow."""
     limit = _GROUP_BYTES.get(jax.default_backend(), 512 * 2**20)
-    per_batch = sum(out.aval.size * out.aval.dtype.itemsize for eqn in jaxpr.eqns for out in eqn.outvars)
-    return limit // max(per_batch, 1)
+    return limit // max(_num_bytes(jaxpr), 1)
+
+
+def _num_bytes(jaxpr) -> int:
+    """Bytes of a jaxpr's intermediate results, with those of functions that have derivatives of their own."""
+    total = sum(out.aval.size * out.aval.dtype.itemsize for equation in jaxpr.eqns for out in equation.outvars)
+    own = (equation for equation in jaxpr.eqns if equation.primitive.name == "custom_jvp_call")
+    return total + sum(_num_bytes(inner) for equation in own for inner in inner_jaxprs(equation))
 
 
 def group_size(num_batches: int, most: int) -> int:
