@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 
 from kerax.core import placement
+from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import Form
 from kerax.ops import cpu
 from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
@@ -111,8 +112,8 @@ class Program:
         compiled = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
         if join is not None:
-            results = [out.aval for equation in closed.jaxpr.eqns for out in equation.outvars]
-            self.room = max(1, min(self.room, _MOST_AT_ONCE.get(jax.default_backend(), 2**29) // _num_bytes(results)))
+            most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29)
+            self.room = max(1, min(self.room, most // _num_bytes(_results(closed.jaxpr))))
             joined = join(traced, closed.jaxpr, self.room) if self.room > 1 else None
             self._at_once = None if joined is None else compiled(joined)
         _raise_map_threshold()
@@ -188,6 +189,11 @@ _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
 _MOST_AT_ONCE = {"cpu": 64 * 2**20}
 """Bytes of intermediate results that a block done at once may have; 512 MB where not said otherwise."""
+
+
+def _results(jaxpr) -> list:
+    """The results of all equations that compute something themselves, at any depth."""
+    return [out.aval for equation in equations(jaxpr) if not inner_jaxprs(equation) for out in equation.outvars]
 
 
 def _num_bytes(arrays: list) -> int:
