@@ -100,7 +100,9 @@ class Training:
         compilation.training = self
         self._start = self.store.leaves
         looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
-        self.advance_by = LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else Stepper(self.store, self.pace)
+        self.advance_by = (
+            LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else Stepper(self.store, self.pace)
+        )
         return self
 
     def __exit__(self, *_):
