@@ -1,6 +1,7 @@
 """MobileNet V2."""
 
 import functools
+from typing import Any
 
 from kerax import layers
 from kerax.applications import building
@@ -63,12 +64,12 @@ def MobileNetV2(
     input_shape=None,
     alpha=1.0,
     include_top=True,
-    weights="imagenet",
+    weights: str | None = "imagenet",
     input_tensor=None,
     pooling=None,
     classes=1000,
-    classifier_activation="softmax",
-    name=None,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
 ):
     options = Options(
         include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, alpha

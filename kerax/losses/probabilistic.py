@@ -196,7 +196,7 @@ class BinaryCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="binary_crossentropy",
         dtype=None,
     ):
@@ -215,7 +215,7 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="binary_focal_crossentropy",
         dtype=None,
     ):
@@ -232,7 +232,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="categorical_crossentropy",
         dtype=None,
     ):
@@ -250,7 +250,7 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="categorical_focal_crossentropy",
         dtype=None,
     ):
@@ -266,7 +266,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         self,
         from_logits=False,
         ignore_class=None,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         axis=-1,
         name="sparse_categorical_crossentropy",
         dtype=None,
@@ -281,7 +281,7 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
     def __init__(
         self,
         q=0.5,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="categorical_generalized_cross_entropy",
         dtype=None,
     ):
@@ -293,12 +293,12 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
 class KLDivergence(LossFunctionWrapper):
     """`sum(y_true * log(y_true / y_pred))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="kl_divergence", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="kl_divergence", dtype=None):
         super().__init__(kl_divergence, reduction, name, dtype)
 
 
 class Poisson(LossFunctionWrapper):
     """`mean(y_pred - y_true * log(y_pred))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="poisson", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="poisson", dtype=None):
         super().__init__(poisson, reduction, name, dtype)

@@ -1,5 +1,7 @@
 """What neural networks are made of: activations, encodings, crossentropies, convolutions, pooling, normalization."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -101,7 +103,7 @@ def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
 
 
 @op
-def multi_hot(inputs, num_classes=None, axis=-1, dtype=None, sparse=False):
+def multi_hot(inputs, num_classes: Any = None, axis=-1, dtype=None, sparse=False):
     """1 at every index that occurs in a row of `inputs`, 0 elsewhere."""
     inputs = jnp.asarray(inputs)
     encoded = jax.nn.one_hot(inputs, num_classes, axis=axis, dtype=dtype or config.floatx())

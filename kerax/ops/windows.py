@@ -19,7 +19,7 @@ __all__ = [
 
 
 def _sizes(value, rank: int) -> tuple[int, ...]:
-    return (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
+    return (int(value),) * rank if isinstance(value, (int, np.integer)) else tuple(value)
 
 
 def _is_last(data_format) -> bool:

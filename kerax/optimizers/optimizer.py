@@ -177,17 +177,17 @@ class Optimizer(Configurable):
         """The `build` of a subclass with `update_step`; the default adds nothing."""
 
     def add_variable(
-        self, shape, initializer="zeros", dtype=None, aggregation="none", layout=None, name=None
+        self, shape, initializer: Any = "zeros", dtype=None, aggregation="none", layout=None, name=None
     ) -> Variable:
         """A variable of the state that belongs to no weight. To be called in `build`, beside `update_step`."""
         return stepwise.add_variable(self, shape, initializer, dtype, name)
 
-    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros") -> Variable:
+    def add_variable_from_reference(self, reference_variable, name=None, initializer: Any = "zeros") -> Variable:
         """A variable of the state, of the shape of a weight. To be called in `build`, beside `update_step`."""
         shape, dtype = reference_variable.shape, reference_variable.stored_dtype
         return stepwise.add_variable(self, shape, initializer, dtype, name or "var", reference_variable)
 
-    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+    def add_optimizer_variables(self, trainable_variables, name, initializer: Any = "zeros"):
         """Such a variable for each weight, as a list; with a list of names, a tuple of lists."""
         names = [name] if isinstance(name, str) else list(name)
         initializers = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
