@@ -5,7 +5,8 @@ model ten times the step itself. But most look at nothing besides the logs. So s
 dispatched at once, with the logs of each; the hooks of these steps then follow one by one. The state from before is
 kept until then. Whatever reads or sets a variable meanwhile, in a hook or after an exception or Ctrl-C, goes through
 the `Store`, which first does the steps that the hooks have seen once more, from that state: the same bits, for
-`Program` has one result however its work is cut. A run whose hooks do that again and again is soon left to single steps.
+`Program` has one result however its work is cut. A run whose hooks do that again and again is soon left to single
+steps.
 """
 
 import functools
@@ -14,30 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from kerax.train.feed import Piece
-from kerax.train.logs import Rows, StepLogs
-from kerax.train.program import Pace, Program
+from kerax.train.logs import StepLogs
+from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import Store
-
-
-class Stepper:
-    """Does pieces of work on the training state, each in a dispatch.
-
-    Args:
-        store: The arrays of the training state.
-        pace: Told of every dispatch.
-    """
-
-    def __init__(self, store: Store, pace: Pace):
-        self.store, self.pace = store, pace
-
-    def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
-        """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
-        self.store.leaves, arrays = program((), self.store.leaves, piece)
-        self.rows = Rows(program.kept, arrays)
-        logs = StepLogs(self.rows, piece.start + piece.count - 1)
-        token = self.rows.token
-        self.pace.dispatched(program, piece.count, logs, self.store.read(0) if token is None else token)
-        return logs
 
 
 class LookAhead(Stepper):

@@ -14,9 +14,9 @@ from kerax.data.source import Form, Order
 from kerax.train.feed import Feed, Piece
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
-from kerax.train.lookahead import LookAhead, Stepper
+from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
-from kerax.train.program import Pace, Program
+from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import Store, state_variables
 
 
@@ -100,9 +100,8 @@ class Training:
         compilation.training = self
         self._start = self.store.leaves
         looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
-        self.advance_by = (
-            LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else Stepper(self.store, self.pace)
-        )
+        plain = Stepper(self.store, self.pace)
+        self.advance_by = LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else plain
         return self
 
     def __exit__(self, *_):
@@ -177,8 +176,8 @@ class Training:
         loss = logs.peek("loss")
         if loss is not None and not np.isfinite(loss) and not self.guard.is_on:
             warnings.warn(
-                f"fit: after epoch {self.epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at the "
-                "first such step, keeps the weights before it and names the layer it comes from.",
+                f"fit: after epoch {self.epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at "
+                "the first such step, keeps the weights before it and names the layer it comes from.",
                 stacklevel=5,
             )
         self.epoch, self.step, self.steps_before = self.epoch + 1, 0, self.steps_before + self.step
