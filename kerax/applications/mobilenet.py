@@ -75,7 +75,7 @@ def MobileNet(
 ):
     extra = (alpha, depth_multiplier, dropout)
     options = Options(
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, extra
+        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name or "", extra
     )
     if weights == "imagenet" and (depth_multiplier != 1 or alpha not in _WIDTHS):
         raise ValueError(

@@ -72,7 +72,7 @@ def MobileNetV2(
     name: str | None = None,
 ):
     options = Options(
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, alpha
+        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name or "", alpha
     )
     if weights == "imagenet" and alpha not in _WIDTHS:
         raise ValueError(f"MobileNetV2: the 'imagenet' weights need alpha in {_WIDTHS}. Got alpha={alpha}.")

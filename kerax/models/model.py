@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from kerax.core.registry import Family, deserialize_keras_object, serialize_kera
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
-from kerax.data import array_source, make_source, validation_source
+from kerax.data import ArraySource, array_source, make_source, validation_source
 from kerax.errors import hide_library_frames, suggest
 from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
@@ -263,7 +263,7 @@ class Model(Layer):
         """The names of the metrics."""
         return [self.log_name(metric) for metric in self.metrics]
 
-    def log_name(self, metric) -> str:
+    def log_name(self, metric: metrics_module.Metric) -> str:
         """The name of a metric in the logs: its own, after the output's if there are several."""
         names = {} if self.compilation.metrics is None else self.compilation.metrics.names
         return names.get(id(metric), metric.name)
@@ -375,7 +375,7 @@ class Model(Layer):
         source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
         if is_split:
             source, held_out = source.split(validation_split)
-            source = source.with_class_weight(class_weight)
+            source = cast(ArraySource, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
             held_out = validation_source(validation_data, size)
