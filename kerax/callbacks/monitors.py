@@ -37,7 +37,7 @@ class Monitor(Callback):
             raise ValueError(f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}.")
         self.monitor = monitor
         direction = {"auto": _direction(monitor), "max": 1.0, "min": -1.0}[mode]
-        self.sign, self._is_known = direction or -1.0, direction is not None
+        self.sign, self.is_known = direction or -1.0, direction is not None
         self.min_delta = abs(min_delta)
 
     @property
@@ -62,7 +62,7 @@ class Monitor(Callback):
                 stacklevel=2,
             )
             return None
-        if not self._is_known:
+        if not self.is_known:
             raise ValueError(
                 f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or less. "
                 "Pass `mode='max'` or `mode='min'`."

@@ -11,6 +11,7 @@ from kerax import ops
 from kerax.core import masks
 from kerax.core.variable import unwrap
 from kerax.losses.loss import LOSSES, LossFunctionWrapper, align, class_indices
+from kerax.ops.nn import clip_probabilities
 
 
 def _loss(*aliases: str):
@@ -42,10 +43,6 @@ def fix_categorical(true_shape: tuple, pred_shape: tuple) -> str:
     if len(true_shape) == len(pred_shape) and true_shape[:-1] == pred_shape[:-1]:
         return f"Give the model's last layer {true_shape[-1]} units, one for each class of the targets."
     return "They must be equal; kerax does not broadcast one over the other."
-
-
-def _clip(probabilities):
-    return jnp.clip(probabilities, settings.epsilon(), 1 - settings.epsilon())
 
 
 @_loss("bce", "BCE")
@@ -124,7 +121,7 @@ def categorical_focal_crossentropy(
     """
     y_true, y_pred = align("categorical_focal_crossentropy", y_true, y_pred, fix_categorical)
     y_pred = jax.nn.softmax(y_pred, axis=axis) if from_logits else y_pred
-    y_pred = _clip(y_pred / jnp.sum(y_pred, axis, keepdims=True))
+    y_pred = clip_probabilities(y_pred / jnp.sum(y_pred, axis, keepdims=True))
     terms = -_smooth(y_true, label_smoothing, axis) * jnp.log(y_pred)
     return jnp.sum(alpha * jnp.power(1 - y_pred, gamma) * terms, axis=axis)
 

@@ -243,7 +243,7 @@ class Tuner:
         handle = Trial(self._frozen(trial.number), hp)
         folder = self.get_trial_dir(handle.trial_id)
         self._watch = Watch(trial, self.objective, os.path.join(folder, "checkpoint.weights.h5"))
-        hp._bind(lambda declaration: draw(trial, declaration, self._grid), *self._given)
+        hp.bind(lambda declaration: draw(trial, declaration, self._grid), *self._given)
         if self.hypermodel is not None:
             self._model = self._build(hp)
         trial.set_user_attr("values", hp.values)
@@ -384,7 +384,7 @@ class Tuner:
                 )
             hp = HyperParameters()
             hp.values = dict(trial.hyperparameters.values)
-            hp._bind(lambda declaration: declaration.default, *self._given)
+            hp.bind(lambda declaration: declaration.default, *self._given)
             model = self._build(hp)
             if not model.built and trial.build_config:
                 model.build_from_config(trial.build_config)
