@@ -5,6 +5,8 @@
 Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from kerax.quantizers.representations import Quantized, Weight
@@ -76,7 +78,7 @@ class LowRank(Weight):
             variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
-def enable(layer, rank: int, alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+def enable(layer, rank: int, alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
     """Puts a low-rank update on the first weight of a layer.
 
     Raises:
