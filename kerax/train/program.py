@@ -22,8 +22,10 @@ import numpy as np
 from jax import lax
 
 from kerax.core import placement
+from kerax.core.jaxprs import results
 from kerax.data.source import Form
 from kerax.ops import cpu
+from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
 
 Tree = Any
@@ -75,7 +77,7 @@ class Program:
             return
         closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
         arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
-        self.kept = keep(self.outputs)
+        self._jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
         self.room = max(1, min(self.room, BLOCK_BYTES // _num_bytes(jax.tree.leaves(self.outputs))))
         on_cpu = jax.default_backend() == "cpu"
         self.is_looped = not on_cpu or not cpu.is_slow_in_loops(closed.jaxpr)
@@ -111,8 +113,8 @@ class Program:
         compiled = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
         if join is not None:
-            results = [out.aval for equation in closed.jaxpr.eqns for out in equation.outvars]
-            self.room = max(1, min(self.room, _MOST_AT_ONCE.get(jax.default_backend(), 2**29) // _num_bytes(results)))
+            most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29)
+            self.room = max(1, min(self.room, most // _num_bytes(results(closed.jaxpr))))
             joined = join(traced, closed.jaxpr, self.room) if self.room > 1 else None
             self._at_once = None if joined is None else compiled(joined)
         _raise_map_threshold()
@@ -166,10 +168,8 @@ class Program:
         return self._one.lower(self.specs[0], carry, batch, 0, 0)
 
     def flops(self) -> float | None:
-        """Floating-point operations of one step, by XLA's count; `None` for a step that is not compiled."""
-        if self.is_eager:
-            return None
-        return float(self.lower().cost_analysis().get("flops", 0.0))
+        """Floating-point operations of one step, on all devices together; `None` for a step that is not traced."""
+        return None if self.is_eager else flops.count(self._jaxpr).total
 
     def _eagerly(self, constants, carry, batch, number, num_rows):
         carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kerax.train import chips
+from kerax.core.display import format_bytes
+from kerax.plan.chips import Chip
 
 
 class Traffic(NamedTuple):
@@ -42,7 +43,7 @@ class Plan:
     distribution: str
     batch_size: int
     memory: dict[str, float]
-    chip: chips.Chip = field(repr=False, default=chips.Chip())
+    chip: Chip = field(repr=False, default=Chip())
     flops: float = 0.0
     model_flops: float = 0.0
     num_bytes: float = 0.0
@@ -101,16 +102,16 @@ class Plan:
             f"{self.topology}: {self.num_devices} x {self.device_kind}, {self.distribution}, "
             f"batch {self.batch_size} (compiled in {self.compile_time:.0f} s)",
             "memory of a device",
-            *(f"  {kind:<12} {_bytes(size):>10}" for kind, size in self.memory.items()),
-            f"  {'total':<12} {_bytes(self.total_memory):>10}" + self._verdict(),
+            *(f"  {kind:<12} {format_bytes(size):>10}" for kind, size in self.memory.items()),
+            f"  {'total':<12} {format_bytes(self.total_memory):>10}" + self._verdict(),
         ]
         if self.problem is not None:
             return "\n".join([*lines, self.problem])
         lines += [
-            f"step: {self.flops:.3g} FLOPs and {_bytes(self.num_bytes)} on a device; the model needs "
+            f"step: {self.flops:.3g} FLOPs and {format_bytes(self.num_bytes)} on a device; the model needs "
             f"{self.model_flops:.3g} FLOPs on all",
             *(
-                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.count:<5} {_bytes(t.num_bytes):>10}"
+                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.count:<5} {format_bytes(t.num_bytes):>10}"
                 + ("" if t.seconds is None else f" {t.seconds * 1e3:9.2f} ms")
                 for t in self.traffic
             ),
@@ -126,7 +127,7 @@ class Plan:
     def _verdict(self) -> str:
         if self.fits is None:
             return ""
-        size = "" if self.available is None else f" of {_bytes(self.available)}"
+        size = "" if self.available is None else f" of {format_bytes(self.available)}"
         return f"{size}: {'fits' if self.fits else 'DOES NOT FIT'}"
 
 
@@ -147,15 +148,6 @@ def table(plans: list[Plan]) -> str:
         time_and_share = ("-", "-") if plan.step_time is None else (f"{plan.step_time * 1e3:.1f}", f"{plan.mfu:.0%}")
         sizes = [*state, plan.total_memory - sum(state), plan.total_memory]
         names = (plan.distribution, str(plan.num_devices), str(plan.batch_size))
-        rows.append((*names, *map(_bytes, sizes), known, *time_and_share))
+        rows.append((*names, *map(format_bytes, sizes), known, *time_and_share))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
-def _bytes(size: float) -> str:
-    """A size in words: `"1.50 GiB"`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
