@@ -87,7 +87,7 @@ class Throughput(Callback):
             self._found["compile_time"] = _seconds_compiling(self._called, now)
             self._peak = self.peak_flops or chips.chip_of().flops
             self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
-        if self._flops and "step_time" in self._found:
+        if self._flops and self._peak and "step_time" in self._found:
             devices = len(model.optimizer._iterations.peek().sharding.device_set)
             self._found["mfu"] = self._flops / (self._found["step_time"] * self._peak * devices)
 
@@ -105,12 +105,12 @@ _COMPILING = ("/jax/core/compile/", "/kerax/compile/wait")  # the second: waitin
 _spans: dict[int, list[tuple[float, float]]] = {}  # by thread: when JAX was at work on a program, in order
 
 
-def _note(event: str, start: float, end: float, **_):
+def _note(event: str, start_time: float, end_time: float, **_: str | int):
     if event.startswith(_COMPILING):
         spans = _spans.setdefault(threading.get_ident(), [])
-        while spans and spans[-1][0] >= start:  # a program traced while this one was
+        while spans and spans[-1][0] >= start_time:  # a program traced while this one was
             spans.pop()
-        spans.append((start, end))
+        spans.append((start_time, end_time))
 
 
 def _listen():

@@ -43,27 +43,27 @@ def count(jaxpr) -> Operations:
     Of branches the most costly counts; loops of unknown length count once. Where the window of a convolution lies in
     padding nothing is counted.
     """
-    found = Operations(0.0, 0.0)
+    products = others = 0.0
     for equation in jaxpr.eqns:
         parts = [_count_equation(equation), *map(count, inner_jaxprs(equation))]
         if equation.primitive.name == "cond":
             parts = [max(parts, key=lambda part: part.total)]
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        products, others = (times * sum(column) for column in zip(*parts, strict=True))
-        found = Operations(found.products + products, found.others + others)
-    return found
+        products += times * sum(part.products for part in parts)
+        others += times * sum(part.others for part in parts)
+    return Operations(products, others)
 
 
 def _count_equation(equation) -> Operations:
     """What an equation does beside the programs in it."""
     name, parameters = equation.primitive.name, equation.params
-    inputs = [getattr(var.aval, "shape", ()) for var in equation.invars]
-    outputs = [getattr(var.aval, "shape", ()) for var in equation.outvars]
+    inputs: list[tuple[int, ...]] = [getattr(var.aval, "shape", ()) for var in equation.invars]
+    outputs: list[tuple[int, ...]] = [getattr(var.aval, "shape", ()) for var in equation.outvars]
     if name == "dot_general":
         (contracted, _), _ = parameters["dimension_numbers"]
         return Operations(2.0 * math.prod(outputs[0]) * math.prod(inputs[0][axis] for axis in contracted), 0.0)
     if name == "conv_general_dilated":
-        return Operations(_count_convolution(*inputs, outputs[0], parameters), 0.0)
+        return Operations(_count_convolution(inputs[0], inputs[1], outputs[0], parameters), 0.0)
     size = float(math.prod(outputs[0])) if outputs else 0.0
     if name == "integer_pow":
         power = abs(parameters["y"])  # by squaring

@@ -29,7 +29,7 @@ class Collective(NamedTuple):
     kind: str
     num_bytes: int
     group: tuple[int, ...]
-    count: int
+    num_messages: int
 
 
 class Counts(NamedTuple):
@@ -160,7 +160,9 @@ def count(text: str) -> Counts:
                 if kind == "all-reduce" and name in inner and computation.root.opcode == "dynamic-slice":
                     kind, size = "reduce-scatter", size // max(len(group), 1)  # as XLA writes it for TPUs
                 collectives[kind, size, group] += runs
-    return Counts(flops, num_bytes, [Collective(*what, runs) for what, runs in collectives.items()])
+    return Counts(
+        flops, num_bytes, [Collective(kind, size, group, runs) for (kind, size, group), runs in collectives.items()]
+    )
 
 
 def _count_runs(computations, name: str, runs: int, times: Counter, inner: set[str], in_fusion=False):
@@ -225,7 +227,7 @@ def _flops(instruction: _Instruction, computation: _Computation) -> float:
     if instruction.opcode != "convolution":
         return 0.0
     (left, *_), (kernel, *_) = _shapes(instruction, computation)
-    data, window, result = re.match(r"(\w+)_(\w+)->(\w+)", instruction.attribute(r"dim_labels=([\w>\-]+)")).groups()
+    data, window, result = re.split("_|->", instruction.attribute(r"dim_labels=([\w>\-]+)"))
     outputs, options = instruction.arrays[0].shape, instruction.attribute(r"window=\{([^}]*)\}")
     products = outputs[result.index("b")] * outputs[result.index("f")] * kernel.shape[window.index("i")]
     for label in filter(str.isdigit, result):

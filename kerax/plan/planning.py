@@ -46,18 +46,19 @@ def _platform(devices) -> str:
     return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
-def _resolve(distribution, devices) -> Distribution:
+def _resolve(distribution: Any, devices: list | None) -> Distribution:
     if isinstance(distribution, Distribution):
         return distribution
+    make = _NAMED.get(distribution) if isinstance(distribution, str) else distribution
     if devices is None:
         raise ValueError("plan: name a `topology`, 'v5e:16x16' for example, or pass a distribution on its devices.")
-    make = _NAMED.get(distribution) if isinstance(distribution, str) else distribution
-    if not callable(make):
-        raise ValueError(
-            f"plan: `distribution` must be one of {tuple(_NAMED)}, a distribution, or a function from devices to one. "
-            f"Got {distribution!r}."
-        )
-    return make(devices)
+    made = make(devices) if callable(make) else None
+    if isinstance(made, Distribution):
+        return made
+    raise ValueError(
+        f"plan: `distribution` must be one of {tuple(_NAMED)}, a distribution, or a function from devices to one. "
+        f"Got {distribution!r}."
+    )
 
 
 def _rows(batch: Tree, batch_size: int | None) -> Tree:
@@ -133,9 +134,9 @@ def _compile(lowered) -> tuple[Any, str | None]:
         return None, next((line for line in str(error).splitlines() if "Used" in line), str(error).splitlines()[0])
 
 
-def _said_to_need(problem: str, state: float) -> float:
+def _said_to_need(problem: str | None, state: float) -> float:
     """The bytes beside the state that the compiler said the program would use; 0 if it did not."""
-    found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem)
+    found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem or "")
     if found is None:
         return 0.0
     size = float(found[2]) * 1024 ** " KMGT".index(found[3] or " ")
@@ -190,7 +191,7 @@ def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Ch
         )
         old = found.get((kind, axes), Traffic(kind, axes, 0, 0.0, 0.0))
         seconds = None if seconds is None or old.seconds is None else old.seconds + seconds
-        found[kind, axes] = Traffic(kind, axes, old.count + count, old.num_bytes + count * size, seconds)
+        found[kind, axes] = Traffic(kind, axes, old.num_messages + count, old.num_bytes + count * size, seconds)
     return sorted(found.values(), key=lambda traffic: -(traffic.seconds or traffic.num_bytes))
 
 

@@ -12,7 +12,7 @@ class Traffic(NamedTuple):
 
     kind: str
     axes: tuple[str, ...]
-    count: int
+    num_messages: int
     num_bytes: float
     seconds: float | None
 
@@ -71,29 +71,33 @@ class Plan:
     @property
     def seconds(self) -> dict[str, float | None]:
         """How long products, memory and messages would take at the devices' peak rates, each alone."""
-        compute, memory = (
-            None if rate is None else amount / rate
-            for amount, rate in ((self.flops, self.chip.flops), (self.num_bytes, self.chip.bandwidth))
-        )
-        times = [traffic.seconds for traffic in self.traffic]
-        return {"compute": compute, "memory": memory, "messages": None if None in times else sum(times)}
+        chip, times = self.chip, [traffic.seconds for traffic in self.traffic]
+        return {
+            "compute": None if chip.flops is None else self.flops / chip.flops,
+            "memory": None if chip.bandwidth is None else self.num_bytes / chip.bandwidth,
+            "messages": None if None in times else sum(time or 0.0 for time in times),
+        }
+
+    def _known_seconds(self) -> dict[str, float]:
+        """`seconds` if all of them are known and the program fits, else nothing."""
+        known = {name: value for name, value in self.seconds.items() if value is not None}
+        return known if len(known) == 3 and self.problem is None else {}
 
     @property
     def step_time(self) -> float | None:
         """By a roofline: as long as the slowest of computing, memory and messages takes, if all overlap."""
-        known = [value for value in self.seconds.values() if value is not None]
-        return max(known) if len(known) == 3 and self.problem is None else None
+        return max(self._known_seconds().values(), default=None)
 
     @property
     def step_time_apart(self) -> float | None:
         """The step's time if messages never overlap with the rest."""
-        times = self.seconds
-        return None if self.step_time is None else max(times["compute"], times["memory"]) + times["messages"]
+        times = self._known_seconds()
+        return max(times["compute"], times["memory"]) + times["messages"] if times else None
 
     @property
     def mfu(self) -> float | None:
         """Share of the devices' peak that the model's operations make in `step_time`, from 0 to 1."""
-        if self.step_time is None or not self.step_time:
+        if not self.step_time or self.chip.flops is None:
             return None
         return self.model_flops / (self.step_time * self.chip.flops * self.num_devices)
 
@@ -111,16 +115,17 @@ class Plan:
             f"step: {self.flops:.3g} FLOPs and {format_bytes(self.num_bytes)} on a device; the model needs "
             f"{self.model_flops:.3g} FLOPs on all",
             *(
-                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.count:<5} {format_bytes(t.num_bytes):>10}"
+                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.num_messages:<5} {format_bytes(t.num_bytes):>10}"
                 + ("" if t.seconds is None else f" {t.seconds * 1e3:9.2f} ms")
                 for t in self.traffic
             ),
         ]
-        if self.step_time is not None:
-            parts = ", ".join(f"{name} {value * 1e3:.1f}" for name, value in self.seconds.items())
+        times, apart = self._known_seconds(), self.step_time_apart
+        if apart is not None:
+            parts = ", ".join(f"{name} {value * 1e3:.1f}" for name, value in times.items())
             lines.append(
-                f"time at peak rates, ms: {parts}; step {self.step_time * 1e3:.1f} (MFU {self.mfu:.0%}), "
-                f"{self.step_time_apart * 1e3:.1f} if nothing overlaps"
+                f"time at peak rates, ms: {parts}; step {max(times.values()) * 1e3:.1f} (MFU {self.mfu or 0:.0%}), "
+                f"{apart * 1e3:.1f} if nothing overlaps"
             )
         return "\n".join(lines)
 
@@ -141,7 +146,7 @@ class Plans(list):
 def table(plans: list[Plan]) -> str:
     """Several plans in one table, a line each."""
     header = ("distribution", "devices", "batch", "weights", "optimizer", "rest", "total", "fits", "step ms", "MFU")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for plan in plans:
         state = [plan.memory.get(kind, 0) for kind in ("weights", "optimizer")]
         known = {True: "yes", False: "no", None: "?"}[plan.fits]
