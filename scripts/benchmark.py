@@ -5,6 +5,7 @@
     python scripts/benchmark.py --workloads tiny mlp --contenders jax jax_reading kerax_reading
     python scripts/benchmark.py --leaves                 # what a step costs by the number of arrays in the model
     python scripts/benchmark.py --layers                 # layers, forward and backward, against the same in plain JAX
+    python scripts/benchmark.py --formulations           # what is computed otherwise on CPU, against the plain way
     python scripts/benchmark.py --checkpoints            # what saving costs the loop, beside orbax and Keras
     python scripts/benchmark.py --display                # what the progress display costs
 
@@ -50,6 +51,7 @@ def main():
     parser.add_argument("--out", type=Path, help="folder for results.json, results.md and results.png")
     parser.add_argument("--leaves", action="store_true", help="cost of a step by the number of arrays")
     parser.add_argument("--layers", action="store_true", help="layers against the same computation in plain JAX")
+    parser.add_argument("--formulations", action="store_true", help="formulations for a CPU against the plain ones")
     parser.add_argument("--checkpoints", action="store_true", help="what saving costs")
     parser.add_argument("--display", action="store_true", help="what the progress display costs")
     parser.add_argument("--serve", nargs=2, metavar=("CONTENDER", "WORKLOAD"), help=argparse.SUPPRESS)
@@ -61,6 +63,10 @@ def main():
         from contenders import parts
 
         return print(parts.leaves() if arguments.leaves else parts.layers())
+    if arguments.formulations:
+        from contenders import formulations
+
+        return print(formulations.table(arguments.rounds))
     if arguments.checkpoints:
         from contenders import checkpoints
 

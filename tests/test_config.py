@@ -10,7 +10,7 @@ import pytest
 
 import kerax
 from kerax import config, layers, ops
-from kerax.ops.nn import uses_fused_attention
+from kerax.ops.attention import uses_fused_attention
 
 
 def test_floatx_epsilon_and_layout_are_set_and_checked():

@@ -129,7 +129,7 @@ class Checkpointer:
         return self.save(model, **arguments) if is_due else None
 
     def restore_run(self, model, form: dict, step: int | None = None) -> dict:
-        """Puts a checkpoint's state into a model whose `fit` has begun, and returns the run for `Training` to go on with.
+        """Puts a checkpoint's state into a model whose `fit` has begun, and returns where `Training` goes on.
 
         Args:
             form: What the data of the run must be like.

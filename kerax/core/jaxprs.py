@@ -21,11 +21,6 @@ def equations(jaxpr) -> Iterator:
             yield from equations(inner)
 
 
-def results(jaxpr) -> list:
-    """Shapes and dtypes of all that the equations of a jaxpr give, those inside them left out."""
-    return [out.aval for equation in jaxpr.eqns for out in equation.outvars]
-
-
 def interpret(closed, arguments: list, rule: Callable[[Any, list], list | None]) -> list:
     """The values of a program's outputs, `None` where they are not known.
 

@@ -1,12 +1,10 @@
 """Pooling to a given size: the windows follow from it, and may overlap by one position."""
 
-import jax.numpy as jnp
-import numpy as np
-
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.layers.options import sizes
+from kerax.ops.pooling import adaptive_pool
 
 
 class _AdaptivePooling(Layer):
@@ -18,60 +16,28 @@ class _AdaptivePooling(Layer):
     """
 
     rank: int
+    reduction: str
 
     def __init__(self, output_size, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.output_size = sizes(self, "output_size", output_size, self.rank)
         self.data_format = config.standardize_data_format(data_format)
-        self._first = 1 if self.data_format == "channels_last" else 2  # spatial axis
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def call(self, inputs):
-        for axis, size in enumerate(self.output_size, start=self._first):
-            length = int(inputs.shape[axis])
-            if length % size:
-                inputs = self._pool_axis(inputs, axis, *_windows(length, size))
-            else:
-                shape = (*inputs.shape[:axis], size, length // size, *inputs.shape[axis + 1 :])
-                inputs = self._reduce(inputs.reshape(shape), axis + 1)
-        return inputs
-
-    def _reduce(self, inputs, axis: int):
-        """The windows' values from those along `axis`."""
-        raise NotImplementedError
-
-    def _pool_axis(self, inputs, axis: int, starts, ends):
-        """The values of windows of different sizes along `axis`."""
-        raise NotImplementedError
-
-
-def _windows(length: int, size: int):
-    """Where `size` windows over `length` positions start and end."""
-    index = np.arange(size)
-    return index * length // size, -(-(index + 1) * length // size)
+        return adaptive_pool(inputs, self.reduction, self.output_size, self.data_format)
 
 
 class _AdaptiveAverage(_AdaptivePooling):
     """The mean over windows, which is the mean along each axis in turn."""
 
-    def _reduce(self, inputs, axis):
-        return jnp.mean(inputs, axis)
-
-    def _pool_axis(self, inputs, axis, starts, ends):
-        positions = np.arange(inputs.shape[axis])[:, None]
-        weights = ((positions >= starts) & (positions < ends)) / (ends - starts)  # (positions, windows)
-        return jnp.moveaxis(jnp.tensordot(inputs, jnp.asarray(weights, inputs.dtype), ((axis,), (0,))), -1, axis)
+    reduction = "average"
 
 
 class _AdaptiveMaximum(_AdaptivePooling):
     """The largest value of windows, which is the largest along each axis in turn."""
 
-    def _reduce(self, inputs, axis):
-        return jnp.max(inputs, axis)
-
-    def _pool_axis(self, inputs, axis, starts, ends):
-        positions = starts[:, None] + np.arange(max(ends - starts))  # shorter windows count their last one again
-        return jnp.max(jnp.take(inputs, np.minimum(positions, ends[:, None] - 1), axis), axis + 1)
+    reduction = "max"
 
 
 class AdaptiveAveragePooling1D(_AdaptiveAverage):

@@ -17,6 +17,7 @@ from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.core.variable import call_initializer
 from kerax.layers.options import add_weight, check_positive, check_rate, set_weight_options
+from kerax.ops.products import contract
 
 
 class Stepper(NamedTuple):
@@ -92,7 +93,7 @@ class _Cell(Layer):
 
         def project(inputs):
             inputs = _drop(inputs, input_mask)
-            projected = _matmul(inputs, kernel)
+            projected = contract(inputs, kernel)
             return projected if bias is None else projected + self._input_bias(bias)
 
         def advance(projected, states):
@@ -123,13 +124,6 @@ class _Cell(Layer):
 
 def _drop(inputs, mask):
     return inputs if mask is None else inputs * mask
-
-
-def _matmul(inputs, kernel):
-    """`inputs @ kernel` as one 2-D product, which XLA's CPU backend does fastest."""
-    if inputs.ndim == 2:
-        return inputs @ kernel
-    return (inputs.reshape(-1, inputs.shape[-1]) @ kernel).reshape(*inputs.shape[:-1], kernel.shape[-1])
 
 
 class SimpleRNNCell(_Cell):

@@ -1,100 +1,13 @@
 """Convolutions."""
 
-import functools
-import itertools
-import math
 from collections.abc import Callable
-
-import jax
-import jax.numpy as jnp
 
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.variable import Variable
-from kerax.layers.dense import settle
 from kerax.layers.options import Sizes, check_choice, check_positive, sizes, with_defaults
-from kerax.ops import conv_gradients
+from kerax.ops import convolutions
 from kerax.quantizers.compressible import Compressible
-
-_PATCHES_LIMIT = 20_000_000  # bytes
-_FEW_CHANNELS, _MANY_CHANNELS = 8, 16
-
-
-def _patches_are_faster(inputs, kernel, is_padded: bool) -> bool:
-    """Whether a stride-1 convolution is computed on CPU as a matrix product of patches (im2col) and kernel.
-
-    XLA's CPU convolution is slow where there are few channels or three spatial axes; patches lose once they outgrow
-    the caches, and with many channels where the inputs must be padded first. Forward and both gradients, CPU ms, XLA's
-    against patches, without / with padding ("same"), 3x3 windows on a loaded machine:
-    (128,28,28,1)*32: 33/25, 36/30. (128,32,32,3)*32: 89/49, 72/57. (32,28,28,16)*32: 13/13, 9.4/15.5.
-    (128,13,13,32)*64: 37/38, 37/36. (64,8,8,128)*128: 41/32, 43/69. 3x3x3, (4,12,12,12,8)*16: 16/2.3, 24/5.4.
-    """
-    if config.target_platform() != "cpu":
-        return False
-    window = kernel.shape[:-2]
-    if is_padded and len(window) < 3 and kernel.shape[-2] >= _FEW_CHANNELS:
-        return False
-    patches = [size - k + 1 for size, k in zip(inputs.shape[1:-1], window, strict=True)]
-    known = [size for size in (inputs.shape[0], *patches) if isinstance(size, int)]
-    num_bytes = math.prod(known) * math.prod(kernel.shape[:-1]) * inputs.dtype.itemsize
-    return len(known) == len(patches) + 1 and (num_bytes <= _PATCHES_LIMIT or math.prod(window) == 1)
-
-
-@functools.partial(jax.jit, inline=True)  # one program where called eagerly, not one for each slice and product
-def _convolve_patches(inputs, kernel):
-    """A stride-1 convolution without padding of `(batch, *spatial, channels)` by matrix products.
-
-    With few channels all windows become rows of one product. With many, the windows of one kernel row do, and the
-    products of the kernel's rows are added up: patches take less memory then. The inputs are computed before they are
-    cut up; XLA would otherwise compute the pooling before them anew for each slice. A whole CNN step on one core takes
-    47 ms with one product, 39 with inputs computed before, 36 with a product per kernel row as well; with 1 or 3
-    channels one product is faster (forward and gradients 5.0 against 7.7 ms, 14.3 against 15.9).
-    """
-    if len(kernel.shape) > 3 and kernel.shape[-2] >= _MANY_CHANNELS and math.prod(kernel.shape[:-2]) > 1:
-        size = inputs.shape[1] - kernel.shape[0] + 1
-        patches = _patches(settle(inputs), (1, *kernel.shape[1:-2]))
-        return sum(_multiply(patches[:, row : row + size], kernel[row]) for row in range(kernel.shape[0]))
-    return _multiply(_patches(inputs, kernel.shape[:-2]), kernel)
-
-
-def _patches(inputs, window):
-    """The inputs under each position of the window, side by side: `(batch, *positions, window size * channels)`."""
-    sizes = [size - k + 1 for size, k in zip(inputs.shape[1:-1], window, strict=True)]
-    shifted = []
-    for offsets in itertools.product(*map(range, window)):
-        index = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
-        shifted.append(inputs[(slice(None), *index)])
-    return jnp.concatenate(shifted, axis=-1) if len(shifted) > 1 else shifted[0]
-
-
-def _multiply(patches, kernel):
-    """Each patch times the kernel, as one plain matrix product."""
-    filters = kernel.shape[-1]
-    return (patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, filters)).reshape(*patches.shape[:-1], filters)
-
-
-def same_padding(window: int, dilation: int = 1) -> tuple[int, int]:
-    """Zeros before and after an axis that keep its size at stride 1; the odd one goes after."""
-    total = dilation * (window - 1)
-    return total // 2, total - total // 2
-
-
-def convolve(inputs, kernel, strides, pads, dilation_rate, groups: int = 1, channels_last: bool = True):
-    """The convolution of inputs `(batch, *spatial, channels)` with a kernel `(*window, channels / groups, filters)`.
-
-    `pads` are the zeros before and after each spatial axis, or `"SAME"`. Without `channels_last` the inputs' channels
-    come before the spatial axes, and the outputs' too.
-    """
-    on_cpu = config.target_platform() == "cpu" and groups == 1
-    if on_cpu and not channels_last:
-        outputs = convolve(jnp.moveaxis(inputs, 1, -1), kernel, strides, pads, dilation_rate)
-        return jnp.moveaxis(outputs, -1, 1)
-    if on_cpu and pads != "SAME" and max(strides) == max(dilation_rate) == 1:
-        is_padded = any(map(any, pads))
-        padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)]) if is_padded else inputs
-        if _patches_are_faster(padded, kernel, is_padded):
-            return _convolve_patches(padded, kernel)
-    return conv_gradients.convolve(inputs, kernel, strides, pads, dilation_rate, groups, channels_last)
 
 
 class BaseConv(Compressible):
@@ -156,14 +69,9 @@ class BaseConv(Compressible):
                     "Use a smaller kernel or padding='same'."
                 )
 
-    def _pads(self) -> tuple[tuple[int, int], ...] | str:
-        """Zeros before and after each spatial axis, or `"SAME"` where they depend on the input's sizes."""
-        windows = zip(self.kernel_size, self.dilation_rate, strict=True)
-        if self.padding == "same":
-            return "SAME" if max(self.strides) > 1 else tuple(same_padding(*window) for window in windows)
-        if self.padding == "causal":
-            return tuple((dilation * (k - 1), 0) for k, dilation in windows)
-        return ((0, 0),) * self.rank
+    def _geometry(self) -> tuple:
+        """Where windows lie, as `ops.conv` takes it."""
+        return self.strides, self.padding, self.data_format, self.dilation_rate
 
     def _finish(self, outputs):
         if self.bias is not None:
@@ -222,11 +130,8 @@ class _Conv(BaseConv):
         self.finish_build()
 
     def call(self, inputs):
-        channels_last = self._channel_axis == -1
         kernel = self.representations["kernel"].value
-        return self._finish(
-            convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, self.groups, channels_last)
-        )
+        return self._finish(convolutions.conv(inputs, kernel, *self._geometry()))
 
 
 class Conv1D(_Conv, rank=1):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.layers.cells import Stepper, _drop, _LSTMCell
-from kerax.layers.conv import convolve, same_padding
 from kerax.layers.options import add_weight, check_choice, check_positive, sizes
 from kerax.layers.recurrent import _CellRNN
+from kerax.ops import convolutions
 
 _SIZES = ("kernel_size", "strides", "dilation_rate")
 
@@ -75,24 +75,20 @@ class _ConvLSTMCell(_LSTMCell):
         input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
         recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, self.state_shape(input_shape))
         ones, channels_last = (1,) * self.rank, self._channel_axis == -1
-        same = tuple(same_padding(k) for k in self.kernel_size)
-        pads = "SAME" if self.padding == "same" else ((0, 0),) * self.rank
-        if pads == "SAME" and max(self.strides) == 1:
-            pads = tuple(map(same_padding, self.kernel_size, self.dilation_rate))
 
         def project(inputs):
             ahead = inputs.ndim > self.rank + 2  # all steps at once: (batch, steps, ...)
             mask = None if input_mask is None else input_mask[:, None] if ahead else input_mask
             dropped = _drop(inputs, mask)
             steps = dropped.reshape(-1, *dropped.shape[2:]) if ahead else dropped
-            outputs = convolve(steps, kernel, self.strides, pads, self.dilation_rate, channels_last=channels_last)
+            outputs = convolutions.conv(steps, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)
             if bias is not None:
                 outputs = outputs + (bias if channels_last else bias.reshape(-1, *ones))
             return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:]) if ahead else outputs
 
         def advance(projected, states):
             hidden = _drop(states[0], recurrent_mask)
-            recurrent = convolve(hidden, recurrent_kernel, ones, same, ones, channels_last=channels_last)
+            recurrent = convolutions.conv(hidden, recurrent_kernel, 1, "same", self.data_format)
             return self._gate(projected + recurrent, states[1], self._channel_axis)
 
         return Stepper(project, advance, self.filters * self.num_gates / kernel.shape[-2])

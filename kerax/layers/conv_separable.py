@@ -1,50 +1,11 @@
 """Depthwise and separable convolutions: every channel by itself, then the channels together."""
 
-import functools
-import itertools
-import math
 from collections.abc import Callable
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import lax
-
-from kerax import activations, config, constraints, initializers, regularizers
-from kerax.layers.conv import BaseConv, convolve
+from kerax import activations, constraints, initializers, regularizers
+from kerax.layers.conv import BaseConv
 from kerax.layers.options import Sizes, check_positive
-
-_MANY_POSITIONS = 64
-
-
-def _shifts_are_faster(inputs, kernel) -> bool:
-    """Whether the convolution of every channel by itself is computed on CPU as a sum of weighted, shifted inputs.
-
-    XLA's CPU backend has no fast path for as many groups as channels. Forward / with both gradients, ms, best of 8 on
-    2 cores, native against shifts:
-    (32,30,30,32)*3x3: 27/67, 0.2/30. (32,16,16,128)*3x3: 25/82, 0.2/29. (32,30,30,32)*5x5: 37/229, 0.4/70.
-    (32,30,30,16)*3x3, 2 outputs per channel: 15/410, 0.6/26. (16,9,9,512)*3x3: 9/63, 0.1/15.
-    """
-    known = all(isinstance(size, int) for size in inputs.shape)
-    return config.target_platform() == "cpu" and known and math.prod(kernel.shape[:-2]) <= _MANY_POSITIONS
-
-
-@functools.partial(jax.jit, static_argnames=("strides", "pads", "dilation_rate"), inline=True)
-def _add_shifted(inputs, kernel, strides, pads, dilation_rate):
-    """The inputs `(batch, *spatial, channels)` under each position of the window, weighted and added up."""
-    *window, channels, multiplier = kernel.shape
-    spans = [dilation * (k - 1) + 1 for k, dilation in zip(window, dilation_rate, strict=True)]
-    if pads == "SAME":
-        pads = lax.padtype_to_pads(inputs.shape[1:-1], spans, strides, "SAME")
-    padded = jnp.pad(inputs, [(0, 0), *pads, (0, 0)])
-    counts = [(size - span) // stride for size, span, stride in zip(padded.shape[1:-1], spans, strides, strict=True)]
-    total: Any = 0
-    for offsets in itertools.product(*map(range, window)):
-        index = [slice(None)]
-        for offset, dilation, count, stride in zip(offsets, dilation_rate, counts, strides, strict=True):
-            index.append(slice(offset * dilation, offset * dilation + count * stride + 1, stride))
-        total = total + padded[tuple(index)][..., None] * kernel[offsets]  # (batch, *spatial, channels, multiplier)
-    return total.reshape(*total.shape[:-2], channels * multiplier)
+from kerax.ops import convolutions
 
 
 class _Depthwise(BaseConv):
@@ -65,15 +26,6 @@ class _Depthwise(BaseConv):
             regularizer=self.depthwise_regularizer,
             constraint=self.depthwise_constraint,
         )
-
-    def _convolve_channels(self, inputs, kernel):
-        """`depth_multiplier` outputs for every channel."""
-        channels_last = self._channel_axis == -1
-        if channels_last and _shifts_are_faster(inputs, kernel):
-            return _add_shifted(inputs, kernel, self.strides, self._pads(), self.dilation_rate)
-        *window, channels, multiplier = kernel.shape
-        kernel = kernel.reshape(*window, 1, channels * multiplier)
-        return convolve(inputs, kernel, self.strides, self._pads(), self.dilation_rate, channels, channels_last)
 
 
 class _DepthwiseConv(_Depthwise):
@@ -116,7 +68,8 @@ class _DepthwiseConv(_Depthwise):
         self.finish_build()
 
     def call(self, inputs):
-        return self._finish(self._convolve_channels(inputs, self.representations["kernel"].value))
+        kernel = self.representations["kernel"].value
+        return self._finish(convolutions.depthwise_conv(inputs, kernel, *self._geometry()))
 
 
 class _SeparableConv(_Depthwise):
@@ -175,10 +128,8 @@ class _SeparableConv(_Depthwise):
         self.finish_build()
 
     def call(self, inputs):
-        outputs = self._convolve_channels(inputs, self.representations["depthwise_kernel"].value)
-        ones, pads = (1,) * self.rank, ((0, 0),) * self.rank
-        kernel = self.representations["pointwise_kernel"].value
-        return self._finish(convolve(outputs, kernel, ones, pads, ones, channels_last=self._channel_axis == -1))
+        kernels = [self.representations[name].value for name in ("depthwise_kernel", "pointwise_kernel")]
+        return self._finish(convolutions.separable_conv(inputs, *kernels, *self._geometry()))
 
 
 class DepthwiseConv1D(_DepthwiseConv, rank=1):

@@ -3,21 +3,11 @@
 import string
 from typing import Any
 
-import jax
-
-from kerax import activations, config
+from kerax import activations
 from kerax.core.input_spec import InputSpec
 from kerax.dtype_policies import QUANTIZATION_MODES
 from kerax.layers.options import check_positive
 from kerax.quantizers.compressible import Compressible
-
-
-def settle(inputs):
-    """The same values, on CPU computed once before they are used, and their gradient likewise.
-
-    XLA's CPU backend otherwise computes cheap operations anew in everything that reads them.
-    """
-    return jax.lax.optimization_barrier(inputs) if config.target_platform() == "cpu" else inputs
 
 
 class Dense(Compressible):

@@ -1,41 +1,19 @@
 """Pooling over windows and over all positions."""
 
-import functools
-import math
-from collections.abc import Callable
-
 import jax.numpy as jnp
-from jax import lax
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.layers.options import check_choice, sizes
-
-_FEW_POSITIONS, _MANY_POSITIONS = 4, 16
-
-
-def _pool_tiles(inputs, window: tuple[int, ...], first: int, combine: Callable):
-    """`combine` over windows that touch and do not overlap; what is left over at the end is dropped.
-
-    One axis after the other, and one slice per position in the window: its gradient is a select, where that of
-    `reduce_window` is a scatter. A whole CNN step took 40 ms instead of 60 with one slice per position of all axes.
-    Maximum, gradient, ms, best of 8 on 2 cores, all axes at once / one after the other / `reduce_window`:
-    (64,26,26,32) by 2x2: 18.2, 5.7, 16.6. (32,28,28,32) by 3x3: 13.6, 1.7, 4.3.
-    (8,16,16,16,16) by 2x2x2: 10.9, 1.4, 5.0.
-    """
-    for axis, size in enumerate(window, start=first):
-        count = inputs.shape[axis] // size
-        whole = lax.slice_in_dim(inputs, 0, count * size, axis=axis)
-        tiles = whole.reshape(*inputs.shape[:axis], count, size, *inputs.shape[axis + 1 :])
-        inputs = functools.reduce(combine, [tiles[(slice(None),) * (axis + 1) + (i,)] for i in range(size)])
-    return inputs
+from kerax.ops.pooling import pool
 
 
 class _Pooling(Layer):
     """What all pooling over windows shares: arguments, checks, and where the windows are."""
 
     rank: int
+    reduction: str
 
     def _configure(self, pool_size, strides, padding, data_format):
         self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
@@ -56,33 +34,8 @@ class _Pooling(Layer):
                 f"input shape {input_shape}. Use a smaller window or padding='same'."
             )
 
-    def _is_tiling(self) -> bool:
-        return (
-            self.padding == "valid" and self.pool_size == self.strides and math.prod(self.pool_size) <= _MANY_POSITIONS
-        )
-
-    def _reduce(self, inputs, initial, operation):
-        """`operation` over every window of the inputs."""
-        before, after = (1,) * self._first, (1,) * (inputs.ndim - self._first - self.rank)
-        window, strides = (*before, *self.pool_size, *after), (*before, *self.strides, *after)
-        return lax.reduce_window(inputs, initial, operation, window, strides, self.padding.upper())
-
-    def _maximum(self, inputs):
-        if self._is_tiling():
-            return _pool_tiles(inputs, self.pool_size, self._first, jnp.maximum)
-        is_float = jnp.issubdtype(inputs.dtype, jnp.floating)
-        lowest = -jnp.inf if is_float else jnp.iinfo(inputs.dtype).min
-        return self._reduce(inputs, lowest, lax.max)
-
-    def _average(self, inputs):
-        # Sums of up to 4 are faster by `reduce_window`, whose gradient is no scatter: (64,26,26,32) by 2x2 2.2 against
-        # 3.6 ms, by 3x3 of (32,28,28,32) 4.9 against 1.5.
-        if self._is_tiling() and math.prod(self.pool_size) > _FEW_POSITIONS:
-            return _pool_tiles(inputs, self.pool_size, self._first, jnp.add) / math.prod(self.pool_size)
-        total = self._reduce(inputs, 0.0, lax.add)
-        if self.padding == "valid":
-            return total / math.prod(self.pool_size)
-        return total / self._reduce(jnp.ones(inputs.shape, inputs.dtype), 0.0, lax.add)
+    def call(self, inputs):
+        return pool(inputs, self.reduction, self.pool_size, self.strides, self.padding, self.data_format)
 
 
 class MaxPooling1D(_Pooling):
@@ -100,13 +53,11 @@ class MaxPooling1D(_Pooling):
     """
 
     rank = 1
+    reduction = "max"
 
     def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._configure(pool_size, strides, padding, data_format)
-
-    def call(self, inputs):
-        return self._maximum(inputs)
 
 
 class MaxPooling2D(_Pooling):
@@ -124,13 +75,11 @@ class MaxPooling2D(_Pooling):
     """
 
     rank = 2
+    reduction = "max"
 
     def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._configure(pool_size, strides, padding, data_format)
-
-    def call(self, inputs):
-        return self._maximum(inputs)
 
 
 class MaxPooling3D(_Pooling):
@@ -143,13 +92,11 @@ class MaxPooling3D(_Pooling):
     """
 
     rank = 3
+    reduction = "max"
 
     def __init__(self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._configure(pool_size, strides, padding, data_format)
-
-    def call(self, inputs):
-        return self._maximum(inputs)
 
 
 class AveragePooling1D(_Pooling):
@@ -160,13 +107,11 @@ class AveragePooling1D(_Pooling):
     """
 
     rank = 1
+    reduction = "average"
 
     def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._configure(pool_size, strides, padding, data_format)
-
-    def call(self, inputs):
-        return self._average(inputs)
 
 
 class AveragePooling2D(_Pooling):
@@ -177,13 +122,11 @@ class AveragePooling2D(_Pooling):
     """
 
     rank = 2
+    reduction = "average"
 
     def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._configure(pool_size, strides, padding, data_format)
-
-    def call(self, inputs):
-        return self._average(inputs)
 
 
 class AveragePooling3D(_Pooling):
@@ -194,13 +137,11 @@ class AveragePooling3D(_Pooling):
     """
 
     rank = 3
+    reduction = "average"
 
     def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._configure(pool_size, strides, padding, data_format)
-
-    def call(self, inputs):
-        return self._average(inputs)
 
 
 class _GlobalPooling(Layer):

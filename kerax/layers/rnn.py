@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import config
 from kerax.core import scope as scopes
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import Trackable, walk
 from kerax.layers.cells import StackedRNNCells, check_cell, first_states, stepper_of, takes_training
+from kerax.ops.products import is_projected_ahead
 
 
 class _Carry(NamedTuple):
@@ -21,7 +21,7 @@ class _Carry(NamedTuple):
     Attributes:
         states: The cell's states.
         output: The last output, or `None` where it is one of the states.
-        variables: Values of the variables that the cell may write, in the order of `_run_any_cell`.
+        variables: Values of the variables that the cell may write, in the order of `_any_cell`.
     """
 
     states: Any
@@ -133,33 +133,34 @@ class RNN(Layer):
             states = jax.tree.unflatten(jax.tree.structure(states), given)
         states = jax.tree.map(lambda leaf: leaf.astype(self.compute_dtype), states)
         step = stepper_of(self.cell, (sequences.shape[0], *sequences.shape[2:]), training)
-        if step is not None:
-            output, states = self._run_stepper(step, sequences, states, mask)
+        if step is None:
+            advance, carry, written = self._any_cell(sequences, states, training)
         else:
-            output, states = self._run_any_cell(sequences, states, mask, training)
-        for variable, value in zip(jax.tree.leaves(self.states), jax.tree.leaves(states), strict=False):
+            ahead, written = is_projected_ahead(step.growth), []
+            sequences, carry = step.project(sequences) if ahead else sequences, _Carry(states)
+
+            def advance(carry, inputs):  # the output is the first state, or that of the last of stacked cells
+                output, states = step.advance(inputs if ahead else step.project(inputs), carry.states)
+                return output, _Carry(states)
+
+        carry, outputs = self._scan(advance, carry, sequences, mask)
+        for variable, value in zip(written, carry.variables, strict=False):
             variable.assign(value)
-        return (output, *states) if self.return_state else output
+        for variable, value in zip(jax.tree.leaves(self.states), jax.tree.leaves(carry.states), strict=False):
+            variable.assign(value)
+        if not self.return_sequences:
+            outputs = carry.output if step is None else self._last_output(carry.states, mask)
+        return (outputs, *carry.states) if self.return_state else outputs
 
-    def _run_stepper(self, step, sequences, states, mask):
-        """The steps with a cell whose output is its first state, or that of the last of stacked cells."""
-        hoist = _projecting_ahead_is_faster(step)
-        inputs = step.project(sequences) if hoist else sequences
+    def _last_output(self, states, mask):
+        """What the last step gave, where outputs are states."""
+        output = self._first_state(states)
+        if mask is None or not self.zero_output_for_mask:
+            return output
+        return _choose(mask[:, 0 if self.go_backwards else -1].astype(bool), output, jnp.zeros_like(output))
 
-        def advance(carry, step_inputs):
-            output, states = step.advance(step_inputs if hoist else step.project(step_inputs), carry.states)
-            return output, _Carry(states)
-
-        carry, outputs = self._scan(advance, _Carry(states), inputs, mask)
-        if self.return_sequences:
-            return outputs, carry.states
-        output = self._first_state(carry.states)
-        if mask is not None and self.zero_output_for_mask:
-            output = _choose(mask[:, 0 if self.go_backwards else -1].astype(bool), output, jnp.zeros_like(output))
-        return output, carry.states
-
-    def _run_any_cell(self, sequences, states, mask, training):
-        """The steps with a cell that is a layer like any other; what it writes to its variables is carried along."""
+    def _any_cell(self, sequences, states, training) -> tuple:
+        """The step with a cell that is a layer like any other, its first carry, and the variables that it may write."""
         kwargs = {"training": training} if takes_training(self.cell) else {}
         cast = scopes.autocast.set(None)
         variables = [variable for _, variable in walk(self.cell)] if isinstance(self.cell, Trackable) else []
@@ -181,12 +182,8 @@ class RNN(Layer):
 
         first = _Carry(states, None, (*(value for _, value in written), jnp.int32(0)))
         output = jax.eval_shape(lambda carry: advance(carry, sequences[:, 0])[0], first)
-        carry, outputs = self._scan(
-            advance, first._replace(output=jnp.zeros(output.shape, output.dtype)), sequences, mask
-        )
-        for (variable, _), value in zip(written, carry.variables[:-1], strict=True):
-            variable.assign(value)
-        return outputs if self.return_sequences else carry.output, carry.states
+        carry = first._replace(output=jnp.zeros(output.shape, output.dtype))
+        return advance, carry, [variable for variable, _ in written]
 
     def _scan(self, advance, carry: _Carry, inputs, mask):
         """`advance` over the steps. Returns the last carry and, with `return_sequences`, the outputs."""
@@ -221,17 +218,6 @@ class RNN(Layer):
 def _choose(kept, new, old):
     """`new` for the samples that are `kept`, `old` for the others."""
     return jnp.where(kept.reshape(kept.shape[:1] + (1,) * (new.ndim - 1)), new, old)
-
-
-def _projecting_ahead_is_faster(step) -> bool:
-    """Whether to multiply the inputs of all steps by the kernel at once, before the loop.
-
-    One large product serves accelerators best. On CPU it only pays where the inputs are wider than the gates, else the
-    loop reads more than it saves. LSTM, (batch, steps, features) -> units, forward and gradient in loop / ahead, ms:
-    (64,100,32) -> 128: 6.0 and 32.9 / 11.5 and 40.0. (32,50,16) -> 64: 0.5 and 2.2 / 1.2 and 1.9.
-    (32,100,256) -> 256: 10.5 and 63 / 19.7 and 64. (32,64,512) -> 128: 7.0 and 27.3 / 5.3 and 15.6.
-    """
-    return config.target_platform() != "cpu" or step.growth <= 1
 
 
 class Bidirectional(Layer):

@@ -137,7 +137,7 @@ class Stack(Layer):
         initializer = variable.initializer
         initializer = _each_given(variable, self.depth) if initializer is None else _Each(initializer, self.depth)
         shape = (self.depth, *variable.shape)
-        stacked = Variable(initializer, shape, variable._dtype, variable.is_parameter, name=variable.name)
+        stacked = Variable(initializer, shape, variable.stored_dtype, variable.is_parameter, name=variable.name)
         stacked.trainable = variable.trainable and self.trainable
         stacked.num_stacked = 1 + getattr(variable, "num_stacked", 0)  # which distributions look at
         for name in ("autocast", "is_weight", "overwrite_with_gradient"):

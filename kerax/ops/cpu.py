@@ -1,11 +1,55 @@
-"""XLA's CPU backend: what its programs need."""
+"""Formulations that XLA's CPU backend is fast with, where it is slow with the plain ones, and its compiler options.
 
+Milliseconds are those of 2 cores with jax 0.10.2; `scripts/benchmark.py --formulations` times each formulation against
+the plain one. With `compiler_options`, most convolutions need none: kernel 3x3x32x64 on (128,13,13,32), forward and
+with both gradients, 2.4 and 11.4, without the options 5.6 and 30 (jax 0.12: 2.8 and 14.6).
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from kerax import config
 from kerax.core.jaxprs import equations
+
+_FEW_CHANNELS = 8
+_PATCHES_LIMIT, _TRANSPOSED_LIMIT = 20_000_000, 100_000_000  # bytes
+_MANY_POSITIONS, _MANY_TRANSPOSED = 64, 9  # of a window
+_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+def is_target() -> bool:
+    """Whether programs are traced for a CPU."""
+    return config.target_platform() == "cpu"
 
 
 def compiler_options(jaxpr) -> dict[str, str]:
-    """Options with which a program is compiled."""
-    return {}
+    """XLA's options for a program of this jaxpr: on CPU its convolutions are kept from a library that is slow at them.
+
+    Not where all have few channels: the prediction of a small separable network takes 8.6 ms a batch, with them 21.5.
+    """
+    helps = any(
+        equation.invars[1].aval.shape[equation.params["dimension_numbers"].rhs_spec[1]] >= _FEW_CHANNELS
+        for equation in equations(jaxpr)
+        if equation.primitive.name == "conv_general_dilated"
+    )
+    return dict(_OPTIONS) if helps and is_target() and _has_options() else {}
+
+
+@functools.cache
+def _has_options() -> bool:
+    """Whether this version of XLA knows the options."""
+    try:
+        jax.jit(lambda: 0, compiler_options=_OPTIONS).lower().compile()
+    except Exception:  # of which kind differs between versions
+        return False
+    return True
 
 
 def is_slow_in_loops(jaxpr) -> bool:
@@ -15,8 +59,173 @@ def is_slow_in_loops(jaxpr) -> bool:
 
 
 def _is_in_order(params: dict) -> bool:
+    """Whether a convolution's axes are (batch, *spatial, channels) and (*window, channels, filters), without groups."""
     numbers = params["dimension_numbers"]
     rank = len(numbers.lhs_spec) - 2
     data, kernel = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank))
     in_order = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == (data, kernel, data)
     return in_order and params["feature_group_count"] == params["batch_group_count"] == 1
+
+
+def _windows(inputs, window, strides, pads, dilation) -> Iterator[jax.Array]:
+    """The inputs under each position of the window: arrays `(batch, *places, channels)`."""
+    if any(map(any, pads)):  # some may be negative
+        edges = [(0, 0, 0), *((before, after, 0) for before, after in pads), (0, 0, 0)]
+        inputs = lax.pad(inputs, jnp.zeros((), inputs.dtype), edges)
+    spans = [(k - 1) * apart for k, apart in zip(window, dilation)]
+    reach = [(size - span - 1) // step * step + 1 for size, span, step in zip(inputs.shape[1:], spans, strides)]
+    for offsets in itertools.product(*map(range, window)):
+        starts = [offset * apart for offset, apart in zip(offsets, dilation)]
+        yield inputs[:, *(slice(start, start + n, step) for start, n, step in zip(starts, reach, strides))]
+
+
+_as_one_program = functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)  # where called eagerly
+
+
+@_as_one_program
+def _multiply_windows(inputs, kernel, strides, pads, dilation):
+    """A convolution as one product of the kernel with what lies under the window at each place."""
+    patches = jnp.concatenate(list(_windows(inputs, kernel.shape[:-2], strides, pads, dilation)), axis=-1)
+    product = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return product.reshape(*patches.shape[:-1], kernel.shape[-1])
+
+
+def _is_product(inputs: tuple, kernel: tuple, strides) -> bool:
+    """Whether a convolution of arrays of such shapes is better done as a product of windows.
+
+    With few channels or three spatial axes it is, while the windows fit the caches. Forward / with both gradients,
+    3x3 windows, plain against product: (128,28,28,1)*32 2.3/9.4, 1.5/4.7. (128,32,32,3)*32 4.4/20, 2.9/12.
+    (128,28,28,8)*32 3.0/16, 16/29. (4,16,16,16,1)*16 3.6/16, 0.5/1.3. (4,12,12,12,16)*32 5.8/27, 2.1/7.1.
+    Windows of one position: (32,28,28,128)*256 6/47, 6/40; without the options 14/121.
+    """
+    if math.prod(kernel[:-2]) == 1:
+        return True
+    is_small = isinstance(inputs[0], int) and math.prod(inputs[:-1]) * math.prod(kernel[:-1]) * 4 <= _PATCHES_LIMIT
+    return is_small and max(strides) == 1 and (kernel[-2] < _FEW_CHANNELS or len(strides) == 3)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def convolve(inputs, kernel, strides, pads, dilation):
+    """The convolution of `(batch, *spatial, channels)` with `(*window, channels, filters)`.
+
+    XLA has a fast convolution for this order of axes only, and brings others into it only outside loops. The gradients
+    that JAX derives swap axes; here they are convolutions of that order. Kernel 3x3x32x32 on (32,32,32,32), forward and
+    gradients in a loop: 1,423 with JAX's gradients, 25 with these, 23 outside a loop with either.
+
+    Args:
+        strides, dilation: Tuples of a number for each spatial axis.
+        pads: Tuple of the zeros (before, after) each spatial axis.
+    """
+    if _is_product(inputs.shape, kernel.shape, strides):
+        return _multiply_windows(inputs, kernel, strides, pads, dilation)
+    return _in_order(inputs, kernel, strides, pads, dilation)
+
+
+@functools.partial(convolve.defjvp, symbolic_zeros=True)
+def _convolve_jvp(strides, pads, dilation, primals, tangents):
+    inputs, kernel = primals
+    options = strides, pads, dilation
+    is_product = _is_product(inputs.shape, kernel.shape, strides)
+    by_inputs = _transposed_product if is_product else _transposed_in_order
+    by_kernel = _kernel_gradient_of_product if is_product else _kernel_gradient
+    gradients = (
+        lambda upstream: by_inputs(upstream, kernel, inputs.shape, *options),
+        lambda upstream: by_kernel(inputs, upstream, kernel.shape, *options),
+    )
+    outputs = convolve(inputs, kernel, *options)
+    return outputs, _tangent(outputs, tangents, gradients)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
+def convolve_transposed(inputs, kernel, shape, strides, pads, dilation):
+    """What `convolve`'s gradient makes of `inputs`: from the shape of its outputs to `shape`, that of its inputs.
+
+    Forward / with both gradients, at stride 2 but for the last, plain against this: (32,7,7,128)*5x5x64 4.3/185,
+    3.2/11. (32,14,14,64)*3x3x32 2.4/164, 1.3/5.5. (16,32,32,64)*4x4x32 24/850, 23/40. (32,28,28,32)*3x3x1, stride 1:
+    0.9/3.0, 0.5/1.3.
+    """
+    num_positions, num_places = math.prod(kernel.shape[:-2]), math.prod(inputs.shape[:-1])
+    if num_positions <= _MANY_TRANSPOSED and num_places * math.prod(kernel.shape[:-1]) * 4 <= _TRANSPOSED_LIMIT:
+        return _transposed_product(inputs, kernel, shape, strides, pads, dilation)
+    return _transposed_in_order(inputs, kernel, shape, strides, pads, dilation)
+
+
+@functools.partial(convolve_transposed.defjvp, symbolic_zeros=True)
+def _convolve_transposed_jvp(shape, strides, pads, dilation, primals, tangents):
+    inputs, kernel = primals
+    options = strides, pads, dilation
+    by_kernel = _kernel_gradient_of_product if _is_product(shape, kernel.shape, strides) else _kernel_gradient
+    gradients = (
+        lambda upstream: convolve(upstream, kernel, *options),
+        lambda upstream: by_kernel(upstream, inputs, kernel.shape, *options),
+    )
+    outputs = convolve_transposed(inputs, kernel, shape, *options)
+    return outputs, _tangent(outputs, tangents, gradients)
+
+
+def _tangent(outputs, tangents, gradients):
+    """The tangent as the transpose of each gradient: transposed back in reverse mode, that is the gradient itself."""
+    total = jnp.zeros_like(outputs)
+    for gradient, tangent in zip(gradients, tangents, strict=True):
+        if not isinstance(tangent, SymbolicZero):  # of data, for example, whose gradient nobody asks for
+            total = total + jax.linear_transpose(gradient, outputs)(tangent)[0]
+    return total
+
+
+def _transposed_product(upstream, kernel, shape, *options):
+    inputs = jax.ShapeDtypeStruct(shape, upstream.dtype)
+    return jax.linear_transpose(lambda inputs: _multiply_windows(inputs, kernel, *options), inputs)(upstream)[0]
+
+
+def _kernel_gradient_of_product(inputs, upstream, shape, *options):
+    kernel = jax.ShapeDtypeStruct(shape, upstream.dtype)
+    return jax.linear_transpose(lambda kernel: _multiply_windows(inputs, kernel, *options), kernel)(upstream)[0]
+
+
+def _in_order(inputs, kernel, strides, pads, dilation, spread=None):
+    letters = "DHW"[-len(strides) :]
+    numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+    return lax.conv_general_dilated(inputs, kernel, strides, pads, spread, dilation, numbers)
+
+
+def _transposed_in_order(upstream, kernel, shape, strides, pads, dilation):
+    """Each input is reached through the mirrored window, from outputs that lie `strides` apart."""
+    rank = len(strides)
+    mirrored = jnp.flip(kernel, tuple(range(rank))).swapaxes(-1, -2)
+    margins = []
+    for i, (low, _) in enumerate(pads):
+        extent = (kernel.shape[i] - 1) * dilation[i]
+        before = extent - low
+        margins.append((before, shape[i + 1] + extent - (upstream.shape[i + 1] - 1) * strides[i] - 1 - before))
+    return _in_order(upstream, mirrored, (1,) * rank, margins, dilation, spread=strides)
+
+
+def _kernel_gradient(inputs, upstream, shape, strides, pads, dilation):
+    """Each weight sees the inputs under all outputs: channels take the place of the batch, the batch of channels."""
+    rank = len(strides)
+    spatial = tuple(range(1, rank + 1))
+    margins = []
+    for i, (low, _) in enumerate(pads):
+        extent = (shape[i] - 1) * dilation[i] + (upstream.shape[i + 1] - 1) * strides[i] + 1
+        margins.append((low, extent - inputs.shape[i + 1] - low))
+    by_channel, images = inputs.transpose(rank + 1, *spatial, 0), upstream.transpose(*spatial, 0, rank + 1)
+    return jnp.moveaxis(_in_order(by_channel, images, dilation, margins, strides), 0, rank)
+
+
+def is_sum_of_windows(kernel: tuple) -> bool:
+    """Whether `convolve_channels` is faster than as many groups as channels, and quick to compile.
+
+    Forward / with both gradients, plain against sum: (32,30,30,32)*3x3 27/71, 0.8/19. (32,16,16,128)*3x3 31/91, 1.3/20.
+    (32,30,30,32)*5x5 43/113, 1.0/50. (32,30,30,16)*3x3, 2 outputs per channel 14/650, 0.8/30.
+    """
+    return math.prod(kernel[:-2]) <= _MANY_POSITIONS
+
+
+@_as_one_program
+def convolve_channels(inputs, kernel, strides, pads, dilation):
+    """The convolution of each channel with its own filters, kernel `(*window, channels, multiplier)`, as a sum."""
+    *window, channels, multiplier = kernel.shape
+    weights = kernel.reshape(-1, channels, multiplier)
+    parts = zip(_windows(inputs, window, strides, pads, dilation), weights)
+    total = sum(part[..., None] * weight for part, weight in parts)  # (batch, *places, channels, multiplier)
+    return total.reshape(*total.shape[:-2], channels * multiplier)

@@ -33,11 +33,13 @@ from kerax.activations import (
     tanh_shrink,
     threshold,
 )
-from kerax.ops.conv_gradients import convolve
+from kerax.ops import convolutions, normalizations
+from kerax.ops.attention import attend
 from kerax.ops.ctc import ctc_decode as ctc_decode
 from kerax.ops.ctc import ctc_loss as ctc_loss
 from kerax.ops.elementwise import polar as polar
 from kerax.ops.lifting import op
+from kerax.ops.pooling import pool
 from kerax.ops.quality import psnr as psnr
 from kerax.ops.windows import *  # noqa: F403
 
@@ -48,6 +50,7 @@ __all__ = [
     "categorical_crossentropy",
     "celu",
     "conv",
+    "conv_transpose",
     "depthwise_conv",
     "dot_product_attention",
     "elu",
@@ -179,83 +182,22 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
     return jnp.where(is_class, -_log_share(chosen, jnp.sum(output, axis)), 0)
 
 
-def _spatial(value, rank: int) -> tuple[int, ...]:
-    return (value,) * rank if isinstance(value, int) else tuple(value)
-
-
-def _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, groups):
-    rank = inputs.ndim - 2
-    return convolve(
-        inputs,
-        kernel.astype(inputs.dtype),
-        _spatial(strides, rank),
-        padding.upper() if isinstance(padding, str) else padding,
-        _spatial(dilation_rate, rank),
-        groups,
-        config.standardize_data_format(data_format) == "channels_last",
-    )
-
-
-def _channels(inputs, data_format):
-    return inputs.shape[-1 if config.standardize_data_format(data_format) == "channels_last" else 1]
-
-
-@op
-def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
-    """Convolution of 1, 2 or 3 dimensions with a kernel `(*window, channels // groups, filters)`."""
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
-    channels = _channels(inputs, data_format)
-    if channels % kernel.shape[-2]:
-        raise ValueError(
-            f"conv: the number of input channels must be a multiple of the kernel's. "
-            f"Got inputs of shape {inputs.shape} and a kernel of shape {kernel.shape}."
-        )
-    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels // kernel.shape[-2])
-
-
-@op
-def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
-    """Convolution of each channel with its own filters: kernel `(*window, channels, multiplier)`."""
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
-    channels = kernel.shape[-2]
-    kernel = jnp.reshape(kernel, (*kernel.shape[:-2], 1, channels * kernel.shape[-1]))
-    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels)
-
-
-@op
-def separable_conv(
-    inputs, depthwise_kernel, pointwise_kernel, strides=1, padding="valid", data_format=None, dilation_rate=1
-):
-    """`depthwise_conv`, then a convolution with a kernel of window size 1."""
-    hidden = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
-    return conv(hidden, pointwise_kernel, 1, "valid", data_format, 1)
-
-
-def _pool(inputs, start, combine, pool_size, strides, padding, data_format):
-    rank = inputs.ndim - 2
-    window = _spatial(pool_size, rank)
-    step = window if strides is None else _spatial(strides, rank)
-    if config.standardize_data_format(data_format) == "channels_last":
-        window, step = (1, *window, 1), (1, *step, 1)
-    else:
-        window, step = (1, 1, *window), (1, 1, *step)
-    return jax.lax.reduce_window(inputs, start, combine, window, step, padding.upper())
+conv = op(convolutions.conv)
+conv_transpose = op(convolutions.conv_transpose)
+depthwise_conv = op(convolutions.depthwise_conv)
+separable_conv = op(convolutions.separable_conv)
 
 
 @op
 def max_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
     """The largest value of each window; `strides` defaults to `pool_size`."""
-    inputs = jnp.asarray(inputs)
-    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.iinfo(inputs.dtype).min
-    return _pool(inputs, lowest, jax.lax.max, pool_size, strides, padding, data_format)
+    return pool(jnp.asarray(inputs), "max", pool_size, strides, padding, data_format)
 
 
 @op
 def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
     """The mean of each window; padded places do not count. `strides` defaults to `pool_size`."""
-    inputs = jnp.asarray(inputs)
-    options = (pool_size, strides, padding, data_format)
-    return _pool(inputs, 0.0, jax.lax.add, *options) / _pool(jnp.ones_like(inputs), 0.0, jax.lax.add, *options)
+    return pool(jnp.asarray(inputs), "average", pool_size, strides, padding, data_format)
 
 
 @op
@@ -263,7 +205,7 @@ def normalize(x, axis=-1, order=2, epsilon=None):
     """`x` divided by its norm over `axis`, which is taken as at least `epsilon`."""
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
     if order == 2:
-        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis, keepdims=True), epsilon**2))
+        return normalizations.unit_normalization(x, axis, epsilon)
     return x / jnp.maximum(jnp.linalg.norm(x, order, axis, keepdims=True), epsilon)
 
 
@@ -279,40 +221,25 @@ def moments(x, axes, keepdims=False, synchronized=False):
 @op
 def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
     """`(x - mean) / sqrt(variance + epsilon) * scale + offset`, the statistics lying along `axis`."""
-    x = jnp.asarray(x)
-    others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-    along = lambda value: jnp.expand_dims(value, others)
-    factor = jax.lax.rsqrt(along(variance) + epsilon)
-    factor = factor if scale is None else factor * along(scale)
-    outputs = (x - along(mean)) * factor
-    return outputs if offset is None else outputs + along(offset)
+    return normalizations.batch_normalization(jnp.asarray(x), mean, variance, axis, offset, scale, epsilon=epsilon)
 
 
 @op
 def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None):
     """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axis`, in float32 for half precision."""
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
-    exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    axis = tuple(axis) if isinstance(axis, list) else axis
-    mean, variance = jnp.mean(exact, axis, keepdims=True), jnp.var(exact, axis, keepdims=True)
-    outputs = (exact - mean) * jax.lax.rsqrt(variance + epsilon)
-    return _affine(outputs, gamma, beta, axis).astype(x.dtype)
+    return normalizations.layer_normalization(x, gamma, beta, _axes(axis), epsilon).astype(x.dtype)
 
 
 @op
 def rms_normalization(x, scale=None, axis=-1, epsilon=None):
     """`x / sqrt(mean(x**2) + epsilon) * scale`, in float32 for half precision. Source: arXiv 1910.07467"""
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
-    exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    outputs = exact * jax.lax.rsqrt(jnp.mean(jnp.square(exact), axis, keepdims=True) + epsilon)
-    return _affine(outputs, scale, None, axis).astype(x.dtype)
+    return normalizations.rms_normalization(x, scale, _axes(axis), epsilon).astype(x.dtype)
 
 
-def _affine(outputs, scale, offset, axis):
-    axes = {i % outputs.ndim for i in (axis if isinstance(axis, tuple) else (axis,))}
-    shape = [size if i in axes else 1 for i, size in enumerate(outputs.shape)]
-    outputs = outputs if scale is None else outputs * jnp.reshape(scale, shape)
-    return outputs if offset is None else outputs + jnp.reshape(offset, shape)
+def _axes(axis) -> tuple[int, ...]:
+    return (axis,) if isinstance(axis, int) else tuple(axis)
 
 
 @op
@@ -340,49 +267,8 @@ def dot_product_attention(
     Raises:
         ValueError: for `flash_attention` with a cap, which the fused kernel does not have.
     """
-    if attn_logits_soft_cap is not None:
-        if flash_attention:
-            raise ValueError("dot_product_attention: `flash_attention` has no `attn_logits_soft_cap`.")
-        return _capped_attention(query, key, value, bias, mask, scale, is_causal, attn_logits_soft_cap)
-    if uses_fused_attention(flash_attention, query, key, value):
-        options = {"scale": scale, "is_causal": is_causal, "implementation": "cudnn"}
-        return jax.nn.dot_product_attention(query, key, value, bias, mask, **options)
-    return jax.nn.dot_product_attention(query, key, value, bias, mask, scale=scale, is_causal=is_causal)
-
-
-def uses_fused_attention(asked: bool | None, query, key, value) -> bool:
-    """Whether attention goes to cuDNN: if it is asked to, or unless `config` forbids it, if the kernel takes the heads.
-
-    A step of GPT-2 (124 million weights, 64 rows of 1,024, bfloat16) takes 139 ms with it on an H200, 202 without.
-    """
-    if asked is not None or config.is_flash_attention_enabled() is False:
-        return bool(asked)
-    heads, width = (query, key, value), query.shape[-1]
-    return (
-        config.target_platform() == "gpu"
-        and _is_ampere_or_later()
-        and all(x.ndim == 4 and x.dtype in (jnp.bfloat16, jnp.float16) and x.shape[-1] == width for x in heads)
-        and all(isinstance(size, int) for x in heads for size in x.shape)
-        and width % 8 == 0
-        and width <= 128
-    )
-
-
-def _is_ampere_or_later() -> bool:
-    """Whether the GPU has the kernel; one that is not there, for which is only compiled, has."""
-    return jax.default_backend() != "gpu" or float(getattr(jax.devices()[0], "compute_capability", 0)) >= 8.0
-
-
-def _capped_attention(query, key, value, bias, mask, scale, is_causal, cap):
-    """Attention whose scores stay within `-cap` and `cap`."""
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    repeats = query.shape[-2] // key.shape[-2]  # of the keys' heads in grouped attention
-    key, value = (jnp.repeat(heads, repeats, axis=-2) for heads in (key, value))
-    scores = jnp.einsum("...qhf,...khf->...hqk", query, key, preferred_element_type=jnp.float32) * scale
-    scores = scores if bias is None else scores + bias
-    scores = cap * jnp.tanh(scores / cap)
-    allowed = jnp.ones(scores.shape[-2:], bool)
-    allowed = jnp.tril(allowed) if is_causal else allowed
-    allowed = allowed if mask is None else allowed & mask
-    weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min), axis=-1).astype(value.dtype)
-    return jnp.einsum("...hqk,...khf->...qhf", weights, value)
+    if attn_logits_soft_cap is not None and flash_attention:
+        raise ValueError("dot_product_attention: `flash_attention` has no `attn_logits_soft_cap`.")
+    mask = mask if mask is None else jnp.asarray(mask, bool)
+    options = (bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap)
+    return attend(jnp.asarray(query), jnp.asarray(key), jnp.asarray(value), *options)[0]

@@ -115,7 +115,8 @@ class Plan:
             f"step: {self.flops:.3g} FLOPs and {format_bytes(self.num_bytes)} on a device; the model needs "
             f"{self.model_flops:.3g} FLOPs on all",
             *(
-                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.num_messages:<5} {format_bytes(t.num_bytes):>10}"
+                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.num_messages:<5} "
+                + f"{format_bytes(t.num_bytes):>10}"
                 + ("" if t.seconds is None else f" {t.seconds * 1e3:9.2f} ms")
                 for t in self.traffic
             ),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax.core.variable import Variable
-from kerax.ops.projection import project
+from kerax.ops.products import contract
 from kerax.quantizers import schemes
 from kerax.quantizers.configs import QuantizationConfig, default_config
 
@@ -52,10 +52,10 @@ class Weight:
         kernel = self.value
         if not self.num_contracted:
             outputs = jnp.einsum(self.equation, inputs, kernel)
-        elif inputs.ndim == kernel.ndim == 2:
+        elif inputs.ndim == kernel.ndim == 2:  # one frame less for the most frequent case
             outputs = jnp.matmul(inputs, kernel)
         else:
-            outputs = project(inputs, kernel, self.num_contracted)
+            outputs = contract(inputs, kernel, self.num_contracted)
         return outputs if bias is None else outputs + bias.value
 
     def take(self, index):
@@ -101,7 +101,7 @@ class Weight:
 
     def split(self, value) -> dict:
         """What the variables hold for a weight of that value, by the ends of their names."""
-        return {"": value.astype(self.variables[""]._dtype)}
+        return {"": value.astype(self.variables[""].stored_dtype)}
 
     def _add(self, part: str, **options):
         attribute, name = self.names(part)
@@ -116,7 +116,7 @@ class Table(Weight):
     def project(self, inputs, bias=None) -> Any:
         """The products of vectors with all rows, in the vectors' dtype."""
         value = self.value.astype(inputs.dtype)
-        outputs = project(inputs, value.T if self.layout == "table" else value)
+        outputs = contract(inputs, value.T if self.layout == "table" else value)
         return outputs if bias is None else outputs + bias.value
 
 

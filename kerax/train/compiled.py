@@ -1,4 +1,4 @@
-"""`Compiled`: what `compile` was given, fitted to a model's outputs, with every check of it and every program made of it."""
+"""`Compiled`: what `compile` was given, with every check of it and every program made of it."""
 
 import warnings
 from typing import Any
@@ -188,7 +188,8 @@ class Compiled:
             if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
                 raise ValueError(
                     f"{who}: labels must be in [0, {num_classes}) for the {num_classes} classes of output {name!r}. "
-                    f"Got labels from {labels.min()} to {labels.max()}. Renumber them, or give the last layer more units."
+                    f"Got labels from {labels.min()} to {labels.max()}. Renumber them, or give the last layer more "
+                    "units."
                 )
 
     # Programs.

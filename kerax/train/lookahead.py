@@ -5,7 +5,8 @@ model ten times the step itself. But most look at nothing besides the logs. So s
 dispatched at once, with the logs of each; the hooks of these steps then follow one by one. The state from before is
 kept until then. Whatever reads or sets a variable meanwhile, in a hook or after an exception or Ctrl-C, goes through
 the `Store`, which first does the steps that the hooks have seen once more, from that state: the same bits, for
-`Program` has one result however its work is cut. A run whose hooks do that again and again is soon left to single steps.
+`Program` has one result however its work is cut. A run whose hooks do that again and again is soon left to single
+steps.
 """
 
 import functools

@@ -1,9 +1,9 @@
 """`Program`: a step as device programs, for one batch or for some of those that lie in a block.
 
-A step is a function of (constants, carry, batch, number, num_rows) that returns (carry, outputs): the carry is the whole
-state in training, the metrics in evaluation, nothing in prediction; constants are what stays as it is. All but the batch
-are flat tuples of arrays, so that a dispatch costs the same however deep the trees are. How many batches of a block are
-done is an argument at run time: one compilation, and the same bits however a run is cut.
+A step is a function of (constants, carry, batch, number, num_rows) that returns (carry, outputs): the carry is the
+whole state in training, the metrics in evaluation, nothing in prediction; constants are what stays as it is. All but
+the batch are flat tuples of arrays, so that a dispatch costs the same however deep the trees are. How many batches of a
+block are done is an argument at run time: one compilation, and the same bits however a run is cut.
 
 XLA's CPU backend runs some steps slower inside a loop than dispatched alone (`ops.cpu.is_slow_in_loops`); these are
 dispatched alone.
@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from kerax.core import placement
-from kerax.core.jaxprs import results
+from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import Form
 from kerax.ops import cpu
 from kerax.plan import flops
@@ -114,7 +114,7 @@ class Program:
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
         if join is not None:
             most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29)
-            self.room = max(1, min(self.room, most // _num_bytes(results(closed.jaxpr))))
+            self.room = max(1, min(self.room, most // _num_bytes(_results(closed.jaxpr))))
             joined = join(traced, closed.jaxpr, self.room) if self.room > 1 else None
             self._at_once = None if joined is None else compiled(joined)
         _raise_map_threshold()
@@ -164,8 +164,14 @@ class Program:
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
-        carry, batch = specs or self.specs[1:]
-        return self._one.lower(self.specs[0], carry, batch, 0, 0)
+        constants, carry, batch = self.specs
+        if self.shardings is not None:
+            carry = tuple(
+                jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding)
+                for spec, sharding in zip(carry, self.shardings, strict=True)
+            )
+        carry, batch = specs or (carry, batch)
+        return self._one.lower(constants, carry, batch, 0, 0)
 
     def flops(self) -> float | None:
         """Floating-point operations of one step, on all devices together; `None` for a step that is not traced."""
@@ -182,6 +188,11 @@ _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
 _MOST_AT_ONCE = {"cpu": 64 * 2**20}
 """Bytes of intermediate results that a block done at once may have; 512 MB where not said otherwise."""
+
+
+def _results(jaxpr) -> list:
+    """The results of all equations that compute something themselves, at any depth."""
+    return [out.aval for equation in equations(jaxpr) if not inner_jaxprs(equation) for out in equation.outvars]
 
 
 def _num_bytes(arrays: list) -> int:

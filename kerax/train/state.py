@@ -114,10 +114,13 @@ class Store:
         self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()  # of threads that read weights while another one trains
         arrays, are_shared = zip(*(variable.offer() for variable in variables))
-        # All at once, and without a program for each shape to compile, as `jnp.copy` would.
-        copies = iter(jax.device_put([a for a, shared in zip(arrays, are_shared) if shared], may_alias=False))
+        shared = [array for array, is_shared in zip(arrays, are_shared) if is_shared]
+        if jax.process_count() > 1:
+            copies = map(jnp.copy, shared)
+        else:  # all at once, and without a program for each shape to compile
+            copies = iter(jax.device_put(shared, may_alias=False))
         self._leaves: tuple[jax.Array, ...] = tuple(
-            next(copies) if shared else a for a, shared in zip(arrays, are_shared)
+            next(copies) if is_shared else array for array, is_shared in zip(arrays, are_shared)
         )
         self._outer = [variable.lend(self, index) for index, variable in enumerate(variables)]
 

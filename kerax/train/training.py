@@ -100,7 +100,8 @@ class Training:
         compilation.training = self
         self._start = self.store.leaves
         looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
-        self.advance_by = LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else Stepper(self.store, self.pace)
+        plain = Stepper(self.store, self.pace)
+        self.advance_by = LookAhead(self.store, self.pace, self.callbacks) if looks_ahead else plain
         return self
 
     def __exit__(self, *_):
@@ -175,8 +176,8 @@ class Training:
         loss = logs.peek("loss")
         if loss is not None and not np.isfinite(loss) and not self.guard.is_on:
             warnings.warn(
-                f"fit: after epoch {self.epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at the "
-                "first such step, keeps the weights before it and names the layer it comes from.",
+                f"fit: after epoch {self.epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at "
+                "the first such step, keeps the weights before it and names the layer it comes from.",
                 stacklevel=5,
             )
         self.epoch, self.step, self.steps_before = self.epoch + 1, 0, self.steps_before + self.step

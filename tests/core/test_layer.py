@@ -316,3 +316,42 @@ def test_hops_from_layer_to_op():
     layer = Spy()
     layer(X)
     assert depth["frames"] <= 2  # `Layer.__call__` and `call`
+
+
+REAL_LAYERS = {
+    "Dense": (lambda: layers.Dense(3), (2, 4), "jit"),  # of `jnp.matmul`
+    "Dense of sequences": (lambda: layers.Dense(3), (2, 5, 4), "reshape"),
+    "Conv2D": (lambda: layers.Conv2D(3, 3), (2, 6, 6, 9), "custom_jvp_call"),
+    "Conv2D with strides": (lambda: layers.Conv2D(3, 3, strides=2, padding="same"), (2, 6, 6, 9), "custom_jvp_call"),
+    "LSTM": (lambda: layers.LSTM(3), (2, 4, 3), "scan"),
+    "MultiHeadAttention": (lambda: layers.MultiHeadAttention(2, 3), (2, 4, 3), "jit"),
+    "MaxPooling2D": (lambda: layers.MaxPooling2D(2), (2, 5, 5, 3), "slice"),
+}
+
+
+@pytest.mark.parametrize("name", REAL_LAYERS)
+def test_hops_from_a_real_layer_to_its_formula(name, monkeypatch):
+    """At most 3 frames of kerax: `Layer.__call__`, `call`, and a function that takes arrays; inner layers aside."""
+    import sys
+
+    from jax.extend.core import Primitive
+
+    make, shape, first = REAL_LAYERS[name]
+    layer, inputs = make(), jnp.ones(shape)
+    arguments = (inputs, inputs) if name == "MultiHeadAttention" else (inputs,)
+    layer(*arguments)
+    depths, bind = [], Primitive.bind
+
+    def spy(self, *args, **kwargs):
+        frame, frames = sys._getframe(1), []
+        while frame.f_code.co_name != "test_hops_from_a_real_layer_to_its_formula":
+            frames.append(frame.f_code)
+            frame = frame.f_back
+        own = [code.co_name for code in frames if "/kerax/" in code.co_filename]
+        if self.name == first and own.count("call") == 1:
+            depths.append(len(own))
+        return bind(self, *args, **kwargs)
+
+    monkeypatch.setattr(Primitive, "bind", spy)
+    jax.make_jaxpr(lambda *arguments: layer(*arguments))(*arguments)
+    assert depths and depths[0] <= 3, depths

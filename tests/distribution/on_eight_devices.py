@@ -181,8 +181,8 @@ def test_weights_are_gathered_where_they_are_read_and_gradients_scattered():
     with FSDP(min_size=16).scope():
         model = make_model()
         model.fit(X, Y, batch_size=16, verbose=0)
-        program = next(p for key, p in model._programs.items() if key[0] == "train")
-        text = program.batch.lower(*program.specs()).compile().as_text()
+        program = next(p for key, p in model.compilation.programs.items() if key[0] == "train")
+        text = program.lower().compile().as_text()
         gathered = [line for line in text.splitlines() if " all-gather(" in line and "f32[64,64]" in line]
         assert len(gathered) == 2  # once for the outputs, once more for the gradient
         assert "reduce-scatter" in text or "all-reduce" in text

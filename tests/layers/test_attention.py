@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 from kerax.core import masks
 
@@ -33,12 +34,12 @@ def test_fused_attention_is_told_that_a_mask_is_causal(x, monkeypatch):
     expected = [layer(x, x, use_causal_mask=True), layer(x, x, use_causal_mask=True, attention_mask=mask)]
     told, attend = [], jax.nn.dot_product_attention
 
-    def spy(*args, mask, is_causal, implementation):
+    def spy(*args, mask, scale, is_causal, implementation):
         told.append((mask is None, is_causal, implementation))
-        return attend(*args, mask=mask, is_causal=is_causal)
+        return attend(*args, mask=mask, scale=scale, is_causal=is_causal)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
-    monkeypatch.setattr("kerax.layers.attention.uses_fused_attention", lambda *_: True)
+    monkeypatch.setattr("kerax.ops.attention.uses_fused_attention", lambda *_: True)
     got = [layer(x, x, use_causal_mask=True), layer(x, x, use_causal_mask=True, attention_mask=mask)]
     assert told == [(True, True, "cudnn"), (False, False, "cudnn")]
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
@@ -118,3 +119,19 @@ def test_dividing_after_the_product_changes_no_numbers(x, dtype, tolerance):
 
     for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_projections_are_called_as_layers(platform, x, monkeypatch):
+    called, call = [], layers.EinsumDense.call
+
+    def spy(self, inputs):
+        called.append(self.name)
+        return call(self, inputs)
+
+    monkeypatch.setattr(layers.EinsumDense, "call", spy)
+    with kerax.config.compiling_for(platform):
+        for layer in (layers.MultiHeadAttention(2, 3), layers.GroupQueryAttention(3, 4, 2)):
+            called.clear()
+            layer(x, x)
+            assert called == ["query", "key", "value", "attention_output"]

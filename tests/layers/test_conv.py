@@ -1,58 +1,14 @@
-import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 from kerax.core.symbolic import KerasTensor
-from kerax.layers import conv, conv_separable, conv_transpose
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "shape, kernel_size",
-    [((2, 6, 5, 3), (3, 2)), ((2, 6, 3), (3,)), ((2, 4, 4, 3), (1, 1)), ((2, 6, 5, 16), (3, 2)), ((2, 4, 3, 16), 1)],
-)
-def test_product_of_patches_equals_the_native_convolution(shape, kernel_size, key, monkeypatch):
-    x = jax.random.normal(key, shape)
-    cls = layers.Conv2D if len(shape) == 4 else layers.Conv1D
-    layer = cls(4, kernel_size, padding="same", bias_initializer="uniform")
-    variables = layer.init(key, x)
-
-    def both(limit):
-        monkeypatch.setattr(conv, "_patches_are_faster", lambda *arguments: limit)
-        return jax.value_and_grad(lambda v, x: jnp.sum(jnp.sin(layer.apply(v, x)[0])), (0, 1))(variables, x)
-
-    for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False))):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-
-
-def test_sums_of_products_have_every_kind_of_derivative(key):
-    x, kernel = jax.random.normal(key, (2, 4, 4, 16)), jax.random.normal(key, (3, 2, 16, 2))
-
-    def native(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def derivatives(convolve):
-        def loss(x, kernel):
-            return jnp.sum(jnp.sin(convolve(x, kernel)))
-
-        slope = jax.jvp(jax.grad(loss, (0, 1)), (x, kernel), (x, kernel))
-        return slope, jax.vmap(convolve, (None, 0))(x, jnp.stack([kernel, 2 * kernel]))
-
-    for one, other in zip(jax.tree.leaves(derivatives(conv._convolve_patches)), jax.tree.leaves(derivatives(native))):
-        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3)
-
-
-def test_large_inputs_are_convolved_natively():
-    kernel = jnp.zeros((3, 3, 32, 32))
-    assert conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 32), "float32"), kernel, False)
-    assert not conv._patches_are_faster(jax.ShapeDtypeStruct((64, 64, 64, 32), "float32"), kernel, False)
-    assert not conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 32), "float32"), kernel, True)
-    assert conv._patches_are_faster(jax.ShapeDtypeStruct((2, 16, 16, 3), "float32"), kernel[:, :, :3], True)
+from kerax.ops import cpu
 
 
 def test_causal_outputs_do_not_see_the_future(key):
@@ -97,30 +53,47 @@ def test_unknown_sizes_stay_unknown():
 
 
 @pytest.mark.parametrize(
-    "module, name", [(conv_separable, "_shifts_are_faster"), (conv_transpose, "_windows_are_faster")]
-)
-@pytest.mark.parametrize(
     "kwargs",
     [
         {"padding": "same", "strides": (3, 2)},
+        {"padding": "same", "data_format": "channels_first"},
         pytest.param({"strides": 2}, marks=pytest.mark.slow),
+        pytest.param({"strides": (4, 3)}, marks=pytest.mark.slow),
         pytest.param({"dilation_rate": (1, 2)}, marks=pytest.mark.slow),
     ],
 )
-def test_formulations_for_cpu_equal_the_native_ones(module, name, kwargs, key, monkeypatch):
-    x = jax.random.normal(key, (2, 6, 7, 3))
-    if module is conv_separable:
-        layer = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, **kwargs)
-    else:
-        layer = layers.Conv2DTranspose(4, (3, 2), **kwargs)
+@pytest.mark.parametrize(
+    "cls, arguments, channels",
+    [
+        (layers.Conv2D, (4, (3, 2)), 3),  # a product of windows
+        (layers.Conv2D, (4, (3, 2)), 9),
+        (layers.Conv2D, (4, 1), 9),
+        (layers.Conv2DTranspose, (4, (3, 2)), 3),
+        (layers.Conv2DTranspose, (9, (5, 4)), 2),  # too many positions for a product
+        (layers.DepthwiseConv2D, ((3, 2),), 3),
+        (layers.SeparableConv2D, (2, (3, 2)), 3),
+    ],
+)
+def test_formulations_for_cpu_equal_the_native_ones(cls, arguments, channels, kwargs, key):
+    x = jax.random.normal(key, (2, 12, 11, channels))
+    x = jnp.moveaxis(x, -1, 1) if "data_format" in kwargs else x
+    layer = cls(*arguments, **kwargs)
     variables = layer.init(key, x)
 
-    def both(is_faster):
-        monkeypatch.setattr(module, name, lambda inputs, kernel: is_faster)
-        return jax.value_and_grad(lambda v, x: jnp.sum(jnp.sin(layer.apply(v, x)[0])), (0, 1))(variables, x)
+    def on(platform):
+        def outputs(v, x):
+            with kerax.config.compiling_for(platform):
+                return jnp.sum(jnp.sin(layer.apply(v, x)[0]))
 
-    for one, other in zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        return jax.value_and_grad(outputs, (0, 1))(variables, x), jax.jvp(outputs, (variables, x), (variables, x))
+
+    for one, other in zip(jax.tree.leaves(on("cpu")), jax.tree.leaves(on("gpu")), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_no_layer_asks_for_a_platform():
+    for path in Path(layers.__file__).parent.glob("*.py"):
+        assert "target_platform" not in path.read_text() and "default_backend" not in path.read_text(), path
 
 
 def test_transposed_convolution_adds_windows():
@@ -192,10 +165,10 @@ def test_convolutional_lstm_masks_states_and_drops_the_same_at_every_step(key):
 
 def test_a_convolution_is_one_program_where_called_eagerly_and_no_call_where_compiled(key):
     layer = layers.Conv2D(17, 3)  # computed as a product of nine slices on CPU
-    x = jnp.ones((2, 5, 6, 19))
+    x = jnp.ones((2, 5, 6, 7))
     variables = layer.init(key, x)
-    before = conv._convolve_patches._cache_size()
+    before = cpu._multiply_windows._cache_size()
     layer(x)
-    assert conv._convolve_patches._cache_size() == before + 1
+    assert cpu._multiply_windows._cache_size() == before + 1
     compiled = jax.jit(lambda x: layer.apply(variables, x)[0]).lower(x).compile()
     assert " call(" not in compiled.as_text().split("ENTRY")[1]

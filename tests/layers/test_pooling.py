@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 from kerax.core import masks
 from kerax.core.symbolic import KerasTensor
@@ -79,10 +80,20 @@ def test_tiles_and_windows_agree_in_volumes_and_sequences(key):
     ):
         x = jax.random.normal(key, shape)
         for cls in classes:
-            small, large = cls(size), cls(size)
-            assert small._is_tiling()
-            large._is_tiling = lambda: False
-            np.testing.assert_allclose(small(x), large(x), rtol=1e-5)
+            tiles, reduce = cls(size)(x), np.max if cls.reduction == "max" else np.mean
+            rank = len(shape) - 2
+            whole = np.asarray(x)[(slice(None), *(slice(n // size * size) for n in shape[1:-1]))]
+            split = [part for n in whole.shape[1:-1] for part in (n // size, size)]
+            expected = reduce(whole.reshape(shape[0], *split, shape[-1]), tuple(range(2, 2 * rank + 1, 2)))
+            np.testing.assert_allclose(tiles, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_maximum_shares_its_gradient_among_equal_values_in_layer_and_op():
+    x = jnp.array([[3.0, 3.0, 1.0, 2.0]]).reshape(1, 2, 2, 1)
+    by_layer = jax.grad(lambda x: jnp.sum(layers.MaxPooling2D(2)(x)))(x)
+    by_op = jax.grad(lambda x: jnp.sum(kerax.ops.max_pool(x, 2)))(x)
+    np.testing.assert_allclose(by_layer.ravel(), [0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(by_op, by_layer)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from jax import export, lax
 
-from kerax.ops import conv_gradients
-from kerax.ops.conv_gradients import axis_letters, convolve, convolve_natively
-from kerax.train.engine import is_slow_in_loops
+from kerax import layers
+from kerax.ops import cpu
+from kerax.ops.convolutions import axis_letters, conv
+from kerax.ops.cpu import is_slow_in_loops
 
 CASES = {
     "valid": ((2, 5, 6, 3), (2, 3, 3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
@@ -19,35 +20,10 @@ CASES = {
 }
 
 
-COLUMNS = {
-    "one chunk": ((2, 5, 6, 3), (2, 3, 3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
-    "chunks": ((8, 5, 6, 3), (2, 3, 3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
-    "some left over": ((7, 9, 8, 2), (3, 2, 2, 3), (2, 1), ((0, 0), (0, 0)), (2, 3)),
-    "only the forward pass": ((5, 8, 8, 1), (6, 5, 1, 2), (1, 1), ((0, 0), (0, 0)), (1, 1)),
-}
-
-
-def in_chunks(monkeypatch):
-    """Makes products of windows of unpadded convolutions, with any JAX and for arrays of any size."""
-    for name, value in {"_UNPADDED_IS_SLOW": True, "_LEAST_BYTES": 0, "_CHUNK_BYTES": 4000}.items():
-        monkeypatch.setattr(conv_gradients, name, value)
-
-
-@pytest.mark.parametrize("name", COLUMNS)
-def test_products_of_windows_are_the_same(name, monkeypatch):
-    in_chunks(monkeypatch)
-    check_against_jax(*COLUMNS[name])
-    inputs, kernel = (jnp.ones(size) for size in COLUMNS[name][:2])
-    kernels = jnp.stack([kernel, 2 * kernel])
-    both = jax.vmap(lambda kernel: convolve_natively(inputs, kernel, *COLUMNS[name][2:]))(kernels)
-    np.testing.assert_allclose(both[1], 2 * both[0], rtol=1e-5)
-
-
-def test_any_number_of_images(monkeypatch):
-    in_chunks(monkeypatch)
+def test_any_number_of_images():
     (count,) = export.symbolic_shape("n")
     for window in ((3, 3, 2, 4), (1, 1, 2, 4)):
-        own = jax.jit(lambda inputs, kernel: convolve(inputs, kernel, (1, 1), "VALID", (1, 1)))
+        own = jax.jit(lambda inputs, kernel: conv(inputs, kernel))
         kernel = jnp.ones(window)
         exported = export.export(own)(jax.ShapeDtypeStruct((count, 9, 9, 2), jnp.float32), kernel)
         images = jnp.ones((5, 9, 9, 2))
@@ -64,7 +40,7 @@ def test_windows_of_one_position(strides, pads, channels_last):
     numbers = axis_letters(2, channels_last)
 
     def own(inputs, kernel):
-        return convolve(inputs, kernel, strides, pads, (1, 1), channels_last=channels_last)
+        return conv(inputs, kernel, strides, pads, "channels_last" if channels_last else "channels_first")
 
     def theirs(inputs, kernel):
         return lax.conv_general_dilated(inputs, kernel, strides, pads, None, (1, 1), numbers)
@@ -76,20 +52,19 @@ def test_windows_of_one_position(strides, pads, channels_last):
         )
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     is_product = "conv_general_dilated" not in str(jax.make_jaxpr(own)(inputs, kernel))
-    assert is_product == isinstance(pads, str)
+    assert is_product
 
 
+@pytest.mark.parametrize("channels", [3, 9])  # few channels: a product of windows
 @pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_those_of_jax(name):
-    check_against_jax(*CASES[name])
-
-
-def check_against_jax(shape, window, *options):
+def test_values_and_gradients_are_those_of_jax(name, channels):
+    shape, window, *options = CASES[name]
+    shape, window = (*shape[:-1], channels), (*window[:-2], channels, window[-1])
     generator = np.random.default_rng(0)
     inputs, kernel = (generator.normal(size=size).astype("float32") for size in (shape, window))
 
     def own(inputs, kernel):
-        return jnp.sum(jnp.sin(convolve_natively(inputs, kernel, *options)))
+        return jnp.sum(jnp.sin(cpu.convolve(inputs, kernel, *options)))
 
     def theirs(inputs, kernel):
         strides, pads, dilation = options
@@ -109,14 +84,13 @@ def check_against_jax(shape, window, *options):
     assert not is_slow_in_loops(gradients.jaxpr)
 
 
-@pytest.mark.parametrize("case", [CASES["strides"], COLUMNS["some left over"]])
-def test_second_derivatives(case, monkeypatch):
-    in_chunks(monkeypatch)
-    shape, window, *options = case
+@pytest.mark.parametrize("name", ["strides", "valid"])
+def test_second_derivatives(name):
+    shape, window, *options = CASES[name]
     inputs, kernel = jnp.ones(shape), jnp.ones(window) / 10
 
     def loss(kernel):
-        return jnp.sum(jnp.sin(convolve_natively(inputs, kernel, *options)))
+        return jnp.sum(jnp.sin(cpu.convolve(inputs, kernel, *options)))
 
     tangent = jax.jvp(jax.grad(loss), (kernel,), (kernel,))[1]
     step = 1e-2
@@ -125,7 +99,47 @@ def test_second_derivatives(case, monkeypatch):
 
 
 def test_nothing_is_computed_for_inputs_without_gradient():
-    shape, window, *options = CASES["padded"]
-    gradient = jax.grad(lambda kernel, inputs: jnp.sum(convolve_natively(inputs, kernel, *options) ** 2))
+    shape, window, *options = (2, 5, 6, 9), (3, 2, 9, 4), *CASES["padded"][2:]
+    gradient = jax.grad(lambda kernel, inputs: jnp.sum(cpu.convolve(inputs, kernel, *options) ** 2))
     text = str(jax.make_jaxpr(gradient)(jnp.ones(window), jnp.ones(shape)))
     assert text.count("conv_general_dilated[") == 2
+
+
+def test_convolutions_and_their_gradients_are_fast_in_loops():
+    """Those of layers, in a loop of steps, in the loop of a recurrent layer, and transposed."""
+    x = jnp.ones((2, 3, 8, 8, 9))
+    for layer, inputs in (
+        (layers.Conv2D(10, 3, strides=2, padding="same"), x[0]),
+        (layers.Conv2DTranspose(10, 5, strides=2), x[0]),
+        (layers.SeparableConv2D(10, 3), x[0]),
+        (layers.ConvLSTM2D(9, 3, padding="same"), x),
+    ):
+        variables = layer.init(jax.random.key(0), inputs)
+
+        def steps(variables, inputs, layer=layer):
+            def step(_, inputs):
+                return inputs + jax.grad(lambda x: jnp.sum(layer.apply(variables, x)[0] ** 2))(inputs)
+
+            return jnp.sum(jax.lax.fori_loop(0, 2, step, inputs))
+
+        jaxpr = jax.make_jaxpr(steps)(variables, inputs).jaxpr
+        assert "conv_general_dilated" in str(jaxpr) or isinstance(layer, layers.SeparableConv2D)
+        assert not is_slow_in_loops(jaxpr)
+
+
+def test_options_are_given_to_programs_that_gain_by_them(monkeypatch):
+    def options(channels):
+        convolve = lambda x, kernel: lax.conv_general_dilated(x, kernel, (1, 1), "SAME")
+        jaxpr = jax.make_jaxpr(convolve)(jnp.ones((1, channels, 4, 4)), jnp.ones((2, channels, 3, 3)))
+        return cpu.compiler_options(jaxpr.jaxpr)
+
+    assert cpu.compiler_options(jax.make_jaxpr(jnp.sin)(1.0).jaxpr) == {}
+    assert options(3) == {}
+    jax.jit(lambda x: x, compiler_options=options(16)).lower(1.0).compile()
+    assert options(16)
+    monkeypatch.setattr(cpu, "_OPTIONS", {"xla_cpu_no_such_option": "1"})
+    cpu._has_options.cache_clear()
+    try:
+        assert options(16) == {}
+    finally:
+        cpu._has_options.cache_clear()

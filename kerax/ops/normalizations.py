@@ -1,0 +1,56 @@
+"""Normalization of arrays by given statistics, or by those of each sample; in float32 for half precision."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kerax.ops.products import settle
+
+
+def upcast(x):
+    """Half precision overflows in sums of squares: statistics are taken in float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def along(axes, value, ndim: int):
+    """`value` with size-1 axes where `axes` has none, to broadcast to `ndim` axes."""
+    return jnp.expand_dims(value, [axis for axis in range(ndim) if axis not in axes])
+
+
+@functools.partial(jax.jit, static_argnames=("epsilon", "axis"), inline=True)  # one program where called eagerly
+def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
+    """`(x - mean) / sqrt(variance + epsilon) * scale + offset`, the statistics lying along `axis`."""
+    factor = lax.rsqrt(variance + epsilon)
+    factor = factor if scale is None else scale * factor
+    shift = -mean * factor if offset is None else offset - mean * factor
+    axes = (axis % x.ndim,)
+    return x * along(axes, factor, x.ndim) + along(axes, shift, x.ndim)
+
+
+def standardize(x, axes, epsilon: float, is_centered=True):
+    """`(x - mean) / sqrt(variance + epsilon)` with statistics over `axes`; not centered, `x` itself is divided."""
+    x = upcast(x)
+    centered = x - jnp.mean(x, axes, keepdims=True)
+    scale = lax.rsqrt(jnp.mean(jnp.square(centered), axes, keepdims=True) + epsilon)
+    return (centered if is_centered else x) * scale
+
+
+def layer_normalization(x, gamma=None, beta=None, axes=(-1,), epsilon=1e-3, is_centered=True):
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axes`, of at least float32."""
+    outputs, axes = standardize(settle(x), axes, epsilon, is_centered), {axis % x.ndim for axis in axes}
+    outputs = outputs if gamma is None else outputs * along(axes, gamma, x.ndim)
+    return outputs if beta is None else outputs + along(axes, beta, x.ndim)
+
+
+def rms_normalization(x, scale=None, axes=(-1,), epsilon=1e-6):
+    """`x / sqrt(mean(x**2) + epsilon) * scale`, of at least float32. Source: https://arxiv.org/abs/1910.07467"""
+    exact = upcast(x)
+    outputs = exact * lax.rsqrt(jnp.mean(jnp.square(exact), axes, keepdims=True) + epsilon)
+    return outputs if scale is None else outputs * along({axis % x.ndim for axis in axes}, scale, x.ndim)
+
+
+def unit_normalization(x, axes, least: float):
+    """`x` divided by its Euclidean norm over `axes`, which is taken as at least `least`."""
+    return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axes, keepdims=True), least**2))

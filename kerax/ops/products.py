@@ -1,0 +1,47 @@
+"""Products of arrays with kernels, in the form that suits the platform."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from kerax.ops import cpu
+
+
+def contract(inputs, kernel, num_axes: int = 1):
+    """`inputs (..., *contracted) @ kernel (*contracted, *new)`, shape `(..., *new)`.
+
+    On CPU as one plain matrix product: XLA's CPU backend then needs no transposed copies. Forward and gradient,
+    best of 12, ms: `(32,128,256) @ (256,512)` 13.2 as a batched product, 9.2 as a plain one; in a GPT step the plain
+    products save 40%. Elsewhere the axes stay apart, so that sharded ones are never merged.
+    """
+    if inputs.ndim == 2 and kernel.ndim == 2:
+        return jnp.matmul(inputs, kernel)
+    if not cpu.is_target():
+        return jnp.tensordot(inputs, kernel, num_axes)
+    features = math.prod(kernel.shape[:num_axes])
+    product = inputs.reshape(-1, features) @ kernel.reshape(features, -1)
+    return product.reshape(*inputs.shape[:-num_axes], *kernel.shape[num_axes:])
+
+
+def settle(inputs):
+    """The same values, on CPU computed once before they are used, and their gradient likewise.
+
+    XLA's CPU backend otherwise computes cheap operations anew in everything that reads them. A GPT step whose residual
+    sums are settled before they are normalized takes 4% less time.
+    """
+    return jax.lax.optimization_barrier(inputs) if cpu.is_target() else inputs
+
+
+def is_projected_ahead(growth: float) -> bool:
+    """Whether to multiply the inputs of all steps of a recurrent layer by the kernel at once, before the loop.
+
+    One large product serves accelerators best. On CPU it only pays where the inputs are wider than the gates, else the
+    loop reads more than it saves. LSTM, (batch, steps, features) -> units, forward and gradient in loop / ahead, ms:
+    (64,100,32) -> 128: 6.0 and 32.9 / 11.5 and 40.0. (32,50,16) -> 64: 0.5 and 2.2 / 1.2 and 1.9.
+    (32,100,256) -> 256: 10.5 and 63 / 19.7 and 64. (32,64,512) -> 128: 7.0 and 27.3 / 5.3 and 15.6.
+
+    Args:
+        growth: How many times larger the products are than the inputs.
+    """
+    return not cpu.is_target() or growth <= 1
