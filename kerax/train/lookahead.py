@@ -15,30 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from kerax.train.feed import Piece
-from kerax.train.logs import Rows, StepLogs
-from kerax.train.program import Pace, Program
+from kerax.train.logs import StepLogs
+from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import Store
-
-
-class Stepper:
-    """Does pieces of work on the training state, each in a dispatch.
-
-    Args:
-        store: The arrays of the training state.
-        pace: Told of every dispatch.
-    """
-
-    def __init__(self, store: Store, pace: Pace):
-        self.store, self.pace = store, pace
-
-    def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
-        """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
-        self.store.leaves, arrays = program((), self.store.leaves, piece)
-        self.rows = Rows(program.kept, arrays)
-        logs = StepLogs(self.rows, piece.start + piece.count - 1)
-        token = self.rows.token
-        self.pace.dispatched(program, piece.count, logs, self.store.read(0) if token is None else token)
-        return logs
 
 
 class LookAhead(Stepper):

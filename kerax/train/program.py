@@ -27,6 +27,8 @@ from kerax.data.source import Form
 from kerax.ops import cpu
 from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
+from kerax.train.logs import Rows, StepLogs
+from kerax.train.state import Store
 
 Tree = Any
 
@@ -295,6 +297,27 @@ class Pace:
         from jax.experimental import multihost_utils
 
         return float(multihost_utils.broadcast_one_to_all(np.float32(measured)))
+
+
+class Stepper:
+    """Does pieces of work on the training state, each in a dispatch.
+
+    Args:
+        store: The arrays of the training state.
+        pace: Told of every dispatch.
+    """
+
+    def __init__(self, store: Store, pace: Pace):
+        self.store, self.pace = store, pace
+
+    def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
+        """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
+        self.store.leaves, arrays = program((), self.store.leaves, piece)
+        self.rows = Rows(program.kept, arrays)
+        logs = StepLogs(self.rows, piece.start + piece.count - 1)
+        token = self.rows.token
+        self.pace.dispatched(program, piece.count, logs, self.store.read(0) if token is None else token)
+        return logs
 
 
 @functools.cache

@@ -14,9 +14,9 @@ from kerax.data.source import Form, Order
 from kerax.train.feed import Feed, Piece
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
-from kerax.train.lookahead import LookAhead, Stepper
+from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
-from kerax.train.program import Pace, Program
+from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import Store, state_variables
 
 

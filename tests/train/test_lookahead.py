@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.train.lookahead import LookAhead, Stepper
+from kerax.train.lookahead import LookAhead
+from kerax.train.program import Stepper
 
 pytestmark = pytest.mark.optimized
 
