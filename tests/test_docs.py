@@ -27,7 +27,7 @@ def test_code_is_python_and_links_lead_somewhere(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["getting_started", "guides/pure_core", "coming_from_flax"])
+@pytest.mark.parametrize("name", ["getting_started", "guides/pure_core", "coming_from_flax", "../README"])
 def test_pages_run_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib").use("agg")
