@@ -26,6 +26,7 @@ from kerax.core import placement
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import Form
 from kerax.ops import cpu
+from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
 from kerax.train.logs import Rows, StepLogs
 from kerax.train.state import Store
@@ -81,7 +82,7 @@ class Program:
             return
         closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
         arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
-        self.kept = keep(self.outputs)
+        self._jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
         self.room = max(1, min(self.room, BLOCK_BYTES // _num_bytes(jax.tree.leaves(self.outputs))))
         on_cpu = jax.default_backend() == "cpu"
         self.is_looped = not on_cpu or not cpu.is_slow_in_loops(closed.jaxpr)
@@ -180,10 +181,8 @@ class Program:
         return self._one.lower(constants, carry, batch, 0, 0)
 
     def flops(self) -> float | None:
-        """Floating-point operations of one step, by XLA's count; `None` for a step that is not compiled."""
-        if self.is_eager:
-            return None
-        return float((self.lower().cost_analysis() or {}).get("flops", 0.0))
+        """Floating-point operations of one step, on all devices together; `None` for a step that is not traced."""
+        return None if self.is_eager else flops.count(self._jaxpr).total
 
     def _eagerly(self, constants, carry, batch, number, num_rows):
         carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
