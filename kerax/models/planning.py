@@ -24,15 +24,6 @@ def plan(self, topology=None, batch=None, batch_size: int | str | None = None, d
         ValueError: for an unknown topology, or a batch or model that cannot be spread so.
         ImportError: for a TPU topology without `libtpu`.
     """
-    from kerax.train.plan import Plans  # few models are planned: who trains shall not wait for this
-    from kerax.train.planning import make_plan
+    from kerax.plan.planning import make_plan  # few models are planned: who trains shall not wait for this
 
-    self.compilation.require(self, "plan")
-
-    def make_ready(model, spec):
-        model.compilation.make_ready(model, spec, "fit")
-
-    if isinstance(distribution, (list, tuple)):
-        plans = (make_plan(self, topology, batch, batch_size, item, make_ready) for item in distribution)
-        return Plans(plans)
-    return make_plan(self, topology, batch, batch_size, distribution, make_ready)
+    return make_plan(self, topology, batch, batch_size, distribution)

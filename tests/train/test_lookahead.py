@@ -40,7 +40,7 @@ class Run:
         dispatch, settle = Stepper.__call__, LookAhead._settle
 
         def count(self_, program, piece, step):
-            self.dispatched.append(piece.count)
+            self.dispatched.append(piece.num_batches)
             return dispatch(self_, program, piece, step)
 
         def note(self_, leaves):
