@@ -25,7 +25,7 @@ class JSONLogger(Callback):
 
     first_process_only = True
 
-    def __init__(self, filename, append=False):
+    def __init__(self, filename, append: bool = False):
         super().__init__()
         self.filename, self.append = os.fspath(filename), append
         self._file: IO[bytes] | None = None
@@ -78,11 +78,11 @@ class RemoteMonitor(Callback):
 
     def __init__(
         self,
-        root="http://localhost:9000",
+        root: str = "http://localhost:9000",
         path="/publish/epoch/end/",
-        field="data",
+        field: str = "data",
         headers=None,
-        send_as_json=False,
+        send_as_json: bool = False,
     ):
         super().__init__()
         if not root.startswith(("http://", "https://")):
