@@ -370,7 +370,9 @@ class Layer(Operation, Trackable):
         for name, variable in held:
             names.setdefault(id(variable), name)
         parameters, others, listed = [], [], set()
-        for name, variable in [*self._weights.items(), *held]:
+        replacing = dict(held)  # what a user assigned to an attribute is in the place of the weight that it was
+        own = ((name, v if id(v) in names else replacing.get(name, v)) for name, v in self._weights.items())
+        for name, variable in [*own, *held]:
             if id(variable) not in listed:
                 listed.add(id(variable))
                 name = names.get(id(variable), "variable") if name.startswith("_") else name

@@ -6,6 +6,7 @@ from kerax import activations, constraints, initializers, regularizers
 from kerax.layers.conv import BaseConv
 from kerax.layers.options import Sizes, check_positive
 from kerax.ops import convolutions
+from kerax.quantizers.representations import represent
 
 
 class _Depthwise(BaseConv):
@@ -18,10 +19,10 @@ class _Depthwise(BaseConv):
     depthwise_constraint: Callable | None
 
     def _add_depthwise(self, channels: int, name: str):
-        self.add_representation(
+        represent(
+            self,
             name,
             (*self.kernel_size, channels, self.depth_multiplier),
-            f"...{self._window}i,{self._window}io->...io",
             initializer=self.depthwise_initializer,
             regularizer=self.depthwise_regularizer,
             constraint=self.depthwise_constraint,
@@ -53,6 +54,7 @@ class _DepthwiseConv(_Depthwise):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
         check_positive(self, depth_multiplier=depth_multiplier)
+        self.represent_kernel("io", "io")
         self.depth_multiplier = depth_multiplier
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -101,6 +103,8 @@ class _SeparableConv(_Depthwise):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
         check_positive(self, filters=filters, depth_multiplier=depth_multiplier)
+        self.represent_kernel("io", "io", name="depthwise_kernel")
+        self.represent_kernel("io", name="pointwise_kernel")
         self.filters = filters
         self.depth_multiplier = depth_multiplier
         self.activation = activations.get(activation)
@@ -116,10 +120,10 @@ class _SeparableConv(_Depthwise):
     def build(self, input_shape):
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "depthwise_kernel")
-        self.add_representation(
+        represent(
+            self,
             "pointwise_kernel",
             (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
-            f"...{self._window}i,{self._window}io->...o",
             initializer=self.pointwise_initializer,
             regularizer=self.pointwise_regularizer,
             constraint=self.pointwise_constraint,
