@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from kerax import activations, constraints, initializers, regularizers
+from kerax import activations
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
+from kerax.layers.options import weight_options
 
 
 def _check_not_negative(layer: Layer, **arguments):
@@ -91,9 +92,8 @@ class PReLU(Layer):
         self, alpha_initializer="Zeros", alpha_regularizer=None, alpha_constraint=None, shared_axes=None, **kwargs
     ):
         super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer = regularizers.get(alpha_regularizer)
-        self.alpha_constraint = constraints.get(alpha_constraint)
+        options = alpha_initializer, alpha_regularizer, alpha_constraint
+        self.alpha_initializer, self.alpha_regularizer, self.alpha_constraint = weight_options(*options)
         shared = (shared_axes,) if isinstance(shared_axes, int) else shared_axes
         self.shared_axes = None if shared is None else list(shared)
         self.supports_masking = True

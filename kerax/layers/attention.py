@@ -101,7 +101,7 @@ class _HeadAttention(Layer):
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
         outputs = self.output_dense(outputs)
-        if not return_attention_scores:
+        if weights is None:
             return outputs
         sizes = [part.shape[axis] for part in heads[:2] for axis in self._axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
@@ -206,7 +206,8 @@ class MultiHeadAttention(_HeadAttention):
         self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    # Shapes by the names of `call`'s arguments, as Keras has them.
+    def build(self, query_shape, value_shape, key_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
         if len(query_shape) < 3 or len(query_shape) != len(value_shape):
             raise ValueError(

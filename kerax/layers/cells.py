@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kerax import activations, constraints, initializers, regularizers
+from kerax import activations
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.core.variable import Variable, call_initializer
-from kerax.layers.options import check_positive, check_rate, with_defaults
+from kerax.layers.options import check_positive, check_rate, weight_options, with_defaults
 from kerax.ops.products import contract
 
 
@@ -69,15 +69,12 @@ class _Cell(Layer):
         self.units, self.use_bias, self.seed = units, use_bias, seed
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
         self.activation: Callable = activations.get(activation)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.recurrent_initializer = initializers.get(recurrent_initializer)
-        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
-        self.recurrent_constraint = constraints.get(recurrent_constraint)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
+        kernel = kernel_initializer, kernel_regularizer, kernel_constraint
+        self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = weight_options(*kernel)
+        recurrent = recurrent_initializer, recurrent_regularizer, recurrent_constraint
+        self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint = weight_options(*recurrent)
+        bias = bias_initializer, bias_regularizer, bias_constraint
+        self.bias_initializer, self.bias_regularizer, self.bias_constraint = weight_options(*bias)
         self.state_size = units if self.num_states == 1 else [units] * self.num_states
         self.output_size = units
         if seed is not None:
@@ -88,15 +85,16 @@ class _Cell(Layer):
         self._add_weights((input_shape[-1], width), (self.units, width))
 
     def _add_weights(self, kernel_shape: tuple, recurrent_shape: tuple):
-        regularizer, constraint = self.kernel_regularizer, self.kernel_constraint
-        options = {"regularizer": regularizer, "constraint": constraint, "name": "kernel"}
-        self.kernel = self.add_weight(kernel_shape, self.kernel_initializer, **options)
-        regularizer, constraint = self.recurrent_regularizer, self.recurrent_constraint
-        options = {"regularizer": regularizer, "constraint": constraint, "name": "recurrent_kernel"}
-        self.recurrent_kernel = self.add_weight(recurrent_shape, self.recurrent_initializer, **options)
+        def add(name, shape, initializer, regularizer, constraint):
+            return self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name=name)
+
+        kernel = self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint
+        self.kernel = add("kernel", kernel_shape, *kernel)
+        recurrent = self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint
+        self.recurrent_kernel = add("recurrent_kernel", recurrent_shape, *recurrent)
         if self.use_bias:
-            options = {"regularizer": self.bias_regularizer, "constraint": self.bias_constraint, "name": "bias"}
-            self.bias = self.add_weight(self._bias_shape(kernel_shape[-1]), self._bias_initial(), **options)
+            bias = self._bias_initial(), self.bias_regularizer, self.bias_constraint
+            self.bias = add("bias", self._bias_shape(kernel_shape[-1]), *bias)
 
     def _bias_shape(self, width: int) -> tuple[int, ...]:
         return (width,)

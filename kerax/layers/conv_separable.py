@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from kerax import activations, constraints, initializers, regularizers
+from kerax import activations
 from kerax.layers.conv import BaseConv
-from kerax.layers.options import Sizes, check_positive
+from kerax.layers.options import Sizes, check_positive, weight_options
 from kerax.ops import convolutions
 from kerax.quantizers.representations import represent
 
@@ -19,14 +19,9 @@ class _Depthwise(BaseConv):
     depthwise_constraint: Callable | None
 
     def _add_depthwise(self, channels: int, name: str):
-        represent(
-            self,
-            name,
-            (*self.kernel_size, channels, self.depth_multiplier),
-            initializer=self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            constraint=self.depthwise_constraint,
-        )
+        shape = *self.kernel_size, channels, self.depth_multiplier
+        options = {"regularizer": self.depthwise_regularizer, "constraint": self.depthwise_constraint}
+        represent(self, name, shape, initializer=self.depthwise_initializer, **options)
 
 
 class _DepthwiseConv(_Depthwise):
@@ -58,9 +53,8 @@ class _DepthwiseConv(_Depthwise):
         self.depth_multiplier = depth_multiplier
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
+        self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
@@ -109,31 +103,24 @@ class _SeparableConv(_Depthwise):
         self.depth_multiplier = depth_multiplier
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
+        self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
-        self.pointwise_initializer = initializers.get(pointwise_initializer)
-        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
-        self.pointwise_constraint = constraints.get(pointwise_constraint)
+        pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
+        self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint = weight_options(*pointwise)
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "depthwise_kernel")
-        represent(
-            self,
-            "pointwise_kernel",
-            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
-            initializer=self.pointwise_initializer,
-            regularizer=self.pointwise_regularizer,
-            constraint=self.pointwise_constraint,
-        )
+        shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
+        options = {"regularizer": self.pointwise_regularizer, "constraint": self.pointwise_constraint}
+        represent(self, "pointwise_kernel", shape, initializer=self.pointwise_initializer, **options)
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 
     def call(self, inputs):
-        kernels = [self.representations[name].value for name in ("depthwise_kernel", "pointwise_kernel")]
-        return self._finish(convolutions.separable_conv(inputs, *kernels, *self._geometry()))
+        depthwise, pointwise = (weight.value for weight in self.representations.values())
+        return self._finish(convolutions.separable_conv(inputs, depthwise, pointwise, *self._geometry()))
 
 
 class DepthwiseConv1D(_DepthwiseConv, rank=1):

@@ -2,11 +2,10 @@
 
 import jax.numpy as jnp
 
-from kerax import constraints, initializers, regularizers
 from kerax.core import masks
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
-from kerax.layers.options import check_positive
+from kerax.layers.options import check_positive, weight_options
 from kerax.quantizers.compressible import Compressible
 from kerax.quantizers.representations import represent
 
@@ -52,9 +51,8 @@ class Embedding(Compressible):
         super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
         check_positive(self, input_dim=input_dim, output_dim=output_dim)
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        options = embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint = weight_options(*options)
         self.supports_masking = mask_zero
         self.represent("embeddings", _TIED, layout="table")
         self.autocast = False  # rows are cast after they are picked, not the whole table
@@ -63,14 +61,9 @@ class Embedding(Compressible):
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
     def build(self, input_shape=None):
-        represent(
-            self,
-            "embeddings",
-            (self.input_dim, self.output_dim),
-            initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-        )
+        options = {"regularizer": self.embeddings_regularizer, "constraint": self.embeddings_constraint}
+        shape = self.input_dim, self.output_dim
+        represent(self, "embeddings", shape, initializer=self.embeddings_initializer, **options)
         self.finish_build()
 
     def call(self, inputs):

@@ -71,7 +71,8 @@ class GroupQueryAttention(_HeadAttention):
         self.head_dim = self.key_dim = head_dim
         self.num_query_heads, self.num_key_value_heads = num_query_heads, num_key_value_heads
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    # Shapes by the names of `call`'s arguments, as Keras has them.
+    def build(self, query_shape, value_shape, key_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
         if {len(query_shape), len(value_shape), len(key_shape)} != {3}:
             raise ValueError(

@@ -5,11 +5,11 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import config, constraints, initializers, regularizers
+from kerax import config, initializers
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable, call_initializer
-from kerax.layers.options import check_rate
+from kerax.layers.options import check_rate, weight_options
 from kerax.ops import normalizations
 
 
@@ -27,27 +27,11 @@ class _Affine(Layer):
     gamma: Variable | None
     beta: Variable | None
 
-    def __init__(
-        self,
-        center,
-        scale,
-        beta_initializer,
-        gamma_initializer,
-        beta_regularizer,
-        gamma_regularizer,
-        beta_constraint,
-        gamma_constraint,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.center, self.scale = center, scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.gamma_constraint = constraints.get(gamma_constraint)
-        self.supports_masking = True
+    def _set_options(self, center: bool, scale: bool, beta: tuple, gamma: tuple):
+        """Sets what the constructor says about the weights: each one's initializer, regularizer and constraint."""
+        self.center, self.scale, self.supports_masking = center, scale, True
+        self.beta_initializer, self.beta_regularizer, self.beta_constraint = weight_options(*beta)
+        self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint = weight_options(*gamma)
 
     def add_gamma_and_beta(self, shape, has_gamma: bool, has_beta: bool, autocast: bool = True):
         """Makes those of the weights that the layer has."""
@@ -84,6 +68,9 @@ class BatchNormalization(_Affine):
         ValueError: if an argument is out of its range, or the channel axis is missing or of unknown size.
     """
 
+    moving_mean: Variable
+    moving_variance: Variable
+
     def __init__(
         self,
         axis=-1,
@@ -105,16 +92,9 @@ class BatchNormalization(_Affine):
         synchronized=False,
         **kwargs,
     ):
-        names = (
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-        )
-        limits = beta_constraint, gamma_constraint
-        super().__init__(center, scale, beta_initializer, gamma_initializer, *penalties, *limits, **kwargs)
+        super().__init__(**kwargs)
+        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
+        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
         if not isinstance(axis, int):
             raise ValueError(f"{self}: `axis` must be an integer. Got axis={axis!r}.")
         check_rate(self, momentum=momentum, renorm_momentum=renorm_momentum)
@@ -234,16 +214,9 @@ class LayerNormalization(_Affine):
         rms_scaling=False,
         **kwargs,
     ):
-        names = (
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-        )
-        limits = beta_constraint, gamma_constraint
-        super().__init__(center, scale, beta_initializer, gamma_initializer, *penalties, *limits, **kwargs)
+        super().__init__(**kwargs)
+        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
+        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
         self.axis, self.epsilon, self.rms_scaling = axis, epsilon, rms_scaling
@@ -319,16 +292,9 @@ class GroupNormalization(_Affine):
         gamma_constraint=None,
         **kwargs,
     ):
-        names = (
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-        )
-        limits = beta_constraint, gamma_constraint
-        super().__init__(center, scale, beta_initializer, gamma_initializer, *penalties, *limits, **kwargs)
+        super().__init__(**kwargs)
+        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
+        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
         if not isinstance(groups, int) or (groups < 1 and groups != -1):
             raise ValueError(f"{self}: `groups` must be an integer of at least 1, or -1. Got groups={groups!r}.")
         self.groups, self.axis, self.epsilon = groups, axis, epsilon

@@ -5,10 +5,16 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from kerax import constraints, initializers, regularizers
 from kerax.core.layer import Layer
 
 Sizes = int | tuple[int, ...] | list[int]  # one number for each axis, or one for all
 _F = TypeVar("_F", bound=Callable)
+
+
+def weight_options(initializer: Any, regularizer: Any, constraint: Any) -> tuple[Any, Any, Any]:
+    """What the names that a constructor takes for a weight stand for."""
+    return initializers.get(initializer), regularizers.get(regularizer), constraints.get(constraint)
 
 
 def check_positive(layer: Layer, **arguments: Any) -> None:
