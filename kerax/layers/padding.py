@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.layers.options import Sizes, check_choice, set_rank, sizes
+from kerax.ops.image import resize
 
 
 class _Edges(Layer):
@@ -207,9 +207,8 @@ class UpSampling2D(Layer):
         first = 1 if self.data_format == "channels_last" else 2
         if self.interpolation == "nearest":
             return _repeat(inputs, self.size, first)
-        shape = list(inputs.shape)
-        shape[first], shape[first + 1] = shape[first] * self.size[0], shape[first + 1] * self.size[1]
-        return jax.image.resize(inputs, shape, self.interpolation)
+        size = [inputs.shape[first + axis] * factor for axis, factor in enumerate(self.size)]
+        return resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
 class UpSampling3D(Layer):

@@ -26,6 +26,7 @@ class Compressible(Layer):
         lora_rank, lora_alpha, quantization_config: As in `kerax.layers.Dense`.
     """
 
+    _untracked = Layer._untracked | {"representations"}  # they hold no variables, but read the layer's
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
 
