@@ -1,6 +1,6 @@
 """Constraints: projections applied to a weight after each update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 
@@ -36,7 +36,7 @@ class MaxNorm(Constraint):
         axis: Axis or tuple of axes that make up one vector: 0 for a dense kernel, `[0, 1, 2]` for a Conv2D kernel.
     """
 
-    def __init__(self, max_value=2, axis=0):
+    def __init__(self, max_value: float = 2, axis: int | Sequence[int] = 0):
         self.max_value, self.axis = max_value, _axes(axis)
 
     def __call__(self, w):
@@ -55,7 +55,7 @@ class NonNeg(Constraint):
 class UnitNorm(Constraint):
     """Scales vectors along `axis` to a norm of 1. `axis` as in `MaxNorm`."""
 
-    def __init__(self, axis=0):
+    def __init__(self, axis: int | Sequence[int] = 0):
         self.axis = _axes(axis)
 
     def __call__(self, w):
@@ -73,7 +73,7 @@ class MinMaxNorm(Constraint):
         axis: As in `MaxNorm`.
     """
 
-    def __init__(self, min_value=0.0, max_value=1.0, rate=1.0, axis=0):
+    def __init__(self, min_value=0.0, max_value=1.0, rate=1.0, axis: int | Sequence[int] = 0):
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, _axes(axis)
 
     def __call__(self, w):

@@ -1,5 +1,7 @@
 """Training a small model to do what a large one does: `Distiller` and its losses."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -73,7 +75,7 @@ class LogitsDistillation(DistillationLoss):
         ValueError: if the temperature is not a number above 0, or there is no loss.
     """
 
-    def __init__(self, temperature=3.0, loss="kl_divergence"):
+    def __init__(self, temperature=3.0, loss: Any = "kl_divergence"):
         if not isinstance(temperature, (int, float)) or temperature <= 0:
             raise ValueError(f"LogitsDistillation: `temperature` must be a number above 0. Got {temperature!r}.")
         self.temperature, self.loss = temperature, _functions(self, loss)
@@ -102,7 +104,7 @@ class FeatureDistillation(DistillationLoss):
         ValueError: if there is no loss, and later if a model has no graph or no layer of that name.
     """
 
-    def __init__(self, loss="mse", teacher_layer_name=None, student_layer_name=None):
+    def __init__(self, loss: Any = "mse", teacher_layer_name=None, student_layer_name=None):
         self.loss = _functions(self, loss)
         self.teacher_layer_name, self.student_layer_name = teacher_layer_name, student_layer_name
 
@@ -207,7 +209,10 @@ class Distiller(Model):
         if not fits:
             raise ValueError(f"{self}: teacher and student must have {what} of equal form. Got {first} and {second}.")
 
-    def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
+    # Keras's arguments, which are not those of its `Model.compile` either.
+    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, optimizer: Any = "adam", loss=None, metrics=None, **kwargs
+    ):
         """As `Model.compile`; `loss` is the student's own, without sample weights.
 
         Raises:
@@ -230,7 +235,7 @@ class Distiller(Model):
             student_loss = _total(lambda loss, *pair: loss(*pair), self._student_loss, y, y_pred)
         if self.student_loss_weight < 1:
             teacher, student = self._extractors
-            taught = teacher(x, training=False) if teacher else {None: self.teacher(x, training=False)}
+            taught: dict = teacher(x, training=False) if teacher else {None: self.teacher(x, training=False)}
             learned = student(x, training=True) if student else {}
             for loss, weight in zip(self.distillation_losses, self.distillation_loss_weights, strict=True):
                 target = taught.get(loss.teacher_layer_name or _LAST, taught.get(None))

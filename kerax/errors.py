@@ -28,7 +28,7 @@ def is_traceback_filtering_enabled() -> bool:
     return _filtering
 
 
-def suggest(name: object, options: Iterable[str]) -> str:
+def suggest(name: object, options: Iterable[object]) -> str:
     """` Did you mean 'x'?` when an option is close to `name`, else an empty string."""
     close = difflib.get_close_matches(str(name), [str(option) for option in options], n=5, cutoff=0.6)
     close.sort(key=lambda option: sorted(option) != sorted(str(name)))  # exchanged letters first

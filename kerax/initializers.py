@@ -297,7 +297,7 @@ class STFT(Initializer):
         ValueError: for another side, scaling or window.
     """
 
-    def __init__(self, side="real", window="hann", scaling="density", periodic=False):
+    def __init__(self, side="real", window: Any = "hann", scaling: str | None = "density", periodic=False):
         for name, value, allowed in (("side", side, ("real", "imag")), ("scaling", scaling, _SCALINGS)):
             if value not in allowed:
                 raise ValueError(f"STFT: `{name}` must be one of {allowed}. Got {value!r}.")
@@ -322,7 +322,8 @@ class STFT(Initializer):
             window = jnp.asarray(self._window_of(length), dtype)
             if window.shape != (length,):
                 raise ValueError(f"STFT: `window` must have shape ({length},). Got {window.shape}.")
-            scale = {"density": jnp.sqrt(jnp.sum(window**2)), "spectrum": jnp.sum(jnp.abs(window))}.get(self.scaling, 1)
+            sums = {"density": jnp.sqrt(jnp.sum(window**2)), "spectrum": jnp.sum(jnp.abs(window))}
+            scale = sums[self.scaling] if self.scaling is not None else 1
             kernel = kernel * window[:, None, None] / scale
         return jnp.broadcast_to(kernel, shape).astype(dtype)
 

@@ -1,5 +1,7 @@
 """Random arrays. `seed` is an int, a `SeedGenerator`, a JAX key, or `None` for the running call's own key."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -46,12 +48,12 @@ def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
     return jax.random.uniform(next_key(seed), shape, _dtype(dtype), minval, maxval)
 
 
-def randint(shape, minval, maxval, dtype="int32", seed=None):
+def randint(shape, minval, maxval, dtype: Any = "int32", seed=None):
     """Integers spread evenly over `[minval, maxval)`."""
     return jax.random.randint(next_key(seed), shape, minval, maxval, jnp.dtype(dtype))
 
 
-def categorical(logits, num_samples, dtype="int32", seed=None):
+def categorical(logits, num_samples, dtype: Any = "int32", seed=None):
     """`num_samples` class indices for each row of `logits (batch, classes)`: shape `(batch, num_samples)`."""
     logits = jnp.asarray(logits)
     shape = (*logits.shape[:-1], num_samples)

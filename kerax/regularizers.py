@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from kerax import ops
@@ -21,7 +22,7 @@ class Regularizer(Configurable):
         if cls.__module__ == __name__:
             REGULARIZERS.add(cls, *{"L1L2": ("l1_l2",)}.get(cls.__name__, ()))
 
-    def __call__(self, x):
+    def __call__(self, x) -> jax.Array | float:
         return 0.0
 
 

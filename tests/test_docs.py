@@ -27,7 +27,7 @@ def test_code_is_python_and_links_lead_somewhere(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["getting_started", "guides/pure_core", "coming_from_flax"])
+@pytest.mark.parametrize("name", ["getting_started", "guides/pure_core", "coming_from_flax", "../README"])
 def test_pages_run_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib").use("agg")
@@ -47,12 +47,25 @@ def test_configs_in_the_guide_build():
     assert set(cli.build_model(config).output_shape) == {"rings", "sex"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/use_cases.md"])
-def test_every_notebook_and_config_is_listed(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+def test_every_notebook_and_config_is_listed():
+    text = (ROOT / "docs" / "use_cases.md").read_text(encoding="utf-8")
     assert [path.stem for path in (ROOT / "notebooks").glob("*.ipynb") if path.stem not in text] == []
-    if page == "docs/use_cases.md":
-        configs = [
-            path for path in (ROOT / "configs").glob("*.yaml") if "Reached: " in path.read_text(encoding="utf-8")
-        ]
-        assert configs and [path.name for path in configs if path.name not in text] == []
+    configs = [path for path in (ROOT / "configs").glob("*.yaml") if "Reached: " in path.read_text(encoding="utf-8")]
+    assert configs and [path.name for path in configs if path.name not in text] == []
+
+
+def test_the_readme_stays_short_and_agrees_with_the_pages():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 130
+    start = lines.index(next(line for line in lines if line.startswith("| model, batch |")))
+    table = lines[start : lines.index("", start)]
+    speed = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert len(table) > 5 and "\n".join(table) in speed
+
+
+def test_every_page_is_in_the_navigation_and_the_readme_leads_to_the_guides():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "README.md"]
+    assert [page for page in pages if page not in navigation] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page for page in pages if page.startswith("guides/") and f"(docs/{page})" not in readme] == []

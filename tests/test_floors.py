@@ -11,7 +11,7 @@ FLOORS = [
     {"core"},
     {"ops", "activations", "initializers", "regularizers", "constraints", "quantizers", "random"},
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},
-    {"train", "callbacks", "checkpoint", "saving"},
+    {"train", "callbacks", "checkpoint", "saving", "plan"},
     {"models"},
     {"cli", "utils", "visualization", "datasets", "applications", "backend", "distillation", "mixed_precision"}
     | {"preprocessing", "tuner", "wrappers", "__main__"},

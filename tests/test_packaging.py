@@ -1,11 +1,17 @@
-"""What `pyproject.toml` promises: extras, and the `kerax` command."""
+"""What `pyproject.toml` promises: extras, the version, and the `kerax` command."""
 
 import importlib
 import re
 import tomllib
 from pathlib import Path
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+import yaml
+
+import kerax
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
 FOR_DEVELOPERS = {"all", "dev", "docs", "test"}
 
 
@@ -19,3 +25,18 @@ def test_the_extra_all_holds_every_other_extra():
 def test_the_command_is_there():
     module, name = PROJECT["scripts"]["kerax"].split(":")
     assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_the_version_has_one_home():
+    assert "version" in PROJECT["dynamic"] and "version" not in PROJECT
+    home = (ROOT / SETTINGS["tool"]["hatch"]["version"]["path"]).read_text()
+    assert re.search(r'^__version__ = "(.*)"$', home, flags=re.MULTILINE)[1] == kerax.__version__ == kerax.version()
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert kerax.__version__ in headings and headings[0] in ("Unreleased", kerax.__version__)
+
+
+def test_the_workflow_runs_what_has_to_pass():
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["run"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+    (pythons,) = [step["with"]["python-version"].split() for step in steps if "with" in step]
+    assert min(pythons) == PROJECT["requires-python"].removeprefix(">=")

@@ -5,12 +5,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from kerax import activations, config, layers
 from kerax.applications import pretrained
 from kerax.core.symbolic import KerasTensor
 from kerax.models import Functional
+
+Application = TypeVar("Application", bound=Callable[..., Functional])
 
 _DOC = """{name}: an image classifier.
 
@@ -254,8 +256,15 @@ BUILT_IN = "as they are: the model scales them itself"
 
 
 def publish(
-    function: Callable, module: str, *, paper: str, preprocessing=BY_FAMILY, default_size=224, min_size=32, more=""
-) -> Callable:
+    function: Application,
+    module: str,
+    *,
+    paper: str,
+    preprocessing=BY_FAMILY,
+    default_size: int | None = 224,
+    min_size=32,
+    more="",
+) -> Application:
     """`function` as a public one of `module`, with the applications' docstring. `more`: lines on other arguments."""
     function.__qualname__, function.__module__ = function.__name__, module
     default = (
@@ -272,19 +281,19 @@ def publish(
     return function
 
 
-def standard(public_name: str, body: Callable, *, paper: str, preprocessing=BY_FAMILY, name=None, **how) -> Callable:
+def standard(public_name: str, body: Callable, *, paper: str, preprocessing=BY_FAMILY, name=None, **how):
     """The public function of an application with the usual arguments; `how` as in `assemble`."""
     default_name = name or public_name.lower()
 
     def make(
         include_top=True,
-        weights="imagenet",
+        weights: str | None = "imagenet",
         input_tensor=None,
         input_shape=None,
         pooling=None,
         classes=1000,
-        classifier_activation="softmax",
-        name=default_name,
+        classifier_activation: Any = "softmax",
+        name: str = default_name,
     ):
         options = Options(
             include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name

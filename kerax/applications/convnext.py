@@ -1,6 +1,7 @@
 """ConvNeXt: Tiny, Small, Base, Large and XLarge."""
 
 import functools
+from typing import Any
 
 from kerax import initializers, layers
 from kerax.applications import building
@@ -89,13 +90,13 @@ def _convnext(variant: str):
     def make(
         include_top=True,
         include_preprocessing=True,
-        weights="imagenet",
+        weights: str | None = "imagenet",
         input_tensor=None,
         input_shape=None,
         pooling=None,
         classes=1000,
-        classifier_activation="softmax",
-        name=default_name,
+        classifier_activation: Any = "softmax",
+        name: str = default_name,
     ):
         options = Options(
             include_top,
@@ -108,9 +109,9 @@ def _convnext(variant: str):
             name,
             include_preprocessing,
         )
-        how = dict(default_size=224, key=("convnext", variant.lower()), channels_last=True)
         end = lambda net, x: net(_norm(), x)
-        return building.assemble(functools.partial(_body, variant), options, top=_top, end=end, **how)
+        body, key = functools.partial(_body, variant), ("convnext", variant.lower())
+        return building.assemble(body, options, default_size=224, key=key, top=_top, end=end, channels_last=True)
 
     make.__name__ = f"ConvNeXt{variant}"
     return building.publish(

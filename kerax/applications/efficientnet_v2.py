@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 from kerax import layers
 from kerax.applications import building
@@ -106,14 +107,14 @@ def _efficientnet_v2(variant: str):
 
     def make(
         include_top=True,
-        weights="imagenet",
+        weights: str | None = "imagenet",
         input_tensor=None,
         input_shape=None,
         pooling=None,
         classes=1000,
-        classifier_activation="softmax",
+        classifier_activation: Any = "softmax",
         include_preprocessing=True,
-        name=f"efficientnetv2-{key}",
+        name: str = f"efficientnetv2-{key}",
     ):
         options = Options(
             include_top,
@@ -126,8 +127,15 @@ def _efficientnet_v2(variant: str):
             name,
             include_preprocessing,
         )
-        body, how = functools.partial(_body, variant), dict(default_size=size, key=("efficientnet_v2", key))
-        return building.assemble(body, options, net=_net, top=make_top(0.2), pool_names=True, **how)
+        return building.assemble(
+            functools.partial(_body, variant),
+            options,
+            default_size=size,
+            key=("efficientnet_v2", key),
+            net=_net,
+            top=make_top(0.2),
+            pool_names=True,
+        )
 
     make.__name__ = f"EfficientNetV2{variant}"
     scaled = "of mean 0 and variance 1 by channel" if variant[0] == "B" else "scaled to -1 to 1"

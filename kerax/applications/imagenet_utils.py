@@ -12,7 +12,7 @@ _CLASS_INDEX_URL = "https://storage.googleapis.com/download.tensorflow.org/data/
 _CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 _MEANS = {"caffe": [103.939, 116.779, 123.68], "torch": [0.485, 0.456, 0.406]}  # caffe's in the order BGR
 _DEVIATIONS = [0.229, 0.224, 0.225]
-_class_index: dict[str, list[str]] = {}
+_class_index: dict[str, tuple[str, str]] = {}  # number and name
 
 
 def preprocess_input(x, data_format=None, mode="caffe"):

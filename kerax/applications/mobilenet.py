@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import Any
 
 from kerax import config, layers
 from kerax.applications import building
@@ -22,7 +23,7 @@ def sides(shape) -> tuple:
     return tuple(shape[1:3]) if config.image_data_format() == "channels_first" else tuple(shape[:2])
 
 
-def pick_size(shape, sizes: tuple, options: Options) -> tuple[int, int | None]:
+def pick_size(shape, sizes: tuple, options: Options) -> tuple[Any, Any]:
     """The side of the images that the weights are for, and the height that the model is named after."""
     height, width = sides(shape) if shape else (None, None)
     is_known = height == width and height in sizes
@@ -65,16 +66,16 @@ def MobileNet(
     depth_multiplier=1,
     dropout=0.001,
     include_top=True,
-    weights="imagenet",
+    weights: str | None = "imagenet",
     input_tensor=None,
     pooling=None,
     classes=1000,
-    classifier_activation="softmax",
-    name=None,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
 ):
     extra = (alpha, depth_multiplier, dropout)
     options = Options(
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, extra
+        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name or "", extra
     )
     if weights == "imagenet" and (depth_multiplier != 1 or alpha not in _WIDTHS):
         raise ValueError(

@@ -1,6 +1,7 @@
 """MobileNet V2."""
 
 import functools
+from typing import Any
 
 from kerax import layers
 from kerax.applications import building
@@ -63,15 +64,15 @@ def MobileNetV2(
     input_shape=None,
     alpha=1.0,
     include_top=True,
-    weights="imagenet",
+    weights: str | None = "imagenet",
     input_tensor=None,
     pooling=None,
     classes=1000,
-    classifier_activation="softmax",
-    name=None,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
 ):
     options = Options(
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name, alpha
+        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name or "", alpha
     )
     if weights == "imagenet" and alpha not in _WIDTHS:
         raise ValueError(f"MobileNetV2: the 'imagenet' weights need alpha in {_WIDTHS}. Got alpha={alpha}.")

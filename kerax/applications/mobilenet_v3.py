@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import Any
 
 from kerax import layers
 from kerax.applications import building
@@ -124,12 +125,12 @@ def _mobilenet_v3(size: str, blocks: tuple, top_filters: int):
         alpha=1.0,
         minimalistic=False,
         include_top=True,
-        weights="imagenet",
+        weights: str | None = "imagenet",
         input_tensor=None,
         classes=1000,
         pooling=None,
         dropout_rate=0.2,
-        classifier_activation="softmax",
+        classifier_activation: Any = "softmax",
         include_preprocessing=True,
         name=public_name,
     ):

@@ -1,6 +1,7 @@
 """NASNet-A, mobile and large."""
 
 import functools
+from typing import Any
 
 from kerax import layers
 from kerax.applications import building
@@ -25,11 +26,10 @@ def _separable(net: Net, x, filters: int, kernel: int, name: str, stride=1):
     padding = "same"
     if stride == 2:
         x, padding = net.pad(x, net.stride_padding(x, kernel), f"separable_conv_1_pad_{name}"), "valid"
-    options = dict(use_bias=False, name=f"separable_conv_1_{name}")
-    x = net(layers.SeparableConv2D(filters, kernel, stride, padding, **options), x)
+    first, second = f"separable_conv_1_{name}", f"separable_conv_2_{name}"
+    x = net(layers.SeparableConv2D(filters, kernel, stride, padding, use_bias=False, name=first), x)
     x = net.act(net.norm(x, f"separable_conv_1_bn_{name}"), "relu")
-    options["name"] = f"separable_conv_2_{name}"
-    x = net(layers.SeparableConv2D(filters, kernel, padding="same", **options), x)
+    x = net(layers.SeparableConv2D(filters, kernel, padding="same", use_bias=False, name=second), x)
     return net.norm(x, f"separable_conv_2_bn_{name}")
 
 
@@ -115,12 +115,12 @@ def _nasnet(variant: str):
     def make(
         input_shape=None,
         include_top=True,
-        weights="imagenet",
+        weights: str | None = "imagenet",
         input_tensor=None,
         pooling=None,
         classes=1000,
-        classifier_activation="softmax",
-        name=f"nasnet_{variant}",
+        classifier_activation: Any = "softmax",
+        name: str = f"nasnet_{variant}",
     ):
         if variant == "mobile" and not include_top and input_shape is None:
             input_shape = (224, 224, 3)
@@ -130,8 +130,9 @@ def _nasnet(variant: str):
             include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name
         )
         body = functools.partial(_body, variant)
-        how = dict(default_size=size, key=("nasnet", variant), channels_last=True)
-        return building.assemble(body, options, net=_net, top=_top, **how)
+        return building.assemble(
+            body, options, default_size=size, key=("nasnet", variant), net=_net, top=_top, channels_last=True
+        )
 
     make.__name__ = f"NASNet{variant.capitalize()}"
     paper = "Zoph et al. 2017, https://arxiv.org/abs/1707.07012"

@@ -69,16 +69,30 @@ def _body_v2(depths: tuple, net: Net, x, _options):
 def _resnet(layers: int):
     body = functools.partial(_body, _DEPTHS[layers])
     paper = "He et al. 2015, https://arxiv.org/abs/1512.03385"
-    how = dict(default_size=224, net=_net, pool_names=True, key=("resnet", f"resnet{layers}"))
-    return standard(f"ResNet{layers}", body, paper=paper, **how)
+    return standard(
+        f"ResNet{layers}",
+        body,
+        paper=paper,
+        default_size=224,
+        net=_net,
+        pool_names=True,
+        key=("resnet", f"resnet{layers}"),
+    )
 
 
 def resnet_v2(layers: int):
     """The public function of a ResNet V2."""
     body = functools.partial(_body_v2, _DEPTHS[layers])
     paper = "He et al. 2016, https://arxiv.org/abs/1603.05027"
-    how = dict(default_size=224, net=_net, pool_names=True, key=("resnet", f"resnet{layers}v2"))
-    return standard(f"ResNet{layers}V2", body, paper=paper, **how)
+    return standard(
+        f"ResNet{layers}V2",
+        body,
+        paper=paper,
+        default_size=224,
+        net=_net,
+        pool_names=True,
+        key=("resnet", f"resnet{layers}v2"),
+    )
 
 
 ResNet50, ResNet101, ResNet152 = _resnet(50), _resnet(101), _resnet(152)

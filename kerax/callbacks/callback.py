@@ -1,8 +1,10 @@
 """`Callback`: hooks into training."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+Logs = Any  # a mapping of names to numbers, which the engine always gives; a hook may add to it
 
 
 class When(NamedTuple):
@@ -42,14 +44,14 @@ class Callback:
 
     sees_batches = When(every=1)
     saves_run = When()
-    first_process_only = False
+    first_process_only: bool = False
 
     def __init__(self):
         self.params: dict = {}
-        self._model = None
+        self._model: Any = None
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """The model being trained."""
         return self._model
 
@@ -79,7 +81,7 @@ class Callback:
         there is none."""
         return None
 
-    def on_checkpoint(self, epoch, batch, logs=None):
+    def on_checkpoint(self, epoch: int, batch: int | None, logs: Logs = None):
         """When the run can be saved so that it goes on exactly: after `batch` batches of an epoch, or for `None` after
         the epoch and every callback's `on_epoch_end`. `model.save` and its kin, called elsewhere, do not keep the run.
         """
@@ -87,63 +89,63 @@ class Callback:
     def on_interrupt(self):
         """When the run was interrupted by Ctrl-C or the system, and can still be saved as in `on_checkpoint`."""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None):
         """Before the first epoch."""
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None):
         """After the last epoch."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None):
         """Before an epoch; epochs count from 0."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None):
         """After an epoch and its validation."""
 
-    def on_progress(self, step, logs):
+    def on_progress(self, step: int, logs: Logs):
         """Between two pieces of work: the number of batches done in this epoch, and their logs, ready to be read."""
 
-    def on_non_finite(self, message):
+    def on_non_finite(self, message: str):
         """When a number of the training state became NaN or infinite."""
 
     def close(self):
         """Releases files and displays; called last, however the call ends."""
 
-    def on_batch_begin(self, batch, logs=None):
+    def on_batch_begin(self, batch: int, logs: Logs = None):
         """Another name of `on_train_batch_begin`."""
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch: int, logs: Logs = None):
         """Another name of `on_train_batch_end`."""
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None):
         """Before a training batch, counted from 0 in each epoch."""
         self.on_batch_begin(batch, logs)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None):
         """After a training batch."""
         self.on_batch_end(batch, logs)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs = None):
         """Before an evaluation, also the validation of an epoch."""
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Logs = None):
         """After an evaluation."""
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(self, batch: int, logs: Logs = None):
         """Before an evaluation batch."""
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: Logs = None):
         """After an evaluation batch."""
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs: Logs = None):
         """Before a prediction."""
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs: Logs = None):
         """After a prediction."""
 
-    def on_predict_batch_begin(self, batch, logs=None):
+    def on_predict_batch_begin(self, batch: int, logs: Logs = None):
         """Before a prediction batch."""
 
-    def on_predict_batch_end(self, batch, logs=None):
+    def on_predict_batch_end(self, batch: int, logs: Logs = None):
         """After a prediction batch; `logs` holds its `outputs`."""
 
 

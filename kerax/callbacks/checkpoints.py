@@ -68,7 +68,7 @@ class ModelCheckpoint(_Saver):
         save_best_only=False,
         save_weights_only=False,
         mode="auto",
-        save_freq="epoch",
+        save_freq: str | int = "epoch",
         initial_value_threshold=None,
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
@@ -85,7 +85,7 @@ class ModelCheckpoint(_Saver):
                 "'.weights.h5' for the weights."
             )
         self._is_folder = not self.filepath.endswith((".weights.h5", ".keras"))
-        when = When(None if save_freq == "epoch" else save_freq)
+        when = _when(save_freq)
         self.sees_batches, self.saves_run = (When(), when) if self._is_folder else (when, When())
         self._epoch = 0
 
@@ -154,16 +154,16 @@ class OrbaxCheckpoint(_Saver):
         verbose=0,
         save_best_only=False,
         mode="auto",
-        save_freq="epoch",
+        save_freq: str | int = "epoch",
         initial_value_threshold=None,
-        max_to_keep=1,
+        max_to_keep: int | None = 1,
         save_on_background=True,
         save_weights_only=False,
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
         self.directory, self.max_to_keep = os.fspath(directory), max_to_keep
         self.save_on_background = save_on_background
-        self.saves_run = When(None if save_freq == "epoch" else save_freq)
+        self.saves_run = _when(save_freq)
         self._writer = _Writer(self, self.directory, max_to_keep)
 
     def on_train_begin(self, logs=None):
@@ -216,7 +216,12 @@ class BackupAndRestore(Callback):
     """
 
     def __init__(
-        self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True, every_seconds=None
+        self,
+        backup_dir,
+        save_freq: str | int = "epoch",
+        double_checkpoint=False,
+        delete_checkpoint=True,
+        every_seconds=None,
     ):
         super().__init__()
         if save_freq is not False:
@@ -288,20 +293,26 @@ class _Writer:
 
     def __init__(self, callback: Callback, directory: str, keep: int | None):
         self.callback, self.directory, self.keep = callback, directory, keep
-        self._checkpointer: checkpoint.Checkpointer | None = None
+        self._claimed: checkpoint.Checkpointer | None = None
         self._last: dict = {}  # arguments of the last save
         self._has_failed = False  # whether the last save did
 
     def open(self):
         """Claims the folder."""
-        if self._checkpointer is None:
-            self._checkpointer = checkpoint.Checkpointer(self.directory, self.keep)
-            self._checkpointer.folder.open()
+        if self._claimed is None:
+            self._claimed = checkpoint.Checkpointer(self.directory, self.keep)
+            self._claimed.folder.open()
 
     @property
     def is_open(self) -> bool:
         """Whether the folder is claimed."""
-        return self._checkpointer is not None
+        return self._claimed is not None
+
+    @property
+    def _checkpointer(self) -> checkpoint.Checkpointer:
+        if self._claimed is None:
+            raise RuntimeError(f"{type(self.callback).__name__}: it saves in `fit` only, which opens {self.directory}.")
+        return self._claimed
 
     def restore_run(self, form: dict) -> dict | None:
         """Puts the latest run in the folder into the model."""
@@ -350,12 +361,17 @@ class _Writer:
 
     def close(self):
         """Gives the folder free."""
-        checkpointer, self._checkpointer = self._checkpointer, None
+        checkpointer, self._claimed = self._claimed, None
         if checkpointer is not None:
             try:
                 checkpointer.close()
             except OSError as error:
                 warnings.warn(f"{type(self.callback).__name__}: {error}", stacklevel=2)
+
+
+def _when(save_freq: str | int) -> When:
+    """Every so many batches, or never for "epoch"."""
+    return When(save_freq if isinstance(save_freq, int) else None)
 
 
 def _check_save_freq(callback: Callback, save_freq):

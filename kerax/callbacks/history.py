@@ -2,6 +2,7 @@
 
 import csv
 import os
+from typing import IO, Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _short(value) -> str:
     return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
 
 
-def new_figure(who: str, rows: int = 1, columns: int = 1, **options):
+def new_figure(who: str, rows: int = 1, columns: int = 1, **options) -> tuple[Any, Any]:
     """A matplotlib figure and its axes. A notebook shows it once, as what the cell returns.
 
     Raises:
@@ -124,7 +125,8 @@ class CSVLogger(Callback):
     def __init__(self, filename, separator=",", append=False):
         super().__init__()
         self.filename, self.separator, self.append = filename, separator, append
-        self._file = self._writer = None
+        self._file: IO | None = None
+        self._writer: csv.DictWriter | None = None
 
     def on_train_begin(self, logs=None):
         self._file = open(self.filename, "a" if self.append or self.is_resuming else "w", newline="")
@@ -138,23 +140,27 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch} | dict(logs or {})
-        if self._writer is None or not row.keys() <= set(self._writer.fieldnames):
-            self._start(list(row))
-        self._writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})
-        self._file.flush()
+        writer = self._writer
+        if writer is None or not row.keys() <= set(writer.fieldnames):
+            writer = self._writer = self._start(list(row))
+        writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})
+        if self._file is not None:
+            self._file.flush()
 
-    def _start(self, names: list[str]):
+    def _start(self, names: list[str]) -> csv.DictWriter:
         """Goes on below the rows that are there; they are written anew if there are new columns."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         with open(self.filename, newline="") as file:
             reader = csv.DictReader(file, delimiter=self.separator)
             rows, known = list(reader), list(reader.fieldnames or [])
         columns = known + [name for name in names if name not in known]
         self._file = open(self.filename, "a" if columns == known else "w", newline="")
-        self._writer = csv.DictWriter(self._file, columns, delimiter=self.separator, restval="NA")
+        writer = csv.DictWriter(self._file, columns, delimiter=self.separator, restval="NA")
         if columns != known:
-            self._writer.writeheader()
-            self._writer.writerows(rows)
+            writer.writeheader()
+            writer.writerows(rows)
+        return writer
 
     def close(self):
         if self._file is not None:
@@ -200,8 +206,7 @@ class LambdaCallback(Callback):
             on_train_batch_end=on_train_batch_end,
             **kwargs,
         )
-        for name, function in hooks.items():
+        for name in hooks:
             if not hasattr(Callback, name):
                 raise TypeError(f"LambdaCallback: {name!r} is not a hook.")
-            if function is not None:
-                setattr(self, name, function)
+        vars(self).update({name: function for name, function in hooks.items() if function is not None})

@@ -57,7 +57,7 @@ class LiveLine:
 
     def close(self, last: str | None = None):
         """Gives the cursor back; without `last` below what was drawn last."""
-        if not self.is_open:
+        if self._above is None:
             return
         self._above.flush()
         if sys.stdout is self._above:  # else somebody redirects it, and will put it back

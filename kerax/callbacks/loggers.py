@@ -4,6 +4,7 @@ import json
 import math
 import os
 import warnings
+from typing import IO
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class JSONLogger(Callback):
     def __init__(self, filename, append=False):
         super().__init__()
         self.filename, self.append = os.fspath(filename), append
-        self._file = None
+        self._file: IO[bytes] | None = None
 
     def on_train_begin(self, logs=None):
         os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)
@@ -44,8 +45,9 @@ class JSONLogger(Callback):
         cut_file(self._file, state["size"])
 
     def on_epoch_end(self, epoch, logs=None):
-        self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
-        self._file.flush()
+        if self._file is not None:
+            self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
+            self._file.flush()
 
     def close(self):
         if self._file is not None:

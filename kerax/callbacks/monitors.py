@@ -37,7 +37,7 @@ class Monitor(Callback):
             raise ValueError(f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}.")
         self.monitor = monitor
         direction = {"auto": _direction(monitor), "max": 1.0, "min": -1.0}[mode]
-        self.sign, self._is_known = direction or -1.0, direction is not None
+        self.sign, self.is_known = direction or -1.0, direction is not None
         self.min_delta = abs(min_delta)
 
     @property
@@ -62,7 +62,7 @@ class Monitor(Callback):
                 stacklevel=2,
             )
             return None
-        if not self._is_known:
+        if not self.is_known:
             raise ValueError(
                 f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or less. "
                 "Pass `mode='max'` or `mode='min'`."
@@ -97,7 +97,7 @@ class EarlyStopping(Monitor):
     def __init__(
         self,
         monitor="val_loss",
-        min_delta=0,
+        min_delta: float = 0,
         patience=0,
         verbose=0,
         mode="auto",
@@ -123,7 +123,7 @@ class EarlyStopping(Monitor):
         if self.restore_best_weights and self.best_weights is None:
             self._keep(epoch)
         self.wait += 1
-        if self.is_better(value, self.best):
+        if self.best is None or self.is_better(value, self.best):
             self.best = value
             if self.restore_best_weights:
                 self._keep(epoch)
@@ -136,13 +136,14 @@ class EarlyStopping(Monitor):
             self.model.stop_training = True
 
     def get_state(self):
-        return {name: getattr(self, name) for name in self._kept} if self.best is not None else {}
+        if self.best is None:
+            return {}
+        now = {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
+        return now | {"best_weights": self.best_weights, "stopped_epoch": self.stopped_epoch}
 
     def set_state(self, state):
-        for name in self._kept:
-            setattr(self, name, state[name])
-
-    _kept = ("wait", "best", "best_epoch", "best_weights", "stopped_epoch")
+        self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        self.best_weights, self.stopped_epoch = state["best_weights"], state["stopped_epoch"]
 
     def _keep(self, epoch: int):
         """Copies the weights on the device, without waiting for it."""

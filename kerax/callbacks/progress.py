@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 from kerax import config
 from kerax.callbacks import html_tables
@@ -178,12 +179,13 @@ class _Bar(_Nothing):
 
     def progress(self, step: int, logs):
         now = time.perf_counter()
-        if now - self._drawn >= 0.1:
+        if self._line is not None and now - self._drawn >= 0.1:
             self._drawn = now
             self._line.draw(self._parts(step, self.steps, logs))
 
     def end(self, steps: int | None, logs):
-        self._line.finish(self._parts(steps or 0, steps, logs))
+        if self._line is not None:
+            self._line.finish(self._parts(steps or 0, steps, logs))
 
     def _parts(self, step: int, total: int | None, logs) -> list[tuple]:
         filled = self._width * step // total if total else 0
@@ -215,7 +217,7 @@ class _Notebook(_Nothing):
         self._rows: list[tuple] = []  # (epoch, seconds, logs) of the epochs that are done
         self._running: tuple | None = None  # (epoch, begun, step, logs) of the one that is not
         self._drawn, self._is_current = time.perf_counter(), True
-        self._handle = display(_Shown(self._html(), self._text()), display_id=True)
+        self._handle: Any = display(_Shown(self._html(), self._text()), display_id=True)
 
     def begin(self, epoch: int):
         super().begin(epoch)
@@ -223,12 +225,13 @@ class _Notebook(_Nothing):
         self._refresh()
 
     def progress(self, step: int, logs):
-        if time.perf_counter() - self._drawn >= self._interval:  # else the numbers are not even read
+        if self._running and time.perf_counter() - self._drawn >= self._interval:  # else the numbers are not even read
             self._running = (self._running[0], self.started, step, dict(logs))
             self._refresh()
 
     def end(self, steps: int | None, logs):
-        self._rows.append((self._running[0], time.perf_counter() - self.started, dict(logs or {})))
+        if self._running is not None:
+            self._rows.append((self._running[0], time.perf_counter() - self.started, dict(logs or {})))
         self._running = None
         self._refresh()
 

@@ -1,7 +1,7 @@
 """`Logging`, which sends numbers to any logger, and loggers for Weights & Biases and MLflow."""
 
 import importlib
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Logging(Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = self._before + batch + 1
-        if step - self._sent >= self.every:
+        if self.every is not None and step - self._sent >= self.every:
             self._sent = step
             self._send({f"batch_{name}": value for name, value in dict(logs or {}).items()}, step)
 
@@ -98,7 +98,8 @@ class WandbLogger(Logging):
 
     def __init__(self, every=None, run=None, **options):
         super().__init__(self, every)
-        self.run, self.options, self._is_own = run, options, run is None
+        self.run: Any = run
+        self.options, self._is_own = options, run is None
         _library("wandb", "WandbLogger", "wandb")
 
     def on_train_begin(self, logs=None):
@@ -137,7 +138,8 @@ class MLflowLogger(Logging):
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment_name or "Default"
         self.run_name, self.run_id, self.params_to_log = run_name, run_id, params or {}
-        self._client, self._is_open = None, False
+        self._client: Any = None
+        self._is_open = False
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -55,13 +56,13 @@ class TensorBoard(Callback):
 
     def __init__(
         self,
-        log_dir="logs",
+        log_dir: str | os.PathLike = "logs",
         histogram_freq=0,
         write_graph=True,
         write_images=False,
         write_steps_per_second=False,
-        update_freq="epoch",
-        profile_batch=0,
+        update_freq: str | int = "epoch",
+        profile_batch: int | str | Sequence[int] = 0,
         embeddings_freq=0,
         embeddings_metadata=None,
     ):
@@ -75,11 +76,12 @@ class TensorBoard(Callback):
         self.log_dir = os.fspath(log_dir)
         self.histogram_freq, self.write_graph, self.write_images = histogram_freq, write_graph, write_images
         self.write_steps_per_second = write_steps_per_second
-        self.update_freq = 1 if update_freq == "batch" else update_freq
+        self.update_freq: str | int = 1 if update_freq == "batch" else update_freq
         self.embeddings_freq, self.embeddings_metadata = embeddings_freq, embeddings_metadata
         self._first, self._last = _batches(profile_batch)
         looks = (self._first - 1, self._last) if self._last else ()
-        self.sees_batches = When(None if self.update_freq == "epoch" else self.update_freq, looks)
+        self._every = self.update_freq if isinstance(self.update_freq, int) else None
+        self.sees_batches = When(self._every, looks)
         self._writers: dict = {}
         self._tracing = False
         self._start = self._before = 0  # the optimizer's iterations at the start; batches of this fit's epochs so far
@@ -109,7 +111,7 @@ class TensorBoard(Callback):
         if self._tracing and step >= self._last:
             dict(logs)  # waits until the device is done
             self._stop_trace()
-        if self.update_freq == "epoch" or step - self._written < self.update_freq:
+        if self._every is None or step - self._written < self._every:
             return
         numbers = dict(logs)
         if self.write_steps_per_second:
@@ -170,9 +172,7 @@ class TensorBoard(Callback):
                 self._writer(name).add_scalar("/".join([tag.format(key), *map(str, index)]), element, step)
 
     def _write_model(self):
-        from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
-        from tensorboardX.proto.tensor_pb2 import TensorProto
-
+        proto, tensors = (importlib.import_module(f"tensorboardX.proto.{name}_pb2") for name in ("summary", "tensor"))
         lines: list[str] = []
         self.model.summary(print_fn=lines.append)
         self._write_text("model/summary", "\n".join(lines))
@@ -184,10 +184,10 @@ class TensorBoard(Callback):
         self._write_text("model/json", text)
         if "layers" not in json.loads(text)["config"]:  # a subclass, of whose `call` there is no graph
             return
-        metadata = SummaryMetadata(plugin_data={"plugin_name": "graph_keras_model", "content": b"1"})
-        tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()])
-        value = Summary.Value(tag="keras", metadata=metadata, tensor=tensor)
-        self._writer("train").file_writer.add_summary(Summary(value=[value]), 0)
+        metadata = proto.SummaryMetadata(plugin_data={"plugin_name": "graph_keras_model", "content": b"1"})
+        tensor = tensors.TensorProto(dtype="DT_STRING", string_val=[text.encode()])
+        value = proto.Summary.Value(tag="keras", metadata=metadata, tensor=tensor)
+        self._writer("train").file_writer.add_summary(proto.Summary(value=[value]), 0)
 
     def _write_text(self, tag: str, text: str):
         self._writer("train").add_text(tag, f"```\n{text}\n```", 0)

@@ -6,27 +6,7 @@ import time
 import jax
 
 from kerax.callbacks.callback import Callback
-
-PEAK_FLOPS = {
-    "TPU v4": 275e12,  # https://cloud.google.com/tpu/docs/v4
-    "TPU v5 lite": 197e12,  # https://cloud.google.com/tpu/docs/v5e
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,  # https://cloud.google.com/tpu/docs/v5p
-    "TPU v6 lite": 918e12,  # https://cloud.google.com/tpu/docs/v6e
-    "TPU v6e": 918e12,
-    "NVIDIA A100": 312e12,  # https://www.nvidia.com/en-us/data-center/a100/
-    "NVIDIA H100 PCIe": 756e12,  # https://www.nvidia.com/en-us/data-center/h100/
-    "NVIDIA H100 NVL": 835e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA GH200": 989e12,
-    "NVIDIA H200 NVL": 835e12,  # https://www.nvidia.com/en-us/data-center/h200/
-    "NVIDIA H200": 989e12,
-    "NVIDIA B200": 2250e12,  # https://www.nvidia.com/en-us/data-center/hgx/
-}
-"""Operations per second on dense bfloat16 matrices, by the start of JAX's `device_kind`, from the vendors' data sheets.
-
-NVIDIA's sheets give twice these numbers, for matrices of which half the elements are zero.
-"""
+from kerax.plan import chips
 
 
 class Throughput(Callback):
@@ -40,11 +20,13 @@ class Throughput(Callback):
     time at the end of an epoch. Keras has no such callback.
 
     Args:
-        peak_flops: Operations per second of one device at best. Default: from `PEAK_FLOPS`, which is about bfloat16.
-        flops_per_step: Operations of one training step on all devices. Default: what XLA counts.
+        peak_flops: Operations per second of one device at best. Default: that of bfloat16, from the table of
+            `kerax.plan.chips`.
+        flops_per_step: Operations of one training step on all devices. Default: those of the program, with what is in
+            loops as often as they turn.
 
     Source of `mfu`: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B; there operations are those of
-    the model's formulas, while XLA also counts those of rematerialisation.
+    the model's formulas, while here those of rematerialisation count too.
     """
 
     def __init__(self, peak_flops=None, flops_per_step=None):
@@ -57,7 +39,8 @@ class Throughput(Callback):
         self._iterations = 0
         self._found: dict | None = None  # the numbers of an epoch whose batches are done
         self._is_first = self._in_epoch = False
-        self._peak = self._flops = None  # looked up at the end of the first epoch
+        self._peak: float | None = None  # looked up at the end of the first epoch
+        self._flops: float | None = None
 
     def set_model(self, model):
         super().set_model(model)
@@ -103,22 +86,15 @@ class Throughput(Callback):
         if self._is_first:
             self._is_first = False
             self._found["compile_time"] = _seconds_compiling(self._called, now)
-            self._peak = self.peak_flops or peak_flops()
+            self._peak = self.peak_flops or chips.chip_of().flops
             self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
-        if self._flops and "step_time" in self._found:
+        if self._flops and self._peak and "step_time" in self._found:
             devices = len(model.optimizer._iterations.peek().sharding.device_set)
             self._found["mfu"] = self._flops / (self._found["step_time"] * self._peak * devices)
 
 
-def peak_flops(device_kind: str | None = None) -> float | None:
-    """Operations per second of a kind of device, of the first device for `None`; `None` if the table lacks it."""
-    kind = jax.devices()[0].device_kind if device_kind is None else device_kind
-    known = [name for name in PEAK_FLOPS if kind.startswith(name)]
-    return PEAK_FLOPS[max(known, key=len)] if known else None
-
-
 def _step_flops(model) -> float | None:
-    """What XLA counts for the training step, of the largest batch if there were several; `None` if nobody knows."""
+    """Operations of the training step, of the largest batch if there were several; `None` if nobody knows."""
     ask = getattr(model, "train_flops", None)
     if ask is not None:
         return ask()
@@ -130,12 +106,12 @@ _COMPILING = ("/jax/core/compile/", "/kerax/compile/wait")  # the second: waitin
 _spans: dict[int, list[tuple[float, float]]] = {}  # by thread: when JAX was at work on a program, in order
 
 
-def _note(event: str, start: float, end: float, **_):
+def _note(event: str, start_time: float, end_time: float, **_: str | int):
     if event.startswith(_COMPILING):
         spans = _spans.setdefault(threading.get_ident(), [])
-        while spans and spans[-1][0] >= start:  # a program traced while this one was
+        while spans and spans[-1][0] >= start_time:  # a program traced while this one was
             spans.pop()
-        spans.append((start, end))
+        spans.append((start_time, end_time))
 
 
 def _listen():

@@ -51,12 +51,12 @@ class Checkpointer:
     def __init__(
         self,
         directory,
-        keep=1,
-        keep_best=0,
-        monitor="val_loss",
-        mode="min",
-        every_steps=None,
-        every_seconds=None,
+        keep: int | None = 1,
+        keep_best: int = 0,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
     ):
         for name, value, least in (("keep", keep, 1), ("keep_best", keep_best, 0), ("every_steps", every_steps, 1)):
             if value is not None and (not isinstance(value, int) or value < least):
@@ -120,12 +120,11 @@ class Checkpointer:
 
     def save_if_due(self, model, **arguments) -> int | None:
         """`save`, if `every_steps` training steps or `every_seconds` have gone by since the last one: the step."""
-        steps, seconds = _num_steps(model), time.monotonic()
         is_due = self._saved_at is None
-        if not is_due and self.every_steps is not None:
-            is_due = steps - self._saved_at[0] >= self.every_steps
-        if not is_due and self.every_seconds is not None:
-            is_due = seconds - self._saved_at[1] >= self.every_seconds
+        if self._saved_at is not None:
+            steps, seconds = _num_steps(model) - self._saved_at[0], time.monotonic() - self._saved_at[1]
+            is_due = self.every_steps is not None and steps >= self.every_steps
+            is_due = is_due or (self.every_seconds is not None and seconds >= self.every_seconds)
         return self.save(model, **arguments) if is_due else None
 
     def restore_run(self, model, form: dict, step: int | None = None) -> dict:
@@ -207,7 +206,15 @@ def _close_all():
         checkpointer.close()
 
 
-def save(directory, model, step=None, metadata: dict | None = None, metrics=None, keep=1, overwrite: bool = True):
+def save(
+    directory,
+    model,
+    step: int | None = None,
+    metadata: dict | None = None,
+    metrics: dict | None = None,
+    keep: int | None = 1,
+    overwrite: bool = True,
+):
     """Writes a checkpoint of `model` to a folder. Returns when it is complete; the one before is intact until then.
 
     Args:

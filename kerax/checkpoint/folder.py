@@ -231,7 +231,7 @@ class Folder:
             text = ocp.JsonCheckpointHandler()
             handlers.add(name, ocp.args.JsonSave, text)
             handlers.add(name, ocp.args.JsonRestore, text)
-        policies = [preserve.LatestN(self.keep)]
+        policies: list[Any] = [preserve.LatestN(self.keep)]
         options: dict[str, Any] = {}
         if self.keep_best:
 
@@ -294,7 +294,7 @@ def _restore_args(ocp, path: tuple, shardings: dict[str, Any]):
 
 def checksum(array) -> int:
     """CRC-32 of an array's bytes."""
-    return zlib.crc32(np.ascontiguousarray(np.asarray(array)).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(np.asarray(array)).reshape(-1).view(np.uint8).data)
 
 
 def _text_checksum(content: Any) -> int:

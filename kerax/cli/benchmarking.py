@@ -114,7 +114,7 @@ def _loop(weights: list, rows: np.ndarray, labels: np.ndarray, batch_size: int) 
             batch = rows[start : start + batch_size], labels[start : start + batch_size]
             held[0], held[1], loss, accuracy = step(*held, *batch)
             losses.append((loss, accuracy))
-        return np.mean([float(loss) for loss, _ in losses])
+        return float(np.mean([float(loss) for loss, _ in losses]))
 
     return run
 

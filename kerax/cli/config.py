@@ -37,7 +37,7 @@ SECTIONS = {
     "logs": Section(dict, {}, "what is kept of a run: csv, jsonl, tensorboard, backup; each true or false"),
     "search": Section(dict, {"RandomSearch": {}}, "for `kerax tune`: a tuner, by class name, with its arguments"),
 }
-_TYPE_NAMES = {int: "a whole number", str: "a string", dict: "a mapping", list: "a list"}
+_TYPE_NAMES: dict[Any, str] = {int: "a whole number", str: "a string", dict: "a mapping", list: "a list"}
 _OVERRIDE_HELP = """\
 Every field is an option too: its path written with dots, list positions counted from 0, the value in YAML:
   --fit.epochs 3 --compile.optimizer.Adam.learning_rate 0.01 --model.layers.0.Conv2D.filters 16
@@ -88,7 +88,7 @@ class Field:
         where = self.source if line is None else f"{self.source}, line {line}"
         return ConfigError(f"{where}: {self.key}: {message}" if self.key else f"{where}: {message}")
 
-    def expect(self, kind: type, description: str = "") -> "Field":
+    def expect(self, kind: type | tuple[type, ...], description: str = "") -> "Field":
         """This field, which must be a `kind`, called `description` in the error. Raises `ConfigError`."""
         if not isinstance(self.value, kind) or (kind is int and isinstance(self.value, bool)):
             raise self.error(f"expected {description or _TYPE_NAMES[kind]}. Got {self.value!r}.")

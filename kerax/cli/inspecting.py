@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +66,7 @@ def show_file(path: str) -> list[str]:
 
 def _size(text: str) -> tuple[int, int]:
     """Elements and bytes of `"float32[3, 4]"`."""
-    dtype, shape = re.fullmatch(r"(\w+)\[(.*)\]", text).groups()
+    dtype, _, shape = text.removesuffix("]").partition("[")
     count = math.prod(int(size) for size in shape.split(",") if size.strip())
     return count, count * np.dtype(dtype).itemsize
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -62,14 +62,15 @@ def predict(arguments: Sequence[str]):
     try:
         predictions = model.predict(inputs, batch_size=int(batch_size), verbose=0)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{source or config['data'].source}: {one_line(error)}") from None
+        place = source or cast(Field, config)["data"].source
+        raise ConfigError(f"{place}: {one_line(error)}") from None
     files.write_array(target, predictions)
     print(f"predictions: {target}")
 
 
 def _read_inputs(source: str | None, config: Field | None) -> Any:
     if source is None:
-        return load_data(config)[1][0]
+        return load_data(cast(Field, config))[1][0]  # which is there where no source was given
     inputs = files.read_inputs(source)
     return fit_inputs(config, inputs) if config is not None and isinstance(inputs, np.ndarray) else inputs
 

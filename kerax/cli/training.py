@@ -115,7 +115,7 @@ def load_model(path: str, config: Field | None, is_changed: bool) -> "kerax.Mode
     """
     try:
         if not is_changed or config is None:
-            model = kerax.saving.load_model(path)
+            model: kerax.Model = kerax.saving.load_model(path)
             if model.compiled or config is None:
                 return model
         model = build_model(config)

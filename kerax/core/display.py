@@ -84,7 +84,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def format_bytes(count: int) -> str:
+def format_bytes(count: float) -> str:
     """A number of bytes with a unit of 1,024."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB", "TB"):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -253,7 +253,7 @@ def _module_of(cls: type) -> str | None:
     return of_cls[-1].module if of_cls else "keras"  # the last: a model is in the family of layers too
 
 
-def is_serialized(value) -> bool:
+def is_serialized(value) -> TypeGuard[dict[str, Any]]:
     """Whether a JSON value describes an object."""
     return isinstance(value, dict) and "class_name" in value and "config" in value
 

@@ -102,7 +102,7 @@ class ArrayPass:
         self.size, self.rest = size, rest
         self.num_blocked = full + 1 if rest and fills_up else full  # batches of the full form
         self.num_batches = full + (1 if rest else 0)
-        self.rest_form = source.rest_form()
+        self.rest_form = source.rest_form() or self.form
 
     def take(self, most: int, room: int) -> Chunk | None:
         """The next batches of one form, as many as there is room for."""

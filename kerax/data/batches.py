@@ -35,7 +35,7 @@ class IterableReader:
         self.batches = batches
         self.is_single_pass = hasattr(batches, "__next__")
         self.num_batches = _length(batches)
-        self._iterator: Iterator | None = None
+        self._iterator: Any = None  # of whatever library
         self._resume_at: dict | None = None
         self._count = 0
 
@@ -238,9 +238,13 @@ class BatchSource:
         """What a run that goes on must find again."""
         return {"batches": self.num_batches, "steps_per_epoch": steps_per_epoch}
 
-    def split(self, fraction: float):
+    def split(self, fraction: float) -> tuple["BatchSource", "BatchSource"]:
         """Raises `ValueError`: there are no rows to split."""
         raise ValueError("fit: `validation_split` needs arrays. Pass `validation_data` with a source of batches.")
+
+    def with_class_weight(self, class_weight: dict | None) -> "BatchSource":
+        """The same batches, weighted by the classes of their rows too."""
+        return BatchSource(self.batches, class_weight, self.who)
 
     def head(self, num_batches: int) -> "BatchSource":
         """The first batches, kept in memory."""

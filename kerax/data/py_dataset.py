@@ -1,8 +1,9 @@
 """`PyDataset`: batches by index, made in parallel by threads or processes."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 
 class PyDataset:
@@ -47,7 +48,7 @@ class PyDataset:
         """After each epoch."""
 
 
-_dataset = None  # in a worker process: its copy of the data set
+_dataset: Any = None  # in a worker process: its copy of the data set
 
 
 def _adopt(dataset):
@@ -59,7 +60,7 @@ def _item(index: int):
     return _dataset[index]
 
 
-def batches_of(dataset, indices: Sequence[int]) -> Iterator:
+def batches_of(dataset, indices: Iterable[int]) -> Iterator:
     """The batches of these indices in order, made by the workers that a `PyDataset` asks for."""
     workers = getattr(dataset, "workers", 1)
     with_processes = getattr(dataset, "use_multiprocessing", False)

@@ -35,7 +35,7 @@ class RowDataset(PyDataset):
     def __init__(
         self,
         read: Callable,
-        rows: int | Sequence[int],
+        rows: int | Sequence[int] | np.ndarray,
         batch_size: int | None = 32,
         shuffle: bool = False,
         class_names: list[str] | None = None,
@@ -65,14 +65,15 @@ class RowDataset(PyDataset):
             return jax.tree.map(lambda array: array[0], self._read(self._order[index : index + 1]))
         return self._read(self._order[index * self.batch_size : (index + 1) * self.batch_size])
 
-    def _like(self, read=None, rows=None, batch_size="same") -> "RowDataset":
-        size = self.batch_size if batch_size == "same" else batch_size
+    def _like(self, read=None, rows=None) -> "RowDataset":
         read, rows = read or self._read, self.rows if rows is None else rows
-        return RowDataset(read, rows, size, self.shuffles, self.class_names, self.file_paths, self.workers)
+        return RowDataset(read, rows, self.batch_size, self.shuffles, self.class_names, self.file_paths, self.workers)
 
     def batch(self, batch_size: int) -> "RowDataset":
         """The same rows in batches of another size."""
-        return self._like(batch_size=batch_size)
+        batched = self._like()
+        batched.batch_size = batch_size
+        return batched
 
     def map(self, function: Callable) -> "RowDataset":
         """The batches that `function` makes of these: of `x`, or of `x` and `y`. It must keep the rows apart.

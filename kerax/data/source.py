@@ -20,17 +20,18 @@ class Form:
     Attributes:
         spec: A pytree of `jax.ShapeDtypeStruct`.
         num_rows: Size of the first axis; 1 for a batch without one.
+        key: What distinguishes one form from another: structure, shapes and dtypes.
     """
 
     def __init__(self, spec: Tree):
         self.spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), spec)
         leaves, treedef = jax.tree.flatten(self.spec)
         self.num_rows = leaves[0].shape[0] if leaves and leaves[0].shape else 1
-        self._key = treedef, tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
-        self._hash = hash(self._key)
+        self.key = treedef, tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
+        self._hash = hash(self.key)
 
     def __eq__(self, other):
-        return self is other or (isinstance(other, Form) and self._key == other._key)
+        return self is other or (isinstance(other, Form) and self.key == other.key)
 
     def __hash__(self):
         return self._hash
@@ -58,14 +59,14 @@ class Chunk(NamedTuple):
 
     Attributes:
         form: Of each batch.
-        count: How many there are.
+        num_batches: How many there are.
         num_rows: Rows of them all together that count; a last batch that is filled up has others after them.
         place: Function of buffers that puts them there, by `gather` or `join`, and returns the block.
         position: Function of a number of batches: the position in the pass after so many of them.
     """
 
     form: Form
-    count: int
+    num_batches: int
     num_rows: int
     place: Callable[[Any], Tree]
     position: Callable[[int], dict]
@@ -91,10 +92,15 @@ class Pass(Protocol):
 class Source(Protocol):
     """Batches `x`, `(x, y)` or `(x, y, sample_weight)`."""
 
-    rows: Tree
-    """The arrays with all the rows, where they can be read by number; else `None`."""
-    is_single_pass: bool
-    """Whether there is one pass only, which goes on where it stopped."""
+    @property
+    def rows(self) -> Tree:
+        """The arrays with all the rows, where they can be read by number; else `None`."""
+        ...
+
+    @property
+    def is_single_pass(self) -> bool:
+        """Whether there is one pass only, which goes on where it stopped."""
+        ...
 
     @property
     def num_batches(self) -> int | None:
@@ -123,6 +129,10 @@ class Source(Protocol):
 
     def split(self, fraction: float) -> "tuple[Source, Source]":
         """The first rows and the last `fraction` of them."""
+        ...
+
+    def with_class_weight(self, class_weight: dict | None) -> "Source":
+        """The same rows, weighted by their classes too."""
         ...
 
     def head(self, num_batches: int) -> "Source":

@@ -1,9 +1,10 @@
 """Devices in a grid, and how arrays are spread over it: Keras's names for `jax.sharding`."""
 
-import collections
+import collections.abc
 import difflib
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -60,7 +61,7 @@ class DeviceMesh:
         ValueError: if the names do not fit the shape, or the shape the devices.
     """
 
-    def __init__(self, shape, axis_names, devices=None):
+    def __init__(self, shape: Iterable[int], axis_names: Iterable[str], devices: Any = None):
         shape, axis_names = tuple(shape or ()), tuple(axis_names or ())
         if not shape or len(shape) != len(axis_names) or len(set(axis_names)) < len(axis_names):
             raise ValueError(f"DeviceMesh: every axis needs a size and a name of its own. Got {shape=}, {axis_names=}.")
@@ -103,7 +104,7 @@ class TensorLayout:
 
     def __init__(self, axes, device_mesh=None):
         self.axes = tuple(axes)
-        self._device_mesh = None
+        self._device_mesh: DeviceMesh | None = None
         if device_mesh is not None:
             self.device_mesh = device_mesh
 
@@ -143,7 +144,7 @@ class TensorLayout:
                 f"{path}: the layout {self.axes} has {len(self.axes)} dimensions, the array {len(shape)}: {shape}."
             )
         for dimension, (size, axes) in enumerate(zip(shape, self.axes, strict=False)):
-            parts = self.device_mesh.axis_size(axes)
+            parts = 1 if self._device_mesh is None else self._device_mesh.axis_size(axes)
             if size % parts:
                 raise ValueError(
                     f"{path}: dimension {dimension} of shape {shape} has size {size}, which does not divide by the "

@@ -241,7 +241,7 @@ class ModelParallel(Distribution):
     def check_model(self, model):
         """Raises `ValueError` also if a rule matches nothing."""
         super().check_model(model)
-        outputs = [f"{layer.path}/output" for layer in all_that_compute(model) if getattr(layer, "path", None)]
+        outputs = [f"{path}/output" for layer in all_that_compute(model) if (path := getattr(layer, "path", None))]
         self.layout_map.check_used([variable.path for variable in model.variables] + outputs)
 
 

@@ -10,6 +10,8 @@ from kerax.core.layer import Layer
 from kerax.layers.options import Sizes, check_choice, set_rank, sizes
 from kerax.ops.image import resize
 
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")  # the order that messages show
+
 
 class _Edges(Layer):
     """What padding and cropping share: a pair of widths for each spatial axis."""

@@ -9,7 +9,7 @@ from kerax.losses.loss import LOSSES, LossFunctionWrapper, mismatch
 
 
 @LOSSES.add
-def circle(y_true, y_pred, ref_labels=None, ref_embeddings=None, remove_diagonal=True, gamma=80, margin=0.4):
+def circle(y_true, y_pred, ref_labels=None, ref_embeddings=None, remove_diagonal=True, gamma: float = 80, margin=0.4):
     """`softplus(logsumexp over positives + logsumexp over negatives)` of weighted cosine distances.
 
     Args:
@@ -66,7 +66,7 @@ class Circle(LossFunctionWrapper):
         gamma=80.0,
         margin=0.4,
         remove_diagonal=True,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="circle",
         dtype=None,
     ):

@@ -36,7 +36,7 @@ class Loss(Configurable):
         if cls.__module__.startswith("kerax.losses"):
             LOSSES.add(cls)
 
-    def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
+    def __init__(self, name=None, reduction: str | None = "sum_over_batch_size", dtype=None):
         self.name = name or to_snake_case(type(self).__name__)
         if reduction not in REDUCTIONS:
             raise ValueError(
@@ -88,7 +88,7 @@ class Loss(Configurable):
 class LossFunctionWrapper(Loss):
     """A plain function `fn(y_true, y_pred, **kwargs)` of arrays as a `Loss`. Other arguments as `Loss`."""
 
-    def __init__(self, fn, reduction="sum_over_batch_size", name=None, dtype=None, **kwargs):
+    def __init__(self, fn, reduction: str | None = "sum_over_batch_size", name=None, dtype=None, **kwargs):
         super().__init__(name or name_of(fn), reduction, dtype)
         self.fn, self.fn_kwargs = fn, kwargs
 
@@ -241,7 +241,7 @@ def weigh(name: str, values, sample_weight):
     return values, jnp.broadcast_to(weights, values.shape)
 
 
-def reduce_weighted(name: str, values, sample_weight=None, mask=None, reduction="sum_over_batch_size"):
+def reduce_weighted(name: str, values, sample_weight=None, mask=None, reduction: str | None = "sum_over_batch_size"):
     """The values times weights and mask, reduced."""
     if mask is not None and values.ndim == 0:
         mask = None  # a function that reduced by itself has seen no mask

@@ -11,6 +11,7 @@ from kerax import ops
 from kerax.core import masks
 from kerax.core.variable import unwrap
 from kerax.losses.loss import LOSSES, LossFunctionWrapper, align, class_indices
+from kerax.ops.nn import clip_probabilities
 
 
 def _loss(*aliases: str):
@@ -42,10 +43,6 @@ def fix_categorical(true_shape: tuple, pred_shape: tuple) -> str:
     if len(true_shape) == len(pred_shape) and true_shape[:-1] == pred_shape[:-1]:
         return f"Give the model's last layer {true_shape[-1]} units, one for each class of the targets."
     return "They must be equal; kerax does not broadcast one over the other."
-
-
-def _clip(probabilities):
-    return jnp.clip(probabilities, settings.epsilon(), 1 - settings.epsilon())
 
 
 @_loss("bce", "BCE")
@@ -124,7 +121,7 @@ def categorical_focal_crossentropy(
     """
     y_true, y_pred = align("categorical_focal_crossentropy", y_true, y_pred, fix_categorical)
     y_pred = jax.nn.softmax(y_pred, axis=axis) if from_logits else y_pred
-    y_pred = _clip(y_pred / jnp.sum(y_pred, axis, keepdims=True))
+    y_pred = clip_probabilities(y_pred / jnp.sum(y_pred, axis, keepdims=True))
     terms = -_smooth(y_true, label_smoothing, axis) * jnp.log(y_pred)
     return jnp.sum(alpha * jnp.power(1 - y_pred, gamma) * terms, axis=axis)
 
@@ -196,7 +193,7 @@ class BinaryCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="binary_crossentropy",
         dtype=None,
     ):
@@ -215,7 +212,7 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="binary_focal_crossentropy",
         dtype=None,
     ):
@@ -232,7 +229,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="categorical_crossentropy",
         dtype=None,
     ):
@@ -250,7 +247,7 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
         from_logits=False,
         label_smoothing=0.0,
         axis=-1,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="categorical_focal_crossentropy",
         dtype=None,
     ):
@@ -266,7 +263,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         self,
         from_logits=False,
         ignore_class=None,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         axis=-1,
         name="sparse_categorical_crossentropy",
         dtype=None,
@@ -281,7 +278,7 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
     def __init__(
         self,
         q=0.5,
-        reduction="sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name="categorical_generalized_cross_entropy",
         dtype=None,
     ):
@@ -293,12 +290,12 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
 class KLDivergence(LossFunctionWrapper):
     """`sum(y_true * log(y_true / y_pred))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="kl_divergence", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="kl_divergence", dtype=None):
         super().__init__(kl_divergence, reduction, name, dtype)
 
 
 class Poisson(LossFunctionWrapper):
     """`mean(y_pred - y_true * log(y_pred))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="poisson", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="poisson", dtype=None):
         super().__init__(poisson, reduction, name, dtype)

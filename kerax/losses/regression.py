@@ -103,68 +103,72 @@ def categorical_hinge(y_true, y_pred):
 class MeanSquaredError(LossFunctionWrapper):
     """`mean((y_true - y_pred)**2)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="mean_squared_error", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="mean_squared_error", dtype=None):
         super().__init__(mean_squared_error, reduction, name, dtype)
 
 
 class MeanAbsoluteError(LossFunctionWrapper):
     """`mean(|y_true - y_pred|)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="mean_absolute_error", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="mean_absolute_error", dtype=None):
         super().__init__(mean_absolute_error, reduction, name, dtype)
 
 
 class MeanAbsolutePercentageError(LossFunctionWrapper):
     """`100 * mean(|y_true - y_pred| / |y_true|)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="mean_absolute_percentage_error", dtype=None):
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name="mean_absolute_percentage_error", dtype=None
+    ):
         super().__init__(mean_absolute_percentage_error, reduction, name, dtype)
 
 
 class MeanSquaredLogarithmicError(LossFunctionWrapper):
     """`mean((log(1 + y_true) - log(1 + y_pred))**2)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="mean_squared_logarithmic_error", dtype=None):
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name="mean_squared_logarithmic_error", dtype=None
+    ):
         super().__init__(mean_squared_logarithmic_error, reduction, name, dtype)
 
 
 class Huber(LossFunctionWrapper):
     """Quadratic below an error of `delta`, linear above. Other arguments as `Loss`."""
 
-    def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
+    def __init__(self, delta=1.0, reduction: str | None = "sum_over_batch_size", name="huber_loss", dtype=None):
         super().__init__(huber, reduction, name, dtype, delta=delta)
 
 
 class LogCosh(LossFunctionWrapper):
     """`mean(log(cosh(y_pred - y_true)))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="log_cosh", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="log_cosh", dtype=None):
         super().__init__(log_cosh, reduction, name, dtype)
 
 
 class CosineSimilarity(LossFunctionWrapper):
     """Minus the cosine of the angle between the vectors along `axis`. Other arguments as `Loss`."""
 
-    def __init__(self, axis=-1, reduction="sum_over_batch_size", name="cosine_similarity", dtype=None):
+    def __init__(self, axis=-1, reduction: str | None = "sum_over_batch_size", name="cosine_similarity", dtype=None):
         super().__init__(cosine_similarity, reduction, name, dtype, axis=axis)
 
 
 class Hinge(LossFunctionWrapper):
     """`mean(max(1 - y_true * y_pred, 0))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="hinge", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="hinge", dtype=None):
         super().__init__(hinge, reduction, name, dtype)
 
 
 class SquaredHinge(LossFunctionWrapper):
     """`mean(max(1 - y_true * y_pred, 0)**2)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="squared_hinge", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="squared_hinge", dtype=None):
         super().__init__(squared_hinge, reduction, name, dtype)
 
 
 class CategoricalHinge(LossFunctionWrapper):
     """`max(largest wrong score - right score + 1, 0)` for one-hot targets. Arguments as `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="categorical_hinge", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="categorical_hinge", dtype=None):
         super().__init__(categorical_hinge, reduction, name, dtype)

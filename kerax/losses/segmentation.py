@@ -30,12 +30,14 @@ def tversky(y_true, y_pred, alpha=0.5, beta=0.5, axis=None):
 class Dice(LossFunctionWrapper):
     """`1 -` the Dice coefficient. Arguments as `dice` and `Loss`."""
 
-    def __init__(self, reduction="sum_over_batch_size", name="dice", axis=None, dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name="dice", axis=None, dtype=None):
         super().__init__(dice, reduction, name, dtype, axis=axis)
 
 
 class Tversky(LossFunctionWrapper):
     """`1 -` the Tversky index. Arguments as `tversky` and `Loss`."""
 
-    def __init__(self, alpha=0.5, beta=0.5, reduction="sum_over_batch_size", name="tversky", axis=None, dtype=None):
+    def __init__(
+        self, alpha=0.5, beta=0.5, reduction: str | None = "sum_over_batch_size", name="tversky", axis=None, dtype=None
+    ):
         super().__init__(tversky, reduction, name, dtype, alpha=alpha, beta=beta, axis=axis)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import config as settings
+from kerax.core.variable import Variable
 from kerax.losses.loss import align, to_arrays
 from kerax.metrics.metric import Metric
 from kerax.ops import divide_no_nan
@@ -102,13 +103,17 @@ class Decisions(Metric):
     """A metric of some of the four counts at thresholds."""
 
     _counted: tuple[str, ...] = ()
+    true_positives: Variable
+    true_negatives: Variable
+    false_positives: Variable
+    false_negatives: Variable
 
     def __init__(self, thresholds, top_k, class_id, name, dtype):
         super().__init__(dtype, name)
         self.top_k, self.class_id = top_k, class_id
         self.thresholds = _parse_thresholds(self.name, thresholds, 0.5 if top_k is None else _LOWEST)
-        for counted in self._counted:
-            setattr(self, counted, self.add_variable((len(self.thresholds),), "zeros", name=counted))
+        shape = (len(self.thresholds),)
+        vars(self).update({counted: self.add_variable(shape, "zeros", name=counted) for counted in self._counted})
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch of labels and scores of one shape."""
@@ -269,8 +274,7 @@ class AUC(Metric):
         if self.multi_label and len(y_pred_shape) != 2:
             raise ValueError(f"{self.name}: `multi_label` needs `y_pred` of shape (batch, labels). Got {y_pred_shape}.")
         shape = (self.num_thresholds, y_pred_shape[-1]) if self.multi_label else (self.num_thresholds,)
-        for counted in Counts._fields:
-            setattr(self, counted, self.add_variable(shape, "zeros", name=counted))
+        vars(self).update({counted: self.add_variable(shape, "zeros", name=counted) for counted in Counts._fields})
         self.built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None):

@@ -18,14 +18,14 @@ def _moments(name: str, y_true, y_pred, axis):
 
 
 @FUNCTIONS.add
-def pearson_correlation(y_true, y_pred, axis=-1):
+def pearson_correlation(y_true, y_pred, axis: int = -1):
     """`covariance / (std(y_true) * std(y_pred))` along `axis`; NaN where either is constant."""
     *_, true_var, pred_var, covariance = _moments("pearson_correlation", y_true, y_pred, axis)
     return jnp.squeeze(covariance / (jnp.sqrt(true_var) * jnp.sqrt(pred_var)), axis)
 
 
 @FUNCTIONS.add
-def concordance_correlation(y_true, y_pred, axis=-1):
+def concordance_correlation(y_true, y_pred, axis: int = -1):
     """`2 * covariance / (var(y_true) + var(y_pred) + (mean(y_true) - mean(y_pred))**2)` along `axis`.
 
     Source: Lin 1989, https://doi.org/10.2307/2532051
@@ -41,7 +41,7 @@ class PearsonCorrelation(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="pearson_correlation", dtype=None, axis=-1):
+    def __init__(self, name="pearson_correlation", dtype=None, axis: int = -1):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
 
 
@@ -50,5 +50,5 @@ class ConcordanceCorrelation(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="concordance_correlation", dtype=None, axis=-1):
+    def __init__(self, name="concordance_correlation", dtype=None, axis: int = -1):
         super().__init__(concordance_correlation, name, dtype, axis=axis)

@@ -40,7 +40,7 @@ class IoU(Metric):
         ignore_class=None,
         sparse_y_true=True,
         sparse_y_pred=True,
-        axis=-1,
+        axis: int = -1,
     ):
         super().__init__("int32" if dtype in (None, "int") else dtype, name)
         if num_classes < 1:
@@ -113,7 +113,7 @@ class MeanIoU(IoU):
         ignore_class=None,
         sparse_y_true=True,
         sparse_y_pred=True,
-        axis=-1,
+        axis: int = -1,
     ):
         super().__init__(num_classes, range(num_classes), name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
@@ -134,7 +134,14 @@ class OneHotIoU(IoU):
     """`IoU` of one-hot labels, and of scores per class unless `sparse_y_pred`. Others as `IoU`."""
 
     def __init__(
-        self, num_classes, target_class_ids, name=None, dtype=None, ignore_class=None, sparse_y_pred=False, axis=-1
+        self,
+        num_classes,
+        target_class_ids,
+        name=None,
+        dtype=None,
+        ignore_class=None,
+        sparse_y_pred=False,
+        axis: int = -1,
     ):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
@@ -142,5 +149,5 @@ class OneHotIoU(IoU):
 class OneHotMeanIoU(MeanIoU):
     """`MeanIoU` of one-hot labels, and of scores per class unless `sparse_y_pred`. Others as `IoU`."""
 
-    def __init__(self, num_classes, name=None, dtype=None, ignore_class=None, sparse_y_pred=False, axis=-1):
+    def __init__(self, num_classes, name=None, dtype=None, ignore_class=None, sparse_y_pred=False, axis: int = -1):
         super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)

@@ -33,7 +33,7 @@ class Metric(Configurable):
             METRICS.add(cls)
 
     def __init__(self, dtype=None, name=None):
-        self.name = name or to_snake_case(type(self).__name__)
+        self.name: str = name or to_snake_case(type(self).__name__)
         self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
         self.sum_dtype = jnp.promote_types(self.dtype, jnp.float32).name
         self._variables: list[Variable] = []

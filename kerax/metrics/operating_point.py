@@ -26,7 +26,6 @@ class _OperatingPoint(Decisions):
         if not 0 <= value <= 1:
             raise ValueError(f"{self.name}: `{argument}` must be in [0, 1]. Got {value}.")
         self.value, self.num_thresholds = value, num_thresholds
-        setattr(self, argument, value)
 
     def result(self):
         """The highest rate, 0 if the other is never high enough."""
@@ -49,6 +48,7 @@ class SensitivityAtSpecificity(_OperatingPoint):
 
     def __init__(self, specificity, num_thresholds=200, class_id=None, name=None, dtype=None):
         super().__init__("specificity", specificity, num_thresholds, class_id, name, dtype)
+        self.specificity = specificity
 
 
 class SpecificityAtSensitivity(_OperatingPoint):
@@ -58,6 +58,7 @@ class SpecificityAtSensitivity(_OperatingPoint):
 
     def __init__(self, sensitivity, num_thresholds=200, class_id=None, name=None, dtype=None):
         super().__init__("sensitivity", sensitivity, num_thresholds, class_id, name, dtype)
+        self.sensitivity = sensitivity
 
 
 class PrecisionAtRecall(_OperatingPoint):
@@ -67,6 +68,7 @@ class PrecisionAtRecall(_OperatingPoint):
 
     def __init__(self, recall, num_thresholds=200, class_id=None, name=None, dtype=None):
         super().__init__("recall", recall, num_thresholds, class_id, name, dtype)
+        self.recall = recall
 
 
 class RecallAtPrecision(_OperatingPoint):
@@ -76,3 +78,4 @@ class RecallAtPrecision(_OperatingPoint):
 
     def __init__(self, precision, num_thresholds=200, class_id=None, name=None, dtype=None):
         super().__init__("precision", precision, num_thresholds, class_id, name, dtype)
+        self.precision = precision

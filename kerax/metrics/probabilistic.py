@@ -9,7 +9,7 @@ class BinaryCrossentropy(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="binary_crossentropy", dtype=None, from_logits=False, label_smoothing=0):
+    def __init__(self, name="binary_crossentropy", dtype=None, from_logits=False, label_smoothing: float = 0):
         options = {"from_logits": from_logits, "label_smoothing": label_smoothing}
         super().__init__(losses.binary_crossentropy, name, dtype, **options)
 
@@ -19,7 +19,9 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="categorical_crossentropy", dtype=None, from_logits=False, label_smoothing=0, axis=-1):
+    def __init__(
+        self, name="categorical_crossentropy", dtype=None, from_logits=False, label_smoothing: float = 0, axis: int = -1
+    ):
         options = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
         super().__init__(losses.categorical_crossentropy, name, dtype, **options)
 
@@ -33,7 +35,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
     _direction = "down"
 
     def __init__(
-        self, name="sparse_categorical_crossentropy", dtype=None, from_logits=False, ignore_class=None, axis=-1
+        self, name="sparse_categorical_crossentropy", dtype=None, from_logits=False, ignore_class=None, axis: int = -1
     ):
         options = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
         super().__init__(losses.sparse_categorical_crossentropy, name, dtype, **options)

@@ -92,7 +92,8 @@ class MeanMetricWrapper(Mean):
         super().__init__(name or name_of(fn), dtype)
         self._fn, self._fn_kwargs = fn, kwargs
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    # Keras's arguments, which are not those of its `Mean` either.
+    def update_state(self, y_true, y_pred, sample_weight=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Takes in a batch."""
         mask = masks.get_mask(y_pred)
         y_pred = jax.tree.map(self._widen, to_arrays(y_pred))

@@ -25,7 +25,8 @@ class RootMeanSquaredError(Mean):
     def __init__(self, name="root_mean_squared_error", dtype=None):
         super().__init__(name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    # Keras's arguments, which are not those of its `Mean` either.
+    def update_state(self, y_true, y_pred, sample_weight=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Takes in a batch."""
         y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.sum_dtype))
         super().update_state(jnp.square(y_pred - y_true), sample_weight)
@@ -76,7 +77,7 @@ class CosineSimilarity(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="cosine_similarity", dtype=None, axis=-1):
+    def __init__(self, name="cosine_similarity", dtype=None, axis: int = -1):
         super().__init__(losses.cosine, name, dtype, axis=axis)
 
 

@@ -1,22 +1,26 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
-from typing import Any, Self
+import os
+from collections.abc import Collection
+from typing import Any, Self, cast
 
 import jax
 import numpy as np
+import optax
 
 from kerax import metrics as metrics_module
 from kerax import optimizers as optimizers_module
 from kerax import saving
 from kerax.callbacks.callback_list import for_call
+from kerax.callbacks.history import History
 from kerax.core import seeds
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
-from kerax.data import array_source, make_source, validation_source
+from kerax.data import ArraySource, array_source, make_source, validation_source
 from kerax.errors import hide_library_frames, suggest
 from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
@@ -32,6 +36,8 @@ from kerax.train.compiled import (
 from kerax.train.state import TrainState, state_variables
 from kerax.train.training import Training
 
+Path = str | os.PathLike
+OptimizerLike = str | dict | optimizers_module.Optimizer | optax.GradientTransformation | optax.MultiSteps
 MODELS = Family("models", "model", module="keras")
 
 
@@ -153,17 +159,17 @@ class Model(Layer):
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-        micro_batches=None,
-        log_gradient_norm=False,
+        optimizer: OptimizerLike | None = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+        micro_batches: int | None = None,
+        log_gradient_norm: bool = False,
     ):
         """Sets what `fit` minimises, with what, and what it reports.
 
@@ -257,7 +263,7 @@ class Model(Layer):
         """The names of the metrics."""
         return [self.log_name(metric) for metric in self.metrics]
 
-    def log_name(self, metric) -> str:
+    def log_name(self, metric: metrics_module.Metric) -> str:
         """The name of a metric in the logs: its own, after the output's if there are several."""
         names = {} if self.compilation.metrics is None else self.compilation.metrics.names
         return names.get(id(metric), metric.name)
@@ -301,26 +307,26 @@ class Model(Layer):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-        overfit_batches=None,
-        limit_batches=None,
-        resume=None,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Collection[int] = 1,
+        overfit_batches: int | None = None,
+        limit_batches: int | None = None,
+        resume: str | os.PathLike | None = None,
+    ) -> History:
         """Trains the model. Keras's arguments and meaning.
 
         Args:
@@ -369,7 +375,7 @@ class Model(Layer):
         source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
         if is_split:
             source, held_out = source.split(validation_split)
-            source = source.with_class_weight(class_weight)
+            source = cast(ArraySource, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
             held_out = validation_source(validation_data, size)
@@ -405,16 +411,16 @@ class Model(Layer):
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
         **kwargs,
-    ):
+    ) -> Any:
         """Loss and metrics over data, as a list in the order of `metrics_names`, or a dict. Arguments as in `fit`."""
         if kwargs:
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
@@ -437,7 +443,14 @@ class Model(Layer):
 
     plan = planning.plan
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         """The outputs for all rows of `x`, as NumPy arrays."""
         check_numbers("predict", steps=(steps, 1))
         source = make_source(x, None, None, batch_size, who="predict")
@@ -453,12 +466,19 @@ class Model(Layer):
         finally:
             watching.close()
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
         batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
         return _as_list(loop.train_on_batch(self, batch), return_dict)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         batch = self._batch(x, y, sample_weight, None, "test_on_batch")
         return _as_list(loop.test_on_batch(self, batch), return_dict)
@@ -470,7 +490,7 @@ class Model(Layer):
         self.compilation.check_labels(self, source, who)
         return source.rows
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         source = array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
         self.compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
@@ -512,15 +532,15 @@ class Model(Layer):
         """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
         return None
 
-    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+    def save_weights(self, filepath: Path, overwrite: bool = True, max_shard_size: float | None = None):
         """Writes the weights, as `kerax.saving.save_weights` says: `*.weights.h5` as Keras reads it, or safetensors."""
         saving.save_weights(self, filepath, overwrite, max_shard_size)
 
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+    def load_weights(self, filepath: Path, skip_mismatch: bool = False, **kwargs):
         """Reads weights, as `kerax.saving.load_weights` says: all, or none and a `ValueError` listing what differs."""
         saving.load_weights(self, filepath, skip_mismatch, **kwargs)
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(self, filepath: Path, overwrite: bool = True, zipped: bool | None = None, **kwargs):
         """Writes the model, as `kerax.saving.save_model` says: `*.keras`, or a folder for an orbax checkpoint."""
         saving.save_model(self, filepath, overwrite, zipped, **kwargs)
 

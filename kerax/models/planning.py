@@ -1,7 +1,9 @@
 """`Model.plan`."""
 
+from typing import Any
 
-def plan(self, topology=None, batch=None, batch_size=None, distribution="fsdp"):
+
+def plan(self, topology=None, batch=None, batch_size=None, distribution: Any = "fsdp"):
     """What a training step would need and take on devices that need not be there: compiled for them, not run.
 
     Nothing is allocated, so that models far larger than this machine can be planned. For TPUs `libtpu` is needed:
@@ -22,15 +24,6 @@ def plan(self, topology=None, batch=None, batch_size=None, distribution="fsdp"):
         ValueError: for an unknown topology, or a batch or model that cannot be spread so.
         ImportError: for a TPU topology without `libtpu`.
     """
-    from kerax.train.plan import Plans  # few models are planned: who trains shall not wait for this
-    from kerax.train.planning import make_plan
+    from kerax.plan.planning import make_plan  # few models are planned: who trains shall not wait for this
 
-    self.compilation.require(self, "plan")
-
-    def make_ready(model, spec):
-        model.compilation.make_ready(model, spec, "fit")
-
-    if isinstance(distribution, (list, tuple)):
-        plans = (make_plan(self, topology, batch, batch_size, item, make_ready) for item in distribution)
-        return Plans(plans)
-    return make_plan(self, topology, batch, batch_size, distribution, make_ready)
+    return make_plan(self, topology, batch, batch_size, distribution)

@@ -10,7 +10,7 @@ import numpy as np
 from kerax.core.display import format_bytes
 from kerax.core.layer import Layer
 from kerax.core.symbolic import known_shape
-from kerax.models.flops import layer_flops, model_flops
+from kerax.plan.flops import layer_flops, model_flops
 
 
 class Row(NamedTuple):

@@ -1,5 +1,7 @@
 """Making arrays and changing their shape or order."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -229,9 +231,9 @@ def take_along_axis(x, indices, axis=None):
 
 
 @op
-def where(condition, x1=None, x2=None):
+def where(condition, x1: Any = None, x2: Any = None):
     """`x1` where the condition holds, else `x2`; with neither, the indices where it holds."""
-    return jnp.where(condition) if x1 is None and x2 is None else jnp.where(condition, x1, x2)
+    return jnp.where(condition, x1, x2)
 
 
 @lift

@@ -1,5 +1,7 @@
 """More of `jax.numpy` under Keras's argument names: elementwise functions, NaN-skipping reductions, sets, views."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,7 +184,7 @@ def dstack(xs):
     return jnp.dstack([jnp.asarray(x) for x in xs])
 
 
-def _sections(value):
+def _sections(value) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -8,6 +8,7 @@ import functools
 import inspect
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -140,15 +141,18 @@ def resize(
     return jax.image.resize(images, (batch, *size, channels), interpolation, antialias=antialias)
 
 
+_PLAIN_METHODS: dict[str, str] = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic", "tricubic": "cubic"}
+
+
 @op
-def scale_and_translate(images, output_shape, scale, translation, spatial_dims, method, antialias=True):
+def scale_and_translate(images, output_shape, scale, translation, spatial_dims, method: str, antialias=True):
     """Images resampled so that location `x` lands at `x * scale + translation` along `spatial_dims`.
 
     Args:
         scale, translation: One number for each of `spatial_dims`.
         method: `"linear"`, `"cubic"`, `"lanczos3"` or `"lanczos5"`.
     """
-    method = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic", "tricubic": "cubic"}.get(method, method)
+    method = _PLAIN_METHODS.get(method, method)
     scale, translation = jnp.asarray(scale), jnp.asarray(translation)
     return jax.image.scale_and_translate(
         jnp.asarray(images), output_shape, spatial_dims, scale, translation, method, antialias
@@ -453,7 +457,7 @@ def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format=None
     return jax.vmap(lambda image: blur(image, kernel_size, sigma))(images)
 
 
-def _margins(name: str, size: int, before, after, target, sign: int, names: tuple) -> tuple[int, int]:
+def _margins(name: str, size: int, before, after, target, sign: int, names: Sequence[str]) -> tuple[int, int]:
     """Two margins of an axis of `size`, of which two of three are given: `size + sign * (before + after) == target`."""
     if sum(value is not None for value in (before, after, target)) != 2:
         raise ValueError(f"{name}: give exactly two of {', '.join(names)}. Got {before}, {after}, {target}.")

@@ -7,6 +7,7 @@ import builtins
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from kerax.ops.arrays import *  # noqa: F403
 from kerax.ops.core import ndim as ndim
@@ -177,7 +178,7 @@ def bincount(x, weights=None, minlength=0, sparse=False):
     """
     counts = lambda x, weights: jnp.bincount(x, weights, minlength=length, length=length)
     x = jnp.asarray(x)
-    is_traced = isinstance(x, jax.core.Tracer)
+    is_traced = isinstance(x, Tracer)
     length = minlength if is_traced or not x.size else builtins.max(minlength, int(jnp.max(x)) + 1)
     if x.ndim == 1:
         return counts(x, weights)

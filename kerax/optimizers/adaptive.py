@@ -1,7 +1,9 @@
 """Adadelta, Adafactor, Adamax, Nadam and FTRL with Keras's arguments and defaults."""
 
+from typing import Unpack
+
 from kerax.optimizers import adaptive_rules as rules
-from kerax.optimizers.optimizer import Optimizer, common_arguments
+from kerax.optimizers.optimizer import CommonArguments, LearningRate, Optimizer, takes_common_arguments
 
 
 class Adadelta(Optimizer):
@@ -11,28 +13,18 @@ class Adadelta(Optimizer):
         learning_rate: Float, schedule or function of the step.
         rho: Decay of the mean squares.
         epsilon: Added to both mean squares.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        rho=0.95,
-        epsilon=1e-07,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        rho: float = 0.95,
+        epsilon: float = 1e-07,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.rho, self.epsilon = rho, epsilon
 
     def transformation(self):
@@ -49,31 +41,21 @@ class Adafactor(Optimizer):
         epsilon_2: Least RMS of a weight that its step is scaled by.
         clip_threshold: Largest RMS of an update before scaling.
         relative_step: Without effect: as Keras computes it, the learning rate is at most `1 / sqrt(step)` always.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_2_decay=-0.8,
-        epsilon_1=1e-30,
-        epsilon_2=0.001,
-        clip_threshold=1.0,
-        relative_step=True,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        beta_2_decay: float = -0.8,
+        epsilon_1: float = 1e-30,
+        epsilon_2: float = 0.001,
+        clip_threshold: float = 1.0,
+        relative_step: bool = True,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
 
@@ -89,29 +71,19 @@ class Adamax(Optimizer):
         beta_1: Decay of the first moment.
         beta_2: Decay of the norm.
         epsilon: Added to the divisor.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-07,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-07,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def transformation(self):
@@ -126,29 +98,19 @@ class Nadam(Optimizer):
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the divisor.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-07,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-07,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def transformation(self):
@@ -165,32 +127,22 @@ class Ftrl(Optimizer):
         l1_regularization_strength, l2_regularization_strength: Penalties, at least 0.
         l2_shrinkage_regularization_strength: L2 penalty on the weights' size alone, at least 0.
         beta: Added to the root of the sum of squares.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        learning_rate_power=-0.5,
-        initial_accumulator_value=0.1,
-        l1_regularization_strength=0.0,
-        l2_regularization_strength=0.0,
-        l2_shrinkage_regularization_strength=0.0,
-        beta=0.0,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         for argument, value in (
             ("initial_accumulator_value", initial_accumulator_value),
             ("l1_regularization_strength", l1_regularization_strength),

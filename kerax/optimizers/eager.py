@@ -30,7 +30,7 @@ def apply(optimizer, grads, trainable_variables=None):
     if len(given) < len(variables):
         names = ", ".join(variable.path for variable in variables if id(variable) not in given)
         warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
-    params, state = optimizer.weights_tree, optimizer._state
+    params, state = optimizer.weights_tree, optimizer.state_variables
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
     new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
     for variable, value in zip(jax.tree.leaves(params), jax.tree.leaves(new), strict=True):
@@ -62,7 +62,7 @@ def _stateless_apart(optimizer, optimizer_variables, grads, values):
 
 
 def _stateless(optimizer, optimizer_variables, grads, trainable_variables):
-    tree, form, own = optimizer.weights_tree, optimizer._state, optimizer.variables
+    tree, form, own = optimizer.weights_tree, optimizer.state_variables, optimizer.variables
     weights = slots.leaves(tree)
     state = slots.placed(form, own, optimizer_variables)
     gradients, params = (slots.placed(tree, weights, values) for values in (grads, trainable_variables))

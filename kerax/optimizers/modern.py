@@ -1,10 +1,18 @@
 """LAMB, Lion, schedule-free AdamW and Muon with Keras's arguments and defaults."""
 
 import re
+from collections.abc import Iterable
+from typing import Unpack
 
 from kerax.optimizers import adaptive_rules as rules
 from kerax.optimizers.muon_rule import muon
-from kerax.optimizers.optimizer import Optimizer, common_arguments
+from kerax.optimizers.optimizer import (
+    ArgumentsWithoutDecay,
+    CommonArguments,
+    LearningRate,
+    Optimizer,
+    takes_common_arguments,
+)
 
 
 class Lamb(Optimizer):
@@ -15,29 +23,19 @@ class Lamb(Optimizer):
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the divisor.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-07,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-07,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def transformation(self):
@@ -51,28 +49,18 @@ class Lion(Optimizer):
         learning_rate: Float, schedule or function of the step.
         beta_1: Share of the momentum in the step, above 0 and at most 1.
         beta_2: Decay of the momentum.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.99,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         if not 0 < beta_1 <= 1:
             raise ValueError(f"{self}: `beta_1` must be in (0, 1]. Got {beta_1}.")
         self.beta_1, self.beta_2 = beta_1, beta_2
@@ -90,32 +78,22 @@ class ScheduleFreeAdamW(Optimizer):
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
         warmup_steps: Steps in which the learning rate rises from 0.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
     _starts_from_weights = True
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.0025,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-08,
-        warmup_steps=0,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.0025,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-08,
+        warmup_steps: int = 0,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         if not 0 < beta_1 <= 1:
             raise ValueError(f"{self}: `beta_1` must be in (0, 1]. Got {beta_1}.")
         self.beta_1, self.beta_2, self.epsilon, self.warmup_steps = beta_1, beta_2, epsilon, warmup_steps
@@ -142,40 +120,32 @@ class Muon(Optimizer):
         ns_steps: Number of iterations of the polynomial.
         nesterov: Whether to look ahead along the momentum.
         rms_rate: RMS of Muon's updates before the learning rate. `None` leaves them orthogonal.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        adam_beta_1=0.9,
-        adam_beta_2=0.999,
-        adam_weight_decay=0.004,
-        epsilon=1e-07,
-        weight_decay=0.004,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        exclude_layers=None,
-        exclude_embeddings=True,
-        muon_a=3.4445,
-        muon_b=-4.775,
-        muon_c=2.0315,
-        adam_lr_ratio=1,
-        momentum=0.95,
-        ns_steps=5,
-        nesterov=True,
-        rms_rate=0.2,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        adam_beta_1: float = 0.9,
+        adam_beta_2: float = 0.999,
+        adam_weight_decay: float = 0.004,
+        epsilon: float = 1e-07,
+        weight_decay: float = 0.004,
+        *,
+        exclude_layers: Iterable[str] | None = None,
+        exclude_embeddings: bool = True,
+        muon_a: float = 3.4445,
+        muon_b: float = -4.775,
+        muon_c: float = 2.0315,
+        adam_lr_ratio: float = 1,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        nesterov: bool = True,
+        rms_rate: float | None = 0.2,
+        **common: Unpack[ArgumentsWithoutDecay],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, weight_decay, **common)
         self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
         self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
         self.exclude_layers, self.exclude_embeddings = list(exclude_layers or []), exclude_embeddings

@@ -62,7 +62,11 @@ class OptimizerMap(Configurable, MutableMapping):
     def __contains__(self, pattern) -> bool:
         return pattern in self._map
 
-    __eq__, __hash__ = object.__eq__, object.__hash__
+    def __eq__(self, other) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
     def __len__(self) -> int:
         return len(self._map)
@@ -192,7 +196,7 @@ class MultiOptimizer(Optimizer):
         """Whether a tree has the parts as its branches, handed over as they are. Trees of lists have paths as keys."""
         return isinstance(self.optimizer_map, dict) and not any("/" in name for name in params)
 
-    def split(self, params: Tree, like: Tree | None = None) -> dict[str, Tree]:
+    def split(self, params: Tree, like: Tree = None) -> dict[str, Tree]:
         """The weights (or what else is in their places) of each part, by name; `like` are the weights then."""
         like = params if like is None else like
         if self._is_by_part(like):
@@ -240,8 +244,8 @@ class MultiOptimizer(Optimizer):
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         for name, branch in self.split(params).items():
             self._parts[name].build(branch)
-        slots = {name: optimizer._state for name, optimizer in self._parts.items()}
-        self._state = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
+        slots = {name: optimizer.state_variables for name, optimizer in self._parts.items()}
+        self.state_variables = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
 
     @property
     def optimizers(self) -> list[Optimizer]:

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from kerax.optimizers.adaptive_rules import MomentSlots
-from kerax.optimizers.rules import zeros
+from kerax.optimizers.rules import rule_of_weights, zeros
 
 
 def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple):
@@ -30,8 +29,7 @@ def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple)
         second = map_with_path(lambda path, p: jnp.zeros_like(p) if uses_adam(path, p) else (), params)
         return MomentSlots(zeros(params), second)
 
-    def update(grads, slots, params=None, *, learning_rate, step, **_):
-        step = jnp.asarray(step, jnp.float32)
+    def update(grads, slots, params, learning_rate, step):
         alpha = learning_rate * ratio * jnp.sqrt(1 - beta_2**step) / (1 - beta_1**step)
 
         def first_moment(path, g, m):
@@ -51,7 +49,7 @@ def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple)
         v = map_with_path(second_moment, grads, slots.velocity)
         return map_with_path(descend, grads, m, v), MomentSlots(m, v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return rule_of_weights(init, update)
 
 
 def orthogonal(matrix, num_steps: int, coefficients: tuple):

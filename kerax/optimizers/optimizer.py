@@ -1,14 +1,16 @@
 """`Optimizer`: an optax transformation with Keras's arguments around it, as a pair of pure functions."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from kerax import initializers
 from kerax.core import scope as scopes
@@ -23,7 +25,29 @@ from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of, set_
 from kerax.optimizers.slots import leaves as leaves_in_order
 
 Tree = Any
+LearningRate = float | Callable[..., Any] | jax.Array | Variable | dict[str, Any]
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
 OPTIMIZERS = Family("optimizers", "optimizer")
+
+
+class ArgumentsWithoutDecay(TypedDict, total=False):
+    """`CommonArguments` of an optimizer that has a `weight_decay` of its own."""
+
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class CommonArguments(ArgumentsWithoutDecay, total=False):
+    """What every optimizer's constructor takes: see `Optimizer`, which has the defaults."""
+
+    weight_decay: float | None
 
 
 class OptimizerState(NamedTuple):
@@ -70,23 +94,23 @@ class Optimizer(Configurable):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax."):
             OPTIMIZERS.add(cls, cls.__name__.lower())
-        elif "build" in vars(cls) and not hasattr(cls.update_step, "is_default"):
+        elif "build" in vars(cls) and cls.is_stepwise():
             cls.build_own = vars(cls)["build"]  # takes a list of weights; the engine's `build` calls it
             del cls.build
 
     def __init__(
         self,
-        learning_rate,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
+        learning_rate: LearningRate,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
         **kwargs,
     ):
         reject_unknown(self, kwargs)
@@ -119,8 +143,8 @@ class Optimizer(Configurable):
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
         self._schedule: Callable | None = None
-        self._learning_rate = None
-        self._state: OptimizerState | None = None  # leaves are Variables
+        self._learning_rate: Variable | None = None  # `None` if the first is a schedule
+        self.state_variables: OptimizerState | None = None  # made by `build`
         self.own_slots: stepwise.Slots | None = None  # of a subclass with `update_step`
         self.is_making_slots = False
         self._set_learning_rate(learning_rate)
@@ -130,7 +154,7 @@ class Optimizer(Configurable):
         as extra arguments and returns what is added to the weights, which it gets decayed already.
 
         A subclass writes it, or as in Keras `update_step`, with a `build` that adds variables."""
-        if not stepwise.is_stepwise(self):
+        if not self.is_stepwise():
             raise NotImplementedError(f"{type(self).__name__} must implement `transformation` or `update_step`.")
         return stepwise.transformation(self)
 
@@ -144,23 +168,26 @@ class Optimizer(Configurable):
         """
         raise NotImplementedError(f"{type(self).__name__} has no `update_step`; it computes in `transformation`.")
 
-    update_step.is_default = True
+    @classmethod
+    def is_stepwise(cls) -> bool:
+        """Whether a subclass wrote `update_step`."""
+        return cls.update_step is not Optimizer.update_step
 
     def build_own(self, variables: list[Variable]):
         """The `build` of a subclass with `update_step`; the default adds nothing."""
 
     def add_variable(
-        self, shape, initializer="zeros", dtype=None, aggregation="none", layout=None, name=None
+        self, shape, initializer: Any = "zeros", dtype=None, aggregation="none", layout=None, name=None
     ) -> Variable:
         """A variable of the state that belongs to no weight. To be called in `build`, beside `update_step`."""
         return stepwise.add_variable(self, shape, initializer, dtype, name)
 
-    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros") -> Variable:
+    def add_variable_from_reference(self, reference_variable, name=None, initializer: Any = "zeros") -> Variable:
         """A variable of the state, of the shape of a weight. To be called in `build`, beside `update_step`."""
         shape, dtype = reference_variable.shape, reference_variable.stored_dtype
         return stepwise.add_variable(self, shape, initializer, dtype, name or "var", reference_variable)
 
-    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+    def add_optimizer_variables(self, trainable_variables, name, initializer: Any = "zeros"):
         """Such a variable for each weight, as a list; with a list of names, a tuple of lists."""
         names = [name] if isinstance(name, str) else list(name)
         initializers = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
@@ -174,16 +201,17 @@ class Optimizer(Configurable):
 
     def _get_variable_index(self, variable) -> int:
         """The place of a weight among those that `build` was given."""
-        return next(index for index, weight in enumerate(self.own_slots.listed) if weight is variable)
+        listed = self.own_slots.listed if self.own_slots else []
+        return next(index for index, weight in enumerate(listed) if weight is variable)
 
     # The pure pair.
 
     def init(self, params: Tree) -> OptimizerState:
         """The state for a tree of weights, at step 0."""
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros, rate = jax.tree.map(jnp.zeros_like, params), self._learning_rate
         return OptimizerState(
             jnp.zeros((), jnp.int32),
-            jnp.asarray(self._learning_rate.value, jnp.float32) if self._schedule is None else (),
+            () if rate is None or self._schedule is not None else jnp.asarray(rate.value, jnp.float32),
             self.transformation().init(params),
             zeros if self.use_ema else (),
             zeros if self.gradient_accumulation_steps else (),
@@ -314,14 +342,14 @@ class Optimizer(Configurable):
         if isinstance(value, dict):
             value = LearningRateSchedule.revive(value)
         if callable(value) and not isinstance(value, Variable):
-            if self._learning_rate is not None and self._schedule is None and self._state is not None:
+            if self._learning_rate is not None and self._schedule is None and self.state_variables is not None:
                 raise ValueError(f"{self}: cannot replace a number by a schedule once training has begun.")
             self._schedule = value if inspect.signature(value).parameters else lambda step: value()
             return
         if self._schedule is not None:
             raise TypeError(f"{self}: the learning rate follows {self._schedule!r} and cannot be set to {value!r}.")
         value = unwrap(value)
-        if isinstance(value, str) or (not isinstance(value, jax.core.Tracer) and not float(value) >= 0):
+        if isinstance(value, str) or (not isinstance(value, Tracer) and not float(value) >= 0):
             raise ValueError(f"{self}: `learning_rate` must be a number of at least 0. Got {value!r}.")
         if self._learning_rate is None:
             self._learning_rate = Variable(float(value), dtype="float32", trainable=False, name="learning_rate")
@@ -338,16 +366,17 @@ class Optimizer(Configurable):
         params = set_apart(self, params)
         old, self.weights_tree = self.weights_tree, params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
-        if self._state is None or form_of(params) != form_of(old):
-            if stepwise.is_stepwise(self):
+        if self.state_variables is None or form_of(params) != form_of(old):
+            if self.is_stepwise():
                 stepwise.make_slots(self, jax.tree.leaves(params), leaves_in_order(params))
-            self._state = self._make_state(params, old)
-            if stepwise.is_stepwise(self):
-                self._state = self._state._replace(slots=stepwise.adopt(self, self._state.slots))
+            state = self._make_state(params, old)
+            if self.is_stepwise():
+                state = state._replace(slots=stepwise.adopt(self, state.slots))
+            self.state_variables = state
 
     def _make_state(self, params: Tree, old: Tree) -> OptimizerState:
         """A state of variables for weights: those of the last state, made for the weights `old`, and new ones."""
-        known = {} if self._state is None else {key: slot for key, slot, _ in keyed(self._state, old)}
+        known = {} if self.state_variables is None else {key: slot for key, slot, _ in keyed(self.state_variables, old)}
         with scopes.outside():
             fresh = fill(self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.stored_dtype), params))
         leaves = []
@@ -358,7 +387,7 @@ class Optimizer(Configurable):
                 slot = known.get(key)
                 if slot is None or slot.shape != value.shape:
                     slot = _slot(value, name_of(key, params))
-                    slot.path, slot.reference = f"{self.name}/{slot.name}", owners.get(owner)
+                    slot.path, slot.reference = f"{self.name}/{slot.name}", None if owner is None else owners.get(owner)
                 leaves.append(slot)
         state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
         rate = () if self._schedule is not None else self._learning_rate
@@ -370,9 +399,9 @@ class Optimizer(Configurable):
 
     def averages(self) -> list[tuple[Variable, Variable]]:
         """Each weight with its moving average, if these are kept."""
-        if not self.use_ema or self._state is None:
+        if not self.use_ema or self.state_variables is None:
             return []
-        return list(zip(jax.tree.leaves(self.weights_tree), jax.tree.leaves(self._state.average), strict=True))
+        return list(zip(jax.tree.leaves(self.weights_tree), jax.tree.leaves(self.state_variables.average), strict=True))
 
     def finalize_variable_values(self, var_list):
         """Puts the moving averages of weights in their place at the end of training, if they are kept."""
@@ -388,15 +417,15 @@ class Optimizer(Configurable):
     @property
     def built(self) -> bool:
         """Whether the state's variables exist."""
-        return self._state is not None and not self.is_making_slots
+        return self.state_variables is not None and not self.is_making_slots
 
     @property
     def variables(self) -> list[Variable]:
         """All variables of the state, in Keras's order."""
-        if self._state is None:
+        if self.state_variables is None:
             return [v for v in (self._iterations, self._learning_rate) if v is not None]
-        variables = in_keras_order(self._state, self.weights_tree)
-        return stepwise.in_order(self, variables) if stepwise.is_stepwise(self) else variables
+        variables = in_keras_order(self.state_variables, self.weights_tree)
+        return stepwise.in_order(self, variables) if self.is_stepwise() else variables
 
     def apply(self, grads, trainable_variables=None):
         """Updates variables, in place or in the open scope, from gradients in the same order.
@@ -412,7 +441,7 @@ class Optimizer(Configurable):
 
     def slot_owners(self) -> dict[int, int | None]:
         """The ids of slots, each with that of the weight it belongs to."""
-        return {id(slot): owner for _, slot, owner in keyed(self._state, self.weights_tree)}
+        return {id(slot): owner for _, slot, owner in keyed(self.state_variables, self.weights_tree)}
 
     def apply_gradients(self, grads_and_vars):
         """`apply` on pairs of gradient and variable. Returns the number of steps."""
@@ -446,7 +475,7 @@ class Optimizer(Configurable):
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""
         config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k != "name"}
-        if self._schedule is None and "learning_rate" in config:
+        if self._learning_rate is not None and self._schedule is None and "learning_rate" in config:
             config["learning_rate"] = float(self._learning_rate.value)
         return config
 
@@ -459,10 +488,26 @@ def joined(path) -> str:
     return "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
 
 
-def common_arguments(given: dict) -> dict:
-    """The arguments that `Optimizer` takes, out of a constructor's `locals()`."""
-    names = list(inspect.signature(Optimizer.__init__).parameters)[1:-1]
-    return {name: given[name] for name in names} | given["kwargs"]
+def takes_common_arguments(constructor: Constructor) -> Constructor:
+    """A constructor that ends in `**common`, with the arguments of `Optimizer` that it does not name spelled out.
+
+    They follow its positional arguments and can be given by position too, as in Keras; what it takes by keyword only
+    comes after them.
+    """
+    own = list(inspect.signature(constructor).parameters.values())[:-1]
+    names = {parameter.name for parameter in own}
+    *common, rest = (p for p in inspect.signature(Optimizer.__init__).parameters.values() if p.name not in names)
+    first = [parameter for parameter in own if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    last = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in own if p.kind is p.KEYWORD_ONLY]
+    signature = inspect.Signature([*first, *common, *last, rest])
+
+    @functools.wraps(constructor)
+    def construct(self, *args, **kwargs):
+        given = signature.bind(self, *args, **kwargs).arguments
+        constructor(**given.pop(rest.name, {}) | given)
+
+    construct.__dict__["__signature__"] = signature  # what `inspect`, configs and errors read
+    return cast(Constructor, construct)
 
 
 def _slot(value, name: str) -> Variable:

@@ -14,13 +14,18 @@ import optax
 Tree = Any
 
 
+def with_extra_arguments(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
+    """A transformation of an `update` that takes `learning_rate` and `step`, which optax's annotations do not know."""
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def rule(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
     """A transformation from `init(params)` and `update(grads, slots, learning_rate, step)`."""
 
     def extra(updates, state, params=None, *, learning_rate, step, **_):
         return update(updates, state, learning_rate, step)
 
-    return optax.GradientTransformationExtraArgs(init, extra)
+    return with_extra_arguments(init, extra)
 
 
 def rule_of_weights(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
@@ -29,7 +34,7 @@ def rule_of_weights(init: Callable, update: Callable) -> optax.GradientTransform
     def extra(updates, state, params=None, *, learning_rate, step, **_):
         return update(updates, state, params, learning_rate, jnp.asarray(step, jnp.float32))
 
-    return optax.GradientTransformationExtraArgs(init, extra)
+    return with_extra_arguments(init, extra)
 
 
 def zeros(params: Tree) -> Tree:

@@ -1,7 +1,15 @@
 """SGD, Adam, AdamW, RMSprop and Adagrad with Keras's arguments and defaults."""
 
+from typing import Unpack
+
 from kerax.optimizers import rules
-from kerax.optimizers.optimizer import Optimizer, common_arguments
+from kerax.optimizers.optimizer import (
+    ArgumentsWithoutDecay,
+    CommonArguments,
+    LearningRate,
+    Optimizer,
+    takes_common_arguments,
+)
 
 
 class SGD(Optimizer):
@@ -11,28 +19,18 @@ class SGD(Optimizer):
         learning_rate: Float, schedule or function of the step.
         momentum: In [0, 1].
         nesterov: Whether to look ahead along the velocity.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         if not 0 <= momentum <= 1:
             raise ValueError(f"{self}: `momentum` must be in [0, 1]. Got {momentum}.")
         self.momentum, self.nesterov = momentum, nesterov
@@ -50,30 +48,20 @@ class Adam(Optimizer):
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment, before bias correction.
         amsgrad: Whether to divide by the largest second moment so far.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-07,
-        amsgrad=False,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-07,
+        amsgrad: bool = False,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, epsilon, amsgrad
 
     def transformation(self):
@@ -86,26 +74,18 @@ class AdamW(Adam):
     Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        weight_decay=0.004,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-07,
-        amsgrad=False,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-07,
+        amsgrad: bool = False,
+        **common: Unpack[ArgumentsWithoutDecay],
     ):
-        super().__init__(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, amsgrad=amsgrad, **common_arguments(locals()))
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **common)
 
 
 class RMSprop(Optimizer):
@@ -117,30 +97,20 @@ class RMSprop(Optimizer):
         momentum: Momentum of the increments.
         epsilon: Added to the mean square.
         centered: Whether to take off the squared mean gradient.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        rho=0.9,
-        momentum=0.0,
-        epsilon=1e-07,
-        centered=False,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-07,
+        centered: bool = False,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
     def transformation(self):
@@ -154,28 +124,18 @@ class Adagrad(Optimizer):
         learning_rate: Float, schedule or function of the step.
         initial_accumulator_value: Start of the sum, at least 0.
         epsilon: Added to the sum.
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: See `Optimizer`.
+        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    @takes_common_arguments
     def __init__(
         self,
-        learning_rate=0.001,
-        initial_accumulator_value=0.1,
-        epsilon=1e-07,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-07,
+        **common: Unpack[CommonArguments],
     ):
-        super().__init__(**common_arguments(locals()))
+        super().__init__(learning_rate, **common)
         self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
 
     def transformation(self):

@@ -14,6 +14,7 @@ from kerax.core import scope as scopes
 from kerax.core.stateless import StatelessScope
 from kerax.core.tracking import unique
 from kerax.core.variable import Variable
+from kerax.optimizers.rules import with_extra_arguments
 
 Tree = Any
 
@@ -29,12 +30,7 @@ class Slots(NamedTuple):
     made: list[Variable]
 
 
-def is_stepwise(optimizer) -> bool:
-    """Whether a subclass wrote `update_step`."""
-    return not hasattr(type(optimizer).update_step, "is_default")
-
-
-def make_slots(optimizer, weights: list[Variable], listed: list[Variable]):
+def make_slots(optimizer, weights: list[Variable], listed: list[Variable]) -> Slots:
     """Calls the `build` that the subclass wrote, which notes what it makes in `optimizer.own_slots`."""
     optimizer.own_slots, optimizer.is_making_slots = Slots(weights, listed, {}, {}, []), True
     try:
@@ -42,6 +38,7 @@ def make_slots(optimizer, weights: list[Variable], listed: list[Variable]):
             type(optimizer).build_own(optimizer, listed)
     finally:
         optimizer.is_making_slots = False
+    return optimizer.own_slots
 
 
 def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable | None = None) -> Variable:
@@ -117,21 +114,22 @@ def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
         updates = [(new - old).astype(old.dtype) for new, old in zip(after, before, strict=True)]
         return _in_form(params, updates), new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return with_extra_arguments(init, update)
 
 
 def _slots_for(optimizer, params: Tree) -> Slots:
     """The slots for weights of these shapes: those of the last `build`, or new ones for stand-ins of the weights."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
-    if optimizer.own_slots is None or [weight.shape for weight in optimizer.own_slots.weights] != shapes:
+    slots = optimizer.own_slots
+    if slots is None or [weight.shape for weight in slots.weights] != shapes:
         leaves = jax.tree_util.tree_leaves_with_path(params)
         names = ["_".join(str(getattr(part, "key", part)) for part in path) for path, _ in leaves]
         stand_ins = [
             Variable(jnp.zeros, leaf.shape, jnp.dtype(leaf.dtype).name, name=name.replace("/", "_"))
             for name, (_, leaf) in zip(names, leaves, strict=True)
         ]
-        make_slots(optimizer, stand_ins, stand_ins)
-    return optimizer.own_slots
+        slots = make_slots(optimizer, stand_ins, stand_ins)
+    return slots
 
 
 def _in_form(params: Tree, values: list) -> Tree:
@@ -143,5 +141,5 @@ def _value(variable: Variable | None):
     return None if variable is None else variable.value
 
 
-def _read(scope: StatelessScope, variable: Variable | None):
+def _read(scope: scopes.Scope, variable: Variable | None):
     return None if variable is None else scope.value_of(variable)

@@ -1,13 +1,14 @@
 """Optimizers around others: `LossScaleOptimizer` for float16, `OptaxOptimizer` for any optax transformation."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from kerax.core.variable import Variable
-from kerax.optimizers.optimizer import Optimizer, OptimizerState
+from kerax.optimizers.multi import MultiOptimizer
+from kerax.optimizers.optimizer import CommonArguments, Optimizer, OptimizerState
 from kerax.optimizers.slots import set_apart, sparing
 
 
@@ -16,7 +17,7 @@ class LossScaleSlots(NamedTuple):
 
     step_counter: Any
     dynamic_scale: Any
-    inner: OptimizerState
+    inner: Any
 
 
 class LossScaleOptimizer(Optimizer):
@@ -40,7 +41,7 @@ class LossScaleOptimizer(Optimizer):
 
     def __init__(self, inner_optimizer, initial_scale=2.0**15, dynamic_growth_steps=2000, name=None, **kwargs):
         for argument in kwargs:
-            if argument in _INNER:
+            if argument in CommonArguments.__annotations__:
                 raise ValueError(f"LossScaleOptimizer: set `{argument}` on the `inner_optimizer`.")
         if not isinstance(inner_optimizer, Optimizer) or isinstance(inner_optimizer, LossScaleOptimizer):
             raise TypeError(
@@ -92,8 +93,8 @@ class LossScaleOptimizer(Optimizer):
         params = set_apart(self, params)
         self.inner_optimizer.build(params)
         self.weights_tree = self.inner_optimizer.weights_tree
-        slots = LossScaleSlots(self.step_counter, self.dynamic_scale, self.inner_optimizer._state)
-        self._state = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
+        slots = LossScaleSlots(self.step_counter, self.dynamic_scale, self.inner_optimizer.state_variables)
+        self.state_variables = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
 
     @property
     def variables(self):
@@ -130,30 +131,22 @@ class LossScaleOptimizer(Optimizer):
     def slot_owners(self):
         return self.inner_optimizer.slot_owners()
 
+    @property
+    def _multi(self) -> MultiOptimizer:
+        """The inner optimizer where it is to have parts."""
+        return cast(MultiOptimizer, self.inner_optimizer)
+
     def __getitem__(self, name):
-        return self.inner_optimizer[name]
+        return self._multi[name]
 
     def part(self, opt_state, name):
         """`inner_optimizer.part`, of a state of this optimizer. Gradients for a part are of the loss itself."""
-        return self.inner_optimizer.part(opt_state.slots.inner, name)
+        return self._multi.part(opt_state.slots.inner, name)
 
     def with_part(self, opt_state, name, new):
         """`inner_optimizer.with_part`, likewise."""
-        inner = self.inner_optimizer.with_part(opt_state.slots.inner, name, new)
+        inner = self._multi.with_part(opt_state.slots.inner, name, new)
         return opt_state._replace(slots=opt_state.slots._replace(inner=inner))
-
-
-_INNER = (
-    "weight_decay",
-    "clipnorm",
-    "clipvalue",
-    "global_clipnorm",
-    "use_ema",
-    "ema_momentum",
-    "ema_overwrite_frequency",
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
-)
 
 
 def for_policy(optimizer: Optimizer | None, dtype_policy) -> Optimizer | None:
@@ -180,7 +173,7 @@ class OptaxOptimizer(Optimizer):
     @property
     def learning_rate(self):
         """The hyperparameter of `optax.inject_hyperparams`, if the transformation was made by it."""
-        hyperparams = getattr(self._state.slots if self._state else None, "hyperparams", {})
+        hyperparams = getattr(self.state_variables.slots if self.state_variables else None, "hyperparams", {})
         if "learning_rate" not in hyperparams:
             raise AttributeError(
                 f"{self}: an optax transformation keeps its learning rate to itself. "

@@ -3,6 +3,7 @@
 import operator
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from kerax import constraints, dtype_policies, initializers, regularizers
 from kerax.core.layer import Layer
@@ -81,7 +82,7 @@ class Compressible(Layer):
         if self.lora_rank is not None:
             lora.enable(self, self.lora_rank, self.lora_alpha)
 
-    def enable_lora(self, rank, lora_alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+    def enable_lora(self, rank, lora_alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
         """Freezes the main weight and trains `lora_alpha / rank * a @ b` beside it, as `lora_rank` does from the start.
 
         The weight may be quantized, but for `"float8"`, `"gptq"` and `"awq"`.

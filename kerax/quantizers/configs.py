@@ -1,5 +1,7 @@
 """`Quantizer` objects, and the configs that tell `quantize` how to quantize."""
 
+from typing import Any
+
 from kerax.core.configurable import Configurable, captured_arguments
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.dtype_policies import QUANTIZATION_MODES, DTypePolicy
@@ -21,7 +23,7 @@ class Quantizer(Configurable):
         if cls.__module__.startswith("kerax."):
             QUANTIZERS.add(cls)
 
-    def __init__(self, output_dtype="int8"):
+    def __init__(self, output_dtype: Any = "int8"):
         self.output_dtype = output_dtype
 
     def __call__(self, x):
@@ -39,7 +41,7 @@ class AbsMaxQuantizer(Quantizer):
         output_dtype: Of the integers.
     """
 
-    def __init__(self, axis=None, value_range=(-127, 127), epsilon=1e-7, output_dtype="int8"):
+    def __init__(self, axis=None, value_range=(-127, 127), epsilon=1e-7, output_dtype: Any = "int8"):
         super().__init__(output_dtype)
         self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
         self.value_range, self.epsilon = tuple(value_range), epsilon
@@ -117,7 +119,7 @@ class Int8QuantizationConfig(QuantizationConfig):
 
     mode = "int8"
 
-    def __init__(self, weight_quantizer=None, activation_quantizer="default"):
+    def __init__(self, weight_quantizer=None, activation_quantizer: Any = "default"):
         is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
         super().__init__(weight_quantizer, AbsMaxQuantizer() if is_default else activation_quantizer)
         self._check_weight_quantizer(output_dtype="int8")
@@ -134,7 +136,7 @@ class Int4QuantizationConfig(QuantizationConfig):
 
     mode = "int4"
 
-    def __init__(self, weight_quantizer=None, activation_quantizer="default", block_size: int | None = 128):
+    def __init__(self, weight_quantizer=None, activation_quantizer: Any = "default", block_size: int | None = 128):
         is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
         super().__init__(weight_quantizer, None if is_default else activation_quantizer)
         if block_size is not None and (not isinstance(block_size, int) or block_size < -1 or block_size == 0):

@@ -1,13 +1,14 @@
 """Functions that turn floats into small integers and 8-bit floats, and what undoes it."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype="int8", epsilon=1e-7, to_numpy=False):
+def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype: Any = "int8", epsilon=1e-7, to_numpy=False):
     """`round(inputs * scale)` with the scale that brings the largest magnitude along `axis` to `value_range[1]`.
 
     Args:
@@ -29,7 +30,7 @@ def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype="int8", epsilo
 
 
 def abs_max_quantize_grouped_with_zero_point(
-    inputs, block_size, value_range=(-8, 7), dtype="int8", epsilon=1e-7, to_numpy=False
+    inputs, block_size, value_range=(-8, 7), dtype: Any = "int8", epsilon=1e-7, to_numpy=False
 ):
     """A matrix as integers, each column in groups of `block_size` rows that use the whole of `value_range`.
 
@@ -63,7 +64,7 @@ def abs_max_quantize_grouped_with_zero_point(
     return jnp.asarray(outputs), jnp.asarray(scale[:, 0]), jnp.asarray(zero_point[:, 0].astype("int8"))
 
 
-def pack_int4(arr, axis=0, dtype="int8"):
+def pack_int4(arr, axis=0, dtype: Any = "int8"):
     """Integers in `[-8, 7]`, two in a byte: the first of each pair along `axis` in the lower four bits.
 
     Returns: the bytes, their shape, and the size of `axis` before, which `unpack_int4` needs.
@@ -76,7 +77,7 @@ def pack_int4(arr, axis=0, dtype="int8"):
     return packed, packed.shape, size
 
 
-def unpack_int4(packed, orig_len, axis=0, dtype="int8"):
+def unpack_int4(packed, orig_len, axis=0, dtype: Any = "int8"):
     """What `pack_int4` packed along `axis`, which had the size `orig_len`; with `"uint8"`, in `[0, 15]`."""
     _check_byte(dtype)
     rows = jnp.moveaxis(jnp.asarray(packed), axis, 0).astype("uint8")
@@ -87,7 +88,15 @@ def unpack_int4(packed, orig_len, axis=0, dtype="int8"):
 
 
 def compute_quantization_parameters(
-    x, *, bits, symmetric=False, per_channel=False, group_size=-1, compute_dtype="float32", epsilon=0.0, signed=False
+    x,
+    *,
+    bits,
+    symmetric=False,
+    per_channel=False,
+    group_size=-1,
+    compute_dtype: Any = "float32",
+    epsilon=0.0,
+    signed=False,
 ):
     """Scale and zero point that bring the rows of a matrix to integers of some bits.
 

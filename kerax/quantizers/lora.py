@@ -82,7 +82,7 @@ class LowRank(Weight):
             variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
-def enable(layer: Any, rank: int, alpha=None, a_initializer="he_uniform", b_initializer="zeros"):
+def enable(layer: Any, rank: int, alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
     """Puts a low-rank update on the first weight of a layer.
 
     Raises:

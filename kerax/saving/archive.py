@@ -12,6 +12,7 @@ import stat
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -148,7 +149,7 @@ def opening(path: str, who: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive.infolist(), path, who)
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zipfile.zlib.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
         raise ValueError(f"{who}: {path!r} is damaged, or no zip file: {error}") from None
 
 

@@ -124,7 +124,7 @@ class Member:
 
 def members_of(file, path: str) -> dict[str, Member] | None:
     """The datasets of a group by name, or `None` if there is no such group."""
-    group = find_group(file, path)
+    group: Any = find_group(file, path)
     return None if group is None else {name: Member(find_dataset(group, name)) for name in group}
 
 

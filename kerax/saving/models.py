@@ -1,6 +1,7 @@
 """Saving and loading whole models, as what the name tells."""
 
 import os
+from typing import Any
 
 from kerax import checkpoint
 from kerax.saving import archive
@@ -34,7 +35,7 @@ def save_model(model, filepath, overwrite=True, zipped=None, **kwargs):
         checkpoint.save(path, model, overwrite=overwrite)
 
 
-def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
+def load_model(filepath, custom_objects: dict | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
     """The model that `save_model` of kerax or Keras wrote, from the file alone.
 
     Args:

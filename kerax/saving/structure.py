@@ -1,8 +1,8 @@
 """What of a model lies in a file of weights under which path, and how values are put back: all or none."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Laye
     attributes = tracked_attributes(layer)
     first = []
     if hasattr(layer, "get_layer"):  # a model
-        attributes["layers"] = layer.layers
+        attributes["layers"] = cast(Any, layer).layers
         first = ["layers"] if hasattr(layer, "output_shape") else []
     for name in first + sorted(attributes, key=lambda name: (name.startswith("_"), name)):
         yield from _below(attributes[name], f"{path}/{name}" if path else name, seen)
@@ -70,7 +70,7 @@ def stores(model) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
 
 
 def fill(
-    model, where: str, who: str, find: Callable, groups: Iterator[str], skip_mismatch: bool, strict_optimizer: bool
+    model, where: str, who: str, find: Callable, groups: Iterable[str], skip_mismatch: bool, strict_optimizer: bool
 ):
     """Puts the values of a file into a model.
 

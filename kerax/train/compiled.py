@@ -160,18 +160,20 @@ class Compiled:
 
     def _update_all(self, y, y_pred, sample_weight):
         with scopes.Scope(shapes_only=True):
-            if self.loss.losses:
+            if self.loss is not None and self.loss.losses:
                 self.loss(y, y_pred, sample_weight)
-            self.metrics.update_state(y, y_pred, sample_weight)
+            if self.metrics is not None:
+                self.metrics.update_state(y, y_pred, sample_weight)
 
     def check_labels(self, model, source, who: str = "fit"):
         """Raises `ValueError` if labels of a sparse crossentropy are outside the range of classes.
 
         Of a source of batches only the first batch is looked at.
         """
+        losses = {} if self.loss is None else self.loss.losses
         sparse = {
             name: fn
-            for name, fn in self.loss.losses.items()
+            for name, fn in losses.items()
             if isinstance(fn, losses_module.SparseCategoricalCrossentropy)
             or getattr(fn, "fn", None) is losses_module.sparse_categorical_crossentropy
         }
@@ -179,7 +181,7 @@ class Compiled:
         if not sparse or y is None:
             return
         outputs = name_outputs(model.output_names, self.output_spec, "The prediction")
-        targets = pick(list(outputs), list(self.loss.losses), y, "`y`")
+        targets = pick(list(outputs), list(losses), y, "`y`")
         for name, function in sparse.items():
             labels, num_classes = np.asarray(targets[name]), outputs[name].shape[-1]
             ignored = getattr(function, "ignore_class", None)
@@ -196,7 +198,7 @@ class Compiled:
 
     def train_program(self, model, variables: TrainState, form: Form) -> Program:
         """The program that trains on batches of this form, traced once."""
-        frozen = tuple(item.trainable for item in descendants(model) if hasattr(item, "trainable"))
+        frozen = tuple(item.trainable for item in descendants(model) if isinstance(item, Layer))
         key = self._key("train", model, variables, form, frozen)
         if key not in self.programs:
             with forgetting():
@@ -243,9 +245,8 @@ class Compiled:
         others = {id(metric) for metric in model.metrics} ^ {id(metric) for metric in self.own_metrics()}
         if self._target_spec is None or others - {id(self.gradient_norm)}:
             return False
-        return self.loss.tells_rows_apart(self._target_spec, self.output_spec) and self.metrics.tells_rows_apart(
-            self._target_spec, self.output_spec
-        )
+        parts = (part for part in (self.loss, self.metrics) if part is not None)
+        return all(part.tells_rows_apart(self._target_spec, self.output_spec) for part in parts)
 
     def initial_metrics(self, model) -> list[np.ndarray]:
         """The leaves of the metrics tree at the start of an epoch, on the host."""

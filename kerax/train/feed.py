@@ -26,7 +26,7 @@ MOST_BATCHES = 64
 
 
 class Piece(NamedTuple):
-    """Work for one dispatch: `count` batches of a block, from `start` on.
+    """Work for one dispatch: `num_batches` batches of a block, from `start` on.
 
     Attributes:
         form: Of a batch.
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
     block: Tree
     room: int
     start: int
-    count: int
+    num_batches: int
     num_rows: int
     left: int
     position: dict
@@ -51,12 +51,12 @@ class Piece(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether it is a whole block of full batches, and would be so again."""
-        return self.is_steady and self.count == self.room and self.num_rows >= self.room * self.form.num_rows
+        return self.is_steady and self.num_batches == self.room and self.num_rows >= self.room * self.form.num_rows
 
     def batches(self) -> Iterator[tuple[Tree, int]]:
         """Each batch, and how many of its rows count."""
         size = self.form.num_rows
-        for done in range(self.count):
+        for done in range(self.num_batches):
             batch = jax.tree.map(lambda leaf, place=self.start + done: leaf[place], self.block)
             yield (self.block if self.room == 1 else batch), min(self.num_rows - done * size, size)
 
@@ -106,7 +106,7 @@ class Feed:
         self._pass: Pass | None = None
         self._number, self._resumes_at = 0, None
         self._piece: Piece | None = None  # what is left of a block
-        self._chunk: Any = None
+        self._chunk: Chunk | None = None
 
     def pieces(self, steps: int | None, done: int, most: Callable[[int], int]) -> Iterator[Piece]:
         """The pieces of an epoch from batch `done` on.
@@ -121,7 +121,7 @@ class Feed:
             if piece is not None:
                 if steps is not None and piece.left > steps - done:
                     piece = piece._replace(left=steps - done)
-                done += piece.count
+                done += piece.num_batches
                 yield piece
             elif is_new or self.source.is_single_pass or (steps is None and done):
                 return
@@ -135,13 +135,13 @@ class Feed:
 
     def take(self, most: int) -> Piece | None:
         """Up to `most` batches of the pass, `None` at its end."""
-        if self._piece is None:
-            chunk = self._pass.take(most, self.room)
+        if self._piece is None or self._chunk is None:
+            chunk = None if self._pass is None else self._pass.take(most, self.room)
             if chunk is None:
                 self._end_pass()
                 return None
             if self._left is not None:
-                self._left -= chunk.count
+                self._left -= chunk.num_batches
             self._chunk, self._piece = chunk, self._placed(chunk)
         rest = self._piece
         count = min(most, rest.left)
@@ -150,7 +150,8 @@ class Feed:
         if count < rest.left:
             num_rows = rest.num_rows - count * rest.form.num_rows
             self._piece = rest._replace(start=after, num_rows=num_rows, left=rest.left - count)
-        return rest._replace(count=count, position={"pass": self._number} | self._chunk.position(after))
+        position = {"pass": self._number} | self._chunk.position(after)
+        return rest._replace(num_batches=count, position=position)
 
     def _placed(self, chunk: Chunk) -> Piece:
         is_steady = self.source.rows is not None
@@ -161,8 +162,8 @@ class Feed:
         block, form, num_rows = chunk.place(buffers), chunk.form, chunk.num_rows
         if jax.process_count() > 1 and not is_steady:  # each has a share of the rows
             form = Form(placement.global_spec(form.spec))
-            num_rows = chunk.count * form.num_rows
-        return Piece(form, block, buffers.room, 0, 0, num_rows, chunk.count, {}, is_steady)
+            num_rows = chunk.num_batches * form.num_rows
+        return Piece(form, block, buffers.room, 0, 0, num_rows, chunk.num_batches, {}, is_steady)
 
     def resume_at(self, position: dict | None):
         """Makes the first pass begin at a piece's position."""
@@ -395,9 +396,11 @@ class SpreadBuffers:
         def place(leaf):
             shape = (*table.shape, *leaf.shape[1:])
             sharding = placement.active().batch_sharding(shape, axis)
-            return jax.make_array_from_callback(
-                shape, sharding, lambda at: leaf[table[at[: axis + 1]]][(..., *at[axis + 1 :])]
-            )
+
+            def rows_at(index: Any):
+                return leaf[table[index[: axis + 1]]][(..., *index[axis + 1 :])]
+
+            return jax.make_array_from_callback(shape, sharding, rows_at)
 
         return jax.tree.map(place, self._rows)
 

@@ -103,7 +103,7 @@ class Logs(MutableMapping):
         self._values: dict[str, Any] = {}
         if self._step is not None:
             self._values = dict.fromkeys(self._step.rows.names)
-        elif values is not None:
+        elif values is not None and not isinstance(values, StepLogs):
             self._values = {name: value for name, value in values.items() if not name.startswith("_")}
         self._fetched = False
 

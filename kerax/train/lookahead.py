@@ -15,30 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from kerax.train.feed import Piece
-from kerax.train.logs import Rows, StepLogs
-from kerax.train.program import Pace, Program
+from kerax.train.logs import StepLogs
+from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import Store
-
-
-class Stepper:
-    """Does pieces of work on the training state, each in a dispatch.
-
-    Args:
-        store: The arrays of the training state.
-        pace: Told of every dispatch.
-    """
-
-    def __init__(self, store: Store, pace: Pace):
-        self.store, self.pace = store, pace
-
-    def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
-        """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
-        self.store.leaves, arrays = program((), self.store.leaves, piece)
-        self.rows = Rows(program.kept, arrays)
-        logs = StepLogs(self.rows, piece.start + piece.count - 1)
-        token = self.rows.token
-        self.pace.dispatched(program, piece.count, logs, self.store.read(0) if token is None else token)
-        return logs
 
 
 class LookAhead(Stepper):
@@ -66,16 +45,16 @@ class LookAhead(Stepper):
         """As `Stepper`; nothing is dispatched for a step that was done before."""
         if self._ahead is not None:
             with self.store.lock:
-                if self._ahead is not None and self._holds(program, piece):
+                if self._holds(program, piece):
                     self._seen += 1
                     self.pace.finished = None
                     return StepLogs(self.rows, piece.start)
             self.store.leaves  # noqa: B018  takes back what nobody will see
         count = self._count(program, piece, step)
-        if count == piece.count:
+        if count == piece.num_batches:
             self._wait -= count
             return super().__call__(program, piece, step)
-        whole = piece._replace(count=count)
+        whole = piece._replace(num_batches=count)
         self._ahead, self._before, self._seen = (program, whole), _copy(self.store.leaves), 1
         super().__call__(program, whole, step)
         self.store.settle = self._settle
@@ -83,9 +62,9 @@ class LookAhead(Stepper):
 
     def _count(self, program: Program, piece: Piece, step: int) -> int:
         """Steps to do for a piece."""
-        is_alone = piece.count == 1 and self._wait <= 0 and piece.room > 1
+        is_alone = piece.num_batches == 1 and self._wait <= 0 and piece.room > 1
         if not (is_alone and program.can_be_undone and program.seconds_per_step and self._is_allowed):
-            return piece.count
+            return piece.num_batches
         most = min(self._length, piece.left, program.kept.num_rows, int(self.seconds / program.seconds_per_step))
         return max(1, min(most, self.callbacks.until_boundary(step)))
 
@@ -96,22 +75,26 @@ class LookAhead(Stepper):
 
     def _holds(self, program: Program, piece: Piece) -> bool:
         """Whether the piece is the next of those that are done."""
+        if self._ahead is None:
+            return False
         done_by, done = self._ahead
         is_next = piece.block is done.block and piece.start == done.start + self._seen
-        return is_next and piece.count == 1 and program is done_by and self._seen < done.count
+        return is_next and piece.num_batches == 1 and program is done_by and self._seen < done.num_batches
 
     def _settle(self, leaves: tuple) -> tuple:
         """The state after the steps whose turn came; `leaves` is that after all."""
+        if self._ahead is None or self._before is None:
+            return leaves
         (program, piece), self._ahead = self._ahead, None
-        if self._seen == piece.count:
-            self._length = max(self._length, 2 * piece.count)
-            self._useful += piece.count
+        if self._seen == piece.num_batches:
+            self._length = max(self._length, 2 * piece.num_batches)
+            self._useful += piece.num_batches
             self._before = None
             return leaves
         enough = self._useful > 8 * self._pause
         self._length, self._useful = 2, 0
         self._wait = self._pause = self.pause if enough else min(2 * self._pause, 4096)
-        leaves, _ = program((), self._before, piece._replace(count=self._seen))
+        leaves, _ = program((), self._before, piece._replace(num_batches=self._seen))
         return leaves
 
 

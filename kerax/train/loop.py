@@ -112,8 +112,8 @@ class Evaluation:
             if piece.form != program.form:
                 program = compiled.test_program_for(model, variables, piece.form, program.fills_up)
             metrics, logs = program(frozen, metrics, piece, step)
-            step += piece.count
-            pace.dispatched(program, piece.count, logs, next(iter(logs.values()), None))
+            step += piece.num_batches
+            pace.dispatched(program, piece.num_batches, logs, next(iter(logs.values()), None))
             callbacks.on_test_batch_end(step - 1, logs)
         if logs is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
@@ -140,7 +140,7 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
             program = compiled.predict_program(model, variables, piece.form)
         _, outputs = program(values, (), piece, step)
         results.add(piece, outputs)
-        step += piece.count
+        step += piece.num_batches
         if callbacks.watches("predict"):
             callbacks.on_predict_batch_end(step - 1, {"outputs": _rows_of(piece, outputs)})
     outputs = results.joined()
@@ -183,7 +183,11 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
         return jax.tree.map(lambda leaf: leaf[: piece.num_rows], outputs) if has_rows else outputs
 
     def cut(leaf):
-        done = leaf[: piece.count] if len(leaf) == piece.count else leaf[piece.start : piece.start + piece.count]
+        done = (
+            leaf[: piece.num_batches]
+            if len(leaf) == piece.num_batches
+            else leaf[piece.start : piece.start + piece.num_batches]
+        )
         return done.reshape(-1, *leaf.shape[2:])[: piece.num_rows]
 
     return jax.tree.map(cut, outputs)

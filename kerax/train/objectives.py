@@ -199,6 +199,8 @@ def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
         )
         return choose(y_true.shape, y_pred.shape)(name=identifier)
     metric = metrics_module.as_metric(identifier)
+    if metric is None:
+        raise ValueError(f"compile: a metric must be a name, a metric or a function. Got {identifier!r}.")
     if isinstance(identifier, str):
         metric.name = identifier
     return metric

@@ -20,12 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import eval_jaxpr
 
 from kerax.core import placement
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import Form
 from kerax.ops import cpu
+from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
+from kerax.train.logs import Rows, StepLogs
+from kerax.train.state import Store
 
 Tree = Any
 
@@ -69,14 +73,16 @@ class Program:
         self.specs = constants, carry, form.spec
         self.is_looped = self.can_be_undone = self.fills_up = False
         self._step, self._keep, self._is_behind, self.is_eager = step, keep, False, is_eager
-        self._at_once = None
+        self._one: Any = None  # what `jax.jit` returned, or compiles in a thread
+        self._many: Any = None
+        self._at_once: Any = None
         if is_eager:
             self.room = 1
             self._one = self._eagerly
             return
         closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
         arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
-        self.kept = keep(self.outputs)
+        self._jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
         self.room = max(1, min(self.room, BLOCK_BYTES // _num_bytes(jax.tree.leaves(self.outputs))))
         on_cpu = jax.default_backend() == "cpu"
         self.is_looped = not on_cpu or not cpu.is_slow_in_loops(closed.jaxpr)
@@ -86,7 +92,7 @@ class Program:
         def traced(constants, carry, batch, number, num_rows):
             batch = placement.constrain_batch(batch)
             leaves = (*constants, *carry, *jax.tree.leaves(batch), number, num_rows)
-            out = jax.core.eval_jaxpr(closed.jaxpr, arguments, *leaves)
+            out = eval_jaxpr(closed.jaxpr, arguments, *leaves)
             new, outputs = out[: len(carry)], jax.tree.unflatten(output_tree, out[len(carry) :])
             new = new if shardings is None else map(lax.with_sharding_constraint, new, shardings)
             return tuple(new), outputs
@@ -107,9 +113,11 @@ class Program:
             carry, kept = lax.fori_loop(start, start + count, body, (carry, self.kept.empty(self.room)))
             return carry, self.kept.finish(carry, kept)
 
-        layout = {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
+        layout: dict[str, Any] = (
+            {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
+        )
         options = cpu.compiler_options(closed.jaxpr) if on_cpu else {}
-        compiled = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
+        compiled: Callable = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
         if join is not None:
             most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29)
@@ -128,7 +136,7 @@ class Program:
         if self._at_once is not None and piece.is_whole:
             return self._at_once(constants, carry, piece.block, number)
         if self.is_looped:
-            return self._many(constants, carry, piece.block, piece.start, piece.count, number, piece.num_rows)
+            return self._many(constants, carry, piece.block, piece.start, piece.num_batches, number, piece.num_rows)
         parts = []
         for batch, num_rows in piece.batches():
             carry, part = self._one(constants, carry, batch, number + len(parts), num_rows)
@@ -152,7 +160,7 @@ class Program:
         Args:
             leaves: The carry's arrays, or the variables that hold them; only shapes, dtypes and places are looked at.
         """
-        if self._is_behind or self.is_eager or jax.config.jax_compilation_cache_dir is not None:
+        if self._is_behind or self.is_eager or jax.config.values["jax_compilation_cache_dir"] is not None:
             return
         self._is_behind = True
         carry = tuple(map(placement.spec_of, leaves))
@@ -173,10 +181,8 @@ class Program:
         return self._one.lower(constants, carry, batch, 0, 0)
 
     def flops(self) -> float | None:
-        """Floating-point operations of one step, by XLA's count; `None` for a step that is not compiled."""
-        if self.is_eager:
-            return None
-        return float(self.lower().cost_analysis().get("flops", 0.0))
+        """Floating-point operations of one step, on all devices together; `None` for a step that is not traced."""
+        return None if self.is_eager else flops.count(self._jaxpr).total
 
     def _eagerly(self, constants, carry, batch, number, num_rows):
         carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
@@ -208,11 +214,11 @@ class Behind:
         *args: Arguments like those of the calls to come; only shapes, dtypes and placement are looked at.
     """
 
-    def __init__(self, function: Callable, *args):
+    def __init__(self, function: Any, *args):
         self._function, self._compiled, self._program = function, Future(), None
         threading.Thread(target=self._compile, args=(function, args), name="kerax compile").start()
 
-    def _compile(self, function: Callable, specs: tuple):
+    def _compile(self, function: Any, specs: tuple):
         try:
             self._compiled.set_result(function.lower(*specs).compile())
         except BaseException as error:  # raised where the program is called
@@ -284,7 +290,9 @@ class Pace:
             measured, known = max((now - self._last_done) / num_steps, 1e-7), before.seconds_per_step
             if jax.process_count() > 1:
                 measured = known or self._agreed(measured)
-            before.seconds_per_step = measured if known is None else max(measured, known / 8)
+            if known is not None and measured is not None:
+                measured = max(measured, known / 8)
+            before.seconds_per_step = measured
         self._last_done = now
         self.finished = num_steps, logs
 
@@ -296,6 +304,27 @@ class Pace:
         from jax.experimental import multihost_utils
 
         return float(multihost_utils.broadcast_one_to_all(np.float32(measured)))
+
+
+class Stepper:
+    """Does pieces of work on the training state, each in a dispatch.
+
+    Args:
+        store: The arrays of the training state.
+        pace: Told of every dispatch.
+    """
+
+    def __init__(self, store: Store, pace: Pace):
+        self.store, self.pace = store, pace
+
+    def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
+        """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
+        self.store.leaves, arrays = program((), self.store.leaves, piece)
+        self.rows = Rows(program.kept, arrays)
+        logs = StepLogs(self.rows, piece.start + piece.num_batches - 1)
+        token = self.rows.token
+        self.pace.dispatched(program, piece.num_batches, logs, self.store.read(0) if token is None else token)
+        return logs
 
 
 @functools.cache

@@ -300,6 +300,6 @@ def only_adds(jaxpr, begin: int, count: int) -> bool:
         is_sum = equation is not None and equation.primitive.name in ("add", "add_any")
         if result is given and not uses[id(given)]:
             continue
-        if not is_sum or uses[id(given)] != 1 or not any(var is given for var in equation.invars):
+        if equation is None or not is_sum or uses[id(given)] != 1 or not any(var is given for var in equation.invars):
             return False
     return True

@@ -51,8 +51,8 @@ def state_variables(model, with_optimizer: bool = True, with_metrics: bool = Tru
     opt_state = ()
     if with_optimizer and model.optimizer is not None:
         model.optimizer.build(params)
-        opt_state = model.optimizer._state
-        others = {name: other._state for name, other in other_optimizers(model).items() if other.built}
+        opt_state = model.optimizer.state_variables
+        others = {name: other.state_variables for name, other in other_optimizers(model).items() if other.built}
         if others:
             opt_state = {"optimizer": opt_state} | others
     return TrainState(params, state, opt_state, metric_variables(model) if with_metrics else {})

@@ -168,8 +168,13 @@ def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
     return self.get_metrics_result()
 
 
-_DEFAULTS = {function.__name__: function for function in (train_step, test_step, predict_step, compute_loss)}
-_DEFAULTS["compute_metrics"] = compute_metrics
+_DEFAULTS: dict[str, Callable] = {
+    "train_step": train_step,
+    "test_step": test_step,
+    "predict_step": predict_step,
+    "compute_loss": compute_loss,
+    "compute_metrics": compute_metrics,
+}
 
 
 def overrides(model, name: str) -> bool:

@@ -14,9 +14,9 @@ from kerax.data.source import Form, Order
 from kerax.train.feed import Feed, Piece
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
-from kerax.train.lookahead import LookAhead, Stepper
+from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
-from kerax.train.program import Pace, Program
+from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import Store, state_variables
 
 
@@ -124,7 +124,8 @@ class Training:
         """After `on_epoch_begin`: metrics to zero, or the state of the run that goes on inside this epoch."""
         if self.step:
             self.store.leaves = self._start
-            self.callbacks.set_state(self._found["callbacks"], self.steps_before, self.step)
+            states = {} if self._found is None else self._found["callbacks"]
+            self.callbacks.set_state(states, self.steps_before, self.step)
         else:
             kept = self.store.leaves[: len(self.store.leaves) - len(self.fresh_metrics)]
             self.store.leaves = (*kept, *placement.place_numbers(self.fresh_metrics))
@@ -146,7 +147,7 @@ class Training:
         program = self.programs.get(piece.form) or self._program(piece.form)
         self.logs = self.advance_by(program, piece, self.step)
         self.guard.note(piece, self.num_steps)
-        self.step += piece.count
+        self.step += piece.num_batches
         self.data = piece.position | {"goes_on": self.steps_per_epoch is not None or self.source.is_single_pass}
         self.guard.look(self.pace.finished)
         if len(self.programs) == 1 and (rest := self.source.rest_form()) is not None:

@@ -85,7 +85,7 @@ def as_objective(objective, who: str) -> Objective:
         return Objective(DEFAULT_OBJECTIVE, "min")
     if isinstance(objective, str):
         monitor = Monitor(objective)
-        if not monitor._is_known:
+        if not monitor.is_known:
             raise ValueError(
                 f"{who}: it is not known whether {objective!r} is better when it is more or less. Pass "
                 f"`objective=kerax.tuner.Objective({objective!r}, 'min')` or 'max'."

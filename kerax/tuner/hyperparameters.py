@@ -217,7 +217,7 @@ class HyperParameters:
     def __deepcopy__(self, memo):
         return self.copy()
 
-    def _bind(self, choose, given=None, tune_new=True, allow_new=True):
+    def bind(self, choose, given=None, tune_new=True, allow_new=True):
         """Lets `choose(declaration)` give the values, with the declarations of `given` before all others."""
         self._choose = choose
         for (name, scope), declaration in given._space.items() if given is not None else ():
@@ -238,7 +238,7 @@ def discover(build, *given) -> HyperParameters:
         forced = waiting.pop(0)
         hp = HyperParameters()
         values = dict(forced)
-        hp._bind(lambda declaration, values=values: values.get(declaration.name, declaration.default), *given)
+        hp.bind(lambda declaration, values=values: values.get(declaration.name, declaration.default), *given)
         build(hp)
         for key, declaration in hp._space.items():
             found._space.setdefault(key, declaration)

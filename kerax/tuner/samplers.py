@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
@@ -22,8 +23,8 @@ class Reseeded(BaseSampler):
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int | None):
         self._make = make
-        self._seed = np.random.SeedSequence(seed).entropy
-        self._inner: BaseSampler | None = None
+        self._seed: Any = np.random.SeedSequence(seed).entropy
+        self._inner: Any = None  # the sampler of the running trial
         self._number = -1
 
     def before_trial(self, study, trial):

@@ -39,9 +39,9 @@ class Number:
 
     name: str
     kind: type
-    min_value: float
-    max_value: float
-    step: float | None = None
+    min_value: Any  # these and the default are of the `kind`
+    max_value: Any
+    step: Any = None
     sampling: str = "linear"
     default: Any = None
     conditions: tuple = field(default=(), compare=False)

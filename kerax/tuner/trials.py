@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import uuid
-from typing import Any
+from typing import IO, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -90,7 +90,8 @@ def open_study(who: str, storage, folder: str, name: str, objective, sampler, pr
         if overwrite and os.path.exists(path):
             os.remove(path)
         os.makedirs(folder, exist_ok=True)
-        journal = optuna.storages.journal
+        from optuna.storages import journal
+
         lock = journal.JournalFileOpenLock(path) if sys.platform == "win32" else None
         storage = journal.JournalStorage(journal.JournalFileBackend(path, lock))
     elif overwrite and name in optuna.get_all_study_names(storage):
@@ -115,7 +116,7 @@ class Worker:
     def __init__(self, folder: str):
         self._folder = os.path.join(folder, "workers")
         self.name = uuid.uuid4().hex
-        self._file = None
+        self._file: IO | None = None
 
     def __enter__(self):
         os.makedirs(self._folder, exist_ok=True)
@@ -124,8 +125,9 @@ class Worker:
         return self
 
     def __exit__(self, *_):
-        self._file.close()
-        os.remove(self._path(self.name))
+        if self._file is not None:
+            self._file.close()
+            os.remove(self._path(self.name))
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)

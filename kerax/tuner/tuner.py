@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 import traceback
+from typing import Any
 
 import numpy as np
 import optuna
@@ -74,7 +75,7 @@ class Tuner:
         self,
         hypermodel=None,
         objective=None,
-        max_trials=10,
+        max_trials: int | None = 10,
         seed=None,
         hyperparameters=None,
         tune_new_entries=True,
@@ -104,7 +105,7 @@ class Tuner:
             raise ValueError(f"{who}: without `hyperparameters` all entries are new, and must be allowed and tuned.")
         if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
             raise ValueError(f"{who}: `pruner` must be a pruner of Optuna's. Got {pruner!r}.")
-        self.hypermodel = as_hypermodel(hypermodel, who)
+        self.hypermodel: Any = as_hypermodel(hypermodel, who)
         if self.hypermodel is None and type(self).run_trial is Tuner.run_trial:
             raise ValueError(f"{who}: pass `hypermodel`, or override `run_trial`.")
         self.objective = as_objective(objective, who)
@@ -195,7 +196,8 @@ class Tuner:
             self.study.stop()
             self._skip(trial, "surplus")
         trial.set_user_attr("worker", self._worker.name)
-        started, error, self._has_trained = time.perf_counter(), None, False
+        started, self._has_trained = time.perf_counter(), False
+        error: Exception | None = None
         try:
             for _ in range(1 + self.max_retries_per_trial):
                 try:
@@ -241,7 +243,7 @@ class Tuner:
         handle = Trial(self._frozen(trial.number), hp)
         folder = self.get_trial_dir(handle.trial_id)
         self._watch = Watch(trial, self.objective, os.path.join(folder, "checkpoint.weights.h5"))
-        hp._bind(lambda declaration: draw(trial, declaration, self._grid), *self._given)
+        hp.bind(lambda declaration: draw(trial, declaration, self._grid), *self._given)
         if self.hypermodel is not None:
             self._model = self._build(hp)
         trial.set_user_attr("values", hp.values)
@@ -266,7 +268,7 @@ class Tuner:
             raise EndsSearch(f"{type(self).__name__}: `build` must return a kerax model. Got {model!r}.")
         return model
 
-    def _fail(self, trial: optuna.Trial, error: Exception, is_verbose: bool):
+    def _fail(self, trial: optuna.Trial, error: Exception | None, is_verbose: bool):
         self._failures += 1
         shutil.rmtree(self.get_trial_dir(f"{trial.number:04d}"), ignore_errors=True)
         if is_verbose:
@@ -332,7 +334,7 @@ class Tuner:
     def _remove_weights(self, number: int, score: float):
         """Removes the weights of trials that are not among the best any more, this one's included."""
         done = [trial for trial in self._ranked() if trial.number != number]
-        better = sum(not self.objective.is_better(score, trial.score) for trial in done)
+        better = sum(trial.score is not None and not self.objective.is_better(score, trial.score) for trial in done)
         kept = [trial.number for trial in done]
         kept.insert(better, number)
         for other in kept[self.max_models_to_keep :]:
@@ -382,7 +384,7 @@ class Tuner:
                 )
             hp = HyperParameters()
             hp.values = dict(trial.hyperparameters.values)
-            hp._bind(lambda declaration: declaration.default, *self._given)
+            hp.bind(lambda declaration: declaration.default, *self._given)
             model = self._build(hp)
             if not model.built and trial.build_config:
                 model.build_from_config(trial.build_config)

@@ -29,7 +29,7 @@ class BayesianOptimization(Tuner):
     hyperparameter where there is none.
     """
 
-    def __init__(self, hypermodel=None, objective=None, max_trials=10, num_initial_points=None, **kwargs):
+    def __init__(self, hypermodel=None, objective=None, max_trials: int | None = 10, num_initial_points=None, **kwargs):
         is_count = isinstance(num_initial_points, int) and num_initial_points >= 1
         if num_initial_points is not None and not is_count:
             raise ValueError(
@@ -107,7 +107,7 @@ class GridSearch(Tuner):
 
     _grid = True
 
-    def __init__(self, hypermodel=None, objective=None, max_trials=None, **kwargs):
+    def __init__(self, hypermodel=None, objective=None, max_trials: int | None = None, **kwargs):
         super().__init__(hypermodel, objective, max_trials, **kwargs)
 
     def _sampler(self, seed):

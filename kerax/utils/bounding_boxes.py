@@ -1,6 +1,7 @@
 """Boxes around things in images: formats, overlap, offsets to anchors, and what cuts and warps do to them."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -156,12 +157,12 @@ def affine_transform(
     return jnp.concatenate([moved.min(axis=2), moved.max(axis=2)], axis=-1)
 
 
-def _check_encoding(who: str, name: str, value, variance, image_shape):
+def _check_encoding(who: str, name: str, value, variance, image_shape) -> tuple[Any, Any]:
     if value not in ("center_xywh", "center_yxhw"):
         raise ValueError(f"{who}: `{name}` must be 'center_xywh' or 'center_yxhw'. Got {value!r}.")
     if variance is not None and np.shape(variance) != (4,):
         raise ValueError(f"{who}: `variance` must hold 4 numbers. Got shape {np.shape(variance)}.")
-    return (None, None) if image_shape is None else image_shape[:2]
+    return (None, None) if image_shape is None else (image_shape[0], image_shape[1])
 
 
 def encode_box_to_deltas(

@@ -2,6 +2,7 @@
 
 import html
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 ROW = 26  # height of a row of text
@@ -17,6 +18,31 @@ class Cell(NamedTuple):
     fill: str = "white"
     ink: str = "black"
     bold: bool = False
+
+
+class Frame(NamedTuple):
+    """A rectangle to be drawn."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+    is_dashed: bool
+
+
+class Label(NamedTuple):
+    """A text to be drawn, centred at a point."""
+
+    x: float
+    y: float
+    cell: Cell
+
+
+class Arrow(NamedTuple):
+    """A line to be drawn, with an arrow at its end."""
+
+    points: list[tuple[float, float]]
 
 
 class Box:
@@ -104,14 +130,13 @@ class Diagram:
             chains[edge] = chain
         return layers, chains
 
-    def shapes(self, left: float = 0, top: float = 0):
-        """What is to be drawn, in order: `("box", x, y, w, h, fill, is_dashed)`, `("text", x, y, cell)` centred at
-        (x, y), and `("line", points)` with an arrow at its end."""
+    def shapes(self, left: float = 0, top: float = 0) -> "Iterator[Frame | Label | Arrow]":
+        """What is to be drawn, in order."""
         for box in self.boxes.values():
             x, y = left + box.x, top + box.y
             if box.inside is not None:
-                yield "box", x, y, box.width, box.height, "none", True
-                yield "text", x + box.width / 2, y + ROW / 2, Cell(box.title, bold=True)
+                yield Frame(x, y, box.width, box.height, "none", True)
+                yield Label(x + box.width / 2, y + ROW / 2, Cell(box.title, bold=True))
                 inner_x = x + (box.width - box.inside.width) / 2
                 yield from box.inside.shapes(inner_x, y + ROW)
                 continue
@@ -119,14 +144,14 @@ class Diagram:
                 widths = [_width(cell) for cell in row]
                 spare, at = (box.width - sum(widths)) / len(row), x
                 for cell, width in zip(row, widths, strict=True):
-                    yield "box", at, y, width + spare, ROW, cell.fill, False
-                    yield "text", at + (width + spare) / 2, y + ROW / 2, cell
+                    yield Frame(at, y, width + spare, ROW, cell.fill, False)
+                    yield Label(at + (width + spare) / 2, y + ROW / 2, cell)
                     at += width + spare
                 y += ROW
         for first, second in self.edges:
-            yield "line", [(left + x, top + y) for x, y in self._route(first, second)]
+            yield Arrow([(left + x, top + y) for x, y in self._route(first, second)])
 
-    def _route(self, first, second) -> list:
+    def _route(self, first, second) -> list[tuple[float, float]]:
         start, end = self.boxes[first], self.boxes[second]
         forward = {"TB": (0, 1), "BT": (0, -1), "LR": (1, 0), "RL": (-1, 0)}[self.rankdir]
         return [_edge_point(start, forward), *self.routes[first, second], _edge_point(end, (-forward[0], -forward[1]))]
@@ -201,14 +226,14 @@ def as_svg(diagram: Diagram, dpi: int = 96) -> str:
         'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z"/></marker></defs>',
         f'<rect x="{-margin}" y="{-margin}" width="{width:.1f}" height="{height:.1f}" fill="white"/>',
     ]
-    for kind, *shape in diagram.shapes():
-        if kind == "box":
+    for shape in diagram.shapes():
+        if isinstance(shape, Frame):
             x, y, w, h, fill, is_dashed = shape
             dash = ' stroke-dasharray="6 4"' if is_dashed else ""
             parts.append(
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="{fill}" stroke="black"{dash}/>'
             )
-        elif kind == "text":
+        elif isinstance(shape, Label):
             x, y, cell = shape
             weight = ' font-weight="bold"' if cell.bold else ""
             parts.append(
@@ -216,7 +241,7 @@ def as_svg(diagram: Diagram, dpi: int = 96) -> str:
                 f"{html.escape(cell.text)}</text>"
             )
         else:
-            points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape[0])
+            points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
             parts.append(f'<polyline points="{points}" fill="none" stroke="black" marker-end="url(#arrow)"/>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -233,18 +258,18 @@ def as_image(diagram: Diagram, image_module, dpi: int = 96):
     def at(x, y):
         return (x + margin) * scale, (y + margin) * scale
 
-    for kind, *shape in diagram.shapes():
-        if kind == "box":
+    for shape in diagram.shapes():
+        if isinstance(shape, Frame):
             x, y, w, h, fill, is_dashed = shape
             outline = "grey" if is_dashed else "black"
             draw.rectangle(
                 [at(x, y), at(x + w, y + h)], None if fill == "none" else fill, outline, max(1, round(scale))
             )
-        elif kind == "text":
+        elif isinstance(shape, Label):
             x, y, cell = shape
             draw.text(at(x, y), cell.text, cell.ink, font, anchor="mm", stroke_width=0.4 * scale if cell.bold else 0)
         else:
-            points = [at(*point) for point in shape[0]]
+            points = [at(*point) for point in shape.points]
             draw.line(points, "black", max(1, round(scale)), joint="curve")
             draw.polygon(_arrow_head(points, 7 * scale), "black")
     return image

@@ -4,6 +4,7 @@ import os
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from kerax import layers, ops, saving
 from kerax.core.layer import Layer
@@ -115,7 +116,7 @@ class FeatureSpace(Layer):
         features,
         output_mode="concat",
         crosses=None,
-        crossing_dim=32,
+        crossing_dim: int = 32,
         hashing_dim=32,
         num_discretization_bins=32,
         name=None,
@@ -268,7 +269,7 @@ class FeatureSpace(Layer):
         columns = _as_columns(data)
         if columns is None:
             raise ValueError(f"{self}: expected a dict of columns or a frame. Got {type(data).__name__}.")
-        if any(isinstance(columns[name], (KerasTensor, jax.core.Tracer)) for name in columns if name in self.features):
+        if any(isinstance(columns[name], (KerasTensor, Tracer)) for name in columns if name in self.features):
             return self._encode(columns, _call)
         scalars = all(np.ndim(columns[name]) == 0 for name in self.features if name in columns)
         encoded = self._encode({name: _column(self, columns, name) for name in self.features}, _call_on_host)
@@ -406,7 +407,7 @@ def _cardinality(layer) -> int | None:
     if hasattr(layer, "vocabulary_size"):
         return layer.vocabulary_size()
     if isinstance(layer, layers.Discretization) and layer.num_bins is None:
-        return len(layer.bin_boundaries) + 1
+        return len(layer.bin_boundaries or ()) + 1
     return getattr(layer, "num_bins", None) or getattr(layer, "num_tokens", None)
 
 

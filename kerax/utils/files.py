@@ -14,6 +14,7 @@ import urllib.request
 import uuid
 import zipfile
 import zlib
+from collections.abc import Iterable
 from http.client import HTTPException
 
 from kerax import config
@@ -41,7 +42,7 @@ def get_file(
     cache_subdir="datasets",
     hash_algorithm="auto",
     extract=False,
-    archive_format="auto",
+    archive_format: str | Iterable[str] | None = "auto",
     cache_dir=None,
     force_download=False,
 ) -> str:
@@ -70,7 +71,7 @@ def get_file(
         ConnectionError: if the file cannot be fetched, with the place where to put it by hand.
         ValueError: if the checksum or the length is wrong, the archive is unsafe or damaged, or an argument is wrong.
     """
-    if not is_url(origin):
+    if origin is None or not is_url(origin):
         raise ValueError(f"get_file: `origin` must be an http, https or file URL. Got {origin!r}.")
     if md5_hash is not None and file_hash is None:
         file_hash, hash_algorithm = md5_hash, "md5"
@@ -92,7 +93,7 @@ def get_file(
     if unpacks and not (given and "." in fname):
         target += "_archive"
     fresh = force_download or not os.path.isfile(target)
-    if not fresh and algorithm and hash_file(target, algorithm) != file_hash.lower():
+    if not fresh and algorithm and file_hash and hash_file(target, algorithm) != file_hash.lower():
         print(f"{target} has another {algorithm} checksum than {file_hash}; downloading it again.", file=sys.stderr)
         fresh = True
     if fresh:
@@ -151,7 +152,7 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
         progress.close()
         if total is not None and done != total:
             raise ValueError(f"get_file: {origin} ended after {done:,} of {total:,} bytes. Try again.")
-        if algorithm and digest.hexdigest() != file_hash.lower():
+        if algorithm and file_hash and digest.hexdigest() != file_hash.lower():
             raise ValueError(
                 f"get_file: {origin} has the {algorithm} checksum {digest.hexdigest()}, expected {file_hash}. "
                 "It was not kept: it is damaged, or not the file you mean."
@@ -193,7 +194,7 @@ class _Progress:
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
-def extract_archive(path, folder, archive_format="auto"):
+def extract_archive(path, folder, archive_format: str | Iterable[str] | None = "auto"):
     """Unpacks a tar (also compressed) or zip file to a folder, which appears when it is complete.
 
     Nothing is written outside the folder, and nothing at all if a member is absolute, has `..` in its name, lies
@@ -217,11 +218,13 @@ def extract_archive(path, folder, archive_format="auto"):
             with tarfile.open(path) as archive:
                 members = archive.getmembers()
                 _check_members(path, folder, [_describe_tar(member) for member in members])
-                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # a second pair of eyes
-                archive.extractall(partial, members, **safe)
+                if hasattr(tarfile, "data_filter"):
+                    archive.extractall(partial, members, filter="data")  # a second pair of eyes
+                else:
+                    archive.extractall(partial, members)
         else:
             with zipfile.ZipFile(path) as archive:
-                described = [(info.filename, "file", None, info.file_size) for info in archive.infolist()]
+                described: list = [(info.filename, "file", None, info.file_size) for info in archive.infolist()]
                 _check_members(path, folder, described)
                 archive.extractall(partial)  # it writes links as files
         shutil.rmtree(folder, ignore_errors=True)
@@ -269,7 +272,7 @@ def _check_members(path: str, folder: str, members: list[tuple[str, str, str | N
             wrong = "which lies outside its folder or behind a link"
         elif kind == "link" and leaves(_parts(target or "/"), parts[:-1]):
             wrong = f"a link to {target!r}, which may lead outside its folder"
-        elif kind == "hard link" and (leaves(_parts(target or "/"), []) or tuple(_parts(target)) in links):
+        elif kind == "hard link" and (leaves(_parts(target or "/"), []) or tuple(_parts(target or "/")) in links):
             wrong = f"a hard link to {target!r}, which may lead outside its folder"
         if wrong:
             raise ValueError(f"{path!r} holds {name!r}, {wrong}. Nothing was unpacked.")

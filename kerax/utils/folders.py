@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,11 @@ _IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 def image_dataset_from_directory(
     directory,
-    labels="inferred",
-    label_mode="int",
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
     class_names=None,
     color_mode="rgb",
-    batch_size=32,
+    batch_size: int | None = 32,
     image_size=(256, 256),
     shuffle=True,
     seed=None,
@@ -102,10 +103,10 @@ def image_dataset_from_directory(
 
 def text_dataset_from_directory(
     directory,
-    labels="inferred",
-    label_mode="int",
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
     class_names=None,
-    batch_size=32,
+    batch_size: int | None = 32,
     max_length=None,
     shuffle=True,
     seed=None,
@@ -153,10 +154,10 @@ def text_dataset_from_directory(
 
 def audio_dataset_from_directory(
     directory,
-    labels="inferred",
-    label_mode="int",
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
     class_names=None,
-    batch_size=32,
+    batch_size: int | None = 32,
     sampling_rate=None,
     output_sequence_length=None,
     ragged=False,
@@ -258,7 +259,8 @@ def _from_files(
     _check_split(who, validation_split, subset, shuffle, seed)
     if label_mode is None:
         labels = None
-    paths, labels, names = _find_files(who, directory, labels, class_names, follow_links, endings)
+    paths, labels, found = _find_files(who, directory, labels, class_names, follow_links, endings)
+    names = found or []
     if label_mode == "binary" and labels is not None and len(names) != 2:
         raise ValueError(f"{who}: label_mode='binary' needs exactly 2 classes. Got {names}.")
     if verbose:
@@ -337,7 +339,7 @@ def _walk(folder: str, follow_links: bool, endings: tuple) -> list[str]:
     ]
 
 
-def _targets(labels: np.ndarray, label_mode: str, num_classes: int) -> np.ndarray:
+def _targets(labels: np.ndarray, label_mode: str | None, num_classes: int) -> np.ndarray:
     if label_mode == "int":
         return labels.astype(np.int32)
     if label_mode == "binary":

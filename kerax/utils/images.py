@@ -60,7 +60,7 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
             min(image.width, image.height * width // height),
         )
         left, top = (image.width - columns) // 2, (image.height - rows) // 2
-        box = [left, top, left + columns, top + rows]
+        box = (left, top, left + columns, top + rows)
     return image.resize((width, height), getattr(image_module.Resampling, interpolation.upper()), box=box)
 
 

@@ -193,7 +193,7 @@ class _RangeTest(Callback):
             self.model.reset_metrics()  # so that the next loss is that of its batch alone
             self._set(self.rates[batch + 1])
 
-    def _set(self, rate: float):
+    def _set(self, rate):
         self.model.optimizer.learning_rate = self._rate = rate
 
 

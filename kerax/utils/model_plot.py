@@ -225,7 +225,7 @@ def model_to_dot(
 
 def plot_model(
     model,
-    to_file="model.png",
+    to_file: str | os.PathLike | None = "model.png",
     show_shapes=False,
     show_dtype=False,
     show_layer_names=False,

@@ -1,9 +1,13 @@
 """Sequences of one length, rows of norm 1, and the parts of a batch."""
 
+from typing import Any
+
 import numpy as np
 
 
-def pad_sequences(sequences, maxlen=None, dtype="int32", padding="pre", truncating="pre", value=0.0) -> np.ndarray:
+def pad_sequences(
+    sequences, maxlen=None, dtype: Any = "int32", padding="pre", truncating="pre", value=0.0
+) -> np.ndarray:
     """Sequences cut or filled to one length.
 
     Args:

@@ -13,7 +13,7 @@ def timeseries_dataset_from_array(
     sequence_length,
     sequence_stride=1,
     sampling_rate=1,
-    batch_size=128,
+    batch_size: int | None = 128,
     shuffle=False,
     seed=None,
     start_index=None,

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +133,9 @@ def _keeping_scores(layer: Layer, found: dict):
     return call
 
 
-def plot_feature_maps(model, inputs, layers=None, example=0, max_maps=32, cmap="viridis", scale=2.2, data_format=None):
+def plot_feature_maps(
+    model, inputs, layers=None, example=0, max_maps=32, cmap: Any = "viridis", scale=2.2, data_format=None
+):
     """Draws what layers put out for one example: of images a tile for each channel, of series a row for each feature.
 
     Each tile has its own scale, from its least (dark) to its largest value.
@@ -205,7 +208,14 @@ def _tile(outputs: np.ndarray, max_maps: int, data_format) -> tuple[np.ndarray, 
 
 
 def plot_attention_maps(
-    scores, inputs=None, layer=None, example=0, tokens: Sequence | None = None, key_tokens=None, cmap="magma", scale=2.6
+    scores,
+    inputs=None,
+    layer=None,
+    example=0,
+    tokens: Sequence | None = None,
+    key_tokens=None,
+    cmap: Any = "magma",
+    scale=2.6,
 ):
     """Draws how much each query (row) attends to each key (column), a picture for each head.
 
@@ -245,6 +255,7 @@ def plot_attention_maps(
     from matplotlib.colors import PowerNorm
 
     norm = PowerNorm(0.5, vmin=0, vmax=float(heads.max()))
+    image: Any = None
     for index, axis in enumerate(axes.flat):
         if index >= len(heads):
             axis.remove()

@@ -22,8 +22,8 @@ def draw_bounding_boxes(
     bounding_box_format,
     class_mapping=None,
     color=(128, 128, 128),
-    line_thickness=2,
-    text_thickness=1,
+    line_thickness: int = 2,
+    text_thickness: int | None = 1,
     font_scale=1.0,
     data_format=None,
 ):
@@ -121,7 +121,7 @@ def draw_segmentation_masks(
     color_mapping=None,
     alpha=0.8,
     blend=True,
-    ignore_index=-1,
+    ignore_index: int | None = -1,
     data_format=None,
 ):
     """Images with the classes of their pixels as colours.

@@ -23,7 +23,7 @@ def plot_image_gallery(
     rows=None,
     cols=None,
     value_range=(0, 255),
-    scale=2,
+    scale: float = 2,
     path=None,
     show=None,
     transparent=True,
@@ -72,7 +72,7 @@ def plot_image_gallery(
         image = shown[index]
         axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
         parts = [
-            f"{what}: {label_map.get(np.asarray(labels)[index].item(), 'Unknown')}"
+            f"{what}: {(label_map or {}).get(np.asarray(labels)[index].item(), 'Unknown')}"
             for what, labels in (("Label", y_true), ("Pred", y_pred))
             if labels is not None and index < len(labels)
         ]
@@ -143,7 +143,7 @@ def plot_bounding_box_gallery(
         from matplotlib.patches import Patch
 
         named = (("Ground Truth", true_color), ("Prediction", pred_color))
-        legend_handles = [Patch(color=np.array(color) / 255, label=name) for name, color in named]
+        legend_handles = [Patch(color=tuple(part / 255 for part in color), label=name) for name, color in named]
     options = {"legend_handles": legend_handles, "rows": rows, "cols": cols, "data_format": "channels_last"}
     return plot_image_gallery(drawn, **options, **kwargs)
 
@@ -157,7 +157,7 @@ def plot_segmentation_mask_gallery(
     color_mapping=None,
     blend=True,
     alpha=0.8,
-    ignore_index=-1,
+    ignore_index: int | None = -1,
     data_format=None,
     **kwargs,
 ):

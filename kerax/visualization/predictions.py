@@ -1,6 +1,7 @@
 """How a classifier does: its confusion matrix, and examples with what it says about them."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def confusion_matrix(y_true, y_pred, num_classes=None) -> np.ndarray:
     return matrix
 
 
-def plot_confusion_matrix(y_true, y_pred, class_names=None, normalize=False, cmap="Blues"):
+def plot_confusion_matrix(y_true, y_pred, class_names=None, normalize=False, cmap: Any = "Blues"):
     """Draws how many examples of each class (row) were taken for each class (column).
 
     Args:
@@ -152,6 +153,6 @@ def plot_prediction_gallery(
         axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
         is_wrong = true is not None and true[index] != guessed[index]
         title = name(guessed[index]) + ("" if sureness is None else f" {sureness[index]:.0%}")
-        title += f"\n(is {name(true[index])})" if is_wrong else ""
+        title += f"\n(is {name(true[index])})" if true is not None and is_wrong else ""
         axis.set_title(title, fontsize=9, color="black" if true is None else WRONG if is_wrong else RIGHT)
     return figure

@@ -1,6 +1,7 @@
 """scikit-learn estimators around models. This module needs scikit-learn; `kerax.wrappers` asks for it by name."""
 
 import copy
+from typing import Any, cast
 
 import numpy as np
 import sklearn
@@ -44,7 +45,8 @@ class _Estimator(BaseEstimator):
         """Number of epochs of the last `fit`."""
         return len(self.history_.epoch) if hasattr(self, "history_") else 0
 
-    def set_fit_request(self, **kwargs):
+    # scikit-learn's own returns the estimator too, which its annotations do not say.
+    def set_fit_request(self, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Says which arguments of `fit` metadata routing shall hand over, by name."""
         if not sklearn.get_config().get("enable_metadata_routing", False):
             raise RuntimeError("set_fit_request needs sklearn.set_config(enable_metadata_routing=True).")
@@ -60,7 +62,7 @@ class _Estimator(BaseEstimator):
             RuntimeError: if the model is not compiled with a loss and an optimizer.
         """
         several = y is not None and np.asarray(y).ndim == 2 and np.asarray(y).shape[1] > 1
-        X, y = validate_data(self, X, y, multi_output=several, reset=True)
+        X, y = validate_data(self, X, cast(Any, y), multi_output=several, reset=True)
         y = self._encode(y)
         goes_on = self.warm_start and hasattr(self, "model_")
         model = self.model_ if goes_on else self._new_model(X, y)
@@ -72,7 +74,7 @@ class _Estimator(BaseEstimator):
 
     def __getstate__(self) -> dict:
         """What pickles take along: models as their descriptions and weights."""
-        state = dict(super().__getstate__())
+        state: dict[str, Any] = dict(cast(dict, super().__getstate__()))
         for name in ("model", "model_"):
             if isinstance(state.get(name), Model):
                 state[name] = _PackedModel(state[name])

@@ -64,7 +64,7 @@ def test_training_goes_on_with_its_own_weights(trained):
 
 def test_evaluate_and_predict_use_the_average_and_put_the_weights_back(trained):
     weights = trained.get_weights()
-    average = [np.asarray(variable.value) for variable in trained.optimizer._state.average["dense"].values()]
+    average = [np.asarray(variable.value) for variable in trained.optimizer.state_variables.average["dense"].values()]
     kernel, bias = sorted(average, key=np.ndim, reverse=True)
     callback = kerax.callbacks.SwapEMAWeights()
     outputs = trained.predict(X, verbose=0, callbacks=[callback])

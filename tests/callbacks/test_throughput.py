@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.callbacks.throughput import PEAK_FLOPS, peak_flops
+from kerax.plan import chips
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(20, 3)).astype("float32")
@@ -130,13 +130,13 @@ def test_a_step_without_the_optimizer(model):
     assert list(history) == ["loss", "step_time", "compile_time"]  # nobody counts the rows
 
 
-def test_the_table_of_peaks():
-    assert peak_flops("NVIDIA H100 80GB HBM3") == peak_flops("NVIDIA H200") == 989e12
-    assert peak_flops("NVIDIA H100 PCIe") == 756e12
-    assert peak_flops("TPU v5 lite") == 197e12 and peak_flops("TPU v5p") == 459e12
-    assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
-    assert peak_flops("cpu") is None
-    assert all(1e14 < peak < 1e16 for peak in PEAK_FLOPS.values())
+@pytest.mark.parametrize("kind", ["NVIDIA H100 PCIe", "NVIDIA H200 NVL", "NVIDIA GH200 480GB", "TPU v4"])
+def test_the_peak_is_that_of_plans(model, monkeypatch, kind):
+    known = chips.chip_of(kind)
+    monkeypatch.setattr(chips, "chip_of", lambda: known)
+    callback = kerax.callbacks.Throughput(flops_per_step=1e9)
+    history = model.fit(X, Y, batch_size=8, verbose=0, callbacks=[callback]).history
+    np.testing.assert_allclose(history["mfu"], 1e9 / known.flops / np.array(history["step_time"]))
 
 
 def test_errors():

@@ -1,7 +1,12 @@
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 
 from kerax.core.jaxprs import equations, interpret
+
+PACKAGE = Path(__file__).parents[2] / "kerax"
 
 
 def test_equations_at_any_depth_are_found():
@@ -24,3 +29,11 @@ def test_what_a_rule_knows_is_interpreted_through_calls():
     program = jax.make_jaxpr(function)(1.0, 1.0)
     first, second, third = interpret(program, [jnp.float32(4), None], rule)
     assert (first, second, third) == (5, None, 3)
+
+
+def test_nobody_else_takes_programs_apart():
+    allowed = {"core/jaxprs.py", "train/programs.py"}  # the latter in `only_adds`
+    apart = re.compile(r"\.eqns\b|\.as_text\(|\.cost_analysis\(|\.as_hlo|compiler_ir")
+    files = [path for path in PACKAGE.rglob("*.py") if apart.search(path.read_text())]
+    names = {str(path.relative_to(PACKAGE)) for path in files if path.parent != PACKAGE / "plan"}
+    assert names <= allowed

@@ -93,7 +93,7 @@ def test_muon_takes_matrices_and_leaves_the_rest_to_adam():
     )
     model.compile(kerax.optimizers.Muon(0.01, exclude_layers=["last"]), "mse")
     model.fit(np.zeros((4, 3), "int32"), np.ones((4, 2)), verbose=0)
-    velocity = jax.tree.map(lambda v: v.shape, model.optimizer._state.slots.velocity)
+    velocity = jax.tree.map(lambda v: v.shape, model.optimizer.state_variables.slots.velocity)
     assert velocity["hidden"] == {"bias": (4,), "kernel": ()}
     assert set(velocity["last"]) == {"bias", "kernel"} and velocity["last"]["kernel"] == (4, 2)
     assert velocity["conv1d"]["kernel"] == (2, 4, 4)

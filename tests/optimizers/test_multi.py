@@ -99,10 +99,10 @@ def test_a_part_without_weights_to_train_does_nothing():
     state = state_variables(model).opt_state
     assert jax.tree.leaves(state.slots["generator"].slots) == []
     model.generator.trainable = True
-    velocity = model.optimizer["discriminator"]._state.slots.velocity["kernel"]
+    velocity = model.optimizer["discriminator"].state_variables.slots.velocity["kernel"]
     model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
-    assert model.optimizer["discriminator"]._state.slots.velocity["kernel"] is velocity
-    assert "kernel" in model.optimizer["generator"]._state.slots.velocity
+    assert model.optimizer["discriminator"].state_variables.slots.velocity["kernel"] is velocity
+    assert "kernel" in model.optimizer["generator"].state_variables.slots.velocity
 
 
 def test_a_weight_of_the_model_itself_can_be_a_part():
@@ -271,7 +271,7 @@ def test_the_compiled_optimizer_can_be_applied_to_some_weights_in_a_step_of_ones
     model.compile(optimizer, optimizer, optimizer=optimizer)
     model.fit(np.ones((8, 2), "float32"), batch_size=4, verbose=0)
     assert int(optimizer.iterations) == 4
-    momentum = optimizer._state.slots.momentum
+    momentum = optimizer.state_variables.slots.momentum
     assert set(momentum) == {"generator", "discriminator"}
     assert all(np.any(slot.numpy() != 0) for slot in jax.tree.leaves(momentum))
 

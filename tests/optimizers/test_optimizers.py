@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import jax
@@ -8,6 +9,7 @@ import optax
 import pytest
 
 import kerax
+from kerax.optimizers.optimizer import ArgumentsWithoutDecay, CommonArguments, Optimizer
 
 STEPS = 50
 SHAPES = {"a": (3, 2), "b": (4,)}
@@ -395,3 +397,16 @@ def test_a_subclass_returns_an_optax_transformation():
     model.compile(Sign(0.5), "mse")
     model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=1, verbose=0)
     np.testing.assert_allclose(model.get_weights()[0], [[0.5]])
+
+
+def test_common_arguments_are_declared_as_the_base_class_takes_them():
+    names = list(inspect.signature(Optimizer.__init__).parameters)[2:-1]
+    assert sorted(CommonArguments.__annotations__) == sorted(names)
+    assert sorted(ArgumentsWithoutDecay.__annotations__) == sorted(set(names) - {"weight_decay"})
+
+
+def test_common_arguments_can_be_given_by_position():
+    optimizer = kerax.optimizers.Adam(0.1, 0.8, 0.9, 1e-6, True, 0.01, 1.0)
+    assert (optimizer.amsgrad, optimizer.weight_decay, optimizer.clipnorm) == (True, 0.01, 1.0)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        kerax.optimizers.SGD(*[None] * 20)

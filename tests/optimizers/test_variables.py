@@ -130,7 +130,7 @@ def test_slots_stay_when_the_same_weights_come_in_another_form_or_with_others():
     model.compile(optimizer, "mse")
     optimizer.learning_rate = 0.0
     model.fit(np.zeros((2, 2)), np.zeros((2, 1)), verbose=0)
-    momentum = optimizer._state.slots.momentum["dense"]["kernel"]
+    momentum = optimizer.state_variables.slots.momentum["dense"]["kernel"]
     np.testing.assert_allclose(momentum.numpy(), -0.1 * 0.9, rtol=1e-5)
     assert int(optimizer.iterations) == 3
 
@@ -210,5 +210,5 @@ def test_a_gradient_that_is_not_finite_overwrites_nothing():
     optimizer.build({"scale": scale, "weight": weight})
     params = {"scale": scale.value, "weight": weight.value}
     grads = {"scale": np.float32([np.inf, 5]), "weight": np.float32([1, 1])}
-    new, _ = optimizer.update(grads, jax.tree.map(lambda v: v.value, optimizer._state), params)
+    new, _ = optimizer.update(grads, jax.tree.map(lambda v: v.value, optimizer.state_variables), params)
     assert new["scale"].tolist() == [1, 5] and new["weight"].tolist() == [0, 1]

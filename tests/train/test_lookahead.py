@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.train.lookahead import LookAhead, Stepper
+from kerax.train.lookahead import LookAhead
+from kerax.train.program import Stepper
 
 pytestmark = pytest.mark.optimized
 
@@ -39,11 +40,11 @@ class Run:
         dispatch, settle = Stepper.__call__, LookAhead._settle
 
         def count(self_, program, piece, step):
-            self.dispatched.append(piece.count)
+            self.dispatched.append(piece.num_batches)
             return dispatch(self_, program, piece, step)
 
         def note(self_, leaves):
-            left = self_._ahead[1].count - self_._seen
+            left = self_._ahead[1].num_batches - self_._seen
             if left:
                 self.taken_back.append(left)
             return settle(self_, leaves)

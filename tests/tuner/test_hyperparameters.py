@@ -19,7 +19,7 @@ def test_defaults_outside_a_search():
 
 def test_asking_again_gives_the_same_value():
     hp = HyperParameters()
-    hp._bind(lambda declaration: 7)
+    hp.bind(lambda declaration: 7)
     assert hp.Int("units", 1, 9) == hp.Int("units", 1, 9) == 7
 
 
@@ -91,7 +91,7 @@ class TestGiven:
         given = HyperParameters()
         given.Int("units", 1, 4)
         hp = HyperParameters()
-        hp._bind(lambda declaration: declaration.max_value, given)
+        hp.bind(lambda declaration: declaration.max_value, given)
         assert self.build(hp) == (4, 0.9)
 
     def test_new_entries_that_are_not_tuned_keep_their_defaults(self):
@@ -99,7 +99,7 @@ class TestGiven:
         given.Fixed("units", 3)
         given.Int("unused", 1, 4)
         hp = HyperParameters()
-        hp._bind(lambda declaration: getattr(declaration, "max_value", declaration.default), given, False)
+        hp.bind(lambda declaration: getattr(declaration, "max_value", declaration.default), given, False)
         assert self.build(hp) == (3, 0.1)
         assert hp.values == {"units": 3, "unused": 4, "rate": 0.1}
 
@@ -107,7 +107,7 @@ class TestGiven:
         given = HyperParameters()
         given.Int("units", 1, 4)
         hp = HyperParameters()
-        hp._bind(lambda declaration: declaration.default, given, True, False)
+        hp.bind(lambda declaration: declaration.default, given, True, False)
         with pytest.raises(ValueError, match=r"Float\('rate'\) is not among the given `hyperparameters`"):
             self.build(hp)
 

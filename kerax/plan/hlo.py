@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerax.plan.flops import products_along
+
 _BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute")
 _FREE = {
@@ -27,7 +29,7 @@ class Collective(NamedTuple):
     kind: str
     num_bytes: int
     group: tuple[int, ...]
-    count: int
+    num_messages: int
 
 
 class Counts(NamedTuple):
@@ -158,7 +160,9 @@ def count(text: str) -> Counts:
                 if kind == "all-reduce" and name in inner and computation.root.opcode == "dynamic-slice":
                     kind, size = "reduce-scatter", size // max(len(group), 1)  # as XLA writes it for TPUs
                 collectives[kind, size, group] += runs
-    return Counts(flops, num_bytes, [Collective(*what, runs) for what, runs in collectives.items()])
+    return Counts(
+        flops, num_bytes, [Collective(kind, size, group, runs) for (kind, size, group), runs in collectives.items()]
+    )
 
 
 def _count_runs(computations, name: str, runs: int, times: Counter, inner: set[str], in_fusion=False):
@@ -223,26 +227,23 @@ def _flops(instruction: _Instruction, computation: _Computation) -> float:
     if instruction.opcode != "convolution":
         return 0.0
     (left, *_), (kernel, *_) = _shapes(instruction, computation)
-    data, window, result = re.match(r"(\w+)_(\w+)->(\w+)", instruction.attribute(r"dim_labels=([\w>\-]+)")).groups()
+    data, window, result = re.split("_|->", instruction.attribute(r"dim_labels=([\w>\-]+)"))
     outputs, options = instruction.arrays[0].shape, instruction.attribute(r"window=\{([^}]*)\}")
     products = outputs[result.index("b")] * outputs[result.index("f")] * kernel.shape[window.index("i")]
-    for axis in (label for label in result if label.isdigit()):
-        sizes = left.shape[data.index(axis)], kernel.shape[window.index(axis)], outputs[result.index(axis)]
-        products *= _products_along(*sizes, options, int(axis))
+    for label in filter(str.isdigit, result):
+        sizes = left.shape[data.index(label)], kernel.shape[window.index(label)], outputs[result.index(label)]
+        products *= products_along(*sizes, *_window(options, int(label)))
     return 2.0 * products
 
 
-def _products_along(size: int, window: int, outputs: int, options: str, axis: int) -> int:
-    """How many pairs of an output and a tap of the window meet an input, and neither padding nor a hole."""
+def _window(options: str, axis: int) -> tuple[int, int, int, int]:
+    """Stride, padding before, distance of inputs and of taps of a convolution along an axis."""
 
     def option(name, default):
         found = re.search(rf"(?:^| ){name}=([\dx_\-]+)", options)
-        return found[1].split("x")[axis] if found else default
+        return int((found[1].split("x")[axis] if found else default).split("_")[0])
 
-    stride, before = int(option("stride", "1")), int(option("pad", "0_0").split("_")[0])
-    holes, taps = int(option("lhs_dilate", "1")), int(option("rhs_dilate", "1"))
-    position = np.arange(outputs)[:, None] * stride + np.arange(window) * taps - before
-    return int(np.sum((position >= 0) & (position <= (size - 1) * holes) & (position % holes == 0)))
+    return option("stride", "1"), option("pad", "0_0"), option("lhs_dilate", "1"), option("rhs_dilate", "1")
 
 
 def _main_bytes(arrays: list[_Array]) -> int:

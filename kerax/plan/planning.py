@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 from kerax import config
-from kerax.core.jaxprs import inner_jaxprs
 from kerax.data import Form, unpack_x_y_sample_weight
 from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
-from kerax.train import chips, hlo, steps
-from kerax.train.plan import Plan, Traffic
+from kerax.plan import chips, flops, hlo
+from kerax.plan.report import Plan, Plans, Traffic
+from kerax.train import steps
 from kerax.train.state import TrainState, state_variables
 
 Tree = Any
@@ -24,20 +24,20 @@ _NAMED = {
 }
 
 
-def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distribution="fsdp", prepare=None) -> Plan:
-    """The plan of a compiled model: see `Model.plan`.
-
-    Args:
-        prepare: Function of (model, batch spec) that builds the model, its losses and optimizers for the batch.
-    """
+def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distribution: Any = "fsdp") -> Plan | Plans:
+    """The plan of a compiled model, or one for each of several distributions: see `Model.plan`."""
+    model.compilation.require(model, "plan")
+    if isinstance(distribution, (list, tuple)):
+        return Plans(make_plan(model, topology, batch, batch_size, each) for each in distribution)
     devices = None if topology is None else chips.devices_of(topology)
     with config.compiling_for("cpu" if devices is None else _platform(devices)):
-        prepare(model, _rows(batch, None))  # so that a function that makes a distribution can look at the weights
+        # Built here, so that a function that makes a distribution can look at the weights.
+        model.compilation.make_ready(model, _rows(batch, None), "fit")
     spread = _resolve(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
-        return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size), prepare), spread)
-    return _plan(model, topology, devices, spread, _rows(batch, batch_size), prepare)
+        return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size)), spread)
+    return _plan(model, topology, devices, spread, _rows(batch, batch_size))
 
 
 def _platform(devices) -> str:
@@ -46,18 +46,19 @@ def _platform(devices) -> str:
     return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
-def _resolve(distribution, devices) -> Distribution:
+def _resolve(distribution: Any, devices: list | None) -> Distribution:
     if isinstance(distribution, Distribution):
         return distribution
+    make = _NAMED.get(distribution) if isinstance(distribution, str) else distribution
     if devices is None:
         raise ValueError("plan: name a `topology`, 'v5e:16x16' for example, or pass a distribution on its devices.")
-    make = _NAMED.get(distribution) if isinstance(distribution, str) else distribution
-    if not callable(make):
-        raise ValueError(
-            f"plan: `distribution` must be one of {tuple(_NAMED)}, a distribution, or a function from devices to one. "
-            f"Got {distribution!r}."
-        )
-    return make(devices)
+    made = make(devices) if callable(make) else None
+    if isinstance(made, Distribution):
+        return made
+    raise ValueError(
+        f"plan: `distribution` must be one of {tuple(_NAMED)}, a distribution, or a function from devices to one. "
+        f"Got {distribution!r}."
+    )
 
 
 def _rows(batch: Tree, batch_size: int | None) -> Tree:
@@ -71,25 +72,20 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
     return jax.tree.map(spec, tuple(batch) if isinstance(batch, list) else batch)
 
 
-def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: Callable) -> Plan:
-    kind, platform = devices[0].device_kind, _platform(devices)
+def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
+    kind, platform, shape = devices[0].device_kind, _platform(devices), spread.device_mesh.shape
     before = dict(model.compilation.programs)
     try:
         with spread.scope(), config.compiling_for(platform):
-            prepare(model, batch)
+            model.compilation.make_ready(model, batch, "fit")
             variables = state_variables(model)
-            owners = jax.tree.leaves(variables)
             program = model.compilation.train_program(model, variables, Form(batch))
-            leaves = tuple(
-                jax.ShapeDtypeStruct(owner.shape, owner.stored_dtype, sharding=spread.variable_sharding(owner))
-                for owner in owners
+            state = jax.tree.map(
+                lambda owner: _spec(owner, owner.stored_dtype, spread.variable_sharding(owner)), variables
             )
-            rows = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread.batch_sharding(leaf.shape)),
-                batch,
-            )
+            rows = jax.tree.map(lambda leaf: _spec(leaf, leaf.dtype, spread.batch_sharding(leaf.shape)), batch)
             begun = time.perf_counter()
-            lowered = program.lower(leaves, rows)
+            lowered = program.lower(tuple(jax.tree.leaves(state)), rows)
             model_flops, activations = _forward(model, variables, batch)
             compiled, problem = _compile(lowered)
     finally:
@@ -98,17 +94,16 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: 
         topology or f"{platform}:{len(devices)}",
         len(devices),
         kind,
-        type(spread).__name__
-        if len(spread.device_mesh.shape) == 1
-        else f"{type(spread).__name__} {spread.device_mesh.shape}",
+        type(spread).__name__ + ("" if len(shape) == 1 else f" {shape}"),
         jax.tree.leaves(batch)[0].shape[0],
-        _state_memory(variables, spread) | {"batch": _size(rows)},
-        chips.chip_of(devices[0]),
+        {"weights": _size((state.params, state.state)), "optimizer": _size(state.opt_state), "batch": _size(rows)},
+        chips.chip_of(kind),
         model_flops=3 * model_flops,
         compile_time=time.perf_counter() - begun,
         problem=problem,
     )
     if compiled is None:
+        plan.memory["other"] = _size(state.metrics)
         plan.memory["temporary"] = _said_to_need(problem, plan.total_memory)
         return plan
     sizes = compiled.memory_analysis()
@@ -117,12 +112,16 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree, prepare: 
     plan.memory |= {
         "activations": activations,
         "temporary": sizes.temp_size_in_bytes - activations,
-        "other": max(whole + sizes.generated_code_size_in_bytes - plan.total_memory, 0) + plan.memory.pop("other"),
+        "other": max(whole + sizes.generated_code_size_in_bytes - plan.total_memory, _size(state.metrics)),
     }
     counts = hlo.count(compiled.as_text())
     plan.flops, plan.num_bytes = counts.flops, counts.num_bytes
     plan.traffic = _traffic(counts.collectives, spread.device_mesh, plan.chip)
     return plan
+
+
+def _spec(leaf, dtype, sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
 def _compile(lowered) -> tuple[Any, str | None]:
@@ -135,9 +134,9 @@ def _compile(lowered) -> tuple[Any, str | None]:
         return None, next((line for line in str(error).splitlines() if "Used" in line), str(error).splitlines()[0])
 
 
-def _said_to_need(problem: str, state: float) -> float:
+def _said_to_need(problem: str | None, state: float) -> float:
     """The bytes beside the state that the compiler said the program would use; 0 if it did not."""
-    found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem)
+    found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem or "")
     if found is None:
         return 0.0
     size = float(found[2]) * 1024 ** " KMGT".index(found[3] or " ")
@@ -150,17 +149,6 @@ def _size(specs: Tree) -> float:
         math.prod(spec.sharding.shard_shape(spec.shape)) * np.dtype(spec.dtype).itemsize
         for spec in jax.tree.leaves(specs)
     )
-
-
-def _state_memory(variables: TrainState, spread: Distribution) -> dict[str, float]:
-    def size(part):
-        return sum(
-            math.prod(spread.variable_sharding(owner).shard_shape(owner.shape)) * np.dtype(owner.stored_dtype).itemsize
-            for owner in jax.tree.leaves(part)
-        )
-
-    weights = size((variables.params, variables.state))
-    return {"weights": weights, "optimizer": size(variables.opt_state), "other": size(variables.metrics)}
 
 
 def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
@@ -187,29 +175,7 @@ def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
     num_bytes = sum(
         math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in fresh.values() if hasattr(a.dtype, "itemsize")
     )
-    return product_flops(jax.make_jaxpr(loss)(*arguments).jaxpr), float(num_bytes)
-
-
-def product_flops(jaxpr) -> float:
-    """Operations of the matrix products and convolutions in a jaxpr, those in loops as often as the loops turn.
-
-    A multiplication and an addition are two. Of branches the most costly counts; loops of unknown length count once.
-    """
-    total = 0.0
-    for equation in jaxpr.eqns:
-        shapes = [var.aval.shape for var in equation.invars if hasattr(var.aval, "shape")]
-        outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        name, parameters = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = parameters["dimension_numbers"]
-            total += 2.0 * outputs * math.prod(shapes[0][axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            filters = shapes[1][parameters["dimension_numbers"].rhs_spec[0]]
-            total += 2.0 * outputs * math.prod(shapes[1]) / max(filters, 1)
-        found = [product_flops(part) for part in inner_jaxprs(equation)]
-        if found:
-            total += max(found) if name == "cond" else sum(found) * parameters.get("length", 1)
-    return total
+    return flops.count(jax.make_jaxpr(loss)(*arguments).jaxpr).products, float(num_bytes)
 
 
 def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Chip) -> list[Traffic]:
@@ -225,7 +191,7 @@ def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Ch
         )
         old = found.get((kind, axes), Traffic(kind, axes, 0, 0.0, 0.0))
         seconds = None if seconds is None or old.seconds is None else old.seconds + seconds
-        found[kind, axes] = Traffic(kind, axes, old.count + count, old.num_bytes + count * size, seconds)
+        found[kind, axes] = Traffic(kind, axes, old.num_messages + count, old.num_bytes + count * size, seconds)
     return sorted(found.values(), key=lambda traffic: -(traffic.seconds or traffic.num_bytes))
 
 

@@ -26,23 +26,31 @@ class Chip(NamedTuple):
 
 CHIPS = {
     # https://cloud.google.com/tpu/docs/system-architecture-tpu-vm and https://jax-ml.github.io/scaling-book/tpus/
+    "TPU v4": Chip(275e12, 32 * 2**30, 1200e9, 90e9),
     "TPU v5 lite": Chip(197e12, 15.75 * 2**30, 819e9, 90e9),
     "TPU v5e": Chip(197e12, 15.75 * 2**30, 819e9, 90e9),
     "TPU v5": Chip(459e12, 95 * 2**30, 2765e9, 180e9),
     "TPU v6 lite": Chip(918e12, 32 * 2**30, 1640e9, 180e9),
     "TPU v6e": Chip(918e12, 32 * 2**30, 1640e9, 180e9),
-    # https://www.nvidia.com/en-us/data-center/h100/ and the like; NVLink, one direction
+    # https://www.nvidia.com/en-us/data-center/h100/ and the like; NVLink, one direction. The sheets give twice the
+    # operations, for matrices of which half the elements are zero.
     "NVIDIA A100-SXM4-40GB": Chip(312e12, 40e9, 1555e9, 300e9),
     "NVIDIA A100": Chip(312e12, 80e9, 2039e9, 300e9),
+    "NVIDIA H100 PCIe": Chip(756e12, 80e9, 2000e9, 300e9),
+    "NVIDIA H100 NVL": Chip(835e12, 94e9, 3900e9, 300e9),
     "NVIDIA H100": Chip(989e12, 80e9, 3350e9, 450e9),
+    "NVIDIA GH200": Chip(989e12, 96e9, 4000e9, 450e9),
+    "NVIDIA H200 NVL": Chip(835e12, 141e9, 4800e9, 450e9),
     "NVIDIA H200": Chip(989e12, 141e9, 4800e9, 450e9),
     "NVIDIA B200": Chip(2250e12, 180e9, 8000e9, 900e9),
 }
+"""By the start of JAX's `device_kind`, from the vendors' data sheets."""
 
 
-def chip_of(device) -> Chip:
-    """What a device can do; unknown numbers are `None`, but the memory of a local GPU is asked for."""
-    known = [name for name in CHIPS if device.device_kind.startswith(name)]
+def chip_of(device_kind: str | None = None) -> Chip:
+    """What a kind of device can do, by default the first device's; `None` for each number that nobody knows."""
+    kind = jax.devices()[0].device_kind if device_kind is None else device_kind
+    known = [name for name in CHIPS if kind.startswith(name)]
     return CHIPS[max(known, key=len)] if known else Chip()
 
 

@@ -1,12 +1,54 @@
-"""Floating-point operations by layer and by model."""
+"""Floating-point operations of programs, by layer and by model."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import kerax
 from kerax import layers
-from kerax.models.flops import count_flops, layer_flops, model_flops
 from kerax.models.summary import format_flops
+from kerax.plan.flops import count, count_flops, layer_flops, model_flops
+
+X = jax.ShapeDtypeStruct((8, 6, 32, 4), jnp.float32)
+W = jax.ShapeDtypeStruct((3, 3, 4, 5), jnp.float32)
+
+
+def convolve(strides, padding, lhs=(1, 1), rhs=(1, 1)):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lambda x, w: jax.lax.conv_general_dilated(x, w, strides, padding, lhs, rhs, numbers)
+
+
+@pytest.mark.parametrize(
+    ("function", "specs"),
+    [
+        (lambda x: jax.nn.softmax(x) + jnp.mean(x**3 / 7, axis=1, keepdims=True), [X]),
+        (lambda x: jax.nn.gelu(x, approximate=False) * jax.nn.silu(x) - jnp.tanh(x.astype("bfloat16")), [X]),
+        (lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), [X]),
+        (lambda x: jax.lax.cond(x[0, 0, 0, 0] > 0, lambda x: x @ x.mT, lambda x: (x @ x.mT) @ (x @ x.mT), x), [X]),
+        (lambda x: jnp.fft.rfft(x, axis=2), [X]),
+        (convolve((1, 1), "SAME"), [X, W]),
+        (convolve((2, 3), [(3, 1), (0, 2)]), [X, W]),
+        (convolve((1, 1), [(0, 1), (2, 0)], (2, 2)), [X, W]),
+        (convolve((1, 1), "SAME", (1, 1), (2, 2)), [X, W]),
+        (jax.value_and_grad(lambda w, x: jnp.sum(convolve((2, 2), "SAME")(x, w))), [W, X]),
+    ],
+)
+def test_what_xla_counts_is_counted(function, specs):
+    expected = jax.jit(function).lower(*specs).cost_analysis()["flops"]
+    assert count(jax.make_jaxpr(function)(*specs).jaxpr).total == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_in_loops_counts_as_often_as_they_turn():
+    def loop(x):
+        return jax.lax.scan(lambda x, _: (x @ x.mT @ x + 1, None), x, None, length=7)[0]
+
+    once = 2 * 2 * 8 * 6 * 32 * 32 * 4
+    found = count(jax.make_jaxpr(loop)(X).jaxpr)
+    assert found == (7 * once, 7 * 8 * 6 * 32 * 4)
+    again = count(jax.make_jaxpr(jax.checkpoint(loop))(X).jaxpr)
+    assert again == found
+    assert count(jax.make_jaxpr(lambda x: jnp.cumsum(x, 2))(X).jaxpr).total == 8 * 6 * 32 * 4
 
 
 def test_products_and_sums_are_counted_two_for_a_pair():

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kerax.train import chips
+from kerax.core.display import format_bytes
+from kerax.plan.chips import Chip
 
 
 class Traffic(NamedTuple):
@@ -11,7 +12,7 @@ class Traffic(NamedTuple):
 
     kind: str
     axes: tuple[str, ...]
-    count: int
+    num_messages: int
     num_bytes: float
     seconds: float | None
 
@@ -42,7 +43,7 @@ class Plan:
     distribution: str
     batch_size: int
     memory: dict[str, float]
-    chip: chips.Chip = field(repr=False, default=chips.Chip())
+    chip: Chip = field(repr=False, default=Chip())
     flops: float = 0.0
     model_flops: float = 0.0
     num_bytes: float = 0.0
@@ -70,29 +71,33 @@ class Plan:
     @property
     def seconds(self) -> dict[str, float | None]:
         """How long products, memory and messages would take at the devices' peak rates, each alone."""
-        compute, memory = (
-            None if rate is None else amount / rate
-            for amount, rate in ((self.flops, self.chip.flops), (self.num_bytes, self.chip.bandwidth))
-        )
-        times = [traffic.seconds for traffic in self.traffic]
-        return {"compute": compute, "memory": memory, "messages": None if None in times else sum(times)}
+        chip, times = self.chip, [traffic.seconds for traffic in self.traffic]
+        return {
+            "compute": None if chip.flops is None else self.flops / chip.flops,
+            "memory": None if chip.bandwidth is None else self.num_bytes / chip.bandwidth,
+            "messages": None if None in times else sum(time or 0.0 for time in times),
+        }
+
+    def _known_seconds(self) -> dict[str, float]:
+        """`seconds` if all of them are known and the program fits, else nothing."""
+        known = {name: value for name, value in self.seconds.items() if value is not None}
+        return known if len(known) == 3 and self.problem is None else {}
 
     @property
     def step_time(self) -> float | None:
         """By a roofline: as long as the slowest of computing, memory and messages takes, if all overlap."""
-        known = [value for value in self.seconds.values() if value is not None]
-        return max(known) if len(known) == 3 and self.problem is None else None
+        return max(self._known_seconds().values(), default=None)
 
     @property
     def step_time_apart(self) -> float | None:
         """The step's time if messages never overlap with the rest."""
-        times = self.seconds
-        return None if self.step_time is None else max(times["compute"], times["memory"]) + times["messages"]
+        times = self._known_seconds()
+        return max(times["compute"], times["memory"]) + times["messages"] if times else None
 
     @property
     def mfu(self) -> float | None:
         """Share of the devices' peak that the model's operations make in `step_time`, from 0 to 1."""
-        if self.step_time is None or not self.step_time:
+        if not self.step_time or self.chip.flops is None:
             return None
         return self.model_flops / (self.step_time * self.chip.flops * self.num_devices)
 
@@ -101,32 +106,34 @@ class Plan:
             f"{self.topology}: {self.num_devices} x {self.device_kind}, {self.distribution}, "
             f"batch {self.batch_size} (compiled in {self.compile_time:.0f} s)",
             "memory of a device",
-            *(f"  {kind:<12} {_bytes(size):>10}" for kind, size in self.memory.items()),
-            f"  {'total':<12} {_bytes(self.total_memory):>10}" + self._verdict(),
+            *(f"  {kind:<12} {format_bytes(size):>10}" for kind, size in self.memory.items()),
+            f"  {'total':<12} {format_bytes(self.total_memory):>10}" + self._verdict(),
         ]
         if self.problem is not None:
             return "\n".join([*lines, self.problem])
         lines += [
-            f"step: {self.flops:.3g} FLOPs and {_bytes(self.num_bytes)} on a device; the model needs "
+            f"step: {self.flops:.3g} FLOPs and {format_bytes(self.num_bytes)} on a device; the model needs "
             f"{self.model_flops:.3g} FLOPs on all",
             *(
-                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.count:<5} {_bytes(t.num_bytes):>10}"
+                f"  {t.kind:<18} over {'+'.join(t.axes) or '-':<10} x{t.num_messages:<5} "
+                + f"{format_bytes(t.num_bytes):>10}"
                 + ("" if t.seconds is None else f" {t.seconds * 1e3:9.2f} ms")
                 for t in self.traffic
             ),
         ]
-        if self.step_time is not None:
-            parts = ", ".join(f"{name} {value * 1e3:.1f}" for name, value in self.seconds.items())
+        times, apart = self._known_seconds(), self.step_time_apart
+        if apart is not None:
+            parts = ", ".join(f"{name} {value * 1e3:.1f}" for name, value in times.items())
             lines.append(
-                f"time at peak rates, ms: {parts}; step {self.step_time * 1e3:.1f} (MFU {self.mfu:.0%}), "
-                f"{self.step_time_apart * 1e3:.1f} if nothing overlaps"
+                f"time at peak rates, ms: {parts}; step {max(times.values()) * 1e3:.1f} (MFU {self.mfu or 0:.0%}), "
+                f"{apart * 1e3:.1f} if nothing overlaps"
             )
         return "\n".join(lines)
 
     def _verdict(self) -> str:
         if self.fits is None:
             return ""
-        size = "" if self.available is None else f" of {_bytes(self.available)}"
+        size = "" if self.available is None else f" of {format_bytes(self.available)}"
         return f"{size}: {'fits' if self.fits else 'DOES NOT FIT'}"
 
 
@@ -140,22 +147,13 @@ class Plans(list):
 def table(plans: list[Plan]) -> str:
     """Several plans in one table, a line each."""
     header = ("distribution", "devices", "batch", "weights", "optimizer", "rest", "total", "fits", "step ms", "MFU")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for plan in plans:
         state = [plan.memory.get(kind, 0) for kind in ("weights", "optimizer")]
         known = {True: "yes", False: "no", None: "?"}[plan.fits]
         time_and_share = ("-", "-") if plan.step_time is None else (f"{plan.step_time * 1e3:.1f}", f"{plan.mfu:.0%}")
         sizes = [*state, plan.total_memory - sum(state), plan.total_memory]
         names = (plan.distribution, str(plan.num_devices), str(plan.batch_size))
-        rows.append((*names, *map(_bytes, sizes), known, *time_and_share))
+        rows.append((*names, *map(format_bytes, sizes), known, *time_and_share))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
-def _bytes(size: float) -> str:
-    """A size in words: `"1.50 GiB"`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kerax.train import chips, planning
-from kerax.train.plan import Plan, Plans, Traffic
+from kerax.plan import chips, planning
+from kerax.plan.report import Plan, Plans, Traffic
 
 HERE = Path(__file__).parent
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
@@ -34,7 +34,7 @@ def test_on_eight_devices():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider"]
     ran = subprocess.run(
-        [*command, str(HERE / "plan_on_eight_devices.py")], env=environment, capture_output=True, text=True, timeout=900
+        [*command, str(HERE / "on_eight_devices.py")], env=environment, capture_output=True, text=True, timeout=900
     )
     assert ran.returncode == 0, ran.stdout[-6000:]
 

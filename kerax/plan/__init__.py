@@ -1,0 +1,1 @@
+"""Programs of devices that may be absent: what they compute, move and need, and what such devices can do."""
