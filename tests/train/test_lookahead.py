@@ -44,7 +44,7 @@ class Run:
             return dispatch(self_, program, piece, step)
 
         def note(self_, leaves):
-            left = self_._ahead[1].count - self_._seen
+            left = self_._ahead[1].num_batches - self_._seen
             if left:
                 self.taken_back.append(left)
             return settle(self_, leaves)
