@@ -6,7 +6,6 @@ from kerax import activations
 from kerax.layers.conv import BaseConv
 from kerax.layers.options import Sizes, check_positive, weight_options
 from kerax.ops import convolutions
-from kerax.quantizers.representations import represent
 
 
 class _Depthwise(BaseConv):
@@ -20,8 +19,7 @@ class _Depthwise(BaseConv):
 
     def _add_depthwise(self, channels: int, name: str):
         shape = *self.kernel_size, channels, self.depth_multiplier
-        options = {"regularizer": self.depthwise_regularizer, "constraint": self.depthwise_constraint}
-        represent(self, name, shape, initializer=self.depthwise_initializer, **options)
+        self.add_stored(name, shape, self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint)
 
 
 class _DepthwiseConv(_Depthwise):
@@ -113,8 +111,8 @@ class _SeparableConv(_Depthwise):
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "depthwise_kernel")
         shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
-        options = {"regularizer": self.pointwise_regularizer, "constraint": self.pointwise_constraint}
-        represent(self, "pointwise_kernel", shape, initializer=self.pointwise_initializer, **options)
+        options = self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint
+        self.add_stored("pointwise_kernel", shape, *options)
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 

@@ -56,9 +56,7 @@ class Dense(Compressible):
         quantization_config=None,
         **kwargs,
     ):
-        super().__init__(
-            lora_rank, lora_alpha, quantization_config, activity_regularizer=activity_regularizer, **kwargs
-        )
+        super().__init__(lora_rank, lora_alpha, quantization_config, activity_regularizer, **kwargs)
         check_positive(self, units=units)
         self.units = units
         self.activation = activations.get(activation)

@@ -7,7 +7,6 @@ from kerax.core.layer import Layer
 from kerax.core.variable import Variable
 from kerax.layers.options import check_positive, weight_options
 from kerax.quantizers.compressible import Compressible
-from kerax.quantizers.representations import represent
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
 
@@ -61,9 +60,8 @@ class Embedding(Compressible):
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
     def build(self, input_shape=None):
-        options = {"regularizer": self.embeddings_regularizer, "constraint": self.embeddings_constraint}
-        shape = self.input_dim, self.output_dim
-        represent(self, "embeddings", shape, initializer=self.embeddings_initializer, **options)
+        options = self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint
+        self.add_stored("embeddings", (self.input_dim, self.output_dim), *options)
         self.finish_build()
 
     def call(self, inputs):
@@ -128,8 +126,8 @@ class ReversibleEmbedding(Embedding):
     def build(self, input_shape=None):
         super().build(input_shape)
         if not self.tie_weights:
-            shape = (self.output_dim, self.input_dim)
-            represent(self, "reverse_embeddings", shape, initializer=self.embeddings_initializer)
+            shape = self.output_dim, self.input_dim
+            self.add_stored("reverse_embeddings", shape, self.embeddings_initializer, None, None)
 
     def call(self, inputs, reverse=False):
         if not reverse:

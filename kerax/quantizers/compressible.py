@@ -12,7 +12,7 @@ from kerax.core.tracking import descendants
 from kerax.core.variable import Variable
 from kerax.quantizers import calibration, lora
 from kerax.quantizers.configs import check_config, default_config, resolve
-from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, represent
+from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, as_policy_says
 
 _CALIBRATED = ("gptq", "awq")
 
@@ -31,8 +31,8 @@ class Compressible(Layer):
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
 
-    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, activity_regularizer=None, **kwargs):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         lora.check_rank(self, "lora_rank", lora_rank)
         self.lora_rank, self.lora_alpha = lora_rank, lora_rank if lora_alpha is None else lora_alpha
         self.lora_enabled = False
@@ -66,9 +66,16 @@ class Compressible(Layer):
 
     def add_kernel(self, shape, initializer: Callable | None = None) -> None:
         """The weight `kernel`, with the layer's options for it, stored as its dtype policy says."""
-        initializer = self.kernel_initializer if initializer is None else initializer
-        regularizer, constraint = self.kernel_regularizer, self.kernel_constraint
-        represent(self, "kernel", shape, initializer=initializer, regularizer=regularizer, constraint=constraint)
+        initializer = initializer or self.kernel_initializer
+        self.add_stored("kernel", shape, initializer, self.kernel_regularizer, self.kernel_constraint)
+
+    def add_stored(self, name: str, shape, initializer, regularizer, constraint) -> None:
+        """Makes the variables of a weight that `represent` named, stored as the layer's dtype policy says."""
+        weight = self.representations[name]
+        weight.options = {"regularizer": regularizer, "constraint": constraint}
+        if self.quantization_mode is not None:
+            weight = self.representations[name] = as_policy_says(weight, shape)
+        weight.create(shape, initializer)
 
     def add_bias(self, shape) -> Variable:
         """The weight `bias`, with the layer's options for it."""

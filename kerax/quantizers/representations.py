@@ -90,9 +90,9 @@ class Weight:
         """Its columns: one for each output."""
         return math.prod(self.shape) // self.num_rows
 
-    def create(self, shape, **options) -> None:
-        """Makes the variables, with no values yet, from the arguments of `add_weight`."""
-        self.add("", shape=shape, **options)
+    def create(self, shape, initializer) -> None:
+        """Makes the variables, with no values yet."""
+        self.add("", shape=shape, initializer=initializer, **self.options)
 
     def drop(self) -> None:
         """Takes the variables away from the layer."""
@@ -103,11 +103,7 @@ class Weight:
 
     def names(self, part: str) -> tuple[str, str]:
         """The attribute of a part, and its variable's name."""
-        first = next(iter(self.layer.representations))
-        if part in _SHARED and (first == self.name or self.layout == "reverse"):
-            return part, part
-        attribute = self.name + ("_" if part in _SHARED else "") + part
-        return attribute, attribute
+        return self.name + part, self.name + part
 
     def quantized(self, config: QuantizationConfig) -> "Weight":
         """The representation that takes this one's place."""
@@ -164,6 +160,13 @@ class Quantized(Weight):
         """The weight as floats."""
         return self.join({part: variable.value for part, variable in self.variables.items()})
 
+    def names(self, part):
+        first = next(iter(self.layer.representations))
+        if part in _SHARED and (first == self.name or self.layout == "reverse"):
+            return part, part
+        attribute = self.name + ("_" if part in _SHARED else "") + part
+        return attribute, attribute
+
     def join(self, parts: dict) -> jax.Array:
         """The floats that stored parts stand for."""
         raise NotImplementedError(f"{type(self).__name__} must say how it is read.")
@@ -188,7 +191,7 @@ class Quantized(Weight):
         weight.drop()
         self.add_parts(parts)
 
-    def create(self, shape, **options):
+    def create(self, shape, initializer):
         self.add_parts(self.specs())
 
     def specs(self) -> dict[str, Any]:
@@ -286,9 +289,9 @@ class Float8(Quantized):
     def value(self):
         return self.variables[""].value
 
-    def create(self, shape, **options):
+    def create(self, shape, initializer):
         self.add_scales()
-        self.add("", shape=shape, **options)
+        super(Quantized, self).create(shape, initializer)
 
     def take_over(self, weight):
         self.attributes |= weight.attributes
@@ -317,17 +320,13 @@ class Float8(Quantized):
 KINDS: dict[str, type[Quantized]] = {"int8": Int8, "int4": Int4, "gptq": Groups, "awq": Groups, "float8": Float8}
 
 
-def represent(layer: Any, name: str, shape, **options) -> None:
-    """Makes the variables of a layer's weight, stored as the layer's dtype policy says.
+def as_policy_says(weight: Weight, shape) -> Quantized:
+    """The representation in which the dtype policy of the weight's layer has it, without variables yet.
 
     Raises:
         ValueError: if the layer's weights cannot be stored so.
     """
-    mode, weight = layer.quantization_mode, layer.representations[name]
-    if mode is not None and mode not in layer.modes:
+    layer, mode = weight.layer, weight.layer.quantization_mode
+    if mode not in layer.modes:
         raise ValueError(f"{layer}: `dtype` must have no quantization mode or one of {layer.modes}. Got {mode!r}.")
-    if mode is not None:
-        weight = KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy), shape)
-        layer.representations[name] = weight
-    weight.options = options
-    weight.create(shape, **options)
+    return KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy), shape)
