@@ -1,6 +1,7 @@
 """Depthwise and separable convolutions: every channel by itself, then the channels together."""
 
 from collections.abc import Callable
+from typing import Any
 
 from kerax import activations
 from kerax.layers.conv import BaseConv
@@ -55,13 +56,13 @@ class _DepthwiseConv(_Depthwise):
         self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "kernel")
         self.bias = self.add_bias((channels * self.depth_multiplier,)) if self.use_bias else None
         self.finish_build()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         kernel = self.representations["kernel"].value
         return self._finish(convolutions.depthwise_conv(inputs, kernel, *self._geometry()))
 
@@ -107,7 +108,7 @@ class _SeparableConv(_Depthwise):
         pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
         self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint = weight_options(*pointwise)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "depthwise_kernel")
         shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
@@ -116,7 +117,7 @@ class _SeparableConv(_Depthwise):
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         depthwise, pointwise = (weight.value for weight in self.representations.values())
         return self._finish(convolutions.separable_conv(inputs, depthwise, pointwise, *self._geometry()))
 
