@@ -1,5 +1,7 @@
 """Layers: one family per file, under Keras's names."""
 
+from typing import Any
+
 from kerax.core.input_spec import InputSpec as InputSpec
 from kerax.core.layer import LAYERS as _LAYERS
 from kerax.core.layer import Layer as Layer
@@ -176,11 +178,11 @@ SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2
 get = _LAYERS.get
 
 
-def serialize(layer) -> dict:
+def serialize(layer: Any) -> dict:
     """A JSON-able description."""
     return _serialize(layer)
 
 
-def deserialize(config, custom_objects=None):
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
     """The layer that `serialize` described."""
     return _deserialize(config, custom_objects)

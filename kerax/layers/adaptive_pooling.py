@@ -1,5 +1,7 @@
 """Pooling to a given size: the windows follow from it, and may overlap by one position."""
 
+from typing import Any
+
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
@@ -28,7 +30,7 @@ class _AdaptivePooling(Layer):
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return adaptive_pool(inputs, self.reduction, self.output_size, self.data_format)
 
 

@@ -14,6 +14,8 @@ from kerax.layers.options import check_positive, check_rate
 from kerax.ops.attention import attend
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
+_PROJECTION_OPTIONS = ("kernel_initializer", "bias_initializer", *_PENALTIES, "kernel_constraint", "bias_constraint")
 
 
 class _HeadAttention(Layer):
@@ -44,12 +46,13 @@ class _HeadAttention(Layer):
             self.seed_generator = SeedGenerator(seed)
         self.supports_masking = True
 
-    def _set_projection_options(self, kernel_initializer, bias_initializer, **options):
-        """Keeps what the projections are made with."""
+    def _set_projection_options(self, kernel_initializer, bias_initializer, *others):
+        """Keeps what the projections are made with, in the order of `_PROJECTION_OPTIONS`."""
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
-        own = {"kernel_initializer": self.kernel_initializer, "bias_initializer": self.bias_initializer}
-        self._projection_options: dict[str, Any] = {**own, **options, "dtype": self.dtype_policy}
+        options = self.kernel_initializer, self.bias_initializer, *others
+        self._projection_options: dict[str, Any] = dict(zip(_PROJECTION_OPTIONS, options, strict=True))
+        self._projection_options["dtype"] = self.dtype_policy
 
     def _projection(self, name: str, input_shape, num_contracted: int, new_sizes, **kwargs) -> EinsumDense:
         """A built layer that maps the last axes of its input to new ones."""
@@ -70,17 +73,17 @@ class _HeadAttention(Layer):
 
     def call(
         self,
-        query,
-        value,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
-    ):
+        query: Any,
+        value: Any,
+        key: Any = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: Any = None,
+        use_causal_mask: bool = False,
+    ) -> Any:
         key = value if key is None else key
         masks = (query_mask, value_mask, key_mask, attention_mask)
         is_causal = use_causal_mask and query.ndim == 3 and self.sliding_window is None
@@ -193,21 +196,14 @@ class MultiHeadAttention(_HeadAttention):
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         self._set_options(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
-        self._set_projection_options(
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-        )
+        weights = kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer
+        self._set_projection_options(*weights, activity_regularizer, kernel_constraint, bias_constraint)
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
-    def build(self, query_shape, value_shape, key_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
         if len(query_shape) < 3 or len(query_shape) != len(value_shape):
             raise ValueError(

@@ -81,7 +81,7 @@ class MelSpectrogram(Layer):
         max_freq = sampling_rate / 2 if max_freq is None else max_freq
         self._bands = mel_bands(num_mel_bins, fft_length // 2 + 1, sampling_rate, min_freq, max_freq)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         dtype = self.compute_dtype
         half = self.fft_length // 2
         signal = inputs.astype("float32")
@@ -97,7 +97,7 @@ class MelSpectrogram(Layer):
         return mel.astype(dtype)
 
 
-def mel_bands(num_mel_bins: int, num_bins: int, sampling_rate, min_freq, max_freq) -> np.ndarray:
+def mel_bands(num_mel_bins: int, num_bins: int, sampling_rate: Any, min_freq: Any, max_freq: Any) -> np.ndarray:
     """Triangles of height 1 on the mel scale, `(num_bins, num_mel_bins)`; the first bin, frequency 0, has none."""
     to_mel = lambda hertz: 2595 * np.log10(1 + np.asarray(hertz) / 700)
     bins = to_mel(np.linspace(0, sampling_rate / 2, num_bins))[:, None]
@@ -165,7 +165,7 @@ class STFTSpectrogram(Layer):
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=3)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         weights = self.window_weights
         scale = {"density": np.sqrt(np.sum(weights**2)), "spectrum": np.abs(np.sum(weights)), None: 1.0}[self.scaling]
         bins = np.arange(self.bins_length // 2 + 1)
@@ -177,7 +177,7 @@ class STFTSpectrogram(Layer):
                 make = lambda shape, dtype=None, kernel=kernel: jnp.asarray(kernel, dtype)
                 self.kernels.append(self.add_weight(kernel.shape, make, name=f"{name}_kernel"))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         is_first = self.data_format == "channels_first"
         signal = inputs.astype(self.compute_dtype)
         signal = signal if is_first else jnp.swapaxes(signal, 1, 2)

@@ -30,18 +30,18 @@ class RandomFlip(ImageLayer):
         check_choice(self, "mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
         self.mode = mode
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         allowed = jnp.array(["vertical" in self.mode, "horizontal" in self.mode])
         return jax.random.bernoulli(key, 0.5, (2,)) & allowed
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         image = jnp.where(params[0], image[::-1], image)
         return jnp.where(params[1], image[:, ::-1], image)
 
-    def transform_mask(self, mask, params):
+    def transform_mask(self, mask: Any, params: Any) -> Any:
         return self.transform_image(mask, params)
 
-    def transform_boxes(self, boxes, params, shape):
+    def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         left, top, right, bottom = jnp.moveaxis(boxes, -1, 0)
         height, width = shape[:2]
         top, bottom = jnp.where(params[0], height - bottom, top), jnp.where(params[0], height - top, bottom)
@@ -65,13 +65,13 @@ class _Warp(ImageLayer):
         check_choice(self, "fill_mode", fill_mode, self.fill_modes)
         self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         return warp(image, params, self.interpolation, self.fill_mode, self.fill_value)
 
-    def transform_mask(self, mask, params):
+    def transform_mask(self, mask: Any, params: Any) -> Any:
         return warp(mask, params, "nearest", self.fill_mode, self.fill_value)
 
-    def transform_boxes(self, boxes, params, shape):
+    def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         return warp_boxes(boxes, params)
 
 
@@ -109,7 +109,7 @@ class RandomRotation(_Warp):
         super().__init__(interpolation, fill_mode, fill_value, seed, data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, -1, 1)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         angle = 2 * math.pi * draw_factor(key, self.factor)
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
         return _about_center(((cosine, -sine), (sine, cosine)), shape)
@@ -139,7 +139,7 @@ class RandomTranslation(_Warp):
         self.height_factor = factor_range(self, "height_factor", height_factor, -1, 1)
         self.width_factor = factor_range(self, "width_factor", width_factor, -1, 1)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         vertical, horizontal = jax.random.split(key)
         down = draw_factor(vertical, self.height_factor) * shape[0]
         right = draw_factor(horizontal, self.width_factor) * shape[1]
@@ -176,7 +176,7 @@ class RandomZoom(_Warp):
             raise ValueError(f"{self}: `{name}` must be above -1, where nothing is left. Got {name}={factor!r}.")
         return max(bounds[0], -0.999), bounds[1]
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         vertical, horizontal = jax.random.split(key)
         height = 1 + draw_factor(vertical, self.height_factor)
         width = height if self.width_factor is None else 1 + draw_factor(horizontal, self.width_factor)
@@ -210,7 +210,7 @@ class RandomShear(_Warp):
         self.x_factor = factor_range(self, "x_factor", x_factor, -1, 1)
         self.y_factor = factor_range(self, "y_factor", y_factor, -1, 1)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         horizontal, vertical, side = jax.random.split(key, 3)
         sign = jax.random.rademacher(side, (), "float32")
         x, y = sign * draw_factor(horizontal, self.x_factor), sign * draw_factor(vertical, self.y_factor)
@@ -235,7 +235,7 @@ class RandomPerspective(_Warp):
             raise ValueError(f"{self}: `scale` must be between 0 and 1. Got scale={scale!r}.")
         self.scale = scale
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         choice, moves = jax.random.split(key)
         corners = jnp.array([[0.0, 0.0], [1, 0], [0, 1], [1, 1]]) * jnp.array([shape[1] - 1, shape[0] - 1])
         moved = corners * (1 + self.scale * (jax.random.uniform(moves, (4, 2)) - 0.5))
@@ -277,16 +277,16 @@ class RandomElasticTransform(ImageLayer):
         self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
         self.value_range = value_range
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         choice, strength, noise = jax.random.split(key, 3)
         scale = jnp.where(is_chosen(choice, self.factor), draw_factor(strength, self.scale), 0)
         smoothing = 0.05 * min(shape[:2])
         sigma = jnp.maximum(smoothing * scale, 1e-3)
         return elastic_coordinates(noise, shape, 0.1 * max(shape[:2]) * scale, sigma, smoothing * self.scale[1])
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         order = INTERPOLATIONS.index(self.interpolation)
         return jnp.clip(sample(image, params, order, self.fill_mode, self.fill_value), *self.value_range)
 
-    def transform_mask(self, mask, params):
+    def transform_mask(self, mask: Any, params: Any) -> Any:
         return sample(mask, params, 0, self.fill_mode, self.fill_value)

@@ -8,7 +8,7 @@ FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "center_yxhw")
 FORMATS += tuple(f"rel_{name}" for name in ("xyxy", "yxyx", "xywh", "center_xywh"))
 
 
-def check_format(owner, name: str, value) -> None:
+def check_format(owner: Any, name: str, value: Any) -> None:
     """Raises `ValueError` unless `value` is a box format."""
     if not isinstance(value, str) or value.lower() not in FORMATS:
         raise ValueError(f"{owner}: `{name}` must be one of {FORMATS}. Got {name}={value!r}.")
@@ -63,7 +63,9 @@ def _from_corners(boxes, target: str):
     return boxes[..., jnp.array([1, 0, 3, 2])] if target in ("yxyx", "center_yxhw") else boxes
 
 
-def clip_to_image_size(bounding_boxes: dict, height=None, width=None, bounding_box_format="xyxy") -> dict:
+def clip_to_image_size(
+    bounding_boxes: dict, height: Any = None, width: Any = None, bounding_box_format: Any = "xyxy"
+) -> dict:
     """Boxes cut at the edges of the image; those with nothing left get the label -1.
 
     Args:
@@ -79,7 +81,7 @@ def clip_to_image_size(bounding_boxes: dict, height=None, width=None, bounding_b
     return {"boxes": convert_format(corners, "xyxy", bounding_box_format, **size), "labels": labels}
 
 
-def warp_boxes(boxes, transform):
+def warp_boxes(boxes: Any, transform: Any) -> Any:
     """Boxes `(boxes, 4)` around the corners of `boxes` after a warp; `transform` takes outputs to inputs."""
     forward = jnp.linalg.inv(jnp.append(transform, 1).reshape(3, 3))
     x, y = boxes[:, jnp.array([0, 2, 0, 2])], boxes[:, jnp.array([1, 1, 3, 3])]

@@ -15,7 +15,7 @@ from kerax.layers.options import check_choice, check_positive
 ENCODED = ("one_hot", "multi_hot", "count")
 
 
-def refuse_sparse(layer: Layer, sparse) -> None:
+def refuse_sparse(layer: Layer, sparse: Any) -> None:
     """Raises `ValueError` if sparse outputs are asked for."""
     if sparse:
         raise ValueError(
@@ -24,7 +24,7 @@ def refuse_sparse(layer: Layer, sparse) -> None:
         )
 
 
-def as_array(layer: Layer, values):
+def as_array(layer: Layer, values: Any) -> Any:
     """Lists and scalars as NumPy arrays, text as arrays of `str`; arrays and symbolic tensors unchanged.
 
     Raises:
@@ -51,17 +51,17 @@ def _as_str(layer: Layer, value) -> str:
     return str(value)
 
 
-def is_text(values) -> bool:
+def is_text(values: Any) -> bool:
     """Whether an array of `as_array` holds text."""
     return getattr(values, "dtype", None) == np.dtype(object)
 
 
-def is_abstract(values) -> bool:
+def is_abstract(values: Any) -> bool:
     """Whether there are no values yet: a symbolic tensor, or a traced array."""
     return not isinstance(values, np.ndarray) and (not isinstance(values, jax.Array) or isinstance(values, Tracer))
 
 
-def is_wide(values) -> bool:
+def is_wide(values: Any) -> bool:
     """Whether NumPy integers would lose bits as JAX arrays."""
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or not values.size:
         return False
@@ -69,7 +69,7 @@ def is_wide(values) -> bool:
     return values.min() < held.min or values.max() > held.max
 
 
-def encode(layer: "_Categorical", indices, depth: int, weights=None):
+def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None) -> Any:
     """Indices as the layer's `output_mode` wants them; those outside `[0, depth)` are left out.
 
     `"int"`: unchanged; `"one_hot"`: a vector for each, in place of a last axis of size 1; `"multi_hot"`, `"count"`:
@@ -118,11 +118,11 @@ class _Categorical(Layer):
         self.built = True
 
     @classmethod
-    def from_config(cls, config: dict):
+    def from_config(cls, config: dict) -> Any:
         """The layer that `get_config` described. What Keras's configs hold beside a constructor's arguments is left."""
         return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
         if is_text(inputs) or is_wide(inputs):
             return self.call_on_host(inputs)
@@ -179,14 +179,14 @@ class Discretization(_Categorical):
         self._given = bin_boundaries is not None
         self.reset_state()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise ValueError(f"{self}: the boundaries are not known yet. Call `adapt(data)` first.")
         boundaries = jnp.asarray(self.bin_boundaries, "float32")
         indices = jnp.searchsorted(boundaries, inputs.astype("float32"), side="right", method="compare_all")
         return encode(self, indices, len(self.bin_boundaries) + 1)
 
-    def adapt(self, data, steps=None):
+    def adapt(self, data: Any, steps: Any = None) -> None:
         """Finds the boundaries from an array, or from an iterable of batches, at most `steps` of them."""
         if self._given:
             raise ValueError(f"{self}: `adapt` finds what `bin_boundaries` already say. Give `num_bins` instead.")
@@ -195,14 +195,14 @@ class Discretization(_Categorical):
             self.update_state(batch)
         self.finalize_state()
 
-    def update_state(self, data):
+    def update_state(self, data: Any) -> None:
         """Adds a batch to what `finalize_state` finds the boundaries from."""
         values = np.sort(np.asarray(data, "float32"), axis=None)
         step = max(1.0, values.size * self.epsilon)
         picked = values[int(step - 1) :: int(step)]
         self._summary = _merge(np.stack([picked, np.full_like(picked, step)]), self._summary, self.epsilon)
 
-    def finalize_state(self):
+    def finalize_state(self) -> None:
         """Sets `bin_boundaries` from the batches seen."""
         if self.num_bins is None:  # the boundaries were given
             return
@@ -210,13 +210,13 @@ class Discretization(_Categorical):
             raise ValueError(f"{self}: `adapt` got no data.")
         self.bin_boundaries = _compress(self._summary, 1 / self.num_bins)[0, :-1].tolist()
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets the batches seen."""
         self._summary = np.zeros((2, 0), "float32")
         if not self._given:
             self.bin_boundaries = None
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Does nothing: configs hold the boundaries. Old files of Keras have the data's summary, which is kept."""
         if len(store) == 1:
             self._summary = np.asarray(store["0"], "float32")
@@ -245,7 +245,7 @@ def _merge(first: np.ndarray, second: np.ndarray, epsilon: float) -> np.ndarray:
     return _compress(both[:, np.argsort(both[0])], epsilon)
 
 
-def batches_of(data, steps=None):
+def batches_of(data: Any, steps: Any = None):
     """The batches of an array, of nested lists (one batch), or of an iterable of arrays or of tuples with the inputs
     first; at most `steps`."""
     if isinstance(data, (str, bytes, np.ndarray, jax.Array)) or _is_listed(data):
@@ -283,12 +283,12 @@ class CategoryEncoding(_Categorical):
         check_positive(self, num_tokens=num_tokens)
         self.num_tokens = num_tokens
 
-    def __call__(self, inputs, count_weights=None, **kwargs):
+    def __call__(self, inputs: Any, count_weights: Any = None, **kwargs) -> Any:
         if count_weights is None:
             return super().__call__(inputs, **kwargs)
         return super().__call__(inputs, count_weights=as_array(self, count_weights), **kwargs)
 
-    def call(self, inputs, count_weights=None):
+    def call(self, inputs: Any, count_weights: Any = None) -> Any:
         if count_weights is not None and self.output_mode != "count":
             raise ValueError(
                 f"{self}: `count_weights` needs output_mode='count'. Got output_mode={self.output_mode!r}."

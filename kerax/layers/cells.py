@@ -80,7 +80,7 @@ class _Cell(Layer):
         if seed is not None:
             self.seed_generator = SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         width = self.units * self.num_gates
         self._add_weights((input_shape[-1], width), (self.units, width))
 
@@ -102,19 +102,20 @@ class _Cell(Layer):
     def _bias_initial(self) -> Callable | None:
         return self.bias_initializer
 
-    def get_initial_state(self, batch_size=None) -> list:
+    def get_initial_state(self, batch_size: Any = None) -> list:
         """Zeros for a batch."""
         return [jnp.zeros((batch_size, self.units), self.compute_dtype) for _ in range(self.num_states)]
 
     def _read_weights(self):
         """Kernel, recurrent kernel and bias in the compute dtype."""
+        # Outside of `__call__`, which would have set it: `RNN` asks for the step without calling the cell.
         cast = scopes.autocast.set(self.compute_dtype if self.autocast else None)
         try:
             return self.kernel.value, self.recurrent_kernel.value, None if self.bias is None else self.bias.value
         finally:
             scopes.autocast.reset(cast)
 
-    def stepper(self, input_shape, training) -> Stepper:
+    def stepper(self, input_shape: Any, training: Any) -> Stepper:
         """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences.
 
         `input_shape` is that of one step's inputs.
@@ -150,7 +151,7 @@ class _Cell(Layer):
         """`(output, new states)`; `hidden` is `states[0]` with dropout."""
         raise NotImplementedError
 
-    def call(self, inputs, states, training=False):
+    def call(self, inputs: Any, states: Any, training: Any = False) -> Any:
         is_list = isinstance(states, (list, tuple))
         step = self.stepper(inputs.shape, training)
         output, new_states = step.advance(step.project(inputs), list(states) if is_list else [states])
@@ -234,6 +235,7 @@ class _LSTMCell(_Cell):
 
     def _gate(self, gates, carry, axis: int = -1):
         """`(output, new states)` from the four gates side by side."""
+        # The order of Keras's files, whose kernels hold the four side by side.
         input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis)
         kept = self.recurrent_activation(forget_gate) * carry
         carry = kept + self.recurrent_activation(input_gate) * self.activation(candidate)
@@ -358,13 +360,13 @@ class StackedRNNCells(Layer):
         """Size of the last cell's output."""
         return output_size(self.cells[-1])
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         for cell in self.cells:
             if isinstance(cell, Layer) and not cell.built:
                 cell.build(input_shape)
             input_shape = (input_shape[0], output_size(cell))
 
-    def get_initial_state(self, batch_size=None) -> list:
+    def get_initial_state(self, batch_size: Any = None) -> list:
         """The cells' initial states."""
         found = [first_states(cell, batch_size) for cell in self.cells]
         return [
@@ -372,7 +374,7 @@ class StackedRNNCells(Layer):
             for cell, states in zip(self.cells, found, strict=True)
         ]
 
-    def call(self, inputs, states, training=False):
+    def call(self, inputs: Any, states: Any, training: Any = False) -> Any:
         new_states = []
         for cell, own in zip(self.cells, states, strict=True):
             is_list = isinstance(own, (list, tuple))
@@ -381,7 +383,7 @@ class StackedRNNCells(Layer):
             new_states.append(own if is_list or not isinstance(own, (list, tuple)) else own[0])
         return inputs, new_states
 
-    def stepper(self, input_shape, training) -> Stepper | None:
+    def stepper(self, input_shape: Any, training: Any) -> Stepper | None:
         """The step of all cells with their weights as they are; `None` if one of them is not kerax's own."""
         steps = []
         for cell in self.cells:
@@ -401,32 +403,32 @@ class StackedRNNCells(Layer):
         return Stepper(lambda inputs: inputs, advance, 1)
 
 
-def stepper_of(cell, input_shape, training) -> Stepper | None:
+def stepper_of(cell: Any, input_shape: Any, training: Any) -> Stepper | None:
     """The pure step of one of kerax's own cells; `None` for a cell, or a subclass, with a `call` of its own."""
     own = _Cell.call if isinstance(cell, _Cell) else StackedRNNCells.call if isinstance(cell, StackedRNNCells) else None
     return cell.stepper(input_shape, training) if own is not None and type(cell).call is own else None
 
 
-def check_cell(layer: Layer, cell):
+def check_cell(layer: Layer, cell: Any) -> None:
     """Raises `ValueError` unless `cell` can be a recurrent layer's cell."""
     for name in ("call", "state_size"):
         if not hasattr(cell, name):
             raise ValueError(f"{layer}: a cell must have `call` and `state_size`. Got {cell!r} without `{name}`.")
 
 
-def takes_training(cell) -> bool:
+def takes_training(cell: Any) -> bool:
     """Whether a cell's `call` has the argument `training`."""
     return "training" in inspect.signature(cell.call).parameters
 
 
-def output_size(cell) -> int:
+def output_size(cell: Any) -> int:
     """The size of a cell's output: by default that of its first state."""
     size = getattr(cell, "output_size", None)
     first = cell.state_size[0] if isinstance(cell.state_size, (list, tuple)) else cell.state_size
     return first if size is None else size
 
 
-def first_states(cell, batch_size) -> list:
+def first_states(cell: Any, batch_size: Any) -> list:
     """A cell's first states as a list: its own, or zeros of its state sizes."""
     if hasattr(cell, "get_initial_state"):
         states = cell.get_initial_state(batch_size=batch_size)

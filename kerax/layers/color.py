@@ -26,20 +26,20 @@ class _Color(ImageLayer):
         self.factor = factor_range(self, "factor", factor, *self.bounds)
         self.value_range = check_value_range(self, value_range)
 
-    def draw(self, key, shape) -> Any:
+    def draw(self, key: Any, shape: Any) -> Any:
         return draw_factor(key, self.factor)
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         """One image with values from 0 to 1, changed."""
         raise NotImplementedError(f"{self} does not implement `adjust`.")
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         low, high = self.value_range
         adjusted = self.adjust((image - low) / (high - low), params)
         return jnp.clip(adjusted * (high - low) + low, low, high)
 
 
-def check_value_range(layer, value) -> tuple[float, float]:
+def check_value_range(layer: Any, value: Any) -> tuple[float, float]:
     """`value` as a pair. Raises `ValueError` unless it is two ascending numbers."""
     if not isinstance(value, (tuple, list)) or len(value) != 2 or not value[0] < value[1]:
         raise ValueError(f"{layer}: `value_range` must be (lowest, highest). Got value_range={value!r}.")
@@ -61,7 +61,7 @@ class RandomBrightness(_Color):
     def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
         super().__init__(factor, value_range, seed, **kwargs)
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         low, high = self.value_range
         return jnp.clip(image + params * (high - low), low, high)
 
@@ -81,11 +81,11 @@ class RandomContrast(_Color):
         if isinstance(factor, (tuple, list)):
             self.factor = tuple(factor)  # two distances from 1, not an interval
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         lower, upper = self.factor
         return draw_factor(key, (1 - lower, 1 + upper))
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         mean = jnp.mean(image, axis=(0, 1))
         return mean + params * (image - mean)
 
@@ -106,7 +106,7 @@ class RandomSaturation(_Color):
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
         saturation = jnp.clip(saturation * params / (1 - params + 1e-7), 0, 1)
         return to_rgb(jnp.stack([hue, saturation, value], axis=-1))
@@ -127,11 +127,11 @@ class RandomHue(_Color):
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         side, turn = jax.random.split(key)
         return jax.random.rademacher(side, (), "float32") * draw_factor(turn, self.factor) / 2
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
         return to_rgb(jnp.stack([(hue + params) % 1, saturation, value], axis=-1))
 
@@ -152,7 +152,7 @@ class RandomColorDegeneration(_Color):
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         return image + params * (grayscale(image) - image)
 
 
@@ -173,10 +173,10 @@ class RandomPosterization(_Color):
         given = factor if isinstance(factor, (tuple, list)) else (1, factor)
         super().__init__(given, value_range, seed, data_format=data_format, **kwargs)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         return 8 - jnp.floor(draw_factor(key, self.factor)).astype("int32")
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         levels = jnp.clip(image * 255 + 1e-4, 0, 255).astype("int32")  # a whole number may come in a little lower
         return ((levels >> params) << params).astype(image.dtype) / 255
 
@@ -194,7 +194,7 @@ class RandomSharpness(_Color):
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         kernel = jnp.array(_SMOOTH, image.dtype)[..., None, None]
         numbers = ("HWNC", "HWIO", "HWNC")  # channels are the batch
         smooth = lax.conv_general_dilated(image[..., None], kernel, (1, 1), "SAME", dimension_numbers=numbers)[..., 0]
@@ -214,10 +214,10 @@ class RandomInvert(_Color):
     def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs):
         super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         return is_chosen(key, self.factor)
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         return jnp.where(params, 1 - image, image)
 
 
@@ -238,10 +238,10 @@ class RandomGrayscale(ImageLayer):
         factor_range(self, "factor", (factor, factor), 0, 1)
         self.factor = factor
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         return jax.random.bernoulli(key, self.factor)
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         return jnp.where(params, grayscale(image), image)
 
 
@@ -270,11 +270,11 @@ class RandomGaussianBlur(ImageLayer):
         self.sigma = factor_range(self, "sigma", sigma, 0, float("inf"))
         self.value_range = check_value_range(self, value_range)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         choice, width = jax.random.split(key)
         return is_chosen(choice, self.factor), jnp.maximum(draw_factor(width, self.sigma), 1e-3)
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         chosen, sigma = params
         return jnp.where(chosen, jnp.clip(blur(image, self.kernel_size, (sigma, sigma)), *self.value_range), image)
 
@@ -309,19 +309,19 @@ class RandomErasing(ImageLayer):
         self.fill_value = fill_value
         self.value_range = check_value_range(self, value_range)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         choice, rows, columns, place, noise = jax.random.split(key, 5)
         height, width = (jnp.sqrt(draw_factor(axis, self.scale)) for axis in (rows, columns))
         inside = rectangle(place, shape, height, width)
         fill = self.value_range[1] * jax.random.normal(noise, shape) if self.fill_value is None else self.fill_value
         return inside & is_chosen(choice, self.factor), jnp.clip(fill, *self.value_range)
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         inside, fill = params
         return jnp.where(inside[..., None], fill, image)
 
 
-def rectangle(key, shape, height, width):
+def rectangle(key: Any, shape: Any, height: Any, width: Any) -> Any:
     """Mask of a rectangle at a random place inside an image; its sides are fractions of the image's."""
     inside = []
     for axis, (size, share) in enumerate(zip(shape[:2], (height, width))):
@@ -349,11 +349,11 @@ class Solarization(_Color):
         self.addition_factor = factor_range(self, "addition_factor", addition_factor, 0, 1)
         self.threshold_factor = factor_range(self, "threshold_factor", threshold_factor, 0, 1)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         addition, threshold = jax.random.split(key)
         return draw_factor(addition, self.addition_factor), draw_factor(threshold, self.threshold_factor)
 
-    def adjust(self, image, params):
+    def adjust(self, image: Any, params: Any) -> Any:
         addition, threshold = params
         image = jnp.clip(image + addition, 0, 1)
         return jnp.where(image < threshold, image, 1 - image)
@@ -391,7 +391,7 @@ class RandomColorJitter(ImageLayer):
         }
         self.steps = [part(factor, value_range=value_range) for part, factor in parts.items() if factor is not None]
 
-    def transform_sample(self, sample: dict, key):
+    def transform_sample(self, sample: dict, key: Any) -> Any:
         for number, step in enumerate(self.steps):
             sample = step.transform_sample(sample, jax.random.fold_in(key, number))
         return sample

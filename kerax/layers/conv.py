@@ -1,6 +1,7 @@
 """Convolutions."""
 
 from collections.abc import Callable
+from typing import Any
 
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
@@ -33,7 +34,9 @@ class BaseConv(Compressible):
         ones = (1,) * rank if rank and rank > 1 else 1
         set_rank(cls, rank, strides=ones, dilation_rate=ones)
 
-    def set_window(self, kernel_size, strides, padding: str, data_format: str | None, dilation_rate):
+    def set_window(
+        self, kernel_size: Any, strides: Any, padding: str, data_format: str | None, dilation_rate: Any
+    ) -> None:
         """Sets the attributes that say how the window moves. Raises `ValueError` if one is out of its range."""
         self.kernel_size = sizes(self, "kernel_size", kernel_size, self.rank)
         self.strides = sizes(self, "strides", strides, self.rank)
@@ -58,6 +61,7 @@ class BaseConv(Compressible):
         """The number of input channels. Raises `ValueError` if a window without padding is larger than the input."""
         self._check_size(input_shape)
         channels = input_shape[self._channel_axis]
+        # From here on other numbers of channels are refused by name, not by XLA.
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
         return channels
 
@@ -77,7 +81,7 @@ class BaseConv(Compressible):
 
     def _finish(self, outputs):
         if self.bias is not None:
-            shape = (-1,) if self._channel_axis == -1 else (-1,) + (1,) * self.rank
+            shape = (-1,) if self._channel_axis == -1 else (-1,) + (1,) * self.rank  # broadcasts from the last axis
             outputs = outputs + self.bias.value.reshape(shape)
         return self.activation(outputs)
 
@@ -120,7 +124,7 @@ class _Conv(BaseConv):
         self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = self._check_input(input_shape)
         if channels is not None and channels % self.groups:
             raise ValueError(
@@ -132,7 +136,7 @@ class _Conv(BaseConv):
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         kernel = self.representations["kernel"].value
         return self._finish(convolutions.conv(inputs, kernel, *self._geometry()))
 

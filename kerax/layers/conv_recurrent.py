@@ -1,5 +1,7 @@
 """Convolutional LSTMs: recurrent layers whose inputs and states are sequences, images or volumes."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from kerax import config
@@ -37,7 +39,7 @@ class _ConvLSTMCell(_LSTMCell):
         self.data_format = config.standardize_data_format(data_format)
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels, width = input_shape[self._channel_axis], self.filters * self.num_gates
         spatial = self._spatial(self.state_shape(input_shape))
         if any(size is not None and size < 1 for size in spatial):
@@ -51,7 +53,7 @@ class _ConvLSTMCell(_LSTMCell):
     def _spatial(self, shape) -> tuple:
         return tuple(shape[1:-1] if self._channel_axis == -1 else shape[2:])
 
-    def state_shape(self, input_shape) -> tuple:
+    def state_shape(self, input_shape: Any) -> tuple:
         """The shape of each state for inputs `(batch, *spatial, channels)`."""
         new = []
         for size, k, stride, dilation in zip(
@@ -63,7 +65,7 @@ class _ConvLSTMCell(_LSTMCell):
             (input_shape[0], *new, self.filters) if self._channel_axis == -1 else (input_shape[0], self.filters, *new)
         )
 
-    def stepper(self, input_shape, training):
+    def stepper(self, input_shape: Any, training: Any) -> Any:
         """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences."""
         kernel, recurrent_kernel, bias = self._read_weights()
         input_mask = self._draw_mask(self.dropout if training else 0, input_shape)

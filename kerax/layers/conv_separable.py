@@ -7,7 +7,6 @@ from kerax import activations
 from kerax.layers.conv import BaseConv
 from kerax.layers.options import Sizes, check_positive, weight_options
 from kerax.ops import convolutions
-from kerax.quantizers.representations import represent
 
 
 class _Depthwise(BaseConv):
@@ -21,8 +20,7 @@ class _Depthwise(BaseConv):
 
     def _add_depthwise(self, channels: int, name: str):
         shape = *self.kernel_size, channels, self.depth_multiplier
-        options = {"regularizer": self.depthwise_regularizer, "constraint": self.depthwise_constraint}
-        represent(self, name, shape, initializer=self.depthwise_initializer, **options)
+        self.add_stored(name, shape, self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint)
 
 
 class _DepthwiseConv(_Depthwise):
@@ -58,13 +56,13 @@ class _DepthwiseConv(_Depthwise):
         self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "kernel")
         self.bias = self.add_bias((channels * self.depth_multiplier,)) if self.use_bias else None
         self.finish_build()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         kernel = self.representations["kernel"].value
         return self._finish(convolutions.depthwise_conv(inputs, kernel, *self._geometry()))
 
@@ -110,16 +108,16 @@ class _SeparableConv(_Depthwise):
         pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
         self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint = weight_options(*pointwise)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "depthwise_kernel")
         shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
-        options = {"regularizer": self.pointwise_regularizer, "constraint": self.pointwise_constraint}
-        represent(self, "pointwise_kernel", shape, initializer=self.pointwise_initializer, **options)
+        options = self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint
+        self.add_stored("pointwise_kernel", shape, *options)
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         depthwise, pointwise = (weight.value for weight in self.representations.values())
         return self._finish(convolutions.separable_conv(inputs, depthwise, pointwise, *self._geometry()))
 

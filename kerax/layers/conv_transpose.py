@@ -1,5 +1,7 @@
 """Transposed convolutions: from the shape of a convolution's output to that of its input."""
 
+from typing import Any
+
 from kerax import activations
 from kerax.layers.conv import BaseConv
 from kerax.layers.options import Sizes, check_positive, sizes
@@ -47,7 +49,7 @@ class _ConvTranspose(BaseConv):
                     f"Got output_padding={self.output_padding}, strides={self.strides}."
                 )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = self._check_input(input_shape)
         self.add_kernel((*self.kernel_size, self.filters, channels))
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
@@ -56,7 +58,7 @@ class _ConvTranspose(BaseConv):
     def _check_size(self, input_shape):
         """Any input is large enough."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         strides, padding, *rest = self._geometry()
         kernel = self.representations["kernel"].value
         return self._finish(convolutions.conv_transpose(inputs, kernel, strides, padding, self.output_padding, *rest))
@@ -131,22 +133,8 @@ class Conv3DTranspose(_ConvTranspose, rank=3):
         bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(
-            filters,
-            kernel_size,
-            strides,
-            padding,
-            output_padding,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            bias_regularizer,
-            activity_regularizer,
-            kernel_constraint,
-            bias_constraint,
-            **kwargs,
-        )
+        # Keras has `data_format` before `output_padding` here, and after it in the other ranks.
+        window = kernel_size, strides, padding, output_padding, data_format, dilation_rate
+        weights = kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer
+        limits = kernel_constraint, bias_constraint
+        super().__init__(filters, *window, activation, use_bias, *weights, activity_regularizer, *limits, **kwargs)

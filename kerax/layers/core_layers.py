@@ -1,6 +1,7 @@
 """Layers that hand on what they get: `Identity`, `Lambda`, `ActivityRegularization`."""
 
 import inspect
+from typing import Any
 
 from kerax import activations, regularizers
 from kerax.core.layer import Layer
@@ -16,7 +17,7 @@ class Identity(Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs
 
 
@@ -44,11 +45,11 @@ class Lambda(Layer):
         taken = inspect.signature(self.function).parameters
         self._passed_on = [name for name in ("mask", "training") if name in taken]
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         offered = {"mask": mask, "training": training}
         return self.function(inputs, **self.arguments, **{name: offered[name] for name in self._passed_on})
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The `mask` of the constructor."""
         return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
 
@@ -70,5 +71,5 @@ class ActivityRegularization(Layer):
         self.l1, self.l2 = l1, l2
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs

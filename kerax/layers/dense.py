@@ -56,9 +56,7 @@ class Dense(Compressible):
         quantization_config=None,
         **kwargs,
     ):
-        super().__init__(
-            lora_rank, lora_alpha, quantization_config, activity_regularizer=activity_regularizer, **kwargs
-        )
+        super().__init__(lora_rank, lora_alpha, quantization_config, activity_regularizer, **kwargs)
         check_positive(self, units=units)
         self.units = units
         self.activation = activations.get(activation)
@@ -69,14 +67,14 @@ class Dense(Compressible):
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         features = input_shape[-1]
         self.add_kernel((features, self.units))
         self.bias = self.add_bias((self.units,)) if self.use_bias else None
         self.finish_build()
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return self.activation(self.representations["kernel"].project(inputs, self.bias))
 
 
@@ -135,7 +133,7 @@ class EinsumDense(Compressible):
         self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         kernel, outputs, sizes = self._read_equation(input_shape)
         initializer: Any = self.kernel_initializer
         if getattr(initializer, "input_axes", 0) is None:  # a variance scaling that must be told the fans
@@ -189,7 +187,7 @@ class EinsumDense(Compressible):
                 fail(f"the bias axis {name!r} is not in the output")
         return kernel, outputs, sizes
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return self.activation(self.representations["kernel"].project(inputs, self.bias))
 
     def get_config(self) -> dict:

@@ -1,5 +1,7 @@
 """Attention without projections: `Attention` (products) and `AdditiveAttention` (sums)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from kerax import random
@@ -37,7 +39,14 @@ class _PlainAttention(Layer):
         """How well each query fits each key: `(batch, queries, keys)`."""
         raise NotImplementedError
 
-    def call(self, inputs, mask=None, training=False, return_attention_scores=False, use_causal_mask=False):
+    def call(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        training: Any = False,
+        return_attention_scores: bool = False,
+        use_causal_mask: bool = False,
+    ) -> Any:
         query, value, key = (*inputs, inputs[1])[:3]
         if mask is not None and (not isinstance(mask, (list, tuple)) or len(mask) not in (2, 3)):
             raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
@@ -48,6 +57,7 @@ class _PlainAttention(Layer):
             causal = jnp.tril(jnp.ones(scores.shape[1:], bool))
             seen = causal if seen is None else seen & causal
         drop = self._drop if training and self.dropout else None
+        # One head: the softmax, its masking and the CPU's form of it are those of multi-head attention.
         outputs, weights = weighted_mean(scores[:, None], value[:, None], seen, drop, return_attention_scores)
         outputs = outputs[:, 0]
         if query_mask is not None:
@@ -57,7 +67,7 @@ class _PlainAttention(Layer):
     def _drop(self, weights):
         return random.dropout(weights, self.dropout, seed=self.next_key())
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The query's mask."""
         return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else None
 
@@ -92,7 +102,7 @@ class Attention(_PlainAttention):
         self.score_mode = score_mode
         self._configure(use_scale, dropout, seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._check_shapes(input_shape)
         self.scale = self.add_weight(name="scale", initializer="ones") if self.use_scale else None
         if self.score_mode == "concat":
@@ -125,7 +135,7 @@ class AdditiveAttention(_PlainAttention):
         super().__init__(**kwargs)
         self._configure(use_scale, dropout, seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._check_shapes(input_shape)
         shape = (input_shape[0][-1],)
         self.scale = (

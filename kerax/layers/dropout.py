@@ -52,7 +52,7 @@ class Dropout(_Noise):
         self.noise_shape = _check_noise_shape(self, noise_shape)
         self._set_seed(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
             return inputs
         return random.dropout(inputs, self.rate, self.noise_shape, self.next_key())
@@ -82,10 +82,10 @@ class _SpatialDropout(_Noise):
         self._set_seed(seed)
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
             return inputs
-        ones = (1,) * self.rank
+        ones = (1,) * self.rank  # neighbouring positions are alike: dropped one by one they would be restored from them
         shape = (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
         return random.dropout(inputs, self.rate, shape, self.next_key())
 
@@ -148,7 +148,7 @@ class GaussianNoise(_Noise):
         self.stddev = stddev
         self._set_seed(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.stddev == 0:
             return inputs
         return inputs + self.stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype)
@@ -171,7 +171,7 @@ class GaussianDropout(_Noise):
         self.rate = rate
         self._set_seed(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
             return inputs
         stddev = jnp.asarray((self.rate / (1 - self.rate)) ** 0.5, inputs.dtype)
@@ -197,7 +197,7 @@ class AlphaDropout(_Noise):
         self.noise_shape = _check_noise_shape(self, noise_shape)
         self._set_seed(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
             return inputs
         shape = self.noise_shape or inputs.shape

@@ -1,5 +1,7 @@
 """Layers for sequences of symbols: `Embedding`, `ReversibleEmbedding` and `Masking`."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from kerax.core import masks
@@ -7,7 +9,6 @@ from kerax.core.layer import Layer
 from kerax.core.variable import Variable
 from kerax.layers.options import check_positive, weight_options
 from kerax.quantizers.compressible import Compressible
-from kerax.quantizers.representations import represent
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
 
@@ -55,21 +56,21 @@ class Embedding(Compressible):
         self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint = weight_options(*options)
         self.supports_masking = mask_zero
         self.represent("embeddings", _TIED, layout="table")
-        self.autocast = False  # rows are cast after they are picked, not the whole table
+        self.autocast = False
         if weights is not None:
             self.build()
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
-    def build(self, input_shape=None):
-        options = {"regularizer": self.embeddings_regularizer, "constraint": self.embeddings_constraint}
-        shape = self.input_dim, self.output_dim
-        represent(self, "embeddings", shape, initializer=self.embeddings_initializer, **options)
+    def build(self, input_shape: Any = None) -> None:
+        options = self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint
+        self.add_stored("embeddings", (self.input_dim, self.output_dim), *options)
         self.finish_build()
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
+        # Floats are taken too, as in Keras. Rows are cast after they are picked: the whole table would be copied.
         return self.representations["embeddings"].take(inputs.astype("int32")).astype(self.compute_dtype)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """True where an integer is not 0, with `mask_zero`."""
         return inputs != 0 if self.mask_zero else None
 
@@ -110,28 +111,21 @@ class ReversibleEmbedding(Embedding):
         logit_soft_cap: float | None = None,
         **kwargs,
     ):
-        super().__init__(
-            input_dim,
-            output_dim,
-            embeddings_initializer,
-            embeddings_regularizer,
-            embeddings_constraint,
-            mask_zero,
-            **kwargs,
-        )
+        options = embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        super().__init__(input_dim, output_dim, *options, mask_zero, **kwargs)
         if logit_soft_cap is not None and logit_soft_cap <= 0:
             raise ValueError(f"{self}: `logit_soft_cap` must be above 0. Got logit_soft_cap={logit_soft_cap!r}.")
         self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
         if not tie_weights:
             self.represent("reverse_embeddings", _UNTIED, layout="reverse")
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         if not self.tie_weights:
-            shape = (self.output_dim, self.input_dim)
-            represent(self, "reverse_embeddings", shape, initializer=self.embeddings_initializer)
+            shape = self.output_dim, self.input_dim
+            self.add_stored("reverse_embeddings", shape, self.embeddings_initializer, None, None)
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:
             rows = super().call(inputs)
             masks.set_mask(rows, inputs != 0 if self.mask_zero else None)
@@ -145,7 +139,7 @@ class ReversibleEmbedding(Embedding):
         logits = table.project(inputs.astype(dtype)).astype(dtype)
         return logits if self.logit_soft_cap is None else self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`None`: `call`, which knows the direction, has set the mask."""
         return None
 
@@ -164,10 +158,10 @@ class Masking(Layer):
         self.mask_value = mask_value
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.where(self._is_kept(inputs)[..., None], inputs, 0)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """True where a step is not padding."""
         return self._is_kept(inputs)
 

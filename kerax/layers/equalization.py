@@ -1,5 +1,7 @@
 """Images whose values are spread over the whole range, while training and otherwise."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -21,7 +23,7 @@ class AutoContrast(ImageLayer):
         super().__init__(**kwargs)
         self.value_range = check_value_range(self, value_range)
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         low, high = self.value_range
         lowest, highest = image.min((0, 1)), image.max((0, 1))
         spread = jnp.where(highest > lowest, highest - lowest, 1)
@@ -49,7 +51,7 @@ class Equalization(ImageLayer):
         check_positive(self, bins=bins)
         self.bins = bins
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         low, high = self.value_range
         levels = jnp.clip((image - low) / (high - low), 0, 1) * (self.bins - 1)
         indices = jnp.floor(levels + 1e-4).astype("int32")  # a whole number may come in a little lower
@@ -88,7 +90,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
         self.clip_limit = clip_limit
         self.tile_grid_size = sizes(self, "tile_grid_size", tile_grid_size, 2)
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         low, high = self.value_range
         levels = jnp.clip((image - low) / (high - low), 0, 1) * 255
         equalized = jax.vmap(self._equalize, in_axes=-1, out_axes=-1)(levels)

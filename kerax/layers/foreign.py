@@ -64,7 +64,7 @@ class JaxLayer(Layer):
         if params is not None or state is not None:
             self._add_trees(params, state)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.init_fn is not None and not hasattr(self, "_treedefs"):
             ones = jax.tree.map(_ones, input_shape, is_leaf=_is_shape)
             arguments = {"rng": self._init_rng(), "inputs": ones, "training": True}
@@ -98,7 +98,7 @@ class JaxLayer(Layer):
                     )
                 )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         params, state = (
             jax.tree.unflatten(treedef, [weight.value for weight in weights])
             for treedef, weights in zip(self._treedefs, (self._params, self._state), strict=True)
@@ -181,7 +181,7 @@ class _Given:
     def __init__(self, value):
         self.value = value
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape: Any, dtype: Any = None, key: Any = None) -> Any:
         return self.value.astype(dtype)
 
 

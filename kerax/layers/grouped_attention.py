@@ -1,5 +1,7 @@
 """Grouped-query attention."""
 
+from typing import Any
+
 from kerax.layers.attention import _HeadAttention
 from kerax.layers.options import check_positive
 
@@ -59,20 +61,13 @@ class GroupQueryAttention(_HeadAttention):
                 f"Got num_query_heads={num_query_heads}, num_key_value_heads={num_key_value_heads}."
             )
         self._set_options(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
-        self._set_projection_options(
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-        )
+        weights = kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer
+        self._set_projection_options(*weights, activity_regularizer, kernel_constraint, bias_constraint)
         self.head_dim = self.key_dim = head_dim
         self.num_query_heads, self.num_key_value_heads = num_query_heads, num_key_value_heads
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
-    def build(self, query_shape, value_shape, key_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
         if {len(query_shape), len(value_shape), len(key_shape)} != {3}:
             raise ValueError(

@@ -42,7 +42,7 @@ def _combine(u, v, mul):
     return _mix((v ^ a) * mul) * mul
 
 
-def fingerprint64(rows):
+def fingerprint64(rows: Any) -> Any:
     """FarmHash's Fingerprint64 of the rows of `(..., length)`.
 
     Source: Pike 2014, https://github.com/google/farmhash
@@ -110,7 +110,7 @@ def _fingerprint_of_long(rows):
     return _combine(_combine(v[0], w[0], mul) + _mix(y) * _K0 + z, _combine(v[1], w[1], mul) + x, mul)
 
 
-def siphash24(rows, key: tuple[int, int]):
+def siphash24(rows: Any, key: tuple[int, int]) -> Any:
     """SipHash-2-4 with a key of two 64-bit numbers, of the rows of `(..., length)`.
 
     Source: Aumasson & Bernstein 2012, https://www.131002.net/siphash/siphash.pdf
@@ -140,7 +140,7 @@ def siphash24(rows, key: tuple[int, int]):
     return a ^ b ^ c ^ d
 
 
-def hash_rows(rows, salt: tuple[int, int] | None):
+def hash_rows(rows: Any, salt: tuple[int, int] | None) -> Any:
     """Fingerprint64, or with a salt SipHash-2-4."""
     return fingerprint64(rows) if salt is None else siphash24(rows, salt)
 
@@ -158,7 +158,7 @@ def hash_text(texts: np.ndarray, salt: tuple[int, int] | None, encoding: str = "
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def hash_integers(integers, num_bins: int, salt: tuple[int, int] | None):
+def hash_integers(integers: Any, num_bins: int, salt: tuple[int, int] | None) -> Any:
     """The hash of each integer's decimal digits modulo `num_bins`: int32 of the same shape."""
     longest = len(str(jnp.iinfo(integers.dtype).min if integers.dtype.kind == "i" else jnp.iinfo(integers.dtype).max))
     with jax.enable_x64(True):
@@ -177,7 +177,7 @@ def hash_integers(integers, num_bins: int, salt: tuple[int, int] | None):
         return (hashes % _u64(num_bins)).astype("int32")
 
 
-def as_salt(layer, salt) -> tuple[int, int] | None:
+def as_salt(layer: Any, salt: Any) -> tuple[int, int] | None:
     """A salt as two numbers: one number stands for both.
 
     Raises:
@@ -220,7 +220,7 @@ class Hashing(_Categorical):
         self._salt = as_salt(self, salt)
         self._num_free = num_bins if mask_value is None else num_bins - 1
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise ValueError(f"{self}: inputs must be text or integers. Got dtype {inputs.dtype}.")
         if isinstance(self.mask_value, str):
@@ -230,7 +230,7 @@ class Hashing(_Categorical):
             bins = jnp.where(inputs == self.mask_value, 0, bins + 1)
         return encode(self, bins, self.num_bins)
 
-    def call_on_host(self, inputs):
+    def call_on_host(self, inputs: Any) -> Any:
         bins = hash_text(inputs, self._salt) % np.uint64(self._num_free)
         if self.mask_value is not None:
             bins = np.where(inputs == self.mask_value, 0, bins + np.uint64(1))
@@ -270,7 +270,7 @@ class HashedCrossing(_Categorical):
         check_positive(self, num_bins=num_bins)
         self.num_bins = num_bins
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs) -> Any:
         if not isinstance(inputs, (list, tuple)) or len(inputs) < 2:
             raise ValueError(f"{self}: inputs must be a list of at least two features. Got {inputs!r}.")
         features = [as_array(self, feature) for feature in inputs]
@@ -285,13 +285,13 @@ class HashedCrossing(_Categorical):
             return self.call_on_host(features)
         return super(_Categorical, self).__call__(features, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         with jax.enable_x64(True):
             bins = _cross_all([feature.astype("int64").astype("uint64") for feature in inputs], self.num_bins)
             bins = bins.astype("int32")
         return encode(self, bins, self.num_bins)
 
-    def call_on_host(self, inputs):
+    def call_on_host(self, inputs: Any) -> Any:
         hashes = [
             hash_text(feature, None) if is_text(feature) else np.asarray(feature).astype("int64").astype("uint64")
             for feature in inputs

@@ -53,22 +53,22 @@ class ImageLayer(Layer):
         self.bounding_box_format: Any = bounding_box_format  # `build` refuses boxes without
         self.data_format = config.standardize_data_format(data_format)
 
-    def draw(self, key, shape) -> Any:
+    def draw(self, key: Any, shape: Any) -> Any:
         """Random parameters for one image of `shape`."""
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         """One float32 image `(height, width, channels)`, transformed."""
         return image
 
-    def transform_mask(self, mask, params):
+    def transform_mask(self, mask: Any, params: Any) -> Any:
         """One float32 segmentation mask, transformed like its image."""
         return mask
 
-    def transform_boxes(self, boxes, params, shape):
+    def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         """Boxes `(boxes, 4)` in pixels (`"xyxy"`) of one image of `shape`, transformed like it."""
         return boxes
 
-    def transform_sample(self, sample: dict, key):
+    def transform_sample(self, sample: dict, key: Any) -> Any:
         """One image and what belongs to it, transformed. `key` is `None` when nothing may be drawn."""
         shape = sample["images"].shape
         params = None if key is None else self.draw(key, shape)
@@ -81,13 +81,13 @@ class ImageLayer(Layer):
             outputs["bounding_boxes"] = clip_to_image_size(moved, *outputs["images"].shape[:2])
         return outputs
 
-    def transform_batch(self, batch: dict, key):
+    def transform_batch(self, batch: dict, key: Any) -> Any:
         """A batch of samples, transformed one by one, each with a key of its own."""
         if key is None:
             return jax.vmap(lambda sample: self.transform_sample(sample, None))(batch)
         return jax.vmap(self.transform_sample)(batch, jax.random.split(key, batch["images"].shape[0]))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shapes = input_shape if isinstance(input_shape, dict) else {"images": input_shape}
         if len(shapes.get("images", ())) not in (3, 4):
             raise ValueError(
@@ -110,7 +110,7 @@ class ImageLayer(Layer):
             if isinstance(layer, ImageLayer):
                 layer.built = True  # those inside are never called themselves
 
-    def call(self, data, training=True):
+    def call(self, data: Any, training: Any = True) -> Any:
         given = data if isinstance(data, dict) else {"images": data}
         given = jax.tree.map(jnp.asarray, given)
         outputs = dict(given)
@@ -189,13 +189,13 @@ def factor_range(layer: Layer, name: str, value: Any, low: float, high: float) -
     return lower, upper
 
 
-def draw_factor(key, bounds: tuple[float, float]):
+def draw_factor(key: Any, bounds: tuple[float, float]) -> Any:
     """A number spread evenly over `bounds`, exactly the bound if both are the same."""
     lower, upper = bounds
     return lower + (upper - lower) * jax.random.uniform(key)
 
 
-def is_chosen(key, factor):
+def is_chosen(key: Any, factor: Any) -> Any:
     """True with a probability that is itself spread evenly over `factor`."""
     probability, choice = jax.random.split(key)
     return jax.random.uniform(choice) < draw_factor(probability, factor)
@@ -260,13 +260,13 @@ class Resizing(ImageLayer):
             "channels_last",
         )
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         return self._resize(image, self.interpolation, self.antialias)
 
-    def transform_mask(self, mask, params):
+    def transform_mask(self, mask: Any, params: Any) -> Any:
         return self._resize(mask, "nearest", False)
 
-    def transform_boxes(self, boxes, params, shape):
+    def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         height, width = shape[:2]
         top = left = 0
         if self.crop_to_aspect_ratio:
@@ -293,7 +293,7 @@ class _Crop(ImageLayer):
         check_positive(self, height=height, width=width)
         self.height, self.width = height, width
 
-    def corner(self, params, shape) -> Any:
+    def corner(self, params: Any, shape: Any) -> Any:
         """Row and column where the window starts, or `None` to resize instead."""
         return params
 
@@ -304,13 +304,13 @@ class _Crop(ImageLayer):
             return resize(image, size, interpolation, crop_to_aspect_ratio=True, data_format="channels_last")
         return jax.lax.dynamic_slice(image, (*corner, 0), (self.height, self.width, image.shape[-1]))
 
-    def transform_image(self, image, params):
+    def transform_image(self, image: Any, params: Any) -> Any:
         return self._cut(image, params, "bilinear")
 
-    def transform_mask(self, mask, params):
+    def transform_mask(self, mask: Any, params: Any) -> Any:
         return self._cut(mask, params, "nearest")
 
-    def transform_boxes(self, boxes, params, shape):
+    def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         corner = self.corner(params, shape)
         if corner is not None:
             return _move_boxes(boxes, *corner)
@@ -331,7 +331,7 @@ class CenterCrop(_Crop):
     def __init__(self, height, width, data_format=None, **kwargs):
         super().__init__(height, width, data_format=data_format, **kwargs)
 
-    def corner(self, params, shape):
+    def corner(self, params: Any, shape: Any) -> Any:
         if shape[0] < self.height or shape[1] < self.width:
             return None
         return (shape[0] - self.height) // 2, (shape[1] - self.width) // 2
@@ -354,7 +354,7 @@ class RandomCrop(_Crop):
     def __init__(self, height, width, seed=None, data_format=None, name=None, **kwargs):
         super().__init__(height, width, seed=seed, data_format=data_format, name=name, **kwargs)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         rows, columns = shape[0] - self.height, shape[1] - self.width
         if rows < 0 or columns < 0:
             return None

@@ -1,5 +1,7 @@
 """`Input`: where a graph of layers starts."""
 
+from typing import Any
+
 from kerax import config
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor, Node
@@ -67,7 +69,7 @@ class InputLayer(Layer):
         """The dtype of the data."""
         return self.dtype_policy.variable_dtype
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs
 
     def get_config(self) -> dict:
@@ -84,15 +86,15 @@ def _sizes(layer, name: str, shape) -> tuple:
 
 
 def Input(
-    shape=None,
-    batch_size=None,
-    dtype=None,
-    sparse=None,
-    ragged=None,
-    batch_shape=None,
-    name=None,
-    tensor=None,
-    optional=False,
+    shape: Any = None,
+    batch_size: Any = None,
+    dtype: Any = None,
+    sparse: Any = None,
+    ragged: Any = None,
+    batch_shape: Any = None,
+    name: Any = None,
+    tensor: Any = None,
+    optional: bool = False,
 ) -> KerasTensor:
     """A symbolic tensor from which a graph of layers is built; the arguments are those of `InputLayer`."""
     layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)

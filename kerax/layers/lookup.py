@@ -93,12 +93,12 @@ class _Lookup(_Categorical):
         """Number of indices: that of the tokens, of the mask and of unknown tokens."""
         return len(self._special) + (0 if self._tokens is None else len(self._tokens))
 
-    def get_vocabulary(self, include_special_tokens=True) -> list:
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list:
         """The tokens by index, with those for the mask and for unknown tokens unless told otherwise."""
         tokens = [] if self._tokens is None else self._tokens.tolist()
         return self._special + tokens if include_special_tokens else tokens
 
-    def set_vocabulary(self, vocabulary, idf_weights=None):
+    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
         """Sets the tokens.
 
         Args:
@@ -167,7 +167,7 @@ class _Lookup(_Categorical):
 
     # Finding the vocabulary.
 
-    def adapt(self, data, steps=None):
+    def adapt(self, data: Any, steps: Any = None) -> None:
         """Finds the vocabulary: the tokens of `data`, the most frequent first, of equally frequent the greater first.
 
         Args:
@@ -182,18 +182,18 @@ class _Lookup(_Categorical):
             self.update_state(batch)
         self.finalize_state()
 
-    def begin_adapting(self):
+    def begin_adapting(self) -> None:
         """`reset_state` for `adapt`, which a given vocabulary forbids."""
         if self._given:
             raise ValueError(f"{self}: `adapt` finds the vocabulary, but one has been given. Make a layer without.")
         self.reset_state()
 
-    def update_state(self, data):
+    def update_state(self, data: Any) -> None:
         """Counts the tokens of a batch. With output_mode='tf_idf', the last axis is a document."""
         tokens: Any = as_array(self, data)
         self.count_rows(tokens.reshape(-1, tokens.shape[-1] if tokens.ndim else 1).tolist())
 
-    def count_rows(self, rows: list[list]):
+    def count_rows(self, rows: list[list]) -> None:
         """Counts the tokens of a list of documents."""
         self._num_documents += len(rows)
         for row in rows:
@@ -202,7 +202,7 @@ class _Lookup(_Categorical):
             if self.output_mode == "tf_idf":
                 self._documents.update(set(row))
 
-    def finalize_state(self):
+    def finalize_state(self) -> None:
         """Makes the vocabulary from the counts."""
         if self._given:
             return
@@ -220,7 +220,7 @@ class _Lookup(_Categorical):
             weights = np.concatenate([np.full(start, average, "float32"), weights])
         self._set_tokens(tokens, weights)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets the counts, and the vocabulary that was made from them."""
         if not self._given:
             self._forget()
@@ -257,7 +257,7 @@ class _Lookup(_Categorical):
 
     # Files.
 
-    def save_assets(self, dir_path):
+    def save_assets(self, dir_path: Any) -> None:
         """Writes the vocabulary, special tokens included, to `vocabulary.txt` in a folder, a token in each line.
 
         One that was given is not written: configs hold it.
@@ -266,7 +266,7 @@ class _Lookup(_Categorical):
             lines = [str(token) for token in self.get_vocabulary()]
             Path(dir_path, VOCABULARY_FILE).write_text("\n".join(lines), "utf-8", newline="\n")
 
-    def load_assets(self, dir_path):
+    def load_assets(self, dir_path: Any) -> None:
         """Reads what `save_assets` wrote, unless the layer has its vocabulary from its config."""
         path = Path(dir_path, VOCABULARY_FILE)
         if self._given or not (path.exists() or path.is_symlink()):
@@ -275,12 +275,12 @@ class _Lookup(_Categorical):
         if tokens != self._special:  # of a layer that had no vocabulary yet
             self._put_together(tokens=tokens)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Puts the weights of `"tf_idf"` into a mapping under `"idf_weights"`."""
         if self._idf is not None:
             store["idf_weights"] = self._idf
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Takes the weights of `"tf_idf"`, which belong to the vocabulary of `load_assets`."""
         if "idf_weights" in store:
             weights = np.asarray(store["idf_weights"], "float32")
@@ -376,14 +376,14 @@ class IntegerLookup(_Lookup):
         order = np.argsort(tokens)
         return tokens[order], order + len(self._special)
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
         if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and not self.invert:
             self._check_ready()
             return jnp.asarray(self.call_on_host(inputs))  # the only place where 64 bits are kept
         return super().__call__(inputs, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if self.output_mode == "int" and self._tokens is None and scopes.infers_shapes():
             return jnp.zeros(inputs.shape, "int32")  # a model that is made before its vocabulary is read
         self._check_ready()
@@ -399,7 +399,7 @@ class IntegerLookup(_Lookup):
             indices = self._find(jnp, inputs.astype("int64")).astype("int32")
         return self._outputs(indices)
 
-    def call_on_host(self, inputs):
+    def call_on_host(self, inputs: Any) -> Any:
         if is_text(inputs):
             raise ValueError(f"{self}: inputs must be integers. Use `StringLookup` for text. Got {inputs.ravel()[:3]}.")
         indices = np.asarray(self._find(np, inputs.astype("int64")))
@@ -489,7 +489,7 @@ class StringLookup(_Lookup):
     def _index(self, tokens):
         return {token: index for index, token in enumerate(tokens, len(self._special))}
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
         if is_abstract(inputs) or (not self.invert and not is_text(inputs)):
             raise ValueError(
@@ -499,7 +499,7 @@ class StringLookup(_Lookup):
         self._check_ready()
         return self.call_on_host(np.asarray(inputs))
 
-    def call_on_host(self, inputs):
+    def call_on_host(self, inputs: Any) -> Any:
         if self.invert:
             return self._to_strings(inputs)
         get, oov_start = self._table.get, self._oov_start()

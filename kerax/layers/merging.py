@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -19,7 +20,7 @@ class _Merge(Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shapes = self._check_list(input_shape)
         ndim = max(map(len, shapes))
         for aligned in zip(*(_align(shape, ndim) for shape in shapes), strict=True):
@@ -38,7 +39,7 @@ class _Merge(Layer):
     def _refuse(self, shapes, reason: str):
         raise ValueError(f"{self}: {reason}. Got shapes {', '.join(map(str, shapes))}.")
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """True where any input counts; none if one of them has no mask."""
         if previous_mask is None or any(mask is None for mask in previous_mask):
             return None
@@ -73,7 +74,7 @@ def _fold_masked(combine: Callable, inputs):
 class Add(_Merge):
     """The sum of a list of inputs of equal shapes."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return functools.reduce(jnp.add, _aligned(inputs))
 
 
@@ -82,14 +83,14 @@ class Subtract(_Merge):
 
     num_inputs = 2
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.subtract(*_aligned(inputs))
 
 
 class Multiply(_Merge):
     """The product of a list of inputs of equal shapes; masked positions count as 1."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         found = [masks.get_mask(value) for value in inputs]
         values = [
             value if mask is None else jnp.where(mask[..., None], value, 1)
@@ -103,21 +104,21 @@ class Multiply(_Merge):
 class Average(_Merge):
     """The mean of a list of inputs of equal shapes."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return functools.reduce(jnp.add, _aligned(inputs)) / len(inputs)
 
 
 class Maximum(_Merge):
     """The largest of a list of inputs, position by position; masked positions do not count."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return _fold_masked(jnp.maximum, inputs)
 
 
 class Minimum(_Merge):
     """The smallest of a list of inputs, position by position; masked positions do not count."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return _fold_masked(jnp.minimum, inputs)
 
 
@@ -132,7 +133,7 @@ class Concatenate(_Merge):
         super().__init__(**kwargs)
         self.axis = axis
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shapes = self._check_list(input_shape)
         ndim = len(shapes[0])
         if not -ndim <= self.axis < ndim or any(len(shape) != ndim for shape in shapes):
@@ -141,10 +142,10 @@ class Concatenate(_Merge):
             if axis != self.axis % ndim and len(set(aligned) - {None}) > 1:
                 self._refuse(shapes, f"inputs must have equal sizes but along axis {self.axis}")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.concatenate(inputs, self.axis)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The masks, one behind the other; inputs without one count everywhere."""
         if previous_mask is None or all(mask is None for mask in previous_mask):
             return None
@@ -177,7 +178,7 @@ class Dot(_Merge):
         self.axes, self.normalize = axes, normalize
         self._pair = pair
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shapes = self._check_list(input_shape)
         picked = []
         for shape, axis in zip(shapes, self._pair, strict=True):
@@ -187,7 +188,7 @@ class Dot(_Merge):
         if len(set(picked) - {None}) > 1 or len({shape[0] for shape in shapes} - {None}) > 1:
             self._refuse(shapes, f"batch sizes and the sizes of `axes`={self.axes} must be equal")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if self.normalize:
             inputs = [
                 value * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(value), axis, keepdims=True), 1e-12))
@@ -198,46 +199,46 @@ class Dot(_Merge):
         outputs = lax.dot_general(left, right, (((first,), (second,)), ((0,), (0,))))
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`None`."""
         return None
 
 
-def add(inputs, **kwargs):
+def add(inputs: Any, **kwargs) -> Any:
     """`Add` as a function."""
     return Add(**kwargs)(inputs)
 
 
-def subtract(inputs, **kwargs):
+def subtract(inputs: Any, **kwargs) -> Any:
     """`Subtract` as a function."""
     return Subtract(**kwargs)(inputs)
 
 
-def multiply(inputs, **kwargs):
+def multiply(inputs: Any, **kwargs) -> Any:
     """`Multiply` as a function."""
     return Multiply(**kwargs)(inputs)
 
 
-def average(inputs, **kwargs):
+def average(inputs: Any, **kwargs) -> Any:
     """`Average` as a function."""
     return Average(**kwargs)(inputs)
 
 
-def maximum(inputs, **kwargs):
+def maximum(inputs: Any, **kwargs) -> Any:
     """`Maximum` as a function."""
     return Maximum(**kwargs)(inputs)
 
 
-def minimum(inputs, **kwargs):
+def minimum(inputs: Any, **kwargs) -> Any:
     """`Minimum` as a function."""
     return Minimum(**kwargs)(inputs)
 
 
-def concatenate(inputs, axis=-1, **kwargs):
+def concatenate(inputs: Any, axis: Any = -1, **kwargs) -> Any:
     """`Concatenate` as a function."""
     return Concatenate(axis=axis, **kwargs)(inputs)
 
 
-def dot(inputs, axes=-1, **kwargs):
+def dot(inputs: Any, axes: Any = -1, **kwargs) -> Any:
     """`Dot` as a function."""
     return Dot(axes=axes, **kwargs)(inputs)

@@ -1,5 +1,7 @@
 """Images mixed with each other, random sequences of other layers, and what pipelines of them need."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -44,7 +46,7 @@ class MixUp(ImageLayer):
             raise ValueError(f"{self}: `alpha` must be above 0. Got alpha={alpha!r}.")
         self.alpha = alpha
 
-    def transform_batch(self, batch, key):
+    def transform_batch(self, batch: Any, key: Any) -> Any:
         order, share = jax.random.split(key)
         size = batch["images"].shape[0]
         order = jax.random.permutation(order, size)
@@ -76,13 +78,13 @@ class CutMix(ImageLayer):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, 0, 1)
 
-    def draw(self, key, shape):
+    def draw(self, key: Any, shape: Any) -> Any:
         alpha, area, place = jax.random.split(key, 3)
         alpha = jnp.maximum(draw_factor(alpha, self.factor), 1e-3)
         side = jnp.sqrt(jax.random.beta(area, alpha, alpha))
         return rectangle(place, shape, side, side)
 
-    def transform_batch(self, batch, key):
+    def transform_batch(self, batch: Any, key: Any) -> Any:
         order, cuts = jax.random.split(key)
         size, *shape = batch["images"].shape
         order = jax.random.permutation(order, size)
@@ -157,7 +159,7 @@ class RandAugment(ImageLayer):
         self.factor = factor_range(self, "factor", factor, 0, 1)
         self.operations = _operations(self.factor, check_value_range(self, value_range), interpolation)
 
-    def transform_sample(self, sample, key):
+    def transform_sample(self, sample: Any, key: Any) -> Any:
         for number in range(self.num_ops):
             sample = _apply_one(self.operations, sample, jax.random.fold_in(key, number))
         return sample
@@ -214,7 +216,7 @@ class AugMix(ImageLayer):
             image = jnp.where(number < depth, changed, image)
         return image
 
-    def transform_sample(self, sample, key):
+    def transform_sample(self, sample: Any, key: Any) -> Any:
         shares, share, chains = jax.random.split(key, 3)
         weights = jax.random.dirichlet(shares, jnp.full(self.num_chains, self.alpha))
         image = sample["images"]
@@ -241,7 +243,7 @@ class MaxNumBoundingBoxes(ImageLayer):
         check_positive(self, max_number=max_number)
         self.max_number, self.fill_value = max_number, fill_value
 
-    def transform_sample(self, sample, key):
+    def transform_sample(self, sample: Any, key: Any) -> Any:
         if "bounding_boxes" not in sample:
             return sample
 
@@ -268,7 +270,7 @@ class Pipeline(Layer):
         self.layers = list(layers)
         self.autocast = False
 
-    def call(self, inputs, training=True, mask=None):
+    def call(self, inputs: Any, training: Any = True, mask: Any = None) -> Any:
         for layer in self.layers:
             inputs = layer(inputs, training=training)
         return inputs

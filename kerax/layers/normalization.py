@@ -1,6 +1,7 @@
 """Normalization by statistics of the batch, of each sample, or of groups of channels."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -33,7 +34,7 @@ class _Affine(Layer):
         self.beta_initializer, self.beta_regularizer, self.beta_constraint = weight_options(*beta)
         self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint = weight_options(*gamma)
 
-    def add_gamma_and_beta(self, shape, has_gamma: bool, has_beta: bool, autocast: bool = True):
+    def add_gamma_and_beta(self, shape: Any, has_gamma: bool, has_beta: bool, autocast: bool = True) -> None:
         """Makes those of the weights that the layer has."""
         options = {"regularizer": self.gamma_regularizer, "constraint": self.gamma_constraint, "autocast": autocast}
         self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma", **options) if has_gamma else None
@@ -111,7 +112,7 @@ class BatchNormalization(_Affine):
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         (axis,) = _check_axis(self, self.axis, input_shape)
         shape = (input_shape[axis],)
         self.add_gamma_and_beta(shape, self.scale, self.center, autocast=False)  # used in float32, as the statistics
@@ -130,7 +131,7 @@ class BatchNormalization(_Affine):
     def _add_state(self, name: str, shape, initializer) -> Variable:
         return self.add_weight(shape, initializer, trainable=False, autocast=False, name=name)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if mask is not None and mask.ndim != inputs.ndim - 1:
             raise ValueError(
                 f"{self}: `mask` must have the inputs' axes but the last. Got {mask.shape} for {inputs.shape}."
@@ -155,10 +156,11 @@ class BatchNormalization(_Affine):
     def _moments(self, inputs, mask):
         axes = [axis for axis in range(inputs.ndim) if axis != self.axis % inputs.ndim]
         if mask is None:
+            # In two passes: the mean of squares minus the squared mean loses all digits where the mean is large.
             mean = jnp.mean(inputs, axes, keepdims=True)
             return mean.reshape(-1), jnp.mean(jnp.square(inputs - mean), axes)
         kept = jnp.broadcast_to(mask.astype(bool)[..., None], inputs.shape)
-        count = jnp.sum(kept, axes, keepdims=True) + config.epsilon()
+        count = jnp.sum(kept, axes, keepdims=True) + config.epsilon()  # a batch may be masked altogether
         mean = jnp.sum(jnp.where(kept, inputs, 0), axes, keepdims=True) / count
         variance = jnp.sum(jnp.where(kept, jnp.square(inputs - mean), 0), axes, keepdims=True) / count
         return mean.reshape(-1), variance.reshape(-1)
@@ -172,7 +174,7 @@ class BatchNormalization(_Affine):
         d = (mean - self.renorm_mean.value) / known_stddev
         if limits.get("dmax") is not None:
             d = jnp.clip(d, -limits["dmax"], limits["dmax"])
-        r, d = lax.stop_gradient((r, d))
+        r, d = lax.stop_gradient((r, d))  # constants, says the paper: the gradient goes through the batch's alone
         _move(self.renorm_mean, mean, self.renorm_momentum)
         _move(self.renorm_stddev, stddev, self.renorm_momentum)
         _move(self.moving_mean, mean, self.momentum)
@@ -222,14 +224,14 @@ class LayerNormalization(_Affine):
         self.axis, self.epsilon, self.rms_scaling = axis, epsilon, rms_scaling
         self.autocast = False  # computed in float32, cast at the end
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)
         shape = [input_shape[axis] for axis in self._axes]
         has_gamma, has_beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
         self.add_gamma_and_beta(shape, has_gamma, has_beta)
         self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         gamma, beta = (None if weight is None else weight.value for weight in (self.gamma, self.beta))
         outputs = normalizations.layer_normalization(
             inputs, gamma, beta, self._axes, self.epsilon, is_centered=not self.rms_scaling
@@ -252,13 +254,13 @@ class RMSNormalization(Layer):
         self.axis, self.epsilon = axis, epsilon
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)
         shape = [input_shape[axis] for axis in self._axes]
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
         self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         outputs = normalizations.rms_normalization(inputs, self.scale.value, self._axes, self.epsilon)
         return outputs.astype(self.compute_dtype)
 
@@ -300,7 +302,7 @@ class GroupNormalization(_Affine):
         self.groups, self.axis, self.epsilon = groups, axis, epsilon
         self.autocast = False  # computed in float32, cast at the end
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         (axis,) = _check_axis(self, self.axis, input_shape)
         channels = input_shape[axis]
         if channels is None or channels % self.groups:
@@ -311,7 +313,7 @@ class GroupNormalization(_Affine):
         self.add_gamma_and_beta((channels,), self.scale, self.center)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: channels})
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         axis = self.axis % inputs.ndim
         channels = inputs.shape[axis]
         groups = channels if self.groups == -1 else self.groups
@@ -339,8 +341,8 @@ class UnitNormalization(Layer):
         self.axis = axis
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return normalizations.unit_normalization(inputs, self._axes, 1e-6)

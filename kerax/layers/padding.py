@@ -48,7 +48,7 @@ class _ZeroPadding(_Edges):
         super().__init__(**kwargs)
         self.padding = self.set_edges("padding", padding, data_format)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         pads = [(0, 0)] * inputs.ndim
         pads[self._first : self._first + self.rank] = self._pairs
         return jnp.pad(inputs, pads)
@@ -95,7 +95,7 @@ class _Cropping(_Edges):
         super().__init__(**kwargs)
         self.cropping = self.set_edges("cropping", cropping, data_format)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         spatial = input_shape[self._first : self._first + self.rank]
         for size, pair in zip(spatial, self._pairs, strict=True):
             if size is not None and sum(pair) >= size:
@@ -104,7 +104,7 @@ class _Cropping(_Edges):
                     f"input shape {input_shape}."
                 )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         index = [slice(None)] * inputs.ndim
         for axis, (before, after) in enumerate(self._pairs, start=self._first):
             index[axis] = slice(before, inputs.shape[axis] - after)
@@ -179,7 +179,7 @@ class UpSampling1D(Layer):
         (self.size,) = sizes(self, "size", size, 1)
         self.input_spec = InputSpec(ndim=3)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return _repeat(inputs, (self.size,), 1)
 
 
@@ -205,7 +205,7 @@ class UpSampling2D(Layer):
         )
         self.input_spec = InputSpec(ndim=4)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         first = 1 if self.data_format == "channels_last" else 2
         if self.interpolation == "nearest":
             return _repeat(inputs, self.size, first)
@@ -230,5 +230,5 @@ class UpSampling3D(Layer):
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=5)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return _repeat(inputs, self.size, 1 if self.data_format == "channels_last" else 2)

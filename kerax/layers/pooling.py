@@ -1,5 +1,7 @@
 """Pooling over windows and over all positions."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from kerax import config
@@ -29,7 +31,7 @@ class _Pooling(Layer):
         self._first = 1 if self.data_format == "channels_last" else 2  # spatial axis
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         spatial = input_shape[self._first : self._first + self.rank]
         if self.padding == "valid" and any(
             size is not None and pool > size for size, pool in zip(spatial, self.pool_size, strict=True)
@@ -39,7 +41,7 @@ class _Pooling(Layer):
                 f"input shape {input_shape}. Use a smaller window or padding='same'."
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return pool(inputs, self.reduction, self.pool_size, self.strides, self.padding, self.data_format)
 
 
@@ -167,14 +169,14 @@ class _GlobalPooling(Layer):
 class _GlobalAverage(_GlobalPooling):
     """The mean over every position."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
 
 
 class _GlobalMaximum(_GlobalPooling):
     """The largest value over every position."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.max(inputs, self._axes, keepdims=self.keepdims)
 
 
@@ -185,14 +187,14 @@ class GlobalAveragePooling1D(_GlobalPooling, rank=1):
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, channels)`.
     """
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
             return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
         kept = jnp.expand_dims(mask.astype(bool), 2 if self._axes == (1,) else 1)
         total = jnp.sum(jnp.where(kept, inputs, 0), self._axes, keepdims=self.keepdims)
         return total / jnp.sum(kept.astype(inputs.dtype), self._axes, keepdims=self.keepdims)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`None`: no steps are left."""
         return None
 

@@ -25,7 +25,7 @@ class Rescaling(Layer):
         self.scale, self.offset = scale, offset
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         dtype = self.compute_dtype
         scale = jnp.asarray(self.scale, dtype)
         if scale.ndim and config.image_data_format() == "channels_first":
@@ -60,7 +60,7 @@ class Normalization(Layer):
         self.input_mean, self.input_variance, self.invert = mean, variance, invert
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         ndim = len(input_shape)
         if any(not -ndim <= axis < ndim for axis in self.axis):
             raise ValueError(f"{self}: `axis`={self.axis} is out of range. Got input shape {input_shape}.")
@@ -76,12 +76,12 @@ class Normalization(Layer):
             self.count = self.add_weight(name="count", initializer="zeros", dtype="int32", trainable=False)
 
     @property
-    def mean(self):
+    def mean(self) -> Any:
         """The mean, with size-1 axes where it is shared."""
         return self._spread(self.input_mean if self.input_mean is not None else self.adapt_mean.value)
 
     @property
-    def variance(self):
+    def variance(self) -> Any:
         """The variance, with size-1 axes where it is shared."""
         return self._spread(self.input_variance if self.input_variance is not None else self.adapt_variance.value)
 
@@ -89,7 +89,7 @@ class Normalization(Layer):
         statistic = jnp.broadcast_to(jnp.asarray(statistic, self.compute_dtype), self._kept_sizes)
         return jnp.expand_dims(statistic, self._reduced_axes)
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = calling.caster(self, self.compute_dtype if self.autocast else None)(inputs)  # refuses text
         is_alone = calling.call_context.get() is None and scopes.current_scope() is None
         if is_alone and self.input_mean is None and not symbolic.is_symbolic((inputs,), {}) and not self._is_adapted():
@@ -104,12 +104,12 @@ class Normalization(Layer):
             return False
         return bool(np.any(self.adapt_mean.numpy()) or np.any(self.adapt_variance.numpy() != 1))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         inputs = inputs.astype(self.compute_dtype)
         stddev = jnp.maximum(jnp.sqrt(self.variance), config.epsilon())
         return inputs * stddev + self.mean if self.invert else (inputs - self.mean) / stddev
 
-    def adapt(self, data):
+    def adapt(self, data: Any) -> None:
         """Sets the statistics to those of `data`: an array, or an iterable of batches (of arrays, or tuples of them).
 
         Raises:

@@ -1,6 +1,7 @@
 """Layers that move or repeat values and have no weights."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -24,7 +25,7 @@ class Flatten(Layer):
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(min_ndim=1)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if self.data_format == "channels_first" and inputs.ndim > 2:
             inputs = jnp.moveaxis(inputs, 1, -1)
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
@@ -48,7 +49,7 @@ class Reshape(Layer):
         if any(not isinstance(size, int) or size < -1 for size in self.target_shape) or self.target_shape.count(-1) > 1:
             raise ValueError(f"{self}: `target_shape` must hold sizes and at most one -1. Got {target_shape}.")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         known = math.prod(size for size in self.target_shape if size != -1)
         if None not in input_shape[1:]:
             given = math.prod(input_shape[1:])
@@ -58,7 +59,7 @@ class Reshape(Layer):
                     f"Got input shape {input_shape}."
                 )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         known = math.prod(size for size in self.target_shape if size != -1)
         rest = math.prod(inputs.shape[1:]) // known if -1 in self.target_shape else None
         return inputs.reshape(inputs.shape[0], *(rest if size == -1 else size for size in self.target_shape))
@@ -81,7 +82,7 @@ class Permute(Layer):
             raise ValueError(f"{self}: `dims` must be an order of 1, ..., {len(self.dims)}. Got dims={dims}.")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.transpose(inputs, (0, *self.dims))
 
 
@@ -100,5 +101,5 @@ class RepeatVector(Layer):
         self.n = n
         self.input_spec = InputSpec(ndim=2)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return jnp.broadcast_to(inputs[:, None], (inputs.shape[0], self.n, inputs.shape[1]))

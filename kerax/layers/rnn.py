@@ -77,7 +77,7 @@ class RNN(Layer):
         self.input_spec = InputSpec(min_ndim=3)
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
-    def build(self, sequences_shape, initial_state_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         batch, steps, *step_shape = sequences_shape
         if isinstance(self.cell, Layer) and not self.cell.built:
             self.cell.build((batch, *step_shape))
@@ -104,7 +104,7 @@ class RNN(Layer):
         variable.is_weight = False  # Keras neither counts nor saves it
         return variable
 
-    def get_initial_state(self, batch_size) -> list:
+    def get_initial_state(self, batch_size: Any) -> list:
         """The states that a sequence starts with where none are given."""
         return first_states(self.cell, batch_size)
 
@@ -112,14 +112,14 @@ class RNN(Layer):
         """The states that sequences of a shape start with where none are given."""
         return self.get_initial_state(sequences_shape[0])
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Sets the states of a stateful layer to zeros."""
         for variable in jax.tree.leaves(self.states):
             variable.assign(jnp.zeros(variable.shape))
 
     reset_states = reset_state
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False) -> Any:
         states = self._first_states(sequences.shape)
         if initial_state is None and self.stateful:
             initial_state = [variable.value for variable in jax.tree.leaves(self.states)]
@@ -210,7 +210,7 @@ class RNN(Layer):
         own = states[-1] if isinstance(self.cell, StackedRNNCells) else states
         return own[0] if isinstance(own, (list, tuple)) else own
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The inputs' mask for sequences, none for last outputs and states."""
         mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
         mask = mask if self.return_sequences else None
@@ -275,12 +275,12 @@ class Bidirectional(Layer):
         return self.forward_layer
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
-    def build(self, sequences_shape, initial_state_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for one in (self.forward_layer, self.backward_layer):
             if not one.built:
                 one.build(sequences_shape)
 
-    def call(self, sequences, initial_state=None, mask=None, training=None):
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
         halves = [None, None]
         if initial_state is not None:
             half = len(initial_state) // 2
@@ -309,14 +309,14 @@ class Bidirectional(Layer):
             return (forward * backward,)
         return ((forward + backward) / (2 if self.merge_mode == "ave" else 1),)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Sets the states of stateful layers to zeros."""
         self.forward_layer.reset_state()
         self.backward_layer.reset_state()
 
     reset_states = reset_state
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The inputs' mask for each sequence that is returned."""
         mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
         mask = mask if self.return_sequences else None

@@ -28,7 +28,7 @@ class _Each:
     def __init__(self, initializer: Callable, depth: int):
         self.initializer, self.depth = initializer, depth
 
-    def __call__(self, shape, dtype=None, key: Any = None):
+    def __call__(self, shape: Any, dtype: Any = None, key: Any = None) -> Any:
         draw = functools.partial(call_initializer, self.initializer, shape=shape[1:], dtype=jnp.dtype(dtype))
         return jax.vmap(lambda key: draw(key=key))(jax.random.split(key, self.depth))
 
@@ -61,7 +61,7 @@ class _Level(Layer):
         self.levels: dict[str, _Level] = {}
         self.built = True
 
-    def add(self, path: tuple[str, ...], variable: Variable):
+    def add(self, path: tuple[str, ...], variable: Variable) -> None:
         """Puts a variable at a path."""
         if len(path) == 1:
             self.variables_by_name[path[0]] = variable
@@ -119,7 +119,7 @@ class Stack(Layer):
         self.pairs: list[tuple[Variable, Variable]] = []  # the block's variables, and the stacked ones
         self._top = _Level()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         dtype = self.block.compute_dtype
         outputs = self.block.build_from(symbolic.KerasTensor(input_shape, dtype))
         if not hasattr(outputs, "shape") or symbolic.known_shape(outputs.shape) != tuple(input_shape):
@@ -163,7 +163,7 @@ class Stack(Layer):
         """All weights, which files hold as the layer's own, in the order of `get_weights`."""
         return [stacked for _, stacked in self.pairs if stacked.is_weight]
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Any, mask: Any = None) -> Any:
         if self.block.trainable != self.trainable:  # batch normalization computes otherwise when frozen
             self.block.trainable = self.trainable
         if scopes.infers_shapes():
@@ -215,7 +215,7 @@ class Stack(Layer):
         """The weights of one block, in the order of the block's `get_weights`."""
         return [np.asarray(stacked.value[index]) for stacked in self.stored_variables()]
 
-    def set_block_weights(self, index: int, weights):
+    def set_block_weights(self, index: int, weights: Any) -> None:
         """Sets the weights of one block from a list like that of `get_block_weights`.
 
         Raises:

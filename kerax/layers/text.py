@@ -92,7 +92,7 @@ class TextVectorization(_Categorical):
             name=self.name,
         )
 
-    def adapt(self, data, batch_size=None, steps=None):
+    def adapt(self, data: Any, batch_size: Any = None, steps: Any = None) -> None:
         """Finds the vocabulary: the tokens of `data`, the most frequent first, of equally frequent the greater first.
 
         Args:
@@ -108,23 +108,23 @@ class TextVectorization(_Categorical):
             self.update_state(batch)
         self.finalize_state()
 
-    def update_state(self, data):
+    def update_state(self, data: Any) -> None:
         """Counts the tokens of a batch."""
         self._lookup.count_rows(self._rows(data))
 
-    def finalize_state(self):
+    def finalize_state(self) -> None:
         """Makes the vocabulary from the counts."""
         self._lookup.finalize_state()
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets the counts, and the vocabulary that was made from them."""
         self._lookup.reset_state()
 
-    def get_vocabulary(self, include_special_tokens=True) -> list:
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list:
         """The tokens by index."""
         return self._lookup.get_vocabulary(include_special_tokens)
 
-    def set_vocabulary(self, vocabulary, idf_weights=None):
+    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
         """Sets the tokens, as in `StringLookup`."""
         self._lookup.set_vocabulary(vocabulary, idf_weights)
 
@@ -132,7 +132,7 @@ class TextVectorization(_Categorical):
         """Number of indices."""
         return self._lookup.vocabulary_size()
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
         if not is_text(inputs):
             raise ValueError(
@@ -194,18 +194,18 @@ class TextVectorization(_Categorical):
         found = self._lookup.get_config()
         return super().get_config() | {name: found[name] for name in ("vocabulary", "idf_weights")}
 
-    def save_assets(self, dir_path):
+    def save_assets(self, dir_path: Any) -> None:
         """Writes the vocabulary, as `StringLookup` does."""
         self._lookup.save_assets(dir_path)
 
-    def load_assets(self, dir_path):
+    def load_assets(self, dir_path: Any) -> None:
         """Reads what `save_assets` wrote, unless the layer has its vocabulary from its config."""
         self._lookup.load_assets(dir_path)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Puts the weights of `"tf_idf"` into a mapping under `"idf_weights"`."""
         self._lookup.save_own_variables(store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Takes what `save_own_variables` put there."""
         self._lookup.load_own_variables(store)

@@ -1,5 +1,7 @@
 """Layers around another one: `Wrapper`, `TimeDistributed`, `SpectralNormalization`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -26,7 +28,7 @@ class Wrapper(Layer):
             raise TypeError(f"{self}: `layer` must be a layer. Got {layer!r}.")
         self.layer = layer
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if not self.layer.built:
             self.layer.build(input_shape)
 
@@ -51,12 +53,12 @@ class TimeDistributed(Wrapper):
         self.supports_masking = True
 
     # The shape is not optional, as in Keras.
-    def build(self, input_shape):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build(self, input_shape: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if len(input_shape) < 3:
             raise ValueError(f"{self}: the input must have shape (batch, steps, ...). Got {input_shape}.")
         super().build((None, *input_shape[2:]))
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         batch, steps = inputs.shape[:2]
         taken = signature_of(type(self.layer).call).names
         kwargs = {"training": training} if "training" in taken else {}
@@ -90,7 +92,7 @@ class SpectralNormalization(Wrapper):
         check_positive(self, power_iterations=power_iterations)
         self.power_iterations = power_iterations
 
-    def build(self, input_shape):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build(self, input_shape: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().build(input_shape)
         self.input_spec = self.layer.input_spec
         kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
@@ -104,7 +106,7 @@ class SpectralNormalization(Wrapper):
             trainable=False,
         )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: Any = False) -> Any:
         if training:
             kernel = self.kernel.value
             matrix = kernel.reshape(-1, kernel.shape[-1])

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from kerax.quantizers.gptq import awq_matrix, gptq_matrix
 from kerax.quantizers.representations import Groups
 
 
-def is_picked(layer: Layer, filters) -> bool:
+def is_picked(layer: Layer, filters: Any) -> bool:
     """Whether `filters` (regular expressions searched for in the name, or a function of the layer) pick a layer."""
     if filters is None:
         return True
@@ -26,7 +27,7 @@ def is_picked(layer: Layer, filters) -> bool:
     return any(re.search(pattern, layer.name) for pattern in patterns)
 
 
-def windows(config) -> np.ndarray:
+def windows(config: Any) -> np.ndarray:
     """`num_samples` windows of the data's tokens, evenly spread, `(num_samples, sequence_length)`, int32.
 
     Data that are too short are repeated. A deviation from Keras, whose windows begin at a place that differs from
@@ -50,7 +51,7 @@ def windows(config) -> np.ndarray:
     return np.stack([tokens[start : start + length] for start in starts])
 
 
-def calibrate(model, config, filters=None) -> list[Layer]:
+def calibrate(model: Any, config: Any, filters: Any = None) -> list[Layer]:
     """Quantizes the dense layers in the blocks of the model's structure. Returns the layers that were quantized.
 
     Raises:
@@ -136,7 +137,7 @@ def _seeing_inputs(layer: Layer, watch):
         del layer.call
 
 
-def store(layer, config, statistics):
+def store(layer: Any, config: Any, statistics: Any) -> None:
     """Replaces a dense layer's kernel, with a low-rank update merged into it, by what GPTQ or AWQ make of it."""
     floats = layer.representations["kernel"]
     parts = matrix_for(config, floats.value.reshape(floats.num_rows, -1), statistics)
@@ -153,6 +154,6 @@ def store(layer, config, statistics):
     weight.add_parts(parts)
 
 
-def matrix_for(config, weights, statistics) -> dict:
+def matrix_for(config: Any, weights: Any, statistics: Any) -> dict:
     """The stored form of a matrix `(rows, columns)` for what `_watched` found."""
     return (gptq_matrix if config.mode == "gptq" else awq_matrix)(weights, statistics, config)

@@ -12,7 +12,7 @@ from kerax.core.tracking import descendants
 from kerax.core.variable import Variable
 from kerax.quantizers import calibration, lora
 from kerax.quantizers.configs import check_config, default_config, resolve
-from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, represent
+from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, as_policy_says
 
 _CALIBRATED = ("gptq", "awq")
 
@@ -31,8 +31,8 @@ class Compressible(Layer):
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
 
-    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, activity_regularizer=None, **kwargs):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         lora.check_rank(self, "lora_rank", lora_rank)
         self.lora_rank, self.lora_alpha = lora_rank, lora_rank if lora_alpha is None else lora_alpha
         self.lora_enabled = False
@@ -48,13 +48,13 @@ class Compressible(Layer):
     # A quantized policy quantizes a layer that is built. Read in every call, so without a Python function.
     dtype_policy = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
 
-    def set_kernel_options(self, initializer, regularizer, constraint):
+    def set_kernel_options(self, initializer: Any, regularizer: Any, constraint: Any) -> None:
         """Sets what the constructor's arguments of these names say about the kernel."""
         self.kernel_initializer = initializers.get(initializer)
         self.kernel_regularizer = regularizers.get(regularizer)
         self.kernel_constraint = constraints.get(constraint)
 
-    def set_bias_options(self, initializer, regularizer, constraint):
+    def set_bias_options(self, initializer: Any, regularizer: Any, constraint: Any) -> None:
         """Sets what the constructor's arguments of these names say about the bias."""
         self.bias_initializer = initializers.get(initializer)
         self.bias_regularizer = regularizers.get(regularizer)
@@ -64,32 +64,41 @@ class Compressible(Layer):
         """Says how a weight that may be quantized is read, as `kerax.quantizers.representations.Weight` takes it."""
         self.representations[name] = (Weight if layout == "kernel" else Table)(self, name, equation, layout)
 
-    def add_kernel(self, shape, initializer: Callable | None = None) -> None:
+    def add_kernel(self, shape: Any, initializer: Callable | None = None) -> None:
         """The weight `kernel`, with the layer's options for it, stored as its dtype policy says."""
-        initializer = self.kernel_initializer if initializer is None else initializer
-        regularizer, constraint = self.kernel_regularizer, self.kernel_constraint
-        represent(self, "kernel", shape, initializer=initializer, regularizer=regularizer, constraint=constraint)
+        initializer = initializer or self.kernel_initializer
+        self.add_stored("kernel", shape, initializer, self.kernel_regularizer, self.kernel_constraint)
 
-    def add_bias(self, shape) -> Variable:
+    def add_stored(self, name: str, shape: Any, initializer: Any, regularizer: Any, constraint: Any) -> None:
+        """Makes the variables of a weight that `represent` named, stored as the layer's dtype policy says."""
+        weight = self.representations[name]
+        weight.options = {"regularizer": regularizer, "constraint": constraint}
+        if self.quantization_mode is not None:
+            weight = self.representations[name] = as_policy_says(weight, shape)
+        weight.create(shape, initializer)
+
+    def add_bias(self, shape: Any) -> Variable:
         """The weight `bias`, with the layer's options for it."""
         initializer, regularizer, constraint = self.bias_initializer, self.bias_regularizer, self.bias_constraint
         bias = self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name="bias")
-        bias.place_in_files = BEHIND_MAIN
+        bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
         return bias
 
-    def finish_build(self):
+    def finish_build(self) -> None:
         """Adds the low-rank update that `lora_rank` asks for."""
         if self.lora_rank is not None:
             lora.enable(self, self.lora_rank, self.lora_alpha)
 
-    def enable_lora(self, rank, lora_alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
+    def enable_lora(
+        self, rank: Any, lora_alpha: Any = None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"
+    ) -> None:
         """Freezes the main weight and trains `lora_alpha / rank * a @ b` beside it, as `lora_rank` does from the start.
 
         The weight may be quantized, but for `"float8"`, `"gptq"` and `"awq"`.
         """
         lora.enable(self, rank, lora_alpha, a_initializer, b_initializer)
 
-    def quantize(self, mode=None, type_check=True, config=None):
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
         """Replaces the weights by integers, or prepares the layer for training with 8-bit floats.
 
         With `"int8"` a dense layer also rounds its inputs to integers before the product; a convolution, which Keras
@@ -114,7 +123,9 @@ class Compressible(Layer):
         return {name: value for name, value in config.items() if value is not None or name not in self.unmentioned}
 
 
-def quantize(layer: Compressible, mode=None, type_check=True, config=None, policy=None):
+def quantize(
+    layer: Compressible, mode: Any = None, type_check: bool = True, config: Any = None, policy: Any = None
+) -> None:
     """`quantize` of a layer; `policy` is the layer's dtype policy from then on. Default: as the config says."""
     config = resolve(layer, mode, config)
     mode, cls = config.mode, type(layer)
@@ -138,7 +149,9 @@ def quantize(layer: Compressible, mode=None, type_check=True, config=None, polic
         layer.representations[name] = weight.quantized(config)
 
 
-def quantize_all(root: Layer, mode=None, config=None, filters=None, type_check=True):
+def quantize_all(
+    root: Layer, mode: Any = None, config: Any = None, filters: Any = None, type_check: bool = True
+) -> None:
     """`quantize` for every layer below `root` that has it and that `filters` picks.
 
     Raises:

@@ -26,7 +26,7 @@ class Quantizer(Configurable):
     def __init__(self, output_dtype: Any = "int8"):
         self.output_dtype = output_dtype
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         """The numbers as they are; a subclass quantizes them."""
         return x
 
@@ -46,7 +46,7 @@ class AbsMaxQuantizer(Quantizer):
         self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
         self.value_range, self.epsilon = tuple(value_range), epsilon
 
-    def __call__(self, x, axis=None, to_numpy=False):
+    def __call__(self, x: Any, axis: Any = None, to_numpy: bool = False) -> Any:
         """The integers and their scale."""
         axis = self.axis if axis is None else axis
         if axis is None:
@@ -90,13 +90,13 @@ class QuantizationConfig(Configurable):
         }
 
     @staticmethod
-    def weight_quantizer_or_default(config, default):
+    def weight_quantizer_or_default(config: Any, default: Any) -> Any:
         """`config.weight_quantizer` if there is one, else `default`."""
         found = None if config is None else config.weight_quantizer
         return default if found is None else found
 
     @staticmethod
-    def activation_quantizer_or_default(config, default):
+    def activation_quantizer_or_default(config: Any, default: Any) -> Any:
         """`config.activation_quantizer`, `None` included; without a config `default`."""
         return default if config is None else config.activation_quantizer
 
@@ -159,7 +159,7 @@ class Int4QuantizationConfig(QuantizationConfig):
         return super().get_config() | {"block_size": self.block_size}
 
     @classmethod
-    def from_config(cls, config: dict):
+    def from_config(cls, config: dict) -> Any:
         """The config that `get_config` described; files from before there were blocks have no `block_size`."""
         return super().from_config({"block_size": None} | config)
 
@@ -302,7 +302,7 @@ class AWQConfig(_CalibratedConfig):
 _DEFAULTS = {"int8": Int8QuantizationConfig, "int4": Int4QuantizationConfig, "float8": Float8QuantizationConfig}
 
 
-def resolve(who, mode: str | None, config) -> QuantizationConfig:
+def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
     """The config for the arguments of `quantize`.
 
     Raises:
@@ -339,24 +339,24 @@ def default_config(policy: DTypePolicy) -> QuantizationConfig | None:
     return None if found is None else found()
 
 
-def check_config(who, config) -> QuantizationConfig | None:
+def check_config(who: Any, config: Any) -> QuantizationConfig | None:
     """`config`, a `QuantizationConfig` or `None`. Raises `TypeError` for anything else."""
     if not isinstance(config, QuantizationConfig | None):
         raise TypeError(f"{who}: `quantization_config` must be one of `kerax.quantizers`. Got {config!r}.")
     return config
 
 
-def serialize(initializer):
+def serialize(initializer: Any) -> Any:
     """A quantizer or config as JSON-able data."""
     return serialize_keras_object(initializer)
 
 
-def deserialize(config, custom_objects=None):
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
     """The quantizer or config that `serialize` described."""
     return deserialize_keras_object(config, custom_objects)
 
 
-def get(identifier, **kwargs):
+def get(identifier: Any, **kwargs) -> Any:
     """The quantizer for a name (with its arguments), a config, a quantizer, or `None`."""
     if isinstance(identifier, str) and kwargs:
         return QUANTIZERS.find(identifier)(**kwargs)

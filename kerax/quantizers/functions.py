@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype: Any = "int8", epsilon=1e-7, to_numpy=False):
+def abs_max_quantize(
+    inputs: Any,
+    axis: Any,
+    value_range: Any = (-127, 127),
+    dtype: Any = "int8",
+    epsilon: Any = 1e-7,
+    to_numpy: bool = False,
+) -> Any:
     """`round(inputs * scale)` with the scale that brings the largest magnitude along `axis` to `value_range[1]`.
 
     Args:
@@ -30,8 +37,13 @@ def abs_max_quantize(inputs, axis, value_range=(-127, 127), dtype: Any = "int8",
 
 
 def abs_max_quantize_grouped_with_zero_point(
-    inputs, block_size, value_range=(-8, 7), dtype: Any = "int8", epsilon=1e-7, to_numpy=False
-):
+    inputs: Any,
+    block_size: Any,
+    value_range: Any = (-8, 7),
+    dtype: Any = "int8",
+    epsilon: Any = 1e-7,
+    to_numpy: bool = False,
+) -> Any:
     """A matrix as integers, each column in groups of `block_size` rows that use the whole of `value_range`.
 
     Args:
@@ -64,7 +76,7 @@ def abs_max_quantize_grouped_with_zero_point(
     return jnp.asarray(outputs), jnp.asarray(scale[:, 0]), jnp.asarray(zero_point[:, 0].astype("int8"))
 
 
-def pack_int4(arr, axis=0, dtype: Any = "int8"):
+def pack_int4(arr: Any, axis: Any = 0, dtype: Any = "int8") -> Any:
     """Integers in `[-8, 7]`, two in a byte: the first of each pair along `axis` in the lower four bits.
 
     Returns: the bytes, their shape, and the size of `axis` before, which `unpack_int4` needs.
@@ -77,7 +89,7 @@ def pack_int4(arr, axis=0, dtype: Any = "int8"):
     return packed, packed.shape, size
 
 
-def unpack_int4(packed, orig_len, axis=0, dtype: Any = "int8"):
+def unpack_int4(packed: Any, orig_len: Any, axis: Any = 0, dtype: Any = "int8") -> Any:
     """What `pack_int4` packed along `axis`, which had the size `orig_len`; with `"uint8"`, in `[0, 15]`."""
     _check_byte(dtype)
     rows = jnp.moveaxis(jnp.asarray(packed), axis, 0).astype("uint8")
@@ -88,16 +100,16 @@ def unpack_int4(packed, orig_len, axis=0, dtype: Any = "int8"):
 
 
 def compute_quantization_parameters(
-    x,
+    x: Any,
     *,
-    bits,
-    symmetric=False,
-    per_channel=False,
-    group_size=-1,
+    bits: Any,
+    symmetric: bool = False,
+    per_channel: bool = False,
+    group_size: Any = -1,
     compute_dtype: Any = "float32",
-    epsilon=0.0,
-    signed=False,
-):
+    epsilon: Any = 0.0,
+    signed: bool = False,
+) -> Any:
     """Scale and zero point that bring the rows of a matrix to integers of some bits.
 
     Args:
@@ -139,7 +151,9 @@ def compute_quantization_parameters(
     return scale, zero.astype("int8" if signed else "uint8"), steps
 
 
-def quantize_with_sz_map(weights_matrix, scale, zero, g_idx, maxq, group_axis=-1):
+def quantize_with_sz_map(
+    weights_matrix: Any, scale: Any, zero: Any, g_idx: Any, maxq: Any, group_axis: Any = -1
+) -> Any:
     """`round(weights / scale + zero)` within `[0, maxq]`, with the scale and zero point of each entry's group.
 
     Args:
@@ -154,7 +168,7 @@ def quantize_with_sz_map(weights_matrix, scale, zero, g_idx, maxq, group_axis=-1
     return jnp.clip(jnp.round(weights_matrix / jnp.where(scale == 0, 1e-8, scale) + zero.astype(scale.dtype)), 0, maxq)
 
 
-def dequantize_with_sz_map(weights_matrix, scale, zero, g_idx, group_axis=-1):
+def dequantize_with_sz_map(weights_matrix: Any, scale: Any, zero: Any, g_idx: Any, group_axis: Any = -1) -> Any:
     """`(integers - zero) * scale`, which undoes `quantize_with_sz_map`."""
     groups = jnp.asarray(g_idx).astype("int32")
     scale, zero = (jnp.take(jnp.asarray(array), groups, axis=group_axis) for array in (scale, zero))
@@ -166,19 +180,19 @@ def _check_byte(dtype):
         raise ValueError(f"`dtype` must be 'int8' or 'uint8'. Got dtype={dtype!r}.")
 
 
-def compute_float8_scale(amax, scale, dtype_max, margin=0):
+def compute_float8_scale(amax: Any, scale: Any, dtype_max: Any, margin: Any = 0) -> Any:
     """The scale that brings `amax` to `dtype_max / 2**margin`, or `scale` where `amax` is 0 or not finite."""
     usable = (jnp.asarray(amax) > 0) & jnp.isfinite(amax)
     return jnp.where(usable, jnp.where(usable, amax, 1) * 2**margin / dtype_max, scale)
 
 
-def compute_float8_amax_history(x, amax_history):
+def compute_float8_amax_history(x: Any, amax_history: Any) -> Any:
     """`amax_history` moved on by one, with the largest magnitude of `x` in front."""
     largest = jnp.max(jnp.abs(jnp.asarray(x))).astype(amax_history.dtype)
     return jnp.roll(jnp.asarray(amax_history), -1).at[0].set(largest)
 
 
-def quantize_and_dequantize(inputs, scale, quantized_dtype, compute_dtype):
+def quantize_and_dequantize(inputs: Any, scale: Any, quantized_dtype: Any, compute_dtype: Any) -> Any:
     """`inputs` rounded to what `scale` times a number of the 8-bit float `quantized_dtype` can be."""
     largest = jnp.finfo(quantized_dtype).max.astype(compute_dtype)
     scale = jnp.asarray(scale, compute_dtype)
@@ -186,7 +200,9 @@ def quantize_and_dequantize(inputs, scale, quantized_dtype, compute_dtype):
     return scaled.astype(quantized_dtype).astype(compute_dtype) * scale
 
 
-def fake_quant_with_min_max_vars(inputs, min_vals, max_vals, num_bits=8, narrow_range=False, axis=None):
+def fake_quant_with_min_max_vars(
+    inputs: Any, min_vals: Any, max_vals: Any, num_bits: Any = 8, narrow_range: bool = False, axis: Any = None
+) -> Any:
     """`inputs` clipped to a range and rounded to the `2**num_bits` values that divide it, as floats.
 
     The range is moved a little so that 0 is one of the values. Gradients reach `inputs` inside the range and its

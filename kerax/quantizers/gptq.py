@@ -1,5 +1,7 @@
 """GPTQ and AWQ on one matrix: integers chosen by what the data make of it. On the host, in float32."""
 
+from typing import Any
+
 import numpy as np
 
 from kerax.quantizers.functions import compute_quantization_parameters, dequantize_with_sz_map, quantize_with_sz_map
@@ -7,7 +9,7 @@ from kerax.quantizers.functions import compute_quantization_parameters, dequanti
 _BLOCK = 128  # columns whose errors reach the columns behind them at once
 
 
-def gptq_matrix(weights, hessian, config) -> dict:
+def gptq_matrix(weights: Any, hessian: Any, config: Any) -> dict:
     """Integers for a matrix, each column made up for the rounding of those before it.
 
     Args:
@@ -72,7 +74,7 @@ def _parameters(group, config) -> tuple:
     return np.asarray(scale)[:, 0], np.asarray(zero)[:, 0].astype("float32"), float(largest)
 
 
-def awq_matrix(weights, magnitudes, config) -> dict:
+def awq_matrix(weights: Any, magnitudes: Any, config: Any) -> dict:
     """Integers of 4 bits for a matrix whose rows were multiplied by factors before rounding.
 
     The factors are the inputs' magnitudes to the power, of some on a grid, that loses least of the outputs.

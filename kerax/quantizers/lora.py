@@ -35,26 +35,26 @@ class LowRank(Weight):
         self._merge_in_files()
         self.layer._ready = False  # the new variables have no arrays yet
 
-    def names(self, part):
+    def names(self, part: Any) -> Any:
         attribute = f"lora_{self.name}_{part}"
         return attribute, attribute
 
     @property
-    def value(self):
+    def value(self) -> Any:
         return self.base.value + self.update()
 
     @property
-    def shape(self):
+    def shape(self) -> Any:
         return self.base.shape
 
-    def update(self):
+    def update(self) -> Any:
         """`alpha / rank * a @ b`, of the weight's shape."""
         return self._scaled() @ self.variables["b"].value
 
     def _scaled(self):
         return self.variables["a"].value * self.factor
 
-    def project(self, inputs, bias=None):
+    def project(self, inputs: Any, bias: Any = None) -> Any:
         """One product with the merged floats, or that of the stored weight plus that of the update."""
         if not isinstance(self.base, Quantized):
             return type(self.base).project(self, inputs, bias)
@@ -65,14 +65,14 @@ class LowRank(Weight):
             more = jnp.einsum(self.equation, inputs, self.update())
         return (outputs + more).astype(outputs.dtype)
 
-    def take(self, index):
+    def take(self, index: Any) -> Any:
         return self.base.take(index) + jnp.take(self._scaled(), index, axis=0) @ self.variables["b"].value
 
-    def drop(self):
+    def drop(self) -> None:
         super().drop()
         self.base.drop()
 
-    def quantized(self, config):
+    def quantized(self, config: Any) -> Any:
         self.base = self.base.quantized(config)
         self._merge_in_files()
         return self
@@ -82,7 +82,9 @@ class LowRank(Weight):
             variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
-def enable(layer: Any, rank: int, alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
+def enable(
+    layer: Any, rank: int, alpha: Any = None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"
+) -> None:
     """Puts a low-rank update on the first weight of a layer.
 
     Raises:
@@ -103,7 +105,7 @@ def enable(layer: Any, rank: int, alpha=None, a_initializer: Any = "he_uniform",
     layer.lora_enabled, layer.lora_rank, layer.lora_alpha = True, rank, alpha
 
 
-def check_rank(layer, name: str, rank):
+def check_rank(layer: Any, name: str, rank: Any) -> None:
     """Raises `ValueError` unless `rank` is an integer of at least 1, or `None`."""
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
         raise ValueError(f"{layer}: `{name}` must be an integer of at least 1. Got {name}={rank!r}.")

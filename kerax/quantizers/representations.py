@@ -91,9 +91,9 @@ class Weight:
         """Its columns: one for each output."""
         return math.prod(self.shape) // self.num_rows
 
-    def create(self, shape, **options) -> None:
-        """Makes the variables, with no values yet, from the arguments of `add_weight`."""
-        self.add("", shape=shape, **options)
+    def create(self, shape: Any, initializer: Any) -> None:
+        """Makes the variables, with no values yet."""
+        self.add("", shape=shape, initializer=initializer, **self.options)
 
     def drop(self) -> None:
         """Takes the variables away from the layer."""
@@ -104,11 +104,7 @@ class Weight:
 
     def names(self, part: str) -> tuple[str, str]:
         """The attribute of a part, and its variable's name."""
-        first = next(iter(self.layer.representations))
-        if part in _SHARED and (first == self.name or self.layout == "reverse"):
-            return part, part
-        attribute = self.name + ("_" if part in _SHARED else "") + part
-        return attribute, attribute
+        return self.name + part, self.name + part
 
     def quantized(self, config: QuantizationConfig) -> "Weight":
         """The representation that takes this one's place."""
@@ -133,7 +129,7 @@ class Weight:
 class Table(Weight):
     """A table of rows, or what multiplies them, as floats: its layer picks rows before it casts them."""
 
-    def project(self, inputs, bias=None) -> Any:
+    def project(self, inputs: Any, bias: Any = None) -> Any:
         """The products of vectors with all rows, in the vectors' dtype."""
         value = self.value.astype(inputs.dtype)
         outputs = contract(inputs, value.T if self.layout == "table" else value)
@@ -156,7 +152,7 @@ class Quantized(Weight):
         self.quantizer = getattr(config, "activation_quantizer", None)
 
     @property
-    def shape(self):
+    def shape(self) -> Any:
         """Its shape as floats, which may be packed."""
         return self._shape
 
@@ -165,11 +161,18 @@ class Quantized(Weight):
         """The weight as floats."""
         return self.join({part: variable.value for part, variable in self.variables.items()})
 
+    def names(self, part: Any) -> Any:
+        first = next(iter(self.layer.representations))
+        if part in _SHARED and (first == self.name or self.layout == "reverse"):
+            return part, part
+        attribute = self.name + ("_" if part in _SHARED else "") + part
+        return attribute, attribute
+
     def join(self, parts: dict) -> jax.Array:
         """The floats that stored parts stand for."""
         raise NotImplementedError(f"{type(self).__name__} must say how it is read.")
 
-    def project(self, inputs, bias=None) -> Any:
+    def project(self, inputs: Any, bias: Any = None) -> Any:
         """The einsum of inputs, rounded if the config says so, and the weight, plus a bias."""
         seen: Any = inputs.astype(self.layer.compute_dtype)
         if self.quantizer is not None:
@@ -177,26 +180,26 @@ class Quantized(Weight):
         outputs = jnp.einsum(self.equation, seen, self.value.astype(seen.dtype))
         return outputs if bias is None else outputs + bias.value
 
-    def take(self, index):
+    def take(self, index: Any) -> Any:
         """Rows of a table as floats, with only these made floats."""
         parts = {part: variable.value for part, variable in self.variables.items()}
         picked = {part: jnp.take(value, index, axis=0) for part, value in parts.items() if part not in _SHARED}
         return self.join(parts | picked)
 
-    def take_over(self, weight: Weight):
+    def take_over(self, weight: Weight) -> None:
         """Stores what another representation holds, and drops that."""
         parts = self.split(weight.value)
         weight.drop()
         self.add_parts(parts)
 
-    def create(self, shape, **options):
+    def create(self, shape: Any, initializer: Any) -> None:
         self.add_parts(self.specs())
 
     def specs(self) -> dict[str, Any]:
         """Shapes and dtypes of the stored parts, and values that are known."""
         return jax.eval_shape(self.split, jax.ShapeDtypeStruct(self.shape, self.layer.variable_dtype))
 
-    def add_parts(self, parts: dict[str, Any]):
+    def add_parts(self, parts: dict[str, Any]) -> None:
         """Makes the variables of stored parts: values, or shapes and dtypes to be filled from a file."""
         for part in _PARTS:
             if part not in parts:
@@ -214,15 +217,15 @@ class Quantized(Weight):
 class Int8(Quantized):
     """A weight as 8-bit integers, with a scale for each output."""
 
-    def split(self, value):
+    def split(self, value: Any) -> Any:
         return schemes.split_int8(value, self.config, self.equation)
 
-    def join(self, parts):
+    def join(self, parts: Any) -> Any:
         if self.layout == "table":
             return parts[""] / parts["_scale"][..., None]
         return schemes.join_int8(parts, self.equation)
 
-    def project(self, inputs, bias=None) -> Any:
+    def project(self, inputs: Any, bias: Any = None) -> Any:
         """The einsum of integers, scaled back, where the inputs are rounded too; plus a bias."""
         if self.quantizer is None:
             return super().project(inputs, bias)
@@ -234,7 +237,7 @@ class Int8(Quantized):
 class Int4(Quantized):
     """A weight as 4-bit integers, two in a byte, with a scale for each output or for blocks of rows of it."""
 
-    def split(self, value):
+    def split(self, value: Any) -> Any:
         if self.layout == "table":
             parts = schemes.split_matrix(value.T, self.config, pack_axis=0)
             return {part: array if part == "g_idx" else array.T for part, array in parts.items()}
@@ -245,14 +248,14 @@ class Int4(Quantized):
             parts["_zero"] = parts["_zero"].astype(self.layer.variable_dtype)  # as Keras stores it
         return parts
 
-    def join(self, parts):
+    def join(self, parts: Any) -> Any:
         if self.layout == "table":
             return schemes.join_rows(parts, self.shape[1])
         if self.layout == "reverse":
             return schemes.join_int4(parts, self.shape[0], pack_axis=0)
         return schemes.join_int4(parts, self.num_columns).reshape(self.shape)
 
-    def specs(self):
+    def specs(self) -> Any:
         found = super().specs()
         return found | ({"g_idx": schemes.blocks(self.num_rows, self.config)} if "g_idx" in found else {})
 
@@ -260,17 +263,17 @@ class Int4(Quantized):
 class Groups(Quantized):
     """A weight as the integers that GPTQ or AWQ found, transposed, with a scale and a zero point for groups of rows."""
 
-    def names(self, part):
+    def names(self, part: Any) -> Any:
         zero = "zero_point" if hasattr(self.layer, "equation") else f"{self.name}_zero"  # what Keras calls it
         found = {"": (f"quantized_{self.name}", self.name), "_zero": (f"{self.name}_zero", zero)}
         return found[part] if part in found else super().names(part)
 
-    def specs(self):
+    def specs(self) -> Any:
         policy = self.layer.own_policy
         numbers = policy.weight_bits, policy.group_size, self.layer.variable_dtype, policy.quantization_mode == "awq"
         return schemes.empty_groups(self.num_rows, self.num_columns, *numbers)
 
-    def join(self, parts):
+    def join(self, parts: Any) -> Any:
         bits = self.layer.own_policy.weight_bits
         return schemes.join_groups(parts, bits, self.num_columns).reshape(self.shape)
 
@@ -280,23 +283,23 @@ class Float8(Quantized):
 
     scales = tuple(f"{of}_{end}" for of in ("inputs", "kernel", "outputs_grad") for end in ("scale", "amax_history"))
 
-    def names(self, part):
+    def names(self, part: Any) -> Any:
         return (part, part) if part in self.scales else super().names(part)
 
     @property
-    def value(self):
+    def value(self) -> Any:
         return self.variables[""].value
 
-    def create(self, shape, **options):
+    def create(self, shape: Any, initializer: Any) -> None:
         self.add_scales()
-        self.add("", shape=shape, **options)
+        super(Quantized, self).create(shape, initializer)
 
-    def take_over(self, weight):
+    def take_over(self, weight: Any) -> None:
         self.attributes |= weight.attributes
         self.add_scales()
         self.layer._ready = False  # the new variables have no arrays yet
 
-    def add_scales(self):
+    def add_scales(self) -> None:
         """Makes the variables beside the weight: scales, and the largest magnitudes of the last steps."""
         length = getattr(self.layer.own_policy, "amax_history_length", 1024)
         for part in self.scales:
@@ -304,7 +307,7 @@ class Float8(Quantized):
             options = {"dtype": "float32", "autocast": False, "overwrite_with_gradient": True}
             self.add(part, shape=shape, initializer=initializer, **options)
 
-    def project(self, inputs, bias=None) -> Any:
+    def project(self, inputs: Any, bias: Any = None) -> Any:
         """The einsum of inputs and the weight, plus a bias, which is as precise as in mixed precision, as in Keras."""
         values = [self.variables[part].value for part in self.scales]
         inputs, kernel = schemes.float8_operand(inputs, *values[:2]), schemes.float8_operand(self.value, *values[2:4])
@@ -318,17 +321,13 @@ class Float8(Quantized):
 KINDS: dict[str, type[Quantized]] = {"int8": Int8, "int4": Int4, "gptq": Groups, "awq": Groups, "float8": Float8}
 
 
-def represent(layer: Any, name: str, shape, **options) -> None:
-    """Makes the variables of a layer's weight, stored as the layer's dtype policy says.
+def as_policy_says(weight: Weight, shape: Any) -> Quantized:
+    """The representation in which the dtype policy of the weight's layer has it, without variables yet.
 
     Raises:
         ValueError: if the layer's weights cannot be stored so.
     """
-    mode, weight = layer.quantization_mode, layer.representations[name]
-    if mode is not None and mode not in layer.modes:
+    layer, mode = weight.layer, weight.layer.quantization_mode
+    if mode not in layer.modes:
         raise ValueError(f"{layer}: `dtype` must have no quantization mode or one of {layer.modes}. Got {mode!r}.")
-    if mode is not None:
-        weight = KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy), shape)
-        layer.representations[name] = weight
-    weight.options = options
-    weight.create(shape, **options)
+    return KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy), shape)

@@ -6,6 +6,7 @@ blocks of rows need, `"g_idx"`.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def num_contracted(equation: str) -> int:
 # Weights as integers, and back.
 
 
-def split_int8(kernel, config, equation: str) -> dict:
+def split_int8(kernel: Any, config: Any, equation: str) -> dict:
     """8-bit integers of the kernel of an einsum, each of its columns with a scale of its own."""
     integers, scale = _quantized(kernel, contracted(equation, 1), config)
     num_letters = len(equation.split(",")[0].replace("...", ""))
@@ -60,7 +61,7 @@ def split_int8(kernel, config, equation: str) -> dict:
     return {"": integers, "_scale": jnp.einsum(equation, jnp.ones((1,) * num_letters, scale.dtype), scale)}
 
 
-def split_matrix(matrix, config, pack_axis: int) -> dict:
+def split_matrix(matrix: Any, config: Any, pack_axis: int) -> dict:
     """4-bit integers of `(rows, columns)`, each column (of a block of rows) with a scale of its own."""
     if config.block_size in (None, -1):
         integers, scale = _quantized(matrix, 0, config)
@@ -72,7 +73,7 @@ def split_matrix(matrix, config, pack_axis: int) -> dict:
     return parts | {"g_idx": blocks(matrix.shape[0], config)}
 
 
-def blocks(num_rows: int, config):
+def blocks(num_rows: int, config: Any) -> Any:
     """The block that each row belongs to."""
     return (jnp.arange(num_rows) // config.block_size).astype("float32")
 
@@ -89,7 +90,7 @@ def _is_known(array) -> bool:
     return not isinstance(array, Tracer)
 
 
-def join_int8(parts: dict, equation: str):
+def join_int8(parts: dict, equation: str) -> Any:
     """The kernel as floats."""
     operands, outputs = equation.replace("...", "").split("->")
     letters = operands.split(",")[1]
@@ -99,7 +100,7 @@ def join_int8(parts: dict, equation: str):
     return parts[""] / scale.reshape(shape)
 
 
-def join_int4(parts: dict, columns: int, pack_axis: int = -1):
+def join_int4(parts: dict, columns: int, pack_axis: int = -1) -> Any:
     """The matrix `(rows, columns)` as floats; with `pack_axis` 0 `columns` is the number of its rows."""
     integers = unpack_int4(parts[""], columns, axis=pack_axis)
     if "_zero" not in parts:
@@ -107,7 +108,7 @@ def join_int4(parts: dict, columns: int, pack_axis: int = -1):
     return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis=0)
 
 
-def join_rows(parts: dict, columns: int):
+def join_rows(parts: dict, columns: int) -> Any:
     """Rows of a 4-bit table as floats: `(..., columns)`."""
     integers = unpack_int4(parts[""], columns, axis=-1)
     if "_zero" not in parts:
@@ -115,7 +116,7 @@ def join_rows(parts: dict, columns: int):
     return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"])
 
 
-def join_groups(parts: dict, weight_bits: int, columns: int):
+def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:
     """The matrix `(rows, columns)` as floats, from the transposed integers of GPTQ and AWQ."""
     integers = parts[""]
     if weight_bits == 4:
@@ -140,7 +141,7 @@ def empty_groups(rows: int, columns: int, weight_bits: int, group_size: int, dty
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def int8_product(equation, quantizer, inputs, kernel, scale):
+def int8_product(equation: Any, quantizer: Any, inputs: Any, kernel: Any, scale: Any) -> Any:
     """The einsum of integers, scaled back; its gradient is that of the einsum with the kernel as floats."""
     integers, inputs_scale = quantizer(inputs, axis=contracted(equation, 0))
     inputs_scale = jnp.einsum(equation, inputs_scale, jnp.ones((1,) * kernel.ndim, inputs_scale.dtype))
@@ -162,7 +163,7 @@ int8_product.defvjp(_int8_forward, _int8_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def rounded(quantizer, axes, inputs):
+def rounded(quantizer: Any, axes: Any, inputs: Any) -> Any:
     """Inputs rounded to what a quantizer's integers stand for; gradients pass as if they were not."""
     integers, scale = quantizer(inputs, axis=axes)
     return (integers / scale).astype(inputs.dtype)
@@ -176,7 +177,7 @@ rounded.defvjp(lambda quantizer, axes, x: (rounded(quantizer, axes, x), None), l
 
 
 @jax.custom_vjp
-def float8_operand(x, scale, history):
+def float8_operand(x: Any, scale: Any, history: Any) -> Any:
     """`x` rounded to an E4M3 number times `scale`."""
     return quantize_and_dequantize(x, scale, "float8_e4m3fn", x.dtype)
 
@@ -193,7 +194,7 @@ float8_operand.defvjp(
 
 
 @jax.custom_vjp
-def float8_gradient(outputs, scale, history):
+def float8_gradient(outputs: Any, scale: Any, history: Any) -> Any:
     """The outputs as they are, whose gradient is rounded to an E5M2 number times `scale`."""
     return outputs
 
