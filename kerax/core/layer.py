@@ -366,11 +366,11 @@ class Layer(Operation, Trackable):
 
     def _own_variables(self) -> list[tuple[str, Variable]]:
         held = [("_".join(path), variable) for path, variable in members(self, Variable)]
-        names: dict[int, str] = {}
-        for name, variable in held:
-            names.setdefault(id(variable), name)
+        names = {id(variable): name for name, variable in reversed(held)}
         parameters, others, listed = [], [], set()
-        for name, variable in [*self._weights.items(), *held]:
+        replacing = dict(held)  # what a user assigned to an attribute is in the place of the weight that it was
+        own = ((name, v if id(v) in names else replacing.get(name, v)) for name, v in self._weights.items())
+        for name, variable in [*own, *held]:
             if id(variable) not in listed:
                 listed.add(id(variable))
                 name = names.get(id(variable), "variable") if name.startswith("_") else name

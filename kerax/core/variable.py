@@ -179,6 +179,7 @@ class Variable(Operators):
         self._store: tuple[Any, int] | None = None  # (store, index) while a training run owns the array
         self._is_shared = True  # whether someone else may hold the array: then no step may take its memory
         self._value: Any = None  # the array, once there is one
+        self.num_stacked = 0  # how many first axes are blocks that lie on top of each other
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
         if isinstance(initializer, str):

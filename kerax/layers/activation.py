@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from kerax import activations
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import add_weight, set_weight_options
+from kerax.core.variable import Variable
+from kerax.layers.options import weight_options
 
 
 def _check_not_negative(layer: Layer, **arguments):
@@ -85,16 +86,14 @@ class PReLU(Layer):
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852
     """
 
+    alpha: Variable
+
     def __init__(
         self, alpha_initializer="Zeros", alpha_regularizer=None, alpha_constraint=None, shared_axes=None, **kwargs
     ):
         super().__init__(**kwargs)
-        set_weight_options(
-            self,
-            alpha_initializer=alpha_initializer,
-            alpha_regularizer=alpha_regularizer,
-            alpha_constraint=alpha_constraint,
-        )
+        options = alpha_initializer, alpha_regularizer, alpha_constraint
+        self.alpha_initializer, self.alpha_regularizer, self.alpha_constraint = weight_options(*options)
         shared = (shared_axes,) if isinstance(shared_axes, int) else shared_axes
         self.shared_axes = None if shared is None else list(shared)
         self.supports_masking = True
@@ -103,7 +102,8 @@ class PReLU(Layer):
         shape = list(input_shape[1:])
         for axis in self.shared_axes or ():
             shape[axis - 1] = 1
-        self.alpha = add_weight(self, "alpha", shape)
+        options = {"regularizer": self.alpha_regularizer, "constraint": self.alpha_constraint}
+        self.alpha = self.add_weight(shape, self.alpha_initializer, name="alpha", **options)
         own = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or ())}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=own)
 

@@ -3,7 +3,7 @@
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import sizes
+from kerax.layers.options import Sizes, set_rank, sizes
 from kerax.ops.pooling import adaptive_pool
 
 
@@ -18,7 +18,11 @@ class _AdaptivePooling(Layer):
     rank: int
     reduction: str
 
-    def __init__(self, output_size, data_format=None, **kwargs):
+    def __init_subclass__(cls, rank: int | None = None):
+        super().__init_subclass__()
+        set_rank(cls, rank)
+
+    def __init__(self, output_size: Sizes, data_format: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.output_size = sizes(self, "output_size", output_size, self.rank)
         self.data_format = config.standardize_data_format(data_format)
@@ -40,61 +44,49 @@ class _AdaptiveMaximum(_AdaptivePooling):
     reduction = "max"
 
 
-class AdaptiveAveragePooling1D(_AdaptiveAverage):
+class AdaptiveAveragePooling1D(_AdaptiveAverage, rank=1):
     """The means of `output_size` windows of a sequence.
 
     Args: `output_size`; `data_format`, `"channels_last"` or `"channels_first"`.
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, output_size, channels)`.
     """
 
-    rank = 1
 
-
-class AdaptiveAveragePooling2D(_AdaptiveAverage):
+class AdaptiveAveragePooling2D(_AdaptiveAverage, rank=2):
     """The means of windows of an image.
 
     Args: `output_size`, one number or `(height, width)`; `data_format`, `"channels_last"` or `"channels_first"`.
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
     """
 
-    rank = 2
 
-
-class AdaptiveAveragePooling3D(_AdaptiveAverage):
+class AdaptiveAveragePooling3D(_AdaptiveAverage, rank=3):
     """The means of windows of a volume.
 
     Args: `output_size`, one number or three; `data_format`, `"channels_last"` or `"channels_first"`.
     Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
     """
 
-    rank = 3
 
-
-class AdaptiveMaxPooling1D(_AdaptiveMaximum):
+class AdaptiveMaxPooling1D(_AdaptiveMaximum, rank=1):
     """The largest values of `output_size` windows of a sequence.
 
     Args: `output_size`; `data_format`, `"channels_last"` or `"channels_first"`.
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, output_size, channels)`.
     """
 
-    rank = 1
 
-
-class AdaptiveMaxPooling2D(_AdaptiveMaximum):
+class AdaptiveMaxPooling2D(_AdaptiveMaximum, rank=2):
     """The largest values of windows of an image.
 
     Args: `output_size`, one number or `(height, width)`; `data_format`, `"channels_last"` or `"channels_first"`.
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
     """
 
-    rank = 2
 
-
-class AdaptiveMaxPooling3D(_AdaptiveMaximum):
+class AdaptiveMaxPooling3D(_AdaptiveMaximum, rank=3):
     """The largest values of windows of a volume.
 
     Args: `output_size`, one number or three; `data_format`, `"channels_last"` or `"channels_first"`.
     Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
     """
-
-    rank = 3

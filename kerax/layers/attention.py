@@ -1,15 +1,16 @@
 """Multi-head attention."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
-from kerax import random
+from kerax import initializers, random
 from kerax.core import placement
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.dense import EinsumDense
-from kerax.layers.options import check_positive, check_rate, set_weight_options
+from kerax.layers.options import check_positive, check_rate
 from kerax.ops.attention import attend
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -22,25 +23,33 @@ class _HeadAttention(Layer):
     `output_dense` and with `use_gate` `gate_dense`, and sets `_axes`, the attended ones.
     """
 
-    def _configure(self, arguments: dict):
-        """Sets the attributes that all have, from the constructor's arguments by name."""
-        given = arguments
-        check_rate(self, dropout=given["dropout"])
-        if given["sliding_window"] is not None:
-            check_positive(self, sliding_window=given["sliding_window"])
-        if given["flash_attention"] and given["dropout"]:
-            raise ValueError(f"{self}: `flash_attention` has no dropout. Got dropout={given['dropout']}.")
-        for name in ("dropout", "use_bias", "use_gate", "sliding_window", "flash_attention", "seed"):
-            setattr(self, name, given[name])
-        initializers = {name: given[name] for name in ("kernel_initializer", "bias_initializer")}
-        set_weight_options(self, **initializers)
-        names = [f"{weight}_{option}" for weight in ("kernel", "bias") for option in ("regularizer", "constraint")]
-        self._projection_options = {name: getattr(self, name) for name in initializers}
-        self._projection_options |= {name: given[name] for name in (*names, "activity_regularizer")}
-        self._projection_options["dtype"] = self.dtype_policy
-        if self.seed is not None:
-            self.seed_generator = SeedGenerator(self.seed)
+    key_dim: int
+    query_dense: EinsumDense
+    key_dense: EinsumDense
+    value_dense: EinsumDense
+    output_dense: EinsumDense
+    gate_dense: EinsumDense
+    _axes: tuple[int, ...]
+
+    def _set_options(self, dropout, use_bias, sliding_window, flash_attention, use_gate, seed):
+        """Sets the attributes that all have and their projections have not."""
+        check_rate(self, dropout=dropout)
+        if sliding_window is not None:
+            check_positive(self, sliding_window=sliding_window)
+        if flash_attention and dropout:
+            raise ValueError(f"{self}: `flash_attention` has no dropout. Got dropout={dropout}.")
+        self.dropout, self.use_bias, self.sliding_window = dropout, use_bias, sliding_window
+        self.flash_attention, self.use_gate, self.seed = flash_attention, use_gate, seed
+        if seed is not None:
+            self.seed_generator = SeedGenerator(seed)
         self.supports_masking = True
+
+    def _set_projection_options(self, kernel_initializer, bias_initializer, **options):
+        """Keeps what the projections are made with."""
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        own = {"kernel_initializer": self.kernel_initializer, "bias_initializer": self.bias_initializer}
+        self._projection_options: dict[str, Any] = {**own, **options, "dtype": self.dtype_policy}
 
     def _projection(self, name: str, input_shape, num_contracted: int, new_sizes, **kwargs) -> EinsumDense:
         """A built layer that maps the last axes of its input to new ones."""
@@ -92,7 +101,7 @@ class _HeadAttention(Layer):
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
         outputs = self.output_dense(outputs)
-        if not return_attention_scores:
+        if weights is None:
             return outputs
         sizes = [part.shape[axis] for part in heads[:2] for axis in self._axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
@@ -160,15 +169,15 @@ class MultiHeadAttention(_HeadAttention):
 
     def __init__(
         self,
-        num_heads,
-        key_dim,
-        value_dim=None,
-        dropout=0.0,
-        use_bias=True,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
         output_shape=None,
         attention_axes=None,
-        sliding_window=None,
-        flash_attention=None,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -176,20 +185,29 @@ class MultiHeadAttention(_HeadAttention):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        use_gate=False,
-        seed=None,
+        use_gate: bool = False,
+        seed: int | None = None,
         **kwargs,
     ):
-        arguments = dict(locals())
         super().__init__(**kwargs)
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
-        self._configure(arguments)
+        self._set_options(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
+        self._set_projection_options(
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+        )
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    # Shapes by the names of `call`'s arguments, as Keras has them.
+    def build(self, query_shape, value_shape, key_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
         if len(query_shape) < 3 or len(query_shape) != len(value_shape):
             raise ValueError(

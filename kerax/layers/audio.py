@@ -1,5 +1,8 @@
 """Spectrograms of audio signals."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -197,7 +200,7 @@ class STFTSpectrogram(Layer):
             return jnp.swapaxes(found, 2, 3).reshape(batch, -1, found.shape[2])
         return jnp.moveaxis(found, 1, 2).reshape(batch, found.shape[2], -1)
 
-    def _combine(self, real, imag=None):
+    def _combine(self, real: jax.Array, imag: Any = None):
         if self.mode in ("real", "imag"):
             return real
         if self.mode == "stft":

@@ -1,6 +1,7 @@
 """Random movements of pixels: flips, and warps by an affine, projective or elastic map, another one for each image."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -196,8 +197,8 @@ class RandomShear(_Warp):
 
     def __init__(
         self,
-        x_factor=0.0,
-        y_factor=0.0,
+        x_factor: Any = 0.0,
+        y_factor: Any = 0.0,
         interpolation="bilinear",
         fill_mode="reflect",
         fill_value=0.0,

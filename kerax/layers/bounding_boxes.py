@@ -1,5 +1,7 @@
 """Boxes around things in images: formats, clipping, and what a warp does to them."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "center_yxhw")
@@ -12,7 +14,9 @@ def check_format(owner, name: str, value) -> None:
         raise ValueError(f"{owner}: `{name}` must be one of {FORMATS}. Got {name}={value!r}.")
 
 
-def convert_format(boxes, source: str, target: str, height=None, width=None, dtype="float32"):
+def convert_format(
+    boxes: Any, source: str, target: str, height: Any = None, width: Any = None, dtype: Any = "float32"
+) -> Any:
     """Boxes from one format to another.
 
     Args:

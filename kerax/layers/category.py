@@ -1,10 +1,12 @@
 """Layers that turn numbers into categories, and categories into vectors: `Discretization` and `CategoryEncoding`."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
@@ -56,9 +58,7 @@ def is_text(values) -> bool:
 
 def is_abstract(values) -> bool:
     """Whether there are no values yet: a symbolic tensor, or a traced array."""
-    return not isinstance(values, np.ndarray) and (
-        not isinstance(values, jax.Array) or isinstance(values, jax.core.Tracer)
-    )
+    return not isinstance(values, np.ndarray) and (not isinstance(values, jax.Array) or isinstance(values, Tracer))
 
 
 def is_wide(values) -> bool:
@@ -69,7 +69,7 @@ def is_wide(values) -> bool:
     return values.min() < held.min or values.max() > held.max
 
 
-def encode(layer: Layer, indices, depth: int, weights=None):
+def encode(layer: "_Categorical", indices, depth: int, weights=None):
     """Indices as the layer's `output_mode` wants them; those outside `[0, depth)` are left out.
 
     `"int"`: unchanged; `"one_hot"`: a vector for each, in place of a last axis of size 1; `"multi_hot"`, `"count"`:
@@ -128,7 +128,7 @@ class _Categorical(Layer):
             return self.call_on_host(inputs)
         return super().__call__(inputs, **kwargs)
 
-    def call_on_host(self, inputs: np.ndarray) -> np.ndarray:
+    def call_on_host(self, inputs: Any) -> np.ndarray:
         """The outputs for text, or for integers beyond JAX's, as NumPy arrays."""
         expected = "numbers. Use `StringLookup` for text" if is_text(inputs) else "32-bit integers"
         raise ValueError(f"{self}: inputs must be {expected}. Got {inputs.ravel()[:3].tolist()}...")
@@ -170,7 +170,7 @@ class Discretization(_Categorical):
             )
         if num_bins is not None:
             check_positive(self, num_bins=num_bins)
-        elif np.ndim(bin_boundaries) != 1 or np.any(np.diff(bin_boundaries) < 0):
+        elif bin_boundaries is not None and (np.ndim(bin_boundaries) != 1 or np.any(np.diff(bin_boundaries) < 0)):
             raise ValueError(f"{self}: `bin_boundaries` must be a list in ascending order. Got {bin_boundaries}.")
         if not 0 < epsilon < 1:
             raise ValueError(f"{self}: `epsilon` must be between 0 and 1. Got epsilon={epsilon}.")
@@ -204,7 +204,7 @@ class Discretization(_Categorical):
 
     def finalize_state(self):
         """Sets `bin_boundaries` from the batches seen."""
-        if self._given:
+        if self.num_bins is None:  # the boundaries were given
             return
         if not self._summary.size:
             raise ValueError(f"{self}: `adapt` got no data.")

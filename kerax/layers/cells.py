@@ -15,8 +15,8 @@ from kerax import activations
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
-from kerax.core.variable import call_initializer
-from kerax.layers.options import add_weight, check_positive, check_rate, set_weight_options
+from kerax.core.variable import Variable, call_initializer
+from kerax.layers.options import check_positive, check_rate, weight_options, with_defaults
 from kerax.ops.products import contract
 
 
@@ -39,33 +39,68 @@ class _Cell(Layer):
 
     num_gates: int
     num_states = 1
+    size_name = "units"  # what the constructor calls the size of a state
+    kernel: Variable
+    recurrent_kernel: Variable
+    bias: Variable | None = None
 
-    def _configure(self, arguments: dict):
-        """Sets the attributes from the constructor's arguments by name."""
-        given = arguments
-        check_positive(self, units=given["units"])
-        check_rate(self, dropout=given["dropout"], recurrent_dropout=given["recurrent_dropout"])
-        for name in ("units", "use_bias", "dropout", "recurrent_dropout", "seed"):
-            setattr(self, name, given[name])
-        self.activation = activations.get(given["activation"])
-        if "recurrent_activation" in given:
-            self.recurrent_activation = activations.get(given["recurrent_activation"])
-        options = ("initializer", "regularizer", "constraint")
-        names = [f"{weight}_{option}" for weight in ("kernel", "recurrent", "bias") for option in options]
-        set_weight_options(self, **{name: given[name] for name in names})
-        self.state_size = self.units if self.num_states == 1 else [self.units] * self.num_states
-        self.output_size = self.units
-        if self.seed is not None:
-            self.seed_generator = SeedGenerator(self.seed)
+    def __init__(
+        self,
+        units: int,
+        activation="tanh",
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive(self, **{self.size_name: units})
+        check_rate(self, dropout=dropout, recurrent_dropout=recurrent_dropout)
+        self.units, self.use_bias, self.seed = units, use_bias, seed
+        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.activation: Callable = activations.get(activation)
+        kernel = kernel_initializer, kernel_regularizer, kernel_constraint
+        self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = weight_options(*kernel)
+        recurrent = recurrent_initializer, recurrent_regularizer, recurrent_constraint
+        self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint = weight_options(*recurrent)
+        bias = bias_initializer, bias_regularizer, bias_constraint
+        self.bias_initializer, self.bias_regularizer, self.bias_constraint = weight_options(*bias)
+        self.state_size = units if self.num_states == 1 else [units] * self.num_states
+        self.output_size = units
+        if seed is not None:
+            self.seed_generator = SeedGenerator(seed)
 
     def build(self, input_shape):
         width = self.units * self.num_gates
-        self.kernel = add_weight(self, "kernel", (input_shape[-1], width))
-        self.recurrent_kernel = add_weight(self, "recurrent_kernel", (self.units, width), options="recurrent")
-        self.bias = self._add_bias(width) if self.use_bias else None
+        self._add_weights((input_shape[-1], width), (self.units, width))
 
-    def _add_bias(self, width: int):
-        return add_weight(self, "bias", (width,))
+    def _add_weights(self, kernel_shape: tuple, recurrent_shape: tuple):
+        def add(name, shape, initializer, regularizer, constraint):
+            return self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name=name)
+
+        kernel = self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint
+        self.kernel = add("kernel", kernel_shape, *kernel)
+        recurrent = self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint
+        self.recurrent_kernel = add("recurrent_kernel", recurrent_shape, *recurrent)
+        if self.use_bias:
+            bias = self._bias_initial(), self.bias_regularizer, self.bias_constraint
+            self.bias = add("bias", self._bias_shape(kernel_shape[-1]), *bias)
+
+    def _bias_shape(self, width: int) -> tuple[int, ...]:
+        return (width,)
+
+    def _bias_initial(self) -> Callable | None:
+        return self.bias_initializer
 
     def get_initial_state(self, batch_size=None) -> list:
         """Zeros for a batch."""
@@ -75,7 +110,7 @@ class _Cell(Layer):
         """Kernel, recurrent kernel and bias in the compute dtype."""
         cast = scopes.autocast.set(self.compute_dtype if self.autocast else None)
         try:
-            return self.kernel.value, self.recurrent_kernel.value, self.bias.value if self.use_bias else None
+            return self.kernel.value, self.recurrent_kernel.value, None if self.bias is None else self.bias.value
         finally:
             scopes.autocast.reset(cast)
 
@@ -145,28 +180,7 @@ class SimpleRNNCell(_Cell):
 
     num_gates = 1
 
-    def __init__(
-        self,
-        units,
-        activation="tanh",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(**kwargs)
-        self._configure(arguments)
+    __init__ = with_defaults(_Cell.__init__)
 
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
         output = self.activation(projected + hidden @ recurrent_kernel)
@@ -179,15 +193,44 @@ class _LSTMCell(_Cell):
     num_gates = 4
     num_states = 2
 
-    def _add_bias(self, width):
+    def __init__(
+        self,
+        units: int,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        weights = kernel_initializer, recurrent_initializer, bias_initializer
+        penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
+        limits = kernel_constraint, recurrent_constraint, bias_constraint
+        rates = dropout, recurrent_dropout
+        super().__init__(units, activation, use_bias, *weights, *penalties, *limits, *rates, seed, **kwargs)
+        self.unit_forget_bias = unit_forget_bias
+        self.recurrent_activation: Callable = activations.get(recurrent_activation)
+
+    def _bias_initial(self):
         if not self.unit_forget_bias:
-            return add_weight(self, "bias", (width,))
+            return self.bias_initializer
 
         def initial_bias(shape, dtype, key):
             bias = call_initializer(self.bias_initializer, key, shape, dtype)
             return bias.at[self.units : 2 * self.units].set(1)
 
-        return add_weight(self, "bias", (width,), initializer=initial_bias)
+        return initial_bias
 
     def _gate(self, gates, carry, axis: int = -1):
         """`(output, new states)` from the four gates side by side."""
@@ -212,31 +255,7 @@ class LSTMCell(_LSTMCell):
     Source: Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735
     """
 
-    def __init__(
-        self,
-        units,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias=True,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        **kwargs,
-    ):
-        arguments = dict(locals())
-        super().__init__(**kwargs)
-        self._configure(arguments)
-        self.unit_forget_bias = unit_forget_bias
+    __init__ = with_defaults(_LSTMCell.__init__)
 
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
         return self._gate(projected + hidden @ recurrent_kernel, states[1])
@@ -262,10 +281,10 @@ class GRUCell(_Cell):
 
     def __init__(
         self,
-        units,
+        units: int,
         activation="tanh",
         recurrent_activation="sigmoid",
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer="orthogonal",
         bias_initializer="zeros",
@@ -275,19 +294,22 @@ class GRUCell(_Cell):
         kernel_constraint=None,
         recurrent_constraint=None,
         bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        reset_after=True,
-        seed=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        seed: int | None = None,
         **kwargs,
     ):
-        arguments = dict(locals())
-        super().__init__(**kwargs)
-        self._configure(arguments)
+        weights = kernel_initializer, recurrent_initializer, bias_initializer
+        penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
+        limits = kernel_constraint, recurrent_constraint, bias_constraint
+        rates = dropout, recurrent_dropout
+        super().__init__(units, activation, use_bias, *weights, *penalties, *limits, *rates, seed, **kwargs)
+        self.recurrent_activation: Callable = activations.get(recurrent_activation)
         self.reset_after = reset_after
 
-    def _add_bias(self, width):
-        return add_weight(self, "bias", (2, width) if self.reset_after else (width,))
+    def _bias_shape(self, width):
+        return (2, width) if self.reset_after else (width,)
 
     def _input_bias(self, bias):
         return bias[0] if self.reset_after else bias

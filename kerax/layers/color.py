@@ -3,6 +3,8 @@
 `value_range` is the lowest and highest value that pixels can have, `(0, 255)` by default; results are clipped to it.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -24,7 +26,7 @@ class _Color(ImageLayer):
         self.factor = factor_range(self, "factor", factor, *self.bounds)
         self.value_range = check_value_range(self, value_range)
 
-    def draw(self, key, shape):
+    def draw(self, key, shape) -> Any:
         return draw_factor(key, self.factor)
 
     def adjust(self, image, params):
@@ -340,7 +342,9 @@ class Solarization(_Color):
         seed: Integer for a stream of the layer's own.
     """
 
-    def __init__(self, addition_factor=0.0, threshold_factor=0.0, value_range=(0, 255), seed=None, **kwargs):
+    def __init__(
+        self, addition_factor: Any = 0.0, threshold_factor: Any = 0.0, value_range=(0, 255), seed=None, **kwargs
+    ):
         super().__init__(addition_factor, value_range, seed, **kwargs)
         self.addition_factor = factor_range(self, "addition_factor", addition_factor, 0, 1)
         self.threshold_factor = factor_range(self, "threshold_factor", threshold_factor, 0, 1)

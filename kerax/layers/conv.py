@@ -5,7 +5,7 @@ from collections.abc import Callable
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.variable import Variable
-from kerax.layers.options import Sizes, check_choice, check_positive, sizes, with_defaults
+from kerax.layers.options import Sizes, check_choice, check_positive, set_rank, sizes
 from kerax.ops import convolutions
 from kerax.quantizers.compressible import Compressible
 
@@ -22,18 +22,16 @@ class BaseConv(Compressible):
     rank: int
     use_bias: bool
     activation: Callable
-    bias: Variable | None
+    kernel: Variable
+    bias: Variable | None = None
     paddings: tuple[str, ...] = ("valid", "same")
     strides_and_dilation = False  # whether both may be above 1
     unmentioned = (*Compressible.unmentioned, "quantization_config")
 
-    def __init_subclass__(cls, rank: int | None = None, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if rank is not None:
-            cls.rank = rank
-            ones = (1,) * rank if rank > 1 else 1
-            if "__init__" not in vars(cls):
-                cls.__init__ = with_defaults(cls.__init__, strides=ones, dilation_rate=ones)
+    def __init_subclass__(cls, rank: int | None = None):
+        super().__init_subclass__()
+        ones = (1,) * rank if rank and rank > 1 else 1
+        set_rank(cls, rank, strides=ones, dilation_rate=ones)
 
     def set_window(self, kernel_size, strides, padding: str, data_format: str | None, dilation_rate):
         """Sets the attributes that say how the window moves. Raises `ValueError` if one is out of its range."""
@@ -49,8 +47,12 @@ class BaseConv(Compressible):
                 f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
             )
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
-        self._window = "uvw"[: self.rank]  # letters of the window's axes in the kernel's equation
         self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def represent_kernel(self, axes: str, outputs: str = "o", name: str = "kernel") -> None:
+        """Says how a kernel is read: by the window's axes, and those of channels and filters in the order of `axes`."""
+        window = "uvw"[: self.rank]
+        self.represent(name, f"...{window}i,{window}{axes}->...{outputs}")
 
     def _check_input(self, input_shape) -> int:
         """The number of input channels. Raises `ValueError` if a window without padding is larger than the input."""
@@ -110,6 +112,7 @@ class _Conv(BaseConv):
         check_positive(self, filters=filters, groups=groups)
         if filters % groups:
             raise ValueError(f"{self}: `filters` must be a multiple of `groups`. Got {filters=}, {groups=}.")
+        self.represent_kernel("io")
         self.filters = filters
         self.groups = groups
         self.activation = activations.get(activation)
@@ -125,7 +128,7 @@ class _Conv(BaseConv):
                 f"Got {channels} channels, input shape {input_shape}."
             )
         inputs = None if channels is None else channels // self.groups
-        self.add_kernel((*self.kernel_size, inputs, self.filters), f"...{self._window}i,{self._window}io->...o")
+        self.add_kernel((*self.kernel_size, inputs, self.filters))
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 

@@ -1,17 +1,13 @@
 """Convolutional LSTMs: recurrent layers whose inputs and states are sequences, images or volumes."""
 
-import functools
-
 import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.layers.cells import Stepper, _drop, _LSTMCell
-from kerax.layers.options import add_weight, check_choice, check_positive, sizes
-from kerax.layers.recurrent import _CellRNN
+from kerax.layers.options import Sizes, check_choice, set_rank, sizes
+from kerax.layers.recurrent import _CellRNN, cell_options, of_cell
 from kerax.ops import convolutions
-
-_SIZES = ("kernel_size", "strides", "dilation_rate")
 
 
 class _ConvLSTMCell(_LSTMCell):
@@ -19,25 +15,26 @@ class _ConvLSTMCell(_LSTMCell):
 
     Args:
         rank: Number of spatial axes.
-        arguments: Those of the layers below.
+        filters, kernel_size, strides, padding, data_format, dilation_rate: As in `ConvLSTM2D`.
+        *arguments, **kwargs: Those of `LSTMCell` after `units`.
     """
 
-    def __init__(self, rank, dtype=None, trainable=True, **arguments):
-        super().__init__(dtype=dtype, trainable=trainable, name=f"conv_lstm{rank}d_cell")
-        self.rank, self.filters = rank, arguments["filters"]
-        check_positive(self, filters=self.filters)
-        self._configure({"units": self.filters, **arguments})
-        self.unit_forget_bias = arguments["unit_forget_bias"]
-        for name in _SIZES:
-            setattr(self, name, sizes(self, name, arguments[name], rank))
-        self.padding = arguments["padding"].lower()
+    size_name = "filters"
+
+    def __init__(self, rank, filters, kernel_size, strides, padding, data_format, dilation_rate, *arguments, **kwargs):
+        super().__init__(filters, *arguments, name=f"conv_lstm{rank}d_cell", **kwargs)
+        self.rank, self.filters = rank, filters
+        self.kernel_size = sizes(self, "kernel_size", kernel_size, rank)
+        self.strides = sizes(self, "strides", strides, rank)
+        self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, rank)
+        self.padding = padding.lower()
         check_choice(self, "padding", self.padding, ("valid", "same"))
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
                 f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
                 f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
             )
-        self.data_format = config.standardize_data_format(arguments["data_format"])
+        self.data_format = config.standardize_data_format(data_format)
         self._channel_axis = -1 if self.data_format == "channels_last" else 1
 
     def build(self, input_shape):
@@ -49,10 +46,7 @@ class _ConvLSTMCell(_LSTMCell):
                 f"dilation_rate={self.dilation_rate}, shape of a step {tuple(input_shape)}. "
                 "Use a smaller kernel or padding='same'."
             )
-        self.kernel = add_weight(self, "kernel", (*self.kernel_size, channels, width))
-        shape = (*self.kernel_size, self.filters, width)
-        self.recurrent_kernel = add_weight(self, "recurrent_kernel", shape, options="recurrent")
-        self.bias = self._add_bias(width) if self.use_bias else None
+        self._add_weights((*self.kernel_size, channels, width), (*self.kernel_size, self.filters, width))
 
     def _spatial(self, shape) -> tuple:
         return tuple(shape[1:-1] if self._channel_axis == -1 else shape[2:])
@@ -98,26 +92,66 @@ class _ConvLSTM(_CellRNN):
     """What convolutional LSTMs of any rank share."""
 
     rank: int
+    cell: _ConvLSTMCell
+    filters = of_cell("filters")
+    kernel_size = of_cell("kernel_size")
+    strides = of_cell("strides")
+    padding = of_cell("padding")
+    data_format = of_cell("data_format")
+    dilation_rate = of_cell("dilation_rate")
 
-    def _set_up(self, arguments: dict):
-        super()._set_up(arguments)
+    def __init_subclass__(cls, rank: int | None = None):
+        super().__init_subclass__()
+        set_rank(cls, rank)
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Sizes = 1,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        **kwargs,
+    ):
+        window = filters, kernel_size, strides, padding, data_format, dilation_rate
+        weights = kernel_initializer, recurrent_initializer, bias_initializer
+        penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
+        limits = kernel_constraint, recurrent_constraint, bias_constraint
+        arguments = activation, recurrent_activation, use_bias, *weights, unit_forget_bias, *penalties, *limits
+        rates = dropout, recurrent_dropout
+        cell = _ConvLSTMCell(self.rank, *window, *arguments, *rates, seed, **cell_options(kwargs))
+        loop = return_sequences, return_state, go_backwards, stateful
+        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
         self.input_spec = InputSpec(ndim=self.rank + 3)
-
-    @property
-    def cell_class(self):
-        """The cell of this rank."""
-        return functools.partial(_ConvLSTMCell, self.rank)
 
     def _first_states(self, sequences_shape) -> list:
         shape = self.cell.state_shape((sequences_shape[0], *sequences_shape[2:]))
         return [jnp.zeros(shape, self.compute_dtype) for _ in range(2)]
 
 
-for _name in ("filters", "padding", "data_format", *_SIZES):
-    setattr(_ConvLSTM, _name, property(lambda self, name=_name: getattr(self.cell, name)))
-
-
-class ConvLSTM1D(_ConvLSTM):
+class ConvLSTM1D(_ConvLSTM, rank=1):
     """An LSTM over sequences of sequences: its products with kernels are convolutions.
 
     Args: as in `ConvLSTM2D`, with one size for `kernel_size`, `strides` and `dilation_rate`.
@@ -129,43 +163,8 @@ class ConvLSTM1D(_ConvLSTM):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 1
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias=True,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        **kwargs,
-    ):
-        self._set_up(dict(locals()))
-
-
-class ConvLSTM2D(_ConvLSTM):
+class ConvLSTM2D(_ConvLSTM, rank=2):
     """An LSTM over sequences of images: its products with kernels are convolutions, and its states are images.
 
     Args:
@@ -190,43 +189,8 @@ class ConvLSTM2D(_ConvLSTM):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
-    rank = 2
 
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias=True,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        **kwargs,
-    ):
-        self._set_up(dict(locals()))
-
-
-class ConvLSTM3D(_ConvLSTM):
+class ConvLSTM3D(_ConvLSTM, rank=3):
     """An LSTM over sequences of volumes: its products with kernels are convolutions.
 
     Args: as in `ConvLSTM2D`, with three sizes for `kernel_size`, `strides` and `dilation_rate`.
@@ -237,38 +201,3 @@ class ConvLSTM3D(_ConvLSTM):
     Raises:
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
-
-    rank = 3
-
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias=True,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        **kwargs,
-    ):
-        self._set_up(dict(locals()))

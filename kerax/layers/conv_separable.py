@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from kerax import activations, constraints, initializers, regularizers
+from kerax import activations
 from kerax.layers.conv import BaseConv
-from kerax.layers.options import Sizes, check_positive
+from kerax.layers.options import Sizes, check_positive, weight_options
 from kerax.ops import convolutions
+from kerax.quantizers.representations import represent
 
 
 class _Depthwise(BaseConv):
@@ -18,14 +19,9 @@ class _Depthwise(BaseConv):
     depthwise_constraint: Callable | None
 
     def _add_depthwise(self, channels: int, name: str):
-        self.add_representation(
-            name,
-            (*self.kernel_size, channels, self.depth_multiplier),
-            f"...{self._window}i,{self._window}io->...io",
-            initializer=self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            constraint=self.depthwise_constraint,
-        )
+        shape = *self.kernel_size, channels, self.depth_multiplier
+        options = {"regularizer": self.depthwise_regularizer, "constraint": self.depthwise_constraint}
+        represent(self, name, shape, initializer=self.depthwise_initializer, **options)
 
 
 class _DepthwiseConv(_Depthwise):
@@ -53,12 +49,12 @@ class _DepthwiseConv(_Depthwise):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
         check_positive(self, depth_multiplier=depth_multiplier)
+        self.represent_kernel("io", "io")
         self.depth_multiplier = depth_multiplier
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
+        self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
@@ -101,35 +97,30 @@ class _SeparableConv(_Depthwise):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
         check_positive(self, filters=filters, depth_multiplier=depth_multiplier)
+        self.represent_kernel("io", "io", name="depthwise_kernel")
+        self.represent_kernel("io", name="pointwise_kernel")
         self.filters = filters
         self.depth_multiplier = depth_multiplier
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
+        self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
-        self.pointwise_initializer = initializers.get(pointwise_initializer)
-        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
-        self.pointwise_constraint = constraints.get(pointwise_constraint)
+        pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
+        self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint = weight_options(*pointwise)
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)
         self._add_depthwise(channels, "depthwise_kernel")
-        self.add_representation(
-            "pointwise_kernel",
-            (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
-            f"...{self._window}i,{self._window}io->...o",
-            initializer=self.pointwise_initializer,
-            regularizer=self.pointwise_regularizer,
-            constraint=self.pointwise_constraint,
-        )
+        shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
+        options = {"regularizer": self.pointwise_regularizer, "constraint": self.pointwise_constraint}
+        represent(self, "pointwise_kernel", shape, initializer=self.pointwise_initializer, **options)
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 
     def call(self, inputs):
-        kernels = [self.representations[name].value for name in ("depthwise_kernel", "pointwise_kernel")]
-        return self._finish(convolutions.separable_conv(inputs, *kernels, *self._geometry()))
+        depthwise, pointwise = (weight.value for weight in self.representations.values())
+        return self._finish(convolutions.separable_conv(inputs, depthwise, pointwise, *self._geometry()))
 
 
 class DepthwiseConv1D(_DepthwiseConv, rank=1):

@@ -32,6 +32,7 @@ class _ConvTranspose(BaseConv):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
         check_positive(self, filters=filters)
+        self.represent_kernel("oi")
         self.filters = filters
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -48,7 +49,7 @@ class _ConvTranspose(BaseConv):
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)
-        self.add_kernel((*self.kernel_size, self.filters, channels), f"...{self._window}i,{self._window}oi->...o")
+        self.add_kernel((*self.kernel_size, self.filters, channels))
         self.bias = self.add_bias((self.filters,)) if self.use_bias else None
         self.finish_build()
 

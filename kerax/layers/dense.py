@@ -5,6 +5,7 @@ from typing import Any
 
 from kerax import activations
 from kerax.core.input_spec import InputSpec
+from kerax.core.variable import Variable
 from kerax.dtype_policies import QUANTIZATION_MODES
 from kerax.layers.options import check_positive
 from kerax.quantizers.compressible import Compressible
@@ -35,6 +36,8 @@ class Dense(Compressible):
     """
 
     modes = QUANTIZATION_MODES
+    kernel: Variable
+    bias: Variable | None = None
 
     def __init__(
         self,
@@ -62,12 +65,13 @@ class Dense(Compressible):
         self.use_bias = use_bias
         self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        self.represent("kernel", "...a,ab->...b")
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 
     def build(self, input_shape):
         features = input_shape[-1]
-        self.add_kernel((features, self.units), "...a,ab->...b")
+        self.add_kernel((features, self.units))
         self.bias = self.add_bias((self.units,)) if self.use_bias else None
         self.finish_build()
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
@@ -101,6 +105,8 @@ class EinsumDense(Compressible):
     """
 
     modes = QUANTIZATION_MODES
+    kernel: Variable
+    bias: Variable | None = None
 
     def __init__(
         self,
@@ -124,6 +130,7 @@ class EinsumDense(Compressible):
         self.equation = equation.replace(" ", "")
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.bias_axes = bias_axes
+        self.represent("kernel", self.equation)
         self.activation = activations.get(activation)
         self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
@@ -135,7 +142,7 @@ class EinsumDense(Compressible):
             axes = {"input_axes": [i for i, name in enumerate(kernel) if name not in outputs]}
             axes["output_axes"] = [i for i, name in enumerate(kernel) if name in outputs]
             initializer = type(initializer).from_config(initializer.get_config() | axes)
-        self.add_kernel([sizes[name] for name in kernel], self.equation, initializer)
+        self.add_kernel([sizes[name] for name in kernel], initializer)
         self.bias = None
         if self.bias_axes is not None:
             first = min(outputs.index(name) for name in self.bias_axes)

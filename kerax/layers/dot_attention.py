@@ -1,18 +1,21 @@
 """Attention without projections: `Attention` (products) and `AdditiveAttention` (sums)."""
 
-import jax
 import jax.numpy as jnp
 
 from kerax import random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
+from kerax.core.variable import Variable
 from kerax.layers.options import check_choice, check_rate
+from kerax.ops.attention import weighted_mean
 
 
 class _PlainAttention(Layer):
     """What both share: lists of inputs and masks, the softmax of the scores, and dropout."""
 
-    def _configure(self, use_scale, dropout, seed):
+    scale: Variable | None
+
+    def _configure(self, use_scale: bool, dropout: float, seed: int | None):
         check_rate(self, dropout=dropout)
         self.use_scale, self.dropout, self.seed = use_scale, dropout, seed
         if seed is not None:
@@ -40,19 +43,19 @@ class _PlainAttention(Layer):
             raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
         scores = self._scores(query, key)
-        seen = None if value_mask is None else value_mask.astype(bool)[:, None]
+        seen = None if value_mask is None else value_mask.astype(bool)[:, None, None]  # (batch, 1, 1, keys)
         if use_causal_mask:
-            causal = jnp.arange(scores.shape[1])[:, None] >= jnp.arange(scores.shape[2])
+            causal = jnp.tril(jnp.ones(scores.shape[1:], bool))
             seen = causal if seen is None else seen & causal
-        if seen is not None:
-            scores = jnp.where(seen, scores, scores - (65504.0 if scores.dtype == jnp.float16 else 1e9))
-        weights = jax.nn.softmax(scores)
-        if training and self.dropout:
-            weights = random.dropout(weights, self.dropout, seed=self.next_key())
-        outputs = weights @ value
+        drop = self._drop if training and self.dropout else None
+        outputs, weights = weighted_mean(scores[:, None], value[:, None], seen, drop, return_attention_scores)
+        outputs = outputs[:, 0]
         if query_mask is not None:
             outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
-        return (outputs, weights) if return_attention_scores else outputs
+        return outputs if weights is None else (outputs, weights[:, 0])
+
+    def _drop(self, weights):
+        return random.dropout(weights, self.dropout, seed=self.next_key())
 
     def compute_mask(self, inputs, previous_mask=None):
         """The query's mask."""

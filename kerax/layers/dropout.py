@@ -3,6 +3,8 @@
 With `seed=None` the noise comes from the running call's key, with an integer from a stream of the layer's own.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,15 +12,18 @@ from kerax import config, random
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
-from kerax.layers.options import check_rate
+from kerax.layers.options import check_rate, set_rank
 
 _SELU_LOWEST = -1.6732632423543772 * 1.0507009873554805
 
 
-def _set_seed(layer: Layer, seed):
-    layer.seed = seed
-    if seed is not None:
-        layer.seed_generator = SeedGenerator(seed)
+class _Noise(Layer):
+    """What all share: where their random numbers come from, and masks that pass unchanged."""
+
+    def _set_seed(self, seed: int | None):
+        self.seed, self.supports_masking = seed, True
+        if seed is not None:
+            self.seed_generator = SeedGenerator(seed)
 
 
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
@@ -29,7 +34,7 @@ def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
     return tuple(noise_shape)
 
 
-class Dropout(Layer):
+class Dropout(_Noise):
     """Inputs with a random fraction `rate` set to 0 and the others scaled by `1 / (1 - rate)`.
 
     Args:
@@ -45,8 +50,7 @@ class Dropout(Layer):
         check_rate(self, rate=rate)
         self.rate = rate
         self.noise_shape = _check_noise_shape(self, noise_shape)
-        _set_seed(self, seed)
-        self.supports_masking = True
+        self._set_seed(seed)
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
@@ -54,7 +58,43 @@ class Dropout(Layer):
         return random.dropout(inputs, self.rate, self.noise_shape, self.next_key())
 
 
-class SpatialDropout1D(Layer):
+class _SpatialDropout(_Noise):
+    """What dropout of whole channels of any rank shares."""
+
+    rank: int
+
+    def __init_subclass__(cls, rank: int | None = None):
+        super().__init_subclass__()
+        set_rank(cls, rank)
+
+    def __init__(
+        self,
+        rate: float,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        check_rate(self, rate=rate)
+        self.rate = rate
+        self.data_format = config.standardize_data_format(data_format)
+        self._set_seed(seed)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        ones = (1,) * self.rank
+        shape = (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
+        return random.dropout(inputs, self.rate, shape, self.next_key())
+
+    def get_config(self) -> dict:
+        """The constructor's arguments; this one does not take `trainable`."""
+        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+
+
+class SpatialDropout1D(_SpatialDropout, rank=1):
     """Dropout of whole channels of sequences.
 
     Args:
@@ -64,25 +104,11 @@ class SpatialDropout1D(Layer):
     Input shape: `(batch, steps, channels)`. Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
     """
 
-    def __init__(self, rate, seed=None, name=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        check_rate(self, rate=rate)
-        self.rate = rate
-        _set_seed(self, seed)
-        self.supports_masking = True
-        self.input_spec = InputSpec(ndim=3)
-
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        return random.dropout(inputs, self.rate, (None, 1, None), self.next_key())
-
-    def get_config(self) -> dict:
-        """The constructor's arguments; this one does not take `trainable`."""
-        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None):
+        super().__init__(rate, "channels_last", seed, name, dtype)
 
 
-class SpatialDropout2D(Layer):
+class SpatialDropout2D(_SpatialDropout, rank=2):
     """Dropout of whole channels of images.
 
     Args:
@@ -93,27 +119,8 @@ class SpatialDropout2D(Layer):
     Input shape: `(batch, height, width, channels)`. Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
     """
 
-    def __init__(self, rate, data_format=None, seed=None, name=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        check_rate(self, rate=rate)
-        self.rate = rate
-        self.data_format = config.standardize_data_format(data_format)
-        _set_seed(self, seed)
-        self.supports_masking = True
-        self.input_spec = InputSpec(ndim=4)
 
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        shape = (None, 1, 1, None) if self.data_format == "channels_last" else (None, None, 1, 1)
-        return random.dropout(inputs, self.rate, shape, self.next_key())
-
-    def get_config(self) -> dict:
-        """The constructor's arguments; this one does not take `trainable`."""
-        return {name: value for name, value in super().get_config().items() if name != "trainable"}
-
-
-class SpatialDropout3D(Layer):
+class SpatialDropout3D(_SpatialDropout, rank=3):
     """Dropout of whole channels of volumes.
 
     Args:
@@ -125,27 +132,8 @@ class SpatialDropout3D(Layer):
     Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
     """
 
-    def __init__(self, rate, data_format=None, seed=None, name=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        check_rate(self, rate=rate)
-        self.rate = rate
-        self.data_format = config.standardize_data_format(data_format)
-        _set_seed(self, seed)
-        self.supports_masking = True
-        self.input_spec = InputSpec(ndim=5)
 
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        shape = (None, 1, 1, 1, None) if self.data_format == "channels_last" else (None, None, 1, 1, 1)
-        return random.dropout(inputs, self.rate, shape, self.next_key())
-
-    def get_config(self) -> dict:
-        """The constructor's arguments; this one does not take `trainable`."""
-        return {name: value for name, value in super().get_config().items() if name != "trainable"}
-
-
-class GaussianNoise(Layer):
+class GaussianNoise(_Noise):
     """Inputs plus normal noise of mean 0.
 
     Args:
@@ -158,8 +146,7 @@ class GaussianNoise(Layer):
         if stddev < 0:
             raise ValueError(f"{self}: `stddev` must be at least 0. Got stddev={stddev!r}.")
         self.stddev = stddev
-        _set_seed(self, seed)
-        self.supports_masking = True
+        self._set_seed(seed)
 
     def call(self, inputs, training=False):
         if not training or self.stddev == 0:
@@ -167,7 +154,7 @@ class GaussianNoise(Layer):
         return inputs + self.stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype)
 
 
-class GaussianDropout(Layer):
+class GaussianDropout(_Noise):
     """Inputs times normal noise of mean 1 and standard deviation `sqrt(rate / (1 - rate))`.
 
     Args:
@@ -182,8 +169,7 @@ class GaussianDropout(Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"{self}: `rate` must be at least 0 and below 1. Got rate={rate!r}.")
         self.rate = rate
-        _set_seed(self, seed)
-        self.supports_masking = True
+        self._set_seed(seed)
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
@@ -192,7 +178,7 @@ class GaussianDropout(Layer):
         return inputs * (1 + stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype))
 
 
-class AlphaDropout(Layer):
+class AlphaDropout(_Noise):
     """Inputs with a random fraction set to the lowest value of `selu`, then moved back to their mean and variance.
 
     Args:
@@ -209,8 +195,7 @@ class AlphaDropout(Layer):
             raise ValueError(f"{self}: `rate` must be at least 0 and below 1. Got rate={rate!r}.")
         self.rate = rate
         self.noise_shape = _check_noise_shape(self, noise_shape)
-        _set_seed(self, seed)
-        self.supports_masking = True
+        self._set_seed(seed)
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 
-from kerax import constraints, initializers, regularizers
 from kerax.core import masks
 from kerax.core.layer import Layer
-from kerax.layers.options import check_positive
+from kerax.core.variable import Variable
+from kerax.layers.options import check_positive, weight_options
 from kerax.quantizers.compressible import Compressible
+from kerax.quantizers.representations import represent
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
 
@@ -30,6 +31,8 @@ class Embedding(Compressible):
     Output shape: `(*input_shape, output_dim)`, in the layer's compute dtype.
     """
 
+    embeddings: Variable
+
     def __init__(
         self,
         input_dim: int,
@@ -48,25 +51,19 @@ class Embedding(Compressible):
         super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
         check_positive(self, input_dim=input_dim, output_dim=output_dim)
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        options = embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint = weight_options(*options)
         self.supports_masking = mask_zero
+        self.represent("embeddings", _TIED, layout="table")
         self.autocast = False  # rows are cast after they are picked, not the whole table
         if weights is not None:
             self.build()
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
     def build(self, input_shape=None):
-        self.add_representation(
-            "embeddings",
-            (self.input_dim, self.output_dim),
-            _TIED,
-            layout="table",
-            initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-        )
+        options = {"regularizer": self.embeddings_regularizer, "constraint": self.embeddings_constraint}
+        shape = self.input_dim, self.output_dim
+        represent(self, "embeddings", shape, initializer=self.embeddings_initializer, **options)
         self.finish_build()
 
     def call(self, inputs):
@@ -125,12 +122,14 @@ class ReversibleEmbedding(Embedding):
         if logit_soft_cap is not None and logit_soft_cap <= 0:
             raise ValueError(f"{self}: `logit_soft_cap` must be above 0. Got logit_soft_cap={logit_soft_cap!r}.")
         self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
+        if not tie_weights:
+            self.represent("reverse_embeddings", _UNTIED, layout="reverse")
 
     def build(self, input_shape=None):
         super().build(input_shape)
         if not self.tie_weights:
-            shape, options = (self.output_dim, self.input_dim), {"initializer": self.embeddings_initializer}
-            self.add_representation("reverse_embeddings", shape, _UNTIED, layout="reverse", **options)
+            shape = (self.output_dim, self.input_dim)
+            represent(self, "reverse_embeddings", shape, initializer=self.embeddings_initializer)
 
     def call(self, inputs, reverse=False):
         if not reverse:

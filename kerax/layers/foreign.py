@@ -1,6 +1,7 @@
 """Models of other JAX libraries as layers: `JaxLayer` for functions, `FlaxLayer` for Flax modules."""
 
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,10 +73,10 @@ class JaxLayer(Layer):
         elif not hasattr(self, "_treedefs"):
             self._add_trees(None, None)
 
-    def _init_rng(self):
+    def _init_rng(self) -> Any:
         return jax.random.key(make_seed())
 
-    def _call_rng(self, training):
+    def _call_rng(self, training) -> Any:
         return self.next_key() if training else None
 
     def _add_trees(self, params, state):
@@ -142,8 +143,8 @@ class FlaxLayer(JaxLayer):
         ValueError: if the method does not take `inputs`.
     """
 
-    def __init__(self, module, method=None, variables=None, **kwargs):
-        from flax.linen import DenyList
+    def __init__(self, module, method: Any = None, variables=None, **kwargs):
+        from flax.linen import DenyList  # pyright: ignore[reportMissingImports] (an optional package)
 
         Layer.__init__(self, **{name: value for name, value in kwargs.items() if name != "seed"})
         self.module, self.method = module, getattr(module, method) if isinstance(method, str) else method

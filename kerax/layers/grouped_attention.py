@@ -32,13 +32,13 @@ class GroupQueryAttention(_HeadAttention):
 
     def __init__(
         self,
-        head_dim,
-        num_query_heads,
-        num_key_value_heads,
-        dropout=0.0,
-        use_bias=True,
-        sliding_window=None,
-        flash_attention=None,
+        head_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -46,11 +46,10 @@ class GroupQueryAttention(_HeadAttention):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        use_gate=False,
-        seed=None,
+        use_gate: bool = False,
+        seed: int | None = None,
         **kwargs,
     ):
-        arguments = dict(locals())
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         counts = {"num_query_heads": num_query_heads, "num_key_value_heads": num_key_value_heads}
         check_positive(self, head_dim=head_dim, **counts)
@@ -59,11 +58,21 @@ class GroupQueryAttention(_HeadAttention):
                 f"{self}: `num_query_heads` must be a multiple of `num_key_value_heads`. "
                 f"Got num_query_heads={num_query_heads}, num_key_value_heads={num_key_value_heads}."
             )
-        self._configure(arguments)
+        self._set_options(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
+        self._set_projection_options(
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+        )
         self.head_dim = self.key_dim = head_dim
         self.num_query_heads, self.num_key_value_heads = num_query_heads, num_key_value_heads
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    # Shapes by the names of `call`'s arguments, as Keras has them.
+    def build(self, query_shape, value_shape, key_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
         if {len(query_shape), len(value_shape), len(key_shape)} != {3}:
             raise ValueError(

@@ -5,6 +5,7 @@ They are written once for NumPy, and for JAX inside `jax.enable_x64`.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from kerax.layers.category import _Categorical, as_array, encode, is_abstract, i
 from kerax.layers.options import check_positive
 
 _MASK = (1 << 64) - 1
-_K0, _K1, _K2 = np.uint64([0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F])
+_K0, _K1, _K2 = np.array([0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F], np.uint64)
 
 
 def _u64(number: int) -> np.uint64:
@@ -129,7 +130,7 @@ def siphash24(rows, key: tuple[int, int]):
             c = _rotate(c, 32)
         return a, b, c, d
 
-    words = [_load(rows, start) for start in range(0, length - 7, 8)]
+    words: list[Any] = [_load(rows, start) for start in range(0, length - 7, 8)]
     rest = length % 8
     words.append((_load(rows, length - rest, rest) if rest else zero) + _u64(length << 56))
     for word in words:
@@ -163,7 +164,7 @@ def hash_integers(integers, num_bins: int, salt: tuple[int, int] | None):
     with jax.enable_x64(True):
         is_negative = integers < 0
         size = jnp.abs(integers.astype("int64")).astype("uint64")
-        powers = np.uint64([10**i for i in reversed(range(longest))])
+        powers = np.array([10**i for i in reversed(range(longest))], np.uint64)
         digits = size[..., None] // powers % _u64(10) + _u64(ord("0"))
         num_digits = jnp.maximum(1, jnp.sum(size[..., None] >= powers, -1))
         length = num_digits + is_negative

@@ -1,6 +1,8 @@
 """`ImageLayer`, the base of layers on images, and those that change the size: `Resizing`, `CenterCrop`."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +37,8 @@ class ImageLayer(Layer):
     runs_at_inference = False  # whether a random layer has something else to do then
     moves_boxes = False  # whether boxes go through `transform_boxes`
     refuses_boxes = False
-    channels = None  # the numbers of channels it can work on, if not all
-    integers = None  # how integer images stay integers (`jnp.round`, `jnp.floor`); `None`: they become floats
+    channels: tuple[int, ...] | None = None  # the numbers of channels it can work on, if not all
+    integers: Callable | None = None  # what keeps integer images integers, as `jnp.round`; `None`: they become floats
 
     def __init__(self, seed=None, bounding_box_format=None, data_format=None, **kwargs):
         super().__init__(**kwargs)
@@ -48,10 +50,10 @@ class ImageLayer(Layer):
         self.seed = seed
         if seed is not None:
             self.seed_generator = SeedGenerator(seed)
-        self.bounding_box_format = bounding_box_format
+        self.bounding_box_format: Any = bounding_box_format  # `build` refuses boxes without
         self.data_format = config.standardize_data_format(data_format)
 
-    def draw(self, key, shape):
+    def draw(self, key, shape) -> Any:
         """Random parameters for one image of `shape`."""
 
     def transform_image(self, image, params):
@@ -169,19 +171,22 @@ def _transform(layer: ImageLayer, batch: dict, key):
     return layer.transform_batch(batch, key)
 
 
-def factor_range(layer: Layer, name: str, value, low: float, high: float) -> tuple[float, float]:
+def factor_range(layer: Layer, name: str, value: Any, low: float, high: float) -> tuple[float, float]:
     """`value` as an ascending pair within `[low, high]`; a number stands for `(-number, number)`, or `(0, number)`.
 
     Raises:
         ValueError: if it is neither a number nor two, or out of bounds.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    pair = (-abs(value) if low < 0 else min(0, value), abs(value) if low < 0 else value) if is_number else value
+    pair: Any = value
+    if is_number:
+        pair = (-abs(value), abs(value)) if low < 0 else (min(0, value), value)
     if not is_number and not (isinstance(value, (tuple, list)) and len(value) == 2):
         raise ValueError(f"{layer}: `{name}` must be a number or two numbers. Got {name}={value!r}.")
     if any(not low <= bound <= high for bound in pair):
         raise ValueError(f"{layer}: `{name}` must be within [{low}, {high}]. Got {name}={value!r}.")
-    return tuple(sorted(float(bound) for bound in pair))
+    lower, upper = sorted(float(bound) for bound in pair)
+    return lower, upper
 
 
 def draw_factor(key, bounds: tuple[float, float]):
@@ -288,7 +293,7 @@ class _Crop(ImageLayer):
         check_positive(self, height=height, width=width)
         self.height, self.width = height, width
 
-    def corner(self, params, shape):
+    def corner(self, params, shape) -> Any:
         """Row and column where the window starts, or `None` to resize instead."""
         return params
 
@@ -309,7 +314,7 @@ class _Crop(ImageLayer):
         corner = self.corner(params, shape)
         if corner is not None:
             return _move_boxes(boxes, *corner)
-        top, left, height, width = window_of_aspect(*shape[:2], self.height, self.width)
+        top, left, height, width = window_of_aspect(shape[0], shape[1], self.height, self.width)
         return _move_boxes(boxes, top, left, self.height / height, self.width / width)
 
 

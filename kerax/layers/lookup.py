@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,17 @@ class _Lookup(_Categorical):
         "_idf",
         "_found",
     }  # large, no weights
+
+    def _parse(self, token) -> Any:
+        """A token as the vocabulary holds it."""
+        raise NotImplementedError
+
+    def _as_tokens(self, tokens: list) -> np.ndarray:
+        raise NotImplementedError
+
+    def _index(self, tokens: np.ndarray) -> Any:
+        """What finds the indices of tokens."""
+        raise NotImplementedError
 
     def _configure(
         self, max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
@@ -143,7 +155,7 @@ class _Lookup(_Categorical):
                 )
             lines = read_lines(self, Path(vocabulary), getattr(self, "encoding", "utf-8"))
             return [self._parse(line) for line in lines]
-        array = as_array(self, vocabulary)
+        array: Any = as_array(self, vocabulary)
         if array.ndim != 1:
             raise ValueError(f"{self}: `vocabulary` must be a list. Got shape {array.shape}.")
         return [self._parse(token) for token in array.tolist()]
@@ -178,7 +190,7 @@ class _Lookup(_Categorical):
 
     def update_state(self, data):
         """Counts the tokens of a batch. With output_mode='tf_idf', the last axis is a document."""
-        tokens = as_array(self, data)
+        tokens: Any = as_array(self, data)
         self.count_rows(tokens.reshape(-1, tokens.shape[-1] if tokens.ndim else 1).tolist())
 
     def count_rows(self, rows: list[list]):
@@ -215,7 +227,9 @@ class _Lookup(_Categorical):
 
     def _forget(self):
         self._counts, self._documents, self._num_documents = Counter(), Counter(), 0
-        self._tokens = self._idf = self._table = None
+        self._tokens: np.ndarray | None = None
+        self._idf: np.ndarray | None = None
+        self._table: Any = None
 
     # The call.
 
@@ -235,8 +249,8 @@ class _Lookup(_Categorical):
                 )
 
     def _outputs(self, indices):
-        depth = self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()
-        if self.output_mode != "tf_idf":
+        depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+        if self._idf is None:
             return encode(self, indices, depth)
         weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
         return encode(self, indices, depth) * weights

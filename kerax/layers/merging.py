@@ -194,7 +194,8 @@ class Dot(_Merge):
                 for value, axis in zip(inputs, self._pair, strict=True)
             ]
         first, second = (axis % value.ndim for value, axis in zip(inputs, self._pair, strict=True))
-        outputs = lax.dot_general(*inputs, (((first,), (second,)), ((0,), (0,))))
+        left, right = inputs
+        outputs = lax.dot_general(left, right, (((first,), (second,)), ((0,), (0,))))
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     def compute_mask(self, inputs, previous_mask=None):

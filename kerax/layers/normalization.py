@@ -5,11 +5,11 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from kerax import config
+from kerax import config, initializers
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.core.variable import call_initializer
-from kerax.layers.options import add_weight, set_weight_options
+from kerax.core.variable import Variable, call_initializer
+from kerax.layers.options import check_rate, weight_options
 from kerax.ops import normalizations
 
 
@@ -21,7 +21,27 @@ def _check_axis(layer: Layer, axis, input_shape) -> list[int]:
     return sorted(item % len(input_shape) for item in axes)
 
 
-class BatchNormalization(Layer):
+class _Affine(Layer):
+    """What normalizations with a weight to multiply by, `gamma`, and one to add, `beta`, share: their options."""
+
+    gamma: Variable | None
+    beta: Variable | None
+
+    def _set_options(self, center: bool, scale: bool, beta: tuple, gamma: tuple):
+        """Sets what the constructor says about the weights: each one's initializer, regularizer and constraint."""
+        self.center, self.scale, self.supports_masking = center, scale, True
+        self.beta_initializer, self.beta_regularizer, self.beta_constraint = weight_options(*beta)
+        self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint = weight_options(*gamma)
+
+    def add_gamma_and_beta(self, shape, has_gamma: bool, has_beta: bool, autocast: bool = True):
+        """Makes those of the weights that the layer has."""
+        options = {"regularizer": self.gamma_regularizer, "constraint": self.gamma_constraint, "autocast": autocast}
+        self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma", **options) if has_gamma else None
+        options = {"regularizer": self.beta_regularizer, "constraint": self.beta_constraint, "autocast": autocast}
+        self.beta = self.add_weight(shape, self.beta_initializer, name="beta", **options) if has_beta else None
+
+
+class BatchNormalization(_Affine):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, per channel.
 
     While training, mean and variance are those of the batch, which also move the averages used otherwise:
@@ -48,6 +68,9 @@ class BatchNormalization(Layer):
         ValueError: if an argument is out of its range, or the channel axis is missing or of unknown size.
     """
 
+    moving_mean: Variable
+    moving_variance: Variable
+
     def __init__(
         self,
         axis=-1,
@@ -70,11 +93,11 @@ class BatchNormalization(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
+        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
         if not isinstance(axis, int):
             raise ValueError(f"{self}: `axis` must be an integer. Got axis={axis!r}.")
-        for name, value in (("momentum", momentum), ("renorm_momentum", renorm_momentum)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{self}: `{name}` must be between 0 and 1. Got {name}={value!r}.")
+        check_rate(self, momentum=momentum, renorm_momentum=renorm_momentum)
         limits = dict(renorm_clipping or {})
         if set(limits) - {"rmin", "rmax", "dmax"} or limits.get("dmax", 0) < 0:
             raise ValueError(
@@ -83,38 +106,29 @@ class BatchNormalization(Layer):
         if limits.get("rmin", 0) > limits.get("rmax", math.inf):
             raise ValueError(f"{self}: `renorm_clipping` must have rmin <= rmax. Got {renorm_clipping!r}.")
         self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
-        self.center, self.scale, self.synchronized = center, scale, synchronized
+        self.synchronized = synchronized
         self.renorm, self.renorm_clipping, self.renorm_momentum = renorm, renorm_clipping, renorm_momentum
-        set_weight_options(
-            self,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            moving_mean_initializer=moving_mean_initializer,
-            moving_variance_initializer=moving_variance_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-        )
-        self.supports_masking = True
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
     def build(self, input_shape):
         (axis,) = _check_axis(self, self.axis, input_shape)
         shape = (input_shape[axis],)
-        self.gamma = add_weight(self, "gamma", shape, autocast=False) if self.scale else None
-        self.beta = add_weight(self, "beta", shape, autocast=False) if self.center else None
-        state = {"shape": shape, "trainable": False, "autocast": False}
-        self.moving_mean = add_weight(self, "moving_mean", **state)
-        self.moving_variance = add_weight(self, "moving_variance", **state)
+        self.add_gamma_and_beta(shape, self.scale, self.center, autocast=False)  # used in float32, as the statistics
+        self.moving_mean = self._add_state("moving_mean", shape, self.moving_mean_initializer)
+        self.moving_variance = self._add_state("moving_variance", shape, self.moving_variance_initializer)
         if self.renorm:
 
             def initial_stddev(shape, dtype, key):
                 return jnp.sqrt(call_initializer(self.moving_variance_initializer, key, shape, dtype))
 
-            self.moving_stddev = add_weight(self, "moving_stddev", initializer=initial_stddev, **state)
-            self.renorm_mean = add_weight(self, "renorm_mean", options="moving_mean", **state)
-            self.renorm_stddev = add_weight(self, "renorm_stddev", initializer=initial_stddev, **state)
+            self.moving_stddev = self._add_state("moving_stddev", shape, initial_stddev)
+            self.renorm_mean = self._add_state("renorm_mean", shape, self.moving_mean_initializer)
+            self.renorm_stddev = self._add_state("renorm_stddev", shape, initial_stddev)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: shape[0]})
+
+    def _add_state(self, name: str, shape, initializer) -> Variable:
+        return self.add_weight(shape, initializer, trainable=False, autocast=False, name=name)
 
     def call(self, inputs, training=None, mask=None):
         if mask is not None and mask.ndim != inputs.ndim - 1:
@@ -122,8 +136,8 @@ class BatchNormalization(Layer):
                 f"{self}: `mask` must have the inputs' axes but the last. Got {mask.shape} for {inputs.shape}."
             )
         inputs = normalizations.upcast(inputs)
-        gamma = self.gamma.value if self.scale else 1.0
-        beta = self.beta.value if self.center else 0.0
+        gamma = 1.0 if self.gamma is None else self.gamma.value
+        beta = 0.0 if self.beta is None else self.beta.value
         if training and self.trainable:
             mean, variance = self._moments(inputs, mask)
             if self.renorm:
@@ -171,7 +185,7 @@ def _move(moving, batch, momentum):
     moving.assign(momentum * moving.value + (1 - momentum) * batch)
 
 
-class LayerNormalization(Layer):
+class LayerNormalization(_Affine):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` with the statistics of each sample.
 
     Args:
@@ -201,26 +215,18 @@ class LayerNormalization(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
+        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
-        self.axis, self.epsilon, self.center, self.scale, self.rms_scaling = axis, epsilon, center, scale, rms_scaling
-        set_weight_options(
-            self,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-        )
-        self.supports_masking = True
+        self.axis, self.epsilon, self.rms_scaling = axis, epsilon, rms_scaling
         self.autocast = False  # computed in float32, cast at the end
 
     def build(self, input_shape):
         self._axes = _check_axis(self, self.axis, input_shape)
         shape = [input_shape[axis] for axis in self._axes]
-        self.gamma = add_weight(self, "gamma", shape) if self.scale or self.rms_scaling else None
-        self.beta = add_weight(self, "beta", shape) if self.center and not self.rms_scaling else None
+        has_gamma, has_beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
+        self.add_gamma_and_beta(shape, has_gamma, has_beta)
         self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
 
     def call(self, inputs):
@@ -257,7 +263,7 @@ class RMSNormalization(Layer):
         return outputs.astype(self.compute_dtype)
 
 
-class GroupNormalization(Layer):
+class GroupNormalization(_Affine):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` with the statistics of groups of channels of a sample.
 
     Args:
@@ -287,19 +293,11 @@ class GroupNormalization(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
+        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
         if not isinstance(groups, int) or (groups < 1 and groups != -1):
             raise ValueError(f"{self}: `groups` must be an integer of at least 1, or -1. Got groups={groups!r}.")
-        self.groups, self.axis, self.epsilon, self.center, self.scale = groups, axis, epsilon, center, scale
-        set_weight_options(
-            self,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-        )
-        self.supports_masking = True
+        self.groups, self.axis, self.epsilon = groups, axis, epsilon
         self.autocast = False  # computed in float32, cast at the end
 
     def build(self, input_shape):
@@ -310,8 +308,7 @@ class GroupNormalization(Layer):
                 f"{self}: the number of channels must be known and a multiple of `groups`={self.groups}. "
                 f"Got {channels} channels, input shape {input_shape}."
             )
-        self.gamma = add_weight(self, "gamma", (channels,)) if self.scale else None
-        self.beta = add_weight(self, "beta", (channels,)) if self.center else None
+        self.add_gamma_and_beta((channels,), self.scale, self.center)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: channels})
 
     def call(self, inputs):
@@ -321,9 +318,9 @@ class GroupNormalization(Layer):
         split = (*inputs.shape[:axis], groups, channels // groups, *inputs.shape[axis + 1 :])
         axes = [other for other in range(1, inputs.ndim + 1) if other != axis]
         outputs = normalizations.standardize(inputs.reshape(split), axes, self.epsilon).reshape(inputs.shape)
-        if self.scale:
+        if self.gamma is not None:
             outputs = outputs * normalizations.along([axis], self.gamma.value, inputs.ndim)
-        if self.center:
+        if self.beta is not None:
             outputs = outputs + normalizations.along([axis], self.beta.value, inputs.ndim)
         return outputs.astype(self.compute_dtype)
 

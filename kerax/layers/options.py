@@ -1,57 +1,50 @@
-"""What many layers' constructors share: checks of arguments, and weights described by named options."""
+"""What many layers' constructors share: checks of arguments, and one constructor for a family."""
 
 import inspect
 import types
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from kerax import constraints, initializers, regularizers
 from kerax.core.layer import Layer
-from kerax.core.variable import Variable
 
 Sizes = int | tuple[int, ...] | list[int]  # one number for each axis, or one for all
-_GETTERS = {"initializer": initializers.get, "regularizer": regularizers.get, "constraint": constraints.get}
+_F = TypeVar("_F", bound=Callable)
 
 
-def set_weight_options(layer: Layer, **options):
-    """Sets attributes such as `kernel_initializer` to the objects that the given names stand for."""
-    for name, value in options.items():
-        setattr(layer, name, _GETTERS[name.rpartition("_")[2]](value))
+def weight_options(initializer: Any, regularizer: Any, constraint: Any) -> tuple[Any, Any, Any]:
+    """What the names that a constructor takes for a weight stand for."""
+    return initializers.get(initializer), regularizers.get(regularizer), constraints.get(constraint)
 
 
-def add_weight(layer: Layer, name: str, shape, options: str | None = None, **kwargs) -> Variable:
-    """The weight `name` with the layer's `{options}_initializer`, `_regularizer` and `_constraint`, if it has them."""
-    found: dict[str, Any] = {kind: getattr(layer, f"{options or name}_{kind}", None) for kind in _GETTERS}
-    return layer.add_weight(name=name, shape=shape, **(found | kwargs))
-
-
-def check_positive(layer: Layer, **arguments) -> None:
+def check_positive(layer: Layer, **arguments: Any) -> None:
     """Raises `ValueError` unless every argument is an integer of at least 1."""
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{layer}: `{name}` must be an integer of at least 1. Got {name}={value!r}.")
 
 
-def check_rate(layer: Layer, **arguments) -> None:
+def check_rate(layer: Layer, **arguments: Any) -> None:
     """Raises `ValueError` unless every argument is a fraction from 0 to 1."""
     for name, value in arguments.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{layer}: `{name}` must be between 0 and 1. Got {name}={value!r}.")
 
 
-def check_choice(layer: Layer, name: str, value, choices: tuple) -> None:
+def check_choice(layer: Layer, name: str, value: Any, choices: tuple) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{layer}: `{name}` must be one of {choices}. Got {name}={value!r}.")
 
 
-def check_unsupported(layer: Layer, **arguments) -> None:
+def check_unsupported(layer: Layer, **arguments: Any) -> None:
     """Raises `ValueError` for an argument of Keras that kerax does not offer, if it is set."""
     for name, value in arguments.items():
         if value is not None and value is not False:
             raise ValueError(f"{layer}: `{name}` is not supported by kerax; leave it out. Got {name}={value!r}.")
 
 
-def sizes(layer: Layer, name: str, value, rank: int, minimum: int = 1) -> tuple[int, ...]:
+def sizes(layer: Layer, name: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
     """`value` as `rank` integers of at least `minimum`: one number stands for all.
 
     Raises:
@@ -65,16 +58,26 @@ def sizes(layer: Layer, name: str, value, rank: int, minimum: int = 1) -> tuple[
     return found
 
 
-def with_defaults(function, **defaults):
+def with_defaults(function: _F, **defaults: Any) -> _F:
     """A copy of a function whose parameters of these names have these defaults.
 
-    A family of layers writes its constructor once; what differs from rank to rank is in `defaults`.
+    A family of layers writes its constructor once; what differs from rank to rank is in `defaults`. Each class has a
+    copy, for help looks for an argument's description in the docstring of the class that has the constructor.
     """
+    made: Any = function
     parameters = [p for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
     values = tuple(defaults.get(parameter.name, parameter.default) for parameter in parameters)
-    found = types.FunctionType(function.__code__, function.__globals__, function.__name__, values, function.__closure__)
-    found.__annotations__, found.__qualname__ = function.__annotations__, function.__qualname__
+    found: Any = types.FunctionType(made.__code__, made.__globals__, made.__name__, values, made.__closure__)
+    found.__annotations__, found.__qualname__ = made.__annotations__, made.__qualname__
     return found
+
+
+def set_rank(cls: Any, rank: int | None, **defaults: Any) -> None:
+    """What `class MaxPooling2D(_MaxPooling, rank=2, pool_size=(2, 2))` means: the family's constructor so."""
+    if rank is not None:  # else a user's subclass
+        cls.rank = rank
+        if "__init__" not in vars(cls):
+            cls.__init__ = with_defaults(cls.__init__, **defaults)
 
 
 def without(config: dict, *names: str) -> dict:

@@ -1,12 +1,16 @@
 """Layers that add zeros at the edges, cut edges off, or enlarge by whole factors."""
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check_choice, sizes
+from kerax.layers.options import Sizes, check_choice, set_rank, sizes
+from kerax.ops.image import resize
+
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")  # the order that messages show
 
 
 class _Edges(Layer):
@@ -14,8 +18,15 @@ class _Edges(Layer):
 
     rank: int
 
-    def _configure(self, name: str, widths, data_format):
-        """Sets the attribute `name`: one number stands for all axes, a number in place of a pair for both ends."""
+    def __init_subclass__(cls, rank: int | None = None, **defaults):
+        super().__init_subclass__()
+        set_rank(cls, rank, **defaults)
+
+    def set_edges(self, name: str, widths: Any, data_format: str | None) -> Any:
+        """Reads the argument `name`: one number stands for all axes, a number in place of a pair for both ends.
+
+        Returns: the pair of widths of the only axis, or the pairs of all.
+        """
         pairs = (widths,) * self.rank if isinstance(widths, int) else tuple(widths)
         if self.rank == 1 and len(pairs) == 2:
             pairs = (pairs,)
@@ -24,14 +35,18 @@ class _Edges(Layer):
                 f"{self}: `{name}` must be a number, or {self.rank} numbers or pairs of numbers. Got {name}={widths!r}."
             )
         self._pairs = tuple(sizes(self, name, pair, 2, minimum=0) for pair in pairs)
-        setattr(self, name, self._pairs if self.rank > 1 else self._pairs[0])
         self.data_format = config.standardize_data_format(data_format)
         self._first = 1 if self.data_format == "channels_last" else 2  # spatial axis
         self.input_spec = InputSpec(ndim=self.rank + 2)
+        return self._pairs if self.rank > 1 else self._pairs[0]
 
 
 class _ZeroPadding(_Edges):
     """What zero padding of any rank shares."""
+
+    def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.padding = self.set_edges("padding", padding, data_format)
 
     def call(self, inputs):
         pads = [(0, 0)] * inputs.ndim
@@ -39,7 +54,7 @@ class _ZeroPadding(_Edges):
         return jnp.pad(inputs, pads)
 
 
-class ZeroPadding1D(_ZeroPadding):
+class ZeroPadding1D(_ZeroPadding, rank=1):
     """Sequences with steps of zeros before and after them.
 
     Args:
@@ -49,14 +64,8 @@ class ZeroPadding1D(_ZeroPadding):
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, before + steps + after, channels)`.
     """
 
-    rank = 1
 
-    def __init__(self, padding=1, data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure("padding", padding, data_format)
-
-
-class ZeroPadding2D(_ZeroPadding):
+class ZeroPadding2D(_ZeroPadding, rank=2, padding=(1, 1)):
     """Images with rows and columns of zeros around them.
 
     Args:
@@ -67,14 +76,8 @@ class ZeroPadding2D(_ZeroPadding):
     Output shape: `(batch, top + height + bottom, left + width + right, channels)`.
     """
 
-    rank = 2
 
-    def __init__(self, padding=(1, 1), data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure("padding", padding, data_format)
-
-
-class ZeroPadding3D(_ZeroPadding):
+class ZeroPadding3D(_ZeroPadding, rank=3, padding=((1, 1), (1, 1), (1, 1))):
     """Volumes with zeros around them.
 
     Args:
@@ -84,15 +87,13 @@ class ZeroPadding3D(_ZeroPadding):
     Input shape: `(batch, depth, height, width, channels)`. Output shape: the same, larger by the pairs.
     """
 
-    rank = 3
-
-    def __init__(self, padding=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure("padding", padding, data_format)
-
 
 class _Cropping(_Edges):
     """What cropping of any rank shares."""
+
+    def __init__(self, cropping: Any = 0, data_format: str | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.cropping = self.set_edges("cropping", cropping, data_format)
 
     def build(self, input_shape):
         spatial = input_shape[self._first : self._first + self.rank]
@@ -110,7 +111,7 @@ class _Cropping(_Edges):
         return inputs[tuple(index)]
 
 
-class Cropping1D(_Cropping):
+class Cropping1D(_Cropping, rank=1):
     """Sequences without their first and last steps.
 
     Args:
@@ -122,14 +123,11 @@ class Cropping1D(_Cropping):
         ValueError: if nothing is left.
     """
 
-    rank = 1
-
-    def __init__(self, cropping=(1, 1), **kwargs):
-        super().__init__(**kwargs)
-        self._configure("cropping", cropping, "channels_last")
+    def __init__(self, cropping: Any = (1, 1), **kwargs):
+        super().__init__(cropping, "channels_last", **kwargs)
 
 
-class Cropping2D(_Cropping):
+class Cropping2D(_Cropping, rank=2, cropping=((0, 0), (0, 0))):
     """Images without the rows and columns at their edges.
 
     Args:
@@ -143,14 +141,8 @@ class Cropping2D(_Cropping):
         ValueError: if nothing is left.
     """
 
-    rank = 2
 
-    def __init__(self, cropping=((0, 0), (0, 0)), data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure("cropping", cropping, data_format)
-
-
-class Cropping3D(_Cropping):
+class Cropping3D(_Cropping, rank=3, cropping=((1, 1), (1, 1), (1, 1))):
     """Volumes without their edges.
 
     Args:
@@ -162,12 +154,6 @@ class Cropping3D(_Cropping):
     Raises:
         ValueError: if nothing is left.
     """
-
-    rank = 3
-
-    def __init__(self, cropping=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure("cropping", cropping, data_format)
 
 
 def _repeat(inputs, factors: tuple[int, ...], first: int):
@@ -188,7 +174,7 @@ class UpSampling1D(Layer):
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, steps * size, channels)`.
     """
 
-    def __init__(self, size=2, **kwargs):
+    def __init__(self, size: Sizes = 2, **kwargs):
         super().__init__(**kwargs)
         (self.size,) = sizes(self, "size", size, 1)
         self.input_spec = InputSpec(ndim=3)
@@ -209,7 +195,7 @@ class UpSampling2D(Layer):
     Output shape: `(batch, height * size[0], width * size[1], channels)`.
     """
 
-    def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
+    def __init__(self, size: Sizes = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs):
         super().__init__(**kwargs)
         self.size = sizes(self, "size", size, 2)
         self.data_format = config.standardize_data_format(data_format)
@@ -223,9 +209,8 @@ class UpSampling2D(Layer):
         first = 1 if self.data_format == "channels_last" else 2
         if self.interpolation == "nearest":
             return _repeat(inputs, self.size, first)
-        shape = list(inputs.shape)
-        shape[first], shape[first + 1] = shape[first] * self.size[0], shape[first + 1] * self.size[1]
-        return jax.image.resize(inputs, shape, self.interpolation)
+        size = [inputs.shape[first + axis] * factor for axis, factor in enumerate(self.size)]
+        return resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
 class UpSampling3D(Layer):
@@ -239,7 +224,7 @@ class UpSampling3D(Layer):
     Output shape: `(batch, depth * size[0], height * size[1], width * size[2], channels)`.
     """
 
-    def __init__(self, size=(2, 2, 2), data_format=None, **kwargs):
+    def __init__(self, size: Sizes = (2, 2, 2), data_format: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.size = sizes(self, "size", size, 3)
         self.data_format = config.standardize_data_format(data_format)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check_choice, sizes
+from kerax.layers.options import Sizes, check_choice, set_rank, sizes
 from kerax.ops.pooling import pool
 
 
@@ -15,7 +15,12 @@ class _Pooling(Layer):
     rank: int
     reduction: str
 
-    def _configure(self, pool_size, strides, padding, data_format):
+    def __init_subclass__(cls, rank: int | None = None, **defaults):
+        super().__init_subclass__()
+        set_rank(cls, rank, **defaults)
+
+    def __init__(self, pool_size: Sizes, strides: Sizes | None, padding: str, data_format: str | None, **kwargs):
+        super().__init__(**kwargs)
         self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, self.rank)
         self.padding = padding.lower()
@@ -38,7 +43,41 @@ class _Pooling(Layer):
         return pool(inputs, self.reduction, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-class MaxPooling1D(_Pooling):
+class _MaxPooling(_Pooling):
+    """What pooling of any rank by the largest value shares."""
+
+    reduction = "max"
+
+    def __init__(
+        self,
+        pool_size: Sizes = 2,
+        strides: Sizes | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        name: str | None = None,
+        **kwargs,
+    ):
+        super().__init__(pool_size, strides, padding, data_format, name=name, **kwargs)
+
+
+class _AveragePooling(_Pooling):
+    """What pooling of any rank by the mean shares."""
+
+    reduction = "average"
+
+    def __init__(
+        self,
+        pool_size: Sizes,
+        strides: Sizes | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        name: str | None = None,
+        **kwargs,
+    ):
+        super().__init__(pool_size, strides, padding, data_format, name=name, **kwargs)
+
+
+class MaxPooling1D(_MaxPooling, rank=1):
     """The largest value of each window of a sequence.
 
     Deviation from Keras: where values of a window are equal, the gradient is shared among them.
@@ -52,15 +91,8 @@ class MaxPooling1D(_Pooling):
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, new steps, channels)`.
     """
 
-    rank = 1
-    reduction = "max"
 
-    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._configure(pool_size, strides, padding, data_format)
-
-
-class MaxPooling2D(_Pooling):
+class MaxPooling2D(_MaxPooling, rank=2, pool_size=(2, 2)):
     """The largest value of each window of an image.
 
     Deviation from Keras: where values of a window are equal, the gradient is shared among them.
@@ -74,15 +106,8 @@ class MaxPooling2D(_Pooling):
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, new height, new width, channels)`.
     """
 
-    rank = 2
-    reduction = "max"
 
-    def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._configure(pool_size, strides, padding, data_format)
-
-
-class MaxPooling3D(_Pooling):
+class MaxPooling3D(_MaxPooling, rank=3, pool_size=(2, 2, 2)):
     """The largest value of each window of a volume.
 
     Deviation from Keras: where values of a window are equal, the gradient is shared among them.
@@ -91,57 +116,29 @@ class MaxPooling3D(_Pooling):
     Input shape: `(batch, depth, height, width, channels)`. Output shape: the same with new sizes.
     """
 
-    rank = 3
-    reduction = "max"
 
-    def __init__(self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._configure(pool_size, strides, padding, data_format)
-
-
-class AveragePooling1D(_Pooling):
+class AveragePooling1D(_AveragePooling, rank=1):
     """The mean of each window of a sequence; padding does not count.
 
     Args: as in `MaxPooling1D`.
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, new steps, channels)`.
     """
 
-    rank = 1
-    reduction = "average"
 
-    def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._configure(pool_size, strides, padding, data_format)
-
-
-class AveragePooling2D(_Pooling):
+class AveragePooling2D(_AveragePooling, rank=2):
     """The mean of each window of an image; padding does not count.
 
     Args: as in `MaxPooling2D`.
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, new height, new width, channels)`.
     """
 
-    rank = 2
-    reduction = "average"
 
-    def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._configure(pool_size, strides, padding, data_format)
-
-
-class AveragePooling3D(_Pooling):
+class AveragePooling3D(_AveragePooling, rank=3):
     """The mean of each window of a volume; padding does not count.
 
     Args: as in `MaxPooling3D`.
     Input shape: `(batch, depth, height, width, channels)`. Output shape: the same with new sizes.
     """
-
-    rank = 3
-    reduction = "average"
-
-    def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._configure(pool_size, strides, padding, data_format)
 
 
 class _GlobalPooling(Layer):
@@ -154,7 +151,11 @@ class _GlobalPooling(Layer):
 
     rank: int
 
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
+    def __init_subclass__(cls, rank: int | None = None):
+        super().__init_subclass__()
+        set_rank(cls, rank)
+
+    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.data_format = config.standardize_data_format(data_format)
         self.keepdims = keepdims
@@ -163,18 +164,26 @@ class _GlobalPooling(Layer):
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
 
-class GlobalAveragePooling1D(_GlobalPooling):
+class _GlobalAverage(_GlobalPooling):
+    """The mean over every position."""
+
+    def call(self, inputs):
+        return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
+
+
+class _GlobalMaximum(_GlobalPooling):
+    """The largest value over every position."""
+
+    def call(self, inputs):
+        return jnp.max(inputs, self._axes, keepdims=self.keepdims)
+
+
+class GlobalAveragePooling1D(_GlobalPooling, rank=1):
     """The mean over all steps of a sequence; masked steps do not count.
 
     Args: `data_format`, `keepdims` (whether the step axis stays, with size 1).
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, channels)`.
     """
-
-    rank = 1
-
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
-        super().__init__(data_format, keepdims, **kwargs)
-        self.supports_masking = True
 
     def call(self, inputs, mask=None):
         if mask is None:
@@ -188,81 +197,41 @@ class GlobalAveragePooling1D(_GlobalPooling):
         return None
 
 
-class GlobalAveragePooling2D(_GlobalPooling):
+class GlobalAveragePooling2D(_GlobalAverage, rank=2):
     """The mean over all positions of an image.
 
     Args: `data_format`, `keepdims` (whether the spatial axes stay, with size 1).
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, channels)`.
     """
 
-    rank = 2
 
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
-        super().__init__(data_format, keepdims, **kwargs)
-
-    def call(self, inputs):
-        return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
-
-
-class GlobalAveragePooling3D(_GlobalPooling):
+class GlobalAveragePooling3D(_GlobalAverage, rank=3):
     """The mean over all positions of a volume.
 
     Args: `data_format`, `keepdims` (whether the spatial axes stay, with size 1).
     Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, channels)`.
     """
 
-    rank = 3
 
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
-        super().__init__(data_format, keepdims, **kwargs)
-
-    def call(self, inputs):
-        return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
-
-
-class GlobalMaxPooling1D(_GlobalPooling):
+class GlobalMaxPooling1D(_GlobalMaximum, rank=1):
     """The largest value over all steps of a sequence.
 
     Args: `data_format`, `keepdims` (whether the step axis stays, with size 1).
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, channels)`.
     """
 
-    rank = 1
 
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
-        super().__init__(data_format, keepdims, **kwargs)
-
-    def call(self, inputs):
-        return jnp.max(inputs, self._axes, keepdims=self.keepdims)
-
-
-class GlobalMaxPooling2D(_GlobalPooling):
+class GlobalMaxPooling2D(_GlobalMaximum, rank=2):
     """The largest value over all positions of an image.
 
     Args: `data_format`, `keepdims` (whether the spatial axes stay, with size 1).
     Input shape: `(batch, height, width, channels)`. Output shape: `(batch, channels)`.
     """
 
-    rank = 2
 
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
-        super().__init__(data_format, keepdims, **kwargs)
-
-    def call(self, inputs):
-        return jnp.max(inputs, self._axes, keepdims=self.keepdims)
-
-
-class GlobalMaxPooling3D(_GlobalPooling):
+class GlobalMaxPooling3D(_GlobalMaximum, rank=3):
     """The largest value over all positions of a volume.
 
     Args: `data_format`, `keepdims` (whether the spatial axes stay, with size 1).
     Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, channels)`.
     """
-
-    rank = 3
-
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
-        super().__init__(data_format, keepdims, **kwargs)
-
-    def call(self, inputs):
-        return jnp.max(inputs, self._axes, keepdims=self.keepdims)

@@ -1,5 +1,7 @@
 """Layers that prepare numbers: `Rescaling` and `Normalization`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ class Normalization(Layer):
         ValueError: if only one statistic is given, or their shapes do not fit.
     """
 
-    def __init__(self, axis=-1, mean=None, variance=None, invert=False, **kwargs):
+    def __init__(self, axis=-1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):

@@ -1,45 +1,51 @@
 """Recurrent layers with a cell of their own: `SimpleRNN`, `LSTM`, `GRU`."""
 
+import operator
+from typing import Any
+
 from kerax.core.input_spec import InputSpec
 from kerax.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
 from kerax.layers.options import check_choice, without
 from kerax.layers.rnn import RNN
 
-_LOOP = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
-_NOT_FOR_CELLS = ("self", "kwargs", "__class__", "use_cudnn", "activity_regularizer", *_LOOP)
+
+def of_cell(name: str) -> Any:
+    """An attribute of a layer that is its cell's."""
+    return property(operator.attrgetter(f"cell.{name}"))
+
+
+def cell_options(kwargs: dict) -> dict[str, Any]:
+    """Those of a recurrent layer's keyword arguments that its cell takes too."""
+    return {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
 
 
 class _CellRNN(RNN):
-    """What the three layers share: the cell is made from the layer's own arguments."""
+    """What the three layers share: the cell is made from the layer's own arguments, and shows them."""
 
-    cell_class: type
-
-    def _set_up(self, arguments: dict):
-        """Constructs the base class with a cell made from those of the constructor's arguments that it takes."""
-        kwargs = arguments["kwargs"]
-        own = {name: value for name, value in arguments.items() if name not in _NOT_FOR_CELLS}
-        common = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
-        cell = self.cell_class(**own, **common)
-        loop = {name: arguments[name] for name in _LOOP if name in arguments}
-        RNN.__init__(self, cell, **loop, activity_regularizer=arguments["activity_regularizer"], **kwargs)
-        self.input_spec = InputSpec(ndim=3)
-        check_choice(self, "use_cudnn", arguments.get("use_cudnn", "auto"), ("auto", True, False))
+    units = of_cell("units")
+    activation = of_cell("activation")
+    recurrent_activation = of_cell("recurrent_activation")
+    use_bias = of_cell("use_bias")
+    unit_forget_bias = of_cell("unit_forget_bias")
+    reset_after = of_cell("reset_after")
+    kernel_initializer = of_cell("kernel_initializer")
+    kernel_regularizer = of_cell("kernel_regularizer")
+    kernel_constraint = of_cell("kernel_constraint")
+    recurrent_initializer = of_cell("recurrent_initializer")
+    recurrent_regularizer = of_cell("recurrent_regularizer")
+    recurrent_constraint = of_cell("recurrent_constraint")
+    bias_initializer = of_cell("bias_initializer")
+    bias_regularizer = of_cell("bias_regularizer")
+    bias_constraint = of_cell("bias_constraint")
+    dropout = of_cell("dropout")
+    recurrent_dropout = of_cell("recurrent_dropout")
+    seed = of_cell("seed")
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
         config = without(super().get_config(), "use_cudnn", "activity_regularizer")
         config.pop("use_cudnn", None)
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
-
-
-_OPTIONS = [
-    f"{weight}_{kind}"
-    for weight in ("kernel", "recurrent", "bias")
-    for kind in ("initializer", "regularizer", "constraint")
-]
-_GATES = ["units", "activation", "recurrent_activation", "use_bias", "unit_forget_bias", "reset_after"]
-for _name in (*_GATES, *_OPTIONS, "dropout", "recurrent_dropout", "seed"):
-    setattr(_CellRNN, _name, property(lambda self, name=_name: getattr(self.cell, name)))
 
 
 class SimpleRNN(_CellRNN):
@@ -52,13 +58,11 @@ class SimpleRNN(_CellRNN):
     Input shape: `(batch, steps, features)`. Output shape: as in `RNN`.
     """
 
-    cell_class = SimpleRNNCell
-
     def __init__(
         self,
-        units,
+        units: int,
         activation="tanh",
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer="orthogonal",
         bias_initializer="zeros",
@@ -69,17 +73,24 @@ class SimpleRNN(_CellRNN):
         kernel_constraint=None,
         recurrent_constraint=None,
         bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        seed=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        seed: int | None = None,
         **kwargs,
     ):
-        self._set_up(dict(locals()))
+        weights = kernel_initializer, recurrent_initializer, bias_initializer
+        penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
+        limits = kernel_constraint, recurrent_constraint, bias_constraint
+        arguments = units, activation, use_bias, *weights, *penalties, *limits
+        cell = SimpleRNNCell(*arguments, dropout, recurrent_dropout, seed, **cell_options(kwargs))
+        loop = return_sequences, return_state, go_backwards, stateful, unroll
+        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
+        self.input_spec = InputSpec(ndim=3)
 
 
 class LSTM(_CellRNN):
@@ -93,18 +104,16 @@ class LSTM(_CellRNN):
     Input shape: `(batch, steps, features)`. Output shape: as in `RNN`; the states are `h` and `c`.
     """
 
-    cell_class = LSTMCell
-
     def __init__(
         self,
-        units,
+        units: int,
         activation="tanh",
         recurrent_activation="sigmoid",
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer="orthogonal",
         bias_initializer="zeros",
-        unit_forget_bias=True,
+        unit_forget_bias: bool = True,
         kernel_regularizer=None,
         recurrent_regularizer=None,
         bias_regularizer=None,
@@ -112,18 +121,26 @@ class LSTM(_CellRNN):
         kernel_constraint=None,
         recurrent_constraint=None,
         bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
         use_cudnn="auto",
         **kwargs,
     ):
-        self._set_up(dict(locals()))
+        weights = kernel_initializer, recurrent_initializer, bias_initializer
+        penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
+        limits = kernel_constraint, recurrent_constraint, bias_constraint
+        arguments = units, activation, recurrent_activation, use_bias, *weights, unit_forget_bias, *penalties, *limits
+        cell = LSTMCell(*arguments, dropout, recurrent_dropout, seed, **cell_options(kwargs))
+        loop = return_sequences, return_state, go_backwards, stateful, unroll
+        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
+        self.input_spec = InputSpec(ndim=3)
+        check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
 
 
 class GRU(_CellRNN):
@@ -138,14 +155,12 @@ class GRU(_CellRNN):
     Input shape: `(batch, steps, features)`. Output shape: as in `RNN`.
     """
 
-    cell_class = GRUCell
-
     def __init__(
         self,
-        units,
+        units: int,
         activation="tanh",
         recurrent_activation="sigmoid",
-        use_bias=True,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer="orthogonal",
         bias_initializer="zeros",
@@ -156,16 +171,24 @@ class GRU(_CellRNN):
         kernel_constraint=None,
         recurrent_constraint=None,
         bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        reset_after=True,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = True,
         use_cudnn="auto",
         **kwargs,
     ):
-        self._set_up(dict(locals()))
+        weights = kernel_initializer, recurrent_initializer, bias_initializer
+        penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
+        limits = kernel_constraint, recurrent_constraint, bias_constraint
+        arguments = units, activation, recurrent_activation, use_bias, *weights, *penalties, *limits
+        cell = GRUCell(*arguments, dropout, recurrent_dropout, reset_after, seed, **cell_options(kwargs))
+        loop = return_sequences, return_state, go_backwards, stateful, unroll
+        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
+        self.input_spec = InputSpec(ndim=3)
+        check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))

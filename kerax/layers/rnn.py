@@ -76,7 +76,8 @@ class RNN(Layer):
         self.supports_masking = True
         self.input_spec = InputSpec(min_ndim=3)
 
-    def build(self, sequences_shape, initial_state_shape=None):
+    # Shapes by the names of `call`'s arguments, as Keras has them.
+    def build(self, sequences_shape, initial_state_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         batch, steps, *step_shape = sequences_shape
         if isinstance(self.cell, Layer) and not self.cell.built:
             self.cell.build((batch, *step_shape))
@@ -185,7 +186,7 @@ class RNN(Layer):
         carry = first._replace(output=jnp.zeros(output.shape, output.dtype))
         return advance, carry, [variable for variable, _ in written]
 
-    def _scan(self, advance, carry: _Carry, inputs, mask):
+    def _scan(self, advance, carry: _Carry, inputs, mask) -> tuple[_Carry, Any]:
         """`advance` over the steps. Returns the last carry and, with `return_sequences`, the outputs."""
         steps = (jnp.swapaxes(inputs, 0, 1), None if mask is None else jnp.swapaxes(mask, 0, 1).astype(bool))
 
@@ -199,6 +200,7 @@ class RNN(Layer):
                 after = after._replace(states=states, output=None if before.output is None else output)
             return after, output if self.return_sequences else None
 
+        outputs: Any
         carry, outputs = lax.scan(body, carry, steps, reverse=self.go_backwards, unroll=True if self.unroll else 1)
         if self.return_sequences:
             outputs = jnp.swapaxes(jnp.flip(outputs, 0) if self.go_backwards else outputs, 0, 1)
@@ -235,7 +237,7 @@ class Bidirectional(Layer):
         ValueError: if the layers do not go opposite ways or return different things.
     """
 
-    def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
+    def __init__(self, layer: Any, merge_mode="concat", weights=None, backward_layer: Any = None, **kwargs):
         super().__init__(**kwargs)
         for name, value in (("layer", layer), ("backward_layer", backward_layer)):
             if not (isinstance(value, Layer) and hasattr(value, "go_backwards")) and (
@@ -249,13 +251,14 @@ class Bidirectional(Layer):
                 f"{self}: `weights` is not supported by kerax; call `set_weights` once the layer is built."
             )
         self.merge_mode = merge_mode
-        self.forward_layer = _copy(layer, "forward_")
-        self.backward_layer = backward_layer or _copy(layer, "backward_", go_backwards=not layer.go_backwards)
+        self.forward_layer: Any = _copy(layer, "forward_")
+        self.backward_layer: Any = backward_layer or _copy(layer, "backward_", go_backwards=not layer.go_backwards)
         for name in ("return_sequences", "return_state", "stateful"):
             ways = getattr(self.forward_layer, name), getattr(self.backward_layer, name)
             if ways[0] != ways[1]:
                 raise ValueError(f"{self}: both layers must have the same `{name}`. Got {ways[0]} and {ways[1]}.")
-            setattr(self, name, ways[0])
+        self.return_sequences, self.return_state = self.forward_layer.return_sequences, self.forward_layer.return_state
+        self.stateful = self.forward_layer.stateful
         if self.forward_layer.go_backwards == self.backward_layer.go_backwards:
             raise ValueError(
                 f"{self}: the layers must have different `go_backwards`. Got {layer.go_backwards} for both."
@@ -271,7 +274,8 @@ class Bidirectional(Layer):
         """The forward layer."""
         return self.forward_layer
 
-    def build(self, sequences_shape, initial_state_shape=None):
+    # Shapes by the names of `call`'s arguments, as Keras has them.
+    def build(self, sequences_shape, initial_state_shape=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         for one in (self.forward_layer, self.backward_layer):
             if not one.built:
                 one.build(sequences_shape)

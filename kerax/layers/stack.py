@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 from kerax.core import calling, masks, placement, symbolic
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
-from kerax.core.tracking import walk
+from kerax.core.tracking import Trackable, walk
 from kerax.core.variable import Variable, call_initializer
 from kerax.layers.options import check_positive
 
@@ -27,7 +28,7 @@ class _Each:
     def __init__(self, initializer: Callable, depth: int):
         self.initializer, self.depth = initializer, depth
 
-    def __call__(self, shape, dtype=None, key=None):
+    def __call__(self, shape, dtype=None, key: Any = None):
         draw = functools.partial(call_initializer, self.initializer, shape=shape[1:], dtype=jnp.dtype(dtype))
         return jax.vmap(lambda key: draw(key=key))(jax.random.split(key, self.depth))
 
@@ -139,11 +140,12 @@ class Stack(Layer):
         shape = (self.depth, *variable.shape)
         stacked = Variable(initializer, shape, variable.stored_dtype, variable.is_parameter, name=variable.name)
         stacked.trainable = variable.trainable and self.trainable
-        stacked.num_stacked = 1 + getattr(variable, "num_stacked", 0)  # which distributions look at
-        for name in ("autocast", "is_weight", "overwrite_with_gradient"):
-            setattr(stacked, name, getattr(variable, name))
-        if variable.regularizer is not None:
-            stacked.regularizer = lambda values: jnp.sum(jax.vmap(variable.regularizer)(values))
+        stacked.num_stacked = 1 + variable.num_stacked  # which distributions look at
+        stacked.autocast, stacked.is_weight = variable.autocast, variable.is_weight
+        stacked.overwrite_with_gradient = variable.overwrite_with_gradient
+        regularizer = variable.regularizer
+        if regularizer is not None:
+            stacked.regularizer = lambda values: jnp.sum(jax.vmap(regularizer)(values))
         if variable.constraint is not None:
             stacked.constraint = jax.vmap(variable.constraint)
         return stacked
@@ -154,7 +156,7 @@ class Stack(Layer):
     def _children(self):
         return self._top._children()
 
-    def _patterns(self):
+    def _patterns(self) -> list[Trackable]:
         return [self.block]
 
     def stored_variables(self) -> list[Variable]:
@@ -202,7 +204,8 @@ class Stack(Layer):
 
         Nobody looks at the outputs of layers in here: inside the loop they are no arrays.
         """
-        token = calling.call_context.set(calling.call_context.get()._replace(tap=None))
+        context: Any = calling.call_context.get()  # this layer's own
+        token = calling.call_context.set(context._replace(tap=None))
         try:
             return self.block(masks.masked(inputs, mask))
         finally:

@@ -2,6 +2,7 @@
 
 import re
 import string
+from typing import Any
 
 import numpy as np
 
@@ -159,7 +160,7 @@ class TextVectorization(_Categorical):
         missing = max(0, length - outputs.shape[-1])
         return np.pad(outputs[..., :length], [(0, 0)] * (outputs.ndim - 1) + [(0, missing)])
 
-    def _standardized(self, texts: np.ndarray) -> np.ndarray:
+    def _standardized(self, texts: Any) -> Any:
         if self.standardize is None:
             return texts
         if not callable(self.standardize):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from kerax import initializers
 from kerax.core.calling import signature_of
 from kerax.core.layer import Layer
+from kerax.core.variable import Variable
 from kerax.layers.options import check_positive
 
 
@@ -49,7 +50,8 @@ class TimeDistributed(Wrapper):
         super().__init__(layer, **kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    # The shape is not optional, as in Keras.
+    def build(self, input_shape):  # pyright: ignore[reportIncompatibleMethodOverride]
         if len(input_shape) < 3:
             raise ValueError(f"{self}: the input must have shape (batch, steps, ...). Got {input_shape}.")
         super().build((None, *input_shape[2:]))
@@ -88,12 +90,13 @@ class SpectralNormalization(Wrapper):
         check_positive(self, power_iterations=power_iterations)
         self.power_iterations = power_iterations
 
-    def build(self, input_shape):
+    def build(self, input_shape):  # pyright: ignore[reportIncompatibleMethodOverride]
         super().build(input_shape)
         self.input_spec = self.layer.input_spec
-        self.kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
-        if self.kernel is None:
+        kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        if kernel is None:
             raise ValueError(f"{self}: the layer must have `kernel` or `embeddings`. Got {self.layer!r}.")
+        self.kernel: Variable = kernel
         self.vector_u = self.add_weight(
             name="vector_u",
             shape=(1, self.kernel.shape[-1]),
@@ -105,7 +108,7 @@ class SpectralNormalization(Wrapper):
         if training:
             kernel = self.kernel.value
             matrix = kernel.reshape(-1, kernel.shape[-1])
-            vector_u = self.vector_u.value
+            vector_u = vector_v = self.vector_u.value
             for _ in range(self.power_iterations):
                 vector_v = _normalize(vector_u @ matrix.T)
                 vector_u = _normalize(vector_v @ matrix)

@@ -51,13 +51,24 @@ def attend(
     scores = _product(query * scale, jnp.swapaxes(key, -1, -2))  # (batch, ..., heads, queries, keys)
     scores = scores if bias is None else scores + bias
     scores = scores if cap is None else cap * jnp.tanh(scores / cap)
+    outputs, weights = weighted_mean(scores, value, mask, drop, with_weights)
+    return jnp.swapaxes(outputs, -2, -3), weights
+
+
+def weighted_mean(scores, value, mask=None, drop: Callable | None = None, with_weights=False):
+    """`softmax(scores) @ value` and the weights or `None`, for scores `(batch, ..., heads, queries, keys)`.
+
+    Args:
+        value: `(batch, ..., groups, keys, features)`.
+        mask, drop, with_weights: As in `attend`.
+    """
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    if is_plain and cpu.is_target():
-        return jnp.swapaxes(_softmax_product(scores, value), -2, -3), None
+    if drop is None and not with_weights and cpu.is_target():
+        return _softmax_product(scores, value), None
     weights = jax.nn.softmax(scores).astype(value.dtype)
-    outputs = jnp.swapaxes(_product(weights if drop is None else drop(weights), value), -2, -3)
+    outputs = _product(weights if drop is None else drop(weights), value)
     return outputs, weights if with_weights else None
 
 

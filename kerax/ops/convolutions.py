@@ -1,5 +1,7 @@
 """Convolutions of arrays of one, two or three spatial axes: what layers call, and `ops` under the same names."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -54,7 +56,7 @@ def _geometry(inputs, kernel, strides, padding, data_format, dilation_rate):
     return (strides, pads, dilation), channels_last, cpu.is_target() and _are_known(sizes)
 
 
-def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
+def conv(inputs, kernel, strides: Any = 1, padding: Any = "valid", data_format=None, dilation_rate: Any = 1):
     """Convolution of 1, 2 or 3 dimensions with a kernel `(*window, channels // groups, filters)`.
 
     `padding` is `"valid"`, `"same"`, `"causal"` (zeros in front only) or the zeros before and after each axis.

@@ -144,12 +144,13 @@ def store(layer, config, statistics):
         parts[""] = pack_int4(parts[""], axis=0, dtype="uint8")[0]
     for part in {"_scale", "awq_scales"} & parts.keys():
         parts[part] = jnp.asarray(parts[part], layer.variable_dtype)
+    weight = Groups(floats, config, floats.shape)
     floats.drop()
     layer.lora_rank, layer.lora_alpha, layer.lora_enabled = None, None, False
     layer.quantization_config = type(config).from_config(config.get_config())  # without the data
     layer._dtype_policy = dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.own_policy.name}")
-    layer.representations["kernel"] = Groups(floats, config)
-    layer.representations["kernel"].add_parts(parts)
+    layer.representations["kernel"] = weight
+    weight.add_parts(parts)
 
 
 def matrix_for(config, weights, statistics) -> dict:

@@ -12,7 +12,7 @@ from kerax.core.tracking import descendants
 from kerax.core.variable import Variable
 from kerax.quantizers import calibration, lora
 from kerax.quantizers.configs import check_config, default_config, resolve
-from kerax.quantizers.representations import BEHIND_MAIN, Weight, represent
+from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, represent
 
 _CALIBRATED = ("gptq", "awq")
 
@@ -20,12 +20,14 @@ _CALIBRATED = ("gptq", "awq")
 class Compressible(Layer):
     """A layer that computes with `representations` of its weights: they alone know how the weights are stored.
 
-    A subclass adds them in `build` with `add_representation`, and last calls `finish_build`.
+    A subclass names them with `represent` in its constructor, makes their variables in `build`, and last calls
+    `finish_build`.
 
     Args:
         lora_rank, lora_alpha, quantization_config: As in `kerax.layers.Dense`.
     """
 
+    _untracked = Layer._untracked | {"representations"}  # they hold no variables, but read the layer's
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
 
@@ -58,17 +60,15 @@ class Compressible(Layer):
         self.bias_regularizer = regularizers.get(regularizer)
         self.bias_constraint = constraints.get(constraint)
 
-    def add_representation(self, name: str, shape, equation: str, layout: str = "kernel", **options):
-        """Adds a weight that may be quantized, with the arguments of `kerax.quantizers.representations.Weight`."""
-        self.representations[name] = represent(self, name, shape, equation, layout, **options)
+    def represent(self, name: str, equation: str, layout: str = "kernel") -> None:
+        """Says how a weight that may be quantized is read, as `kerax.quantizers.representations.Weight` takes it."""
+        self.representations[name] = (Weight if layout == "kernel" else Table)(self, name, equation, layout)
 
-    def add_kernel(self, shape, equation: str, initializer: Callable | None = None):
-        """The weight `kernel`, with the layer's options for it, as `add_representation` adds it."""
+    def add_kernel(self, shape, initializer: Callable | None = None) -> None:
+        """The weight `kernel`, with the layer's options for it, stored as its dtype policy says."""
         initializer = self.kernel_initializer if initializer is None else initializer
         regularizer, constraint = self.kernel_regularizer, self.kernel_constraint
-        self.add_representation(
-            "kernel", shape, equation, initializer=initializer, regularizer=regularizer, constraint=constraint
-        )
+        represent(self, "kernel", shape, initializer=initializer, regularizer=regularizer, constraint=constraint)
 
     def add_bias(self, shape) -> Variable:
         """The weight `bias`, with the layer's options for it."""

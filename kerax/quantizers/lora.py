@@ -23,14 +23,14 @@ class LowRank(Weight):
     """
 
     def __init__(self, base: Weight, rank: int, alpha, initializers: tuple):
-        super().__init__(base.layer, base.name, base.shape, base.equation, base.layout, base.options)
+        super().__init__(base.layer, base.name, base.equation, base.layout)
+        self.attributes, self.options = {}, base.options
         self.base, self.factor = base, alpha / rank
         base.variables[""].trainable = False
         *rows, columns = self.shape
         options = {"dtype": "float32", "regularizer": self.options.get("regularizer")}
         for part, shape, initializer in zip("ab", ((*rows, rank), (rank, columns)), initializers, strict=True):
-            self._add(part, shape=shape, initializer=initializer, **options)
-            self.variables[part].place_in_files = None
+            self.add(part, shape=shape, initializer=initializer, **options).place_in_files = None
         self.variables["b"].zeroed_by_files = True  # Keras zeroes both, whose gradients are then zero for ever
         self._merge_in_files()
         self.layer._ready = False  # the new variables have no arrays yet
@@ -42,6 +42,10 @@ class LowRank(Weight):
     @property
     def value(self):
         return self.base.value + self.update()
+
+    @property
+    def shape(self):
+        return self.base.shape
 
     def update(self):
         """`alpha / rank * a @ b`, of the weight's shape."""
@@ -78,14 +82,14 @@ class LowRank(Weight):
             variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
-def enable(layer, rank: int, alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
+def enable(layer: Any, rank: int, alpha=None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"):
     """Puts a low-rank update on the first weight of a layer.
 
     Raises:
         ValueError: if the layer is not built, has a constraint on the weight, or has such an update already.
     """
     check_rank(layer, "rank", rank)
-    if not layer.representations:
+    if not layer._weights:
         raise ValueError(f"{layer}: `enable_lora` needs a built layer. Call it on data or `build` it first.")
     name, weight = next(iter(layer.representations.items()))
     if layer.quantization_mode not in (None, "int8", "int4"):

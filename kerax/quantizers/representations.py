@@ -4,6 +4,7 @@ A layer holds its weights' representations by name and computes with them alone.
 in their place; the variables stay attributes of the layer, under Keras's names.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -23,31 +24,31 @@ _PARTS = ("", "_scale", "_zero", *_SHARED)  # in the order of Keras's weights
 class Weight:
     """A weight that is stored as floats: what the others are made from.
 
+    It reads the variables that are the layer's attributes now, so that one assigned later (a kernel shared with another
+    layer, or made by a subclass's own `build`) is the one that is multiplied by.
+
     Args:
         layer: The layer it belongs to.
         name: The attribute of the layer that is its variable.
-        shape: Its shape.
         equation: The einsum of inputs and the weight, as `"...a,ab->...b"`. Numbers that are added up share a scale
             when quantized.
         layout: How its matrix is read where two integers share a byte: `"kernel"`, `"table"` (of rows that are picked),
             or `"reverse"` (what multiplies rows of a table).
-        options: Keyword arguments of `add_weight`.
     """
 
-    def __init__(self, layer, name: str, shape, equation: str, layout: str, options: dict):
-        self.layer, self.name, self.shape, self.equation = layer, name, tuple(shape), equation
-        self.layout, self.options = layout, options
-        self.num_contracted = schemes.num_contracted(equation)
-        self.variables: dict[str, Variable] = {}  # by the ends of their names
+    def __init__(self, layer: Any, name: str, equation: str, layout: str = "kernel"):
+        self.layer, self.name, self.equation, self.layout = layer, name, equation, layout
+        self.attributes = {"": name}  # of the layer, by the ends of their names
+        self.options: dict[str, Any] = {}  # regularizer and constraint of the floats
 
     # What layers compute with.
 
     @property
     def value(self) -> jax.Array:
         """The weight as floats."""
-        return self.variables[""].value
+        return getattr(self.layer, self.name).value
 
-    def project(self, inputs, bias: Variable | None = None) -> Any:
+    def project(self, inputs: Any, bias: Variable | None = None) -> Any:
         """The einsum of inputs and the weight, plus a bias."""
         kernel = self.value
         if not self.num_contracted:
@@ -58,11 +59,26 @@ class Weight:
             outputs = contract(inputs, kernel, self.num_contracted)
         return outputs if bias is None else outputs + bias.value
 
-    def take(self, index):
+    def take(self, index: Any) -> Any:
         """Rows of a table as floats, with only these made floats."""
         return jnp.take(self.value, index, axis=0)
 
     # What quantization, low-rank updates and files need.
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The layer's variables that hold it, by the ends of their names."""
+        return {part: getattr(self.layer, attribute) for part, attribute in self.attributes.items()}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape as floats."""
+        return getattr(self.layer, self.name).shape
+
+    @functools.cached_property
+    def num_contracted(self) -> int:
+        """Axes that end the inputs, begin the weight and are added up; 0 for equations that need einsum."""
+        return schemes.num_contracted(self.equation)
 
     @property
     def num_rows(self) -> int:
@@ -74,20 +90,20 @@ class Weight:
         """Its columns: one for each output."""
         return math.prod(self.shape) // self.num_rows
 
-    def create(self):
-        """Makes the variables, with no values yet."""
-        self._add("", shape=self.shape, **self.options)
+    def create(self, shape, **options) -> None:
+        """Makes the variables, with no values yet, from the arguments of `add_weight`."""
+        self.add("", shape=shape, **options)
 
-    def drop(self):
+    def drop(self) -> None:
         """Takes the variables away from the layer."""
-        for part in self.variables:
+        for part in self.attributes:
             attribute, name = self.names(part)
-            del self.layer._weights[name]
+            self.layer._weights.pop(name, None)  # a shared one may have another name, or none, here
             delattr(self.layer, attribute)
 
     def names(self, part: str) -> tuple[str, str]:
         """The attribute of a part, and its variable's name."""
-        first = next(iter(self.layer.representations), self.name)
+        first = next(iter(self.layer.representations))
         if part in _SHARED and (first == self.name or self.layout == "reverse"):
             return part, part
         attribute = self.name + ("_" if part in _SHARED else "") + part
@@ -95,19 +111,22 @@ class Weight:
 
     def quantized(self, config: QuantizationConfig) -> "Weight":
         """The representation that takes this one's place."""
-        found = KINDS[config.mode](self, config)
+        found = KINDS[config.mode](self, config, self.shape)
         found.take_over(self)
         return found
 
-    def split(self, value) -> dict:
+    def split(self, value: jax.Array) -> dict[str, Any]:
         """What the variables hold for a weight of that value, by the ends of their names."""
         return {"": value.astype(self.variables[""].stored_dtype)}
 
-    def _add(self, part: str, **options):
+    def add(self, part: str, **options) -> Variable:
+        """Makes the variable of a part, from the arguments of `add_weight`."""
         attribute, name = self.names(part)
-        self.variables[part] = self.layer.add_weight(name=name, **options)
-        self.variables[part].place_in_files = _MAIN if attribute == self.name and self.layout != "reverse" else _PART
-        setattr(self.layer, attribute, self.variables[part])
+        variable = self.layer.add_weight(name=name, **options)
+        variable.place_in_files = _MAIN if attribute == self.name and self.layout != "reverse" else _PART
+        self.attributes[part] = attribute
+        self.layer.__dict__[attribute] = variable  # an attribute whose name only the mode knows
+        return variable
 
 
 class Table(Weight):
@@ -126,12 +145,19 @@ class Quantized(Weight):
     Args:
         weight: The representation whose place it takes.
         config: How it is quantized.
+        shape: Its shape as floats.
     """
 
-    def __init__(self, weight: Weight, config: QuantizationConfig | None):
-        super().__init__(weight.layer, weight.name, weight.shape, weight.equation, weight.layout, weight.options)
-        self.config = config
+    def __init__(self, weight: Weight, config: Any, shape):
+        super().__init__(weight.layer, weight.name, weight.equation, weight.layout)
+        self.attributes, self.options = {}, weight.options
+        self.config, self._shape = config, tuple(shape)
         self.quantizer = getattr(config, "activation_quantizer", None)
+
+    @property
+    def shape(self):
+        """Its shape as floats, which may be packed."""
+        return self._shape
 
     @property
     def value(self) -> jax.Array:
@@ -162,7 +188,7 @@ class Quantized(Weight):
         weight.drop()
         self.add_parts(parts)
 
-    def create(self):
+    def create(self, shape, **options):
         self.add_parts(self.specs())
 
     def specs(self) -> dict[str, Any]:
@@ -175,12 +201,13 @@ class Quantized(Weight):
             if part not in parts:
                 continue
             if self.layout == "reverse" and hasattr(self.layer, part):  # the table's rows are in the same blocks
-                self.variables[part] = getattr(self.layer, part)
+                self.attributes[part] = part
                 continue
             value, initializer = parts[part], "ones" if part in ("_scale", "awq_scales") else "zeros"
-            self._add(part, shape=value.shape, dtype=value.dtype.name, initializer=initializer, trainable=False)
+            options = {"shape": value.shape, "dtype": value.dtype.name, "initializer": initializer}
+            variable = self.add(part, trainable=False, **options)
             if not isinstance(value, jax.ShapeDtypeStruct):
-                self.variables[part].assign(value)
+                variable.assign(value)
 
 
 class Int8(Quantized):
@@ -259,12 +286,12 @@ class Float8(Quantized):
     def value(self):
         return self.variables[""].value
 
-    def create(self):
+    def create(self, shape, **options):
         self.add_scales()
-        self._add("", shape=self.shape, **self.options)
+        self.add("", shape=shape, **options)
 
     def take_over(self, weight):
-        self.variables |= weight.variables
+        self.attributes |= weight.attributes
         self.add_scales()
         self.layer._ready = False  # the new variables have no arrays yet
 
@@ -274,7 +301,7 @@ class Float8(Quantized):
         for part in self.scales:
             shape, initializer = ((), "ones") if part.endswith("scale") else ((length,), "zeros")
             options = {"dtype": "float32", "autocast": False, "overwrite_with_gradient": True}
-            self._add(part, shape=shape, initializer=initializer, **options)
+            self.add(part, shape=shape, initializer=initializer, **options)
 
     def project(self, inputs, bias=None) -> Any:
         """The einsum of inputs and the weight, plus a bias, which is as precise as in mixed precision, as in Keras."""
@@ -290,17 +317,17 @@ class Float8(Quantized):
 KINDS: dict[str, type[Quantized]] = {"int8": Int8, "int4": Int4, "gptq": Groups, "awq": Groups, "float8": Float8}
 
 
-def represent(layer, name: str, shape, equation: str, layout: str = "kernel", **options) -> Weight:
-    """A new weight of a layer with its variables, stored as the layer's dtype policy says.
+def represent(layer: Any, name: str, shape, **options) -> None:
+    """Makes the variables of a layer's weight, stored as the layer's dtype policy says.
 
     Raises:
         ValueError: if the layer's weights cannot be stored so.
     """
-    mode = layer.quantization_mode
+    mode, weight = layer.quantization_mode, layer.representations[name]
     if mode is not None and mode not in layer.modes:
         raise ValueError(f"{layer}: `dtype` must have no quantization mode or one of {layer.modes}. Got {mode!r}.")
-    weight = (Weight if layout == "kernel" else Table)(layer, name, shape, equation, layout, options)
     if mode is not None:
-        weight = KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy))
-    weight.create()
-    return weight
+        weight = KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy), shape)
+        layer.representations[name] = weight
+    weight.options = options
+    weight.create(shape, **options)

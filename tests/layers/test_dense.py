@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 from kerax.core.symbolic import KerasTensor
 
@@ -74,3 +75,57 @@ def test_einsum_dense_initial_values_have_the_variance_of_the_contracted_axes():
     layer.build((None, 5, 40))
     limit = (6 / (40 + 20 * 30)) ** 0.5
     assert limit * 0.95 < abs(layer.kernel.numpy()).max() <= limit
+
+
+def test_a_kernel_shared_with_another_layer_is_the_one_that_is_multiplied_by(tmp_path):
+    inputs = kerax.Input((4,))
+    first, second = layers.Dense(4, name="first"), layers.Dense(4, name="second")
+    model = kerax.Model(inputs, second(first(inputs)))
+    second.kernel = first.kernel
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    first.kernel.assign(2 * np.eye(4))
+    np.testing.assert_allclose(np.asarray(model(x)), 4 * x, rtol=1e-6)
+    assert [id(v) for v in model.weights] == [id(v) for v in (first.kernel, first.bias, second.bias)]
+    model.compile("sgd", "mse")
+    model.fit(x, x, verbose=0)
+    assert second.kernel is first.kernel
+    trained = np.asarray(first.kernel.value)
+    np.testing.assert_allclose(np.asarray(second(x) - second.bias.value), x @ trained, rtol=1e-5, atol=1e-6)
+    model.save_weights(tmp_path / "tied.weights.h5")
+    before = np.asarray(model(x))
+    first.kernel.assign(np.zeros((4, 4)))
+    model.load_weights(tmp_path / "tied.weights.h5")
+    np.testing.assert_array_equal(np.asarray(model(x)), before)
+
+
+def test_a_shared_kernel_is_quantized_apart():
+    first, second = layers.Dense(4), layers.Dense(4)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    first(x), second(x)
+    second.kernel = first.kernel
+    before = np.asarray(first(x))
+    second.quantize("int8")
+    np.testing.assert_array_equal(np.asarray(first(x)), before)
+    assert second.kernel is not first.kernel
+    np.testing.assert_allclose(np.asarray(second(x)), before, atol=0.05)
+
+
+@kerax.saving.register_keras_serializable("tests")
+class OwnKernel(layers.Dense):
+    """A dense layer whose `build` makes the kernel itself."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight((input_shape[-1], self.units), "ones", name="own")
+
+
+def test_a_kernel_of_a_subclass_is_multiplied_by_saved_and_loaded(tmp_path):
+    model = kerax.Sequential([kerax.Input((3,)), OwnKernel(2)])
+    x = np.arange(6, dtype="float32").reshape(2, 3)
+    np.testing.assert_array_equal(np.asarray(model(x)), x.sum(1, keepdims=True).repeat(2, 1))
+    model.layers[-1].kernel.assign(np.full((3, 2), 2.0))
+    model.save(tmp_path / "own.keras")
+    loaded = kerax.saving.load_model(tmp_path / "own.keras")
+    np.testing.assert_array_equal(np.asarray(loaded(x)), 2 * x.sum(1, keepdims=True).repeat(2, 1))
+    assert [variable.path for variable in loaded.weights] == [variable.path for variable in model.weights]
+    loaded.layers[-1].quantize("int8", type_check=False)
+    np.testing.assert_allclose(np.asarray(loaded(x)), np.asarray(model(x)), rtol=0.01)

@@ -75,3 +75,13 @@ def test_reversible_embedding_goes_both_ways(key):
         layer(jnp.ones((1, 4)), reverse=True)
     with pytest.raises(ValueError, match="`logit_soft_cap` must be above 0"):
         layers.ReversibleEmbedding(5, 3, logit_soft_cap=0)
+
+
+def test_a_table_shared_with_a_dense_layer_is_the_one_rows_are_picked_from():
+    dense, embedding = layers.Dense(4, use_bias=False), layers.Embedding(7, 4)
+    dense(np.ones((1, 7), "float32")), embedding(np.zeros((1,), "int32"))
+    embedding.embeddings = dense.kernel
+    picked = np.asarray(embedding(np.array([2, 5])))
+    np.testing.assert_array_equal(picked, np.asarray(dense.kernel.value)[[2, 5]])
+    np.testing.assert_allclose(picked, np.asarray(dense(np.eye(7, dtype="float32")[[2, 5]])), rtol=1e-6)
+    assert len(embedding.weights) == 1 and embedding.weights[0] is dense.kernel
