@@ -1,6 +1,7 @@
 """Depthwise and separable convolutions: every channel by itself, then the channels together."""
 
 from collections.abc import Callable
+from typing import Any
 
 from kerax import activations
 from kerax.layers.conv import BaseConv
@@ -37,7 +38,7 @@ class _DepthwiseConv(_Depthwise):
         dilation_rate: Sizes = 1,
         activation=None,
         use_bias: bool = True,
-        depthwise_initializer="glorot_uniform",
+        depthwise_initializer: Any = "glorot_uniform",
         bias_initializer="zeros",
         depthwise_regularizer=None,
         bias_regularizer=None,
@@ -82,8 +83,8 @@ class _SeparableConv(_Depthwise):
         depth_multiplier: int = 1,
         activation=None,
         use_bias: bool = True,
-        depthwise_initializer="glorot_uniform",
-        pointwise_initializer="glorot_uniform",
+        depthwise_initializer: Any = "glorot_uniform",
+        pointwise_initializer: Any = "glorot_uniform",
         bias_initializer="zeros",
         depthwise_regularizer=None,
         pointwise_regularizer=None,
