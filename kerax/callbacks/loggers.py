@@ -4,7 +4,7 @@ import json
 import math
 import os
 import warnings
-from typing import IO
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class JSONLogger(Callback):
     def __init__(self, filename, append: bool = False):
         super().__init__()
         self.filename, self.append = os.fspath(filename), append
-        self._file: IO[bytes] | None = None
+        self._file: Any = None  # open during `fit`
 
     def on_train_begin(self, logs=None):
         os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)
@@ -45,9 +45,8 @@ class JSONLogger(Callback):
         cut_file(self._file, state["size"])
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._file is not None:
-            self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
-            self._file.flush()
+        self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
+        self._file.flush()
 
     def close(self):
         if self._file is not None:
