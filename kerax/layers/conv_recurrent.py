@@ -95,12 +95,8 @@ class _ConvLSTM(_CellRNN):
 
     rank: int
     cell: _ConvLSTMCell
-    filters = of_cell("filters")
-    kernel_size = of_cell("kernel_size")
-    strides = of_cell("strides")
-    padding = of_cell("padding")
-    data_format = of_cell("data_format")
-    dilation_rate = of_cell("dilation_rate")
+    filters, padding, data_format = of_cell("filters", "padding", "data_format")
+    kernel_size, strides, dilation_rate = of_cell("kernel_size", "strides", "dilation_rate")
 
     def __init_subclass__(cls, rank: int | None = None):
         super().__init_subclass__()

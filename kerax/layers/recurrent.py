@@ -9,9 +9,9 @@ from kerax.layers.options import check_choice, without
 from kerax.layers.rnn import RNN
 
 
-def of_cell(name: str) -> Any:
-    """An attribute of a layer that is its cell's."""
-    return property(operator.attrgetter(f"cell.{name}"))
+def of_cell(*names: str) -> Any:
+    """For each name, an attribute of a layer that is its cell's."""
+    return [property(operator.attrgetter(f"cell.{name}")) for name in names]
 
 
 def cell_options(kwargs: dict) -> dict[str, Any]:
@@ -22,24 +22,18 @@ def cell_options(kwargs: dict) -> dict[str, Any]:
 class _CellRNN(RNN):
     """What the three layers share: the cell is made from the layer's own arguments, and shows them."""
 
-    units = of_cell("units")
-    activation = of_cell("activation")
-    recurrent_activation = of_cell("recurrent_activation")
-    use_bias = of_cell("use_bias")
-    unit_forget_bias = of_cell("unit_forget_bias")
-    reset_after = of_cell("reset_after")
-    kernel_initializer = of_cell("kernel_initializer")
-    kernel_regularizer = of_cell("kernel_regularizer")
-    kernel_constraint = of_cell("kernel_constraint")
-    recurrent_initializer = of_cell("recurrent_initializer")
-    recurrent_regularizer = of_cell("recurrent_regularizer")
-    recurrent_constraint = of_cell("recurrent_constraint")
-    bias_initializer = of_cell("bias_initializer")
-    bias_regularizer = of_cell("bias_regularizer")
-    bias_constraint = of_cell("bias_constraint")
-    dropout = of_cell("dropout")
-    recurrent_dropout = of_cell("recurrent_dropout")
-    seed = of_cell("seed")
+    units, use_bias, unit_forget_bias, reset_after = of_cell("units", "use_bias", "unit_forget_bias", "reset_after")
+    activation, recurrent_activation = of_cell("activation", "recurrent_activation")
+    kernel_initializer, kernel_regularizer, kernel_constraint = of_cell(
+        "kernel_initializer", "kernel_regularizer", "kernel_constraint"
+    )
+    recurrent_initializer, recurrent_regularizer, recurrent_constraint = of_cell(
+        "recurrent_initializer", "recurrent_regularizer", "recurrent_constraint"
+    )
+    bias_initializer, bias_regularizer, bias_constraint = of_cell(
+        "bias_initializer", "bias_regularizer", "bias_constraint"
+    )
+    dropout, recurrent_dropout, seed = of_cell("dropout", "recurrent_dropout", "seed")
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
