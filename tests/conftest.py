@@ -43,8 +43,12 @@ if jax.__version_info__ < (0, 11):  # later ones have one way to make kernels
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation(request):
-    """Compiles without XLA's expensive passes, in half of the time, but for modules marked `optimized`."""
-    is_quick = request.node.get_closest_marker("optimized") is None
+    """Compiles without XLA's expensive passes, in half of the time, but for modules marked `optimized`.
+
+    With `KERAX_TEST_OPTIMIZED=1` all tests run programs as users do; CI's second run is such a one.
+    """
+    is_marked = request.node.get_closest_marker("optimized") is not None
+    is_quick = not is_marked and os.environ.get("KERAX_TEST_OPTIMIZED") != "1"
     if jax.config.values["jax_disable_most_optimizations"] and not is_quick:
         jax.clear_caches()  # JAX takes a program that was compiled without them for one compiled with them
     jax.config.update("jax_disable_most_optimizations", is_quick)
