@@ -1,5 +1,6 @@
 """Activation functions as layers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -91,7 +92,12 @@ class PReLU(Layer):
     alpha: Variable
 
     def __init__(
-        self, alpha_initializer="Zeros", alpha_regularizer=None, alpha_constraint=None, shared_axes=None, **kwargs
+        self,
+        alpha_initializer: Any = "Zeros",
+        alpha_regularizer=None,
+        alpha_constraint=None,
+        shared_axes=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         options = alpha_initializer, alpha_regularizer, alpha_constraint
@@ -143,7 +149,7 @@ class Softmax(Layer):
         ValueError: if the mask does not broadcast to the inputs.
     """
 
-    def __init__(self, axis=-1, **kwargs):
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
         self.supports_masking = True

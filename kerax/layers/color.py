@@ -3,6 +3,7 @@
 `value_range` is the lowest and highest value that pixels can have, `(0, 255)` by default; results are clipped to it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -260,7 +261,14 @@ class RandomGaussianBlur(ImageLayer):
     """
 
     def __init__(
-        self, factor=1.0, kernel_size=3, sigma=1.0, value_range=(0, 255), data_format=None, seed=None, **kwargs
+        self,
+        factor=1.0,
+        kernel_size: int | Sequence[int] = 3,
+        sigma=1.0,
+        value_range=(0, 255),
+        data_format=None,
+        seed=None,
+        **kwargs,
     ):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, 0, 1)

@@ -1,6 +1,7 @@
 """Normalization by statistics of the batch, of each sample, or of groups of channels."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -79,10 +80,10 @@ class BatchNormalization(_Affine):
         epsilon=0.001,
         center=True,
         scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        moving_variance_initializer="ones",
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
         beta_regularizer=None,
         gamma_regularizer=None,
         beta_constraint=None,
@@ -204,12 +205,12 @@ class LayerNormalization(_Affine):
 
     def __init__(
         self,
-        axis=-1,
+        axis: int | Sequence[int] = -1,
         epsilon=0.001,
         center=True,
         scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
         beta_regularizer=None,
         gamma_regularizer=None,
         beta_constraint=None,
@@ -250,7 +251,7 @@ class RMSNormalization(Layer):
     Weights: `scale`, the sizes of `axis`. Source: Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467
     """
 
-    def __init__(self, axis=-1, epsilon=1e-06, **kwargs):
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon=1e-06, **kwargs):
         super().__init__(**kwargs)
         self.axis, self.epsilon = axis, epsilon
         self.supports_masking = True
@@ -287,8 +288,8 @@ class GroupNormalization(_Affine):
         epsilon=0.001,
         center=True,
         scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
         beta_regularizer=None,
         gamma_regularizer=None,
         beta_constraint=None,
@@ -335,7 +336,7 @@ class UnitNormalization(Layer):
         axis: Axis, or list of axes, that the norm is taken over.
     """
 
-    def __init__(self, axis=-1, **kwargs):
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")

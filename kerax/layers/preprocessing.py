@@ -1,5 +1,6 @@
 """Layers that prepare numbers: `Rescaling` and `Normalization`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -47,7 +48,14 @@ class Normalization(Layer):
         ValueError: if only one statistic is given, or their shapes do not fit.
     """
 
-    def __init__(self, axis=-1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs):
+    def __init__(
+        self,
+        axis: int | Sequence[int] | None = -1,
+        mean: Any = None,
+        variance: Any = None,
+        invert: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):

@@ -237,7 +237,14 @@ class Bidirectional(Layer):
         ValueError: if the layers do not go opposite ways or return different things.
     """
 
-    def __init__(self, layer: Any, merge_mode="concat", weights=None, backward_layer: Any = None, **kwargs):
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: str | None = "concat",
+        weights=None,
+        backward_layer: Any = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         for name, value in (("layer", layer), ("backward_layer", backward_layer)):
             if not (isinstance(value, Layer) and hasattr(value, "go_backwards")) and (

@@ -103,7 +103,7 @@ class Stack(Layer):
 
     _untracked = Layer._untracked | {"block", "pairs", "_top"}
 
-    def __init__(self, block, depth, keep="everything", unroll=1, **kwargs):
+    def __init__(self, block, depth, keep: Any = "everything", unroll=1, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(block, Layer):
             raise TypeError(f"{self}: `block` must be a layer. Got {block!r}.")
