@@ -25,7 +25,7 @@ def linear(x):
 
 
 @_activation
-def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
+def relu(x, negative_slope: float = 0.0, max_value=None, threshold: float = 0.0):
     """`x` above `threshold`, at most `max_value`; below it `negative_slope * (x - threshold)`."""
     if negative_slope == 0 and max_value is None and threshold == 0:
         return jax.nn.relu(x)
@@ -38,13 +38,13 @@ def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
 
 
 @_activation
-def leaky_relu(x, negative_slope=0.2):
+def leaky_relu(x, negative_slope: float = 0.2):
     """`x` above 0, `negative_slope * x` below."""
     return jax.nn.leaky_relu(x, negative_slope)
 
 
 @_activation
-def gelu(x, approximate=False):
+def gelu(x, approximate: bool = False):
     """`x * P(X <= x)` for a standard normal `X`; `approximate` uses tanh. Source: https://arxiv.org/abs/1606.08415"""
     return jax.nn.gelu(x, approximate)
 
@@ -56,13 +56,13 @@ def mish(x):
 
 
 @_activation
-def soft_shrink(x, threshold=0.5):
+def soft_shrink(x, threshold: float = 0.5):
     """`x` moved towards 0 by `threshold`, and 0 between `-threshold` and `threshold`."""
     return jnp.where(x > threshold, x - threshold, jnp.where(x < -threshold, x + threshold, 0.0))
 
 
 @_activation
-def hard_shrink(x, threshold=0.5):
+def hard_shrink(x, threshold: float = 0.5):
     """`x` where `|x| > threshold`, else 0."""
     return jnp.where(jnp.abs(x) > threshold, x, 0.0)
 

@@ -75,7 +75,7 @@ class LogitsDistillation(DistillationLoss):
         ValueError: if the temperature is not a number above 0, or there is no loss.
     """
 
-    def __init__(self, temperature=3.0, loss: Any = "kl_divergence"):
+    def __init__(self, temperature: float = 3.0, loss: Any = "kl_divergence"):
         if not isinstance(temperature, (int, float)) or temperature <= 0:
             raise ValueError(f"LogitsDistillation: `temperature` must be a number above 0. Got {temperature!r}.")
         self.temperature, self.loss = temperature, _functions(self, loss)
@@ -159,8 +159,8 @@ class Distiller(Model):
         student,
         distillation_losses,
         distillation_loss_weights=None,
-        student_loss_weight=0.5,
-        name="distiller",
+        student_loss_weight: float = 0.5,
+        name: str = "distiller",
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
@@ -228,7 +228,7 @@ class Distiller(Model):
     def call(self, inputs, training=None, **kwargs):
         return self.student(inputs, training=training, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training: bool = True):
         y_pred = self(x, training=training) if y_pred is None else y_pred
         student_loss = distillation_loss = jnp.zeros(())
         if self.student_loss_weight > 0 and y is not None:

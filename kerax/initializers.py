@@ -99,7 +99,7 @@ class Constant(Initializer):
 class Identity(Initializer):
     """`gain` on the diagonal of a matrix, 0 elsewhere."""
 
-    def __init__(self, gain=1.0):
+    def __init__(self, gain: float = 1.0):
         self.gain = gain
 
     def __call__(self, shape, dtype=None, key=None) -> Any:
@@ -117,7 +117,7 @@ class RandomNormal(Initializer):
         seed: An integer gives the same values on every call; `None` draws from the weight's key.
     """
 
-    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed=None):
         self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
 
     def __call__(self, shape, dtype=None, key=None) -> Any:
@@ -127,7 +127,7 @@ class RandomNormal(Initializer):
 class TruncatedNormal(Initializer):
     """Normally distributed values, redrawn beyond 2 standard deviations. Arguments as `RandomNormal`."""
 
-    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed=None):
         self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
 
     def __call__(self, shape, dtype=None, key=None) -> Any:
@@ -137,7 +137,7 @@ class TruncatedNormal(Initializer):
 class RandomUniform(Initializer):
     """Values spread evenly over `[minval, maxval)`. `seed` as in `RandomNormal`."""
 
-    def __init__(self, minval=-0.05, maxval=0.05, seed=None):
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed=None):
         self.minval, self.maxval, self.seed = minval, maxval, _check_seed(self, seed)
 
     def __call__(self, shape, dtype=None, key=None) -> Any:
@@ -165,8 +165,8 @@ class VarianceScaling(Initializer):
 
     def __init__(
         self,
-        scale=1.0,
-        mode="fan_in",
+        scale: float = 1.0,
+        mode: str = "fan_in",
         distribution="truncated_normal",
         seed=None,
         input_axes=None,
@@ -267,7 +267,7 @@ class Orthogonal(Initializer):
     `seed` as in `RandomNormal`. Source: https://arxiv.org/abs/1312.6120
     """
 
-    def __init__(self, gain=1.0, seed=None):
+    def __init__(self, gain: float = 1.0, seed=None):
         self.gain, self.seed = gain, _check_seed(self, seed)
 
     def __call__(self, shape, dtype=None, key=None) -> Any:

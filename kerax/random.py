@@ -31,19 +31,19 @@ def _dtype(dtype):
     return jnp.dtype(dtype or config.floatx())
 
 
-def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None):
     """Normally distributed numbers."""
     dtype = _dtype(dtype)
     return (jax.random.normal(next_key(seed), shape, dtype) * stddev + mean).astype(dtype)
 
 
-def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None):
     """Normally distributed numbers, redrawn beyond 2 `stddev` from `mean`."""
     dtype = _dtype(dtype)
     return (jax.random.truncated_normal(next_key(seed), -2.0, 2.0, shape, dtype) * stddev + mean).astype(dtype)
 
 
-def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None):
     """Numbers spread evenly over `[minval, maxval)`."""
     return jax.random.uniform(next_key(seed), shape, _dtype(dtype), minval, maxval)
 
@@ -76,7 +76,7 @@ def dropout(inputs, rate, noise_shape=None, seed=None):
     return jnp.where(kept, scaled, 0).astype(inputs.dtype)
 
 
-def shuffle(x, axis=0, seed=None):
+def shuffle(x, axis: int = 0, seed=None):
     """`x` with its slices along `axis` in random order."""
     return jax.random.permutation(next_key(seed), jnp.asarray(x), axis)
 

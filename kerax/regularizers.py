@@ -35,7 +35,7 @@ def _weight(owner, name: str, value) -> float:
 class L1L2(Regularizer):
     """`l1 * sum(|x|) + l2 * sum(x**2)`."""
 
-    def __init__(self, l1=0.0, l2=0.0):
+    def __init__(self, l1: float = 0.0, l2: float = 0.0):
         self.l1, self.l2 = _weight(self, "l1", l1 or 0.0), _weight(self, "l2", l2 or 0.0)
 
     def __call__(self, x):
@@ -55,7 +55,7 @@ class L1L2(Regularizer):
 class L1(Regularizer):
     """`l1 * sum(|x|)`."""
 
-    def __init__(self, l1=0.01):
+    def __init__(self, l1: float = 0.01):
         self.l1 = _weight(self, "l1", 0.01 if l1 is None else l1)
 
     def __call__(self, x):
@@ -69,7 +69,7 @@ class L1(Regularizer):
 class L2(Regularizer):
     """`l2 * sum(x**2)`."""
 
-    def __init__(self, l2=0.01):
+    def __init__(self, l2: float = 0.01):
         self.l2 = _weight(self, "l2", 0.01 if l2 is None else l2)
 
     def __call__(self, x):
@@ -88,7 +88,7 @@ class OrthogonalRegularizer(Regularizer):
         mode: `"rows"` or `"columns"`.
     """
 
-    def __init__(self, factor=0.01, mode="rows"):
+    def __init__(self, factor: float = 0.01, mode: str = "rows"):
         if mode not in ("rows", "columns"):
             raise ValueError(f"OrthogonalRegularizer: `mode` must be 'rows' or 'columns'. Got {mode!r}.")
         self.factor, self.mode = _weight(self, "factor", factor), mode

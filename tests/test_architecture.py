@@ -68,7 +68,7 @@ def test_a_batch_goes_as_drawn():
 
 
 def test_a_call_goes_as_drawn():
-    way = drawn(("Layer.__call__", "core/layer.py"), ("contract", "ops/products.py"))
+    way = drawn(("Layer.__call__", "core/layer.py"), ("product_form", "ops/products.py"))
     layer = layers.Dense(3)
     layer(jnp.ones((2, 5, 4)))
     order = entered(lambda: jax.make_jaxpr(layer)(jnp.ones((2, 5, 4))), way)

@@ -98,7 +98,7 @@ def results(name):
         mapped = jax.vmap(lambda inputs, call: evaluate(variables, inputs, call, key)[0])(twice, batched)
         return outputs, grads, mapped, train(variables, inputs, call, key)
 
-    with jax.checking_leaks():
+    with jax.checking_leaks(), jax.numpy_dtype_promotion("strict"):  # no dtype is changed unless someone says so
         found = jax.jit(everything)(variables, inputs, traced_call(call), jax.random.key(3))
     return jax.device_get(found)
 

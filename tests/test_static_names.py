@@ -41,6 +41,9 @@ reveal_type(kerax.ops.conv)
 reveal_type(kerax.optimizers.Adam)
 reveal_type(layers.Conv2D)
 kerax.layerz
+kerax.optimizers.Adam(1e-3, clipnorm=1.0, name="adam")
+kerax.optimizers.Adam(1e-3, clipnrm=1.0)
+kerax.Sequential().compile(kerax.optimizers.Muon(exclude_layers=["head"]), loss={"a": "mse"}, jit_compile=False)
 """
 
 
@@ -52,3 +55,5 @@ def test_pyright_finds_the_classes(tmp_path):
     shown = subprocess.run(command, capture_output=True, text=True).stdout
     for found in ('"Dense"', '"type[Model]"', '"type[Adam]"', '"type[Conv2D]"', '"(inputs', '"layerz" is not a known'):
         assert found in shown, shown
+    assert 'No parameter named "clipnrm"' in shown, shown
+    assert shown.count("error:") == 2, shown

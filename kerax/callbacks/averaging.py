@@ -21,7 +21,7 @@ class SwapEMAWeights(Callback):
     holds the two the wrong way round; and after `predict` the weights are back.
     """
 
-    def __init__(self, swap_on_epoch=False):
+    def __init__(self, swap_on_epoch: bool = False):
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
         self._kept: list[tuple] = []  # (variable, its value) while the average is in its place

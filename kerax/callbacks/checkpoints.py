@@ -63,11 +63,11 @@ class ModelCheckpoint(_Saver):
     def __init__(
         self,
         filepath,
-        monitor="val_loss",
-        verbose=0,
-        save_best_only=False,
-        save_weights_only=False,
-        mode="auto",
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
         save_freq: str | int = "epoch",
         initial_value_threshold=None,
     ):
@@ -150,15 +150,15 @@ class OrbaxCheckpoint(_Saver):
     def __init__(
         self,
         directory,
-        monitor="val_loss",
-        verbose=0,
-        save_best_only=False,
-        mode="auto",
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        mode: str = "auto",
         save_freq: str | int = "epoch",
         initial_value_threshold=None,
         max_to_keep: int | None = 1,
-        save_on_background=True,
-        save_weights_only=False,
+        save_on_background: bool = True,
+        save_weights_only: bool = False,
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
         self.directory, self.max_to_keep = os.fspath(directory), max_to_keep
@@ -219,8 +219,8 @@ class BackupAndRestore(Callback):
         self,
         backup_dir,
         save_freq: str | int = "epoch",
-        double_checkpoint=False,
-        delete_checkpoint=True,
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
         every_seconds=None,
     ):
         super().__init__()

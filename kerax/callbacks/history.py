@@ -122,7 +122,7 @@ class CSVLogger(Callback):
 
     first_process_only = True
 
-    def __init__(self, filename, separator=",", append=False):
+    def __init__(self, filename, separator: str = ",", append: bool = False):
         super().__init__()
         self.filename, self.separator, self.append = filename, separator, append
         self._file: IO | None = None

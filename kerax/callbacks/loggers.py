@@ -4,7 +4,7 @@ import json
 import math
 import os
 import warnings
-from typing import IO
+from typing import Any
 
 import numpy as np
 
@@ -25,10 +25,10 @@ class JSONLogger(Callback):
 
     first_process_only = True
 
-    def __init__(self, filename, append=False):
+    def __init__(self, filename, append: bool = False):
         super().__init__()
         self.filename, self.append = os.fspath(filename), append
-        self._file: IO[bytes] | None = None
+        self._file: Any = None  # open during `fit`
 
     def on_train_begin(self, logs=None):
         os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)
@@ -45,9 +45,8 @@ class JSONLogger(Callback):
         cut_file(self._file, state["size"])
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._file is not None:
-            self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
-            self._file.flush()
+        self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
+        self._file.flush()
 
     def close(self):
         if self._file is not None:
@@ -78,11 +77,11 @@ class RemoteMonitor(Callback):
 
     def __init__(
         self,
-        root="http://localhost:9000",
+        root: str = "http://localhost:9000",
         path="/publish/epoch/end/",
-        field="data",
+        field: str = "data",
         headers=None,
-        send_as_json=False,
+        send_as_json: bool = False,
     ):
         super().__init__()
         if not root.startswith(("http://", "https://")):

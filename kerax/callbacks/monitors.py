@@ -31,7 +31,7 @@ class Monitor(Callback):
         ValueError: at the end of the first epoch with `"auto"`, for a name that does not say whether more is better.
     """
 
-    def __init__(self, monitor="val_loss", mode="auto", min_delta=0.0):
+    def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0):
         super().__init__()
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}.")
@@ -96,14 +96,14 @@ class EarlyStopping(Monitor):
 
     def __init__(
         self,
-        monitor="val_loss",
+        monitor: str = "val_loss",
         min_delta: float = 0,
-        patience=0,
-        verbose=0,
-        mode="auto",
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
         baseline=None,
-        restore_best_weights=False,
-        start_from_epoch=0,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
@@ -175,14 +175,14 @@ class ReduceLROnPlateau(Monitor):
 
     def __init__(
         self,
-        monitor="val_loss",
-        factor=0.1,
-        patience=10,
-        verbose=0,
-        mode="auto",
-        min_delta=0.0001,
-        cooldown=0,
-        min_lr=0.0,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 0.0001,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
     ):
         super().__init__(monitor, mode, min_delta)
         if factor >= 1.0:
@@ -234,7 +234,7 @@ class LearningRateScheduler(Callback):
         verbose: 1 prints each value.
     """
 
-    def __init__(self, schedule, verbose=0):
+    def __init__(self, schedule, verbose: int = 0):
         super().__init__()
         self.schedule, self.verbose = schedule, verbose
         try:

@@ -24,7 +24,7 @@ class ProgbarLogger(Callback):
 
     first_process_only = True
 
-    def __init__(self, verbose=None, what="ProgbarLogger", curves=False):
+    def __init__(self, verbose=None, what="ProgbarLogger", curves: bool = False):
         super().__init__()
         if verbose not in (None, "auto", 0, 1, 2):
             raise ValueError(f"{what}: `verbose` must be 'auto', 0, 1 or 2. Got {verbose!r}.")

@@ -57,13 +57,13 @@ class TensorBoard(Callback):
     def __init__(
         self,
         log_dir: str | os.PathLike = "logs",
-        histogram_freq=0,
-        write_graph=True,
-        write_images=False,
-        write_steps_per_second=False,
+        histogram_freq: int = 0,
+        write_graph: bool = True,
+        write_images: bool = False,
+        write_steps_per_second: bool = False,
         update_freq: str | int = "epoch",
         profile_batch: int | str | Sequence[int] = 0,
-        embeddings_freq=0,
+        embeddings_freq: int = 0,
         embeddings_metadata=None,
     ):
         super().__init__()

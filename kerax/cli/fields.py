@@ -69,9 +69,9 @@ def _signatures(target: Callable) -> Iterator[tuple[Callable, Any]]:
 
 def _kind(parameter: inspect.Parameter) -> str:
     annotation = parameter.annotation
-    if annotation is not inspect.Parameter.empty:
-        return _KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
-    return _KINDS.get(type(parameter.default), "")
+    if isinstance(annotation, type) and annotation is not inspect.Parameter.empty:
+        return _KINDS.get(annotation, annotation.__name__)
+    return _KINDS.get(type(parameter.default), "")  # of one among several kinds the default says most
 
 
 def read_argument_texts(doc: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ COLUMNS = ("sex", "length", "diameter", "height", "whole", "shucked", "viscera",
 SEXES = ("F", "I", "M")
 
 
-def load_data(target="rings", test_split=0.2, seed=113):
+def load_data(target="rings", test_split: float = 0.2, seed=113):
     """Abalones, by default with the number of rings as the target, which is the age in years less 1.5. Not in Keras.
 
     Args:

@@ -5,7 +5,7 @@ import numpy as np
 from kerax.datasets import sources
 
 
-def load_data(path="boston_housing.npz", test_split=0.2, seed=113):
+def load_data(path="boston_housing.npz", test_split: float = 0.2, seed=113):
     """House prices with 13 features each. Downloaded once, 57 kB.
 
     One feature counts residents by race, with an assumption about prices built in; use `california_housing` where it

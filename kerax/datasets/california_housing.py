@@ -5,7 +5,7 @@ import numpy as np
 from kerax.datasets import sources
 
 
-def load_data(version="large", path="california_housing.npz", test_split=0.2, seed=113):
+def load_data(version="large", path="california_housing.npz", test_split: float = 0.2, seed=113):
     """Median house prices with 8 features each. Downloaded once, 0.7 MB.
 
     Args:

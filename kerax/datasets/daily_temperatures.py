@@ -22,7 +22,7 @@ def load_series() -> tuple[np.ndarray, np.ndarray]:
     return np.array(dates, "datetime64[D]"), np.array(temperatures, np.float32)
 
 
-def load_data(window=30, horizon=1, test_split=0.2):
+def load_data(window=30, horizon=1, test_split: float = 0.2):
     """Windows of the past and the days that follow each, the last years for testing.
 
     Args:

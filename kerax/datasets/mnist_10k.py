@@ -3,7 +3,7 @@
 from kerax.datasets import mnist, sources
 
 
-def load_data(test_split=0.2, seed=113):
+def load_data(test_split: float = 0.2, seed=113):
     """MNIST's 10,000 test digits, by default 8,000 for training and 2,000 for testing. 1.6 MB. Not in Keras.
 
     Results are not those of MNIST: a sixth of the training images, and other images to test on.

@@ -17,7 +17,7 @@ def load_data(
     num_words=None,
     skip_top=0,
     maxlen=None,
-    test_split=0.2,
+    test_split: float = 0.2,
     seed=113,
     start_char=1,
     oov_char=2,

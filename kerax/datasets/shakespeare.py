@@ -36,7 +36,7 @@ def decode(indices) -> str:
     return "".join(CHARACTERS[int(index)] for index in indices)
 
 
-def load_data(context=64, stride=None, test_split=0.1):
+def load_data(context=64, stride=None, test_split: float = 0.1):
     """Windows of characters, and for each character the next one; the last tenth of the text for testing.
 
     Args:

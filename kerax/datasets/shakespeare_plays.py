@@ -21,7 +21,7 @@ _OPENINGS = {
 PLAYS = tuple(_OPENINGS)
 
 
-def load_data(min_words=8, test_split=0.2, seed=113):
+def load_data(min_words=8, test_split: float = 0.2, seed=113):
     """Speeches without their speakers' names, and the play that each is from. Downloaded once, 1.1 MB. Not in Keras.
 
     The most frequent play makes up 16 % of the test part, which is what a constant answer reaches.

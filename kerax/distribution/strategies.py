@@ -37,7 +37,7 @@ class Distribution:
 
     gathers = False  # whether layers compute with more of a weight than a device holds
 
-    def __init__(self, device_mesh, batch_dim_name=None, auto_shard_dataset=True):
+    def __init__(self, device_mesh, batch_dim_name=None, auto_shard_dataset: bool = True):
         if not isinstance(device_mesh, DeviceMesh):
             raise ValueError(f"{type(self).__name__}: expected a `DeviceMesh`. Got {device_mesh!r}.")
         self.device_mesh, self.auto_shard_dataset = device_mesh, auto_shard_dataset
@@ -195,7 +195,7 @@ class DataParallel(Distribution):
         auto_shard_dataset: Whether `distribute_dataset` gives each process a share.
     """
 
-    def __init__(self, device_mesh=None, devices=None, auto_shard_dataset=True):
+    def __init__(self, device_mesh=None, devices=None, auto_shard_dataset: bool = True):
         if device_mesh is None:
             device_mesh = DeviceMesh((-1,), ("batch",), devices)
         super().__init__(device_mesh, None, auto_shard_dataset)
@@ -213,7 +213,7 @@ class ModelParallel(Distribution):
         ValueError: without a layout map.
     """
 
-    def __init__(self, *, layout_map=None, batch_dim_name=None, auto_shard_dataset=True, **kwargs):
+    def __init__(self, *, layout_map=None, batch_dim_name=None, auto_shard_dataset: bool = True, **kwargs):
         kwargs.pop("device_mesh", None)  # Keras admits and ignores it
         if kwargs:
             raise TypeError(f"{type(self).__name__}: unknown argument {next(iter(kwargs))!r}.")
@@ -272,8 +272,8 @@ class FSDP(ModelParallel):
         layout_map=None,
         batch_dim_name=None,
         shard_dim_name=None,
-        min_size=1024,
-        auto_shard_dataset=True,
+        min_size: int = 1024,
+        auto_shard_dataset: bool = True,
     ):
         if device_mesh is None:
             device_mesh = DeviceMesh((-1,), ("batch",)) if layout_map is None else layout_map.device_mesh

@@ -237,7 +237,7 @@ class RandomPerspective(_Warp):
 
     def draw(self, key: Any, shape: Any) -> Any:
         choice, moves = jax.random.split(key)
-        corners = jnp.array([[0.0, 0.0], [1, 0], [0, 1], [1, 1]]) * jnp.array([shape[1] - 1, shape[0] - 1])
+        corners = jnp.array([[0.0, 0.0], [1, 0], [0, 1], [1, 1]]) * jnp.array([shape[1] - 1.0, shape[0] - 1.0])
         moved = corners * (1 + self.scale * (jax.random.uniform(moves, (4, 2)) - 0.5))
         transform = homography(corners, moved)
         return jnp.where(is_chosen(choice, self.factor), transform, jnp.array(_IDENTITY))

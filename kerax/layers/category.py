@@ -101,7 +101,8 @@ def _count(indices, weights, depth: int, only_presence: bool, dtype: str):
     is_there = indices[..., None] == jnp.arange(depth)  # (..., size, depth)
     if only_presence:
         return is_there.any(-2).astype(dtype)
-    return jnp.sum(is_there * (jnp.ones((), dtype) if weights is None else weights[..., None].astype(dtype)), -2)
+    weights = jnp.ones((), dtype) if weights is None else weights[..., None].astype(dtype)
+    return jnp.sum(is_there.astype(dtype) * weights, -2)
 
 
 class _Categorical(Layer):

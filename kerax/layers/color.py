@@ -326,7 +326,7 @@ def rectangle(key: Any, shape: Any, height: Any, width: Any) -> Any:
     inside = []
     for axis, (size, share) in enumerate(zip(shape[:2], (height, width))):
         start = jax.random.uniform(jax.random.fold_in(key, axis)) * (1 - share) * size
-        pixels = jnp.arange(size)
+        pixels = jnp.arange(size, dtype=start.dtype)
         inside.append((pixels > start) & (pixels < start + share * size))
     return inside[0][:, None] & inside[1]
 

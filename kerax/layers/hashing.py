@@ -167,7 +167,7 @@ def hash_integers(integers: Any, num_bins: int, salt: tuple[int, int] | None) ->
         powers = np.array([10**i for i in reversed(range(longest))], np.uint64)
         digits = size[..., None] // powers % _u64(10) + _u64(ord("0"))
         num_digits = jnp.maximum(1, jnp.sum(size[..., None] >= powers, -1))
-        length = num_digits + is_negative
+        length = num_digits + is_negative.astype("int64")
         hashes = jnp.zeros(integers.shape, "uint64")
         for n in range(1, longest + 1):  # the hash takes other steps for every length, so each is computed
             rows = digits[..., longest - n :]

@@ -160,7 +160,8 @@ class BatchNormalization(_Affine):
             mean = jnp.mean(inputs, axes, keepdims=True)
             return mean.reshape(-1), jnp.mean(jnp.square(inputs - mean), axes)
         kept = jnp.broadcast_to(mask.astype(bool)[..., None], inputs.shape)
-        count = jnp.sum(kept, axes, keepdims=True) + config.epsilon()  # a batch may be masked altogether
+        kept_rows = jnp.sum(kept, axes, keepdims=True).astype(inputs.dtype)  # float32 at least
+        count = kept_rows + config.epsilon()  # a batch may be masked altogether
         mean = jnp.sum(jnp.where(kept, inputs, 0), axes, keepdims=True) / count
         variance = jnp.sum(jnp.where(kept, jnp.square(inputs - mean), 0), axes, keepdims=True) / count
         return mean.reshape(-1), variance.reshape(-1)

@@ -63,11 +63,11 @@ class Circle(LossFunctionWrapper):
 
     def __init__(
         self,
-        gamma=80.0,
-        margin=0.4,
-        remove_diagonal=True,
+        gamma: float = 80.0,
+        margin: float = 0.4,
+        remove_diagonal: bool = True,
         reduction: str | None = "sum_over_batch_size",
-        name="circle",
+        name: str = "circle",
         dtype=None,
     ):
         options = {"gamma": gamma, "margin": margin, "remove_diagonal": remove_diagonal}

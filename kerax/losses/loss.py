@@ -36,7 +36,7 @@ class Loss(Configurable):
         if cls.__module__.startswith("kerax.losses"):
             LOSSES.add(cls)
 
-    def __init__(self, name=None, reduction: str | None = "sum_over_batch_size", dtype=None):
+    def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype=None):
         self.name = name or to_snake_case(type(self).__name__)
         if reduction not in REDUCTIONS:
             raise ValueError(

@@ -46,7 +46,7 @@ def fix_categorical(true_shape: tuple, pred_shape: tuple) -> str:
 
 
 @_loss("bce", "BCE")
-def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
+def binary_crossentropy(y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis=-1):
     """`-y_true * log(y_pred) - (1 - y_true) * log(1 - y_pred)`, averaged over `axis`.
 
     Args:
@@ -65,11 +65,11 @@ def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, 
 def binary_focal_crossentropy(
     y_true,
     y_pred,
-    apply_class_balancing=False,
-    alpha=0.25,
-    gamma=2.0,
-    from_logits=False,
-    label_smoothing=0.0,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
     axis=-1,
 ):
     """Binary crossentropy times `(1 - p)**gamma`, `p` being the probability given to the right label.
@@ -96,7 +96,7 @@ def _smooth(y_true, label_smoothing: float, axis: int):
 
 
 @_loss("cce")
-def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
+def categorical_crossentropy(y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis=-1):
     """`-sum(y_true * log(y_pred))` over the class axis.
 
     Args:
@@ -127,7 +127,7 @@ def categorical_focal_crossentropy(
 
 
 @_loss("scce")
-def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_class=None, axis=-1):
+def sparse_categorical_crossentropy(y_true, y_pred, from_logits: bool = False, ignore_class=None, axis=-1):
     """`-log(y_pred[label])` for integer labels.
 
     Args:
@@ -190,11 +190,11 @@ class BinaryCrossentropy(LossFunctionWrapper):
 
     def __init__(
         self,
-        from_logits=False,
-        label_smoothing=0.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
         axis=-1,
         reduction: str | None = "sum_over_batch_size",
-        name="binary_crossentropy",
+        name: str = "binary_crossentropy",
         dtype=None,
     ):
         options = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
@@ -206,14 +206,14 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
 
     def __init__(
         self,
-        apply_class_balancing=False,
-        alpha=0.25,
-        gamma=2.0,
-        from_logits=False,
-        label_smoothing=0.0,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
         axis=-1,
         reduction: str | None = "sum_over_batch_size",
-        name="binary_focal_crossentropy",
+        name: str = "binary_focal_crossentropy",
         dtype=None,
     ):
         options = {"apply_class_balancing": apply_class_balancing, "alpha": alpha, "gamma": gamma}
@@ -226,11 +226,11 @@ class CategoricalCrossentropy(LossFunctionWrapper):
 
     def __init__(
         self,
-        from_logits=False,
-        label_smoothing=0.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
         axis=-1,
         reduction: str | None = "sum_over_batch_size",
-        name="categorical_crossentropy",
+        name: str = "categorical_crossentropy",
         dtype=None,
     ):
         options = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
@@ -242,13 +242,13 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
 
     def __init__(
         self,
-        alpha=0.25,
-        gamma=2.0,
-        from_logits=False,
-        label_smoothing=0.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
         axis=-1,
         reduction: str | None = "sum_over_batch_size",
-        name="categorical_focal_crossentropy",
+        name: str = "categorical_focal_crossentropy",
         dtype=None,
     ):
         options = {"alpha": alpha, "gamma": gamma}
@@ -261,11 +261,11 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
     def __init__(
         self,
-        from_logits=False,
+        from_logits: bool = False,
         ignore_class=None,
         reduction: str | None = "sum_over_batch_size",
         axis=-1,
-        name="sparse_categorical_crossentropy",
+        name: str = "sparse_categorical_crossentropy",
         dtype=None,
     ):
         options = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
@@ -277,9 +277,9 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
 
     def __init__(
         self,
-        q=0.5,
+        q: float = 0.5,
         reduction: str | None = "sum_over_batch_size",
-        name="categorical_generalized_cross_entropy",
+        name: str = "categorical_generalized_cross_entropy",
         dtype=None,
     ):
         if not 0 < q < 1:
@@ -290,12 +290,12 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
 class KLDivergence(LossFunctionWrapper):
     """`sum(y_true * log(y_true / y_pred))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="kl_divergence", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "kl_divergence", dtype=None):
         super().__init__(kl_divergence, reduction, name, dtype)
 
 
 class Poisson(LossFunctionWrapper):
     """`mean(y_pred - y_true * log(y_pred))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="poisson", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "poisson", dtype=None):
         super().__init__(poisson, reduction, name, dtype)

@@ -42,7 +42,7 @@ def mean_squared_logarithmic_error(y_true, y_pred):
 
 
 @_loss()
-def huber(y_true, y_pred, delta=1.0):
+def huber(y_true, y_pred, delta: float = 1.0):
     """Quadratic below an error of `delta`, linear above, averaged over the last axis.
 
     Source: Huber 1964, https://doi.org/10.1214/aoms/1177703732
@@ -103,14 +103,14 @@ def categorical_hinge(y_true, y_pred):
 class MeanSquaredError(LossFunctionWrapper):
     """`mean((y_true - y_pred)**2)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="mean_squared_error", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "mean_squared_error", dtype=None):
         super().__init__(mean_squared_error, reduction, name, dtype)
 
 
 class MeanAbsoluteError(LossFunctionWrapper):
     """`mean(|y_true - y_pred|)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="mean_absolute_error", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "mean_absolute_error", dtype=None):
         super().__init__(mean_absolute_error, reduction, name, dtype)
 
 
@@ -118,7 +118,7 @@ class MeanAbsolutePercentageError(LossFunctionWrapper):
     """`100 * mean(|y_true - y_pred| / |y_true|)`. Arguments as `Loss`."""
 
     def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name="mean_absolute_percentage_error", dtype=None
+        self, reduction: str | None = "sum_over_batch_size", name: str = "mean_absolute_percentage_error", dtype=None
     ):
         super().__init__(mean_absolute_percentage_error, reduction, name, dtype)
 
@@ -127,7 +127,7 @@ class MeanSquaredLogarithmicError(LossFunctionWrapper):
     """`mean((log(1 + y_true) - log(1 + y_pred))**2)`. Arguments as `Loss`."""
 
     def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name="mean_squared_logarithmic_error", dtype=None
+        self, reduction: str | None = "sum_over_batch_size", name: str = "mean_squared_logarithmic_error", dtype=None
     ):
         super().__init__(mean_squared_logarithmic_error, reduction, name, dtype)
 
@@ -142,7 +142,7 @@ class Huber(LossFunctionWrapper):
 class LogCosh(LossFunctionWrapper):
     """`mean(log(cosh(y_pred - y_true)))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="log_cosh", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "log_cosh", dtype=None):
         super().__init__(log_cosh, reduction, name, dtype)
 
 
@@ -156,19 +156,19 @@ class CosineSimilarity(LossFunctionWrapper):
 class Hinge(LossFunctionWrapper):
     """`mean(max(1 - y_true * y_pred, 0))`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="hinge", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "hinge", dtype=None):
         super().__init__(hinge, reduction, name, dtype)
 
 
 class SquaredHinge(LossFunctionWrapper):
     """`mean(max(1 - y_true * y_pred, 0)**2)`. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="squared_hinge", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "squared_hinge", dtype=None):
         super().__init__(squared_hinge, reduction, name, dtype)
 
 
 class CategoricalHinge(LossFunctionWrapper):
     """`max(largest wrong score - right score + 1, 0)` for one-hot targets. Arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="categorical_hinge", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "categorical_hinge", dtype=None):
         super().__init__(categorical_hinge, reduction, name, dtype)

@@ -15,7 +15,7 @@ def dice(y_true, y_pred, axis=None):
 
 
 @LOSSES.add
-def tversky(y_true, y_pred, alpha=0.5, beta=0.5, axis=None):
+def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis=None):
     """`1 - overlap / (overlap + alpha * missed + beta * invented)` over `axis`, `None` for all axes.
 
     As in Keras, `alpha` weighs what `y_true` has and `y_pred` lacks. Source: https://arxiv.org/abs/1706.05721
@@ -30,7 +30,7 @@ def tversky(y_true, y_pred, alpha=0.5, beta=0.5, axis=None):
 class Dice(LossFunctionWrapper):
     """`1 -` the Dice coefficient. Arguments as `dice` and `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="dice", axis=None, dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "dice", axis=None, dtype=None):
         super().__init__(dice, reduction, name, dtype, axis=axis)
 
 

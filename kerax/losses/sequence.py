@@ -37,5 +37,5 @@ def ctc(y_true, y_pred):
 class CTC(LossFunctionWrapper):
     """Connectionist temporal classification of `(batch, length)` labels. See `ctc`; arguments as `Loss`."""
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name="ctc", dtype=None):
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "ctc", dtype=None):
         super().__init__(ctc, reduction, name, dtype)

@@ -21,7 +21,7 @@ def accuracy(y_true, y_pred):
 
 
 @FUNCTIONS.add
-def binary_accuracy(y_true, y_pred, threshold=0.5):
+def binary_accuracy(y_true, y_pred, threshold: float = 0.5):
     """1 where `y_pred > threshold` is what the label 0 or 1 says, else 0."""
     y_true, y_pred = align("binary_accuracy", y_true, y_pred)
     return _as_float(y_true == (y_pred > threshold))
@@ -42,14 +42,14 @@ def sparse_categorical_accuracy(y_true, y_pred):
 
 
 @FUNCTIONS.add
-def top_k_categorical_accuracy(y_true, y_pred, k=5):
+def top_k_categorical_accuracy(y_true, y_pred, k: int = 5):
     """1 where the class of one-hot `y_true` is among the `k` largest of `y_pred`, else 0."""
     y_true, y_pred = align("top_k_categorical_accuracy", y_true, y_pred, fix_categorical)
     return _as_float(_in_top_k(jnp.argmax(y_true, axis=-1), y_pred, k))
 
 
 @FUNCTIONS.add
-def sparse_top_k_categorical_accuracy(y_true, y_pred, k=5, from_sorted_ids=False):
+def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_ids: bool = False):
     """1 where the class index `y_true` is among the `k` largest of `y_pred`, else 0.
 
     With `from_sorted_ids`, `y_pred` holds class indices in falling order of their scores.
@@ -72,7 +72,7 @@ class Accuracy(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="accuracy", dtype=None):
+    def __init__(self, name: str = "accuracy", dtype=None):
         super().__init__(accuracy, name, dtype)
 
 
@@ -81,7 +81,7 @@ class BinaryAccuracy(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="binary_accuracy", dtype=None, threshold=0.5):
+    def __init__(self, name: str = "binary_accuracy", dtype=None, threshold: float = 0.5):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
 
 
@@ -90,7 +90,7 @@ class CategoricalAccuracy(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="categorical_accuracy", dtype=None):
+    def __init__(self, name: str = "categorical_accuracy", dtype=None):
         super().__init__(categorical_accuracy, name, dtype)
 
 
@@ -99,7 +99,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="sparse_categorical_accuracy", dtype=None):
+    def __init__(self, name: str = "sparse_categorical_accuracy", dtype=None):
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
 
@@ -108,7 +108,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, k=5, name="top_k_categorical_accuracy", dtype=None):
+    def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype=None):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
 
 

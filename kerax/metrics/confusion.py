@@ -25,7 +25,7 @@ class Counts(NamedTuple):
     false_negatives: jax.Array
 
 
-def count_decisions(y_true, y_pred, thresholds, weights=None, per_label=False) -> Counts:
+def count_decisions(y_true, y_pred, thresholds, weights=None, per_label: bool = False) -> Counts:
     """How often `y_pred > threshold` is right and wrong, for each threshold.
 
     Args:
@@ -139,7 +139,7 @@ class _Count(Metric):
 
     _counted = ""
 
-    def __init__(self, thresholds=None, name=None, dtype=None):
+    def __init__(self, thresholds=None, name: str | None = None, dtype=None):
         super().__init__(dtype, name)
         self.thresholds = _parse_thresholds(self.name, thresholds, 0.5)
         self.accumulator = self.add_variable((len(self.thresholds),), "zeros", name="accumulator")
@@ -192,7 +192,7 @@ class Precision(Decisions):
     _direction = "up"
     _counted = ("true_positives", "false_positives")
 
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name=None, dtype=None):
+    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
         super().__init__(thresholds, top_k, class_id, name, dtype)
 
     def result(self):
@@ -206,7 +206,7 @@ class Recall(Decisions):
     _direction = "up"
     _counted = ("true_positives", "false_negatives")
 
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name=None, dtype=None):
+    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
         super().__init__(thresholds, top_k, class_id, name, dtype)
 
     def result(self):
@@ -235,16 +235,16 @@ class AUC(Metric):
 
     def __init__(
         self,
-        num_thresholds=200,
-        curve="ROC",
-        summation_method="interpolation",
-        name=None,
+        num_thresholds: int = 200,
+        curve: str = "ROC",
+        summation_method: str = "interpolation",
+        name: str | None = None,
         dtype=None,
         thresholds=None,
-        multi_label=False,
+        multi_label: bool = False,
         num_labels=None,
         label_weights=None,
-        from_logits=False,
+        from_logits: bool = False,
     ):
         super().__init__(dtype, name)
         self.curve, self.summation_method = str(curve).upper(), str(summation_method).lower()

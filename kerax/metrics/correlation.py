@@ -41,7 +41,7 @@ class PearsonCorrelation(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="pearson_correlation", dtype=None, axis: int = -1):
+    def __init__(self, name: str = "pearson_correlation", dtype=None, axis: int = -1):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
 
 
@@ -50,5 +50,5 @@ class ConcordanceCorrelation(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="concordance_correlation", dtype=None, axis: int = -1):
+    def __init__(self, name: str = "concordance_correlation", dtype=None, axis: int = -1):
         super().__init__(concordance_correlation, name, dtype, axis=axis)

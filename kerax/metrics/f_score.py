@@ -24,7 +24,7 @@ class FBetaScore(Metric):
 
     _direction = "up"
 
-    def __init__(self, average=None, beta=1.0, threshold=None, name="fbeta_score", dtype=None):
+    def __init__(self, average=None, beta: float = 1.0, threshold=None, name: str = "fbeta_score", dtype=None):
         super().__init__(dtype, name)
         if average not in (None, "micro", "macro", "weighted"):
             raise ValueError(f"{self.name}: `average` must be None, 'micro', 'macro' or 'weighted'. Got {average!r}.")
@@ -81,5 +81,5 @@ class FBetaScore(Metric):
 class F1Score(FBetaScore):
     """The harmonic mean of precision and recall: `FBetaScore` with `beta=1`."""
 
-    def __init__(self, average=None, threshold=None, name="f1_score", dtype=None):
+    def __init__(self, average=None, threshold=None, name: str = "f1_score", dtype=None):
         super().__init__(average, 1.0, threshold, name, dtype)

@@ -35,11 +35,11 @@ class IoU(Metric):
         self,
         num_classes,
         target_class_ids,
-        name=None,
+        name: str | None = None,
         dtype=None,
         ignore_class=None,
-        sparse_y_true=True,
-        sparse_y_pred=True,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool = True,
         axis: int = -1,
     ):
         super().__init__("int32" if dtype in (None, "int") else dtype, name)
@@ -108,11 +108,11 @@ class MeanIoU(IoU):
     def __init__(
         self,
         num_classes,
-        name=None,
+        name: str | None = None,
         dtype=None,
         ignore_class=None,
-        sparse_y_true=True,
-        sparse_y_pred=True,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool = True,
         axis: int = -1,
     ):
         super().__init__(num_classes, range(num_classes), name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
@@ -121,7 +121,7 @@ class MeanIoU(IoU):
 class BinaryIoU(IoU):
     """`IoU` of yes/no labels and scores: a score of at least `threshold` is class 1. Others as `IoU`."""
 
-    def __init__(self, target_class_ids=(0, 1), threshold=0.5, name=None, dtype=None):
+    def __init__(self, target_class_ids=(0, 1), threshold: float = 0.5, name: str | None = None, dtype=None):
         super().__init__(2, target_class_ids, name, dtype)
         self.threshold = threshold
 
@@ -137,10 +137,10 @@ class OneHotIoU(IoU):
         self,
         num_classes,
         target_class_ids,
-        name=None,
+        name: str | None = None,
         dtype=None,
         ignore_class=None,
-        sparse_y_pred=False,
+        sparse_y_pred: bool = False,
         axis: int = -1,
     ):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)

@@ -32,7 +32,7 @@ class Metric(Configurable):
         if cls.__module__.startswith("kerax.metrics") and not cls.__name__.startswith("_"):
             METRICS.add(cls)
 
-    def __init__(self, dtype=None, name=None):
+    def __init__(self, dtype=None, name: str | None = None):
         self.name: str = name or to_snake_case(type(self).__name__)
         self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
         self.sum_dtype = jnp.promote_types(self.dtype, jnp.float32).name
@@ -64,7 +64,7 @@ class Metric(Configurable):
         self._variables.append(variable)
         return variable
 
-    def add_weight(self, shape=(), initializer=None, dtype=None, name=None) -> Variable:
+    def add_weight(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:
         """`add_variable` with defaults: a scalar that starts at 0."""
         return self.add_variable(shape, initializer, dtype, name=name)
 

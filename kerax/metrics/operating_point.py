@@ -46,7 +46,7 @@ class SensitivityAtSpecificity(_OperatingPoint):
 
     _limited, _wanted = _SPECIFICITY, _SENSITIVITY
 
-    def __init__(self, specificity, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(self, specificity, num_thresholds: int = 200, class_id=None, name: str | None = None, dtype=None):
         super().__init__("specificity", specificity, num_thresholds, class_id, name, dtype)
         self.specificity = specificity
 
@@ -56,7 +56,7 @@ class SpecificityAtSensitivity(_OperatingPoint):
 
     _limited, _wanted = _SENSITIVITY, _SPECIFICITY
 
-    def __init__(self, sensitivity, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(self, sensitivity, num_thresholds: int = 200, class_id=None, name: str | None = None, dtype=None):
         super().__init__("sensitivity", sensitivity, num_thresholds, class_id, name, dtype)
         self.sensitivity = sensitivity
 
@@ -66,7 +66,7 @@ class PrecisionAtRecall(_OperatingPoint):
 
     _limited, _wanted = _RECALL, _PRECISION
 
-    def __init__(self, recall, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(self, recall, num_thresholds: int = 200, class_id=None, name: str | None = None, dtype=None):
         super().__init__("recall", recall, num_thresholds, class_id, name, dtype)
         self.recall = recall
 
@@ -76,6 +76,6 @@ class RecallAtPrecision(_OperatingPoint):
 
     _limited, _wanted = _PRECISION, _RECALL
 
-    def __init__(self, precision, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(self, precision, num_thresholds: int = 200, class_id=None, name: str | None = None, dtype=None):
         super().__init__("precision", precision, num_thresholds, class_id, name, dtype)
         self.precision = precision

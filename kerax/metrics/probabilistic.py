@@ -46,7 +46,7 @@ class KLDivergence(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="kl_divergence", dtype=None):
+    def __init__(self, name: str = "kl_divergence", dtype=None):
         super().__init__(losses.kl_divergence, name, dtype)
 
 
@@ -55,5 +55,5 @@ class Poisson(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="poisson", dtype=None):
+    def __init__(self, name: str = "poisson", dtype=None):
         super().__init__(losses.poisson, name, dtype)

@@ -38,7 +38,7 @@ def weighted(name: str, values, sample_weight, dtype, reduce):
 class Sum(Metric):
     """The (weighted) sum of all values. Arguments as `Metric`."""
 
-    def __init__(self, name="sum", dtype=None):
+    def __init__(self, name: str = "sum", dtype=None):
         super().__init__(dtype, name)
         self.total = self.add_variable((), "zeros", name="total")
 
@@ -55,7 +55,7 @@ class Sum(Metric):
 class Mean(Metric):
     """The (weighted) mean of all samples. Arguments as `Metric`."""
 
-    def __init__(self, name="mean", dtype=None):
+    def __init__(self, name: str = "mean", dtype=None):
         super().__init__(dtype, name)
         self.total = self.add_variable((), "zeros", name="total")
         self.count = self.add_variable((), "zeros", name="count")
@@ -88,7 +88,7 @@ class MeanMetricWrapper(Mean):
         kwargs: Passed to `fn`.
     """
 
-    def __init__(self, fn, name=None, dtype=None, **kwargs):
+    def __init__(self, fn, name: str | None = None, dtype=None, **kwargs):
         super().__init__(name or name_of(fn), dtype)
         self._fn, self._fn_kwargs = fn, kwargs
 

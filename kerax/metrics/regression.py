@@ -13,7 +13,7 @@ class MeanSquaredError(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="mean_squared_error", dtype=None):
+    def __init__(self, name: str = "mean_squared_error", dtype=None):
         super().__init__(losses.mean_squared_error, name, dtype)
 
 
@@ -22,7 +22,7 @@ class RootMeanSquaredError(Mean):
 
     _direction = "down"
 
-    def __init__(self, name="root_mean_squared_error", dtype=None):
+    def __init__(self, name: str = "root_mean_squared_error", dtype=None):
         super().__init__(name, dtype)
 
     # Keras's arguments, which are not those of its `Mean` either.
@@ -41,7 +41,7 @@ class MeanAbsoluteError(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="mean_absolute_error", dtype=None):
+    def __init__(self, name: str = "mean_absolute_error", dtype=None):
         super().__init__(losses.mean_absolute_error, name, dtype)
 
 
@@ -50,7 +50,7 @@ class MeanAbsolutePercentageError(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="mean_absolute_percentage_error", dtype=None):
+    def __init__(self, name: str = "mean_absolute_percentage_error", dtype=None):
         super().__init__(losses.mean_absolute_percentage_error, name, dtype)
 
 
@@ -59,7 +59,7 @@ class MeanSquaredLogarithmicError(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="mean_squared_logarithmic_error", dtype=None):
+    def __init__(self, name: str = "mean_squared_logarithmic_error", dtype=None):
         super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
 
 
@@ -68,7 +68,7 @@ class LogCoshError(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="logcosh", dtype=None):
+    def __init__(self, name: str = "logcosh", dtype=None):
         super().__init__(losses.log_cosh, name, dtype)
 
 
@@ -77,7 +77,7 @@ class CosineSimilarity(MeanMetricWrapper):
 
     _direction = "up"
 
-    def __init__(self, name="cosine_similarity", dtype=None, axis: int = -1):
+    def __init__(self, name: str = "cosine_similarity", dtype=None, axis: int = -1):
         super().__init__(losses.cosine, name, dtype, axis=axis)
 
 
@@ -86,7 +86,7 @@ class Hinge(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="hinge", dtype=None):
+    def __init__(self, name: str = "hinge", dtype=None):
         super().__init__(losses.hinge, name, dtype)
 
 
@@ -95,7 +95,7 @@ class SquaredHinge(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="squared_hinge", dtype=None):
+    def __init__(self, name: str = "squared_hinge", dtype=None):
         super().__init__(losses.squared_hinge, name, dtype)
 
 
@@ -104,7 +104,7 @@ class CategoricalHinge(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, name="categorical_hinge", dtype=None):
+    def __init__(self, name: str = "categorical_hinge", dtype=None):
         super().__init__(losses.categorical_hinge, name, dtype)
 
 

@@ -37,7 +37,7 @@ class Functional(Model):
 
     keras_module = "keras.src.models.functional"
 
-    def __init__(self, inputs, outputs, name=None, trainable=None, **kwargs):
+    def __init__(self, inputs, outputs, name: str | None = None, trainable=None, **kwargs):
         super().__init__(name=name, trainable=True, autocast=False, **kwargs)
         self.graph = _with_inputs(Graph(inputs, outputs, owner=repr(self)))
         self.operations = self.graph.operations
@@ -185,7 +185,7 @@ class Functional(Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "Functional":
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Functional":
         """The model that `get_config` described."""
         tensors: dict[tuple, KerasTensor] = {}
         operations, waiting = {}, []

@@ -20,7 +20,7 @@ from kerax.core.registry import Family, deserialize_keras_object, serialize_kera
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
-from kerax.data import ArraySource, array_source, make_source, validation_source
+from kerax.data import array_source, make_source, validation_source
 from kerax.errors import hide_library_frames, suggest
 from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
@@ -69,7 +69,7 @@ class Model(Layer):
         if cls.__module__.startswith("kerax."):
             MODELS.add(cls)
 
-    def __init__(self, *args, trainable=True, name=None, dtype=None, **kwargs):
+    def __init__(self, *args, trainable: bool = True, name: str | None = None, dtype=None, **kwargs):
         if args or "inputs" in kwargs:
             # A subclass hands inputs and outputs to `super().__init__`: it becomes a functional model too.
             functional = MODELS.entries["Functional"]
@@ -87,7 +87,7 @@ class Model(Layer):
         self._random_key: Variable | None = None
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "Model":
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Model":
         """The model that `get_config` described: by its graph, if it has one, else by the constructor's arguments."""
         if {"layers", "input_layers", "output_layers"} <= config.keys():
             return MODELS.entries["Functional"].from_config(config, custom_objects)
@@ -100,7 +100,7 @@ class Model(Layer):
         """The layers directly inside this model."""
         return [child for _, child in self._children() if isinstance(child, Layer)]
 
-    def get_layer(self, name=None, index=None) -> Layer:
+    def get_layer(self, name: str | None = None, index=None) -> Layer:
         """The layer of that name or index. Raises `ValueError` if there is none."""
         if (name is None) == (index is None):
             raise ValueError(f"{self}: give either `name` or `index` to get_layer.")
@@ -133,10 +133,10 @@ class Model(Layer):
         line_length=None,
         positions=None,
         print_fn=None,
-        expand_nested=False,
-        show_trainable=False,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
         layer_range=None,
-        show_flops=False,
+        show_flops: bool = False,
     ):
         """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained.
 
@@ -375,7 +375,7 @@ class Model(Layer):
         source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
         if is_split:
             source, held_out = source.split(validation_split)
-            source = cast(ArraySource, source).with_class_weight(class_weight)  # only rows can be split
+            source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
             held_out = validation_source(validation_data, size)

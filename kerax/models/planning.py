@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def plan(self, topology=None, batch=None, batch_size=None, distribution: Any = "fsdp"):
+def plan(self, topology=None, batch=None, batch_size: int | str | None = None, distribution: Any = "fsdp"):
     """What a training step would need and take on devices that need not be there: compiled for them, not run.
 
     Nothing is allocated, so that models far larger than this machine can be planned. For TPUs `libtpu` is needed:

@@ -25,7 +25,7 @@ class Sequential(Model):
 
     _untracked = Model._untracked | frozenset({"_stack", "input_layer", "_tensor"})
 
-    def __init__(self, layers=None, trainable=True, name=None):
+    def __init__(self, layers=None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name, autocast=False)
         self._stack: list[Layer] = []
         self.input_layer: InputLayer | None = None
@@ -35,7 +35,7 @@ class Sequential(Model):
         for layer in layers or []:
             self.add(layer)
 
-    def add(self, layer, rebuild=True) -> None:
+    def add(self, layer, rebuild: bool = True) -> None:
         """Appends a layer, or sets the input when given an `Input`.
 
         Raises:
@@ -65,7 +65,7 @@ class Sequential(Model):
             self.built = True
             self.claim_seeds()
 
-    def pop(self, rebuild=True) -> Layer:
+    def pop(self, rebuild: bool = True) -> Layer:
         """Removes and returns the last layer. Raises `ValueError` if there is none."""
         if not self._stack:
             raise ValueError(f"{self}: there is no layer to pop.")
@@ -174,7 +174,7 @@ class Sequential(Model):
         return {"input_shape": self.input_layer.output.shape} if self.input_layer is not None else None
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "Sequential":
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Sequential":
         """The model that `get_config` described."""
         layers = [deserialize_keras_object(layer, custom_objects) for layer in config["layers"]]
         return cls(layers, trainable=config.get("trainable", True), name=config.get("name"))

@@ -41,7 +41,7 @@ def stateless_compute_loss(
     y=None,
     y_pred=None,
     sample_weight=None,
-    training=True,
+    training: bool = True,
 ):
     """`compute_loss` for given values of all variables. Pure.
 
@@ -63,7 +63,7 @@ def compute_loss_and_updates(
     x,
     y,
     sample_weight,
-    training=False,
+    training: bool = False,
     optimizer_variables=None,
     key=None,
 ):

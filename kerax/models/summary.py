@@ -103,10 +103,10 @@ def print_summary(
     model,
     line_length=None,
     print_fn=None,
-    expand_nested=False,
-    show_trainable=False,
+    expand_nested: bool = False,
+    show_trainable: bool = False,
     layer_range=None,
-    show_flops=False,
+    show_flops: bool = False,
 ) -> None:
     """Prints the table, or hands its text to `print_fn`."""
     import io

@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -227,5 +228,5 @@ def convolve_channels(inputs, kernel, strides, pads, dilation):
     *window, channels, multiplier = kernel.shape
     weights = kernel.reshape(-1, channels, multiplier)
     parts = zip(_windows(inputs, window, strides, pads, dilation), weights)
-    total = sum(part[..., None] * weight for part, weight in parts)  # (batch, *places, channels, multiplier)
+    total: Any = sum(part[..., None] * weight for part, weight in parts)  # (batch, *places, channels, multiplier)
     return total.reshape(*total.shape[:-2], channels * multiplier)

@@ -145,14 +145,14 @@ _PLAIN_METHODS: dict[str, str] = {"bilinear": "linear", "trilinear": "linear", "
 
 
 @op
-def scale_and_translate(images, output_shape, scale, translation, spatial_dims, method: str, antialias=True):
+def scale_and_translate(images, output_shape, scale, translation, spatial_dims, method, antialias=True):
     """Images resampled so that location `x` lands at `x * scale + translation` along `spatial_dims`.
 
     Args:
         scale, translation: One number for each of `spatial_dims`.
         method: `"linear"`, `"cubic"`, `"lanczos3"` or `"lanczos5"`.
     """
-    method = _PLAIN_METHODS.get(method, method)
+    method = _PLAIN_METHODS[method] if method in _PLAIN_METHODS else method
     scale, translation = jnp.asarray(scale), jnp.asarray(translation)
     return jax.image.scale_and_translate(
         jnp.asarray(images), output_shape, spatial_dims, scale, translation, method, antialias

@@ -8,20 +8,28 @@ import jax.numpy as jnp
 from kerax.ops import cpu
 
 
-def contract(inputs, kernel, num_axes: int = 1):
-    """`inputs (..., *contracted) @ kernel (*contracted, *new)`, shape `(..., *new)`.
+def product_form(inputs, kernel, num_axes: int = 1) -> tuple[tuple, tuple, int, tuple]:
+    """In which form to multiply `inputs (..., *contracted) @ kernel (*contracted, *new)`.
 
     On CPU as one plain matrix product: XLA's CPU backend then needs no transposed copies. Forward and gradient,
     best of 12, ms: `(32,128,256) @ (256,512)` 13.2 as a batched product, 9.2 as a plain one; in a GPT step the plain
     products save 40%. Elsewhere the axes stay apart, so that sharded ones are never merged.
+
+    Returns: shapes to give the two, the number of axes for `tensordot`, and the result's shape `(..., *new)`.
     """
-    if inputs.ndim == 2 and kernel.ndim == 2:
-        return jnp.matmul(inputs, kernel)
+    result = (*inputs.shape[:-num_axes], *kernel.shape[num_axes:])
     if not cpu.is_target():
-        return jnp.tensordot(inputs, kernel, num_axes)
+        return inputs.shape, kernel.shape, num_axes, result
     features = math.prod(kernel.shape[:num_axes])
-    product = inputs.reshape(-1, features) @ kernel.reshape(features, -1)
-    return product.reshape(*inputs.shape[:-num_axes], *kernel.shape[num_axes:])
+    return (-1, features), (features, -1), 1, result
+
+
+def contract(inputs, kernel, num_axes: int = 1):
+    """`inputs (..., *contracted) @ kernel (*contracted, *new)`, shape `(..., *new)`."""
+    if inputs.ndim == kernel.ndim == 2:
+        return jnp.matmul(inputs, kernel)
+    rows, matrix, num_axes, shape = product_form(inputs, kernel, num_axes)
+    return jnp.tensordot(inputs.reshape(rows), kernel.reshape(matrix), num_axes).reshape(shape)
 
 
 def settle(inputs):

@@ -71,6 +71,6 @@ def serialize(optimizer) -> dict:
     return serialize_keras_object(optimizer)
 
 
-def deserialize(config, custom_objects=None) -> Optimizer:
+def deserialize(config, custom_objects: dict | None = None) -> Optimizer:
     """The optimizer that `serialize` described."""
     return deserialize_keras_object(config, custom_objects)

@@ -126,7 +126,7 @@ class MultiOptimizer(Optimizer):
     where the part itself is given gradients of its scaled loss.
     """
 
-    def __init__(self, optimizer_map, loss_scale_factor=None, name=None):
+    def __init__(self, optimizer_map, loss_scale_factor=None, name: str | None = None):
         if not isinstance(optimizer_map, dict) and (
             not callable(optimizer_map) or isinstance(optimizer_map, (Optimizer, type))
         ):

@@ -58,7 +58,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         ValueError: unless there is one value more than boundaries.
     """
 
-    def __init__(self, boundaries, values, name="PiecewiseConstant"):
+    def __init__(self, boundaries, values, name: str = "PiecewiseConstant"):
         if len(boundaries) != len(values) - 1:
             raise ValueError(
                 f"PiecewiseConstantDecay: expected one more of `values` than of `boundaries`. "
@@ -81,10 +81,10 @@ class PolynomialDecay(LearningRateSchedule):
         self,
         initial_learning_rate,
         decay_steps,
-        end_learning_rate=0.0001,
-        power=1.0,
-        cycle=False,
-        name="PolynomialDecay",
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
     ):
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, _positive(decay_steps)
         self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
@@ -158,6 +158,6 @@ def serialize(learning_rate_schedule) -> dict:
     return serialize_keras_object(learning_rate_schedule)
 
 
-def deserialize(config, custom_objects=None):
+def deserialize(config, custom_objects: dict | None = None):
     """The schedule that `serialize` described."""
     return deserialize_keras_object(config, custom_objects)

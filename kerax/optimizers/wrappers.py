@@ -163,7 +163,7 @@ class OptaxOptimizer(Optimizer):
         transformation: An `optax.GradientTransformation`.
     """
 
-    def __init__(self, transformation: optax.GradientTransformation, name="optax"):
+    def __init__(self, transformation: optax.GradientTransformation, name: str = "optax"):
         self._transformation = optax.with_extra_args_support(transformation)
         super().__init__(learning_rate=0.0, name=name)
 

@@ -172,6 +172,8 @@ def dequantize_with_sz_map(weights_matrix: Any, scale: Any, zero: Any, g_idx: An
     """`(integers - zero) * scale`, which undoes `quantize_with_sz_map`."""
     groups = jnp.asarray(g_idx).astype("int32")
     scale, zero = (jnp.take(jnp.asarray(array), groups, axis=group_axis) for array in (scale, zero))
+    if not jnp.issubdtype(weights_matrix.dtype, jnp.floating):
+        weights_matrix = weights_matrix.astype(scale.dtype)
     return (weights_matrix - zero.astype(scale.dtype)) * scale
 
 

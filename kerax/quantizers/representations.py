@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax.core.variable import Variable
-from kerax.ops.products import contract
+from kerax.ops.products import contract, product_form
 from kerax.quantizers import schemes
 from kerax.quantizers.configs import QuantizationConfig, default_config
 
@@ -53,10 +53,11 @@ class Weight:
         kernel = self.value
         if not self.num_contracted:
             outputs = jnp.einsum(self.equation, inputs, kernel)
-        elif inputs.ndim == kernel.ndim == 2:  # one frame less for the most frequent case
+        elif inputs.ndim == kernel.ndim == 2:  # without three reshapes that do nothing, each a dispatch where eager
             outputs = jnp.matmul(inputs, kernel)
         else:
-            outputs = contract(inputs, kernel, self.num_contracted)
+            rows, matrix, num_axes, shape = product_form(inputs, kernel, self.num_contracted)
+            outputs = jnp.tensordot(inputs.reshape(rows), kernel.reshape(matrix), num_axes).reshape(shape)
         return outputs if bias is None else outputs + bias.value
 
     def take(self, index: Any) -> Any:

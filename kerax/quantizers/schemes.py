@@ -104,7 +104,7 @@ def join_int4(parts: dict, columns: int, pack_axis: int = -1) -> Any:
     """The matrix `(rows, columns)` as floats; with `pack_axis` 0 `columns` is the number of its rows."""
     integers = unpack_int4(parts[""], columns, axis=pack_axis)
     if "_zero" not in parts:
-        return integers / parts["_scale"]
+        return integers.astype(parts["_scale"].dtype) / parts["_scale"]
     return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis=0)
 
 
@@ -112,7 +112,7 @@ def join_rows(parts: dict, columns: int) -> Any:
     """Rows of a 4-bit table as floats: `(..., columns)`."""
     integers = unpack_int4(parts[""], columns, axis=-1)
     if "_zero" not in parts:
-        return integers / parts["_scale"][..., None]
+        return integers.astype(parts["_scale"].dtype) / parts["_scale"][..., None]
     return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"])
 
 

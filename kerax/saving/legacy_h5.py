@@ -16,7 +16,7 @@ from kerax.saving import h5_members
 _TOP = "top_level_model_weights"
 
 
-def load_weights(model, filepath, skip_mismatch=False, by_name=False):
+def load_weights(model, filepath, skip_mismatch: bool = False, by_name: bool = False):
     """Reads the weights of a model from an older `.h5` file, all or none.
 
     Args:

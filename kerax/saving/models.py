@@ -7,7 +7,7 @@ from kerax import checkpoint
 from kerax.saving import archive
 
 
-def save_model(model, filepath, overwrite=True, zipped=None, **kwargs):
+def save_model(model, filepath, overwrite: bool = True, zipped=None, **kwargs):
     """Writes a model: config, weights, compile arguments, optimizer state, vocabularies.
 
     Args:

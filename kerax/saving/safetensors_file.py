@@ -23,7 +23,7 @@ def save(model, path: str):
     os.replace(partial, path)
 
 
-def load(model, path: str, skip_mismatch=False, only: str | None = None, rename: Callable | dict | None = None):
+def load(model, path: str, skip_mismatch: bool = False, only: str | None = None, rename: Callable | dict | None = None):
     """Reads weights: see `kerax.saving.load_weights`."""
     library = _library()
     if not os.path.isfile(path):

@@ -5,7 +5,7 @@ import os
 from kerax.saving import legacy_h5, safetensors_file, weights_h5
 
 
-def save_weights(model, filepath, overwrite=True, max_shard_size=None, **kwargs):
+def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, **kwargs):
     """Writes the weights of a model, and its optimizer's state if there is one.
 
     Args:
@@ -32,7 +32,7 @@ def save_weights(model, filepath, overwrite=True, max_shard_size=None, **kwargs)
         weights_h5.save(model, path, max_shard_size)
 
 
-def load_weights(model, filepath, skip_mismatch=False, **kwargs):
+def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
     """Reads the weights of a model, all or none.
 
     Args:

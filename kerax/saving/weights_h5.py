@@ -22,7 +22,7 @@ def write(file, model):
         h5_members.write_group(file, group, name, values)
 
 
-def read(file, model, where: str, who: str, skip_mismatch=False, strict_optimizer=False):
+def read(file, model, where: str, who: str, skip_mismatch: bool = False, strict_optimizer: bool = False):
     """Puts the values of an open HDF5 file into a model: see `structure.fill`."""
     structure.fill(
         *(model, where, who),
@@ -81,7 +81,7 @@ def _save_shards(model, path: str, most_bytes: int):
     os.replace(partial, path)
 
 
-def load(model, path: str, skip_mismatch=False):
+def load(model, path: str, skip_mismatch: bool = False):
     """Reads a `.weights.h5` file, or the shards of a `.weights.json` file, into a model."""
     if path.endswith(".json"):
         _load_shards(model, path, skip_mismatch)

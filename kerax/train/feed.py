@@ -67,15 +67,18 @@ def single(batch: Tree, is_whole: bool = True) -> Piece:
     return Piece(form, placement.place_batch(batch, is_whole), 1, 0, 1, form.num_rows, 1, {}, False)
 
 
-def room_for(form: Form) -> int:
+def room_for(form: Form, scale: int = 1) -> int:
     """Batches in a block: as many as fit into 4 MB, at most 64; of larger ones up to 8, if these fit into 32 MB.
 
     XLA's CPU backend maps a step's temporary memory anew at each dispatch, which several steps then share.
+
+    Args:
+        scale: How many times as large a block may be: 2 where it is done at once, for larger products take less time.
     """
     if not form.has_rows:
         return 1
     size = max(form.row_bytes * form.num_rows, 1)
-    return max(1, min(MOST_BATCHES, BLOCK_BYTES // size), min(8, 8 * BLOCK_BYTES // size))
+    return max(1, min(scale * MOST_BATCHES, scale * BLOCK_BYTES // size), min(8, 8 * BLOCK_BYTES // size))
 
 
 class Feed:
@@ -330,12 +333,12 @@ class HostBuffers:
         except Exception:  # a failed computation was or will be reported by whoever reads it
             return
         with _spare_lock:
-            _spare.extend(memory for memory in self._memory if memory.nbytes <= BLOCK_BYTES + 64)
+            _spare.extend(memory for memory in self._memory if memory.nbytes <= 2 * BLOCK_BYTES + 64)
             del _spare[:-8]
         self._memory, self._turns = [], []
 
 
-_spare: list[np.ndarray] = []  # memory of buffers, 32 MB at most: touching fresh pages costs 30 times a copy
+_spare: list[np.ndarray] = []  # memory of buffers, 64 MB at most: touching fresh pages costs 30 times a copy
 _spare_lock = threading.Lock()
 
 

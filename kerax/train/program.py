@@ -68,7 +68,7 @@ class Program:
         is_eager: bool = False,
         shardings: list | None = None,
     ):
-        self.form, self.room, self.shardings = form, room_for(form), shardings
+        self.form, self.room, self.shardings = form, room_for(form, 1 if join is None else 2), shardings
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, form.spec
         self.is_looped = self.can_be_undone = self.fills_up = False

@@ -18,7 +18,7 @@ class HyperModel:
         tunable: Whether hyperparameters are searched; `False` keeps their defaults.
     """
 
-    def __init__(self, name=None, tunable=True):
+    def __init__(self, name: str | None = None, tunable: bool = True):
         self.name, self.tunable = name, tunable
 
     def build(self, hp):

@@ -44,7 +44,7 @@ class HyperParameters:
         min_value,
         max_value,
         step=None,
-        sampling="linear",
+        sampling: str = "linear",
         default=None,
         parent_name=None,
         parent_values=None,
@@ -73,7 +73,7 @@ class HyperParameters:
         min_value,
         max_value,
         step=None,
-        sampling="linear",
+        sampling: str = "linear",
         default=None,
         parent_name=None,
         parent_values=None,
@@ -99,7 +99,7 @@ class HyperParameters:
         make = lambda full: Choice(full, values, ordered, default, self._scope)
         return self._declare(name, make, parent_name, parent_values)
 
-    def Boolean(self, name, default=False, parent_name=None, parent_values=None) -> bool:
+    def Boolean(self, name, default: bool = False, parent_name=None, parent_values=None) -> bool:
         """`True` or `False`."""
         if not isinstance(default, bool):
             raise ValueError(f"Boolean({name!r}): `default` must be True or False. Got {default!r}.")
@@ -217,7 +217,7 @@ class HyperParameters:
     def __deepcopy__(self, memo):
         return self.copy()
 
-    def bind(self, choose, given=None, tune_new=True, allow_new=True):
+    def bind(self, choose, given=None, tune_new: bool = True, allow_new: bool = True):
         """Lets `choose(declaration)` give the values, with the declarations of `given` before all others."""
         self._choose = choose
         for (name, scope), declaration in given._space.items() if given is not None else ():

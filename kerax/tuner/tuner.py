@@ -78,17 +78,17 @@ class Tuner:
         max_trials: int | None = 10,
         seed=None,
         hyperparameters=None,
-        tune_new_entries=True,
-        allow_new_entries=True,
-        max_retries_per_trial=0,
-        max_consecutive_failed_trials=3,
+        tune_new_entries: bool = True,
+        allow_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
         directory=None,
         project_name=None,
-        overwrite=False,
-        executions_per_trial=1,
+        overwrite: bool = False,
+        executions_per_trial: int = 1,
         pruner=None,
         storage=None,
-        max_models_to_keep=10,
+        max_models_to_keep: int = 10,
     ):
         who = type(self).__name__
         _check_counts(
@@ -354,11 +354,11 @@ class Tuner:
         """All trials, in the order of their numbers."""
         return [Trial(trial) for trial in self._counted()]
 
-    def get_best_trials(self, num_trials=1) -> list[Trial]:
+    def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
         """The trials with the best scores, the best first; pruned ones come after all others."""
         return self._ranked()[:num_trials]
 
-    def get_best_hyperparameters(self, num_trials=1) -> list[HyperParameters]:
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[HyperParameters]:
         """The hyperparameters of the best trials."""
         best = []
         for trial in self.get_best_trials(num_trials):
@@ -368,7 +368,7 @@ class Tuner:
             best.append(hp)
         return best
 
-    def get_best_models(self, num_models=1) -> list:
+    def get_best_models(self, num_models: int = 1) -> list:
         """The models of the best trials, with the weights of their best epochs.
 
         Raises:
@@ -392,11 +392,11 @@ class Tuner:
             models.append(model)
         return models
 
-    def search_space_summary(self, extended=False):
+    def search_space_summary(self, extended: bool = False):
         """Prints what is searched; `extended` is taken for Keras Tuner's sake."""
         reports.print_space(self._space.space)
 
-    def results_summary(self, num_trials=10):
+    def results_summary(self, num_trials: int = 10):
         """Prints the best trials."""
         reports.print_results(self.project_dir, self.objective, self.trials, self._ranked(), num_trials)
 

@@ -91,7 +91,7 @@ __all__ = [
 Sequence = PyDataset
 
 
-def clear_session(free_memory=True):
+def clear_session(free_memory: bool = True):
     """Forgets compiled programs, so that a loop over many models does not fill the memory.
 
     kerax has no other process-wide state: names do not count up, and models go when nobody holds them.

@@ -34,7 +34,7 @@ def _area(boxes):
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def compute_iou(boxes1, boxes2, bounding_box_format, use_masking=False, mask_val=-1, image_shape=None):
+def compute_iou(boxes1, boxes2, bounding_box_format, use_masking: bool = False, mask_val=-1, image_shape=None):
     """The area that two boxes share over the area that they cover, for every pair of boxes.
 
     Args:
@@ -99,14 +99,14 @@ def _require_corners(bounding_box_format: str, who: str):
         )
 
 
-def crop(boxes, top, left, height, width, bounding_box_format="xyxy"):
+def crop(boxes, top, left, height, width, bounding_box_format: str = "xyxy"):
     """Boxes in the coordinates of a part of their image, cut at its edges; `(top, left)` is the part's corner."""
     _require_corners(bounding_box_format, "crop")
     moved = jnp.asarray(boxes) - jnp.asarray([left, top, left, top])
     return jnp.clip(moved, 0, jnp.asarray([width, height, width, height]))
 
 
-def pad(boxes, top, left, height=None, width=None, bounding_box_format="xyxy"):
+def pad(boxes, top, left, height=None, width=None, bounding_box_format: str = "xyxy"):
     """Boxes in the coordinates of an image that `top` rows and `left` columns were added to."""
     _require_corners(bounding_box_format, "pad")
     return jnp.asarray(boxes) + jnp.asarray([left, top, left, top])
@@ -124,7 +124,7 @@ def affine_transform(
     width,
     center_x=None,
     center_y=None,
-    bounding_box_format="xyxy",
+    bounding_box_format: str = "xyxy",
 ):
     """Boxes around the corners of `boxes` after a rotation, shift, scaling and shear of each image.
 
@@ -166,7 +166,7 @@ def _check_encoding(who: str, name: str, value, variance, image_shape) -> tuple[
 
 
 def encode_box_to_deltas(
-    anchors, boxes, anchor_format, box_format, encoding_format="center_yxhw", variance=None, image_shape=None
+    anchors, boxes, anchor_format, box_format, encoding_format: str = "center_yxhw", variance=None, image_shape=None
 ):
     """What a detector predicts for boxes at anchors: shifts in units of the anchor's size, logarithms of size ratios.
 

@@ -51,7 +51,7 @@ class Cross:
         output_mode: `"int"` or `"one_hot"`.
     """
 
-    def __init__(self, feature_names, crossing_dim, output_mode="one_hot"):
+    def __init__(self, feature_names, crossing_dim, output_mode: str = "one_hot"):
         _check("Cross", "output_mode", output_mode, ("int", "one_hot"))
         self.feature_names, self.crossing_dim = tuple(feature_names), crossing_dim
         self.output_mode = output_mode
@@ -114,12 +114,12 @@ class FeatureSpace(Layer):
     def __init__(
         self,
         features,
-        output_mode="concat",
+        output_mode: str = "concat",
         crosses=None,
         crossing_dim: int = 32,
-        hashing_dim=32,
-        num_discretization_bins=32,
-        name=None,
+        hashing_dim: int = 32,
+        num_discretization_bins: int = 32,
+        name: str | None = None,
     ):
         super().__init__(name=name)
         if not features:
@@ -174,7 +174,7 @@ class FeatureSpace(Layer):
     # The kinds of features.
 
     @classmethod
-    def cross(cls, feature_names, crossing_dim, output_mode="one_hot") -> Cross:
+    def cross(cls, feature_names, crossing_dim, output_mode: str = "one_hot") -> Cross:
         """A combination of features with a number of bins of its own."""
         return Cross(feature_names, crossing_dim, output_mode)
 
@@ -184,17 +184,17 @@ class FeatureSpace(Layer):
         return Feature(dtype, preprocessor, output_mode)
 
     @classmethod
-    def float(cls, name=None) -> Feature:
+    def float(cls, name: str | None = None) -> Feature:
         """Numbers as they are."""
         return Feature("float32", layers.Identity(name=_named(name, "float")), "float")
 
     @classmethod
-    def float_rescaled(cls, scale=1.0, offset=0.0, name=None) -> Feature:
+    def float_rescaled(cls, scale=1.0, offset=0.0, name: str | None = None) -> Feature:
         """Numbers times `scale` plus `offset`."""
         return Feature("float32", layers.Rescaling(scale, offset, name=_named(name, "float_rescaled")), "float")
 
     @classmethod
-    def float_normalized(cls, name=None) -> Feature:
+    def float_normalized(cls, name: str | None = None) -> Feature:
         """Numbers brought to mean 0 and variance 1, which `adapt` finds."""
         return Feature("float32", layers.Normalization(name=_named(name, "float_normalized")), "float")
 
@@ -217,12 +217,12 @@ class FeatureSpace(Layer):
         return Feature("string", lookup, output_mode)
 
     @classmethod
-    def string_hashed(cls, num_bins, output_mode="one_hot", name=None) -> Feature:
+    def string_hashed(cls, num_bins, output_mode: str = "one_hot", name: str | None = None) -> Feature:
         """Text hashed into bins."""
         return Feature("string", layers.Hashing(num_bins, name=_named(name, "string_hashed")), output_mode)
 
     @classmethod
-    def integer_hashed(cls, num_bins, output_mode="one_hot", name=None) -> Feature:
+    def integer_hashed(cls, num_bins, output_mode: str = "one_hot", name: str | None = None) -> Feature:
         """Integers hashed into bins."""
         return Feature("int32", layers.Hashing(num_bins, name=_named(name, "integer_hashed")), output_mode)
 

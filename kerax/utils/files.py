@@ -36,15 +36,15 @@ def is_url(path) -> bool:
 def get_file(
     fname=None,
     origin=None,
-    untar=False,
+    untar: bool = False,
     md5_hash=None,
     file_hash=None,
-    cache_subdir="datasets",
-    hash_algorithm="auto",
-    extract=False,
+    cache_subdir: str = "datasets",
+    hash_algorithm: str = "auto",
+    extract: bool = False,
     archive_format: str | Iterable[str] | None = "auto",
     cache_dir=None,
-    force_download=False,
+    force_download: bool = False,
 ) -> str:
     """The path of a file from the network, downloaded unless it is in the cache already.
 
@@ -105,7 +105,7 @@ def get_file(
     return unpacked
 
 
-def hash_file(path, algorithm="sha256", chunk_size=_CHUNK) -> str:
+def hash_file(path, algorithm: str = "sha256", chunk_size=_CHUNK) -> str:
     """The checksum of a file in hexadecimal digits; `algorithm` is `"md5"` or `"sha256"`."""
     digest = _hasher(algorithm)
     with open(path, "rb") as file:
@@ -177,7 +177,7 @@ class _Progress:
         self.is_live = config.is_interactive_logging_enabled() and sys.stderr.isatty()
         print(f"Downloading {origin}", file=sys.stderr)
 
-    def __call__(self, done: int, last=False):
+    def __call__(self, done: int, last: bool = False):
         if self.is_live and (last or time.monotonic() - self.shown > 0.1):
             self.shown, self.done = time.monotonic(), done
             of = f" of {self.total / 1e6:.1f}" if self.total else ""

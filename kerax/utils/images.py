@@ -64,7 +64,7 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
     return image.resize((width, height), getattr(image_module.Resampling, interpolation.upper()), box=box)
 
 
-def img_to_array(img, data_format=None, dtype=None) -> np.ndarray:
+def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
     """A Pillow image as an array `(height, width, channels)`, or with the channels first.
 
     Args:
@@ -81,7 +81,7 @@ def img_to_array(img, data_format=None, dtype=None) -> np.ndarray:
     return array.transpose(2, 0, 1) if data_format == "channels_first" else array
 
 
-def array_to_img(x, data_format=None, scale=True, dtype=None):
+def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=None):
     """A Pillow image from an array.
 
     Args:
@@ -108,7 +108,7 @@ def array_to_img(x, data_format=None, scale=True, dtype=None):
     return image_module.fromarray(array.astype(np.uint8))
 
 
-def save_img(path, x, data_format=None, file_format=None, scale=True, **kwargs):
+def save_img(path, x, data_format: str | None = None, file_format=None, scale: bool = True, **kwargs):
     """Writes an array as an image file.
 
     Args:
@@ -127,7 +127,7 @@ def save_img(path, x, data_format=None, file_format=None, scale=True, **kwargs):
     image.save(path, format=file_format, **kwargs)
 
 
-def smart_resize(x, size, interpolation="bilinear", data_format="channels_last", **kwargs):
+def smart_resize(x, size, interpolation: str = "bilinear", data_format="channels_last", **kwargs):
     """Images resized without distortion: the largest part at the middle that has the proportions of `size`.
 
     Args:
@@ -153,7 +153,7 @@ def smart_resize(x, size, interpolation="bilinear", data_format="channels_last",
     return np.moveaxis(array, -1, -3) if data_format == "channels_first" else array
 
 
-def resize(array: np.ndarray, size, method="bilinear", crop=False, pad=False) -> np.ndarray:
+def resize(array: np.ndarray, size, method="bilinear", crop: bool = False, pad: bool = False) -> np.ndarray:
     """Images `(..., height, width, channels)` of another size, as `kerax.ops.image.resize` makes them, on the host.
 
     On the device every size of image would be a program of its own to compile.

@@ -82,15 +82,15 @@ def find_learning_rate(
     model,
     x=None,
     y=None,
-    batch_size=None,
-    min_rate=1e-7,
-    max_rate=10.0,
-    steps=100,
-    smoothing=0.05,
-    divergence=4.0,
+    batch_size: int | None = None,
+    min_rate: float = 1e-7,
+    max_rate: float = 10.0,
+    steps: int = 100,
+    smoothing: float = 0.05,
+    divergence: float = 4.0,
     sample_weight=None,
     class_weight=None,
-    shuffle=True,
+    shuffle: bool = True,
 ) -> LearningRateSearch:
     """Runs a learning-rate range test: a step at each of `steps` rates from `min_rate` to `max_rate`, evenly spaced in
     their logarithm.

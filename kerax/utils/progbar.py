@@ -29,12 +29,12 @@ class Progbar:
     def __init__(
         self,
         target,
-        width=20,
-        verbose=1,
-        interval=0.05,
+        width: int = 20,
+        verbose: int = 1,
+        interval: float = 0.05,
         stateful_metrics=None,
         stateless_metrics=None,
-        unit_name="step",
+        unit_name: str = "step",
     ):
         if stateful_metrics is not None and stateless_metrics is not None:
             raise ValueError("Progbar: pass either `stateful_metrics` or `stateless_metrics`. Got both.")

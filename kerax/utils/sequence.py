@@ -6,7 +6,7 @@ import numpy as np
 
 
 def pad_sequences(
-    sequences, maxlen=None, dtype: Any = "int32", padding="pre", truncating="pre", value=0.0
+    sequences, maxlen=None, dtype: Any = "int32", padding: str = "pre", truncating: str = "pre", value: float = 0.0
 ) -> np.ndarray:
     """Sequences cut or filled to one length.
 
@@ -39,7 +39,7 @@ def pad_sequences(
     return padded
 
 
-def normalize(x, axis=-1, order=2) -> np.ndarray:
+def normalize(x, axis=-1, order: int = 2) -> np.ndarray:
     """`x` divided by its norm along `axis`; zeros stay zeros.
 
     Keras 3.15 divides by the wrong norms, or fails, for `axis=0`; this one does what its documentation says.

@@ -14,11 +14,11 @@ def timeseries_dataset_from_array(
     sequence_stride=1,
     sampling_rate=1,
     batch_size: int | None = 128,
-    shuffle=False,
+    shuffle: bool = False,
     seed=None,
     start_index=None,
     end_index=None,
-    format="tf",
+    format: str = "tf",
 ):
     """Batches of windows of a series.
 
@@ -71,7 +71,7 @@ def timeseries_dataset_from_array(
     return RowDataset(read, len(starts), batch_size, shuffle, workers=1)
 
 
-def split_dataset(dataset, left_size=None, right_size=None, shuffle=False, seed=None, preferred_backend=None):
+def split_dataset(dataset, left_size=None, right_size=None, shuffle: bool = False, seed=None, preferred_backend=None):
     """A data set in two parts.
 
     Args:

@@ -211,11 +211,11 @@ def plot_attention_maps(
     scores,
     inputs=None,
     layer=None,
-    example=0,
+    example: int = 0,
     tokens: Sequence | None = None,
     key_tokens=None,
     cmap: Any = "magma",
-    scale=2.6,
+    scale: float = 2.6,
 ):
     """Draws how much each query (row) attends to each key (column), a picture for each head.
 

@@ -7,7 +7,7 @@ from kerax.layers.bounding_boxes import convert_format
 from kerax.utils.images import pillow
 
 
-def batch_of_images(who: str, images, data_format=None) -> np.ndarray:
+def batch_of_images(who: str, images, data_format: str | None = None) -> np.ndarray:
     """Images as NumPy, channels last. Raises `ValueError` unless they are a batch."""
     images = np.asarray(images)
     if images.ndim != 4:
@@ -24,8 +24,8 @@ def draw_bounding_boxes(
     color=(128, 128, 128),
     line_thickness: int = 2,
     text_thickness: int | None = 1,
-    font_scale=1.0,
-    data_format=None,
+    font_scale: float = 1.0,
+    data_format: str | None = None,
 ):
     """Images with boxes drawn into them, and the names of their classes above (below, where there is no room).
 
@@ -119,10 +119,10 @@ def draw_segmentation_masks(
     segmentation_masks,
     num_classes=None,
     color_mapping=None,
-    alpha=0.8,
-    blend=True,
+    alpha: float = 0.8,
+    blend: bool = True,
     ignore_index: int | None = -1,
-    data_format=None,
+    data_format: str | None = None,
 ):
     """Images with the classes of their pixels as colours.
 

@@ -26,10 +26,10 @@ def plot_image_gallery(
     scale: float = 2,
     path=None,
     show=None,
-    transparent=True,
-    dpi=60,
+    transparent: bool = True,
+    dpi: int = 60,
     legend_handles=None,
-    data_format=None,
+    data_format: str | None = None,
 ):
     """Shows images side by side.
 
@@ -98,17 +98,17 @@ def plot_bounding_box_gallery(
     value_range=(0, 255),
     true_color=(0, 188, 212),
     pred_color=(255, 235, 59),
-    line_thickness=2,
-    font_scale=1.0,
+    line_thickness: int = 2,
+    font_scale: float = 1.0,
     text_thickness=None,
     class_mapping=None,
     ground_truth_mapping=None,
     prediction_mapping=None,
-    legend=False,
+    legend: bool = False,
     legend_handles=None,
     rows=None,
     cols=None,
-    data_format=None,
+    data_format: str | None = None,
     **kwargs,
 ):
     """Shows images with the boxes that are there and those that a model found.
@@ -155,10 +155,10 @@ def plot_segmentation_mask_gallery(
     y_true=None,
     y_pred=None,
     color_mapping=None,
-    blend=True,
-    alpha=0.8,
+    blend: bool = True,
+    alpha: float = 0.8,
     ignore_index: int | None = -1,
-    data_format=None,
+    data_format: str | None = None,
     **kwargs,
 ):
     """Shows in each row an image, then with the mask that is there, then with the one that a model found.

@@ -53,7 +53,7 @@ def confusion_matrix(y_true, y_pred, num_classes=None) -> np.ndarray:
     return matrix
 
 
-def plot_confusion_matrix(y_true, y_pred, class_names=None, normalize=False, cmap: Any = "Blues"):
+def plot_confusion_matrix(y_true, y_pred, class_names=None, normalize: bool = False, cmap: Any = "Blues"):
     """Draws how many examples of each class (row) were taken for each class (column).
 
     Args:
@@ -98,12 +98,12 @@ def plot_prediction_gallery(
     y_true,
     y_pred,
     class_names=None,
-    only_wrong=False,
-    max_images=24,
-    cols=6,
+    only_wrong: bool = False,
+    max_images: int = 24,
+    cols: int = 6,
     value_range=None,
-    scale=1.6,
-    data_format=None,
+    scale: float = 1.6,
+    data_format: str | None = None,
 ):
     """Draws images with what a classifier says about them: green what is right, red what is wrong and what it is.
 

@@ -29,7 +29,7 @@ _ARGUMENTS = """
 class _Estimator(BaseEstimator):
     """What the three share: checks, making the model, training."""
 
-    def __init__(self, model, warm_start=False, model_kwargs=None, fit_kwargs=None):
+    def __init__(self, model, warm_start: bool = False, model_kwargs=None, fit_kwargs=None):
         self.model = model
         self.warm_start = warm_start
         self.model_kwargs = model_kwargs

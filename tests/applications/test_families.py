@@ -129,6 +129,11 @@ def test_layers_that_only_applications_have_go_both_ways_in_keras_files(tmp_path
     assert "custom_scale_layer" in shown.stdout
 
 
+def arguments(function) -> list[tuple]:
+    """Names, kinds and defaults; Keras's have no annotations."""
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
 def test_names_and_signatures_are_those_of_keras():
     modules = [name for name in dir(keras.applications) if inspect.ismodule(getattr(keras.applications, name))]
     assert len(modules) == 17
@@ -138,7 +143,7 @@ def test_names_and_signatures_are_those_of_keras():
         for name in dir(theirs):
             if inspect.isfunction(getattr(theirs, name)):
                 function = getattr(ours, name)
-                assert str(inspect.signature(function)).split(" ->")[0] == str(inspect.signature(getattr(theirs, name)))
+                assert arguments(function) == arguments(getattr(theirs, name))
                 assert function.__doc__
 
 
