@@ -39,14 +39,7 @@ class JaxLayer(Layer):
     """
 
     def __init__(
-        self,
-        call_fn,
-        init_fn=None,
-        params=None,
-        state=None,
-        seed=None,
-        native_serialization_platforms=None,
-        **kwargs,
+        self, call_fn, init_fn=None, params=None, state=None, seed=None, native_serialization_platforms=None, **kwargs
     ):
         super().__init__(**kwargs)
         self._set_up(call_fn, init_fn, params, state, seed)

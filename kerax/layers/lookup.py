@@ -42,14 +42,8 @@ def read_lines(layer: _Categorical, path: Path, encoding: str, follow: bool = Tr
 class _Lookup(_Categorical):
     """What both lookups share: the vocabulary, how it is found, and the outputs made from indices."""
 
-    _untracked = _Categorical._untracked | {
-        "_tokens",
-        "_table",
-        "_counts",
-        "_documents",
-        "_idf",
-        "_found",
-    }  # large, no weights
+    # Large, and without weights: not to be searched for some at every call.
+    _untracked = _Categorical._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf", "_found"}
 
     def _parse(self, token) -> Any:
         """A token as the vocabulary holds it."""

@@ -124,7 +124,8 @@ class Cropping1D(_Cropping, rank=1):
     """
 
     def __init__(self, cropping: Any = (1, 1), **kwargs):
-        super().__init__(cropping, "channels_last", **kwargs)
+        super(_Cropping, self).__init__(**kwargs)  # `data_format` is no argument here
+        self.cropping = self.set_edges("cropping", cropping, "channels_last")
 
 
 class Cropping2D(_Cropping, rank=2, cropping=((0, 0), (0, 0))):

@@ -41,3 +41,8 @@ def test_cropping_undoes_zero_padding():
 def test_bad_arguments_and_inputs_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_cropping_of_sequences_takes_no_data_format():
+    with pytest.raises(TypeError, match="Cropping1D: unknown argument 'data_format'"):
+        layers.Cropping1D(1, data_format="channels_first")
