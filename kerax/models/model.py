@@ -406,6 +406,8 @@ class Model(Layer):
             raise
         finally:
             compilation.bad_step = None
+            if validate is not None:
+                validate.close()
             watching.close()
         return self.history
 
@@ -432,12 +434,14 @@ class Model(Layer):
         steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
         watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
+        evaluation = loop.Evaluation(self, source, watching, steps)
         try:
-            logs = dict(loop.Evaluation(self, source, watching, steps)())
+            logs = dict(evaluation())
         except Exception as error:
             hide_library_frames(error)
             raise
         finally:
+            evaluation.close()
             watching.close()
         return _as_list(logs, return_dict)
 

@@ -124,6 +124,11 @@ class Evaluation:
         callbacks.on_test_end(logs)
         return logs
 
+    def close(self):
+        """Keeps the buffers' memory for later passes over data."""
+        if self._feed is not None:
+            self._feed.close(())
+
 
 def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""

@@ -64,6 +64,7 @@ class Training:
         room = program.room if source.num_batches != 1 else 1
         self.feed = Feed(source, room, begin_pass=self._begin_pass, limit=self._limit())
         self.feed.resume_at(position)
+        self._rest = source.rest_form()  # until its program is on its way
         # Behind what is done until the first step: initial weights, callbacks.
         program.compile_behind(jax.tree.leaves(self.variables), room)
         self.pace, self.interrupts = Pace(), Interrupts(callbacks.saves_on_interrupt)
@@ -150,9 +151,9 @@ class Training:
         self.step += piece.num_batches
         self.data = piece.position | {"goes_on": self.steps_per_epoch is not None or self.source.is_single_pass}
         self.guard.look(self.pace.finished)
-        if len(self.programs) == 1 and (rest := self.source.rest_form()) is not None:
-            # The last, smaller batch's program is compiled while the first steps are computed.
-            self._program(rest).compile_behind(list(self.store.leaves), 1)
+        if self._rest is not None:  # the last, smaller batch's program is compiled while the first steps are computed
+            self._program(self._rest).compile_behind(list(self.store.leaves), 1)
+            self._rest = None
         return self.logs
 
     def _program(self, form: Form) -> Program:
