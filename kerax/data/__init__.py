@@ -4,12 +4,12 @@ from kerax.data.arrays import ArraySource, array_source, is_arrays
 from kerax.data.batches import BatchSource
 from kerax.data.py_dataset import PyDataset
 from kerax.data.rows import RowDataset
-from kerax.data.source import Form, Source
+from kerax.data.source import BatchSpec, Source
 
 __all__ = [
     "ArraySource",
     "BatchSource",
-    "Form",
+    "BatchSpec",
     "PyDataset",
     "RowDataset",
     "Source",

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from kerax import config
-from kerax.data.source import Chunk, Form, Order
+from kerax.data.source import BatchSpec, Chunk, Order
 
 Tree = Any
 
@@ -35,14 +35,14 @@ class ArraySource(NamedTuple):
     def _spec(self, size: int) -> tuple:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.rows)
 
-    def form(self, fills_up: bool) -> Form:
+    def spec(self, fills_up: bool) -> BatchSpec:
         """The form of full batches: of all rows, if there are fewer and nobody fills them up."""
-        return Form(self._spec(self.batch_size if fills_up else min(self.batch_size, self.num_rows)))
+        return BatchSpec(self._spec(self.batch_size if fills_up else min(self.batch_size, self.num_rows)))
 
-    def rest_form(self) -> Form | None:
+    def rest_spec(self) -> BatchSpec | None:
         """The form of the last, smaller batch, if there is one beside full ones."""
         rest = self.num_rows % min(self.batch_size, self.num_rows)
-        return Form(self._spec(rest)) if rest else None
+        return BatchSpec(self._spec(rest)) if rest else None
 
     def sample(self) -> tuple:
         """All rows."""
@@ -96,13 +96,13 @@ class ArrayPass:
     def __init__(self, source: ArraySource, order: Order, done: int, fills_up: bool):
         self.source, self.done = source, done
         self.order = None if order is None else row_order(source.num_rows, order)
-        self.form = source.form(fills_up)
-        size = self.form.num_rows
+        self.spec = source.spec(fills_up)
+        size = self.spec.num_rows
         full, rest = divmod(source.num_rows, size)
         self.size, self.rest = size, rest
         self.num_blocked = full + 1 if rest and fills_up else full  # batches of the full form
         self.num_batches = full + (1 if rest else 0)
-        self.rest_form = source.rest_form() or self.form
+        self.rest_spec = source.rest_spec() or self.spec
 
     def take(self, most: int, room: int) -> Chunk | None:
         """The next batches of one form, as many as there is room for."""
@@ -114,8 +114,8 @@ class ArrayPass:
         self.done += count
         first, last = begin * self.size, min((begin + count) * self.size, self.source.num_rows)
         rows = slice(first, last) if self.order is None else self.order[first:last]
-        form = self.rest_form if is_rest else self.form
-        return Chunk(form, count, last - first, lambda to: to.gather(rows), lambda done: {"batch": begin + done})
+        spec = self.rest_spec if is_rest else self.spec
+        return Chunk(spec, count, last - first, lambda to: to.gather(rows), lambda done: {"batch": begin + done})
 
     def close(self):
         """Nothing is held."""

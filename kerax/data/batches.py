@@ -16,7 +16,7 @@ from kerax.data.arrays import is_leaf, row_order, to_arrays, weights_of_classes
 from kerax.data.prefetch import Prefetch
 from kerax.data.py_dataset import batches_of
 from kerax.data.rows import RowDataset
-from kerax.data.source import Chunk, Form, Order
+from kerax.data.source import BatchSpec, Chunk, Order
 
 Tree = Any
 
@@ -191,7 +191,7 @@ class BatchSource:
     def __init__(self, batches, class_weight: dict | None = None, who: str = "fit", batch_size: int | None = None):
         self.batches, self.class_weight, self.who = batches, class_weight, who
         self.reader = make_reader(batches, batch_size)
-        self._form: Form | None = None
+        self._form: BatchSpec | None = None
         self._first: list = []  # the batch that was looked at, and its position
         self._running: Iterator | None = None
         if self.num_batches == 0:
@@ -211,13 +211,13 @@ class BatchSource:
         """Shapes and dtypes of the first batch."""
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.sample())
 
-    def form(self, fills_up: bool) -> Form:
+    def spec(self, fills_up: bool) -> BatchSpec:
         """The form of the first batch."""
         if self._form is None:
-            self._form = Form(self.sample())
+            self._form = BatchSpec(self.sample())
         return self._form
 
-    def rest_form(self) -> Form | None:
+    def rest_spec(self) -> BatchSpec | None:
         """`None`: nobody knows."""
         return None
 
@@ -275,11 +275,11 @@ class BatchSource:
 
     def begin(self, order: Order, position: dict | None, fills_up: bool, limit: int | None) -> "BatchPass":
         """A pass, see `Source.begin`; a thread draws ahead."""
-        form = self.form(fills_up)
+        spec = self.spec(fills_up)
         if position is not None:
             self.set_state(position["source"])
-        drawn = ((batch, Form(batch), state) for batch, state in self.epoch(order))
-        return BatchPass(Prefetch(drawn, limit), form, fills_up, self.who)
+        drawn = ((batch, BatchSpec(batch), state) for batch, state in self.epoch(order))
+        return BatchPass(Prefetch(drawn, limit), spec, fills_up, self.who)
 
     def convert(self, batch) -> tuple:
         """A batch as a tuple of array pytrees, class weights applied."""
@@ -309,13 +309,13 @@ class BatchPass:
 
     Args:
         drawn: The batches, each with the position after it.
-        form: That of the first batch; all have its structure.
+        spec: That of the first batch; all have its structure.
         fills_up: Whether a batch with fewer rows is filled up with copies of its last one.
         who: The method that was called, for messages.
     """
 
-    def __init__(self, drawn: Prefetch, form: Form, fills_up: bool, who: str):
-        self.drawn, self.form, self.fills_up, self.who = drawn, form, fills_up, who
+    def __init__(self, drawn: Prefetch, spec: BatchSpec, fills_up: bool, who: str):
+        self.drawn, self.spec, self.fills_up, self.who = drawn, spec, fills_up, who
 
     def take(self, most: int, room: int) -> Chunk | None:
         """Up to `most` batches: those of one form that are ready. With several processes all of them, for all must do
@@ -324,20 +324,20 @@ class BatchPass:
         if not taken:
             return None
         batches, position, own = [batch for batch, _, _ in taken], taken[-1][2], taken[0][1]
-        expected, found = jax.tree.structure(self.form.spec), jax.tree.structure(own.spec)
+        expected, found = jax.tree.structure(self.spec.arrays), jax.tree.structure(own.arrays)
         if expected != found:
             raise ValueError(f"{self.who}: every batch must have the structure of the first, {expected}. Got {found}.")
-        form = self.form if self._is_filled_up(own) else own
+        spec = self.spec if self._is_filled_up(own) else own
         total = own.num_rows * len(batches)
-        return Chunk(form, len(batches), total, lambda to: to.join(batches), lambda _: {"source": position})
+        return Chunk(spec, len(batches), total, lambda to: to.join(batches), lambda _: {"source": position})
 
-    def _is_filled_up(self, form: Form) -> bool:
-        is_smaller = form.has_rows and form.num_rows < self.form.num_rows
-        return self.fills_up and is_smaller and form.fits_into(self.form)
+    def _is_filled_up(self, spec: BatchSpec) -> bool:
+        is_smaller = spec.has_rows and spec.num_rows < self.spec.num_rows
+        return self.fills_up and is_smaller and spec.fits_into(self.spec)
 
     def _are_alike(self, first: tuple, second: tuple) -> bool:
         """Whether two items make one chunk: only a last batch can be filled up."""
-        return first[1] == second[1] and (first[1] == self.form or not self.fills_up)
+        return first[1] == second[1] and (first[1] == self.spec or not self.fills_up)
 
     def close(self):
         """Stops drawing."""

@@ -11,27 +11,27 @@ Order = tuple[int, int] | None
 """Seed of the order of a pass, (seed, number of the pass); `None`: as the batches lie or come."""
 
 
-class Form:
+class BatchSpec:
     """Shapes and dtypes of a batch, to look up programs by.
 
     Args:
-        spec: A batch, or its shapes and dtypes.
+        batch: A batch, or its shapes and dtypes.
 
     Attributes:
-        spec: A pytree of `jax.ShapeDtypeStruct`.
+        arrays: A pytree of `jax.ShapeDtypeStruct`.
         num_rows: Size of the first axis; 1 for a batch without one.
         key: What distinguishes one form from another: structure, shapes and dtypes.
     """
 
-    def __init__(self, spec: Tree):
-        self.spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), spec)
-        leaves, treedef = jax.tree.flatten(self.spec)
+    def __init__(self, batch: Tree):
+        self.arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
+        leaves, treedef = jax.tree.flatten(self.arrays)
         self.num_rows = leaves[0].shape[0] if leaves and leaves[0].shape else 1
         self.key = treedef, tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
         self._hash = hash(self.key)
 
     def __eq__(self, other):
-        return self is other or (isinstance(other, Form) and self.key == other.key)
+        return self is other or (isinstance(other, BatchSpec) and self.key == other.key)
 
     def __hash__(self):
         return self._hash
@@ -39,18 +39,18 @@ class Form:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of the batch."""
-        leaves = jax.tree.leaves(self.spec)
+        leaves = jax.tree.leaves(self.arrays)
         return sum(np.dtype(leaf.dtype).itemsize * int(np.prod(leaf.shape[1:])) for leaf in leaves)
 
-    def fits_into(self, other: "Form") -> bool:
+    def fits_into(self, other: "BatchSpec") -> bool:
         """Whether the two differ in the number of rows at most."""
-        pairs = zip(jax.tree.leaves(self.spec), jax.tree.leaves(other.spec), strict=True)
+        pairs = zip(jax.tree.leaves(self.arrays), jax.tree.leaves(other.arrays), strict=True)
         return all((one.shape[1:], one.dtype) == (two.shape[1:], two.dtype) for one, two in pairs)
 
     @property
     def has_rows(self) -> bool:
         """Whether all its arrays have a first axis of the same size."""
-        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.spec)}
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.arrays)}
         return len(sizes) == 1 and sizes != {()}
 
 
@@ -58,14 +58,14 @@ class Chunk(NamedTuple):
     """Some batches of one form, one after the other, not yet anywhere.
 
     Attributes:
-        form: Of each batch.
+        spec: Of each batch.
         num_batches: How many there are.
         num_rows: Rows of them all together that count; a last batch that is filled up has others after them.
         place: Function of buffers that puts them there, by `gather` or `join`, and returns the block.
         position: Function of a number of batches: the position in the pass after so many of them.
     """
 
-    form: Form
+    spec: BatchSpec
     num_batches: int
     num_rows: int
     place: Callable[[Any], Tree]
@@ -111,11 +111,11 @@ class Source(Protocol):
         """Shapes and dtypes of a full batch."""
         ...
 
-    def form(self, fills_up: bool) -> Form:
+    def spec(self, fills_up: bool) -> BatchSpec:
         """The form of full batches in a pass, see `begin`."""
         ...
 
-    def rest_form(self) -> Form | None:
+    def rest_spec(self) -> BatchSpec | None:
         """The form of a last, smaller batch that nobody fills up, if it is known that there is one."""
         ...
 

@@ -399,8 +399,8 @@ class Model(Layer):
         self.stop_training = False
         compilation.bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
         try:
-            run = Training(self, source, watching, epochs, initial_epoch, steps_per_epoch, shuffle)
-            loop.fit(run, validate, validation_freq)
+            training = Training(self, source, watching, epochs, initial_epoch, steps_per_epoch, shuffle)
+            loop.fit(training, validate, validation_freq)
         except Exception as error:
             hide_library_frames(error)
             raise

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kerax.ops.products import settle
+from kerax.ops.products import computed_once
 
 
 def upcast(x):
@@ -39,7 +39,7 @@ def standardize(x, axes, epsilon: float, is_centered=True):
 
 def layer_normalization(x, gamma=None, beta=None, axes=(-1,), epsilon=1e-3, is_centered=True):
     """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axes`, of at least float32."""
-    outputs, axes = standardize(settle(x), axes, epsilon, is_centered), {axis % x.ndim for axis in axes}
+    outputs, axes = standardize(computed_once(x), axes, epsilon, is_centered), {axis % x.ndim for axis in axes}
     outputs = outputs if gamma is None else outputs * along(axes, gamma, x.ndim)
     return outputs if beta is None else outputs + along(axes, beta, x.ndim)
 

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from kerax import initializers
 from kerax.core import scope as scopes
 from kerax.core.configurable import Configurable, reject_unknown
-from kerax.core.fills import constant_of, fill
+from kerax.core.constant_results import constant_of, constant_results
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.variable import Variable, unwrap
 from kerax.optimizers import eager, stepwise
@@ -378,7 +378,9 @@ class Optimizer(Configurable):
         """A state of variables for weights: those of the last state, made for the weights `old`, and new ones."""
         known = {} if self.state_variables is None else {key: slot for key, slot, _ in keyed(self.state_variables, old)}
         with scopes.outside():
-            fresh = fill(self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.stored_dtype), params))
+            fresh = constant_results(
+                self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.stored_dtype), params)
+            )
         leaves = []
         with scopes.outside(), jax.ensure_compile_time_eval():  # the state outlives a step that is being traced
             fresh = jax.jit(self.init)(jax.tree.map(unwrap, params)) if fresh is None else fresh

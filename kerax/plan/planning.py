@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from kerax import config
-from kerax.data import Form, unpack_x_y_sample_weight
+from kerax.data import BatchSpec, unpack_x_y_sample_weight
 from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
 from kerax.plan import chips, flops, hlo
 from kerax.plan.report import Plan, Plans, Traffic
@@ -79,7 +79,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
         with spread.scope(), config.compiling_for(platform):
             model.compilation.make_ready(model, batch, "fit")
             variables = state_variables(model)
-            program = model.compilation.train_program(model, variables, Form(batch))
+            program = model.compilation.train_program(model, variables, BatchSpec(batch))
             state = jax.tree.map(
                 lambda owner: _spec(owner, owner.stored_dtype, spread.variable_sharding(owner)), variables
             )

@@ -16,7 +16,7 @@ from kerax.core.layer import Layer
 from kerax.core.registry import is_serialized
 from kerax.core.tracking import descendants, forgetting
 from kerax.core.variable import Variable
-from kerax.data import Form, unpack_x_y_sample_weight
+from kerax.data import BatchSpec, unpack_x_y_sample_weight
 from kerax.train import steps
 from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, name_outputs, pick
 from kerax.train.program import Program
@@ -126,9 +126,9 @@ class Compiled:
         """
         with_loss = self.is_given and who not in ("predict", "predict_on_batch")
         is_new = with_loss and self.loss is None
-        form = with_loss, Form(batch_spec), placement.active()
+        kind = with_loss, BatchSpec(batch_spec), placement.active()
         is_built = all(child.built for child in descendants(model) if isinstance(child, Layer))
-        if not is_new and form in self._checked and is_built:
+        if not is_new and kind in self._checked and is_built:
             return
         x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
         own_step, y_pred = steps.overrides(model, "train_step"), None
@@ -143,7 +143,7 @@ class Compiled:
         placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
         if is_training:
             _build_optimizers(model, batch_spec)
-        self._checked.add(form)
+        self._checked.add(kind)
 
     def build_losses(self, model, y, y_pred):
         """Makes losses and metrics for shapes and dtypes of targets and outputs."""
@@ -196,13 +196,13 @@ class Compiled:
 
     # Programs.
 
-    def train_program(self, model, variables: TrainState, form: Form) -> Program:
+    def train_program(self, model, variables: TrainState, spec: BatchSpec) -> Program:
         """The program that trains on batches of this form, traced once."""
         frozen = tuple(item.trainable for item in descendants(model) if isinstance(item, Layer))
-        key = self._key("train", model, variables, form, frozen)
+        key = self._key("train", model, variables, spec, frozen)
         if key not in self.programs:
             with forgetting():
-                self.programs[key] = train_program(model, variables, form)
+                self.programs[key] = train_program(model, variables, spec)
         return self.programs[key]
 
     def test_program(self, model, variables: TrainState, source) -> Program:
@@ -213,24 +213,24 @@ class Compiled:
         """
         if not self._adds_losses and self._tells_rows_apart(model):
             try:
-                return self.test_program_for(model, variables, source.form(True), True)
+                return self.test_program_for(model, variables, source.spec(True), True)
             except steps.LossOfBatch:
                 self._adds_losses = True
-        return self.test_program_for(model, variables, source.form(False), False)
+        return self.test_program_for(model, variables, source.spec(False), False)
 
-    def test_program_for(self, model, variables: TrainState, form: Form, fills_up: bool) -> Program:
+    def test_program_for(self, model, variables: TrainState, spec: BatchSpec, fills_up: bool) -> Program:
         """The program that evaluates batches of this form."""
-        key = self._key("test", model, variables, form, fills_up)
+        key = self._key("test", model, variables, spec, fills_up)
         if key not in self.programs:
             with forgetting():
-                self.programs[key] = test_program(model, variables, form, fills_up)
+                self.programs[key] = test_program(model, variables, spec, fills_up)
         return self.programs[key]
 
-    def predict_program(self, model, variables: TrainState, form: Form) -> Program:
+    def predict_program(self, model, variables: TrainState, spec: BatchSpec) -> Program:
         """The program that predicts for batches of this form."""
-        key = self._key("predict", model, variables, form)
+        key = self._key("predict", model, variables, spec)
         if key not in self.programs:
-            self.programs[key] = predict_program(model, variables, form)
+            self.programs[key] = predict_program(model, variables, spec)
         return self.programs[key]
 
     def _key(self, kind: str, model, variables: TrainState, *rest) -> tuple:

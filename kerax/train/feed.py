@@ -17,7 +17,7 @@ import numpy as np
 
 from kerax import config
 from kerax.core import placement
-from kerax.data.source import Chunk, Form, Order, Pass, Source
+from kerax.data.source import BatchSpec, Chunk, Order, Pass, Source
 
 Tree = Any
 BLOCK_BYTES = 4 * 2**20
@@ -29,7 +29,7 @@ class Piece(NamedTuple):
     """Work for one dispatch: `num_batches` batches of a block, from `start` on.
 
     Attributes:
-        form: Of a batch.
+        spec: Of a batch.
         block: The batches, or where there is room for one only, that batch.
         room: Batches in the block, those that are not filled included.
         num_rows: Rows from `start` on that count.
@@ -38,7 +38,7 @@ class Piece(NamedTuple):
         is_steady: Whether the block follows from the data alone, not from how quickly it comes.
     """
 
-    form: Form
+    spec: BatchSpec
     block: Tree
     room: int
     start: int
@@ -51,11 +51,11 @@ class Piece(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether it is a whole block of full batches, and would be so again."""
-        return self.is_steady and self.num_batches == self.room and self.num_rows >= self.room * self.form.num_rows
+        return self.is_steady and self.num_batches == self.room and self.num_rows >= self.room * self.spec.num_rows
 
     def batches(self) -> Iterator[tuple[Tree, int]]:
         """Each batch, and how many of its rows count."""
-        size = self.form.num_rows
+        size = self.spec.num_rows
         for done in range(self.num_batches):
             batch = jax.tree.map(lambda leaf, place=self.start + done: leaf[place], self.block)
             yield (self.block if self.room == 1 else batch), min(self.num_rows - done * size, size)
@@ -63,11 +63,11 @@ class Piece(NamedTuple):
 
 def single(batch: Tree, is_whole: bool = True) -> Piece:
     """One batch from elsewhere as a piece of work."""
-    form = Form(batch)
-    return Piece(form, placement.place_batch(batch, is_whole), 1, 0, 1, form.num_rows, 1, {}, False)
+    spec = BatchSpec(batch)
+    return Piece(spec, placement.place_batch(batch, is_whole), 1, 0, 1, spec.num_rows, 1, {}, False)
 
 
-def room_for(form: Form, scale: int = 1) -> int:
+def room_for(spec: BatchSpec, scale: int = 1) -> int:
     """Batches in a block: as many as fit into 4 MB, at most 64; of larger ones up to 8, if these fit into 32 MB.
 
     XLA's CPU backend maps a step's temporary memory anew at each dispatch, which several steps then share.
@@ -75,9 +75,9 @@ def room_for(form: Form, scale: int = 1) -> int:
     Args:
         scale: How many times as large a block may be: 2 where it is done at once, for larger products take less time.
     """
-    if not form.has_rows:
+    if not spec.has_rows:
         return 1
-    size = max(form.row_bytes * form.num_rows, 1)
+    size = max(spec.row_bytes * spec.num_rows, 1)
     return max(1, min(scale * MOST_BATCHES, scale * BLOCK_BYTES // size), min(8, 8 * BLOCK_BYTES // size))
 
 
@@ -103,9 +103,9 @@ class Feed:
         limit: int | None = None,
     ):
         self.source, self.room, self.fills_up, self.in_place = source, room, fills_up, in_place
-        self._full = source.form(fills_up)
+        self._full = source.spec(fills_up)
         self._begin_pass, self._limit, self._left = begin_pass, limit, limit
-        self._buffers: dict[Form, Any] = {}
+        self._buffers: dict[BatchSpec, Any] = {}
         self._pass: Pass | None = None
         self._number, self._resumes_at = 0, None
         self._piece: Piece | None = None  # what is left of a block
@@ -151,22 +151,22 @@ class Feed:
         after = rest.start + count
         self._piece = None
         if count < rest.left:
-            num_rows = rest.num_rows - count * rest.form.num_rows
+            num_rows = rest.num_rows - count * rest.spec.num_rows
             self._piece = rest._replace(start=after, num_rows=num_rows, left=rest.left - count)
         position = {"pass": self._number} | self._chunk.position(after)
         return rest._replace(num_batches=count, position=position)
 
     def _placed(self, chunk: Chunk) -> Piece:
         is_steady = self.source.rows is not None
-        buffers = self._buffers.get(chunk.form)
+        buffers = self._buffers.get(chunk.spec)
         if buffers is None:
-            room = self.room if chunk.form == self._full else 1
-            buffers = self._buffers[chunk.form] = _make_buffers(chunk.form, room, self.source.rows, self.in_place)
-        block, form, num_rows = chunk.place(buffers), chunk.form, chunk.num_rows
+            room = self.room if chunk.spec == self._full else 1
+            buffers = self._buffers[chunk.spec] = _make_buffers(chunk.spec, room, self.source.rows, self.in_place)
+        block, spec, num_rows = chunk.place(buffers), chunk.spec, chunk.num_rows
         if jax.process_count() > 1 and not is_steady:  # each has a share of the rows
-            form = Form(placement.global_spec(form.spec))
-            num_rows = chunk.num_batches * form.num_rows
-        return Piece(form, block, buffers.room, 0, 0, num_rows, chunk.num_batches, {}, is_steady)
+            spec = BatchSpec(placement.global_spec(spec.arrays))
+            num_rows = chunk.num_batches * spec.num_rows
+        return Piece(spec, block, buffers.room, 0, 0, num_rows, chunk.num_batches, {}, is_steady)
 
     def resume_at(self, position: dict | None):
         """Makes the first pass begin at a piece's position."""
@@ -195,27 +195,27 @@ class Feed:
         self._buffers = {}
 
 
-def block_spec(form: Form, room: int) -> Tree:
+def block_spec(spec: BatchSpec, room: int) -> Tree:
     """Shapes, dtypes and places of blocks, to compile a program before there is one."""
 
-    def spec(leaf):
+    def placed(leaf):
         shape = leaf.shape if room == 1 else (room, *leaf.shape)
         if placement.active() is None:
             return jax.ShapeDtypeStruct(shape, leaf.dtype)
         sharding = placement.active().batch_sharding(shape, 0 if room == 1 else 1)
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
-    return jax.tree.map(spec, form.spec)
+    return jax.tree.map(placed, spec.arrays)
 
 
-def _make_buffers(form: Form, room: int, rows: Tree, in_place: bool):
+def _make_buffers(spec: BatchSpec, room: int, rows: Tree, in_place: bool):
     if rows is None:
         if room == 1:
-            return Single(form)
-        return HostBuffers(form, room) if placement.active() is None else SpreadBuffers(form, room, None)
+            return Single(spec)
+        return HostBuffers(spec, room) if placement.active() is None else SpreadBuffers(spec, room, None)
     if (placement.active() is not None or jax.default_backend() != "cpu") and _fit_on_device(rows):
-        return DeviceBuffers(form, room, rows)
-    return HostBuffers(form, room, rows, in_place) if placement.active() is None else SpreadBuffers(form, room, rows)
+        return DeviceBuffers(spec, room, rows)
+    return HostBuffers(spec, room, rows, in_place) if placement.active() is None else SpreadBuffers(spec, room, rows)
 
 
 def _fit_on_device(rows: Tree) -> bool:
@@ -227,27 +227,27 @@ class Single:
 
     room = 1
 
-    def __init__(self, form: Form):
-        self.form = form
+    def __init__(self, spec: BatchSpec):
+        self.spec = spec
 
     def join(self, batches: list[Tree]) -> Tree:
         """The only batch."""
         (batch,) = batches
-        return placement.place_batch(_filled_up(batch, self.form))
+        return placement.place_batch(_filled_up(batch, self.spec))
 
     def recycle(self, results: Tree):
         """Nothing to keep."""
 
 
-def _filled_up(batch: Tree, form: Form) -> Tree:
+def _filled_up(batch: Tree, spec: BatchSpec) -> Tree:
     """A batch with copies of its last row, so that it has as many as the form says."""
 
-    def fill(leaf, spec):
-        if leaf.shape == spec.shape:
+    def fill(leaf, like):
+        if leaf.shape == like.shape:
             return leaf
-        return np.concatenate([leaf, np.repeat(leaf[-1:], len(spec) - len(leaf), axis=0)])
+        return np.concatenate([leaf, np.repeat(leaf[-1:], len(like) - len(leaf), axis=0)])
 
-    sizes = jax.tree.map(lambda spec: np.empty(spec.shape, np.bool_), form.spec)
+    sizes = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.bool_), spec.arrays)
     return jax.tree.map(fill, batch, sizes)
 
 
@@ -257,19 +257,19 @@ class HostBuffers:
     Three are enough: the loop waits for the dispatch before the last before it asks for the next.
 
     Args:
-        form: Of a batch.
+        spec: Of a batch.
         room: Batches in a block.
         rows: The arrays that `gather` takes rows of.
         in_place: Whether it returns rows that lie well where they are.
     """
 
-    def __init__(self, form: Form, room: int, rows: Tree = None, in_place: bool = False):
-        self.room, self.form, self._in_place = room, form, in_place
+    def __init__(self, spec: BatchSpec, room: int, rows: Tree = None, in_place: bool = False):
+        self.room, self.spec, self._in_place = room, spec, in_place
         self._rows = jax.tree.map(np.asarray, rows)
         self._memory: list[np.ndarray] = []
-        total = room * form.num_rows
+        total = room * spec.num_rows
         self._turns = [
-            jax.tree.map(lambda leaf: self._allocate((total, *leaf.shape[1:]), np.dtype(leaf.dtype)), form.spec)
+            jax.tree.map(lambda leaf: self._allocate((total, *leaf.shape[1:]), np.dtype(leaf.dtype)), spec.arrays)
             for _ in range(3)
         ]
         self._turn = 0
@@ -277,7 +277,7 @@ class HostBuffers:
     def gather(self, rows: slice | np.ndarray) -> Tree:
         """The block of rows by number, or from one number up to another."""
         if isinstance(rows, slice):
-            whole = rows.stop - rows.start == self.room * self.form.num_rows
+            whole = rows.stop - rows.start == self.room * self.spec.num_rows
             views = jax.tree.map(lambda leaf: leaf[rows], self._rows)
             if self._in_place and whole and all(map(placement.is_aligned, jax.tree.leaves(views))):
                 return self._stacked(views)
@@ -290,14 +290,14 @@ class HostBuffers:
             else:
                 count = len(rows)
                 np.take(leaf, rows, axis=0, out=out[:count], mode="clip")
-            _fill_up(out, count, self.form.num_rows)
+            _fill_up(out, count, self.spec.num_rows)
 
         jax.tree.map(copy, self._rows, buffer)
         return self._stacked(buffer)
 
     def join(self, batches: list[Tree]) -> Tree:
         """The block of batches side by side."""
-        buffer, size = self._next(), self.form.num_rows
+        buffer, size = self._next(), self.spec.num_rows
         for index, batch in enumerate(batches):
 
             def copy(out, leaf, at=index * size):
@@ -310,7 +310,7 @@ class HostBuffers:
     def _stacked(self, buffer: Tree) -> Tree:
         if self.room == 1:
             return buffer
-        return jax.tree.map(lambda leaf: leaf.reshape(self.room, self.form.num_rows, *leaf.shape[1:]), buffer)
+        return jax.tree.map(lambda leaf: leaf.reshape(self.room, self.spec.num_rows, *leaf.shape[1:]), buffer)
 
     def _next(self) -> Tree:
         self._turn = (self._turn + 1) % 3
@@ -351,13 +351,13 @@ def _fill_up(out: np.ndarray, count: int, size: int):
 class DeviceBuffers:
     """Blocks that a program gathers from rows on the device, of a distribution on each of its devices."""
 
-    def __init__(self, form: Form, room: int, rows: Tree):
-        self.room, self.form = room, form
+    def __init__(self, spec: BatchSpec, room: int, rows: Tree):
+        self.room, self.spec = room, spec
         self._rows = placement.place(rows)
 
     def gather(self, rows: slice | np.ndarray) -> Tree:
         """The block of rows by number, or from one number up to another."""
-        return _take(self._rows, _table(rows, self.room, self.form.num_rows), placement.active())
+        return _take(self._rows, _table(rows, self.room, self.spec.num_rows), placement.active())
 
     def recycle(self, results: Tree):
         """Lets go of the rows, of which nothing is computed any more."""
@@ -387,13 +387,13 @@ def _take(rows: Tree, table, distribution) -> Tree:
 class SpreadBuffers:
     """Blocks on the devices of the active distribution. Each process gathers the rows of its own devices only."""
 
-    def __init__(self, form: Form, room: int, rows: Tree):
-        self.room, self.form = room, form
+    def __init__(self, spec: BatchSpec, room: int, rows: Tree):
+        self.room, self.spec = room, spec
         self._rows = jax.tree.map(np.asarray, rows)
 
     def gather(self, rows: slice | np.ndarray) -> Tree:
         """The block of rows by number, or from one number up to another; every process has them whole."""
-        table = _table(rows, self.room, self.form.num_rows)
+        table = _table(rows, self.room, self.spec.num_rows)
         axis = table.ndim - 1
 
         def place(leaf):
@@ -409,7 +409,7 @@ class SpreadBuffers:
 
     def join(self, batches: list[Tree]) -> Tree:
         """The block of batches, of which each process has a share."""
-        batches = [_filled_up(batch, self.form) if jax.process_count() == 1 else batch for batch in batches]
+        batches = [_filled_up(batch, self.spec) if jax.process_count() == 1 else batch for batch in batches]
         filled = [*batches, *[batches[-1]] * (self.room - len(batches))]
 
         def place(*parts):

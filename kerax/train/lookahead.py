@@ -57,7 +57,7 @@ class LookAhead(Stepper):
         whole = piece._replace(num_batches=count)
         self._ahead, self._before, self._seen = (program, whole), _copy(self.store.leaves), 1
         super().__call__(program, whole, step)
-        self.store.settle = self._settle
+        self.store.take_back = self._take_back
         return StepLogs(self.rows, piece.start)
 
     def _count(self, program: Program, piece: Piece, step: int) -> int:
@@ -81,7 +81,7 @@ class LookAhead(Stepper):
         is_next = piece.block is done.block and piece.start == done.start + self._seen
         return is_next and piece.num_batches == 1 and program is done_by and self._seen < done.num_batches
 
-    def _settle(self, leaves: tuple) -> tuple:
+    def _take_back(self, leaves: tuple) -> tuple:
         """The state after the steps whose turn came; `leaves` is that after all."""
         if self._ahead is None or self._before is None:
             return leaves

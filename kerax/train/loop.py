@@ -28,7 +28,7 @@ from kerax.train.training import Training
 Tree = Any
 
 
-def fit(run: Training, validate: Callable[[], Logs] | None, validation_freq):
+def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq):
     """Trains for the epochs of a run, or from where a callback's checkpoint was made.
 
     However it ends, by return, exception or Ctrl-C, the model holds the weights of the last finished step.
@@ -37,41 +37,41 @@ def fit(run: Training, validate: Callable[[], Logs] | None, validation_freq):
         validate: Function without arguments that evaluates and returns logs, or `None`.
         validation_freq: Every how many epochs to validate, or the 1-based epochs to validate after.
     """
-    callbacks, model, logs = run.callbacks, run.model, Logs()
-    with run.interrupts.guarded(), run:
+    callbacks, model, logs = training.callbacks, training.model, Logs()
+    with training.interrupts.guarded(), training:
         try:
-            run.interrupts.check()
+            training.interrupts.check()
             callbacks.on_train_begin()
-            run.undo_hooks()
-            for epoch in range(run.epoch, run.epochs):
+            training.undo_hooks()
+            for epoch in range(training.epoch, training.epochs):
                 if model.stop_training:
                     break
                 callbacks.on_epoch_begin(epoch)
-                run.begin_epoch()
-                for piece in run.pieces():
-                    callbacks.on_train_batch_begin(run.step)
-                    latest = run.advance(piece)
-                    callbacks.on_train_batch_end(run.step - 1, latest, run.pace.finished)
-                    callbacks.on_checkpoint(epoch, run.step, latest)
-                    run.interrupts.check()
+                training.begin_epoch()
+                for piece in training.pieces():
+                    callbacks.on_train_batch_begin(training.step)
+                    latest = training.advance(piece)
+                    callbacks.on_train_batch_end(training.step - 1, latest, training.pace.finished)
+                    callbacks.on_checkpoint(epoch, training.step, latest)
+                    training.interrupts.check()
                     if model.stop_training:
                         break
-                if run.logs is None:
+                if training.logs is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
-                logs = run.end_batches()
+                logs = training.end_batches()
                 if validate is not None and _is_due(epoch + 1, validation_freq):
                     logs.update({f"val_{name}": value for name, value in validate().items()})
-                run.source.on_epoch_end()
+                training.source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
-                run.next_epoch(logs)
+                training.next_epoch(logs)
                 callbacks.on_checkpoint(epoch, None, logs)
             if model.optimizer is not None:
-                model.optimizer.finalize(run.variables.params)
+                model.optimizer.finalize(training.variables.params)
             callbacks.on_train_end(logs)
-            run.interrupts.busy = True
+            training.interrupts.busy = True
         except (KeyboardInterrupt, SystemExit):
-            run.interrupts.busy = False  # another signal ends the saving too
+            training.interrupts.busy = False  # another signal ends the saving too
             callbacks.on_interrupt()
             raise
 
@@ -109,8 +109,8 @@ class Evaluation:
         step, logs, pace = 0, None, Pace()
         for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
             callbacks.on_test_batch_begin(step)
-            if piece.form != program.form:
-                program = compiled.test_program_for(model, variables, piece.form, program.fills_up)
+            if piece.spec != program.spec:
+                program = compiled.test_program_for(model, variables, piece.spec, program.fills_up)
             metrics, logs = program(frozen, metrics, piece, step)
             step += piece.num_batches
             pace.dispatched(program, piece.num_batches, logs, next(iter(logs.values()), None))
@@ -136,13 +136,13 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     callbacks.on_predict_begin()
     variables = state_variables(model, with_optimizer=False, with_metrics=False)
     values = inference_values(model, variables)
-    program = compiled.predict_program(model, variables, source.form(True))
+    program = compiled.predict_program(model, variables, source.spec(True))
     feed = Feed(source, program.room, program.fills_up, True, limit=steps)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
         callbacks.on_predict_batch_begin(step)
-        if piece.form != program.form:
-            program = compiled.predict_program(model, variables, piece.form)
+        if piece.spec != program.spec:
+            program = compiled.predict_program(model, variables, piece.spec)
         _, outputs = program(values, (), piece, step)
         results.add(piece, outputs)
         step += piece.num_batches
@@ -184,7 +184,7 @@ class _Outputs:
 def _rows_of(piece: Piece, outputs: Tree) -> Tree:
     """The outputs for the rows that count, without the room for more."""
     if piece.room == 1:
-        has_rows = all(leaf.shape[:1] == (piece.form.num_rows,) for leaf in jax.tree.leaves(outputs))
+        has_rows = all(leaf.shape[:1] == (piece.spec.num_rows,) for leaf in jax.tree.leaves(outputs))
         return jax.tree.map(lambda leaf: leaf[: piece.num_rows], outputs) if has_rows else outputs
 
     def cut(leaf):
@@ -201,7 +201,7 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
 def train_on_batch(model, batch: tuple) -> dict:
     """One step on one batch: the logs of this batch alone."""
     compiled, variables, piece = model.compilation, state_variables(model), single(batch, is_whole=False)
-    program = compiled.train_program(model, variables, piece.form)
+    program = compiled.train_program(model, variables, piece.spec)
     for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
         variable.assign(value)
     with Interrupts(with_termination=False).guarded():
@@ -219,7 +219,7 @@ def test_on_batch(model, batch: tuple) -> dict:
     variables = state_variables(model, with_optimizer=False)
     metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
     frozen = inference_values(model, variables)[: -len(metrics) or None]
-    metrics, logs = compiled.test_program_for(model, variables, piece.form, False)(frozen, metrics, piece)
+    metrics, logs = compiled.test_program_for(model, variables, piece.spec, False)(frozen, metrics, piece)
     for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
         variable.assign(value)
     return dict(Logs(logs))
@@ -228,5 +228,5 @@ def test_on_batch(model, batch: tuple) -> dict:
 def predict_on_batch(model, batch: tuple) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
     variables, piece = state_variables(model, False, False), single(batch, is_whole=False)
-    program = model.compilation.predict_program(model, variables, piece.form)
+    program = model.compilation.predict_program(model, variables, piece.spec)
     return jax.device_get(program(inference_values(model, variables), (), piece)[1])

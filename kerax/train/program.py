@@ -24,7 +24,7 @@ from jax.core import eval_jaxpr
 
 from kerax.core import placement
 from kerax.core.jaxprs import equations, inner_jaxprs
-from kerax.data.source import Form
+from kerax.data.source import BatchSpec
 from kerax.ops import cpu
 from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
@@ -41,7 +41,7 @@ class Program:
         step: The step. Its outputs are a dict or whatever a prediction is.
         constants: Shapes and dtypes, a flat tuple.
         carry: Likewise.
-        form: Of a batch.
+        spec: Of a batch.
         keep: Function of the outputs' shapes and dtypes that returns how those of several steps are kept: an object
             with `empty(room)`, `put(kept, outputs, place)` and `finish(carry, kept)` for steps in a loop,
             `one(carry, outputs)` for a step alone and `together(parts)` for several such.
@@ -62,15 +62,15 @@ class Program:
         step: Callable,
         constants: tuple,
         carry: tuple,
-        form: Form,
+        spec: BatchSpec,
         keep: Callable,
         join: Callable | None = None,
         is_eager: bool = False,
         shardings: list | None = None,
     ):
-        self.form, self.room, self.shardings = form, room_for(form, 1 if join is None else 2), shardings
+        self.spec, self.room, self.shardings = spec, room_for(spec, 1 if join is None else 2), shardings
         self.seconds_per_step: float | None = None
-        self.specs = constants, carry, form.spec
+        self.specs = constants, carry, spec.arrays
         self.is_looped = self.can_be_undone = self.fills_up = False
         self._step, self._keep, self._is_behind, self.is_eager = step, keep, False, is_eager
         self._one: Any = None  # what `jax.jit` returned, or compiles in a thread
@@ -102,7 +102,7 @@ class Program:
             return carry, self.kept.one(carry, outputs)
 
         def many(constants, carry, block, start, count, number, num_rows):
-            size = form.num_rows
+            size = spec.num_rows
 
             def body(place, state):
                 batch = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), block)
@@ -165,9 +165,9 @@ class Program:
         self._is_behind = True
         carry = tuple(map(placement.spec_of, leaves))
         if room == 1 or not self.is_looped:
-            self._one = Behind(self._one, (), carry, block_spec(self.form, 1), 0, 0)
+            self._one = Behind(self._one, (), carry, block_spec(self.spec, 1), 0, 0)
         else:
-            self._many = Behind(self._many, (), carry, block_spec(self.form, room), 0, 1, 0, 0)
+            self._many = Behind(self._many, (), carry, block_spec(self.spec, room), 0, 1, 0, 0)
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""

@@ -13,7 +13,7 @@ from jax import lax
 from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.variable import Variable
-from kerax.data.source import Form
+from kerax.data.source import BatchSpec
 from kerax.train import steps
 from kerax.train.logs import Packing
 from kerax.train.program import Program
@@ -23,14 +23,14 @@ Tree = Any
 BAD_STEP = "_bad_step"
 
 
-def train_program(model, variables: TrainState, form: Form) -> Program:
+def train_program(model, variables: TrainState, spec: BatchSpec) -> Program:
     """The program of `train_step`: the carry is the whole state."""
     owners = jax.tree.leaves(variables)
     step, shardings = _train_on_leaves(model, variables), placement.shardings_of(owners)
-    return Program(step, (), _specs(owners), form, Packing, is_eager=model.run_eagerly, shardings=shardings)
+    return Program(step, (), _specs(owners), spec, Packing, is_eager=model.run_eagerly, shardings=shardings)
 
 
-def test_program(model, variables: TrainState, form: Form, fills_up: bool) -> Program:
+def test_program(model, variables: TrainState, spec: BatchSpec, fills_up: bool) -> Program:
     """The program of `test_step`: the carry is the metrics, the constants are all else.
 
     Args:
@@ -40,14 +40,14 @@ def test_program(model, variables: TrainState, form: Form, fills_up: bool) -> Pr
     cut = len(owners) - len(jax.tree.leaves(variables.metrics))
     is_plain = not {"test_step", "compute_metrics"} & steps.overridden(model)  # then logs follow from the metrics
     keep = functools.partial(_Results, model, variables) if is_plain else _Latest
-    step = _test_on_leaves(model, variables, form.num_rows if fills_up else None)
+    step = _test_on_leaves(model, variables, spec.num_rows if fills_up else None)
     join = functools.partial(_summed, keep, step, cut, len(owners) - cut) if is_plain else None
-    program = Program(step, _specs(owners[:cut]), _specs(owners[cut:]), form, keep, join, model.run_eagerly)
+    program = Program(step, _specs(owners[:cut]), _specs(owners[cut:]), spec, keep, join, model.run_eagerly)
     program.fills_up = fills_up
     return program
 
 
-def predict_program(model, variables: TrainState, form: Form) -> Program:
+def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
     """The program of `predict_step`: nothing is carried."""
     owners, treedef = jax.tree.flatten(variables)
 
@@ -55,9 +55,9 @@ def predict_program(model, variables: TrainState, form: Form) -> Program:
         outputs = model.predict_step(_state(treedef, constants, number), placement.constrain_batch(batch))
         return carry, placement.replicate(outputs) if jax.process_count() > 1 else outputs
 
-    program = Program(step, _specs(owners), (), form, _Stacked, _side_by_side, model.run_eagerly)
+    program = Program(step, _specs(owners), (), spec, _Stacked, _side_by_side, model.run_eagerly)
     if not model.run_eagerly:
-        program.fills_up = all(leaf.shape[:1] == (form.num_rows,) for leaf in jax.tree.leaves(program.outputs))
+        program.fills_up = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
         program.room = program.room if program.fills_up else 1
     return program
 

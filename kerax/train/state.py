@@ -111,7 +111,7 @@ class Store:
     def __init__(self, variables: list[Variable]):
         materialize(variables)
         self.variables = variables
-        self.settle: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
+        self.take_back: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()  # of threads that read weights while another one trains
         arrays, are_shared = zip(*(variable.offer() for variable in variables))
         shared = [array for array, is_shared in zip(arrays, are_shared) if is_shared]
@@ -127,15 +127,15 @@ class Store:
     @property
     def leaves(self) -> tuple[jax.Array, ...]:
         """The present arrays."""
-        if self.settle is not None:
+        if self.take_back is not None:
             with self.lock:
-                if self.settle is not None:
-                    self._leaves, self.settle = self.settle(self._leaves), None
+                if self.take_back is not None:
+                    self._leaves, self.take_back = self.take_back(self._leaves), None
         return self._leaves
 
     @leaves.setter
     def leaves(self, leaves: tuple[jax.Array, ...]):
-        self._leaves, self.settle = leaves, None
+        self._leaves, self.take_back = leaves, None
 
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""

@@ -10,7 +10,7 @@ import numpy as np
 from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import Source
-from kerax.data.source import Form, Order
+from kerax.data.source import BatchSpec, Order
 from kerax.train.feed import Feed, Piece
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
@@ -47,11 +47,11 @@ class Training:
     def __init__(self, model, source: Source, callbacks, epochs, initial_epoch, steps_per_epoch, shuffle):
         self.model, self.source, self.callbacks = model, source, callbacks
         self.epochs, self.epoch, self.steps_per_epoch, self.shuffle = epochs, initial_epoch, steps_per_epoch, shuffle
-        self.form = source.description(steps_per_epoch)
+        self.description = source.description(steps_per_epoch)
         self.step = self.steps_before = 0
         self.logs: Any = None
         self.data: Any = None  # position in the data
-        self._found: dict | None = callbacks.resume(self.form)
+        self._found: dict | None = callbacks.resume(self.description)
         self.is_resumed = self._found is not None
         self._base = int(np.asarray(model.random_key.peek())[2])  # training steps before batch 0 of epoch 0
         self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
@@ -59,12 +59,12 @@ class Training:
         with remembering():
             self.variables = state_variables(model)
             self.fresh_metrics = model.compilation.initial_metrics(model)
-            program = model.compilation.train_program(model, self.variables, source.form(False))
-        self.programs = {source.form(False): program}
+            program = model.compilation.train_program(model, self.variables, source.spec(False))
+        self.programs = {source.spec(False): program}
         room = program.room if source.num_batches != 1 else 1
         self.feed = Feed(source, room, begin_pass=self._begin_pass, limit=self._limit())
         self.feed.resume_at(position)
-        self._rest = source.rest_form()  # until its program is on its way
+        self._rest = source.rest_spec()  # until its program is on its way
         # Behind what is done until the first step: initial weights, callbacks.
         program.compile_behind(jax.tree.leaves(self.variables), room)
         self.pace, self.interrupts = Pace(), Interrupts(callbacks.saves_on_interrupt)
@@ -145,7 +145,7 @@ class Training:
     def advance(self, piece: Piece):
         """Does a piece of work, during which interrupts are held back. Returns the logs of its last batch."""
         self.interrupts.busy = True
-        program = self.programs.get(piece.form) or self._program(piece.form)
+        program = self.programs.get(piece.spec) or self._program(piece.spec)
         self.logs = self.advance_by(program, piece, self.step)
         self.guard.note(piece, self.num_steps)
         self.step += piece.num_batches
@@ -156,9 +156,9 @@ class Training:
             self._rest = None
         return self.logs
 
-    def _program(self, form: Form) -> Program:
-        program = self.model.compilation.train_program(self.model, self.variables, form)
-        self.programs[form] = program
+    def _program(self, spec: BatchSpec) -> Program:
+        program = self.model.compilation.train_program(self.model, self.variables, spec)
+        self.programs[spec] = program
         return program
 
     def end_batches(self) -> Logs:
@@ -199,7 +199,7 @@ class Training:
             "step": self.step,
             "steps_before": self.steps_before,
             "logs": None if self.logs is None else Logs(self.logs),
-            "form": self.form,
+            "form": self.description,
             "stop_training": bool(self.model.stop_training),
         }
 

@@ -10,7 +10,7 @@ import pytest
 import kerax
 from kerax.data import make_source
 from kerax.data.prefetch import Prefetch
-from kerax.data.source import Form
+from kerax.data.source import BatchSpec
 from kerax.train.feed import HostBuffers
 
 X = np.arange(40, dtype="float32").reshape(10, 4)
@@ -264,7 +264,7 @@ class TestPrefetch:
 
 
 def test_buffers_hold_batches_side_by_side():
-    buffers = HostBuffers(Form(jax.tree.map(lambda a: a[:2], (X, Y))), 3)
+    buffers = HostBuffers(BatchSpec(jax.tree.map(lambda a: a[:2], (X, Y))), 3)
     block = buffers.join([(X[:2], Y[:2]), (X[6:8], Y[6:8])])
     np.testing.assert_array_equal(block[1][1], Y[6:8])
     assert block[0].ctypes.data % 64 == 0

@@ -6,7 +6,7 @@ import pytest
 
 import kerax
 from kerax.core import placement
-from kerax.data import Form, make_source
+from kerax.data import BatchSpec, make_source
 from kerax.train import feed
 
 
@@ -38,7 +38,7 @@ class TestFeed:
     def test_a_smaller_batch_is_filled_up_with_its_last_row(self, make):
         source = make_source(make(), batch_size=16 if isinstance(make(), np.ndarray) else None)
         pieces = list(feed.Feed(source, 3, fills_up=True).pieces(None, 0, lambda step: 1))
-        assert {piece.form.num_rows for piece in pieces} == {16}
+        assert {piece.spec.num_rows for piece in pieces} == {16}
         assert rows_of(pieces)[-1] == [64, 65, 66, 67, 68, 69] + [69] * 10
         assert pieces[-1].num_rows == 6
 
@@ -60,27 +60,27 @@ class TestFeed:
         assert len(rows_of(resumed.pieces(None, 0, lambda step: 1))) == 5
 
     def test_few_rows_are_one_batch_of_at_most_twice_as_many(self):
-        sizes = [make_source(X[:n], batch_size=32).for_inference().form(True).num_rows for n in (1, 2, 3, 5, 9, 16, 17)]
+        sizes = [make_source(X[:n], batch_size=32).for_inference().spec(True).num_rows for n in (1, 2, 3, 5, 9, 16, 17)]
         assert sizes == [1, 4, 4, 8, 16, 32, 32]
 
     def test_blocks_hold_four_megabytes_or_eight_large_batches(self):
         def room(*shape):
-            return feed.room_for(Form(np.empty(shape, "float32")))
+            return feed.room_for(BatchSpec(np.empty(shape, "float32")))
 
         assert (room(32, 8), room(32, 784), room(256, 784, 4), room(256, 224, 224, 3)) == (64, 41, 8, 1)
 
     @pytest.mark.parametrize("make", [feed.HostBuffers, feed.DeviceBuffers])
     @pytest.mark.parametrize("rows", [slice(16, 70), np.random.default_rng(0).permutation(70)[:54].astype("int32")])
     def test_all_buffers_give_the_same_block(self, make, rows):
-        block = make(Form(X[:16]), 4, X).gather(rows)
+        block = make(BatchSpec(X[:16]), 4, X).gather(rows)
         expected = X[rows]
         np.testing.assert_array_equal(np.asarray(block).reshape(-1, 16)[:54], expected)
         np.testing.assert_array_equal(np.asarray(block)[3, 6:], np.repeat(expected[-1:], 10, 0))
 
     def test_rows_that_lie_well_are_read_where_they_are_unless_someone_may_change_them(self):
         rows = placement.aligned(X)
-        assert np.shares_memory(feed.HostBuffers(Form(X[:16]), 2, rows, True).gather(slice(16, 48)), rows)
-        assert not np.shares_memory(feed.HostBuffers(Form(X[:16]), 2, rows).gather(slice(16, 48)), rows)
+        assert np.shares_memory(feed.HostBuffers(BatchSpec(X[:16]), 2, rows, True).gather(slice(16, 48)), rows)
+        assert not np.shares_memory(feed.HostBuffers(BatchSpec(X[:16]), 2, rows).gather(slice(16, 48)), rows)
 
 
 class TestPrograms:

@@ -37,7 +37,7 @@ class Run:
         self.patch = monkeypatch
         model.fit(X, Y, batch_size=8, epochs=2, verbose=0)  # compiled and measured
         self.state = model.get_state_tree()
-        dispatch, settle = Stepper.__call__, LookAhead._settle
+        dispatch, take_back = Stepper.__call__, LookAhead._take_back
 
         def count(self_, program, piece, step):
             self.dispatched.append(piece.num_batches)
@@ -47,10 +47,10 @@ class Run:
             left = self_._ahead[1].num_batches - self_._seen
             if left:
                 self.taken_back.append(left)
-            return settle(self_, leaves)
+            return take_back(self_, leaves)
 
         monkeypatch.setattr(Stepper, "__call__", count)
-        monkeypatch.setattr(LookAhead, "_settle", note)
+        monkeypatch.setattr(LookAhead, "_take_back", note)
 
     def __call__(self, callback, seconds=1e9, **arguments):
         """The weights, optimizer's variables and history after two epochs, or how they stopped."""

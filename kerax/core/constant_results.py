@@ -11,7 +11,7 @@ from kerax.core.jaxprs import interpret
 Tree = Any
 
 
-def fill(function: Callable, *specs: Tree) -> Tree:
+def constant_results(function: Callable, *specs: Tree) -> Tree:
     """What `function` returns for arguments of these shapes and dtypes if it depends on nothing else, as NumPy arrays.
 
     `None` if it does more than fill arrays and has to be compiled and run. An optimizer's state is 0 nearly always;
