@@ -125,10 +125,11 @@ _resident_bytes: int | None = None
 
 
 def resident_bytes() -> int:
-    """Largest data set, in bytes, that `fit` copies to the device whole; a larger one is streamed.
+    """Largest data set, in bytes, that is copied to an accelerator whole, or to every device of a distribution.
 
-    Default: 2 GiB; on CPU 256 MiB (60 MB take 7 ms), where arrays in C order with rows of 64 bytes or more are read in
-    place, without a copy, and do not count.
+    A larger one is streamed. On a CPU alone blocks of batches are gathered from wherever the arrays lie.
+
+    Default: 2 GiB; for a distribution on CPUs 256 MiB.
     """
     if _resident_bytes is not None:
         return _resident_bytes

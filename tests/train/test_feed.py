@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.core import placement
 from kerax.data import BatchSpec, make_source
 from kerax.train import feed
 
@@ -78,7 +77,7 @@ class TestFeed:
         np.testing.assert_array_equal(np.asarray(block)[3, 6:], np.repeat(expected[-1:], 10, 0))
 
     def test_rows_that_lie_well_are_read_where_they_are_unless_someone_may_change_them(self):
-        rows = placement.aligned(X)
+        rows = lying_at(X, 0)
         assert np.shares_memory(feed.HostBuffers(BatchSpec(X[:16]), 2, rows, True).gather(slice(16, 48)), rows)
         assert not np.shares_memory(feed.HostBuffers(BatchSpec(X[:16]), 2, rows).gather(slice(16, 48)), rows)
 
