@@ -149,6 +149,10 @@ class R2Score(Metric):
         self.count = self.add_variable(shape, "zeros", name="count")
         self.built = True
 
+    def tells_rows_apart(self, y_true, y_pred) -> bool:
+        """No: as in Keras, rows are counted whatever their weights."""
+        return False
+
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Takes in a batch; `sample_weight` has shape `(batch,)` or that of `y_pred`."""
         y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.sum_dtype))

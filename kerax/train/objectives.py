@@ -73,7 +73,10 @@ class CompiledLoss:
         """Whether every loss is a sum or mean of something of each row, for targets and predictions of these shapes."""
         outputs = name_outputs(self.output_names, y_pred, "The prediction")
         targets = pick(list(outputs), list(self.losses), y_true, "`y`")
-        return all(loss.tells_rows_apart(targets[name], outputs[name]) for name, loss in self.losses.items())
+        return all(
+            _share_rows(targets[name], outputs[name]) and loss.tells_rows_apart(targets[name], outputs[name])
+            for name, loss in self.losses.items()
+        )
 
     def __call__(self, y_true: Tree, y_pred: Tree, sample_weight=None, counted=None):
         """The total loss: a float32 scalar. Keeps each output's own loss in its tracker.
@@ -154,7 +157,10 @@ class CompiledMetrics:
         """Whether every metric takes weights of rows, for targets and predictions of these shapes."""
         outputs = name_outputs(self.output_names, y_pred, "The prediction")
         targets = pick(list(outputs), list(dict.fromkeys(name for name, _, _ in self.metrics)), y_true, "`y`")
-        return all(metric.tells_rows_apart(targets[name], outputs[name]) for name, _, metric in self.metrics)
+        return all(
+            _share_rows(targets[name], outputs[name]) and metric.tells_rows_apart(targets[name], outputs[name])
+            for name, _, metric in self.metrics
+        )
 
     def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None, counted=None):
         """Updates every metric with a batch, of which only the rows count that are in `counted`. Default: all."""
@@ -208,6 +214,11 @@ def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
 
 def _rows(array) -> int:
     return array.shape[0] if array.ndim else 1
+
+
+def _share_rows(y_true: Tree, y_pred: Tree) -> bool:
+    """Whether all arrays have a first axis of one size: the rows of the batch, for targets come as they are."""
+    return len({leaf.shape[:1] for leaf in jax.tree.leaves((y_true, y_pred))} | {()}) == 2
 
 
 def _restricted(y_pred, counted):

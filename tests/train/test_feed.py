@@ -184,3 +184,69 @@ def test_nan_is_traced_to_its_row(capsys):
     guard = kerax.callbacks.TerminateOnNaN()
     model.fit(x, np.zeros((40, 1), "float32"), batch_size=8, shuffle=False, verbose=0, callbacks=[guard])
     assert "`x` of the batch holds NaN or infinity, first in row 1 " in capsys.readouterr().out
+
+
+class TestLastBatchOfAnEvaluation:
+    """Rows that fill the last batch up count for nothing, whatever is evaluated; else it has its own program."""
+
+    def evaluated(self, model, x, y, **options):
+        found = model.evaluate(x, y, batch_size=16, verbose=0, return_dict=True, **options)
+        expected = model.evaluate(x, y, batch_size=len(x), verbose=0, return_dict=True, **options)  # no filling up
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
+        return next(p for k, p in model.compilation.programs.items() if k[0] == "test")
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(
+        "loss", ["mse", "huber", kerax.losses.MeanSquaredError(reduction="mean_with_sample_weight")], ids=str
+    )
+    def test_losses_and_weights(self, loss, weighted):
+        if not isinstance(loss, str) and weighted:
+            pytest.skip("a mean of batches' means is not that of all rows")
+        draw = np.random.default_rng(0)
+        x, y = draw.normal(size=(43, 5)).astype("float32"), draw.normal(size=(43, 2)).astype("float32")
+        model = kerax.Sequential([kerax.Input((5,)), kerax.layers.Dense(2, kernel_regularizer="l2")])
+        model.compile("sgd", loss, metrics=["mae", "cosine_similarity"], weighted_metrics=["mse"])
+        options = {"sample_weight": draw.random(43).astype("float32")} if weighted else {}
+        assert self.evaluated(model, x, y, **options).fills_up
+
+    def test_sequences_with_masks(self):
+        tokens = np.random.default_rng(0).integers(0, 5, (43, 6))
+        model = kerax.Sequential(
+            [kerax.Input((6,)), kerax.layers.Embedding(5, 3, mask_zero=True), kerax.layers.Dense(5)]
+        )
+        loss = kerax.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, metrics=["accuracy"])
+        one = model.evaluate(tokens[:11], tokens[:11], batch_size=16, verbose=0)
+        np.testing.assert_allclose(one, model.test_on_batch(tokens[:11], tokens[:11]), rtol=1e-5)
+        assert next(p for k, p in model.compilation.programs.items() if k[0] == "test").fills_up
+
+    @pytest.mark.parametrize("kind", ["loss", "metric", "added", "step"])
+    def test_what_is_one_number_for_a_batch_has_a_program_of_its_own(self, kind):
+        class Adds(kerax.layers.Layer):
+            def call(self, inputs):
+                self.add_loss(jnp.max(inputs))
+                return inputs
+
+        class Own(kerax.Sequential):
+            def test_step(self, state, data):
+                return super().test_step(state, data)
+
+        def largest(y_true, y_pred):
+            return jnp.max(abs(y_true - y_pred))
+
+        draw = np.random.default_rng(0)
+        x, y = draw.normal(size=(43, 5)).astype("float32"), draw.normal(size=(43, 2)).astype("float32")
+        made = Own if kind == "step" else kerax.Sequential
+        model = made([kerax.Input((5,)), *([Adds()] if kind == "added" else []), kerax.layers.Dense(2)])
+        model.compile("sgd", largest if kind == "loss" else "mse", metrics=[largest] if kind == "metric" else [])
+        found = model.evaluate(x, y, batch_size=16, verbose=0)
+        batches = [model.test_on_batch(x[i : i + 16], y[i : i + 16]) for i in (0, 16, 32)]
+        sizes = [16, 16, 11]
+        if kind == "metric":  # each batch's number counts once
+            np.testing.assert_allclose(found[1], np.mean([batch[1] for batch in batches]), rtol=1e-5)
+            found, batches = found[0], [batch[0] for batch in batches]
+        np.testing.assert_allclose(found, np.average(batches, weights=sizes), rtol=1e-5)
+        assert not next(
+            p for k, p in model.compilation.programs.items() if k[0] == "test" and p.spec.num_rows == 16
+        ).fills_up
