@@ -9,6 +9,10 @@ import pytest
 
 import kerax
 
+# As users' programs are: XLA's simpler kernels round blank parts of images differently in places, which breaks ties of
+# a maximum, and so moves gradients.
+pytestmark = pytest.mark.optimized
+
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 QUICK = {"custom_loop", "data_sources", "gan", "siamese", "vae"}
 TOLERANCES = {}  # relative, of scripts that cannot do with 1e-4
