@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import weakref
 from collections import Counter
 
 import jax
@@ -12,8 +13,15 @@ import pytest
 
 import kerax
 from kerax import layers
+from kerax.core import layer as layer_module
 
 FOLDER = os.path.dirname(kerax.__file__) + os.sep
+
+
+@pytest.fixture(autouse=True)
+def _no_pending_losses(monkeypatch):
+    """Layers of other tests that hold losses make every call look through its own layers."""
+    monkeypatch.setattr(layer_module, "_with_losses", weakref.WeakSet())
 
 
 def library_calls(function) -> Counter:
