@@ -62,6 +62,7 @@ class Compiled:
         self.programs: dict = {}
         self._target_spec: Tree = None
         self._checked: set = set()
+        self._own_tell_rows_apart: bool | None = None
         self._adds_losses = False  # whether layers add losses that depend on the batch
         if self.is_given:
             self._check_arguments()
@@ -245,8 +246,12 @@ class Compiled:
         others = {id(metric) for metric in model.metrics} ^ {id(metric) for metric in self.own_metrics()}
         if self._target_spec is None or others - {id(self.gradient_norm)}:
             return False
-        parts = (part for part in (self.loss, self.metrics) if part is not None)
-        return all(part.tells_rows_apart(self._target_spec, self.output_spec) for part in parts)
+        if self._own_tell_rows_apart is None:  # asked at each evaluation, found out by following them without values
+            parts = (part for part in (self.loss, self.metrics) if part is not None)
+            self._own_tell_rows_apart = all(
+                part.tells_rows_apart(self._target_spec, self.output_spec) for part in parts
+            )
+        return self._own_tell_rows_apart
 
     def initial_metrics(self, model) -> list[np.ndarray]:
         """The leaves of the metrics tree at the start of an epoch, on the host."""

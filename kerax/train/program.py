@@ -44,9 +44,10 @@ class Program:
         spec: Of a batch.
         keep: Function of the outputs' shapes and dtypes that returns how those of several steps are kept: an object
             with `empty(room)`, `put(kept, outputs, place)` and `finish(carry, kept)` for steps in a loop,
-            `one(carry, outputs)` for a step alone and `together(parts)` for several such.
-        join: Function of (traced step, jaxpr, room) that returns a function of (constants, carry, block, number) that
-            does a whole block at once, with results in the form of `finish`'s, or `None` if that is not the same.
+            `put_several(kept, outputs, place)` for some that were done at once, `one(carry, outputs)` for a step alone
+            and `together(parts)` for several such.
+        join: Function of (traced step, jaxpr) that returns a function of (constants, carry, batches, numbers) that does
+            several full batches at once and returns (carry, outputs), or `None` if that is not the same.
         is_eager: Whether the step runs as plain Python, so that `print` and debuggers work in it.
         shardings: Where the carry lies, under a distribution.
 
@@ -101,8 +102,20 @@ class Program:
             carry, outputs = traced(constants, carry, batch, number, num_rows)
             return carry, self.kept.one(carry, outputs)
 
-        def many(constants, carry, block, start, count, number, num_rows):
-            size = spec.num_rows
+        self._several: Any = None if join is None else join(traced, closed.jaxpr)
+        if self._several is not None:
+            most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29) // _num_bytes(_results(closed.jaxpr))
+            self.room = max(1, min(self.room, most))
+
+        def many(constants, carry, block, start, groups, count, number, num_rows):
+            size, done = spec.num_rows, 0 if self._several is None else groups * _GROUP
+
+            def group(index, state):
+                place = start + index * _GROUP
+                batches = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, place, _GROUP), block)
+                numbers = number + index * _GROUP + jnp.arange(_GROUP)
+                carry, outputs = self._several(constants, state[0], batches, numbers)
+                return carry, self.kept.put_several(state[1], outputs, place)
 
             def body(place, state):
                 batch = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), block)
@@ -110,8 +123,15 @@ class Program:
                 carry, outputs = traced(constants, state[0], batch, number + place - start, left)
                 return carry, self.kept.put(state[1], outputs, place)
 
-            carry, kept = lax.fori_loop(start, start + count, body, (carry, self.kept.empty(self.room)))
+            state = carry, self.kept.empty(self.room)
+            if self._several is not None and self.room >= _GROUP:
+                state = lax.fori_loop(0, groups, group, state)
+            carry, kept = lax.fori_loop(start + done, start + count, body, state)
             return carry, self.kept.finish(carry, kept)
+
+        def at_once(constants, carry, block, number):
+            carry, outputs = self._several(constants, carry, block, number + jnp.arange(self.room))
+            return carry, self.kept.finish(carry, outputs)
 
         layout: dict[str, Any] = (
             {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
@@ -119,11 +139,7 @@ class Program:
         options = cpu.compiler_options(closed.jaxpr) if on_cpu else {}
         compiled: Callable = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
-        if join is not None:
-            most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29)
-            self.room = max(1, min(self.room, most // _num_bytes(_results(closed.jaxpr))))
-            joined = join(traced, closed.jaxpr, self.room) if self.room > 1 else None
-            self._at_once = None if joined is None else compiled(joined)
+        self._at_once = compiled(at_once) if self._several is not None and self.room > 1 else None
         _raise_map_threshold()
 
     def __call__(self, constants: tuple, carry: tuple, piece: Piece, number: int = 0) -> tuple[tuple, Any]:
@@ -136,7 +152,11 @@ class Program:
         if self._at_once is not None and piece.is_whole:
             return self._at_once(constants, carry, piece.block, number)
         if self.is_looped:
-            return self._many(constants, carry, piece.block, piece.start, piece.num_batches, number, piece.num_rows)
+            size, count = self.spec.num_rows, piece.num_batches
+            groups = (
+                min(count, piece.num_rows // size) // _GROUP if self._at_once is not None and piece.is_steady else 0
+            )
+            return self._many(constants, carry, piece.block, piece.start, groups, count, number, piece.num_rows)
         parts = []
         for batch, num_rows in piece.batches():
             carry, part = self._one(constants, carry, batch, number + len(parts), num_rows)
@@ -167,7 +187,7 @@ class Program:
         if room == 1 or not self.is_looped:
             self._one = Behind(self._one, (), carry, block_spec(self.spec, 1), 0, 0)
         else:
-            self._many = Behind(self._many, (), carry, block_spec(self.spec, room), 0, 1, 0, 0)
+            self._many = Behind(self._many, (), carry, block_spec(self.spec, room), 0, 0, 1, 0, 0)
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
@@ -193,6 +213,8 @@ class Program:
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
 
+_GROUP = 8
+"""Batches of a block that is not full, or not all wanted, that are done at once."""
 _MOST_AT_ONCE = {"cpu": 64 * 2**20}
 """Bytes of intermediate results that a block done at once may have; 512 MB where not said otherwise."""
 
