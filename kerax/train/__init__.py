@@ -1,1 +1,1 @@
-"""Training: the pure step, the engine that compiles it, and the loop around it."""
+"""Training: the pure steps, the program that compiles them, the feed, and the loop around them."""
