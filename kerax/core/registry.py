@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeGuard
@@ -67,6 +67,10 @@ class Family:
         for name in names:
             self.entries.setdefault(name, member)
         return member
+
+    def adding(self, *aliases: str) -> Callable[[Any], Any]:
+        """`add` under further names, as a decorator."""
+        return lambda member: self.add(member, *aliases)
 
     def find(self, name: str) -> Any:
         """The member called `name`. Raises `ValueError` with a suggestion for an unknown name."""
