@@ -140,7 +140,7 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits: bool = False, i
     A label that is no class costs nothing, as in Keras.
     """
     name, y_pred = "sparse_categorical_crossentropy", jnp.asarray(unwrap(y_pred))
-    labels, axis = class_indices(name, y_true, y_pred, axis), axis % y_pred.ndim  # labels: `y_pred` without its class axis
+    labels, axis = class_indices(name, y_true, y_pred, axis), axis % y_pred.ndim
     # No mask at all without `ignore_class`: it would change the reduction.
     valid = None if ignore_class is None else labels != ignore_class
     if valid is not None:

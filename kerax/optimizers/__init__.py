@@ -54,10 +54,13 @@ def get(identifier) -> Optimizer:
         return identifier
     if isinstance(identifier, optax.GradientTransformation):
         return OptaxOptimizer(identifier)
+    # It is no `GradientTransformation` itself.
     if isinstance(identifier, optax.MultiSteps):
         return OptaxOptimizer(identifier.gradient_transformation())
+    # A config is a dict too.
     if isinstance(identifier, dict) and identifier and "class_name" not in identifier:
         return MultiOptimizer({name: get(part) for name, part in identifier.items()})
+    # A function is no optimizer: `OPTIMIZERS.get` would hand any callable back.
     optimizer = None if callable(identifier) and not isinstance(identifier, type) else OPTIMIZERS.get(identifier)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(

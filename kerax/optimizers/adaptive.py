@@ -57,6 +57,7 @@ class Adafactor(Optimizer):
     ):
         super().__init__(learning_rate, **common)
         self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
+        # `relative_step` is kept for configs alone.
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
 
     def transformation(self):
@@ -151,6 +152,7 @@ class Ftrl(Optimizer):
         ):
             if value < 0:
                 raise ValueError(f"{self}: `{argument}` must be at least 0. Got {value}.")
+        # Above 0 the rate would grow with the sum of squares.
         if learning_rate_power > 0:
             raise ValueError(f"{self}: `learning_rate_power` must be at most 0. Got {learning_rate_power}.")
         self.learning_rate_power, self.beta = learning_rate_power, beta
