@@ -28,17 +28,19 @@ class SwapEMAWeights(Callback):
 
     def _swap_in(self):
         optimizer = self.model.optimizer
+        # Parts and inner optimizers may keep one where the outer does not.
         if not any(one.use_ema for one in (optimizer, *optimizer.nested())):
             raise ValueError(
                 f"SwapEMAWeights: the optimizer must keep a moving average of the weights. Got {optimizer}; "
                 "compile with `use_ema=True` in the optimizer."
             )
+        # An evaluation between two epochs finds it in place already; before the first step there is none.
         if self._kept or int(optimizer._iterations.peek()) == 0:
             return
         averages = optimizer.averages()
         self._kept = [(variable, variable.value) for variable, _ in averages]
         for variable, mean in averages:
-            variable.assign(mean.peek())
+                variable.assign(mean.peek())
 
     def _swap_out(self):
         for variable, value in self._kept:
@@ -49,6 +51,7 @@ class SwapEMAWeights(Callback):
         return {"weights": [value for _, value in self._kept]} if self._kept else {}
 
     def set_state(self, state):
+        # The checkpoint holds the average in the weights' place; these are what comes back.
         variables = [variable for variable, _ in self.model.optimizer.averages()]
         self._kept = list(zip(variables, state["weights"], strict=True))
 

@@ -5,7 +5,7 @@ names in `apart` the fields that Keras's files hold after the others, each for a
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def rule(init: Callable, update: Callable) -> optax.GradientTransformationExtraA
         # A float, as in Keras, so that `beta**step` has the same bits.
         return update(updates, state, params, learning_rate, jnp.asarray(step, jnp.float32))
 
-    return optax.GradientTransformationExtraArgs(init, extra)
+    return optax.GradientTransformationExtraArgs(init, cast(Any, extra))  # optax's annotations know no more arguments
 
 
 def zeros(params: Tree) -> Tree:

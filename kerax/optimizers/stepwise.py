@@ -5,7 +5,7 @@ optimizer's own variables have the values that are given, and keep none of what 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
         updates = [(new - old).astype(old.dtype) for new, old in zip(after, before, strict=True)]
         return _in_form(params, updates), _state_of(slots, params, scope.value_of)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, cast(Any, update))  # optax's annotations know no more arguments
 
 
 def _slots_for(optimizer, params: Tree) -> Slots:
