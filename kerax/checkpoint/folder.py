@@ -46,11 +46,18 @@ class Folder:
         if not os.path.isdir(self.path):
             return []
         names = [name for name in os.listdir(self.path) if name.isdigit()]
+        # The item `state` is written first: a step without it was never complete.
         return sorted(int(name) for name in names if os.path.isdir(os.path.join(self.path, name, "state")))
 
     def latest(self) -> int | None:
         """The latest complete step."""
         return max(self.steps(), default=None)
+
+    @classmethod
+    def at(cls, directory, step: int | None) -> tuple["Folder", int]:
+        """The folder, and a step that is there: see `step_or_latest`."""
+        folder = cls(directory)
+        return folder, folder.step_or_latest(step)
 
     def step_or_latest(self, step: int | None) -> int:
         """A step that is there. Raises `FileNotFoundError` if it, or any, is not."""
@@ -71,10 +78,12 @@ class Folder:
 
     def _read_json(self, step: int, name: str) -> Any:
         path = os.path.join(self._step_path(step), name, "metadata")
+        # Before it is read into memory.
         if os.path.getsize(path) > _MOST_JSON:
             raise ValueError(f"{name!r} has {os.path.getsize(path)} bytes, more than {_MOST_JSON}")
         with open(path, encoding="utf-8") as file:
             stored = json.load(file)
+        # orbax does not check what it reads back.
         if stored["checksum"] != _text_checksum(stored["content"]):
             raise ValueError(f"{name!r} has other bytes than were written")
         return codec.decode(stored["content"])
@@ -94,6 +103,7 @@ class Folder:
 
         path = epath.Path(self._step_path(step)) / "state"
         with self._explaining(step), contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+            # The form comes from the checkpoint itself: no model is needed.
             tree = reader.metadata(path).tree
             if only is not None:
                 tree = _common(tree, only)
@@ -103,6 +113,7 @@ class Folder:
         damaged = [
             name
             for name, leaf in by_path(state).items()
+            # With several processes each checks what it holds.
             if name in checksums and _is_here(leaf) and checksum(leaf) != checksums[name]
         ]
         if damaged:
@@ -174,6 +185,7 @@ class Folder:
         import orbax.checkpoint as ocp
 
         self.open()
+        # From the very copies that are written.
         sums = {name: checksum(leaf) for name, leaf in by_path(state).items() if _is_here(leaf)}
         items: dict[str, Any] = {"state": ocp.args.PyTreeSave(state)}
         for name, content in (("data", data), ("meta", meta | {"checksums": sums})):
@@ -185,6 +197,7 @@ class Folder:
         except Exception as error:
             self._drop_writer()
             for name in os.listdir(self.path):
+                # A full disk: what is half written would keep it full.
                 if name.startswith(f"{step}.orbax-checkpoint-tmp"):
                     shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
@@ -198,6 +211,7 @@ class Folder:
         """Removes every step, and the folder if nothing else is in it."""
         self.open()
         for step in self.steps() if jax.process_index() == 0 else ():
+            # Renamed first: killed in the midst of deleting, no half step is left under its number.
             aside = f"{self._step_path(step)}.orbax-checkpoint-tmp"
             os.replace(self._step_path(step), aside)
             shutil.rmtree(aside, ignore_errors=True)
@@ -214,6 +228,7 @@ class Folder:
             self._lock = None
 
     def _drop_writer(self):
+        # A manager that has failed cannot be used again.
         writer, self._writer = self._writer, None
         if writer is not None:
             with contextlib.suppress(Exception):
@@ -224,6 +239,7 @@ class Folder:
         from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
         handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        # Weights hardly shrink, and compressing takes longer than writing.
         arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
         handlers.add("state", ocp.args.PyTreeSave, arrays)
         handlers.add("state", ocp.args.PyTreeRestore, arrays)
@@ -241,8 +257,8 @@ class Folder:
             policies.append(preserve.BestN(get_metric_fn=value, reverse=self.mode == "min", n=self.keep_best))
             options = {"best_fn": value, "best_mode": self.mode}
         options |= {
-            "enable_async_checkpointing": False,
-            "todelete_subdir": _DELETED,
+            "enable_async_checkpointing": False,  # `Checkpointer` has a thread of its own
+            "todelete_subdir": _DELETED,  # steps are renamed into it, and removed after the save
             "preservation_policy": preserve.AnyPreservationPolicy(policies),
         }
         return ocp.CheckpointManager(
@@ -277,7 +293,11 @@ def part(key) -> str:
 
 def by_path(tree: Tree) -> dict[str, Any]:
     """`{"a/b": leaf}` of a nested tree."""
-    return {"/".join(map(part, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {_joined(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _joined(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _is_here(array) -> bool:
@@ -286,7 +306,7 @@ def _is_here(array) -> bool:
 
 
 def _restore_args(ocp, path: tuple, shardings: dict[str, Any]):
-    sharding = shardings.get("/".join(map(part, path)))
+    sharding = shardings.get(_joined(path))
     if sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray)
     return ocp.ArrayRestoreArgs(sharding=sharding)

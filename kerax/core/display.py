@@ -63,7 +63,7 @@ def leaves_table(leaves: list[tuple[str, Any]], heading: str, trainable: bool = 
 
 def _flatten(values: Any):
     has_shape = lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-    leaves, _ = jax.tree_util.tree_flatten_with_path(values, is_leaf=has_shape)
+    leaves = jax.tree_util.tree_leaves_with_path(values, is_leaf=has_shape)
     return [(path, leaf) for path, leaf in leaves if has_shape(leaf)]
 
 
@@ -86,9 +86,13 @@ def _short(value: Any) -> str:
 
 def format_bytes(count: float) -> str:
     """A number of bytes with a unit of 1,024."""
-    size = float(count)
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if size < 1024 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
-        size /= 1024
-    return ""
+    size, unit = with_unit(count, 1024, ("B", "KB", "MB", "GB", "TB"))
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+
+
+def with_unit(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str]:
+    """A number in the largest unit, each `base` times the one before, of which it is at least 1."""
+    size, place = float(count), 0
+    while size >= base and place < len(units) - 1:
+        size, place = size / base, place + 1
+    return size, units[place]
