@@ -40,7 +40,7 @@ class SwapEMAWeights(Callback):
         averages = optimizer.averages()
         self._kept = [(variable, variable.value) for variable, _ in averages]
         for variable, mean in averages:
-                variable.assign(mean.peek())
+            variable.assign(mean.peek())
 
     def _swap_out(self):
         for variable, value in self._kept:

@@ -62,10 +62,8 @@ class CallbackList:
         self.set_params(params)
         self.set_model(model)
         # Who overrides no batch hook costs no step anything.
-        self._watchers = {
-            kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()
-        }
-        self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
+        self._watchers = {kind: _overriding(self.callbacks, hooks) for kind, hooks in _BATCH_HOOKS.items()}
+        self._progress = _overriding(self.callbacks, ("on_progress",))
         self.savers = self._with_own("on_checkpoint")
         self._guards = self._with_own("on_non_finite")
         # The first save by seconds is due so many after the start, not at once.
@@ -344,11 +342,16 @@ def _origin(callback: Callback) -> Callback:
     return callback.of if isinstance(callback, Muted) else callback
 
 
-def _overrides(callback: Callback, hooks: tuple[str, ...]) -> bool:
-    callback = _origin(callback)
-    is_watching = callback.sees_batches.every is not None or bool(callback.sees_batches.at)
-    return is_watching and any(
-        # `LambdaCallback` has its hooks as attributes of the object.
-        hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook)
-        for hook in hooks
-    )
+def _overriding(callbacks: list[Callback], hooks: tuple[str, ...]) -> list[Callback]:
+    """The callbacks that look at batches by one of these hooks."""
+    found = []
+    for callback in callbacks:
+        one = _origin(callback)
+        if one.sees_batches.every is None and not one.sees_batches.at:
+            continue
+        for hook in hooks:
+            # `LambdaCallback` has its hooks as attributes of the object.
+            if hook in vars(one) or getattr(type(one), hook) is not getattr(Callback, hook):
+                found.append(callback)
+                break
+    return found

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kerax.core.display import html_table
+
 MOST_ROWS = 20
 TRAINING, VALIDATION = "#1f77b4", "#ff7f0e"
 _WIDTH, _HEIGHT, _TOP, _SIDE = 230, 96, 20, 6  # of one picture, and what is beside its curves
@@ -13,14 +15,10 @@ _WIDTH, _HEIGHT, _TOP, _SIDE = 230, 96, 20, 6  # of one picture, and what is bes
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; of many rows the first and the last ones, with a row of dots between."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     shown: list[Sequence[str]] = list(rows)
     if len(shown) > MOST_ROWS:
         shown = [*shown[: MOST_ROWS // 2], ["…"] * len(names), *shown[-MOST_ROWS // 2 :]]
-    # Styles in the cells: notebooks drop `<style>` from saved output.
-    cell = "<td style='text-align:right'>{}</td>".format
-    body = "".join(f"<tr>{''.join(cell(html.escape(text)) for text in row)}</tr>" for row in shown)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return html_table(names, shown, range(len(names)))
 
 
 def curves(history: Mapping[str, Sequence], epochs: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,23 +12,31 @@ import numpy as np
 from kerax.core.configurable import captured_arguments
 
 _MOST_ROWS = 60
-_RIGHT = "<td style='text-align:right'>{}</td>"
+
+
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], to_the_right: Collection[int] = ()) -> str:
+    """A table of texts; cells of the columns `to_the_right` are aligned so."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = ""
+    for row in rows:
+        # The style is in the cell: notebooks drop style sheets from saved outputs.
+        styles = [" style='text-align:right'" if column in to_the_right else "" for column in range(len(row))]
+        cells = [f"<td{style}>{html.escape(text)}</td>" for style, text in zip(styles, row, strict=True)]
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def layer_page(layer) -> str:
     """A layer: its class and name, what it was made with, and its weights."""
     head = f"<b>{html.escape(type(layer).__name__)}</b> {html.escape(layer.name)}"
-    head += "" if layer.built else " (unbuilt)"
-    arguments = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(_short(value))}</td></tr>"
+    pages = [head if layer.built else f"{head} (unbuilt)"]
+    arguments = [
+        (name, _short(value))
         for name, value in captured_arguments(layer).items()
         if name not in ("name", "trainable", "dtype") and value is not None
-    )
-    pages = [head]
+    ]
     if arguments:
-        pages.append(
-            f"<table><thead><tr><th>argument</th><th>value</th></tr></thead><tbody>{arguments}</tbody></table>"
-        )
+        pages.append(html_table(("argument", "value"), arguments))
     if layer.weights:
         leaves = [(weight.path or weight.name, weight) for weight in layer.weights]
         pages.append(leaves_table(leaves, "weight", trainable=True))
@@ -49,16 +58,11 @@ def leaves_table(leaves: list[tuple[str, Any]], heading: str, trainable: bool = 
     """A row for each array: name, shape, dtype, bytes, and whether it is trained."""
     rows = []
     for name, leaf in leaves[:_MOST_ROWS]:
-        cells = [f"<td>{html.escape(str(text))}</td>" for text in (name, tuple(leaf.shape), _dtype(leaf).name)]
-        cells.append(_RIGHT.format(format_bytes(_size(leaf)[1])))
-        if trainable:
-            cells.append(f"<td>{'yes' if leaf.trainable else 'no'}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+        cells = [name, str(tuple(leaf.shape)), _dtype(leaf).name, format_bytes(_size(leaf)[1])]
+        rows.append([*cells, "yes" if leaf.trainable else "no"] if trainable else cells)
     if len(leaves) > _MOST_ROWS:
-        rows.append(f"<tr><td colspan='{4 + trainable}'>… and {len(leaves) - _MOST_ROWS} more</td></tr>")
-    names = [heading, "shape", "dtype", "bytes", *(["trainable"] if trainable else [])]
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        rows.append([f"… and {len(leaves) - _MOST_ROWS} more"])
+    return html_table([heading, "shape", "dtype", "bytes", *(["trainable"] if trainable else [])], rows, {3})
 
 
 def _flatten(values: Any):

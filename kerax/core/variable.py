@@ -195,7 +195,10 @@ class Variable(Operators):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
             self._initial: Any = initializer
-            self.shape = self._check_shape(shape)
+            sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+            if any(size is None or size < 0 for size in sizes):
+                raise ValueError(f"Variable {self.name!r}: every size must be known and at least 0. Got shape {sizes}.")
+            self.shape = tuple(map(int, sizes))
             self.stored_dtype = jnp.dtype(dtype or config.floatx()).name
         else:
             is_float = isinstance(initializer, float) or (
@@ -212,12 +215,6 @@ class Variable(Operators):
             self._initial, self._value = None, value
             # As JAX holds it: without x64 that is 32 bits.
             self.shape, self.stored_dtype = value.shape, value.dtype.name
-
-    def _check_shape(self, shape) -> tuple[int, ...]:
-        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-        if any(size is None or size < 0 for size in shape):
-            raise ValueError(f"Variable {self.name!r}: every size must be known and at least 0. Got shape {shape}.")
-        return tuple(int(size) for size in shape)
 
     def _seed_pair(self) -> tuple[int, str]:
         if self.seed_and_path is None:

@@ -110,7 +110,15 @@ def _parse_thresholds(name: str, thresholds, default: float) -> list[float]:
 
 
 class Decisions(Metric):
-    """A metric of some of the four counts at thresholds."""
+    """A metric of some of the four counts at thresholds: of two counts, the share of the first.
+
+    Args:
+        thresholds: One or more numbers in [0, 1]. Default: 0.5, or none with `top_k`.
+        top_k: Only the `top_k` largest scores of a sample can be yeses.
+        class_id: Only this column counts.
+
+    Other arguments as `Metric`.
+    """
 
     _counted: tuple[str, ...] = ()
     true_positives: Variable
@@ -118,7 +126,7 @@ class Decisions(Metric):
     false_positives: Variable
     false_negatives: Variable
 
-    def __init__(self, thresholds, top_k, class_id, name, dtype):
+    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
         super().__init__(dtype, name)
         self.top_k, self.class_id = top_k, class_id
         self.thresholds = _parse_thresholds(self.name, thresholds, 0.5 if top_k is None else _LOWEST)
@@ -134,6 +142,10 @@ class Decisions(Metric):
         counts = count_decisions(y_true, y_pred, self.thresholds, weights)
         for counted in self._counted:
             getattr(self, counted).assign_add(getattr(counts, counted))
+
+    def result(self):
+        """The share at each threshold: a scalar for one."""
+        return _scalar(self._ratios(*self._counted))
 
     def _ratios(self, first: str, second: str):
         """`first / (first + second)` at each threshold."""
@@ -191,37 +203,15 @@ class FalseNegatives(_Count):
 
 
 class Precision(Decisions):
-    """Fraction of yeses that are right.
-
-    Args:
-        thresholds: One or more numbers in [0, 1]. Default: 0.5, or none with `top_k`.
-        top_k: Only the `top_k` largest scores of a sample can be yeses.
-        class_id: Only this column counts.
-
-    Other arguments as `Metric`.
-    """
+    """Fraction of yeses that are right. Arguments as `Decisions`."""
 
     _counted = ("true_positives", "false_positives")
 
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
-        super().__init__(thresholds, top_k, class_id, name, dtype)
-
-    def result(self):
-        """Precision at each threshold."""
-        return _scalar(self._ratios(*self._counted))
-
 
 class Recall(Decisions):
-    """Fraction of yes labels that were found. Arguments as `Precision`."""
+    """Fraction of yes labels that were found. Arguments as `Decisions`."""
 
     _counted = ("true_positives", "false_negatives")
-
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
-        super().__init__(thresholds, top_k, class_id, name, dtype)
-
-    def result(self):
-        """Recall at each threshold."""
-        return _scalar(self._ratios(*self._counted))
 
 
 class AUC(Metric):

@@ -15,7 +15,7 @@ from kerax.core.registry import deserialize_keras_object, is_serialized, seriali
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model, require_shape
+from kerax.models.model import Model, fits_shape, wrong_shape
 from kerax.models.sequential import Sequential
 from kerax.ops import nn
 
@@ -132,7 +132,8 @@ class Functional(Model):
             value = value[..., None]
         elif len(shape) == len(expected) + 1 and shape[-1] == 1:
             value = value[..., 0]
-        require_shape(f"{self}: input {tensor.operation.name!r}", value.shape, expected, shape)
+        if not fits_shape(value.shape, expected):
+            raise wrong_shape(f"{self}: input {tensor.operation.name!r}", shape, expected)
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
         if fitted is not given and (mask := masks.get_mask(given)) is not None:
             masks.set_mask(fitted, mask)

@@ -560,18 +560,21 @@ class Model(Layer):
         return json.dumps(serialize_keras_object(self), **kwargs)
 
 
-def require_shape(who: str, shape: tuple, expected: tuple, given: tuple):
-    """Raises `ValueError` if an input has another shape than a model was made for; `given` is how it came."""
-    # The batch size is free, and so are sizes that are not known, of the model or of a symbolic input.
-    fits = len(shape) == len(expected) and all(
+def fits_shape(shape: tuple, expected: tuple) -> bool:
+    """Whether an input fits what a model was made for. The batch size is free."""
+    # So are sizes that are not known, of the model or of a symbolic input.
+    return len(shape) == len(expected) and all(
         want is None or not isinstance(size, int) or size == want
         for size, want in zip(shape[1:], expected[1:], strict=True)
     )
-    if not fits:
-        raise ValueError(
-            f"{who} must have shape {expected}. Got {tuple(given)}. "
-            f"Reshape the data, or build the model for inputs of shape {tuple(given[1:])}."
-        )
+
+
+def wrong_shape(who: str, shape: tuple, expected: tuple) -> ValueError:
+    """The error for an input that does not."""
+    return ValueError(
+        f"{who} must have shape {expected}. Got {tuple(shape)}. "
+        f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
+    )
 
 
 def _as_list(logs: dict, return_dict: bool):

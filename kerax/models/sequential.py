@@ -11,7 +11,7 @@ from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
 from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model, require_shape
+from kerax.models.model import Model, fits_shape, wrong_shape
 
 
 class Sequential(Model):
@@ -108,7 +108,9 @@ class Sequential(Model):
             return inputs
         # Before the first layer says so in its own terms.
         if self.input_layer is not None and hasattr(inputs, "shape"):
-            require_shape(f"{self}: the input", inputs.shape, self.input_layer.output.shape, inputs.shape)
+            expected = self.input_layer.output.shape
+            if not fits_shape(inputs.shape, expected):
+                raise wrong_shape(f"{self}: the input", inputs.shape, expected)
         inputs = masks.masked(inputs, mask)
         for layer in self._stack:
             inputs = layer(inputs)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from kerax.core.display import format_bytes, with_unit
+from kerax.core.display import format_bytes, html_table, with_unit
 from kerax.core.layer import Layer
 from kerax.core.symbolic import known_shape
 from kerax.plan.flops import layer_flops, model_flops
@@ -146,9 +146,9 @@ def print_summary(
 def summary_html(model) -> str:
     """The table as HTML, for notebooks."""
     headings = ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable")
-    head, body = "".join(f"<th>{heading}</th>" for heading in headings), ""
-    for row in rows(model):
-        cells = (row.name, row.kind, row.shape, f"{row.params:,}", format_bytes(row.bytes), row.trainable)
-        body += f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+    cells = (
+        (row.name, row.kind, row.shape, f"{row.params:,}", format_bytes(row.bytes), row.trainable)
+        for row in rows(model)
+    )
     footer = "<br>".join(f"{label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model))
-    return f"<b>{html.escape(model.name)}</b><table><tr>{head}</tr>{body}</table>{footer}"
+    return f"<b>{html.escape(model.name)}</b>{html_table(headings, cells)}{footer}"

@@ -4,8 +4,8 @@ import optax
 
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.optimizers import schedules
-from kerax.optimizers.adaptive import Adadelta, Adafactor, Adamax, Ftrl, Nadam
-from kerax.optimizers.modern import Lamb, Lion, Muon, ScheduleFreeAdamW
+from kerax.optimizers.adaptive import Adadelta, Adafactor, Adamax, Ftrl, Lamb, Nadam
+from kerax.optimizers.modern import Lion, Muon, ScheduleFreeAdamW
 from kerax.optimizers.multi import MultiOptimizer, OptimizerMap
 from kerax.optimizers.optimizer import OPTIMIZERS, Optimizer, OptimizerState
 from kerax.optimizers.standard import SGD, Adagrad, Adam, AdamW, RMSprop

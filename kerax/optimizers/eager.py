@@ -52,27 +52,11 @@ def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) 
     """New weights and optimizer values, from lists in the order of the weights and of `optimizer.variables`."""
     if not optimizer.built:
         raise ValueError(f"{optimizer}: call `build(variables)` before `stateless_apply`.")
-    if optimizer.overwritten_paths:
-        return _stateless_apart(optimizer, optimizer_variables, grads, trainable_variables)
-    return _stateless(optimizer, optimizer_variables, grads, trainable_variables)
-
-
-def _stateless_apart(optimizer, optimizer_variables, grads, values):
-    """`stateless_apply` where some weights become their gradients."""
-    apart = [variable.overwrite_with_gradient for variable in optimizer.given_weights]
-    rest = [[item for item, is_apart in zip(items, apart, strict=True) if not is_apart] for items in (grads, values)]
-    new, state = _stateless(optimizer, optimizer_variables, *rest)
-    new, pairs = iter(new), zip(grads, values, apart, strict=True)
-    return [slots.next_value(grad, value) if is_apart else next(new) for grad, value, is_apart in pairs], state
-
-
-def _stateless(optimizer, optimizer_variables, grads, trainable_variables):
-    # Lists in Keras's order, trees in the optimizer's own.
-    tree, form, own = optimizer.weights_tree, optimizer.state_variables, optimizer.variables
-    weights = slots.leaves(tree)
-    state = slots.placed(form, own, optimizer_variables)
+    # Lists in Keras's order, trees in the optimizer's own. `update` sees to weights that become their gradients.
+    tree, weights = optimizer.given_tree, optimizer.given_weights
+    form, own = optimizer.state_variables, optimizer.variables
     gradients, params = (slots.placed(tree, weights, values) for values in (grads, trainable_variables))
-    new, new_state = optimizer.update(gradients, state, params)
+    new, new_state = optimizer.update(gradients, slots.placed(form, own, optimizer_variables), params)
     return slots.taken(tree, weights, new), slots.taken(form, own, new_state)
 
 

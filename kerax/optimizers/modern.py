@@ -1,4 +1,4 @@
-"""LAMB, Lion, schedule-free AdamW and Muon with Keras's arguments and defaults."""
+"""Lion, schedule-free AdamW and Muon with Keras's arguments and defaults."""
 
 import re
 from collections.abc import Iterable
@@ -13,33 +13,6 @@ from kerax.optimizers.optimizer import (
     Optimizer,
     takes_common_arguments,
 )
-
-
-class Lamb(Optimizer):
-    """Adam with each step scaled to the norm of its weight, for large batches: `adaptive_rules.lamb`.
-
-    Args:
-        learning_rate: Float, schedule or function of the step.
-        beta_1: Decay of the first moment.
-        beta_2: Decay of the second moment.
-        epsilon: Added to the divisor.
-        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
-    """
-
-    @takes_common_arguments
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-07,
-        **common: Unpack[CommonArguments],
-    ):
-        super().__init__(learning_rate, **common)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-
-    def transformation(self):
-        return rules.lamb(self.beta_1, self.beta_2, self.epsilon)
 
 
 class Lion(Optimizer):

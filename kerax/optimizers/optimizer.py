@@ -92,7 +92,7 @@ class Optimizer(Configurable):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
+        if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             OPTIMIZERS.add(cls, cls.__name__.lower())
         # Keras's `build` takes a list and makes variables; here `build` takes the engine's tree and calls that.
         elif "build" in vars(cls) and cls.is_stepwise():
@@ -138,10 +138,11 @@ class Optimizer(Configurable):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self._undecayed_names: list[str] = []
         self._undecayed: list[Variable] = []
-        self.weights_tree: Tree = {}  # the variables that `build` was given
+        self.weights_tree: Tree = {}  # the variables that `build` was given, without those that become their gradients
         self.overwritten_paths: set = set()  # places of weights whose gradients are their next values
-        self.given_weights: list[Variable] = []  # the weights, these included
-        self._known: dict[str, Variable] = {}  # the same by their places in that tree
+        self.given_tree: Tree = {}  # the weights, these included
+        self.given_weights: list[Variable] = []  # the same in the order of the layers
+        self._known: dict[str, Variable] = {}  # by their places in `weights_tree`
         # A variable even before `build`: callbacks read it as soon as `fit` begins.
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
@@ -403,7 +404,7 @@ class Optimizer(Configurable):
             for key, value, owner in keyed(fresh, params):
                 slot = known.get(key)
                 if slot is None or slot.shape != value.shape:
-                    slot = _slot(value, name_of(key, params))
+                    slot = _slot(value, name_of(key, owners))
                     # `reference`: a slot is laid over devices as its weight is.
                     slot.path, slot.reference = f"{self.name}/{slot.name}", None if owner is None else owners.get(owner)
                 leaves.append(slot)
@@ -507,7 +508,7 @@ class Optimizer(Configurable):
 
 def joined(path) -> str:
     """A path of JAX's tree functions as `a/b/c`."""
-    return "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def takes_common_arguments(constructor: Constructor) -> Constructor:

@@ -25,7 +25,7 @@ def set_apart(optimizer, params: Tree) -> Tree:
     if isinstance(params, (list, tuple)):
         # The index keeps weights of the same path apart.
         params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
-    optimizer.given_weights = leaves(params)
+    optimizer.given_tree, optimizer.given_weights = params, leaves(params)
     if not any(variable.overwrite_with_gradient for variable in optimizer.given_weights):
         optimizer.overwritten_paths = set()
         return params
@@ -92,13 +92,12 @@ def keyed(state: Tree, params: Tree) -> Iterator[tuple[tuple, Any, int | None]]:
         yield key, slot, owner
 
 
-def name_of(key: tuple, params: Tree) -> str:
+def name_of(key: tuple, weights: dict[int, Variable]) -> str:
     """The name of a slot: the weight's path and the slot's own, `dense_kernel_momentum` for example."""
-    paths = {id(variable): variable.path.replace("/", "_") for variable in jax.tree.leaves(params)}
-    own = [str(getattr(part, "name", getattr(part, "key", getattr(part, "idx", "")))) for part in key]
+    owners = [weights[part].path.replace("/", "_") for part in key if isinstance(part, int)]
+    own = [jax.tree_util.keystr((part,), simple=True) for part in key if not isinstance(part, int)]
     # `slots` would be in every name.
-    own = [name for name, part in zip(own, key, strict=True) if name != "slots" and not isinstance(part, int)]
-    return "_".join([paths[part] for part in key if isinstance(part, int)] + own)
+    return "_".join([*owners, *(name for name in own if name != "slots")])
 
 
 def in_keras_order(state: Tree, params: Tree) -> list[Variable]:

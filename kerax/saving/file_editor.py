@@ -66,23 +66,11 @@ class KerasFileEditor:
         """
         errors, matches, seen = [], 0, set()
         for place, owner in structure.saveables(reference_model):
-            variables = owner.variables if place == structure.OPTIMIZER else owner.stored_variables()
-            weights = self.weights_dict.get(place, {})
             seen.add(place)
-            if len(weights) != len(variables):
-                errors.append(
-                    f"{place} ({owner.name}): {len(variables)} weights in the model, {len(weights)} in the file"
-                )
-                continue
-            for index, variable in enumerate(variables):
-                value = weights.get(str(index))
-                if value is None or value.shape != variable.shape:
-                    shape = None if value is None else value.shape
-                    errors.append(
-                        f"{place}/{index} ({variable.path}): {variable.shape} in the model, {shape} in the file"
-                    )
-                else:
-                    matches += 1
+            found = structure.match(place, owner, self.weights_dict.get(place, {}))
+            differences = [difference for difference in found if isinstance(difference, str)]
+            errors += differences
+            matches += len(found) - len(differences)
         errors += [f"{place}: in the file only" for place in self.weights_dict if place not in seen]
         for error in errors:
             print(error)

@@ -103,9 +103,7 @@ def fill(
         if _loads_itself(owner):
             plans.append((owner, members))
             continue
-        # An optimizer has all its variables in one group.
-        variables = owner.variables if path == OPTIMIZER else owner.stored_variables()
-        found = _match(group, owner, variables, members)
+        found = match(group, owner, members)
         differences += [difference for difference in found if isinstance(difference, str)]
         plans.append((owner, [pair for pair in found if not isinstance(pair, str)]))
     differences += [
@@ -150,8 +148,10 @@ def by_number(item: tuple[str, Any]) -> tuple[int, str]:
     return len(item[0]), item[0]
 
 
-def _match(group: str, owner, variables: list[Variable], members: Mapping) -> list:
-    """(variable, member) pairs, and sentences about what does not fit."""
+def match(group: str, owner, members: Mapping) -> list:
+    """(variable, member) pairs of an object and its group, and sentences about what does not fit."""
+    # An optimizer has all its variables in one group.
+    variables = owner.variables if isinstance(owner, Optimizer) else owner.stored_variables()
     if len(members) != len(variables):
         return [f"{group} ({owner.name}): expected {len(variables)} weights, the file has {len(members)}"]
     found: list = []
