@@ -332,7 +332,6 @@ class _Writer:
     def save(self, **arguments) -> int | None:
         """Saves; returns the step, or `None` after a warning."""
         self.wait()
-        # The failure of the save before is said here, where nothing else has begun.
         self._last = arguments
         try:
             step = self._checkpointer.save(self.callback.model, **arguments)

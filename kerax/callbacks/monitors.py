@@ -209,7 +209,7 @@ class ReduceLROnPlateau(Monitor):
         # In the cooldown the wait does not grow, but the best value does.
         elif not self.in_cooldown():
             self.wait += 1
-            # In float32, as the rate is kept: `min_lr` itself would look larger than what it was rounded to.
+            # In float32, as the rate is kept: one at its minimum could otherwise look a little above it.
             if self.wait >= self.patience and rate > np.float32(self.min_lr):
                 rate = max(rate * self.factor, self.min_lr)
                 self.model.optimizer.learning_rate = rate
@@ -243,7 +243,7 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, epoch, logs=None):
         current = float(np.asarray(self.model.optimizer.learning_rate))
         rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
-        # An array would keep the device waiting at each epoch, an int is most likely a mistake.
+        # As in Keras: an int is most likely a mistake.
         if not isinstance(rate, (float, np.floating)):
             raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
         if self.verbose:

@@ -46,7 +46,7 @@ class Folder:
         if not os.path.isdir(self.path):
             return []
         names = [name for name in os.listdir(self.path) if name.isdigit()]
-        # The item `state` is written first: a step without it was never complete.
+        # A folder of digits may be somebody else's: a step has its `state`.
         return sorted(int(name) for name in names if os.path.isdir(os.path.join(self.path, name, "state")))
 
     def latest(self) -> int | None:
@@ -83,7 +83,7 @@ class Folder:
             raise ValueError(f"{name!r} has {os.path.getsize(path)} bytes, more than {_MOST_JSON}")
         with open(path, encoding="utf-8") as file:
             stored = json.load(file)
-        # orbax does not check what it reads back.
+        # A file that was changed since must not pass.
         if stored["checksum"] != _text_checksum(stored["content"]):
             raise ValueError(f"{name!r} has other bytes than were written")
         return codec.decode(stored["content"])

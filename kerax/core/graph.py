@@ -47,7 +47,7 @@ class Graph:
 
     def _visit(self, tensor: KerasTensor, order: list, done: set):
         """Depth-first from a tensor to the inputs, noting each call after those it needs."""
-        # A stack, not recursion: graphs may be deeper than Python's.
+        # A stack, not recursion: a graph may be deeper than Python lets functions nest.
         stack: list[tuple[KerasTensor, bool]] = [(tensor, False)]
         while stack:
             tensor, is_ready = stack.pop()

@@ -24,6 +24,7 @@ from kerax.core.tracking import Path, Trackable, descendants, members, structure
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
+Own = list[tuple[Path, Variable]] | None
 _with_losses: weakref.WeakSet = weakref.WeakSet()  # layers that hold losses of a call outside any scope: few do
 
 
@@ -51,7 +52,7 @@ class Layer(Operation, Trackable):
             # Wrapped here, once for each class: a user's `build` needs no decorator.
             cls.build = calling.recording(cls.__dict__["build"])
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
-            # Only kerax's own: a user's class of the same name must not take its place in files.
+            # Only kerax's own: files find a user's class only if it was registered.
             LAYERS.add(cls)
         if "hands_on_text" not in vars(cls):
             cls.hands_on_text = not cls.__module__.startswith("kerax.layers.")
@@ -310,19 +311,19 @@ class Layer(Operation, Trackable):
             self.build_from(*args, **kwargs)
             below = structure(self)
         # `structure` once: the call and what is collected after it see the same variables.
-        with self._bind(below.variables, variables, key) as scope:
+        with self.bind_variables(variables, key, below.variables) as scope:
             outputs = self(*args, **kwargs)
-        return outputs, _collect(below.variables, scope, variables.get("state", {}))
+        return outputs, self.collect_state(scope, variables.get("state", {}), below.variables)
 
-    def bind_variables(self, variables: dict, key=None) -> scopes.Scope:
-        """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`."""
-        return self._bind(walk(self), variables, key)
+    def bind_variables(self, variables: dict, key=None, own: Own = None) -> scopes.Scope:
+        """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`.
 
-    def _bind(self, own: list[tuple[Path, Variable]], variables: dict, key) -> scopes.Scope:
+        `own` is what `walk` finds, where that is known.
+        """
         given = tree.unnest(variables.get("params", {})) | tree.unnest(variables.get("state", {}))
         # One dict by path: which of the two trees holds a variable does not matter.
         pairs = []
-        for path, variable in own:
+        for path, variable in walk(self) if own is None else own:
             if path not in given:
                 raise ValueError(
                     f"{self}: `variables` has no value for {'/'.join(path)!r} of shape {variable.shape}."
@@ -335,9 +336,14 @@ class Layer(Operation, Trackable):
             pairs.append((variable, given[path]))
         return scopes.Scope(pairs, None if key is None else key_from(key))
 
-    def collect_state(self, scope: scopes.Scope, before: dict) -> dict:
+    def collect_state(self, scope: scopes.Scope, before: dict, own: Own = None) -> dict:
         """The state tree after a call in `scope`: `before` with every written variable replaced."""
-        return _collect(walk(self), scope, before)
+        leaves = tree.unnest(before)
+        for path, variable in walk(self) if own is None else own:
+            if path in leaves:
+                # What was not written keeps its value, and the tree its form.
+                leaves[path] = scope.values.get(id(variable), leaves[path])
+        return tree.nest(leaves.items())
 
     def variables_tree(self) -> dict:
         """The current values as `{"params": ..., "state": ...}`."""
@@ -491,7 +497,7 @@ class Layer(Operation, Trackable):
         scope = scopes.current_scope()
         if scope is not None:
             # A scope collects from all layers of the call; these are asked for.
-            members = {id(item) for item in below}
+            members = set(map(id, below))
             collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
@@ -560,15 +566,6 @@ def _are_built(items: list) -> bool:
         if isinstance(item, Layer) and not item.built:
             return False
     return True
-
-
-def _collect(own: list[tuple[Path, Variable]], scope: scopes.Scope, before: dict) -> dict:
-    leaves = tree.unnest(before)
-    for path, variable in own:
-        if path in leaves:
-            # What was not written keeps its value, and the tree its form.
-            leaves[path] = scope.values.get(id(variable), leaves[path])
-    return tree.nest(leaves.items())
 
 
 def _as_spec(leaf):

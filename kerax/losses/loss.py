@@ -34,7 +34,7 @@ class Loss(Configurable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax.losses"):
-            # Only kerax's own: a user's class of the same name must not take the place of one in files.
+            # Only kerax's own: files find a user's class only if it was registered.
             LOSSES.add(cls)
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype=None):

@@ -28,7 +28,7 @@ class Metric(Configurable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax.metrics") and not cls.__name__.startswith("_"):
-            # Only kerax's own: a user's class of the same name must not take the place of one in files.
+            # Only kerax's own: files find a user's class only if it was registered.
             METRICS.add(cls)
 
     def __init__(self, dtype=None, name: str | None = None):
@@ -74,13 +74,13 @@ class Metric(Configurable):
     @property
     def variables(self) -> list[Variable]:
         """Those added, then other variables in attributes, then those of metrics in attributes."""
-        found, metrics = list(self._variables), []
-        for value in vars(self).values():
-            _gather(value, found, metrics)
+        found: dict[int, Variable] = {}  # by identity: `==` of variables compares their values
+        metrics: list[Metric] = []
+        _gather(self._variables, found, metrics)
+        _gather(vars(self), found, metrics)
         for metric in metrics:
-            found += metric.variables
-        # By identity: `==` of variables compares their values.
-        return list({id(variable): variable for variable in found}.values())
+            _gather(metric.variables, found, metrics)
+        return list(found.values())
 
     def update_state(self, *args, **kwargs):
         """Takes in a batch. Written by a subclass."""
@@ -144,10 +144,10 @@ class Metric(Configurable):
         return f"<{type(self).__name__} name={self.name}>"
 
 
-def _gather(value, variables: list, metrics: list):
-    """Notes the variables and the metrics in nested lists and dicts."""
+def _gather(value, variables: dict[int, Variable], metrics: list[Metric]):
+    """Notes the variables and the metrics in nested lists and dicts, in their order."""
     if isinstance(value, Variable):
-        variables.append(value)
+        variables.setdefault(id(value), value)
     elif isinstance(value, Metric):
         metrics.append(value)
     elif isinstance(value, (list, tuple, dict)):

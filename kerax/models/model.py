@@ -248,15 +248,12 @@ class Model(Layer):
     @property
     def metrics(self) -> list:
         """The mean loss, the outputs' losses, the compiled metrics, and metrics in attributes of the model's layers."""
-        found = {id(metric): metric for metric in self.compilation.own_metrics()}
+        found = self.compilation.own_metrics()
         for item in descendants(self):
-            for _, value in attributes(item):
-                if isinstance(value, metrics_module.Metric):
-                    found.setdefault(id(value), value)
-        norm = self.compilation.gradient_norm
-        if norm is not None:  # last, so that `metrics_names` begins as Keras's
-            found[id(norm)] = norm
-        return list(found.values())
+            found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
+        if self.compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
+            found.append(self.compilation.gradient_norm)
+        return list({id(metric): metric for metric in found}.values())
 
     @property
     def metrics_names(self) -> list[str]:
@@ -295,7 +292,7 @@ class Model(Layer):
         """`{name: result}` of every metric; a metric whose result is a dict adds its entries."""
         results = {}
         for metric in self.metrics:
-            result = jax.tree.map(unwrap, metric.result(), is_leaf=lambda leaf: isinstance(leaf, Variable))
+            result = jax.tree.map(unwrap, metric.result())
             results.update(result if isinstance(result, dict) else {self.log_name(metric): result})
         return results
 

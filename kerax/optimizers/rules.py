@@ -4,6 +4,7 @@ All take `learning_rate` and `step` (1-based) as extra arguments and return what
 names in `apart` the fields that Keras's files hold after the others, each for all weights.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -24,9 +25,8 @@ def rule(init: Callable, update: Callable) -> optax.GradientTransformationExtraA
     return optax.GradientTransformationExtraArgs(init, cast(Any, extra))  # optax's annotations know no more arguments
 
 
-def zeros(params: Tree) -> Tree:
-    """Zeros like the weights."""
-    return jax.tree.map(jnp.zeros_like, params)
+zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+"""Zeros like the weights."""
 
 
 class SGDSlots(NamedTuple):

@@ -14,7 +14,7 @@ class LearningRateSchedule(Configurable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax."):
-            # Only kerax's own: a user's class of the same name must not take its place in files.
+            # Only kerax's own: files find a user's class only if it was registered.
             SCHEDULES.add(cls)
 
     def __call__(self, step):

@@ -191,7 +191,6 @@ def read_json(archive: zipfile.ZipFile, name: str, path: str) -> dict:
         member = archive.getinfo(name)
     except KeyError:
         raise ValueError(f"load_model: {path!r} has no member {name!r}; it is no Keras file.") from None
-    # The size is checked here, and by `zipfile` again as it unpacks.
     if member.file_size > MOST_CONFIG:
         raise ValueError(f"load_model: {path!r}: {name!r} has {member.file_size} bytes, more than {MOST_CONFIG}.")
     try:
