@@ -78,7 +78,7 @@ class Callback:
 
     def set_state(self, state: dict):
         """Takes what `get_state` gave, after `on_train_begin` (inside an epoch also after `on_epoch_begin`)."""
-        vars(self).update(state)
+        vars(self).update((name, state[name]) for name in self.kept_attributes)
 
     def resume(self, form: dict) -> dict | None:
         """Before training on data of a form: puts a saved run's state into the model and returns the run; `None` if

@@ -29,7 +29,7 @@ class _Saver(Monitor):
     def _is_worth_it(self, logs) -> bool:
         if not self.save_best_only:
             return True
-        value = self.read(logs)
+        value = self.get_monitor_value(logs)
         if value is None or not self.is_better(value, self.best):
             return False
         self.best = value

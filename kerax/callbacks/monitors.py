@@ -52,10 +52,6 @@ class Monitor(Callback):
         return self.sign * (value - than) > self.min_delta
 
     def get_monitor_value(self, logs) -> float | None:
-        """The monitored number, or `None` after a warning: `read` under Keras's name."""
-        return self.read(logs)
-
-    def read(self, logs) -> float | None:
         """The monitored number, or `None` after a warning."""
         if logs is None or self.monitor not in logs:
             names = list(logs or {})
@@ -122,7 +118,7 @@ class EarlyStopping(Monitor):
         self.best, self.best_weights = self.worst, None
 
     def on_epoch_end(self, epoch, logs=None):
-        value = self.read(logs)
+        value = self.get_monitor_value(logs)
         if value is None or epoch < self.start_from_epoch:
             return
         # Also where no epoch ever beats `baseline`: then there is something to go back to.
@@ -198,7 +194,7 @@ class ReduceLROnPlateau(Monitor):
     def on_epoch_end(self, epoch, logs=None):
         # Before any change: the rate of this epoch.
         logs["learning_rate"] = rate = float(np.asarray(self.model.optimizer.learning_rate))
-        value = self.read(logs)
+        value = self.get_monitor_value(logs)
         if value is None:
             return
         if self.in_cooldown():
