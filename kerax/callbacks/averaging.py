@@ -68,11 +68,7 @@ class SwapEMAWeights(Callback):
     def on_test_end(self, logs=None):
         self._swap_out()
 
-    def on_predict_begin(self, logs=None):
-        self._swap_in()
-
-    def on_predict_end(self, logs=None):
-        self._swap_out()
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
     def on_train_end(self, logs=None):
         self._kept = []  # the optimizer has put the average in place for good

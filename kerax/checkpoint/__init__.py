@@ -295,9 +295,7 @@ def restore_arrays(directory, step: int | None = None, only: str | None = None) 
     names = [name for name in meta["leaves"] if only is None or f"{name}/".startswith(f"{only.strip('/')}/")]
     if not names:
         raise KeyError(f"checkpoint.restore_arrays: there is no {only!r}. Leaves: {sorted(meta['leaves'])[:20]}.")
-    # A tree of the paths: only those arrays are read from the disk.
-    wanted = None if only is None else snapshots.tree.nest((tuple(name.split("/")), True) for name in names)
-    return folder.read_state(step, meta["checksums"], wanted)
+    return folder.read_state(step, meta["checksums"], None if only is None else set(names))
 
 
 def restore_metadata(directory, step: int | None = None) -> dict:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerax import tree as trees
 from kerax.checkpoint import codec
 
 Tree = Any
@@ -89,13 +90,17 @@ class Folder:
         return codec.decode(stored["content"])
 
     def read_state(
-        self, step: int, checksums: dict[str, int], only: Tree = None, shardings: dict[str, Any] | None = None
+        self,
+        step: int,
+        checksums: dict[str, int],
+        only: set[str] | None = None,
+        shardings: dict[str, Any] | None = None,
     ) -> Tree:
         """The tree of a step as NumPy arrays, or on devices.
 
         Args:
             checksums: By path, as `write` returned them. A difference raises `ValueError`.
-            only: Tree of the leaves to read. Default: all.
+            only: Paths of the leaves to read. Default: all.
             shardings: By path, of leaves to put on devices: each process reads the parts of its own devices.
         """
         import orbax.checkpoint as ocp
@@ -106,7 +111,8 @@ class Folder:
             # The form comes from the checkpoint itself: no model is needed.
             tree = reader.metadata(path).tree
             if only is not None:
-                tree = _common(tree, only)
+                leaves = trees.unnest(tree).items()
+                tree = trees.nest((names, leaf) for names, leaf in leaves if "/".join(names) in only)
             wanted = jax.tree_util.tree_map_with_path(lambda path, _: _restore_args(ocp, path, shardings or {}), tree)
             args = ocp.args.PyTreeRestore(tree, restore_args=wanted, partial_restore=only is not None)
             state = reader.restore(path, args=args)
@@ -319,14 +325,3 @@ def checksum(array) -> int:
 
 def _text_checksum(content: Any) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def _common(tree: dict, only: dict) -> dict:
-    """The part of a nested dict that another has too, without empty dicts."""
-    found = {}
-    for name, child in tree.items():
-        if name in only:
-            inner = _common(child, only[name]) if isinstance(child, dict) else child
-            if not isinstance(inner, dict) or inner:
-                found[name] = inner
-    return found

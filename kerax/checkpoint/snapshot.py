@@ -134,10 +134,9 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
             f"checkpoint: {folder.path!r}, step {step}, does not fit {model}; nothing was changed.\n  {listed}"
         )
     variables = {name: v for name, v in by_path(own).items() if name in stored and wanted[name] == stored[name]}
-    only = tree.nest((tuple(name.split("/")), True) for name in (*variables, *arrays))
     # Each process reads the parts of its own devices only.
     shardings = {name: placement.sharding_of(variable) for name, variable in variables.items()}
-    values = by_path(folder.read_state(step, meta["checksums"], only, shardings))
+    values = by_path(folder.read_state(step, meta["checksums"], {*variables, *arrays}, shardings))
     for name, variable in variables.items():
         # All is read and checked by now.
         variable.assign(_placed_like(variable, values[name]))

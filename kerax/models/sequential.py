@@ -108,7 +108,7 @@ class Sequential(Model):
             return inputs
         # Before the first layer says so in its own terms.
         if self.input_layer is not None and hasattr(inputs, "shape"):
-            expected = self.input_layer.output.shape
+            expected = self.input_layer.batch_shape
             if not fits_shape(inputs.shape, expected):
                 raise wrong_shape(f"{self}: the input", inputs.shape, expected)
         inputs = masks.masked(inputs, mask)
@@ -165,7 +165,7 @@ class Sequential(Model):
 
     def get_build_config(self) -> Any:
         """The input shape, if known."""
-        return {"input_shape": self.input_layer.output.shape} if self.input_layer is not None else None
+        return {"input_shape": self.input_layer.batch_shape} if self.input_layer is not None else None
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Sequential":

@@ -129,18 +129,17 @@ def print_summary(
     footer = [f" {label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model)]
     if show_flops:
         footer.append(f" FLOPs per example: {format_flops(model_flops(model))}")
+    # For a function, text without colours, and 100 columns wide where nobody says otherwise.
+    written = io.StringIO()
     if print_fn is None:
         console = Console(width=line_length, highlight=False)
-        console.print(table)
-        console.print("\n".join(footer))
-        return
-    written = io.StringIO()
-    # Without colours, and 100 columns wide where no terminal says otherwise.
-    text = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
-    text.print(table)
-    text.print("\n".join(footer))
-    for line in written.getvalue().splitlines():
-        print_fn(line)
+    else:
+        console = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
+    console.print(table)
+    console.print("\n".join(footer))
+    if print_fn is not None:
+        for line in written.getvalue().splitlines():
+            print_fn(line)
 
 
 def summary_html(model) -> str:

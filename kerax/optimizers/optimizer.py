@@ -245,7 +245,10 @@ class Optimizer(Configurable):
 
     def _step(self, grads: Tree, state: OptimizerState, params: Tree):
         """Clip, decay, update."""
-        learning_rate = self.learning_rate_at(state)
+        # From the state, not from the variable: a changed rate recompiles nothing.
+        learning_rate = state.learning_rate
+        if self._schedule is not None:
+            learning_rate = jnp.asarray(self._schedule(state.iterations), jnp.float32)
 
         def decayed(path, weight):
             fraction = self._decay_of(path, weight)
@@ -325,13 +328,6 @@ class Optimizer(Configurable):
             raise ValueError(f"{self}: `exclude_from_weight_decay` must be called before training begins.")
         self._undecayed += list(var_list or [])
         self._undecayed_names += list(var_names or [])
-
-    def learning_rate_at(self, state: OptimizerState):
-        """The learning rate of the step that starts from `state`."""
-        if self._schedule is None:
-            # From the state, not from the variable: a changed rate recompiles nothing.
-            return state.learning_rate
-        return jnp.asarray(self._schedule(state.iterations), jnp.float32)
 
     # Values kept between runs.
 

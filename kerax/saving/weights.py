@@ -52,10 +52,10 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
     # In the order of `_OPTIONS`: `.weights.h5` before `.h5`.
     ending = next((end for end, known in _OPTIONS.items() if os.fspath(filepath).endswith(end)), None)
     for name in kwargs:
-        if name not in {option for options in _OPTIONS.values() for option in options}:
+        kinds = [end for end, options in _OPTIONS.items() if name in options]
+        if not kinds:
             raise TypeError(f"load_weights: unknown argument {name!r}.")
-        if ending is None or name not in _OPTIONS[ending]:
-            kinds = [end for end, options in _OPTIONS.items() if name in options]
+        if ending not in kinds:
             raise ValueError(f"load_weights: `{name}` is for {' and '.join(kinds)} files. Got {os.fspath(filepath)!r}.")
     path = _check(filepath, model, "load_weights", tuple(_OPTIONS))
     if ending == ".safetensors":
