@@ -78,7 +78,7 @@ class History(Callback):
                 cells.append(_short(column[position]) if position >= 0 else "")
             rows.append(cells)
         pictures = html_tables.curves(self.history, [epoch + 1 for epoch in self.epoch])
-        return html_tables.table(["epoch", *self.history], rows) + pictures + (html_tables.LEGEND if pictures else "")
+        return html_tables.table(["epoch", *self.history], rows) + pictures
 
 
 def _short(value) -> str:

@@ -28,13 +28,13 @@ def curves(history: Mapping[str, Sequence], epochs: Sequence[int]) -> str:
         history: `{name: values}`; one that began later has fewer values than there are epochs.
         epochs: Numbers of the epochs.
 
-    Returns: SVG pictures side by side; empty with less than two epochs.
+    Returns: SVG pictures side by side, and what their colours mean; empty with less than two epochs.
     """
     if len(epochs) < 2:
         return ""
     names, numbers = names_and_numbers(history)
     pictures = "".join(_picture(name, numbers, epochs) for name in names)
-    return f"<div>{pictures}</div>" if pictures else ""
+    return f"<div>{pictures}</div>{_LEGEND}" if pictures else ""
 
 
 def names_and_numbers(history: Mapping[str, Sequence]) -> tuple[list[str], dict[str, Sequence]]:
@@ -78,7 +78,7 @@ def _picture(name: str, history: Mapping[str, Sequence], epochs: Sequence[int]) 
     )
 
 
-LEGEND = (
+_LEGEND = (
     f"<span style='font-size:11px'><span style='color:{TRAINING}'>training</span> "
     f"<span style='color:{VALIDATION}'>validation</span></span>"
 )

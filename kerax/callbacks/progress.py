@@ -299,8 +299,7 @@ class _Notebook(_View):
         for _, _, logs in self._rows:
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
-        pictures = html_tables.curves(history, [epoch + 1 for epoch, _, _ in self._rows])
-        return pictures + (html_tables.LEGEND if pictures else "")
+        return html_tables.curves(history, [epoch + 1 for epoch, _, _ in self._rows])
 
     def _text(self) -> str:
         lines = []

@@ -84,7 +84,12 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
             if not isinstance(model, Layer):
                 raise ValueError(f"the config describes {type(model).__name__}, which is no model")
             if compile and compile_config:  # Keras writes {} for a model that is not compiled
-                _compile(model, compile_config, custom_objects, path)
+                try:
+                    model.compile_from_config(deserialize_keras_object(compile_config, custom_objects))
+                except (ValueError, TypeError, KeyError) as error:
+                    raise ValueError(
+                        f"the compile arguments cannot be restored; pass `compile=False`. {error}"
+                    ) from error
         with tempfile.TemporaryDirectory() as folder:
             with _naming(path):
                 # Before the weights: a vocabulary may decide their shapes.
@@ -102,14 +107,6 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
                 with h5_members.explaining(path, "load_model"):
                     weights_h5.read(file, model, repr(path), "load_model", strict_optimizer=True)
     return model
-
-
-def _compile(model, config: dict, custom_objects: dict | None, path: str):
-    """Compiles a loaded model as it was, its optimizer ready for its state."""
-    try:
-        model.compile_from_config(deserialize_keras_object(config, custom_objects))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"the compile arguments cannot be restored; pass `compile=False`. {error}") from error
 
 
 def _load_assets(archive: zipfile.ZipFile, model, folder: str):

@@ -5,6 +5,7 @@ shape before any weight is changed, and refuses links and external storage.
 """
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -24,13 +25,8 @@ def write(file, model):
 
 def read(file, model, where: str, who: str, skip_mismatch: bool = False, strict_optimizer: bool = False):
     """Puts the values of an open HDF5 file into a model: see `structure.fill`."""
-    structure.fill(
-        *(model, where, who),
-        lambda group: h5_members.members_of(file, group),
-        filled_groups(file),
-        skip_mismatch,
-        strict_optimizer,
-    )
+    find = functools.partial(h5_members.members_of, file)
+    structure.fill(model, where, who, find, filled_groups(file), skip_mismatch, strict_optimizer)
 
 
 def save(model, path: str, max_shard_size: float | None = None):
