@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
@@ -85,7 +86,7 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
                 raise ValueError(f"the config describes {type(model).__name__}, which is no model")
             if compile and compile_config:  # Keras writes {} for a model that is not compiled
                 try:
-                    model.compile_from_config(deserialize_keras_object(compile_config, custom_objects))
+                    cast(Any, model).compile_from_config(deserialize_keras_object(compile_config, custom_objects))
                 except (ValueError, TypeError, KeyError) as error:
                     raise ValueError(
                         f"the compile arguments cannot be restored; pass `compile=False`. {error}"
