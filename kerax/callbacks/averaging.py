@@ -28,11 +28,13 @@ class SwapEMAWeights(Callback):
 
     def _swap_in(self):
         optimizer = self.model.optimizer
+        # Parts and inner optimizers may keep one where the outer does not.
         if not any(one.use_ema for one in (optimizer, *optimizer.nested())):
             raise ValueError(
                 f"SwapEMAWeights: the optimizer must keep a moving average of the weights. Got {optimizer}; "
                 "compile with `use_ema=True` in the optimizer."
             )
+        # An evaluation between two epochs finds it in place already; before the first step there is none.
         if self._kept or int(optimizer._iterations.peek()) == 0:
             return
         averages = optimizer.averages()
@@ -49,6 +51,7 @@ class SwapEMAWeights(Callback):
         return {"weights": [value for _, value in self._kept]} if self._kept else {}
 
     def set_state(self, state):
+        # The checkpoint holds the average in the weights' place; these are what comes back.
         variables = [variable for variable, _ in self.model.optimizer.averages()]
         self._kept = list(zip(variables, state["weights"], strict=True))
 
@@ -65,11 +68,7 @@ class SwapEMAWeights(Callback):
     def on_test_end(self, logs=None):
         self._swap_out()
 
-    def on_predict_begin(self, logs=None):
-        self._swap_in()
-
-    def on_predict_end(self, logs=None):
-        self._swap_out()
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
     def on_train_end(self, logs=None):
         self._kept = []  # the optimizer has put the average in place for good

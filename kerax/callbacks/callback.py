@@ -40,11 +40,13 @@ class Callback:
         saves_run: When `on_checkpoint` is called besides the ends of epochs. Default: never.
         first_process_only: Whether, of several processes, only the first one's hooks are called: for what writes or
             shows. It must not ask for weights that are spread over the processes.
+        kept_attributes: Names of the attributes that are its state in a checkpoint of a run.
     """
 
     sees_batches = When(every=1)
     saves_run = When()
     first_process_only: bool = False
+    kept_attributes: tuple[str, ...] = ()
 
     def __init__(self):
         self.params: dict = {}
@@ -66,15 +68,17 @@ class Callback:
     @property
     def is_resuming(self) -> bool:
         """Whether the running `fit` goes on from a checkpoint."""
+        # A callback may be asked before it has a model.
         run = None if self._model is None else self._model.compilation.training
         return run is not None and run.is_resumed
 
     def get_state(self) -> dict:
-        """What a checkpoint of a run keeps of this callback: plain data and arrays. Default: nothing."""
-        return {}
+        """What a checkpoint of a run keeps of this callback: plain data and arrays. Default: `kept_attributes`."""
+        return {name: getattr(self, name) for name in self.kept_attributes}
 
     def set_state(self, state: dict):
         """Takes what `get_state` gave, after `on_train_begin` (inside an epoch also after `on_epoch_begin`)."""
+        vars(self).update((name, state[name]) for name in self.kept_attributes)
 
     def resume(self, form: dict) -> dict | None:
         """Before training on data of a form: puts a saved run's state into the model and returns the run; `None` if
@@ -118,6 +122,7 @@ class Callback:
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None):
         """Before a training batch, counted from 0 in each epoch."""
+        # Keras's older name: one who overrides that alone is called too.
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None):
@@ -151,8 +156,25 @@ class Callback:
 
 def read_learning_rate(optimizer) -> float | None:
     """An optimizer's learning rate now; `None` for an optax transformation that keeps its own to itself."""
+    # `OptaxOptimizer` raises `AttributeError` for a rate that it does not know.
     rate = getattr(optimizer, "learning_rate", None)
     return None if rate is None else float(np.asarray(rate))
+
+
+def num_iterations(model) -> int:
+    """Number of steps that a model's optimizer has taken; 0 without one. Waits until the device is done."""
+    # `peek`: a number that is read at once needs no copy of its array.
+    iterations = getattr(getattr(model, "optimizer", None), "_iterations", None)
+    return 0 if iterations is None else int(iterations.peek())
+
+
+def flat_numbers(logs) -> dict[str, float]:
+    """Logs as floats by name; of an array each element, under the name and its indices: `recall/0`."""
+    return {
+        "/".join([name, *map(str, index)]): float(element)
+        for name, value in dict(logs or {}).items()
+        for index, element in np.ndenumerate(np.asarray(value, np.float64))
+    }
 
 
 class Muted(Callback):
@@ -164,4 +186,5 @@ class Muted(Callback):
 
     def __init__(self, callback: Callback):
         super().__init__()
+        # All processes must cut the epoch into the same pieces of work.
         self.of, self.sees_batches = callback, callback.sees_batches

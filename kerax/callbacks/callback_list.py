@@ -49,45 +49,49 @@ class CallbackList:
     def __init__(
         self, callbacks=None, add_history=False, add_progbar=False, model=None, steps_per_execution=1, **params
     ):
-        if callbacks is None:
-            callbacks = []
-        self.callbacks: list[Callback] = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        self.callbacks: list[Callback] = _listed(callbacks)
         for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
             if wanted and not any(isinstance(callback, kind) for callback in self.callbacks):
                 self.callbacks.append(kind())
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"`callbacks` must hold `kerax.callbacks.Callback` objects. Got {callback!r}.")
+        # The others keep its place in the list, so that all see the same batches.
         if jax.process_index():
             self.callbacks = [Muted(c) if c.first_process_only else c for c in self.callbacks]
         self.set_params(params)
         self.set_model(model)
-        self._watchers = {
-            kind: [c for c in self.callbacks if _overrides(c, hooks)] for kind, hooks in _BATCH_HOOKS.items()
-        }
-        self._progress = [c for c in self.callbacks if _overrides(c, ("on_progress",))]
-        self.savers = [c for c in self.callbacks if type(c).on_checkpoint is not Callback.on_checkpoint]
+        # Who overrides no batch hook costs no step anything.
+        self._watchers = {kind: _overriding(self.callbacks, hooks) for kind, hooks in _BATCH_HOOKS.items()}
+        self._progress = _overriding(self.callbacks, ("on_progress",))
+        self.savers = self._with_own("on_checkpoint")
+        self._guards = self._with_own("on_non_finite")
+        # The first save by seconds is due so many after the start, not at once.
         self._saved_at = dict.fromkeys(self.savers, time.monotonic())
         self._step = self._steps_before = 0  # batches of this epoch so far, of the epochs before it
         self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
 
     def set_params(self, params: dict):
         """Hands the call's parameters to every callback."""
-        self._call("set_params", params)
+        for callback in self.callbacks:
+            callback.set_params(params)
 
     def set_model(self, model):
         """Hands the model to every callback."""
-        self._call("set_model", model)
+        for callback in self.callbacks:
+            callback.set_model(model)
 
     def _until_due(self, callback: Callback, step: int) -> int:
         """Batches from `step` of this epoch to the callback's next look; 0 if it is due now."""
         when = callback.sees_batches
+        # The common case: every batch of everyone, without arithmetic.
         if when.every == self._least == 1:
             return 0
         total = self._steps_before + step
         due = _FAR
         if when.every is not None:
             every = max(int(when.every), self._least)
+            # `every` of 1 counts in each epoch anew, as Keras counts `steps_per_execution`; others through all epochs.
             due = -(total if when.every > 1 else step) % every
         return min([due, *(look - total for look in when.at if look >= total)])
 
@@ -111,6 +115,7 @@ class CallbackList:
         """Number of training batches from `step` on that may be done before the first of them is seen."""
         due = self._until_save(step)
         for callback in self._watchers["train"]:
+            # Who sees every batch needs no cut: its hooks are called after the piece, one by one.
             if callback.sees_batches.every != 1:
                 due = min(due, self._until_due(callback, step + 1) + 1)
             elif callback.sees_batches.at:
@@ -120,8 +125,11 @@ class CallbackList:
 
     def _until_save(self, step: int) -> int:
         total = self._steps_before + step
-        wanted = (callback.saves_run.every for callback in self.savers)
-        return min((every - total % every for every in wanted if every is not None), default=_FAR)
+        due = _FAR
+        for callback in self.savers:
+            every = callback.saves_run.every
+            due = due if every is None else min(due, every - total % every)
+        return due
 
     def watches(self, kind: str) -> bool:
         """Whether a callback has batch hooks on `"train"`, `"test"` or `"predict"`."""
@@ -140,6 +148,7 @@ class CallbackList:
 
     def on_epoch_begin(self, epoch, logs=None):
         """Before an epoch."""
+        # Before the hooks, which may ask for the number of batches.
         self._steps_before, self._step = self._steps_before + self._step, 0
         self._call("on_epoch_begin", epoch, logs or {})
 
@@ -156,6 +165,7 @@ class CallbackList:
             finished: (number of steps, their logs) of a piece that the device has done, or `None`; for
                 `on_progress`. Default: this batch.
         """
+        # Before the hooks: a checkpoint taken in one holds this batch.
         self._step = batch + 1
         for callback in self._watchers["train"]:
             if self._until_due(callback, batch + 1) == 0:
@@ -226,11 +236,15 @@ class CallbackList:
     @property
     def saves_on_interrupt(self) -> bool:
         """Whether a callback saves when the run is interrupted."""
-        return any(type(callback).on_interrupt is not Callback.on_interrupt for callback in self.callbacks)
+        return bool(self._with_own("on_interrupt"))
 
     def resume(self, form: dict) -> dict | None:
         """The run that the first callback with a saved one found; its state is in the model now."""
-        return next((found for callback in self.callbacks if (found := callback.resume(form)) is not None), None)
+        for callback in self._with_own("resume"):
+            found = callback.resume(form)
+            if found is not None:
+                return found
+        return None
 
     def get_state(self) -> dict[str, dict]:
         """The callbacks' states by class name, numbered if there are several."""
@@ -247,7 +261,7 @@ class CallbackList:
         for name, state in states.items():
             if name in callbacks:
                 callbacks[name].set_state(state)
-            elif not step:
+            elif not step:  # said once, at the start of the epoch
                 warnings.warn(
                     f"fit: the run in the checkpoint had the callback {name}, which is not there now.", stacklevel=2
                 )
@@ -255,6 +269,7 @@ class CallbackList:
     def _by_name(self) -> dict[str, Callback]:
         found: dict[str, Callback] = {}
         for callback in self.callbacks:
+            # By class name, not by place: a run goes on with callbacks in another order, or with more of them.
             found[unique(type(_origin(callback)).__name__, found)] = callback
         return found
 
@@ -262,6 +277,7 @@ class CallbackList:
         """When the run can be saved: hands on to callbacks whose turn it is."""
         for callback in self.savers:
             every, seconds = callback.saves_run.every, callback.saves_run.seconds
+            # After an epoch every saver is asked; what it does then is its own choice.
             is_due = batch is None
             if batch is not None and every is not None:
                 is_due = (self._steps_before + batch) % every == 0
@@ -278,21 +294,28 @@ class CallbackList:
     @property
     def guards_numbers(self) -> bool:
         """Whether a callback wants training to stop at NaN."""
-        return any(_guards(callback) for callback in self.callbacks)
+        return bool(self._guards)
 
     def on_non_finite(self, message: str):
         """When training has stopped at NaN."""
-        for callback in self.callbacks:
-            if _guards(callback):
-                callback.on_non_finite(message)
+        for callback in self._guards:
+            callback.on_non_finite(message)
 
     def _call(self, hook: str, *args):
         for callback in self.callbacks:
-            getattr(callback, hook)(*args)
+            method = getattr(callback, hook)
+            if getattr(method, "__func__", None) is not getattr(Callback, hook):  # which does nothing
+                method(*args)
+
+    def _with_own(self, hook: str) -> list[Callback]:
+        """The callbacks whose class has a hook of its own."""
+        return [c for c in self.callbacks if getattr(type(c), hook) is not getattr(Callback, hook)]
 
 
-def _guards(callback: Callback) -> bool:
-    return type(callback).on_non_finite is not Callback.on_non_finite
+def _listed(callbacks) -> list:
+    if isinstance(callbacks, (list, tuple)):
+        return list(callbacks)
+    return [] if callbacks is None else [callbacks]
 
 
 def for_call(model, callbacks, what: str, verbose, resume=None, **params) -> CallbackList:
@@ -301,12 +324,15 @@ def for_call(model, callbacks, what: str, verbose, resume=None, **params) -> Cal
         if resume is not None:
             raise ValueError("fit: with a `CallbackList`, put a `BackupAndRestore` into it instead of giving `resume`.")
         return callbacks
-    given = [] if callbacks is None else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    given = _listed(callbacks)
+    # Before the display and after the user's own, whose additions to the logs it shall have.
     if what == "fit":
         given.append(History())
-    if not any(isinstance(callback, ProgbarLogger) for callback in given):
+    # With `verbose=0` there is no display to be called for nothing.
+    if verbose != 0 and not any(isinstance(callback, ProgbarLogger) for callback in given):
         given.append(ProgbarLogger(verbose, what))
     if resume is not None:
+        # Last: when it saves, all others have had their say about the epoch.
         given.append(BackupAndRestore(resume, delete_checkpoint=False))
     steps_per_execution = getattr(model, "steps_per_execution", 1)
     return CallbackList(given, model=model, steps_per_execution=steps_per_execution, verbose=verbose, **params)
@@ -316,9 +342,16 @@ def _origin(callback: Callback) -> Callback:
     return callback.of if isinstance(callback, Muted) else callback
 
 
-def _overrides(callback: Callback, hooks: tuple[str, ...]) -> bool:
-    callback = _origin(callback)
-    is_watching = callback.sees_batches.every is not None or bool(callback.sees_batches.at)
-    return is_watching and any(
-        hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks
-    )
+def _overriding(callbacks: list[Callback], hooks: tuple[str, ...]) -> list[Callback]:
+    """The callbacks that look at batches by one of these hooks."""
+    found = []
+    for callback in callbacks:
+        one = _origin(callback)
+        if one.sees_batches.every is None and not one.sees_batches.at:
+            continue
+        for hook in hooks:
+            # `LambdaCallback` has its hooks as attributes of the object.
+            if hook in vars(one) or getattr(type(one), hook) is not getattr(Callback, hook):
+                found.append(callback)
+                break
+    return found

@@ -17,6 +17,8 @@ from kerax.callbacks.monitors import Monitor
 class _Saver(Monitor):
     """What `ModelCheckpoint` and `OrbaxCheckpoint` share: when to save, and whether it is worth it."""
 
+    kept_attributes = ("best",)
+
     def __init__(self, monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold):
         super().__init__(monitor, mode)
         _check_save_freq(self, save_freq)
@@ -27,17 +29,11 @@ class _Saver(Monitor):
     def _is_worth_it(self, logs) -> bool:
         if not self.save_best_only:
             return True
-        value = self.read(logs)
+        value = self.get_monitor_value(logs)
         if value is None or not self.is_better(value, self.best):
             return False
         self.best = value
         return True
-
-    def get_state(self):
-        return {"best": self.best}
-
-    def set_state(self, state):
-        self.best = state["best"]
 
 
 class ModelCheckpoint(_Saver):
@@ -84,6 +80,7 @@ class ModelCheckpoint(_Saver):
                 f"ModelCheckpoint: kerax does not write whole models as {self.filepath!r}. End it in '.keras', or in "
                 "'.weights.h5' for the weights."
             )
+        # Folders hold the run, which is whole at checkpoints only; files hold weights, which are so at any batch.
         self._is_folder = not self.filepath.endswith((".weights.h5", ".keras"))
         when = _when(save_freq)
         self.sees_batches, self.saves_run = (When(), when) if self._is_folder else (when, When())
@@ -100,6 +97,7 @@ class ModelCheckpoint(_Saver):
             self._save(epoch, None, logs)
 
     def on_checkpoint(self, epoch, batch, logs=None):
+        # Asked after batches and after epochs: one of them is meant.
         if self._is_folder and (self.save_freq == "epoch") == (batch is None):
             self._save(epoch, batch, logs)
 
@@ -113,6 +111,7 @@ class ModelCheckpoint(_Saver):
             raise KeyError(
                 f"ModelCheckpoint: `filepath` {self.filepath!r} names {error}, which is not among {list(fields)}."
             ) from None
+        # A metric in the name may be in a folder's name.
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         if path.endswith((".weights.h5", ".keras")):
             save = self.model.save if path.endswith(".keras") else self.model.save_weights
@@ -172,6 +171,7 @@ class OrbaxCheckpoint(_Saver):
     def on_checkpoint(self, epoch, batch, logs=None):
         if (self.save_freq == "epoch") != (batch is None) or not self._is_worth_it(logs):
             return
+        # What orbax can keep: numbers, no arrays.
         metrics = {name: value for name, value in (logs or {}).items() if isinstance(value, (int, float))}
         step = self._writer.save(
             metrics=metrics,
@@ -230,8 +230,9 @@ class BackupAndRestore(Callback):
             raise ValueError("BackupAndRestore: `backup_dir` must be the path of a folder. Got an empty one.")
         self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
         self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
-        self._batches = save_freq if isinstance(save_freq, int) and save_freq else None
+        self._batches = save_freq if isinstance(save_freq, int) and save_freq else None  # `False` is an int too
         self._seconds = every_seconds
+        # Two: one is whole while the other is being written or turns out damaged.
         self._writer = _Writer(self, self.backup_dir, keep=2)
         self._polls = 0
 
@@ -256,8 +257,10 @@ class BackupAndRestore(Callback):
         if batch is None:
             is_wanted = self.save_freq == "epoch" or self.double_checkpoint
         else:
+            # Counted through all epochs, as `When` counts.
             total = self.model.compilation.training.steps_before + batch
             is_due = self._batches is not None and total % self._batches == 0
+            # A save that is not done yet is no reason to wait in the midst of an epoch.
             is_wanted = (is_due or self._seconds is not None) and not self._writer.is_busy
         if is_wanted:
             self._writer.save(with_run=True)
@@ -268,6 +271,7 @@ class BackupAndRestore(Callback):
             return False
         from orbax.checkpoint import utils
 
+        # All processes must ask with the same number: orbax lets them agree on a step.
         self._polls += 1
         return utils.reached_preemption(self._polls)
 
@@ -300,6 +304,7 @@ class _Writer:
     def open(self):
         """Claims the folder."""
         if self._claimed is None:
+            # At the start of `fit`: a folder in use is refused before training, not after the first epoch.
             self._claimed = checkpoint.Checkpointer(self.directory, self.keep)
             self._claimed.folder.open()
 
@@ -350,6 +355,7 @@ class _Writer:
     def finish(self):
         """Waits for the last save, and tries it again if it failed."""
         self.wait()
+        # The disk may have room again, and the end is the last chance.
         if self._has_failed:
             self._checkpointer.save(self.callback.model, **(self._last | {"wait": True}))
 
@@ -361,6 +367,7 @@ class _Writer:
 
     def close(self):
         """Gives the folder free."""
+        # Given up first: a second `close` after an error has nothing to do.
         checkpointer, self._claimed = self._claimed, None
         if checkpointer is not None:
             try:

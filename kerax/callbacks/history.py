@@ -2,7 +2,7 @@
 
 import csv
 import os
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class History(Callback):
         epoch: The numbers of the epochs.
     """
 
+    kept_attributes = ("history", "epoch")
+
     def __init__(self):
         super().__init__()
         self.history: dict[str, list] = {}
@@ -25,6 +27,7 @@ class History(Callback):
 
     def on_train_begin(self, logs=None):
         self.epoch = []
+        # A `CallbackList` of one's own may have no model.
         if self.model is not None:
             self.model.history = self
 
@@ -32,12 +35,6 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
-
-    def get_state(self):
-        return {"history": {name: list(values) for name, values in self.history.items()}, "epoch": list(self.epoch)}
-
-    def set_state(self, state):
-        self.history, self.epoch = state["history"], state["epoch"]
 
     def __repr__(self):
         last = {name: values[-1] for name, values in self.history.items()}
@@ -52,8 +49,7 @@ class History(Callback):
             ImportError: without matplotlib.
             ValueError: if there is no epoch yet.
         """
-        numbers = {name: values for name, values in self.history.items() if all(np.ndim(v) == 0 for v in values)}
-        names = list(dict.fromkeys(self._twin(name) for name in numbers))
+        names, numbers = html_tables.names_and_numbers(self.history)
         if not names:
             raise ValueError("History.plot: there is nothing to draw before the first epoch has ended.")
         columns = min(len(names), 3)
@@ -72,11 +68,6 @@ class History(Callback):
             axis.remove()
         return figure
 
-    def _twin(self, name: str) -> str:
-        """The name without `val_`, if there is a metric of that name."""
-        twin = name.removeprefix("val_")
-        return twin if twin in self.history else name
-
     def _repr_html_(self) -> str:
         """A table of the epochs, of many the first and the last ones, and small curves of the metrics."""
         rows = []
@@ -87,7 +78,7 @@ class History(Callback):
                 cells.append(_short(column[position]) if position >= 0 else "")
             rows.append(cells)
         pictures = html_tables.curves(self.history, [epoch + 1 for epoch in self.epoch])
-        return html_tables.table(["epoch", *self.history], rows) + pictures + (html_tables.LEGEND if pictures else "")
+        return html_tables.table(["epoch", *self.history], rows) + pictures
 
 
 def _short(value) -> str:
@@ -111,7 +102,38 @@ def new_figure(who: str, rows: int = 1, columns: int = 1, **options) -> tuple[An
     return figure, axes
 
 
-class CSVLogger(Callback):
+class FileLogger(Callback):
+    """Base of callbacks that write to a file while `fit` runs. A resumed run cuts it to what was there when it was
+    saved.
+
+    Args:
+        filename: Path of the file.
+        append: Whether to go on in an existing file instead of replacing it.
+    """
+
+    first_process_only = True
+
+    def __init__(self, filename, append: bool):
+        super().__init__()
+        self.filename, self.append = filename, append
+        self._file: Any = None  # open during `fit`
+
+    def get_state(self):
+        return {"size": self._file.tell()} if self._file is not None else {}
+
+    def set_state(self, state):
+        # A killed run may have written on after its last checkpoint.
+        if self._file.seek(0, os.SEEK_END) > state["size"]:
+            self._file.truncate(state["size"])
+            self._file.seek(state["size"])
+
+    def close(self):
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class CSVLogger(FileLogger):
     """One line per epoch in a CSV file. Columns that come later, as those of a validation now and then, are added.
 
     Args:
@@ -120,40 +142,32 @@ class CSVLogger(Callback):
         append: Whether to go on in an existing file instead of replacing it.
     """
 
-    first_process_only = True
-
     def __init__(self, filename, separator: str = ",", append: bool = False):
-        super().__init__()
-        self.filename, self.separator, self.append = filename, separator, append
-        self._file: IO | None = None
+        super().__init__(filename, append)
+        self.separator = separator
         self._writer: csv.DictWriter | None = None
 
     def on_train_begin(self, logs=None):
         self._file = open(self.filename, "a" if self.append or self.is_resuming else "w", newline="")
         self._writer = None
 
-    def get_state(self):
-        return {"size": self._file.tell()} if self._file is not None else {}
-
-    def set_state(self, state):
-        cut_file(self._file, state["size"])
-
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch} | dict(logs or {})
         writer = self._writer
+        # A validation now and then brings columns that the first epoch did not have.
         if writer is None or not row.keys() <= set(writer.fieldnames):
             writer = self._writer = self._start(list(row))
+        # Plain numbers: NumPy's own would be written as `np.float32(...)`.
         writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})
-        if self._file is not None:
-            self._file.flush()
+        self._file.flush()
 
     def _start(self, names: list[str]) -> csv.DictWriter:
         """Goes on below the rows that are there; they are written anew if there are new columns."""
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
         with open(self.filename, newline="") as file:
             reader = csv.DictReader(file, delimiter=self.separator)
             rows, known = list(reader), list(reader.fieldnames or [])
+        # Old columns keep their places.
         columns = known + [name for name in names if name not in known]
         self._file = open(self.filename, "a" if columns == known else "w", newline="")
         writer = csv.DictWriter(self._file, columns, delimiter=self.separator, restval="NA")
@@ -161,18 +175,6 @@ class CSVLogger(Callback):
             writer.writeheader()
             writer.writerows(rows)
         return writer
-
-    def close(self):
-        if self._file is not None:
-            self._file.close()
-            self._file = self._writer = None
-
-
-def cut_file(file, size: int):
-    """Drops what was written to a file after it had `size` bytes, by a run that then was killed."""
-    if file.seek(0, os.SEEK_END) > size:
-        file.truncate(size)
-        file.seek(size)
 
 
 class LambdaCallback(Callback):
@@ -209,4 +211,5 @@ class LambdaCallback(Callback):
         for name in hooks:
             if not hasattr(Callback, name):
                 raise TypeError(f"LambdaCallback: {name!r} is not a hook.")
+        # On the object: `CallbackList` then knows which hooks there are, as for a subclass.
         vars(self).update({name: function for name, function in hooks.items() if function is not None})

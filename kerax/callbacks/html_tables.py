@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kerax.core.display import html_table
+
 MOST_ROWS = 20
 TRAINING, VALIDATION = "#1f77b4", "#ff7f0e"
 _WIDTH, _HEIGHT, _TOP, _SIDE = 230, 96, 20, 6  # of one picture, and what is beside its curves
@@ -13,13 +15,10 @@ _WIDTH, _HEIGHT, _TOP, _SIDE = 230, 96, 20, 6  # of one picture, and what is bes
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; of many rows the first and the last ones, with a row of dots between."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     shown: list[Sequence[str]] = list(rows)
     if len(shown) > MOST_ROWS:
         shown = [*shown[: MOST_ROWS // 2], ["…"] * len(names), *shown[-MOST_ROWS // 2 :]]
-    cell = "<td style='text-align:right'>{}</td>".format
-    body = "".join(f"<tr>{''.join(cell(html.escape(text)) for text in row)}</tr>" for row in shown)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return html_table(names, shown, range(len(names)))
 
 
 def curves(history: Mapping[str, Sequence], epochs: Sequence[int]) -> str:
@@ -29,19 +28,21 @@ def curves(history: Mapping[str, Sequence], epochs: Sequence[int]) -> str:
         history: `{name: values}`; one that began later has fewer values than there are epochs.
         epochs: Numbers of the epochs.
 
-    Returns: SVG pictures side by side; empty with less than two epochs.
+    Returns: SVG pictures side by side, and what their colours mean; empty with less than two epochs.
     """
     if len(epochs) < 2:
         return ""
-    numbers = {name: values for name, values in history.items() if all(np.ndim(value) == 0 for value in values)}
-    names = dict.fromkeys(_without_prefix(name, numbers) for name in numbers)
+    names, numbers = names_and_numbers(history)
     pictures = "".join(_picture(name, numbers, epochs) for name in names)
-    return f"<div>{pictures}</div>" if pictures else ""
+    return f"<div>{pictures}</div>{_LEGEND}" if pictures else ""
 
 
-def _without_prefix(name: str, names: Mapping) -> str:
-    twin = name.removeprefix("val_")
-    return twin if twin in names else name
+def names_and_numbers(history: Mapping[str, Sequence]) -> tuple[list[str], dict[str, Sequence]]:
+    """The metrics of a history, each once for training and validation, and the values that are single numbers."""
+    numbers = {name: values for name, values in history.items() if all(np.ndim(value) == 0 for value in values)}
+    twins = {name: name.removeprefix("val_") for name in numbers}
+    # A metric of validation alone keeps its prefix.
+    return list(dict.fromkeys(twin if twin in numbers else name for name, twin in twins.items())), numbers
 
 
 def _picture(name: str, history: Mapping[str, Sequence], epochs: Sequence[int]) -> str:
@@ -50,11 +51,13 @@ def _picture(name: str, history: Mapping[str, Sequence], epochs: Sequence[int]) 
         for key, color in ((name, TRAINING), (f"val_{name}", VALIDATION))
         if history.get(key)
     ]
+    # A diverged run: NaN has no place, the rest of the curve has.
     lines = [(color, [point for point in points if math.isfinite(point[1])]) for color, points in lines]
     values = [value for _, points in lines for _, value in points]
     if not values:
         return ""
     low, high = min(values), max(values)
+    # A flat curve has no span.
     span, width, height = (high - low) or 1.0, _WIDTH - 2 * _SIDE, _HEIGHT - _TOP - _SIDE
 
     def place(epoch, value):
@@ -75,7 +78,7 @@ def _picture(name: str, history: Mapping[str, Sequence], epochs: Sequence[int]) 
     )
 
 
-LEGEND = (
+_LEGEND = (
     f"<span style='font-size:11px'><span style='color:{TRAINING}'>training</span> "
     f"<span style='color:{VALIDATION}'>validation</span></span>"
 )

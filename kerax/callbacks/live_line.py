@@ -32,12 +32,14 @@ class LiveLine:
 
     def open(self):
         """Takes the cursor's line."""
+        # `print` in a user's callback goes above the line instead of into it.
         self._above, self._outer = _Above(self, self._stream), sys.stdout
         sys.stdout = self._above
 
     def can_show(self, text: str) -> bool:
         """Whether the stream's encoding has these characters."""
         try:
+            # Tried, for encodings do not tell what they can.
             text.encode(getattr(self._stream, "encoding", None) or "utf-8")
         except UnicodeEncodeError:
             return False
@@ -45,6 +47,7 @@ class LiveLine:
 
     def draw(self, parts: Sequence[tuple[str, str | None]]):
         """Shows pieces of text with their colours, as many as there is room for in one line."""
+        # One column less: a full line would wrap, and could not be erased.
         room, shown = shutil.get_terminal_size().columns - 1, []
         for text, color in parts:
             shown.append((text[:room], color))
@@ -92,6 +95,7 @@ class _Above:
     def write(self, text: str) -> int:
         if not self._line.is_open:
             return self._stream.write(text)
+        # Only whole lines: an unfinished one would be erased with the next drawing.
         whole, newline, self._rest = (self._rest + text).rpartition("\n")
         if newline:
             self._line.print_above(whole + newline)

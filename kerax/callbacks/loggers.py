@@ -4,15 +4,14 @@ import json
 import math
 import os
 import warnings
-from typing import Any
 
 import numpy as np
 
 from kerax.callbacks.callback import Callback, read_learning_rate
-from kerax.callbacks.history import cut_file
+from kerax.callbacks.history import FileLogger
 
 
-class JSONLogger(Callback):
+class JSONLogger(FileLogger):
     """One JSON object per epoch and line: `{"epoch": 0, "loss": 0.3, ...}`.
 
     Each line is in the file as soon as its epoch has ended. NaN and infinity, which JSON does not have, are written as
@@ -23,35 +22,21 @@ class JSONLogger(Callback):
         append: Whether to go on in an existing file instead of replacing it.
     """
 
-    first_process_only = True
-
     def __init__(self, filename, append: bool = False):
-        super().__init__()
-        self.filename, self.append = os.fspath(filename), append
-        self._file: Any = None  # open during `fit`
+        super().__init__(os.fspath(filename), append)
 
     def on_train_begin(self, logs=None):
         os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)
+        # Bytes, and readable: what the last byte is decides whether a newline is missing.
         self._file = open(self.filename, "a+b" if self.append or self.is_resuming else "w+b")
         if self._file.seek(0, os.SEEK_END):  # a line that a killed run left unfinished shall not swallow the next
             self._file.seek(-1, os.SEEK_END)
             if self._file.read(1) != b"\n":
                 self._file.write(b"\n")
 
-    def get_state(self):
-        return {"size": self._file.tell()} if self._file is not None else {}
-
-    def set_state(self, state):
-        cut_file(self._file, state["size"])
-
     def on_epoch_end(self, epoch, logs=None):
         self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
         self._file.flush()
-
-    def close(self):
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class RemoteMonitor(Callback):
@@ -105,6 +90,7 @@ class RemoteMonitor(Callback):
         try:
             urllib.request.urlopen(request, timeout=self.timeout).close()
         except urllib.error.HTTPError as error:
+            # An HTTP error holds its connection open.
             error.close()
             self._warn(f"{self.root + self.path} answered {error.code} {error.reason}")
         except (OSError, http.client.HTTPException) as error:
@@ -130,6 +116,7 @@ class LearningRateLogger(Callback):
 
 def to_json(numbers: dict) -> str:
     """Numbers and arrays as one line of valid JSON, with `null` for what is not finite."""
+    # `allow_nan`: Python would write NaN, which is no JSON and breaks readers.
     return json.dumps({name: _finite(np.asarray(value).tolist()) for name, value in numbers.items()}, allow_nan=False)
 
 

@@ -37,7 +37,9 @@ class Monitor(Callback):
             raise ValueError(f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}.")
         self.monitor = monitor
         direction = {"auto": _direction(monitor), "max": 1.0, "min": -1.0}[mode]
+        # An unknown direction is an error only when the number is read: the logs may not have it at all.
         self.sign, self.is_known = direction or -1.0, direction is not None
+        # As in Keras, which takes the sign from the mode.
         self.min_delta = abs(min_delta)
 
     @property
@@ -50,10 +52,6 @@ class Monitor(Callback):
         return self.sign * (value - than) > self.min_delta
 
     def get_monitor_value(self, logs) -> float | None:
-        """The monitored number, or `None` after a warning: `read` under Keras's name."""
-        return self.read(logs)
-
-    def read(self, logs) -> float | None:
         """The monitored number, or `None` after a warning."""
         if logs is None or self.monitor not in logs:
             names = list(logs or {})
@@ -67,7 +65,7 @@ class Monitor(Callback):
                 f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or less. "
                 "Pass `mode='max'` or `mode='min'`."
             )
-        return float(logs[self.monitor])
+        return float(logs[self.monitor])  # here the device is waited for
 
 
 def _direction(monitor: str) -> float | None:
@@ -94,6 +92,8 @@ class EarlyStopping(Monitor):
         start_from_epoch: Epochs to let pass before watching.
     """
 
+    kept_attributes = ("wait", "best", "best_epoch", "best_weights", "stopped_epoch")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -113,16 +113,19 @@ class EarlyStopping(Monitor):
         self.best_weights: list | None = None
 
     def on_train_begin(self, logs=None):
+        # Used again in another `fit`, it starts anew.
         self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best, self.best_weights = self.worst, None
 
     def on_epoch_end(self, epoch, logs=None):
-        value = self.read(logs)
+        value = self.get_monitor_value(logs)
         if value is None or epoch < self.start_from_epoch:
             return
+        # Also where no epoch ever beats `baseline`: then there is something to go back to.
         if self.restore_best_weights and self.best_weights is None:
             self._keep(epoch)
         self.wait += 1
+        # `wait` starts over only where `baseline` is beaten as well, as in Keras.
         if self.best is None or self.is_better(value, self.best):
             self.best = value
             if self.restore_best_weights:
@@ -131,19 +134,10 @@ class EarlyStopping(Monitor):
             if self.baseline is None or self.is_better(value, self.baseline):
                 self.wait = 0
             return
+        # Not after the first epoch, even with a patience of 0, as in Keras.
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
-
-    def get_state(self):
-        if self.best is None:
-            return {}
-        now = {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
-        return now | {"best_weights": self.best_weights, "stopped_epoch": self.stopped_epoch}
-
-    def set_state(self, state):
-        self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
-        self.best_weights, self.stopped_epoch = state["best_weights"], state["stopped_epoch"]
 
     def _keep(self, epoch: int):
         """Copies the weights on the device, without waiting for it."""
@@ -173,6 +167,8 @@ class ReduceLROnPlateau(Monitor):
         min_lr: Lowest learning rate.
     """
 
+    kept_attributes = ("wait", "cooldown_counter", "best")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -189,16 +185,16 @@ class ReduceLROnPlateau(Monitor):
             raise ValueError(f"ReduceLROnPlateau: `factor` must be below 1. Got {factor}.")
         self.factor, self.patience, self.verbose = factor, patience, verbose
         self.cooldown, self.min_lr = cooldown, min_lr
-        self.wait = self.cooldown_counter = 0
-        self.best = self.worst
+        self.on_train_begin()
 
     def on_train_begin(self, logs=None):
         self.wait = self.cooldown_counter = 0
         self.best = self.worst
 
     def on_epoch_end(self, epoch, logs=None):
+        # Before any change: the rate of this epoch.
         logs["learning_rate"] = rate = float(np.asarray(self.model.optimizer.learning_rate))
-        value = self.read(logs)
+        value = self.get_monitor_value(logs)
         if value is None:
             return
         if self.in_cooldown():
@@ -206,20 +202,16 @@ class ReduceLROnPlateau(Monitor):
             self.wait = 0
         if self.is_better(value, self.best):
             self.best, self.wait = value, 0
+        # In the cooldown the wait does not grow, but the best value does.
         elif not self.in_cooldown():
             self.wait += 1
+            # In float32, as the rate is kept: one at its minimum could otherwise look a little above it.
             if self.wait >= self.patience and rate > np.float32(self.min_lr):
                 rate = max(rate * self.factor, self.min_lr)
                 self.model.optimizer.learning_rate = rate
                 if self.verbose:
                     print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
                 self.cooldown_counter, self.wait = self.cooldown, 0
-
-    def get_state(self):
-        return {"wait": self.wait, "cooldown_counter": self.cooldown_counter, "best": self.best}
-
-    def set_state(self, state):
-        self.wait, self.cooldown_counter, self.best = state["wait"], state["cooldown_counter"], state["best"]
 
     def in_cooldown(self) -> bool:
         """Whether a reduction is so recent that nothing is counted."""
@@ -238,6 +230,7 @@ class LearningRateScheduler(Callback):
         super().__init__()
         self.schedule, self.verbose = schedule, verbose
         try:
+            # Asked of the signature: calling it to see would swallow a `TypeError` from inside.
             inspect.signature(schedule).bind(0, 0.0)
             self._takes_rate = True
         except TypeError:
@@ -246,6 +239,7 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, epoch, logs=None):
         current = float(np.asarray(self.model.optimizer.learning_rate))
         rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
+        # As in Keras: an int is most likely a mistake.
         if not isinstance(rate, (float, np.floating)):
             raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
         if self.verbose:

@@ -29,16 +29,18 @@ class ProgbarLogger(Callback):
         if verbose not in (None, "auto", 0, 1, 2):
             raise ValueError(f"{what}: `verbose` must be 'auto', 0, 1 or 2. Got {verbose!r}.")
         self.verbose, self.curves = verbose, curves
-        self._view = _Nothing("fit")
+        self._view = _View("fit")
         self._epoch = self._seen = 0
         self._in_fit = False
 
     def _open(self, what: str):
+        # Only now: `set_params` comes after the constructor.
         verbose = self.params.get("verbose", "auto") if self.verbose is None else self.verbose
         kind = "none" if verbose in (0, False) else "lines" if verbose == 2 else _surroundings()
+        # Asked for explicitly: a bar even where the output is no terminal.
         if kind == "lines" and verbose == 1:
             kind = "bar"
-        self._view = {"none": _Nothing, "lines": _Lines, "bar": _Bar, "notebook": _Notebook}[kind](what)
+        self._view = {"none": _View, "lines": _Lines, "bar": _Bar, "notebook": _Notebook}[kind](what)
         self._view.with_curves = self.curves
         self._view.open(self.params.get("epochs", 1), self.params.get("steps"))
 
@@ -55,6 +57,7 @@ class ProgbarLogger(Callback):
         self._view.progress(step, logs)
 
     def on_epoch_end(self, epoch, logs=None):
+        # A source of unknown length: as many as were seen.
         self._view.end(self.params.get("steps") or self._seen, logs)
 
     def on_train_end(self, logs=None):
@@ -66,6 +69,7 @@ class ProgbarLogger(Callback):
 
     def on_test_begin(self, logs=None):
         if not self._in_fit:
+            # The validation of an epoch shows in that epoch's line.
             self._open("evaluate")
             self._view.begin(0)
 
@@ -85,6 +89,7 @@ def _surroundings() -> str:
     """Where output goes: `"notebook"`, `"bar"` for a terminal, `"lines"` for a file or pipe."""
     if not config.is_interactive_logging_enabled():
         return "lines"
+    # Not imported for this: a plain script shall not wait for IPython.
     if "IPython" in sys.modules:
         from IPython import get_ipython
 
@@ -96,7 +101,12 @@ def _surroundings() -> str:
 
 def format_numbers(logs) -> str:
     """`accuracy: 0.9812 - loss: 0.0631`, small numbers in scientific notation."""
-    return " - ".join(f"{name}: {format_number(value)}" for name, value in dict(logs or {}).items())
+    return _joined(*(f"{name}: {format_number(value)}" for name, value in dict(logs or {}).items()))
+
+
+def _joined(*parts: str) -> str:
+    """What there is of some texts, with dashes between."""
+    return " - ".join(filter(None, parts))
 
 
 def format_number(value) -> str:
@@ -111,18 +121,13 @@ def _format_time(seconds: float, steps: int | None) -> str:
     if not steps:
         return text
     per_step = seconds / steps
-    unit = (
-        f"{per_step:.1f}s"
-        if per_step >= 1
-        else f"{per_step * 1e3:.3g}ms"
-        if per_step >= 1e-3
-        else f"{per_step * 1e6:.0f}us"
-    )
-    return f"{text} {unit}/step"
+    if per_step >= 1:
+        return f"{text} {per_step:.1f}s/step"
+    return f"{text} {per_step * 1e3:.3g}ms/step" if per_step >= 1e-3 else f"{text} {per_step * 1e6:.0f}us/step"
 
 
-class _Nothing:
-    """Shows nothing."""
+class _View:
+    """Shows nothing; the base of what does."""
 
     with_curves = False
 
@@ -149,7 +154,7 @@ class _Nothing:
         return f"Epoch {epoch + 1}/{self.epochs}" if self.what == "fit" else self.what
 
 
-class _Lines(_Nothing):
+class _Lines(_View):
     """One line per epoch."""
 
     def begin(self, epoch: int):
@@ -157,13 +162,13 @@ class _Lines(_Nothing):
         self._title = self.title(epoch)
 
     def end(self, steps: int | None, logs):
-        numbers = format_numbers(logs)
         seconds = _format_time(time.perf_counter() - self.started, steps)
-        count = f"{steps}/{steps} - " if steps else ""
-        print(f"{self._title} - {count}{seconds}{' - ' if numbers else ''}{numbers}", flush=True)
+        count = f"{steps}/{steps}" if steps else ""
+        # Flushed: a log file of a cluster shall show the epoch now.
+        print(_joined(self._title, count, seconds, format_numbers(logs)), flush=True)
 
 
-class _Bar(_Nothing):
+class _Bar(_View):
     """A bar per epoch in a line of its own, drawn at most ten times a second."""
 
     _width = 20
@@ -173,12 +178,14 @@ class _Bar(_Nothing):
         super().begin(epoch)
         self._title, self._drawn = self.title(epoch), 0.0
         self._line = LiveLine(sys.stdout)
+        # A Windows console or a C locale may have no such character.
         self._mark = "━" if self._line.can_show("━") else "="
         self._line.open()
         self._line.draw(self._parts(0, self.steps, {}))  # so that what is still being compiled does not look hung
 
     def progress(self, step: int, logs):
         now = time.perf_counter()
+        # Reading the logs waits for numbers; ten times a second costs nothing that shows.
         if self._line is not None and now - self._drawn >= 0.1:
             self._drawn = now
             self._line.draw(self._parts(step, self.steps, logs))
@@ -189,12 +196,12 @@ class _Bar(_Nothing):
 
     def _parts(self, step: int, total: int | None, logs) -> list[tuple]:
         filled = self._width * step // total if total else 0
-        numbers = format_numbers(logs)
+        taken = _format_time(time.perf_counter() - self.started, step)
         return [
             (f"{self._title} {step}/{total or '?'} ", None),
             (self._mark * filled, "green"),
             (self._mark * (self._width - filled), "grey"),
-            (f" {_format_time(time.perf_counter() - self.started, step)}{' - ' if numbers else ''}{numbers}", None),
+            (f" {_joined(taken, format_numbers(logs))}", None),
         ]
 
     def close(self):
@@ -202,7 +209,7 @@ class _Bar(_Nothing):
             self._line.close()
 
 
-class _Notebook(_Nothing):
+class _Notebook(_View):
     """A table with a row per epoch in one display, redrawn at most twice a second, and once more at the end.
 
     What a saved notebook keeps is that last drawing: plain HTML, and text where HTML is not shown.
@@ -217,6 +224,7 @@ class _Notebook(_Nothing):
         self._rows: list[tuple] = []  # (epoch, seconds, logs) of the epochs that are done
         self._running: tuple | None = None  # (epoch, begun, step, logs) of the one that is not
         self._drawn, self._is_current = time.perf_counter(), True
+        # One display that is updated: a saved notebook keeps its last form only.
         self._handle: Any = display(_Shown(self._html(), self._text()), display_id=True)
 
     def begin(self, epoch: int):
@@ -236,6 +244,7 @@ class _Notebook(_Nothing):
         self._refresh()
 
     def close(self):
+        # The last epoch may have ended within the interval since the last drawing.
         if not getattr(self, "_is_current", True):
             self._draw()
 
@@ -250,6 +259,7 @@ class _Notebook(_Nothing):
 
     def _table_rows(self) -> list[tuple]:
         rows = list(self._rows)
+        # A row for the running epoch once it has numbers.
         if self._running is not None and self._running[3]:
             epoch, begun, _, logs = self._running
             rows.append((epoch, time.perf_counter() - begun, logs))
@@ -264,6 +274,7 @@ class _Notebook(_Nothing):
         ]
         heads = ["epoch", "time", *names]
         if self.what != "fit":
+            # An evaluation has no epochs.
             heads, cells = heads[1:], [row[1:] for row in cells]
         table = html_tables.table(heads, cells) if rows else ""
         return table + self._curves() + self._bar()
@@ -288,15 +299,12 @@ class _Notebook(_Nothing):
         for _, _, logs in self._rows:
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
-        pictures = html_tables.curves(history, [epoch + 1 for epoch, _, _ in self._rows])
-        return pictures + (html_tables.LEGEND if pictures else "")
+        return html_tables.curves(history, [epoch + 1 for epoch, _, _ in self._rows])
 
     def _text(self) -> str:
         lines = []
         for epoch, seconds, logs in self._table_rows()[-html_tables.MOST_ROWS :]:
-            numbers = format_numbers(logs)
-            time_taken = _format_time(seconds, None)
-            lines.append(f"{self.title(epoch)} - {time_taken}{' - ' if numbers else ''}{numbers}")
+            lines.append(_joined(self.title(epoch), _format_time(seconds, None), format_numbers(logs)))
         return "\n".join(lines) or self.title(0)
 
 

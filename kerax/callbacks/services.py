@@ -1,19 +1,9 @@
 """`Logging`, which sends numbers to any logger, and loggers for Weights & Biases and MLflow."""
 
 import importlib
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
-
-from kerax.callbacks.callback import Callback, When
-
-
-@runtime_checkable
-class Logger(Protocol):
-    """Takes numbers. A logger may have `close()` too, which is called when training ends, however it ends."""
-
-    def log(self, numbers: dict, step: int):
-        """Records `{name: float}` of a step."""
+from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations
 
 
 class Logging(Callback):
@@ -40,6 +30,7 @@ class Logging(Callback):
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ValueError(f"{type(self).__name__}: `every` must be a number of batches, or None. Got {every!r}.")
         self.logger = logger
+        # As many steps go to the device at once as lie between two looks.
         self.every, self.sees_batches = every, When(every)
         self._start = self._before = self._sent = 0  # iterations; batches of earlier epochs, and sent
 
@@ -50,32 +41,21 @@ class Logging(Callback):
         self._start, self._before = state["start"], state["before"]
 
     def on_train_begin(self, logs=None):
-        self._start, self._before, self._sent = self._iterations(), 0, 0
+        self._start, self._before, self._sent = num_iterations(self.model), 0, 0
 
     def on_train_batch_end(self, batch, logs=None):
         step = self._before + batch + 1
+        # Not `step % every`: where steps come in pieces, a look may be late.
         if self.every is not None and step - self._sent >= self.every:
             self._sent = step
-            self._send({f"batch_{name}": value for name, value in dict(logs or {}).items()}, step)
+            self.logger.log(flat_numbers({f"batch_{name}": value for name, value in dict(logs or {}).items()}), step)
 
     def on_epoch_end(self, epoch, logs=None):
-        steps = self._iterations() - self._start
+        steps = num_iterations(self.model) - self._start
         if steps <= self._before:  # a train step of the user's, which does without the optimizer
             steps = self._before + (self.params.get("steps") or 1)
         self._before = steps
-        self._send({**(logs or {}), "epoch": epoch}, steps)
-
-    def _send(self, logs: dict, step: int):
-        numbers = {}
-        for name, value in logs.items():
-            for index, element in np.ndenumerate(np.asarray(value, np.float64)):
-                numbers["/".join([name, *map(str, index)])] = float(element)
-        self.logger.log(numbers, step)
-
-    def _iterations(self) -> int:
-        optimizer = getattr(self.model, "optimizer", None)
-        iterations = getattr(optimizer, "_iterations", None)
-        return 0 if iterations is None else int(iterations.peek())
+        self.logger.log(flat_numbers({**(logs or {}), "epoch": epoch}), steps)
 
     def close(self):
         close = getattr(self.logger, "close", None)
@@ -99,13 +79,14 @@ class WandbLogger(Logging):
     def __init__(self, every=None, run=None, **options):
         super().__init__(self, every)
         self.run: Any = run
+        # A run that was handed over is its owner's to end.
         self.options, self._is_own = options, run is None
-        _library("wandb", "WandbLogger", "wandb")
+        _library("wandb", "WandbLogger")
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         if self.run is None:
-            self.run = _library("wandb", "WandbLogger", "wandb").init(**self.options)
+            self.run = _library("wandb", "WandbLogger").init(**self.options)
 
     def log(self, numbers, step):
         """Records the numbers of a step."""
@@ -134,7 +115,7 @@ class MLflowLogger(Logging):
 
     def __init__(self, every=None, tracking_uri=None, experiment_name=None, run_name=None, run_id=None, params=None):
         super().__init__(self, every)
-        _library("mlflow", "MLflowLogger", "mlflow")
+        _library("mlflow", "MLflowLogger")
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment_name or "Default"
         self.run_name, self.run_id, self.params_to_log = run_name, run_id, params or {}
@@ -143,7 +124,7 @@ class MLflowLogger(Logging):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._client = _library("mlflow", "MLflowLogger", "mlflow").MlflowClient(self.tracking_uri)
+        self._client = _library("mlflow", "MLflowLogger").MlflowClient(self.tracking_uri)
         if self.run_id is None:
             experiment = self._client.get_experiment_by_name(self.experiment_name)
             number = experiment.experiment_id if experiment else self._client.create_experiment(self.experiment_name)
@@ -161,6 +142,7 @@ class MLflowLogger(Logging):
         self._finish("FINISHED")
 
     def close(self):
+        # `on_train_end` came before if all went well: then this does nothing.
         self._finish("FAILED")
 
     def _finish(self, status: str):
@@ -169,10 +151,11 @@ class MLflowLogger(Logging):
             self._client.set_terminated(self.run_id, status)
 
 
-def _library(name: str, who: str, extra: str):
+def _library(name: str, who: str):
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        # The library is there, but something that it needs is not.
         if error.name != name:
             raise
-        raise ImportError(f"{who} needs {name}: pip install 'kerax[{extra}]'") from None
+        raise ImportError(f"{who} needs {name}: pip install 'kerax[{name}]'") from None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from kerax.callbacks.callback import Callback, When, read_learning_rate
+from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations, read_learning_rate
 from kerax.layers import Embedding
 
 _count = itertools.count()
@@ -79,6 +79,7 @@ class TensorBoard(Callback):
         self.update_freq: str | int = 1 if update_freq == "batch" else update_freq
         self.embeddings_freq, self.embeddings_metadata = embeddings_freq, embeddings_metadata
         self._first, self._last = _batches(profile_batch)
+        # Steps that come in pieces are cut where the trace begins and ends.
         looks = (self._first - 1, self._last) if self._last else ()
         self._every = self.update_freq if isinstance(self.update_freq, int) else None
         self.sees_batches = When(self._every, looks)
@@ -91,8 +92,8 @@ class TensorBoard(Callback):
     # What happens when.
 
     def on_train_begin(self, logs=None):
-        self._start, self._before, self._written = self._iterations(), 0, 0
-        self._profiled = False
+        self._start, self._before, self._written = num_iterations(self.model), 0, 0
+        self._profiled = False  # one trace in a `fit`
         if self.write_graph:
             self._write_model()
         if self.embeddings_freq:
@@ -109,8 +110,10 @@ class TensorBoard(Callback):
     def on_train_batch_end(self, batch, logs=None):
         step = self._before + batch + 1
         if self._tracing and step >= self._last:
+            # Else the trace would end before the device has run the batch.
             dict(logs)  # waits until the device is done
             self._stop_trace()
+        # Not `step % every`: where steps come in pieces, a look may be late.
         if self._every is None or step - self._written < self._every:
             return
         numbers = dict(logs)
@@ -123,12 +126,13 @@ class TensorBoard(Callback):
 
     def on_test_end(self, logs=None):
         if getattr(self.model, "optimizer", None) is not None:
-            self._scalars("validation", "evaluation_{}_vs_iterations", logs, self._iterations())
+            self._scalars("validation", "evaluation_{}_vs_iterations", logs, num_iterations(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
-        steps, logs = self._iterations() - self._start, dict(logs or {})
+        steps, logs = num_iterations(self.model) - self._start, dict(logs or {})
         if steps == self._before:  # a train step of the user's, which does without the optimizer
             steps += self.params.get("steps") or 0
+        # Keras writes training and validation into folders of their own, under the same tags.
         trained = {name: value for name, value in logs.items() if not name.startswith("val_")}
         rate = read_learning_rate(self.model.optimizer)
         if rate is not None:
@@ -157,6 +161,7 @@ class TensorBoard(Callback):
     # What is written.
 
     def _writer(self, name: str):
+        # On first use: an empty file would show as an empty run.
         if name not in self._writers:
             from tensorboardX import SummaryWriter
 
@@ -167,9 +172,9 @@ class TensorBoard(Callback):
 
     def _scalars(self, name: str, tag: str, numbers, step: int):
         """Writes numbers under `tag` with their names in it; the elements of an array one by one."""
-        for key, value in dict(numbers or {}).items():
-            for index, element in np.ndenumerate(np.asarray(value, np.float64)):
-                self._writer(name).add_scalar("/".join([tag.format(key), *map(str, index)]), element, step)
+        tagged = {tag.format(key): value for key, value in dict(numbers or {}).items()}
+        for key, number in flat_numbers(tagged).items():
+            self._writer(name).add_scalar(key, number, step)
 
     def _write_model(self):
         proto, tensors = (importlib.import_module(f"tensorboardX.proto.{name}_pb2") for name in ("summary", "tensor"))
@@ -196,6 +201,7 @@ class TensorBoard(Callback):
         weights = self.model.weights
         for weight, values in zip(weights, jax.device_get([weight.value for weight in weights]), strict=True):
             values = np.asarray(values, np.float64)
+            # NumPy's histograms refuse NaN and infinity.
             finite = values[np.isfinite(values)]
             if not finite.size:
                 continue
@@ -234,6 +240,7 @@ class TensorBoard(Callback):
     def _start_trace(self):
         try:
             jax.profiler.start_trace(os.path.join(self.log_dir, "train"))
+        # Somebody else profiles already.
         except RuntimeError as error:
             warnings.warn(f"TensorBoard: batches {self._first} to {self._last} are not profiled: {error}", stacklevel=2)
         else:
@@ -243,11 +250,6 @@ class TensorBoard(Callback):
         self._tracing = False
         jax.profiler.stop_trace()
 
-    def _iterations(self) -> int:
-        """Number of steps the optimizer has taken. Waits until the device is done."""
-        optimizer = getattr(self.model, "optimizer", None)
-        return 0 if optimizer is None else int(optimizer._iterations.peek())
-
 
 def _batches(profile_batch) -> tuple[int, int]:
     """The first and last batch to profile, from 1; zeros for none."""
@@ -256,7 +258,7 @@ def _batches(profile_batch) -> tuple[int, int]:
     try:
         first, last = (int(batch) for batch in (pair * 2 if len(pair) == 1 else pair))
     except ValueError:
-        first, last = -1, -1
+        first, last = -1, -1  # refused below
     if not (0 < first <= last or first == last == 0):
         raise ValueError(
             "TensorBoard: `profile_batch` must be a batch's number, from 1, or a pair of the first and last, or 0. "
@@ -267,6 +269,7 @@ def _batches(profile_batch) -> tuple[int, int]:
 
 def _image(values: np.ndarray) -> np.ndarray:
     """A weight as `(rows, columns)` of grey values from 0 to 1."""
+    # A bias is one row.
     values = np.squeeze(values)
     if values.ndim == 4:
         height, width, inputs, outputs = values.shape

@@ -45,6 +45,7 @@ class Throughput(Callback):
     def set_model(self, model):
         super().set_model(model)
         _listen()
+        # From here on: what is compiled before the first epoch counts too.
         self._called = time.time()
 
     def on_train_begin(self, logs=None):
@@ -55,6 +56,7 @@ class Throughput(Callback):
         self._found, self._in_epoch, self._began = None, True, time.time()
 
     def on_test_begin(self, logs=None):
+        # A validation inside the epoch: what follows is not training.
         if self._in_epoch:
             self._measure()
 
@@ -72,8 +74,10 @@ class Throughput(Callback):
             return
         model, self._found = self.model, {}
         tracker = model.compilation.loss_tracker
+        # A model whose `metrics` leave it out may never update it.
         tracker = tracker if any(metric is tracker for metric in model.metrics) else None
         wanted = [model.optimizer._iterations, *([] if tracker is None else [tracker.count])]
+        # One wait for both numbers.
         iterations, *rows = jax.device_get([variable.peek() for variable in wanted])
         now = time.time()
         steps, self._iterations = int(iterations) - self._iterations, int(iterations)
@@ -86,9 +90,11 @@ class Throughput(Callback):
         if self._is_first:
             self._is_first = False
             self._found["compile_time"] = _seconds_compiling(self._called, now)
+            # Now the step's program is there to be asked.
             self._peak = self.peak_flops or chips.chip_of().flops
             self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
         if self._flops and self._peak and "step_time" in self._found:
+            # The step's operations are those of all devices together.
             devices = len(model.optimizer._iterations.peek().sharding.device_set)
             self._found["mfu"] = self._flops / (self._found["step_time"] * self._peak * devices)
 
@@ -108,6 +114,7 @@ _spans: dict[int, list[tuple[float, float]]] = {}  # by thread: when JAX was at 
 
 def _note(event: str, start_time: float, end_time: float, **_: str | int):
     if event.startswith(_COMPILING):
+        # By thread: what another one compiles meanwhile does not hold this one up.
         spans = _spans.setdefault(threading.get_ident(), [])
         while spans and spans[-1][0] >= start_time:  # a program traced while this one was
             spans.pop()

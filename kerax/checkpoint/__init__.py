@@ -98,10 +98,12 @@ class Checkpointer:
         """
         self.wait()
         self.folder.open()
+        # Numbers only grow, whoever wrote into the folder before.
         latest = self.folder.latest()
         self._next = max(self._next, 0 if latest is None else latest + 1)
         step = max(_num_steps(model), self._next) if step is None else step
         self._next = step + 1
+        # A description takes milliseconds, and changes with `compile` only.
         key = model, model.optimizer
         if self._described is None or self._described[0] != key:
             self._described = key, snapshots.describe(model)
@@ -111,6 +113,7 @@ class Checkpointer:
         if jax.process_count() > 1:  # they wait for each other while they write: no program may come between
             self._write(step, snapshot, metrics)
             return step
+        # One thread: saves come one after the other.
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "kerax checkpoint")
         self._pending = self._thread.submit(self._write, step, snapshot, metrics)
@@ -155,12 +158,14 @@ class Checkpointer:
         return meta["run"] | {"data": meta["data"]}
 
     def _write(self, step: int, snapshot: snapshots.Snapshot, metrics: dict | None):
+        # In the thread: reading numbers waits for the device.
         metrics = None if metrics is None else {name: float(value) for name, value in metrics.items()}
         meta = snapshots.finish(snapshot) | {"metrics": metrics}
         self.folder.write(step, snapshot.state, snapshot.data, meta, metrics)
 
     def wait(self):
         """Returns when nothing is being written. Raises `OSError` if the last save failed."""
+        # Taken first: an error is raised once.
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -250,8 +255,8 @@ def restore(directory, model, strict: bool = True, step: int | None = None):
             then.
         FileNotFoundError: if there is no such checkpoint in the folder.
     """
-    folder = Folder(directory)
-    snapshots.put_back(folder, folder.step_or_latest(step), model, strict)
+    folder, step = Folder.at(directory, step)
+    snapshots.put_back(folder, step, model, strict)
 
 
 def load_model(directory, step: int | None = None, custom_objects=None, compile=True, safe_mode=True):
@@ -268,8 +273,7 @@ def load_model(directory, step: int | None = None, custom_objects=None, compile=
         ValueError: if the checkpoint has no config, asks for what it may not, or names a class that is not known.
         FileNotFoundError: if there is no such checkpoint in the folder.
     """
-    folder = Folder(directory)
-    step = folder.step_or_latest(step)
+    folder, step = Folder.at(directory, step)
     model = snapshots.rebuild(folder.read_meta(step), folder.path, custom_objects, compile, safe_mode)
     snapshots.put_back(folder, step, model)
     return model
@@ -286,14 +290,12 @@ def restore_arrays(directory, step: int | None = None, only: str | None = None) 
     Raises:
         KeyError: if there is no such part.
     """
-    folder = Folder(directory)
-    step = folder.step_or_latest(step)
+    folder, step = Folder.at(directory, step)
     meta = folder.read_meta(step)
     names = [name for name in meta["leaves"] if only is None or f"{name}/".startswith(f"{only.strip('/')}/")]
     if not names:
         raise KeyError(f"checkpoint.restore_arrays: there is no {only!r}. Leaves: {sorted(meta['leaves'])[:20]}.")
-    wanted = None if only is None else snapshots.tree.nest((tuple(name.split("/")), True) for name in names)
-    return folder.read_state(step, meta["checksums"], wanted)
+    return folder.read_state(step, meta["checksums"], None if only is None else set(names))
 
 
 def restore_metadata(directory, step: int | None = None) -> dict:
@@ -307,8 +309,7 @@ def inspect(directory, step: int | None = None) -> dict:
     Returns: `leaves` by path with dtype and shape, `versions`, `model` (config and compile arguments), `run` (epoch,
         batch and callbacks' states, if it was made inside `fit`), `metrics`, `user` (the metadata), `step`, `steps`.
     """
-    folder = Folder(directory)
-    step = folder.step_or_latest(step)
+    folder, step = Folder.at(directory, step)
     return folder.read_meta(step) | {"step": step, "steps": folder.steps()}
 
 

@@ -18,6 +18,7 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
+        # A dict of the user's that looks like a mark is written out as pairs.
         if all(isinstance(key, str) for key in value) and _MARK not in value:
             return {key: encode(item) for key, item in value.items()}
         return {_MARK: "dict", "items": [[encode(key), encode(item)] for key, item in value.items()]}
@@ -53,6 +54,7 @@ def decode(value: Any) -> Any:
         return base64.b64decode(value["base64"])
     if kind == "array":
         flat = np.frombuffer(base64.b64decode(value["base64"]), np.dtype(value["dtype"]))
+        # `frombuffer` gives memory that cannot be written.
         return flat.reshape(value["shape"]).copy()
     raise ValueError(f"Unknown mark {kind!r}.")
 
@@ -67,6 +69,7 @@ def split_arrays(structure: Any) -> tuple[Any, dict[str, Any]]:
         if isinstance(value, (list, tuple)):
             return type(value)(visit(item) for item in value)
         if isinstance(value, (np.ndarray, jax.Array)):
+            # By number: orbax's trees have strings as keys.
             arrays[str(len(arrays))] = value
             return {_MARK + "array": len(arrays) - 1}
         return value

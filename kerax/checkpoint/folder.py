@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerax import tree as trees
 from kerax.checkpoint import codec
 
 Tree = Any
@@ -46,11 +47,18 @@ class Folder:
         if not os.path.isdir(self.path):
             return []
         names = [name for name in os.listdir(self.path) if name.isdigit()]
+        # A folder of digits may be somebody else's: a step has its `state`.
         return sorted(int(name) for name in names if os.path.isdir(os.path.join(self.path, name, "state")))
 
     def latest(self) -> int | None:
         """The latest complete step."""
         return max(self.steps(), default=None)
+
+    @classmethod
+    def at(cls, directory, step: int | None) -> tuple["Folder", int]:
+        """The folder, and a step that is there: see `step_or_latest`."""
+        folder = cls(directory)
+        return folder, folder.step_or_latest(step)
 
     def step_or_latest(self, step: int | None) -> int:
         """A step that is there. Raises `FileNotFoundError` if it, or any, is not."""
@@ -71,22 +79,28 @@ class Folder:
 
     def _read_json(self, step: int, name: str) -> Any:
         path = os.path.join(self._step_path(step), name, "metadata")
+        # Before it is read into memory.
         if os.path.getsize(path) > _MOST_JSON:
             raise ValueError(f"{name!r} has {os.path.getsize(path)} bytes, more than {_MOST_JSON}")
         with open(path, encoding="utf-8") as file:
             stored = json.load(file)
+        # A file that was changed since must not pass.
         if stored["checksum"] != _text_checksum(stored["content"]):
             raise ValueError(f"{name!r} has other bytes than were written")
         return codec.decode(stored["content"])
 
     def read_state(
-        self, step: int, checksums: dict[str, int], only: Tree = None, shardings: dict[str, Any] | None = None
+        self,
+        step: int,
+        checksums: dict[str, int],
+        only: set[str] | None = None,
+        shardings: dict[str, Any] | None = None,
     ) -> Tree:
         """The tree of a step as NumPy arrays, or on devices.
 
         Args:
             checksums: By path, as `write` returned them. A difference raises `ValueError`.
-            only: Tree of the leaves to read. Default: all.
+            only: Paths of the leaves to read. Default: all.
             shardings: By path, of leaves to put on devices: each process reads the parts of its own devices.
         """
         import orbax.checkpoint as ocp
@@ -94,15 +108,18 @@ class Folder:
 
         path = epath.Path(self._step_path(step)) / "state"
         with self._explaining(step), contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+            # The form comes from the checkpoint itself: no model is needed.
             tree = reader.metadata(path).tree
             if only is not None:
-                tree = _common(tree, only)
+                leaves = trees.unnest(tree).items()
+                tree = trees.nest((names, leaf) for names, leaf in leaves if "/".join(names) in only)
             wanted = jax.tree_util.tree_map_with_path(lambda path, _: _restore_args(ocp, path, shardings or {}), tree)
             args = ocp.args.PyTreeRestore(tree, restore_args=wanted, partial_restore=only is not None)
             state = reader.restore(path, args=args)
         damaged = [
             name
             for name, leaf in by_path(state).items()
+            # With several processes each checks what it holds.
             if name in checksums and _is_here(leaf) and checksum(leaf) != checksums[name]
         ]
         if damaged:
@@ -174,6 +191,7 @@ class Folder:
         import orbax.checkpoint as ocp
 
         self.open()
+        # From the very copies that are written.
         sums = {name: checksum(leaf) for name, leaf in by_path(state).items() if _is_here(leaf)}
         items: dict[str, Any] = {"state": ocp.args.PyTreeSave(state)}
         for name, content in (("data", data), ("meta", meta | {"checksums": sums})):
@@ -185,6 +203,7 @@ class Folder:
         except Exception as error:
             self._drop_writer()
             for name in os.listdir(self.path):
+                # A full disk: what is half written would keep it full.
                 if name.startswith(f"{step}.orbax-checkpoint-tmp"):
                     shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
@@ -198,6 +217,7 @@ class Folder:
         """Removes every step, and the folder if nothing else is in it."""
         self.open()
         for step in self.steps() if jax.process_index() == 0 else ():
+            # Renamed first: killed in the midst of deleting, no half step is left under its number.
             aside = f"{self._step_path(step)}.orbax-checkpoint-tmp"
             os.replace(self._step_path(step), aside)
             shutil.rmtree(aside, ignore_errors=True)
@@ -214,6 +234,7 @@ class Folder:
             self._lock = None
 
     def _drop_writer(self):
+        # A manager that has failed cannot be used again.
         writer, self._writer = self._writer, None
         if writer is not None:
             with contextlib.suppress(Exception):
@@ -224,6 +245,7 @@ class Folder:
         from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
         handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        # Weights hardly shrink, and compressing takes longer than writing.
         arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
         handlers.add("state", ocp.args.PyTreeSave, arrays)
         handlers.add("state", ocp.args.PyTreeRestore, arrays)
@@ -241,8 +263,8 @@ class Folder:
             policies.append(preserve.BestN(get_metric_fn=value, reverse=self.mode == "min", n=self.keep_best))
             options = {"best_fn": value, "best_mode": self.mode}
         options |= {
-            "enable_async_checkpointing": False,
-            "todelete_subdir": _DELETED,
+            "enable_async_checkpointing": False,  # `Checkpointer` has a thread of its own
+            "todelete_subdir": _DELETED,  # steps are renamed into it, and removed after the save
             "preservation_policy": preserve.AnyPreservationPolicy(policies),
         }
         return ocp.CheckpointManager(
@@ -277,7 +299,11 @@ def part(key) -> str:
 
 def by_path(tree: Tree) -> dict[str, Any]:
     """`{"a/b": leaf}` of a nested tree."""
-    return {"/".join(map(part, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {_joined(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _joined(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _is_here(array) -> bool:
@@ -286,7 +312,7 @@ def _is_here(array) -> bool:
 
 
 def _restore_args(ocp, path: tuple, shardings: dict[str, Any]):
-    sharding = shardings.get("/".join(map(part, path)))
+    sharding = shardings.get(_joined(path))
     if sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray)
     return ocp.ArrayRestoreArgs(sharding=sharding)
@@ -299,14 +325,3 @@ def checksum(array) -> int:
 
 def _text_checksum(content: Any) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def _common(tree: dict, only: dict) -> dict:
-    """The part of a nested dict that another has too, without empty dicts."""
-    found = {}
-    for name, child in tree.items():
-        if name in only:
-            inner = _common(child, only[name]) if isinstance(child, dict) else child
-            if not isinstance(inner, dict) or inner:
-                found[name] = inner
-    return found

@@ -50,6 +50,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
     if weights_only:
         state = {name: part for name, part in state.items() if name in ("params", "state")}
     structure, arrays = _encoded_states(run)
+    # Copied on the device: a callback may go on changing its own.
     if arrays:
         state["callbacks"] = {name: jnp.array(array) for name, array in arrays.items()}
     meta = {
@@ -68,6 +69,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
 def finish(snapshot: Snapshot) -> dict:
     """The `meta` of a snapshot as JSON. Reads numbers from the device: to be called where waiting does no harm."""
     meta, run = snapshot.meta, snapshot.meta["run"]
+    # Lazy until here: `dict` fetches the numbers, in the thread that writes.
     if run is not None and run["logs"] is not None:
         meta = meta | {"run": run | {"logs": dict(run["logs"])}}
     return codec.encode(meta)
@@ -78,6 +80,7 @@ def _encoded_position(data: Any) -> Any:
     try:
         return codec.encode(data)
     except TypeError as error:
+        # Going on then skips so many batches instead of asking the source.
         count = {"count": data["source"]["count"]}
         warnings.warn(f"The position of the data cannot be saved, only its number of batches: {error}", stacklevel=4)
         return codec.encode(data | {"source": count})
@@ -88,6 +91,7 @@ def _encoded_states(run) -> tuple[dict, dict]:
     structure, arrays = codec.split_arrays({} if run is None else run.callback_states())
     for name, state in structure.items():
         try:
+            # Tried in the caller's thread: there the error names the callback, and stops `fit`.
             codec.encode(state)
         except TypeError as error:
             raise TypeError(f"{name}: `get_state` must return plain data and arrays. {error}") from None
@@ -107,7 +111,9 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
     meta = folder.read_meta(step)
     own = state_tree(model, lambda variable: variable)
     wanted, stored = leaf_specs(own), meta["leaves"]
+    # Metrics and callbacks belong to a run; weights alone do without.
     skipped = [] if with_run else ["metrics", "callbacks"]
+    # A model that is not compiled, or weights alone: the optimizer starts anew.
     if model.optimizer is None or not any(name.startswith("opt_state") for name in stored):
         skipped.append("opt_state")
     wanted, stored = (
@@ -116,6 +122,7 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
     )
     arrays = {name: leaf for name, leaf in stored.items() if name.startswith("callbacks/")}
     stored = {name: leaf for name, leaf in stored.items() if name not in arrays}
+    # Both ways: what the model lacks is as wrong as what the file lacks.
     differences = [
         f"{name}: expected {wanted.get(name, 'nothing')}, the checkpoint has {stored.get(name, 'nothing')}"
         for name in sorted(wanted.keys() | stored.keys())
@@ -127,10 +134,11 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
             f"checkpoint: {folder.path!r}, step {step}, does not fit {model}; nothing was changed.\n  {listed}"
         )
     variables = {name: v for name, v in by_path(own).items() if name in stored and wanted[name] == stored[name]}
-    only = tree.nest((tuple(name.split("/")), True) for name in (*variables, *arrays))
+    # Each process reads the parts of its own devices only.
     shardings = {name: placement.sharding_of(variable) for name, variable in variables.items()}
-    values = by_path(folder.read_state(step, meta["checksums"], only, shardings))
+    values = by_path(folder.read_state(step, meta["checksums"], {*variables, *arrays}, shardings))
     for name, variable in variables.items():
+        # All is read and checked by now.
         variable.assign(_placed_like(variable, values[name]))
     model.passes, model.inferences = meta["passes"], meta["inferences"]
     if with_run:
@@ -144,6 +152,7 @@ def _placed_like(variable, value) -> jax.Array:
     held = variable._value
     if isinstance(value, jax.Array):
         return value
+    # Spread by hand, without a distribution: it stays where the user put it.
     if held is not None and len(held.sharding.device_set) > 1:
         return jax.device_put(value, held.sharding)
     return jnp.asarray(value)

@@ -13,6 +13,7 @@ import numpy as np
 
 from kerax import errors
 from kerax.core import masks
+from kerax.core.scope import holding
 from kerax.core.symbolic import KerasTensor, known_shape
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
@@ -46,18 +47,17 @@ def recording(build: Callable) -> Callable:
             self.build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
             self.build_shapes.pop("self", None)
         context = call_context.get()
+        # Both the calls around and the builds around: a layer may be built in either.
         around = (*(context.around if context else ()), *_building.get())
         if self.path is None:
+            # A layer whose `call` builds a child is in both.
             around = [layer for layer in dict.fromkeys(around) if layer is not self]
             self.path = "/".join(layer.name for layer in (*around, self))
             for layer in around:
                 if isinstance(layer.dtype_policy, DTypePolicyMap) and self.path in layer.dtype_policy:
                     self.dtype_policy = layer.dtype_policy[self.path]
-        token = _building.set((*_building.get(), self))
-        try:
+        with holding(_building, (*_building.get(), self)):
             build(self, *args, **kwargs)
-        finally:
-            _building.reset(token)
         self.built = True
         if not self._trainable:
             self.trainable = False  # the layers inside, just built, do not know
@@ -78,6 +78,7 @@ class CallSignature(NamedTuple):
 @functools.cache
 def signature_of(call: Callable) -> CallSignature:
     """The signature of an unbound `call`, without `self`."""
+    # Cached by the function: all layers of a class share it.
     parameters = list(inspect.signature(call).parameters.values())[1:]
     names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     takes_kwargs = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -92,18 +93,22 @@ def is_array(leaf) -> bool:
 
 def caster(layer, compute_dtype: str | None) -> Callable:
     """The function that turns one argument leaf into an array, one of floats into the dtype, if there is one."""
+    # Outside `cast`: once for a call, not for each leaf.
     target = None if compute_dtype is None else jnp.dtype(compute_dtype)
 
     def cast(leaf):
         if isinstance(leaf, jax.Array):
+            # Integers stay: labels and indices would be rounded.
             if target is not None and leaf.dtype != target and jnp.issubdtype(leaf.dtype, jnp.floating):
                 cast_leaf = leaf.astype(target)
+                # `astype` makes an array without the mask.
                 masks.set_mask(cast_leaf, masks.get_mask(leaf))
                 return cast_leaf
             return leaf
         if isinstance(leaf, Variable):
             return leaf.value
         if isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind not in "OSU":
+            # float64 goes straight to the compute dtype, without an array of float32 between.
             return jnp.asarray(leaf, target if target is not None and leaf.dtype.kind == "f" else None)
         if isinstance(leaf, np.ndarray):
             refuse_text(layer, leaf)
@@ -127,9 +132,11 @@ def refuse_text(layer, array: np.ndarray) -> None:
 def bind(layer, args: tuple, kwargs: dict) -> dict[str, Any]:
     """The arguments of a call by name. Raises `TypeError` naming the layer when they do not fit `call`."""
     signature = signature_of(type(layer).call)
+    # Keras's convention: any layer may be told, also one whose `call` does not ask.
     if "training" in kwargs and not signature.takes_training and not signature.takes_kwargs:
         kwargs = {name: value for name, value in kwargs.items() if name != "training"}
     try:
+        # Without defaults: `call` fills them in itself.
         return dict(signature.signature.bind(*args, **kwargs).arguments)
     except TypeError as error:
         raise TypeError(f"{layer}: {error}. Its `call` takes ({', '.join(signature.names)}).") from None
@@ -137,6 +144,7 @@ def bind(layer, args: tuple, kwargs: dict) -> dict[str, Any]:
 
 def resolve_training(layer, kwargs: dict, arguments: dict) -> bool | None:
     """`training` as given, else the outer call's, else the default of `call`."""
+    # What the caller says, then the layer around, then the default of `call`.
     given = kwargs.get("training", arguments.get("training"))
     if given is None and (outer := call_context.get()) is not None:
         given = outer.training
@@ -154,9 +162,11 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
     """
     names = signature_of(type(layer).call).names
     found = {}
+    # The arguments in the order of `call`, of which the first counts as `inputs`.
     tensors = [name for name, value in arguments.items() if any(map(is_array, jax.tree.leaves(value)))]
     for position, name in enumerate(tensors):
         for mask_name in (["mask"] if position == 0 else []) + [f"{name}_mask"]:
+            # A mask that was given by hand is not replaced.
             if mask_name in names and arguments.get(mask_name) is None and name != mask_name:
                 mask = jax.tree.map(masks.get_mask, arguments[name])
                 if jax.tree.leaves(mask):
@@ -193,6 +203,7 @@ def build_arguments(layer, arguments: dict) -> dict[str, Any]:
     if not tensors or not names:
         return {}
     named = {f"{name}_shape": shapes_of(value) for name, value in tensors.items()}
+    # `build(self, input_shape)`, whatever the argument of `call` is called.
     if len(names) == 1 or names[0] not in named:
         return {names[0]: shapes_of(next(iter(tensors.values())))}
     return {name: named[name] for name in names if name in named}
@@ -202,6 +213,7 @@ def explain(error: Exception, layer, inputs, at_root: bool) -> None:
     """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
     if at_root:
         errors.hide_library_frames(error)
+    # The innermost layer has said where it was.
     if any(note.startswith("In the call of") for note in getattr(error, "__notes__", ())):
         return
     shapes = jax.tree.leaves(jax.tree.map(lambda leaf: str(getattr(leaf, "shape", type(leaf).__name__)), inputs))

@@ -13,6 +13,7 @@ class Configurable:
     _arguments: tuple[tuple, dict[str, Any]]
 
     def __new__(cls, *args, **kwargs) -> Self:
+        # In `__new__`: no constructor has to hand its arguments on, and none can forget to.
         instance = object.__new__(cls)
         instance._arguments = (args, kwargs)
         return instance
@@ -49,6 +50,7 @@ def captured_arguments(instance) -> dict[str, Any]:
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
             captured.update(value)
+        # They have no name that `from_config` could give them by.
         elif kind is not inspect.Parameter.VAR_POSITIONAL:
             captured[name] = value
     return captured

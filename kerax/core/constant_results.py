@@ -18,6 +18,7 @@ def constant_results(function: Callable, *specs: Tree) -> Tree:
     compiling that takes XLA 0.1 s for two dense layers. An array of one number is broadcast, so that it takes no
     memory.
     """
+    # Traced only: no program is made.
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*specs)
     values = interpret(closed, [None] * len(closed.jaxpr.invars), _filled)
     if any(value is None for value in values):
@@ -27,6 +28,7 @@ def constant_results(function: Callable, *specs: Tree) -> Tree:
 
 def constant_of(value) -> float | None:
     """The number that an array repeats, if it takes no memory for that."""
+    # Strides of 0: every element is the same memory.
     if isinstance(value, np.ndarray) and value.size > 1 and not any(value.strides):
         return value.flat[0].item()
     return None
@@ -35,6 +37,7 @@ def constant_of(value) -> float | None:
 def _astype(value: np.ndarray, dtype) -> np.ndarray:
     if constant_of(value) is None:
         return value.astype(dtype)
+    # The view stays one number, whatever its shape.
     return np.broadcast_to(value.flat[0].astype(dtype), value.shape)
 
 

@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,23 +12,31 @@ import numpy as np
 from kerax.core.configurable import captured_arguments
 
 _MOST_ROWS = 60
-_RIGHT = "<td style='text-align:right'>{}</td>"
+
+
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], to_the_right: Collection[int] = ()) -> str:
+    """A table of texts; cells of the columns `to_the_right` are aligned so."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = ""
+    for row in rows:
+        # The style is in the cell: notebooks drop style sheets from saved outputs.
+        styles = [" style='text-align:right'" if column in to_the_right else "" for column in range(len(row))]
+        cells = [f"<td{style}>{html.escape(text)}</td>" for style, text in zip(styles, row, strict=True)]
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def layer_page(layer) -> str:
     """A layer: its class and name, what it was made with, and its weights."""
     head = f"<b>{html.escape(type(layer).__name__)}</b> {html.escape(layer.name)}"
-    head += "" if layer.built else " (unbuilt)"
-    arguments = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(_short(value))}</td></tr>"
+    pages = [head if layer.built else f"{head} (unbuilt)"]
+    arguments = [
+        (name, _short(value))
         for name, value in captured_arguments(layer).items()
         if name not in ("name", "trainable", "dtype") and value is not None
-    )
-    pages = [head]
+    ]
     if arguments:
-        pages.append(
-            f"<table><thead><tr><th>argument</th><th>value</th></tr></thead><tbody>{arguments}</tbody></table>"
-        )
+        pages.append(html_table(("argument", "value"), arguments))
     if layer.weights:
         leaves = [(weight.path or weight.name, weight) for weight in layer.weights]
         pages.append(leaves_table(leaves, "weight", trainable=True))
@@ -49,21 +58,16 @@ def leaves_table(leaves: list[tuple[str, Any]], heading: str, trainable: bool = 
     """A row for each array: name, shape, dtype, bytes, and whether it is trained."""
     rows = []
     for name, leaf in leaves[:_MOST_ROWS]:
-        cells = [f"<td>{html.escape(str(text))}</td>" for text in (name, tuple(leaf.shape), _dtype(leaf).name)]
-        cells.append(_RIGHT.format(format_bytes(_size(leaf)[1])))
-        if trainable:
-            cells.append(f"<td>{'yes' if leaf.trainable else 'no'}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+        cells = [name, str(tuple(leaf.shape)), _dtype(leaf).name, format_bytes(_size(leaf)[1])]
+        rows.append([*cells, "yes" if leaf.trainable else "no"] if trainable else cells)
     if len(leaves) > _MOST_ROWS:
-        rows.append(f"<tr><td colspan='{4 + trainable}'>… and {len(leaves) - _MOST_ROWS} more</td></tr>")
-    names = [heading, "shape", "dtype", "bytes", *(["trainable"] if trainable else [])]
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        rows.append([f"… and {len(leaves) - _MOST_ROWS} more"])
+    return html_table([heading, "shape", "dtype", "bytes", *(["trainable"] if trainable else [])], rows, {3})
 
 
 def _flatten(values: Any):
     has_shape = lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-    leaves, _ = jax.tree_util.tree_flatten_with_path(values, is_leaf=has_shape)
+    leaves = jax.tree_util.tree_leaves_with_path(values, is_leaf=has_shape)
     return [(path, leaf) for path, leaf in leaves if has_shape(leaf)]
 
 
@@ -86,9 +90,13 @@ def _short(value: Any) -> str:
 
 def format_bytes(count: float) -> str:
     """A number of bytes with a unit of 1,024."""
-    size = float(count)
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if size < 1024 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
-        size /= 1024
-    return ""
+    size, unit = with_unit(count, 1024, ("B", "KB", "MB", "GB", "TB"))
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+
+
+def with_unit(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str]:
+    """A number in the largest unit, each `base` times the one before, of which it is at least 1."""
+    size, place = float(count), 0
+    while size >= base and place < len(units) - 1:
+        size, place = size / base, place + 1
+    return size, units[place]

@@ -23,6 +23,7 @@ def standardize_dtype(dtype) -> str:
         return config.floatx()
     name = _PYTHON.get(dtype, dtype) if isinstance(dtype, (type, str)) else dtype
     name = name if isinstance(name, str) else getattr(name, "name", None) or getattr(name, "__name__", str(name))
+    # `torch.float32` prints so.
     name = name.rpartition(".")[2]
     if name not in _ALLOWED:
         raise ValueError(f"Unknown dtype {dtype!r}.{suggest(name, _ALLOWED)} Expected one of {', '.join(_ALLOWED)}.")
@@ -50,6 +51,7 @@ def result_type(*dtypes) -> str:
     names = [standardize_dtype(dtype) for dtype in dtypes]
     if any(name.startswith("float8") for name in names):
         raise ValueError(f"result_type: float8 is converted by `cast` only. Got {', '.join(names)}.")
+    # Python's numbers take the other's dtype where there is one of their kind.
     strong = [name for name, dtype in zip(names, dtypes, strict=True) if dtype is not int and dtype is not float]
     precision = "16" if config.floatx().endswith("16") else config.floatx()[-2:]
     strong.sort(key=lambda name: "float" not in name)  # with a float, int64 and uint64 need not meet

@@ -47,6 +47,7 @@ class Graph:
 
     def _visit(self, tensor: KerasTensor, order: list, done: set):
         """Depth-first from a tensor to the inputs, noting each call after those it needs."""
+        # A stack, not recursion: a graph may be deeper than Python lets functions nest.
         stack: list[tuple[KerasTensor, bool]] = [(tensor, False)]
         while stack:
             tensor, is_ready = stack.pop()
@@ -64,6 +65,7 @@ class Graph:
                 )
             self._first_seen.setdefault(id(node.operation), len(self._first_seen))
             stack.append((tensor, True))
+            # Reversed: the first input is met first, as in Keras.
             stack.extend((needed, False) for needed in reversed(node.inputs))
 
     def _measure(self, order: list[Node]) -> dict[int, int]:
@@ -108,6 +110,7 @@ def assign_names(operations: list, owner) -> list[str]:
         raise ValueError(
             f"{owner}: the layer name {repeated!r} is used {chosen.count(repeated)} times. Names must be unique."
         )
+    # Chosen names first: a default one gives way, wherever it stands.
     taken, names = set(chosen), []
     for operation in operations:
         name = operation.name

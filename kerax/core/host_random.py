@@ -15,6 +15,7 @@ def threefry(key: tuple[int, int], high: np.ndarray, low: np.ndarray) -> tuple[n
     """
     keys = [np.uint32(key[0]), np.uint32(key[1])]
     keys.append(keys[0] ^ keys[1] ^ np.uint32(0x1BD11BDA))
+    # Overflow is what the algorithm counts on.
     with np.errstate(over="ignore"):
         first, second = high + keys[0], low + keys[1]
         for group in range(5):
@@ -35,6 +36,7 @@ def uniform(root: int, fold: int | np.integer, shape: tuple[int, ...], low: floa
     bits = np.bitwise_xor(
         *threefry((words[0][0], words[1][0]), (counters >> np.uint64(32)).astype(np.uint32), counters.astype(np.uint32))
     )
+    # 23 bits as the fraction of a float in [1, 2).
     floats = ((bits >> np.uint32(9)) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
     least, width = np.float32(low), np.float64(np.float32(high) - np.float32(low))
     # XLA rounds `floats * (high - low) + low` once; in float64 it is exact before that rounding.

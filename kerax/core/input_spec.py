@@ -66,6 +66,7 @@ class InputSpec:
         if self.shape is not None and ndim == len(self.shape):
             sizes = sizes | dict(enumerate(self.shape))
         for axis, size in sizes.items():
+            # A symbolic size fits all.
             if size is not None and isinstance(shape[axis], int) and shape[axis] != size:
                 shape = known_shape(shape)
                 raise ValueError(
@@ -85,6 +86,7 @@ def check_inputs(layer, inputs) -> Any:
         return
     if isinstance(specs, InputSpec) and hasattr(inputs, "shape"):
         return specs.check(layer, inputs.shape)
+    # Nested specs and inputs meet in flat order.
     specs = jax.tree.leaves(specs, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
     tensors = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "shape")]
     if len(tensors) != len(specs):

@@ -9,6 +9,7 @@ def inner_jaxprs(equation) -> list:
     values = []
     for value in equation.params.values():
         values += value if isinstance(value, (list, tuple)) else [value]
+    # A closed jaxpr has its open one as an attribute.
     found = [getattr(value, "jaxpr", value) for value in values]
     return [value for value in found if hasattr(value, "eqns")]
 
@@ -39,6 +40,7 @@ def interpret(closed, arguments: list, rule: Callable[[Any, list], list | None])
     for equation in jaxpr.eqns:
         inputs, inner = list(map(read, equation.invars)), equation.params.get("jaxpr")
         outputs = rule(equation, inputs)
+        # A call of an inner program, as `jit` inside `jit` is.
         if outputs is None and hasattr(inner, "consts"):
             outputs = interpret(inner, inputs, rule)
         if outputs is not None:

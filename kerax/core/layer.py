@@ -13,7 +13,7 @@ from kerax import dtype_policies, errors, tree
 from kerax.core import calling, masks, persistence, placement, registry, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
-from kerax.core.configurable import captured_arguments, reject_unknown, serialize_arguments
+from kerax.core.configurable import reject_unknown
 from kerax.core.display import layer_page
 from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
@@ -24,6 +24,7 @@ from kerax.core.tracking import Path, Trackable, descendants, members, structure
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
+Own = list[tuple[Path, Variable]] | None
 _with_losses: weakref.WeakSet = weakref.WeakSet()  # layers that hold losses of a call outside any scope: few do
 
 
@@ -48,13 +49,16 @@ class Layer(Operation, Trackable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
+            # Wrapped here, once for each class: a user's `build` needs no decorator.
             cls.build = calling.recording(cls.__dict__["build"])
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
+            # Only kerax's own: files find a user's class only if it was registered.
             LAYERS.add(cls)
         if "hands_on_text" not in vars(cls):
             cls.hands_on_text = not cls.__module__.startswith("kerax.layers.")
 
     def __init__(self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs):
+        # First of all: anything below may ask for attributes that only `__init__` makes.
         self._initialized = True
         self._weights: dict[str, Variable] = {}
         self._losses: list = []
@@ -68,10 +72,12 @@ class Layer(Operation, Trackable):
         self.built = self._ready = False
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
+        # Who writes `compute_mask` has thought of masks.
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self.build_shapes: dict[str, Any] | None = None
         self._remat = rematerialization.current_mode()
         self._drops_masks = False
+        # Keras's older ways to start a `Sequential` without an `Input`.
         if "input_dim" in kwargs:
             kwargs["input_shape"] = (kwargs.pop("input_dim"),)
         shape = kwargs.pop("input_shape", None)
@@ -120,7 +126,9 @@ class Layer(Operation, Trackable):
         variable.regularizer = _resolve("regularizers", regularizer)
         variable.constraint = _resolve("constraints", constraint)
         variable.overwrite_with_gradient = overwrite_with_gradient
+        # A weight made in a frozen layer is frozen; `is_parameter` still says where it lies in the trees.
         variable.trainable = variable.trainable and self._trainable
+        # Without a name it is called after the attribute: see `_own_variables`.
         self._weights[name or f"_{len(self._weights)}"] = variable
         return variable
 
@@ -138,6 +146,7 @@ class Layer(Operation, Trackable):
             scope = scopes.current_scope()
             if scope is not None:
                 scope.added_losses.append((self, value))
+            # Outside a scope a traced loss would leak.
             elif not isinstance(value, Tracer):
                 self._losses.append(value)
                 _with_losses.add(self)
@@ -163,10 +172,12 @@ class Layer(Operation, Trackable):
             self.require_init()
         if symbolic.is_symbolic(args, kwargs):
             return symbolic.record(self, args, kwargs)
+        # From here on each line runs at each call of each layer: hence no helper that could be a line.
         outer = calling.call_context.get()
         compute_dtype = self.compute_dtype if self.autocast else None
         args, kwargs = jax.tree.map(calling.caster(self, compute_dtype), (args, kwargs))
         arguments = calling.bind(self, args, kwargs)
+        # Before anything is built: a wrong input must leave no weights behind.
         first = next(iter(arguments.values()), None)
         if self.input_spec is not None:
             check_inputs(self, first)
@@ -178,6 +189,7 @@ class Layer(Operation, Trackable):
             arguments["training"] = training
         if signature.takes_masks:
             arguments.update(calling.collect_masks(self, arguments))
+        # Losses of the last eager call; few models have any, and looking for them costs a walk.
         if outer is None and _with_losses and scopes.current_scope() is None:
             self._forget_losses()
         tap, around = (None, (self,)) if outer is None else (outer.tap, (*outer.around, self))
@@ -186,6 +198,7 @@ class Layer(Operation, Trackable):
         bound = inspect.BoundArguments(signature.signature, arguments)
         call = self.call if self._remat is None else self.rematerialized_call(self.call, first)
         try:
+            # Names in profiles and in XLA's programs.
             with jax.named_scope(self.name):
                 outputs = placement.constrain_output(self, call(*bound.args, **bound.kwargs))
         except Exception as error:
@@ -214,6 +227,7 @@ class Layer(Operation, Trackable):
             else:
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
+            # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
             if not _are_built(descendants(self)):
                 try:
                     self.build_from(*args, **kwargs)
@@ -221,12 +235,14 @@ class Layer(Operation, Trackable):
                     pass  # a `call` that looks at values builds its sublayers as it runs
             self.claim_seeds()
             materialize(variable for _, variable in walk(self))
+            # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
 
     def _pass_mask(self, first, arguments: dict, outputs):
         previous = arguments.get("mask")
         if previous is None:
             previous = jax.tree.map(masks.get_mask, first)
+            # A structure of `None`s is no mask.
             previous = previous if jax.tree.leaves(previous) else None
         overridden = type(self).compute_mask is not Layer.compute_mask
         if previous is None and not overridden:
@@ -254,6 +270,7 @@ class Layer(Operation, Trackable):
         """
         self.require_init()
         args, kwargs = jax.tree.map(_as_spec, (args, kwargs))
+        # Calling it on shapes builds it.
         return symbolic.infer(self, args, kwargs)
 
     def init(self, key, *args, **kwargs) -> dict:
@@ -272,6 +289,7 @@ class Layer(Operation, Trackable):
         key_data = jax.random.key_data(key_from(key))
         return _split(
             (path, variable, variable._value)
+            # Made from a value, which no key changes.
             if variable.initializer is None
             else (path, variable, initial_value(variable, key_data, "/".join(path)))
             for path, variable in walk(self)
@@ -292,18 +310,20 @@ class Layer(Operation, Trackable):
         if not _are_built(below.items):
             self.build_from(*args, **kwargs)
             below = structure(self)
-        with self._bind(below.variables, variables, key) as scope:
+        # `structure` once: the call and what is collected after it see the same variables.
+        with self.bind_variables(variables, key, below.variables) as scope:
             outputs = self(*args, **kwargs)
-        return outputs, _collect(below.variables, scope, variables.get("state", {}))
+        return outputs, self.collect_state(scope, variables.get("state", {}), below.variables)
 
-    def bind_variables(self, variables: dict, key=None) -> scopes.Scope:
-        """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`."""
-        return self._bind(walk(self), variables, key)
+    def bind_variables(self, variables: dict, key=None, own: Own = None) -> scopes.Scope:
+        """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`.
 
-    def _bind(self, own: list[tuple[Path, Variable]], variables: dict, key) -> scopes.Scope:
+        `own` is what `walk` finds, where that is known.
+        """
         given = tree.unnest(variables.get("params", {})) | tree.unnest(variables.get("state", {}))
+        # One dict by path: which of the two trees holds a variable does not matter.
         pairs = []
-        for path, variable in own:
+        for path, variable in walk(self) if own is None else own:
             if path not in given:
                 raise ValueError(
                     f"{self}: `variables` has no value for {'/'.join(path)!r} of shape {variable.shape}."
@@ -316,9 +336,14 @@ class Layer(Operation, Trackable):
             pairs.append((variable, given[path]))
         return scopes.Scope(pairs, None if key is None else key_from(key))
 
-    def collect_state(self, scope: scopes.Scope, before: dict) -> dict:
+    def collect_state(self, scope: scopes.Scope, before: dict, own: Own = None) -> dict:
         """The state tree after a call in `scope`: `before` with every written variable replaced."""
-        return _collect(walk(self), scope, before)
+        leaves = tree.unnest(before)
+        for path, variable in walk(self) if own is None else own:
+            if path in leaves:
+                # What was not written keeps its value, and the tree its form.
+                leaves[path] = scope.values.get(id(variable), leaves[path])
+        return tree.nest(leaves.items())
 
     def variables_tree(self) -> dict:
         """The current values as `{"params": ..., "state": ...}`."""
@@ -366,11 +391,13 @@ class Layer(Operation, Trackable):
 
     def _own_variables(self) -> list[tuple[str, Variable]]:
         held = [("_".join(path), variable) for path, variable in members(self, Variable)]
-        names = {id(variable): name for name, variable in reversed(held)}
-        parameters, others, listed = [], [], set()
-        replacing = dict(held)  # what a user assigned to an attribute is in the place of the weight that it was
-        own = ((name, v if id(v) in names else replacing.get(name, v)) for name, v in self._weights.items())
-        for name, variable in [*own, *held]:
+        names: dict[int, str] = {}
+        for name, variable in held:
+            names.setdefault(id(variable), name)
+        parameters, others, listed, replacing = [], [], set(), dict(held)
+        for name, variable in [*self._weights.items(), *held]:
+            if id(variable) not in names:  # what a user assigned to the attribute is in the weight's place
+                variable = replacing.get(name, variable)
             if id(variable) not in listed:
                 listed.add(id(variable))
                 name = names.get(id(variable), "variable") if name.startswith("_") else name
@@ -383,6 +410,7 @@ class Layer(Operation, Trackable):
         for path, variable in walk(self):
             if variable.seed_and_path is None:
                 root = make_seed() if root is None else root
+                # One root for all and each path's hash: adding a layer changes no other's draw.
                 variable.seed_and_path = (root, "/".join(path))
                 variable.path = "/".join((self.name, *path))
 
@@ -428,6 +456,7 @@ class Layer(Operation, Trackable):
         if len(own) != len(weights):
             raise ValueError(f"{self}: expected {len(own)} weights, got {len(weights)}.")
         for variable, value in zip(own, weights, strict=True):
+            # All shapes before the first assignment: all or none.
             if jnp.shape(value) != variable.shape:
                 raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {jnp.shape(value)}.")
         for variable, value in zip(own, weights, strict=True):
@@ -467,7 +496,8 @@ class Layer(Operation, Trackable):
         below = [item for item in descendants(self) if isinstance(item, Layer)]
         scope = scopes.current_scope()
         if scope is not None:
-            members = {id(item) for item in below}
+            # A scope collects from all layers of the call; these are asked for.
+            members = set(map(id, below))
             collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
@@ -505,21 +535,18 @@ class Layer(Operation, Trackable):
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
-        specs = symbolic.infer(self, args, kwargs)
-        return jax.tree.map(lambda spec: symbolic.KerasTensor(symbolic.known_shape(spec.shape), spec.dtype), specs)
+        return symbolic.inferred_tensors(self, args, kwargs)
 
     def compute_output_shape(self, *shapes, **named_shapes) -> Any:
         """The outputs' shapes for input shapes; `None` where unknown."""
 
-        def is_shape(value):
-            return isinstance(value, (tuple, list)) and all(size is None or isinstance(size, int) for size in value)
-
         def tensor(shape):
             return symbolic.KerasTensor(shape, self.compute_dtype)
 
-        args = jax.tree.map(tensor, shapes, is_leaf=is_shape)
+        # Inputs are taken to be in the compute dtype: shapes do not tell.
+        args = jax.tree.map(tensor, shapes, is_leaf=symbolic.is_shape)
         kwargs = {
-            name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=is_shape)
+            name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape)
             for name, shape in named_shapes.items()
         }
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
@@ -529,27 +556,9 @@ class Layer(Operation, Trackable):
 
     # Config.
 
-    def get_config(self) -> dict:
-        """The constructor's arguments, JSON-able, with name, trainable and dtype."""
-        config = {"name": self.name, "trainable": self.trainable, "dtype": persistence.policy_to_save(self)}
-        return serialize_arguments(self, captured_arguments(self) | config)
-
-    def get_build_config(self) -> dict | None:
-        """The arguments `build` was called with."""
-        if not self.build_shapes:
-            return None
-        shapes = self.build_shapes
-        return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
-
-    def build_from_config(self, config: dict) -> None:
-        """Calls `build` as `get_build_config` described."""
-        shapes = config.get("shapes_dict") or (
-            {"input_shape": config["input_shape"]} if "input_shape" in config else None
-        )
-        if not shapes or self.built:
-            return
-        shapes = jax.tree.map(_as_shape, shapes, is_leaf=_is_listed_shape)
-        self.build(*shapes.values()) if len(shapes) == 1 else self.build(**shapes)
+    get_config = persistence.get_config
+    get_build_config = persistence.get_build_config
+    build_from_config = persistence.build_from_config
 
 
 def _are_built(items: list) -> bool:
@@ -559,25 +568,10 @@ def _are_built(items: list) -> bool:
     return True
 
 
-def _collect(own: list[tuple[Path, Variable]], scope: scopes.Scope, before: dict) -> dict:
-    leaves = tree.unnest(before)
-    for path, variable in own:
-        if path in leaves:
-            leaves[path] = scope.values.get(id(variable), leaves[path])
-    return tree.nest(leaves.items())
-
-
-def _is_listed_shape(value) -> bool:
-    return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
-
-
-def _as_shape(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _as_spec(leaf):
     is_array = isinstance(leaf, (jax.Array, Variable)) or hasattr(leaf, "__array__")
     if is_array and not isinstance(leaf, symbolic.KerasTensor):
+        # As the call would convert it: float64 becomes float32.
         dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
         return jax.ShapeDtypeStruct(leaf.shape, dtype)
     return leaf
@@ -589,6 +583,7 @@ def _resolve(family: str, identifier):
 
 def _penalty(regularizer, outputs):
     """The regularizer of a layer's outputs per row of the batch."""
+    # As Keras: what is added must not depend on the batch size.
     return regularizer(outputs) / outputs.shape[0] if outputs.ndim else regularizer(outputs)
 
 

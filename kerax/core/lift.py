@@ -25,6 +25,7 @@ def lift(function: Function, name: str | None = None) -> Function:
 
     @functools.wraps(function)
     def lifted(*args, **kwargs):
+        # One pass over the leaves for both questions.
         kinds = {type(leaf) for leaf in jax.tree.leaves((args, kwargs))}
         if symbolic.KerasTensor in kinds:
             return symbolic.record(LiftedOp(function, lifted.__name__), args, kwargs)
@@ -34,6 +35,7 @@ def lift(function: Function, name: str | None = None) -> Function:
 
     if name is not None:
         lifted.__name__ = lifted.__qualname__ = name
+    # By name, for models whose files name an op.
     LIFTED[lifted.__name__] = function
     return cast(Function, lifted)
 

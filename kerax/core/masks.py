@@ -19,6 +19,7 @@ def set_mask(array, mask) -> None:
     """
     try:
         setattr(array, _NAME, mask)
+    # NumPy's arrays have no room for it.
     except AttributeError:
         pass
 
@@ -39,6 +40,7 @@ def masked(array, mask) -> Any:
     """The array with `mask` attached, or a copy of it that has, so that the caller's own array stays as it was."""
     if mask is None or get_mask(array) is mask:
         return array
+    # The mask is an attribute of the array itself, which the caller goes on using.
     array = jnp.copy(array)
     set_mask(array, mask)
     return array
@@ -80,8 +82,10 @@ class Carrier:
     @classmethod
     def tree_unflatten(cls, _, children) -> "Carrier":
         """A carrier of new arrays, with new masks attached to them."""
+        # Not by `__init__`: JAX also unflattens placeholders, which have no masks to be read.
         carrier = object.__new__(cls)
         carrier.tree, carrier.masks = children
+        # Nearly always there is none: then the tree is not flattened again.
         if any(mask is not None for mask in carrier.masks):
             for leaf, mask in zip(jax.tree.leaves(carrier.tree), carrier.masks, strict=True):
                 set_mask(leaf, mask)

@@ -39,6 +39,7 @@ class Operation(Configurable):
     def __call__(self, *args, **kwargs) -> Any:
         if symbolic.is_symbolic(args, kwargs):
             return self.symbolic_call(*args, **kwargs)
+        # `jax.numpy` refuses variables.
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
         return self.rematerialized_call(self.call, *args, **kwargs)(*args, **kwargs)
 
@@ -59,14 +60,14 @@ class Operation(Configurable):
     def rematerialized_call(self, layer_call: Callable, *args, **kwargs) -> Callable:
         """`layer_call`, computed again for the gradient if the `RematScope` that this was made in says so."""
         inputs = next(iter((*args, *kwargs.values())), None)
+        # Asked at each call: "larger_than" depends on the inputs.
         if self._remat is None or not remat.applies_to(self._remat, self, inputs):
             return layer_call
         return remat.remat(layer_call)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
-        specs = symbolic.infer(functools.partial(Operation.__call__, self), args, kwargs)
-        return jax.tree.map(lambda spec: symbolic.KerasTensor(symbolic.known_shape(spec.shape), spec.dtype), specs)
+        return symbolic.inferred_tensors(functools.partial(Operation.__call__, self), args, kwargs)
 
     def _first_node(self, what: str) -> symbolic.Node:
         if not self.inbound_nodes:
@@ -142,6 +143,7 @@ class Function(Operation):
 
     def compute_output_shape(self, input_shape: Tree) -> Tree:
         """The outputs' shapes for input shapes; `None` where unknown."""
+        # Shapes come in the order of the inputs, whose dtypes are known.
         dtypes = iter([tensor.dtype for tensor in self.inputs])
         tensors = tree.map_shape_structure(lambda shape: symbolic.KerasTensor(shape, next(dtypes)), input_shape)
         return jax.tree.map(lambda tensor: tensor.shape, self.compute_output_spec(tensors))

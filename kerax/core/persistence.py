@@ -1,10 +1,13 @@
-"""What of a layer goes into files, in Keras's order: its own variables and, for composite layers, dtype policies."""
+"""What of a layer goes into files, in Keras's order: its own variables, its config and what it was built with."""
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from kerax.core import placement
+from kerax.core.configurable import captured_arguments, serialize_arguments
+from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
 from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
@@ -13,6 +16,7 @@ from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
 def stored_variables(self) -> list[Variable]:
     """The layer's own weights, without those of layers inside, in the order of files."""
     own = [variable for _, variable in self._own_variables() if variable.is_weight]
+    # `sorted` keeps the order in which they were added where places are equal.
     return sorted((v for v in own if v.place_in_files is not None), key=lambda v: v.place_in_files)
 
 
@@ -48,6 +52,7 @@ def load_own_variables(self, store) -> None:
     for variable, value in zip(variables, values, strict=True):
         if value.shape != variable.shape:
             raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {value.shape}.")
+    # All shapes have been compared: all or none.
     for variable, value in [*zip(variables, values, strict=True), *self.also_loaded()]:
         variable.assign(value)
 
@@ -59,6 +64,7 @@ def policy_to_save(self) -> DTypePolicy:
     """
     policy, known = self.dtype_policy, {}
     if isinstance(policy, DTypePolicyMap):
+        # A map of the user's own is added to, not replaced.
         policy, known = policy.default_policy, dict(policy)
     below: list[Any] = descendants(self)
     inside = {
@@ -67,3 +73,28 @@ def policy_to_save(self) -> DTypePolicy:
         if layer is not self and getattr(layer, "path", None) and layer.quantization_mode is not None
     }
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy
+
+
+def get_config(self) -> dict:
+    """The constructor's arguments, JSON-able, with name, trainable and dtype."""
+    config = {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
+    return serialize_arguments(self, captured_arguments(self) | config)
+
+
+def get_build_config(self) -> dict | None:
+    """The arguments `build` was called with."""
+    if not self.build_shapes:
+        return None
+    shapes = self.build_shapes
+    # Keras's two forms, of which the second is for more arguments.
+    return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
+
+
+def build_from_config(self, config: dict) -> None:
+    """Calls `build` as `get_build_config` described."""
+    shapes = config.get("shapes_dict") or ({"input_shape": config["input_shape"]} if "input_shape" in config else None)
+    if not shapes or self.built:
+        return
+    # JSON has no tuples.
+    shapes = jax.tree.map(lambda shape: tuple(shape) if is_shape(shape) else shape, shapes, is_leaf=is_shape)
+    self.build(*shapes.values()) if len(shapes) == 1 else self.build(**shapes)

@@ -33,16 +33,19 @@ def put(value, sharding) -> Any:
     """An array that every process holds, NumPy's or JAX's, laid out as `sharding` says; itself if it is already."""
     if isinstance(value, Tracer):
         return jax.lax.with_sharding_constraint(value, sharding)
+    # Nothing is moved, and no copy made, where it lies right.
     if isinstance(value, jax.Array) and value.sharding.is_equivalent_to(sharding, value.ndim):
         return value
     if jax.process_count() == 1 or (isinstance(value, jax.Array) and not value.is_fully_addressable):
         return jax.device_put(value, sharding)
+    # Several processes: each puts its own devices' parts there, from its copy of the whole.
     host = np.asarray(value)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def put_variable(variable, value) -> Any:
     """A variable's value laid out as the active distribution says."""
+    # Asked at each assignment: one comparison where there is no distribution.
     return value if _active is None else put(value, _active.variable_sharding(variable))
 
 
@@ -54,6 +57,7 @@ def sharding_of(variable) -> Any:
 def spec_of(leaf) -> jax.ShapeDtypeStruct:
     """Shape, dtype and place of an array, or of what a variable holds."""
     if isinstance(leaf, jax.Array):
+        # An uncommitted array follows the others: naming its place would bind them.
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.stored_dtype, sharding=sharding_of(leaf))
 
@@ -146,6 +150,7 @@ def gathering_again(function) -> Any:
         def run(*leaves):
             return eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
 
+        # Two such choices inside each other would both be made, the outer one first.
         run = run if _has_checkpoint(closed.jaxpr) else keeping_no_weights(run)
         return jax.tree.unflatten(jax.tree.structure(shapes), run(*jax.tree.leaves(argument)))
 
@@ -184,7 +189,7 @@ def to_host(value) -> np.ndarray:
     if isinstance(value, jax.Array) and not value.is_fully_addressable and not value.is_fully_replicated:
         from jax.experimental import multihost_utils
 
-        return multihost_utils.process_allgather(value, tiled=True)
+        return multihost_utils.process_allgather(value, tiled=True)  # needs all processes
     return np.asarray(value)
 
 

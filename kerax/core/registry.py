@@ -3,8 +3,8 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeGuard
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from kerax import dtype_policies
 from kerax.core import lambdas, loading
+from kerax.core.scope import holding
 from kerax.errors import suggest
 
 _custom: dict[str, Any] = {}
@@ -65,11 +66,17 @@ class Family:
         if inspect.isclass(member):
             names = (*names, to_snake_case(member.__name__))
         for name in names:
+            # The first keeps a name: an alias never takes that of another member.
             self.entries.setdefault(name, member)
         return member
 
+    def adding(self, *aliases: str) -> Callable[[Any], Any]:
+        """`add` under further names, as a decorator."""
+        return lambda member: self.add(member, *aliases)
+
     def find(self, name: str) -> Any:
         """The member called `name`. Raises `ValueError` with a suggestion for an unknown name."""
+        # The user's first: one registered under a name of kerax's is what was meant.
         custom = find_custom(name)
         if custom is not None:
             return custom
@@ -96,6 +103,7 @@ class Family:
             identifier = self.find(identifier)
         if inspect.isclass(identifier):
             return identifier()
+        # After classes, which are callable too.
         if callable(identifier):
             return identifier
         article = "an" if self.label[0] in "aeiou" else "a"
@@ -145,6 +153,7 @@ def get_registered_object(name: str, custom_objects: dict | None = None, module_
 
 def find_custom(name: str) -> Any:
     """The user's object called `name`, with or without its package, or `None`."""
+    # Open scopes count before registrations.
     known = _custom | (_scoped.get() or {})
     if name in known:
         return known[name]
@@ -156,14 +165,9 @@ def get_custom_objects() -> dict:
     return _custom
 
 
-@contextmanager
-def custom_object_scope(custom_objects: dict[str, Any]) -> Iterator[None]:
+def custom_object_scope(custom_objects: dict[str, Any]) -> AbstractContextManager[None]:
     """Makes the objects known by these names for the length of a `with` block, in this thread or task alone."""
-    token = _scoped.set((_scoped.get() or {}) | custom_objects)
-    try:
-        yield
-    finally:
-        _scoped.reset(token)
+    return holding(_scoped, (_scoped.get() or {}) | custom_objects)
 
 
 CustomObjectScope = custom_object_scope
@@ -179,6 +183,7 @@ def serialize_keras_object(obj: Any) -> Any:
     """
     if obj is None or isinstance(obj, (str, bool, int, float)):
         return obj
+    # Before floats of NumPy could reach `json`, which refuses them.
     if isinstance(obj, np.generic) and obj.ndim == 0:
         return obj.item()
     if isinstance(obj, (list, tuple)):
@@ -197,12 +202,14 @@ def serialize_keras_object(obj: Any) -> Any:
         return np.dtype(obj).name
     if isinstance(obj, dtype_policies.DTypePolicy):
         return dtype_policies.serialize(obj)
+    # A callable object with a config, as an initializer, is no function.
     if inspect.isfunction(obj) or inspect.isbuiltin(obj) or (callable(obj) and not hasattr(obj, "get_config")):
         return _serialize_function(obj)
     get_config = getattr(obj, "get_config", None)
     if get_config is None:
         raise TypeError(f"Cannot serialize {obj!r}: it has no `get_config` method.")
     cls: Any = type(obj)
+    # The description itself is handed out again, with its number: both places are then alike.
     known = _shared.get()
     if known is not None and id(obj) in known:
         return known[id(obj)][1]
@@ -221,14 +228,9 @@ def serialize_keras_object(obj: Any) -> Any:
     return description
 
 
-@contextmanager
-def sharing_scope() -> Iterator[None]:
+def sharing_scope() -> AbstractContextManager[None]:
     """Marks layers described within a `with` block, so that one that is there twice comes back as one."""
-    token = _shared.set({})
-    try:
-        yield
-    finally:
-        _shared.reset(token)
+    return holding(_shared, {})
 
 
 def _serialize_function(function) -> Any:
@@ -236,6 +238,7 @@ def _serialize_function(function) -> Any:
     if function in _custom_names:
         return {"class_name": "function", "config": _custom_names[function], "module": None, "registered_name": None}
     for family in families.values():
+        # `is`: a user's function of the same name is another one.
         if family.entries.get(name) is function:
             return name
     if name == "<lambda>":
@@ -258,18 +261,13 @@ def is_serialized(value) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
-@contextmanager
-def safe_mode_scope(safe_mode: bool) -> Iterator[None]:
+def safe_mode_scope(safe_mode: bool) -> AbstractContextManager[None]:
     """Says for the length of a `with` block whether what is deserialized comes from a source that is not trusted.
 
     The outermost scope counts.
     """
     outer = _safe_mode.get()
-    token = _safe_mode.set(safe_mode if outer is None else outer)
-    try:
-        yield
-    finally:
-        _safe_mode.reset(token)
+    return holding(_safe_mode, safe_mode if outer is None else outer)
 
 
 def in_safe_mode() -> bool:
@@ -289,20 +287,15 @@ def deserialize_keras_object(config: Any, custom_objects: dict | None = None, sa
     Raises:
         ValueError: if a class or function is not known by that name.
     """
-    with safe_mode_scope(safe_mode):
-        token = _made.set({} if _made.get() is None else _made.get())
-        try:
-            if custom_objects:
-                with custom_object_scope(custom_objects):
-                    return _deserialize(config)
-            return _deserialize(config)
-        finally:
-            _made.reset(token)
+    made = {} if _made.get() is None else _made.get()
+    with safe_mode_scope(safe_mode), custom_object_scope(custom_objects or {}), holding(_made, made):
+        return _deserialize(config)
 
 
 def _deserialize(config):
     if isinstance(config, (list, tuple)):
         return type(config)(_deserialize(item) for item in config)
+    # Plain values, and dicts that describe nothing.
     if not is_serialized(config):
         if isinstance(config, dict):
             return {key: _deserialize(item) for key, item in config.items()}
@@ -340,12 +333,15 @@ def _deserialize(config):
 def _find_class(config: dict):
     """The class of a description: the user's by registered name, else kerax's by family and name."""
     for name in (config.get("registered_name"), config["class_name"]):
+        # The registered name first, which tells apart classes of one name.
         found = find_custom(name) if name else None
         if found is not None:
             return found
+    # The module only picks a family: nothing is ever imported by it.
     module = (config.get("module") or "").split(".")[-1]
     name = config["class_name"]
     loading.load()
+    # All families are filled before one is searched.
     searched = [families[module]] if module in families else list(families.values())
     for family in searched:
         if inspect.isclass(family.entries.get(name)):

@@ -83,11 +83,14 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
     @functools.wraps(getattr(type(f), "call", f))
     def rematerialized(*args, **kwargs):
         outer = scopes.current_scope()
+        # Pure calls alone: without a scope, what is written inside would have nowhere to go.
         if outer is None or outer.shapes_only or symbolic.is_symbolic(args, kwargs):
             return f(*args, **kwargs)
         key_scope = scopes.find_key()
+        # Drawn outside: the second computation must have the same key as the first.
         key = None if key_scope is None else key_scope.next_key()
         visible = _visible(outer)
+        # `jax.checkpoint` takes arrays alone; the rest is closed over.
         is_array = [isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((args, kwargs))]
         leaves, treedef = jax.tree.flatten((args, kwargs))
         effects: dict[str, Any] = {}
@@ -95,6 +98,7 @@ def remat(f: Callable, policy: Callable | None = None) -> Callable:
         def pure(carrier):
             arrays = iter(carrier.tree)
             given = [next(arrays) if flag else leaf for leaf, flag in zip(leaves, is_array, strict=True)]
+            # A scope of its own: what is written inside must come out as results, or tracers would leak.
             inner = scopes.Scope(key=key)
             inner.values = dict(visible)
             inner_args, inner_kwargs = jax.tree.unflatten(treedef, given)

@@ -22,8 +22,10 @@ class SeedGenerator(Trackable):
     def __init__(self, seed=None, name=None, **_):
         self.seed = seeds.make_seed() if seed is None else int(seed)
         self.name = name or "seed_generator"
+        # (seed, number of draws)
         start = jnp.array([self.seed % 2**32, 0], jnp.uint32)
         self.state = Variable(start, trainable=False, autocast=False, name="seed_generator_state")
+        # Not in `get_weights`, as in Keras.
         self.state.is_weight = False
 
     def _own_variables(self):
@@ -31,6 +33,7 @@ class SeedGenerator(Trackable):
 
     def next(self, ordered=True) -> jax.Array:
         """The next key."""
+        # Before anything is drawn: a constant key would go unnoticed.
         _refuse_tracing(self.state)
         state = self.state.value
         self.state.assign(state + jnp.array([0, 1], jnp.uint32))
@@ -56,6 +59,7 @@ def next_key(seed=None) -> jax.Array:
         return seed.next()
     if seed is not None:
         return seeds.key_from(seed)
+    # An inner scope without a key draws from the one around it.
     scope = scopes.find_key()
     if scope is not None:
         return scope.next_key()

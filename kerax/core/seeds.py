@@ -15,6 +15,7 @@ class _Stream:
 
     def draw(self) -> int:
         self.count += 1
+        # The n-th draw is a function of (root, n): neighbouring roots give unrelated streams.
         return int(np.random.SeedSequence([self.root, self.count]).generate_state(1)[0])
 
 
@@ -43,6 +44,7 @@ def make_seed() -> int:
 def key_from(seed) -> jax.Array:
     """A typed PRNG key for an integer, a raw `uint32[2]` key, or a typed key."""
     if isinstance(seed, (int, np.integer)):
+        # Any integer, negative ones too.
         return jax.random.key(int(seed) % 2**32)
     if jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key):
         return seed

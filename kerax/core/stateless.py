@@ -33,6 +33,7 @@ class StatelessScope(scopes.Scope):
         for variable, value in state_mapping or ():
             if not isinstance(variable, Variable):
                 raise ValueError(f"StatelessScope: the keys of `state_mapping` must be variables. Got {variable!r}.")
+            # In the stored dtype: the layers' cast comes with reading.
             value = jnp.asarray(unwrap(value), variable.stored_dtype)
             if value.shape != variable.shape:
                 raise ValueError(

@@ -74,7 +74,9 @@ class Node:
         index = len(operation.inbound_nodes)
         operation.inbound_nodes.append(self)
         for position, tensor in enumerate(jax.tree.leaves(outputs)):
+            # The operation's index, not the node: Keras's form, which users' code reads.
             tensor._keras_history = (operation, index, position)
+            # An `Input` keeps the name that it was given.
             if tensor.name == "keras_tensor":
                 tensor.name = f"keras_tensor_{operation.name}"
 
@@ -103,6 +105,7 @@ def get_source_inputs(tensor) -> list:
     if tensor._keras_history is None:
         return [tensor]
     node = tensor.node
+    # A node without inputs is an `Input`: its outputs are the sources.
     sources = [source for needed in node.inputs for source in get_source_inputs(needed)]
     return list({id(source): source for source in sources or jax.tree.leaves(node.outputs)}.values())
 
@@ -117,10 +120,20 @@ def is_symbolic(*structures) -> bool:
 
 def record(operation, args: tuple, kwargs: dict) -> Any:
     """Calls `operation` symbolically: infers what it returns and records a node. Returns symbolic tensors."""
-    specs = infer(operation, args, kwargs)
-    outputs = jax.tree.map(lambda spec: KerasTensor(known_shape(spec.shape), spec.dtype), specs)
+    outputs = inferred_tensors(operation, args, kwargs)
     Node(operation, args, kwargs, outputs)
     return outputs
+
+
+def inferred_tensors(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """What `infer` finds, as symbolic tensors that are in no graph yet."""
+    specs = infer(function, args, kwargs)
+    return jax.tree.map(lambda spec: KerasTensor(known_shape(spec.shape), spec.dtype), specs)
+
+
+def is_shape(value) -> bool:
+    """Whether a value is a shape: a tuple or list of integers and `None`."""
+    return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
 
 
 def known_shape(shape) -> Shape:
@@ -138,6 +151,7 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     Returns: the same structure with `jax.ShapeDtypeStruct` leaves; unknown sizes are not ints.
     """
     leaves, treedef = jax.tree.flatten((args, kwargs))
+    # Everything else, as flags and arrays, goes in as it is.
     dynamic = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
 
     def pure(*values):
@@ -145,6 +159,7 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         for position, value in zip(dynamic, values, strict=True):
             filled[position] = value
         inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
+        # Any key: no number is drawn, only its shape.
         with Scope(key=jax.random.key(0), shapes_only=True):
             return function(*inner_args, **inner_kwargs)
 
@@ -158,13 +173,16 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         ]
         return jax.eval_shape(pure, *specs)
 
+    # Known shapes need neither symbols nor a second try.
     if all(isinstance(size, int) for i in dynamic for size in leaves[i].shape):
         return run(lambda axis: axis)
     try:
         return run(lambda axis: _symbols()[axis])
     except Exception as error:
+        # A mistake of the user's would only fail again, at sizes that the user has never seen.
         if not _is_inconclusive(error):
             raise
+    # Different for each axis, so that sizes are not mistaken for each other; multiples of 8 fit strides and heads.
     first, second = run(lambda axis: 16 + 8 * axis), run(lambda axis: 48 + 8 * axis)
     return jax.tree.map(_unknown_where_different, first, second)
 

@@ -1,11 +1,12 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
+from kerax.core.scope import holding
 from kerax.core.variable import Variable
 
 Path = tuple[str, ...]
@@ -38,6 +39,7 @@ def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
     for name, value in attributes(item):
         if name in item._untracked:
             continue
+        # `_kernel` and `kernel` give one path: making an attribute private does not change checkpoints.
         path = (name.lstrip("_") or name,)
         if isinstance(value, kind):
             found.append((path, value))
@@ -71,23 +73,14 @@ def unique(name: str, taken) -> str:
 _remembered: ContextVar[dict | None] = ContextVar("kerax_structure", default=None)
 
 
-@contextmanager
-def _holding(known: dict | None):
-    token = _remembered.set(known)
-    try:
-        yield
-    finally:
-        _remembered.reset(token)
-
-
-def remembering() -> Any:
+def remembering() -> AbstractContextManager[None]:
     """Within a `with` block in which no structure changes, each is looked through once."""
-    return _holding({})
+    return holding(_remembered, {})
 
 
-def forgetting() -> Any:
+def forgetting() -> AbstractContextManager[None]:
     """Within a `with` block, inside one of `remembering`, structures may change."""
-    return _holding(None)
+    return holding(_remembered, None)
 
 
 def _once(find: Callable, root) -> Any:
@@ -106,6 +99,7 @@ def attributes(item) -> list[tuple[str, Any]]:
 
 
 def _attributes(item) -> list[tuple[str, Any]]:
+    # By exact type, in a set: a model has thousands of attributes, most of them numbers.
     return [pair for pair in vars(item).items() if type(pair[1]) not in _EMPTY]
 
 
@@ -138,6 +132,7 @@ def _structure(root: Trackable) -> Structure:
 
 
 def _visit(item: Trackable, path: Path, seen: set[int], found: Structure):
+    # A shared layer lies where it is met first; circles end here.
     seen.add(id(item))
     found.items.append(item)
     taken: set[str] = set()
@@ -149,6 +144,7 @@ def _visit(item: Trackable, path: Path, seen: set[int], found: Structure):
             found.variables.append(((*path, name), variable))
     for child_path, child in item._children():
         if id(child) not in seen:
+            # Only names beside each other must differ: inside containers their indices do that.
             head = child_path[0]
             if len(child_path) == 1:
                 head = unique(head, taken) if head in taken else head

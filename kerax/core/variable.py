@@ -24,6 +24,7 @@ def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ..
     kerax's `(shape, dtype, key=...)`, JAX's `(key, shape, dtype)`, and Keras users' `(shape, dtype)`.
     """
     parameters = list(inspect.signature(initializer).parameters)
+    # Told by the names of the arguments: calling it to see would draw twice.
     if parameters and parameters[0] in ("key", "rng"):
         return initializer(key, shape, dtype)
     if "key" in parameters:
@@ -33,6 +34,7 @@ def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ..
 
 def path_hash(path: str) -> np.uint32:
     """32 bits of a weight's path: what its key is folded with, whatever other weights there are."""
+    # Not Python's `hash`, which differs from process to process.
     return np.frombuffer(hashlib.blake2s(path.encode(), digest_size=4).digest(), "<u4")[0]
 
 
@@ -54,6 +56,7 @@ def _drawer(initializer: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
     if not type(initializer).__module__.startswith("kerax.") or hasattr(initializer, "value"):
         return draw  # a function, a user's class whose config may not say all, or a constant that may be large
+    # Equal configs give one program: twenty layers of one kind compile one draw.
     kind = (type(initializer), repr(sorted(initializer.get_config().items())), shape, dtype)
     return _drawers.setdefault(kind, jax.jit(draw))
 
@@ -67,6 +70,7 @@ def _fresh_array(variable: "Variable", key_data: dict[int, np.ndarray]) -> jax.A
     initializer, (root, path) = variable.initializer, variable._seed_pair()
     dtype = jnp.dtype(variable.stored_dtype)
     if hasattr(initializer, "on_host"):
+        # Zeros and ones need no program.
         return jax.device_put(initializer.on_host(variable.shape, dtype))
     on_cpu = jax.default_backend() == "cpu"
     bounds = initializer.uniform_range(variable.shape) if hasattr(initializer, "uniform_range") else None
@@ -100,6 +104,7 @@ def forget_programs() -> None:
 
 def materialize(variables: Iterable["Variable"]) -> Any:
     """Gives every abstract variable its initial array."""
+    # What a running `fit` owns has its arrays.
     variables = [variable for variable in variables if variable._store is None]
     abstract = [variable for variable in variables if variable._value is None]
     if placement.active() is not None and not scopes.is_tracing():
@@ -127,6 +132,7 @@ def _materialize_spread(variables: list["Variable"], abstract: list["Variable"])
         roots = [variable._seed_pair()[0] for variable in abstract]
         key_data = [np.array([root >> 32, root & 0xFFFFFFFF], np.uint32) for root in roots]
         shardings = [placement.sharding_of(variable) for variable in abstract]
+        # One program for all: no device ever holds a weight that it does not keep.
         for variable, value in zip(abstract, jax.jit(draw, out_shardings=shardings)(key_data), strict=True):
             variable._value, variable._is_shared = value, False
     for variable in variables:
@@ -165,6 +171,7 @@ class Variable(Operators):
     ):
         self.name = name or "variable"
         self.path = self.name
+        # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
@@ -188,7 +195,10 @@ class Variable(Operators):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
             self._initial: Any = initializer
-            self.shape = self._check_shape(shape)
+            sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+            if any(size is None or size < 0 for size in sizes):
+                raise ValueError(f"Variable {self.name!r}: every size must be known and at least 0. Got shape {sizes}.")
+            self.shape = tuple(map(int, sizes))
             self.stored_dtype = jnp.dtype(dtype or config.floatx()).name
         else:
             is_float = isinstance(initializer, float) or (
@@ -203,13 +213,8 @@ class Variable(Operators):
             if shape is not None and tuple(shape) != value.shape:
                 raise ValueError(f"Variable {self.name!r}: `shape` is {tuple(shape)}, the value's is {value.shape}.")
             self._initial, self._value = None, value
+            # As JAX holds it: without x64 that is 32 bits.
             self.shape, self.stored_dtype = value.shape, value.dtype.name
-
-    def _check_shape(self, shape) -> tuple[int, ...]:
-        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-        if any(size is None or size < 0 for size in shape):
-            raise ValueError(f"Variable {self.name!r}: every size must be known and at least 0. Got shape {shape}.")
-        return tuple(int(size) for size in shape)
 
     def _seed_pair(self) -> tuple[int, str]:
         if self.seed_and_path is None:
@@ -237,12 +242,13 @@ class Variable(Operators):
         if scope is not None:
             value = scope.values.get(id(self))
             if value is None:
+                # Only shapes are asked for: nothing is drawn.
                 value = jnp.zeros(self.shape, self.stored_dtype) if self._value is None else self._value
             cast = scopes.cast_name(self)  # before it is gathered: half the bytes
             return placement.as_computed(self, value.astype(cast) if cast else value)
         elif self._store is not None:
             store, index = self._store
-            value = store.read(index)
+            value = store.read(index)  # a copy: the next step donates the array
         else:
             value = self._value if self._value is not None else _materialized(self)
             self._is_shared = True
@@ -270,6 +276,7 @@ class Variable(Operators):
         value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self.stored_dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
+        # Before the scope takes it: inside a traced step this is a constraint on its layout.
         value = placement.put_variable(self, value)
         scope = scopes.find(self, to_write=True)
         if scope is not None:
@@ -299,6 +306,7 @@ class Variable(Operators):
 
         Returns: what `take_back` needs.
         """
+        # `outer`: a run inside another's callback borrows from that one.
         outer, self._store, self._value = self._store, (store, index), None
         return outer
 
@@ -361,6 +369,7 @@ def unwrap(value) -> Any:
 
 def _forward(name: str) -> Callable:
     def method(self, other):
+        # A symbolic tensor's own operator records the operation in its graph.
         if hasattr(type(other), "_keras_history"):
             return NotImplemented
         return getattr(self.value, name)(unwrap(other))

@@ -34,10 +34,12 @@ def circle(y_true, y_pred, ref_labels=None, ref_embeddings=None, remove_diagonal
     if ref_embeddings is not None:
         other, other_labels = _check("ref_labels", ref_labels, "ref_embeddings", ref_embeddings)
     distances = jnp.maximum(1 - y_pred @ other.T, 0)  # (batch, references)
-    is_positive = labels[:, None] == other_labels
+    is_positive = labels[:, None] == other_labels  # (batch, references)
+    # Before the diagonal goes: a sample is no negative of itself either.
     is_negative = ~is_positive
     if remove_diagonal:
         is_positive = is_positive & ~jnp.eye(*is_positive.shape, dtype=bool)
+    # The weight of each distance shrinks as it gets good: that is the circle of the paper.
     positives = -gamma * jnp.maximum(distances + margin, 0) * (margin - distances)
     negatives = gamma * jnp.maximum(1 + margin - distances, 0) * (1 - margin - distances)
     # A finite lowest value: of -inf alone `logsumexp` has no gradient.

@@ -34,6 +34,7 @@ class Loss(Configurable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax.losses"):
+            # Only kerax's own: files find a user's class only if it was registered.
             LOSSES.add(cls)
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype=None):
@@ -47,6 +48,7 @@ class Loss(Configurable):
         self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        # Before the casts, which make arrays without it.
         mask = masks.get_mask(y_pred)
         label_dtype = jnp.promote_types(self.dtype, jnp.float32)  # half precision cannot hold class indices
         y_pred = jax.tree.map(lambda leaf: leaf.astype(self.dtype), to_arrays(y_pred))
@@ -56,6 +58,7 @@ class Loss(Configurable):
         )
         values = self.call(y_true, y_pred)
         own_mask = masks.get_mask(values)
+        # A loss may mask places itself, as those of an ignored class.
         if mask is None or own_mask is None:
             mask = own_mask if mask is None else mask
         else:
@@ -69,6 +72,7 @@ class Loss(Configurable):
     def tells_rows_apart(self, y_true, y_pred) -> bool:
         """Whether the loss of a batch of these shapes is a sum or mean of something of each row, which a mask leaves
         out."""
+        # A `__call__` of the user's may do anything with rows; without a reduction every row is a result.
         if type(self).__call__ is not Loss.__call__ or self.reduction in ("none", None):
             return False
         values = jax.eval_shape(self.call, y_true, y_pred)
@@ -77,6 +81,7 @@ class Loss(Configurable):
     def get_config(self) -> dict:
         """The constructor's arguments; `dtype` only if it was given."""
         config = super().get_config()
+        # So Keras writes it: a loss without a dtype follows the `floatx` of who loads it.
         if config.get("dtype", ...) is None:
             del config["dtype"]
         return config
@@ -93,6 +98,7 @@ class LossFunctionWrapper(Loss):
         self.fn, self.fn_kwargs = fn, kwargs
 
     def call(self, y_true, y_pred):
+        # Structures of several arrays are the function's own business.
         if isinstance(y_true, jax.Array) and isinstance(y_pred, jax.Array):
             y_true, y_pred = match_ranks(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.fn_kwargs)
@@ -111,6 +117,7 @@ def describe_fn(config: dict) -> dict:
     """The config of a wrapper with the name of a known function `fn` in the form that Keras reads."""
     if not isinstance(config.get("fn"), str):
         return config
+    # Keras looks a plain name up in its own modules only in this form.
     form = {"module": "builtins", "class_name": "function", "config": config["fn"], "registered_name": "function"}
     return config | {"fn": form}
 
@@ -125,6 +132,7 @@ def revive_fn(config: dict, *families: Family) -> dict:
         name = name["config"]
     if not isinstance(name, str):
         return config
+    # The last family where none has it: its message then lists what there is.
     family = next((family for family in families if name in family.entries), families[-1])
     return config | {"fn": family.find(name)}
 
@@ -136,6 +144,7 @@ def name_of(function: Callable) -> str:
 
 def to_arrays(structure):
     """The structure with arrays for leaves; nested lists of plain numbers become one array."""
+    # A list of numbers is one array; a list of arrays is one target per output.
     if isinstance(structure, (list, tuple)) and all(isinstance(x, (int, float)) for x in jax.tree.leaves(structure)):
         return jnp.asarray(structure)
     return jax.tree.map(lambda leaf: jnp.asarray(unwrap(leaf)), structure)
@@ -147,6 +156,7 @@ def match_ranks(first, second):
     `(batch,)` becomes `(batch, 1)`; otherwise the axis of size 1 is dropped.
     """
     if first.ndim == second.ndim + 1 and first.shape[-1] == 1:
+        # (batch,) becomes (batch, 1); (batch, steps, 1) loses its axis
         return (first, second[:, None]) if second.ndim == 1 else (first[..., 0], second)
     if second.ndim == first.ndim + 1 and second.shape[-1] == 1:
         return (first[:, None], second) if first.ndim == 1 else (first, second[..., 0])
@@ -176,10 +186,12 @@ def class_indices(name: str, y_true, y_pred, axis: int = -1):
     Raises:
         ValueError: if `y_true` is neither of that shape nor has a class axis of size 1.
     """
+    # Labels keep their dtype until the end: float16 does not hold all class indices.
     labels, axis = jnp.asarray(unwrap(y_true)), axis % y_pred.ndim
     if labels.ndim == y_pred.ndim and labels.shape[axis] == 1:
         labels = jnp.squeeze(labels, axis)
     expected = y_pred.shape[:axis] + y_pred.shape[axis + 1 :]
+    # The commonest mistake, for which the way out is known.
     if labels.shape == y_pred.shape:
         way_out = (
             f"The targets look one-hot: use '{name.removeprefix('sparse_')}' for them, or pass class indices, "
@@ -198,6 +210,7 @@ def mismatch(name: str, true_shape: tuple, pred_shape: tuple, way_out: str) -> s
 
 
 def _fix_columns(true_shape: tuple, pred_shape: tuple) -> str:
+    # Rows first: no column count helps where these differ.
     if pred_shape[:1] != true_shape[:1]:
         return "Both must have the same number of samples."
     columns = true_shape[-1] if len(true_shape) == len(pred_shape) else 1
@@ -215,9 +228,11 @@ def apply_mask(sample_weight, mask, dtype, reduction):
         return sample_weight
     weights = jnp.asarray(mask, dtype)
     if reduction in ("mean", "sum_over_batch_size"):
+        # Times all over unmasked places: the division by all in the mean then divides by the unmasked ones.
         weights = weights * divide_no_nan(jnp.asarray(weights.size, dtype), jnp.sum(weights))
     if sample_weight is None:
         return weights
+    # (batch,) weights for masks (batch, steps)
     weights, sample_weight = match_ranks(weights, jnp.asarray(sample_weight, dtype))
     if sample_weight.ndim < weights.ndim:
         sample_weight = jnp.expand_dims(sample_weight, tuple(range(sample_weight.ndim, weights.ndim)))
@@ -233,7 +248,7 @@ def weigh(name: str, values, sample_weight):
     weights = jnp.asarray(sample_weight, values.dtype)
     values, weights = match_ranks(values, weights)
     given = weights.shape
-    if weights.ndim < values.ndim:
+    if weights.ndim < values.ndim:  # (batch,) -> (batch, 1, ...)
         weights = jnp.expand_dims(weights, tuple(range(weights.ndim, values.ndim)))
     if weights.ndim > values.ndim or any(w not in (1, v) for w, v in zip(weights.shape, values.shape, strict=True)):
         hint = " The function returns one number for the whole batch; return one per sample." * (not values.ndim)
@@ -253,8 +268,10 @@ def reduce_weighted(name: str, values, sample_weight=None, mask=None, reduction:
     if weights is not None:
         values, weights = weigh(name, values, weights)
         values = values * weights
+    # A function that reduced by itself is left as it is: a sum stays a sum.
     if reduction in (None, "none") or values.ndim == 0:
         return values
+    # `sum / size` instead of `mean`: the same for the weighted kinds, and 0 for an empty batch.
     total = jnp.sum(values)
     if reduction == "sum":
         return total

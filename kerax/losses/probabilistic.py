@@ -14,10 +14,6 @@ from kerax.losses.loss import LOSSES, LossFunctionWrapper, align, class_indices
 from kerax.ops.nn import clip_probabilities
 
 
-def _loss(*aliases: str):
-    return lambda function: LOSSES.add(function, *aliases)
-
-
 def _is_column(true_shape: tuple, pred_shape: tuple) -> bool:
     """Whether targets have one number where predictions have several."""
     return true_shape == pred_shape[:-1] or true_shape == (*pred_shape[:-1], 1)
@@ -45,7 +41,7 @@ def fix_categorical(true_shape: tuple, pred_shape: tuple) -> str:
     return "They must be equal; kerax does not broadcast one over the other."
 
 
-@_loss("bce", "BCE")
+@LOSSES.adding("bce", "BCE")
 def binary_crossentropy(y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis=-1):
     """`-y_true * log(y_pred) - (1 - y_true) * log(1 - y_pred)`, averaged over `axis`.
 
@@ -58,10 +54,11 @@ def binary_crossentropy(y_true, y_pred, from_logits: bool = False, label_smoothi
     """
     y_true, y_pred = align("binary_crossentropy", y_true, y_pred, fix_binary)
     y_true = y_true * (1 - label_smoothing) + 0.5 * label_smoothing
+    # From logits no sigmoid is taken and nothing clipped: see `ops.binary_crossentropy`.
     return jnp.mean(ops.binary_crossentropy(y_true, y_pred, from_logits), axis=axis)
 
 
-@_loss()
+@LOSSES.add
 def binary_focal_crossentropy(
     y_true,
     y_pred,
@@ -83,7 +80,9 @@ def binary_focal_crossentropy(
     """
     y_true, y_pred = align("binary_focal_crossentropy", y_true, y_pred, fix_binary)
     y_true = y_true * (1 - label_smoothing) + 0.5 * label_smoothing
+    # The factor needs probabilities in any case, so that logits have no shorter way here.
     y_pred = jax.nn.sigmoid(y_pred) if from_logits else y_pred
+    # The probability of the right label, for soft labels in proportion.
     right = y_true * y_pred + (1 - y_true) * (1 - y_pred)
     terms = jnp.power(1 - right, gamma) * ops.binary_crossentropy(y_true, y_pred)
     if apply_class_balancing:
@@ -95,7 +94,7 @@ def _smooth(y_true, label_smoothing: float, axis: int):
     return y_true * (1 - label_smoothing) + label_smoothing / y_true.shape[axis] if label_smoothing else y_true
 
 
-@_loss("cce")
+@LOSSES.adding("cce")
 def categorical_crossentropy(y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis=-1):
     """`-sum(y_true * log(y_pred))` over the class axis.
 
@@ -111,7 +110,7 @@ def categorical_crossentropy(y_true, y_pred, from_logits: bool = False, label_sm
     return ops.categorical_crossentropy(_smooth(y_true, label_smoothing, axis), y_pred, from_logits, axis)
 
 
-@_loss()
+@LOSSES.add
 def categorical_focal_crossentropy(
     y_true, y_pred, alpha=0.25, gamma=2.0, from_logits=False, label_smoothing=0.0, axis=-1
 ):
@@ -121,12 +120,13 @@ def categorical_focal_crossentropy(
     """
     y_true, y_pred = align("categorical_focal_crossentropy", y_true, y_pred, fix_categorical)
     y_pred = jax.nn.softmax(y_pred, axis=axis) if from_logits else y_pred
+    # As Keras: scores that do not add up to 1 are made to before they are clipped.
     y_pred = clip_probabilities(y_pred / jnp.sum(y_pred, axis, keepdims=True))
     terms = -_smooth(y_true, label_smoothing, axis) * jnp.log(y_pred)
     return jnp.sum(alpha * jnp.power(1 - y_pred, gamma) * terms, axis=axis)
 
 
-@_loss("scce")
+@LOSSES.adding("scce")
 def sparse_categorical_crossentropy(y_true, y_pred, from_logits: bool = False, ignore_class=None, axis=-1):
     """`-log(y_pred[label])` for integer labels.
 
@@ -141,6 +141,7 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits: bool = False, i
     """
     name, y_pred = "sparse_categorical_crossentropy", jnp.asarray(unwrap(y_pred))
     labels, axis = class_indices(name, y_true, y_pred, axis), axis % y_pred.ndim
+    # No mask at all without `ignore_class`: it would change the reduction.
     valid = None if ignore_class is None else labels != ignore_class
     if valid is not None:
         # Chosen before the logarithm: a gradient of NaN at an ignored position would survive a later choice.
@@ -148,11 +149,12 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits: bool = False, i
     loss = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits, axis)
     if valid is not None:
         loss = jnp.where(valid, loss, 0)
+        # Which keeps those positions out of the mean as well.
         masks.set_mask(loss, valid)
     return loss
 
 
-@_loss()
+@LOSSES.add
 def categorical_generalized_cross_entropy(y_true, y_pred, q):
     """`(1 - p**q) / q`, `p` being the probability given to the right class: between crossentropy and mean error.
 
@@ -166,22 +168,25 @@ def categorical_generalized_cross_entropy(y_true, y_pred, q):
     name, y_pred = "categorical_generalized_cross_entropy", jnp.asarray(unwrap(y_pred))
     labels = class_indices(name, y_true, y_pred)
     right = jnp.sum(y_pred * jax.nn.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype), axis=-1)
+    # The inner `where` keeps the infinite gradient of `0**q` out; the outer one alone would make it NaN.
     powers = jnp.where(right == 0, 0, jnp.power(jnp.where(right == 0, 1, right), q))
     return (1 - powers) / q
 
 
-@_loss("kld", "KLD", "kullback_leibler_divergence")
+@LOSSES.adding("kld", "KLD", "kullback_leibler_divergence")
 def kl_divergence(y_true, y_pred):
     """`sum(y_true * log(y_true / y_pred))` over the last axis."""
     y_true, y_pred = align("kl_divergence", y_true, y_pred, fix_categorical)
+    # `y_true` too, as in Keras: `0 * log(0)` is NaN.
     y_true, y_pred = jnp.clip(y_true, settings.epsilon(), 1), jnp.clip(y_pred, settings.epsilon(), 1)
     return jnp.sum(y_true * jnp.log(y_true / y_pred), axis=-1)
 
 
-@_loss()
+@LOSSES.add
 def poisson(y_true, y_pred):
     """`mean(y_pred - y_true * log(y_pred))` over the last axis."""
     y_true, y_pred = align("poisson", y_true, y_pred)
+    # Without the term `log(y_true!)`, which does not depend on predictions.
     return jnp.mean(y_pred - y_true * jnp.log(y_pred + settings.epsilon()), axis=-1)
 
 
@@ -282,6 +287,7 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
         name: str = "categorical_generalized_cross_entropy",
         dtype=None,
     ):
+        # Checked here: the function would divide by 0, or silently be another loss.
         if not 0 < q < 1:
             raise ValueError(f"{name}: `q` must be above 0 and below 1. Got q={q}.")
         super().__init__(categorical_generalized_cross_entropy, reduction, name, dtype, q=q)

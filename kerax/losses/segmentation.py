@@ -11,6 +11,7 @@ def dice(y_true, y_pred, axis=None):
     """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, `None` for all axes."""
     y_true, y_pred = align("dice", y_true, y_pred)
     overlap = jnp.sum(y_true * y_pred, axis=axis)
+    # `epsilon` in the divisor only, as in Keras: two empty regions cost 1, not 0.
     return 1 - 2 * overlap / (jnp.sum(y_true, axis=axis) + jnp.sum(y_pred, axis=axis) + settings.epsilon())
 
 
@@ -24,6 +25,7 @@ def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis=None):
     overlap = jnp.sum(y_true * y_pred, axis=axis)
     missed = jnp.sum(y_true * (1 - y_pred), axis=axis)
     invented = jnp.sum((1 - y_true) * y_pred, axis=axis)
+    # With `alpha` and `beta` of 0.5 this is `dice`.
     return 1 - overlap / (overlap + alpha * missed + beta * invented + settings.epsilon())
 
 

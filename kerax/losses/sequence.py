@@ -27,8 +27,10 @@ def ctc(y_true, y_pred):
     if labels.ndim != 2 or y_pred.ndim != 3 or labels.shape[0] != y_pred.shape[0]:
         way_out = "Expected class indices (batch, length) and logits (batch, frames, classes) of the same batch."
         raise ValueError(mismatch("ctc", labels.shape, y_pred.shape, way_out))
+    # Labels end where the blanks begin: no separate lengths, as in Keras.
     lengths = jnp.sum(labels != _BLANK, axis=1, keepdims=True)
     paddings = jnp.arange(labels.shape[1]) >= lengths
+    # Sums over long alignments lose too much in half precision.
     logits = y_pred.astype(jnp.promote_types(y_pred.dtype, jnp.float32))
     no_paddings = jnp.zeros(y_pred.shape[:2], logits.dtype)
     return optax.ctc_loss(logits, no_paddings, labels.astype(jnp.int32), paddings.astype(logits.dtype), blank_id=_BLANK)

@@ -157,6 +157,7 @@ __all__ = [
     "top_k_categorical_accuracy",
 ]
 
+# The short names that Keras knows; the functions of these names are losses.
 METRICS.add(BinaryCrossentropy, "bce", "BCE")
 METRICS.add(MeanSquaredError, "mse", "MSE")
 METRICS.add(MeanAbsoluteError, "mae", "MAE")
@@ -179,6 +180,7 @@ def as_metric(identifier) -> Metric | None:
     if not isinstance(metric, Metric):
         return MeanMetricWrapper(metric, name=identifier if isinstance(identifier, str) else None)
     if isinstance(identifier, str):
+        # So that the logs have the name that the user wrote: `"mse"`, not `mean_squared_error`.
         metric.name = identifier
     return metric
 

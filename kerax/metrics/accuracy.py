@@ -24,6 +24,7 @@ def accuracy(y_true, y_pred):
 def binary_accuracy(y_true, y_pred, threshold: float = 0.5):
     """1 where `y_pred > threshold` is what the label 0 or 1 says, else 0."""
     y_true, y_pred = align("binary_accuracy", y_true, y_pred)
+    # Strictly above: a score of just `threshold` is a no.
     return _as_float(y_true == (y_pred > threshold))
 
 
@@ -55,22 +56,22 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     With `from_sorted_ids`, `y_pred` holds class indices in falling order of their scores.
     """
     y_pred = jnp.asarray(y_pred)
-    labels = class_indices("sparse_top_k_categorical_accuracy", y_true, y_pred)
+    labels = class_indices("sparse_top_k_categorical_accuracy", y_true, y_pred)  # (batch, ...)
     if from_sorted_ids:
         return _as_float(jnp.any(labels[..., None] == y_pred[..., :k], axis=-1))
     return _as_float(_in_top_k(labels, y_pred, k))
 
 
 def _in_top_k(labels, scores, k):
+    # Counting larger scores needs no sort. Of classes with equal scores all are in.
     own = jnp.take_along_axis(scores, labels[..., None], axis=-1)
+    # NaN compares false with every score, which would put it among the best.
     own = jnp.where(jnp.isnan(own), -jnp.inf, own)
     return jnp.sum(scores > own, axis=-1) < k
 
 
 class Accuracy(MeanMetricWrapper):
     """Fraction of values of `y_pred` that equal `y_true`. Arguments as `Metric`."""
-
-    _direction = "up"
 
     def __init__(self, name: str = "accuracy", dtype=None):
         super().__init__(accuracy, name, dtype)
@@ -79,16 +80,12 @@ class Accuracy(MeanMetricWrapper):
 class BinaryAccuracy(MeanMetricWrapper):
     """Fraction of right yes/no predictions: `y_pred > threshold` against labels 0 and 1. Others as `Metric`."""
 
-    _direction = "up"
-
     def __init__(self, name: str = "binary_accuracy", dtype=None, threshold: float = 0.5):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
 
 
 class CategoricalAccuracy(MeanMetricWrapper):
     """Fraction of samples whose class (one-hot) has the largest score. Arguments as `Metric`."""
-
-    _direction = "up"
 
     def __init__(self, name: str = "categorical_accuracy", dtype=None):
         super().__init__(categorical_accuracy, name, dtype)
@@ -97,16 +94,12 @@ class CategoricalAccuracy(MeanMetricWrapper):
 class SparseCategoricalAccuracy(MeanMetricWrapper):
     """Fraction of samples whose class (an integer) has the largest score. Arguments as `Metric`."""
 
-    _direction = "up"
-
     def __init__(self, name: str = "sparse_categorical_accuracy", dtype=None):
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
 
 class TopKCategoricalAccuracy(MeanMetricWrapper):
     """Fraction of samples whose class (one-hot) is among the `k` largest scores. Others as `Metric`."""
-
-    _direction = "up"
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype=None):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
@@ -117,8 +110,6 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
 
     `from_sorted_ids` says that `y_pred` holds class indices in falling order of their scores. Others as `Metric`.
     """
-
-    _direction = "up"
 
     def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None, from_sorted_ids=False):
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)

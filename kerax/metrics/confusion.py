@@ -35,29 +35,35 @@ def count_decisions(y_true, y_pred, thresholds, weights=None, per_label: bool = 
         weights: Array of the same shape, or `None` for 1.
         per_label: Whether the columns of `(batch, labels)` are counted apart.
     """
+    # Everything is brought to (samples, columns); one column unless labels are counted apart.
     columns = y_pred.shape[-1] if per_label else 1
     scores = jnp.reshape(y_pred, (-1, columns))
     weights = jnp.ones_like(scores) if weights is None else jnp.reshape(weights, (-1, columns))
     labels = jnp.reshape(y_true, (-1, columns)) != 0
     yes, no = jnp.where(labels, weights, 0), jnp.where(labels, 0, weights)
+    # In the dtype of the scores, or a threshold of 0.1 would differ from a score of 0.1.
     thresholds = np.asarray(thresholds, scores.dtype)
     tally = _compare if len(thresholds) <= _FEW else _count_by_intervals
+    # Only the yeses are counted at each threshold; the noes are what is left of the totals.
     tp, fp = tally(scores, thresholds, yes, no)
     counts = Counts(tp, fp, jnp.sum(no, axis=0) - fp, jnp.sum(yes, axis=0) - tp)
     return counts if per_label else Counts(*(count[:, 0] for count in counts))
 
 
 def _compare(scores, thresholds, *weights):
-    is_above = scores[None] > thresholds[:, None, None]
+    is_above = scores[None] > thresholds[:, None, None]  # (thresholds, samples, columns)
     return [jnp.sum(jnp.where(is_above, weight[None], 0), axis=1) for weight in weights]
 
 
 def _count_by_intervals(scores, thresholds, *weights):
     """Sums the weights between neighbouring thresholds, then adds up from the highest one down."""
+    # One pass over the scores, whatever the number of thresholds: memory for (samples,), not (thresholds, samples).
     order = np.argsort(thresholds)
     intervals = jnp.searchsorted(thresholds[order], scores, side="left")  # how many thresholds are below
     sums = jax.vmap(lambda weight, ids: jax.ops.segment_sum(weight, ids, len(order) + 1), in_axes=1, out_axes=1)
+    # Interval 0 is below all thresholds; the sums from the top down start after it.
     above = [jnp.flip(jnp.cumsum(jnp.flip(sums(weight, intervals), 0), 0), 0)[1:] for weight in weights]
+    # Back in the order in which the thresholds were given.
     return [count[np.argsort(order)] for count in above]
 
 
@@ -67,8 +73,10 @@ def prepare(name: str, y_true, y_pred, sample_weight, dtype, top_k=None, class_i
     weights = None
     if sample_weight is not None:
         weights = jnp.asarray(to_arrays(sample_weight), dtype)
+        # (batch, 1) for scores (batch,)
         if weights.ndim == y_pred.ndim + 1 and weights.shape[-1] == 1:
             weights = weights[..., 0]
+        # (batch,) for scores (batch, labels): one weight for all labels of a sample
         weights = jnp.expand_dims(weights, tuple(range(weights.ndim, y_pred.ndim)))
         if any(w not in (1, p) for w, p in zip(weights.shape, y_pred.shape, strict=False)):
             raise ValueError(
@@ -79,7 +87,9 @@ def prepare(name: str, y_true, y_pred, sample_weight, dtype, top_k=None, class_i
         if not 1 <= top_k <= y_pred.shape[-1]:
             raise ValueError(f"{name}: `top_k` must be at most {y_pred.shape[-1]}, the number of scores. Got {top_k}.")
         chosen = jax.nn.one_hot(jax.lax.top_k(y_pred, top_k)[1], y_pred.shape[-1], dtype=bool).any(axis=-2)
+        # Below every threshold, so that they are noes.
         y_pred = jnp.where(chosen, y_pred, _LOWEST)
+    # After `top_k`, which ranks the scores of all classes.
     if class_id is not None:
         if y_pred.ndim < 2:
             raise ValueError(f"{name}: `class_id` needs `y_pred` of shape (batch, classes). Got {y_pred.shape}.")
@@ -100,7 +110,15 @@ def _parse_thresholds(name: str, thresholds, default: float) -> list[float]:
 
 
 class Decisions(Metric):
-    """A metric of some of the four counts at thresholds."""
+    """A metric of some of the four counts at thresholds: of two counts, the share of the first.
+
+    Args:
+        thresholds: One or more numbers in [0, 1]. Default: 0.5, or none with `top_k`.
+        top_k: Only the `top_k` largest scores of a sample can be yeses.
+        class_id: Only this column counts.
+
+    Other arguments as `Metric`.
+    """
 
     _counted: tuple[str, ...] = ()
     true_positives: Variable
@@ -108,10 +126,11 @@ class Decisions(Metric):
     false_positives: Variable
     false_negatives: Variable
 
-    def __init__(self, thresholds, top_k, class_id, name, dtype):
+    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
         super().__init__(dtype, name)
         self.top_k, self.class_id = top_k, class_id
         self.thresholds = _parse_thresholds(self.name, thresholds, 0.5 if top_k is None else _LOWEST)
+        # Only the counts that the metric needs are kept, in Keras's names.
         shape = (len(self.thresholds),)
         vars(self).update({counted: self.add_variable(shape, "zeros", name=counted) for counted in self._counted})
 
@@ -124,8 +143,13 @@ class Decisions(Metric):
         for counted in self._counted:
             getattr(self, counted).assign_add(getattr(counts, counted))
 
+    def result(self):
+        """The share at each threshold: a scalar for one."""
+        return _scalar(self._ratios(*self._counted))
+
     def _ratios(self, first: str, second: str):
         """`first / (first + second)` at each threshold."""
+        # Before the first batch both are 0, and so is the ratio.
         first, second = getattr(self, first).value, getattr(self, second).value
         return divide_no_nan(first, first + second)
 
@@ -179,39 +203,15 @@ class FalseNegatives(_Count):
 
 
 class Precision(Decisions):
-    """Fraction of yeses that are right.
+    """Fraction of yeses that are right. Arguments as `Decisions`."""
 
-    Args:
-        thresholds: One or more numbers in [0, 1]. Default: 0.5, or none with `top_k`.
-        top_k: Only the `top_k` largest scores of a sample can be yeses.
-        class_id: Only this column counts.
-
-    Other arguments as `Metric`.
-    """
-
-    _direction = "up"
     _counted = ("true_positives", "false_positives")
-
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
-        super().__init__(thresholds, top_k, class_id, name, dtype)
-
-    def result(self):
-        """Precision at each threshold."""
-        return _scalar(self._ratios(*self._counted))
 
 
 class Recall(Decisions):
-    """Fraction of yes labels that were found. Arguments as `Precision`."""
+    """Fraction of yes labels that were found. Arguments as `Decisions`."""
 
-    _direction = "up"
     _counted = ("true_positives", "false_negatives")
-
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name: str | None = None, dtype=None):
-        super().__init__(thresholds, top_k, class_id, name, dtype)
-
-    def result(self):
-        """Recall at each threshold."""
-        return _scalar(self._ratios(*self._counted))
 
 
 class AUC(Metric):
@@ -230,8 +230,6 @@ class AUC(Metric):
     Other arguments as `Metric`. Scores are clipped to [0, 1].
     Source of the PR interpolation: https://doi.org/10.1145/1143844.1143874
     """
-
-    _direction = "up"
 
     def __init__(
         self,
@@ -266,6 +264,7 @@ class AUC(Metric):
         self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits
         self.label_weights = None if label_weights is None else np.asarray(label_weights, self.sum_dtype)
         self.built = False
+        # Otherwise the first batch tells the number of labels.
         if num_labels or not multi_label:
             self.build(None, (None, num_labels))
 
@@ -283,6 +282,7 @@ class AUC(Metric):
         if not self.built:
             self.build(y_true.shape, y_pred.shape)
         y_pred = jnp.clip(jax.nn.sigmoid(y_pred) if self.from_logits else y_pred, 0, 1)
+        # With `multi_label` they weigh the areas instead: see `result`.
         if self.label_weights is not None and not self.multi_label:
             weights = jnp.broadcast_to(self.label_weights, y_pred.shape) * (1 if weights is None else weights)
         counts = count_decisions(y_true, y_pred, self.thresholds, weights, self.multi_label)
@@ -292,9 +292,11 @@ class AUC(Metric):
     def result(self):
         """The area; with `multi_label` the (weighted) mean over labels."""
         counts = Counts(*(getattr(self, name).value for name in Counts._fields))
+        # Precision is not linear between two points of a PR curve: trapezoids would be too optimistic.
         if self.curve == "PR" and self.summation_method == "interpolation":
             areas = jnp.sum(_interpolated_pr(counts), axis=0)
         else:
+            # Thresholds rise, so that x falls from one point to the next.
             x, y = _CURVES[self.curve](counts)
             left, right = y[:-1], y[1:]
             heights = {
@@ -312,6 +314,7 @@ class AUC(Metric):
     def get_config(self) -> dict:
         """The constructor's arguments; `thresholds` only if they were given."""
         config = super().get_config() | {"curve": self.curve, "summation_method": self.summation_method}
+        # Given thresholds come back without the two that were added at the ends.
         config["num_thresholds"] = self.num_thresholds
         if config.pop("thresholds") is not None:
             config["thresholds"] = self.thresholds[1:-1]
@@ -345,8 +348,10 @@ def _interpolated_pr(counts: Counts):
     tp, fp, _, fn = counts
     yeses = tp + fp
     left, right = yeses[:-1], yeses[1:]
+    # Between two thresholds `tp = slope * yeses + intercept`.
     slope = divide_no_nan(tp[:-1] - tp[1:], jnp.maximum(left - right, 0))
     intercept = tp[1:] - slope * right
+    # Else the logarithm below would be of 0 or infinity.
     has_both = (left > 0) & (right > 0)
     growth = jnp.where(has_both, divide_no_nan(left, jnp.maximum(right, 0)), 1)
     return divide_no_nan(slope * (tp[:-1] - tp[1:] + intercept * jnp.log(growth)), jnp.maximum(tp[1:] + fn[1:], 0))

@@ -14,6 +14,7 @@ def _moments(name: str, y_true, y_pred, axis):
     true_mean, pred_mean = (jnp.mean(values, axis=axis, keepdims=True) for values in (y_true, y_pred))
     true_rest, pred_rest = y_true - true_mean, y_pred - pred_mean
     pairs = ((true_rest, true_rest), (pred_rest, pred_rest), (true_rest, pred_rest))
+    # Of the centred values: the mean of squares minus the square of the mean would cancel in float32.
     return true_mean, pred_mean, *(jnp.mean(first * second, axis=axis, keepdims=True) for first, second in pairs)
 
 
@@ -21,6 +22,7 @@ def _moments(name: str, y_true, y_pred, axis):
 def pearson_correlation(y_true, y_pred, axis: int = -1):
     """`covariance / (std(y_true) * std(y_pred))` along `axis`; NaN where either is constant."""
     *_, true_var, pred_var, covariance = _moments("pearson_correlation", y_true, y_pred, axis)
+    # Two roots, not the root of the product, which overflows earlier.
     return jnp.squeeze(covariance / (jnp.sqrt(true_var) * jnp.sqrt(pred_var)), axis)
 
 
@@ -33,13 +35,12 @@ def concordance_correlation(y_true, y_pred, axis: int = -1):
     moments = _moments("concordance_correlation", y_true, y_pred, axis)
     true_mean, pred_mean, true_var, pred_var, covariance = moments
     spread = true_var + pred_var + jnp.square(true_mean - pred_mean)
+    # Two constant sequences give 0, not NaN.
     return jnp.squeeze(2 * covariance / (spread + settings.epsilon()), axis)
 
 
 class PearsonCorrelation(MeanMetricWrapper):
     """Mean over samples of `pearson_correlation` along `axis`. Others as `Metric`."""
-
-    _direction = "up"
 
     def __init__(self, name: str = "pearson_correlation", dtype=None, axis: int = -1):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
@@ -47,8 +48,6 @@ class PearsonCorrelation(MeanMetricWrapper):
 
 class ConcordanceCorrelation(MeanMetricWrapper):
     """Mean over samples of `concordance_correlation` along `axis`. Others as `Metric`."""
-
-    _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype=None, axis: int = -1):
         super().__init__(concordance_correlation, name, dtype, axis=axis)

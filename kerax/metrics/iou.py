@@ -29,8 +29,6 @@ class IoU(Metric):
         ValueError: if a target class is none of the classes.
     """
 
-    _direction = "up"
-
     def __init__(
         self,
         num_classes,
@@ -42,6 +40,7 @@ class IoU(Metric):
         sparse_y_pred: bool = True,
         axis: int = -1,
     ):
+        # Counts, so int32 unless told otherwise: float32 stops counting at 2**24.
         super().__init__("int32" if dtype in (None, "int") else dtype, name)
         if num_classes < 1:
             raise ValueError(f"{self.name}: `num_classes` must be at least 1. Got {num_classes}.")
@@ -60,20 +59,24 @@ class IoU(Metric):
         y_true, y_pred = to_arrays(y_true), to_arrays(y_pred)
         labels = y_true if self.sparse_y_true else jnp.argmax(y_true, axis=self.axis)
         guesses = y_pred if self.sparse_y_pred else jnp.argmax(y_pred, axis=self.axis)
+        # Sizes, not shapes: labels (batch, h, w, 1) fit predictions (batch, h, w).
         if labels.size != guesses.size:
             hint = "For scores per class set `sparse_y_pred=False`, for one-hot labels `sparse_y_true=False`."
             raise ValueError(mismatch(self.name, y_true.shape, y_pred.shape, hint))
         weights = self._weights(sample_weight, labels.shape)
         labels, guesses = (array.reshape(-1).astype(jnp.int32) for array in (labels, guesses))
+        # Out-of-range indices would be dropped by `segment_sum` only where they leave the whole matrix.
         counts = (labels >= 0) & (labels < self.num_classes) & (guesses >= 0) & (guesses < self.num_classes)
         if self.ignore_class is not None:
             counts = counts & (labels != self.ignore_class)
+        # The matrix as one row: cell (true, predicted) is at `true * num_classes + predicted`.
         cells = jnp.where(counts, labels * self.num_classes + guesses, 0)
         matrix = jax.ops.segment_sum(jnp.where(counts, weights, 0), cells, self.num_classes**2)
         self.total_cm.assign(self.total_cm.value + matrix.reshape(self.total_cm.shape))
 
     def _weights(self, sample_weight, shape: tuple):
         if sample_weight is None:
+            # A scalar: it broadcasts without an array of the labels' size.
             return jnp.ones((), self.total_cm.dtype)
         weights = jnp.asarray(unwrap(sample_weight))
         if jnp.issubdtype(weights.dtype, jnp.floating) and jnp.issubdtype(self.total_cm.dtype, jnp.integer):
@@ -82,7 +85,9 @@ class IoU(Metric):
                 f"{self.total_cm.dtype}. Make it with `dtype='float32'` to keep them.",
                 stacklevel=3,
             )
+        # The given shape is for the message below; casting to int drops fractions, as in Keras.
         given, weights = weights.shape, weights.astype(self.total_cm.dtype)
+        # One weight per position, whatever the shape it comes in.
         if weights.size == math.prod(shape):
             return weights.reshape(-1)
         weights = jnp.expand_dims(weights, tuple(range(weights.ndim, len(shape))))
@@ -93,10 +98,11 @@ class IoU(Metric):
     def result(self):
         """The mean over the target classes, float32; 0 if none of them occurred."""
         matrix = self.total_cm.value
-        right = jnp.diagonal(matrix)
+        right = jnp.diagonal(matrix)  # rows are true classes, columns predicted ones
         union = jnp.sum(matrix, axis=0) + jnp.sum(matrix, axis=1) - right
         ids = jnp.asarray(self.target_class_ids)
         right, union = right[ids].astype(jnp.float32), union[ids].astype(jnp.float32)
+        # A class that neither labels nor predictions have is left out of the mean.
         occurs = union > 1e-9
         scores = jnp.where(occurs, right / (union + settings.epsilon()), 0)
         return jnp.sum(scores) / (jnp.sum(occurs) + settings.epsilon())

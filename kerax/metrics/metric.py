@@ -25,17 +25,18 @@ class Metric(Configurable):
         name: Default: the class name in snake case.
     """
 
-    _direction: str | None = None  # "up" or "down": which way is better
-
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax.metrics") and not cls.__name__.startswith("_"):
+            # Only kerax's own: files find a user's class only if it was registered.
             METRICS.add(cls)
 
     def __init__(self, dtype=None, name: str | None = None):
         self.name: str = name or to_snake_case(type(self).__name__)
         self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
+        # A sum in half precision stops growing: 256 + 1 is 256 in bfloat16.
         self.sum_dtype = jnp.promote_types(self.dtype, jnp.float32).name
+        # In the order they are added, which is that of the stateless lists.
         self._variables: list[Variable] = []
         self.built = True
 
@@ -56,9 +57,11 @@ class Metric(Configurable):
             aggregation: Kept for Keras's signature.
             name: Default: `"variable"`.
         """
+        # A subclass that forgot the base's `__init__` would else fail on a name it does not know.
         if not hasattr(self, "_variables"):
             raise RuntimeError(f"{type(self).__name__}: call `super().__init__()` before adding variables.")
         initializer = initializers.get("zeros" if initializer is None else initializer)
+        # Not autocast: read in bfloat16 inside a mixed-precision step, counts would be lost.
         variable = Variable(initializer, shape, dtype or self.sum_dtype, False, False, aggregation, name=name)
         variable.path = f"{self.name}/{variable.name}"
         self._variables.append(variable)
@@ -71,10 +74,13 @@ class Metric(Configurable):
     @property
     def variables(self) -> list[Variable]:
         """Those added, then other variables in attributes, then those of metrics in attributes."""
-        held = [item for value in vars(self).values() for item in _held_in(value)]
-        own = [*self._variables, *(item for item in held if isinstance(item, Variable))]
-        nested = [variable for item in held if isinstance(item, Metric) for variable in item.variables]
-        return list({id(variable): variable for variable in own + nested}.values())
+        found: dict[int, Variable] = {}  # by identity: `==` of variables compares their values
+        metrics: list[Metric] = []
+        _gather(self._variables, found, metrics)
+        _gather(vars(self), found, metrics)
+        for metric in metrics:
+            _gather(metric.variables, found, metrics)
+        return list(found.values())
 
     def update_state(self, *args, **kwargs):
         """Takes in a batch. Written by a subclass."""
@@ -82,6 +88,7 @@ class Metric(Configurable):
 
     def tells_rows_apart(self, y_true, y_pred) -> bool:
         """Whether rows of a batch of these shapes whose weight is 0 are as good as left out: known of kerax's own."""
+        # A user's `update_state` may count rows by `shape[0]`, whatever their weights.
         return type(self).update_state.__module__.startswith("kerax.")
 
     def result(self):
@@ -91,13 +98,10 @@ class Metric(Configurable):
     def reset_state(self):
         """Assigns the initial values; 0, as Keras does for all variables, to one that has no initializer."""
         for variable in self.variables:
-            initializer, shape, dtype = (
-                variable.initializer or initializers.get("zeros"),
-                variable.shape,
-                variable.dtype,
-            )
-            has_host = hasattr(initializer, "on_host")
-            variable.assign(initializer.on_host(shape, dtype) if has_host else initializer(shape, dtype=dtype))
+            initializer = variable.initializer or initializers.get("zeros")
+            # On the host where the initializer can: no program is compiled for zeros.
+            make = getattr(initializer, "on_host", initializer)
+            variable.assign(make(variable.shape, dtype=variable.dtype))
 
     def __call__(self, *args, **kwargs):
         self.update_state(*args, **kwargs)
@@ -116,6 +120,7 @@ class Metric(Configurable):
 
     def stateless_reset_state(self) -> list:
         """The values of `variables` after `reset_state`."""
+        # The scope must hold the variables, or `assign` would reach their own values.
         with Scope((variable, None) for variable in self.variables) as scope:
             self.reset_state()
         return [scope.value_of(variable) for variable in self.variables]
@@ -139,11 +144,12 @@ class Metric(Configurable):
         return f"<{type(self).__name__} name={self.name}>"
 
 
-def _held_in(value) -> list:
-    """The metrics and variables in nested lists and dicts."""
-    if isinstance(value, (Metric, Variable)):
-        return [value]
-    if isinstance(value, (list, tuple, dict)):
-        items = value.values() if isinstance(value, dict) else value
-        return [held for item in items for held in _held_in(item)]
-    return []
+def _gather(value, variables: dict[int, Variable], metrics: list[Metric]):
+    """Notes the variables and the metrics in nested lists and dicts, in their order."""
+    if isinstance(value, Variable):
+        variables.setdefault(id(value), value)
+    elif isinstance(value, Metric):
+        metrics.append(value)
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _gather(item, variables, metrics)

@@ -13,7 +13,6 @@ _PRECISION = ("true_positives", "false_positives")
 class _OperatingPoint(Decisions):
     """A subclass says which rate is at least `value` (`_limited`) and which one is wanted high (`_wanted`)."""
 
-    _direction = "up"
     _counted = Counts._fields
     _limited: tuple[str, str]
     _wanted: tuple[str, str]
@@ -21,8 +20,10 @@ class _OperatingPoint(Decisions):
     def __init__(self, argument, value, num_thresholds, class_id, name, dtype):
         if num_thresholds < 1:
             raise ValueError(f"{type(self).__name__}: `num_thresholds` must be at least 1. Got {num_thresholds}.")
+        # `linspace` of one point would be 0, at which nearly all is a yes.
         thresholds = np.linspace(0, 1, num_thresholds).tolist() if num_thresholds > 1 else [0.5]
         super().__init__(thresholds, None, class_id, name, dtype)
+        # After `super().__init__`: the message has the metric's name.
         if not 0 <= value <= 1:
             raise ValueError(f"{self.name}: `{argument}` must be in [0, 1]. Got {value}.")
         self.value, self.num_thresholds = value, num_thresholds
@@ -30,6 +31,7 @@ class _OperatingPoint(Decisions):
     def result(self):
         """The highest rate, 0 if the other is never high enough."""
         is_enough = self._ratios(*self._limited) >= self.value
+        # 0 is no rate that a threshold could fall below, so that it marks those that are out.
         return jnp.max(jnp.where(is_enough, self._ratios(*self._wanted), 0))
 
 

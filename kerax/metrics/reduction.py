@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kerax.core import masks
 from kerax.core.configurable import revive_arguments
 from kerax.core.variable import unwrap
-from kerax.losses.loss import LOSSES, apply_mask, describe_fn, match_ranks, name_of, revive_fn, to_arrays
+from kerax.losses.loss import LOSSES, apply_mask, describe_fn, match_ranks, name_of, revive_fn, to_arrays, weigh
 from kerax.metrics.metric import FUNCTIONS, Metric
 from kerax.ops import divide_no_nan
 
@@ -19,20 +19,17 @@ def weighted(name: str, values, sample_weight, dtype, reduce):
     Raises:
         ValueError: if the weights do not fit the values.
     """
+    # Read first: `asarray` may make another array, which has no mask.
     mask = masks.get_mask(values)
     values = jnp.asarray(unwrap(values), dtype)
+    # "sum" leaves weights unscaled: they go into `count` too, so that masked values do not count.
     weights = apply_mask(unwrap(sample_weight), mask, dtype, "sum")
     if weights is None:
         return values, None
     values, weights = match_ranks(values, jnp.asarray(weights, dtype))
+    # Weights (batch,) of values (batch, steps): each sample becomes one number.
     values = reduce(values, axis=tuple(range(weights.ndim, values.ndim)))
-    fits = weights.ndim == values.ndim and all(w in (1, v) for w, v in zip(weights.shape, values.shape, strict=True))
-    if not fits:
-        hint = " The function returns one number for the whole batch; return one per sample." * (not values.ndim)
-        raise ValueError(
-            f"{name}: `sample_weight` of shape {weights.shape} does not fit values of {values.shape}.{hint}"
-        )
-    return values, jnp.broadcast_to(weights, values.shape)
+    return weigh(name, values, weights)
 
 
 class Sum(Metric):
@@ -63,6 +60,7 @@ class Mean(Metric):
     def update_state(self, values, sample_weight=None):
         """Adds the values, each times its weight. A sample counts as its values' mean."""
         values, weights = weighted(self.name, values, sample_weight, self.sum_dtype, jnp.mean)
+        # A sample of several values counts as one.
         per_sample = math.prod(values.shape[1:])
         if weights is None:
             self.total.assign_add(jnp.sum(values) / per_sample)
@@ -95,15 +93,18 @@ class MeanMetricWrapper(Mean):
     # Keras's arguments, which are not those of its `Mean` either.
     def update_state(self, y_true, y_pred, sample_weight=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Takes in a batch."""
+        # Before the cast below, which makes an array without it.
         mask = masks.get_mask(y_pred)
         y_pred = jax.tree.map(self._widen, to_arrays(y_pred))
         values = self._fn(to_arrays(y_true), y_pred, **self._fn_kwargs)
+        # One number for the whole batch has no places to mask.
         if jnp.ndim(values):
             sample_weight = apply_mask(unwrap(sample_weight), mask, self.sum_dtype, "sum")
         super().update_state(values, sample_weight)
 
     def tells_rows_apart(self, y_true, y_pred) -> bool:
         """Whether the function returns something for each row."""
+        # By shapes alone: nothing is computed or compiled.
         values = jax.eval_shape(lambda *arrays: self._fn(*arrays, **self._fn_kwargs), y_true, y_pred)
         return super().tells_rows_apart(y_true, y_pred) and jnp.shape(values)[:1] == y_pred.shape[:1]
 

@@ -11,16 +11,12 @@ from kerax.metrics.reduction import Mean, MeanMetricWrapper
 class MeanSquaredError(MeanMetricWrapper):
     """`mean((y_true - y_pred)**2)`. Arguments as `Metric`."""
 
-    _direction = "down"
-
     def __init__(self, name: str = "mean_squared_error", dtype=None):
         super().__init__(losses.mean_squared_error, name, dtype)
 
 
 class RootMeanSquaredError(Mean):
     """`sqrt(mean((y_true - y_pred)**2))`. Arguments as `Metric`."""
-
-    _direction = "down"
 
     def __init__(self, name: str = "root_mean_squared_error", dtype=None):
         super().__init__(name, dtype)
@@ -33,13 +29,12 @@ class RootMeanSquaredError(Mean):
 
     def result(self):
         """The root of the mean."""
+        # The root of the mean over all batches, not the mean of roots.
         return jnp.sqrt(super().result())
 
 
 class MeanAbsoluteError(MeanMetricWrapper):
     """`mean(|y_true - y_pred|)`. Arguments as `Metric`."""
-
-    _direction = "down"
 
     def __init__(self, name: str = "mean_absolute_error", dtype=None):
         super().__init__(losses.mean_absolute_error, name, dtype)
@@ -48,16 +43,12 @@ class MeanAbsoluteError(MeanMetricWrapper):
 class MeanAbsolutePercentageError(MeanMetricWrapper):
     """`100 * mean(|y_true - y_pred| / |y_true|)`. Arguments as `Metric`."""
 
-    _direction = "down"
-
     def __init__(self, name: str = "mean_absolute_percentage_error", dtype=None):
         super().__init__(losses.mean_absolute_percentage_error, name, dtype)
 
 
 class MeanSquaredLogarithmicError(MeanMetricWrapper):
     """`mean((log(1 + y_true) - log(1 + y_pred))**2)`. Arguments as `Metric`."""
-
-    _direction = "down"
 
     def __init__(self, name: str = "mean_squared_logarithmic_error", dtype=None):
         super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
@@ -66,16 +57,12 @@ class MeanSquaredLogarithmicError(MeanMetricWrapper):
 class LogCoshError(MeanMetricWrapper):
     """`mean(log(cosh(y_pred - y_true)))`. Arguments as `Metric`."""
 
-    _direction = "down"
-
     def __init__(self, name: str = "logcosh", dtype=None):
         super().__init__(losses.log_cosh, name, dtype)
 
 
 class CosineSimilarity(MeanMetricWrapper):
     """The cosine of the angle between vectors along `axis` (without the loss's minus). Others as `Metric`."""
-
-    _direction = "up"
 
     def __init__(self, name: str = "cosine_similarity", dtype=None, axis: int = -1):
         super().__init__(losses.cosine, name, dtype, axis=axis)
@@ -84,8 +71,6 @@ class CosineSimilarity(MeanMetricWrapper):
 class Hinge(MeanMetricWrapper):
     """`mean(max(1 - y_true * y_pred, 0))`. Arguments as `Metric`."""
 
-    _direction = "down"
-
     def __init__(self, name: str = "hinge", dtype=None):
         super().__init__(losses.hinge, name, dtype)
 
@@ -93,16 +78,12 @@ class Hinge(MeanMetricWrapper):
 class SquaredHinge(MeanMetricWrapper):
     """`mean(max(1 - y_true * y_pred, 0)**2)`. Arguments as `Metric`."""
 
-    _direction = "down"
-
     def __init__(self, name: str = "squared_hinge", dtype=None):
         super().__init__(losses.squared_hinge, name, dtype)
 
 
 class CategoricalHinge(MeanMetricWrapper):
     """`max(largest wrong score - right score + 1, 0)` for one-hot targets. Arguments as `Metric`."""
-
-    _direction = "down"
 
     def __init__(self, name: str = "categorical_hinge", dtype=None):
         super().__init__(losses.categorical_hinge, name, dtype)
@@ -124,8 +105,6 @@ class R2Score(Metric):
         ValueError: if an argument is none of these.
     """
 
-    _direction = "up"
-
     def __init__(self, class_aggregation="uniform_average", num_regressors=0, name="r2_score", dtype=None):
         super().__init__(dtype, name)
         known = (None, "uniform_average", "variance_weighted_average")
@@ -134,6 +113,7 @@ class R2Score(Metric):
         if num_regressors < 0:
             raise ValueError(f"{self.name}: `num_regressors` must be at least 0. Got {num_regressors}.")
         self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        # Before the others, which wait for the number of outputs: Keras's order of variables.
         self.num_samples = self.add_variable((), "zeros", name="num_samples")
         self.built = False
 
@@ -142,6 +122,7 @@ class R2Score(Metric):
         rank = max(len(y_true_shape), len(y_pred_shape))
         if rank != 2:
             raise ValueError(f"{self.name}: `y_pred` must have shape (batch, outputs). Got {tuple(y_pred_shape)}.")
+        # (batch,) and (batch, 1) are the same: one output
         shape = (y_pred_shape[-1] if len(y_pred_shape) == 2 else 1,)
         self.squared_sum = self.add_variable(shape, "zeros", name="squared_sum")
         self.sum = self.add_variable(shape, "zeros", name="sum")
@@ -158,6 +139,7 @@ class R2Score(Metric):
         y_true, y_pred = align(self.name, to_arrays(y_true), to_arrays(y_pred).astype(self.sum_dtype))
         if not self.built:
             self.build(y_true.shape, y_pred.shape)
+        # Sums per output (axis 0): the mean of the targets is known only at the end.
         weights = jnp.ones_like(y_true)
         if sample_weight is not None:
             _, weights = weigh(self.name, y_true, to_arrays(sample_weight))
@@ -168,13 +150,16 @@ class R2Score(Metric):
             (self.count, 1),
         ):
             variable.assign_add(jnp.sum(values * weights, axis=0))
+        # As in Keras all values, not rows, and whatever their weights.
         self.num_samples.assign_add(y_true.size)
 
     def result(self):
         """The score: one per output without an aggregation."""
         total_sum = self.sum.value
+        # `sum((y - mean)**2)` from running sums; it cancels where the mean is large against the spread.
         spread = self.squared_sum.value - total_sum * (total_sum / self.count.value)
         scores = 1 - self.total_mse.value / spread
+        # Targets that are all equal have no spread.
         scores = jnp.where(jnp.isinf(scores), 0, scores)
         if self.class_aggregation == "uniform_average":
             scores = jnp.mean(scores)
@@ -183,6 +168,7 @@ class R2Score(Metric):
         if not self.num_regressors:
             return scores
         above = self.num_samples.value - 1
+        # At 0 or below the adjusted score means nothing; the inner `where` keeps a division by 0 out.
         freedom = above - self.num_regressors
         adjusted = 1 - (1 - scores) * above / jnp.where(freedom > 0, freedom, 1)
         return jnp.where(freedom > 0, adjusted, scores)

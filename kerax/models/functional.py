@@ -15,7 +15,7 @@ from kerax.core.registry import deserialize_keras_object, is_serialized, seriali
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model
+from kerax.models.model import Model, fits_shape, wrong_shape
 from kerax.models.sequential import Sequential
 from kerax.ops import nn
 
@@ -38,6 +38,7 @@ class Functional(Model):
     keras_module = "keras.src.models.functional"
 
     def __init__(self, inputs, outputs, name: str | None = None, trainable=None, **kwargs):
+        # Each layer casts its own inputs; integers for an `Embedding` stay what they are.
         super().__init__(name=name, trainable=True, autocast=False, **kwargs)
         self.graph = _with_inputs(Graph(inputs, outputs, owner=repr(self)))
         self.operations = self.graph.operations
@@ -55,6 +56,7 @@ class Functional(Model):
 
     def _children(self):
         found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
+        # Layers in attributes of a subclass that are not in the graph.
         known = set(map(id, self.operations))
         return found + [(path, child) for path, child in super()._children() if id(child) not in known]
 
@@ -97,6 +99,7 @@ class Functional(Model):
         values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
+            # Masks come by position; inputs without one keep their own.
             values[: len(given)] = map(masks.masked, values, given)
         known = dict(zip(self.inputs, values, strict=True))
         for node in self.graph.nodes:  # `Graph.run` without a frame of its own between a model and its layers
@@ -113,6 +116,7 @@ class Functional(Model):
             missing = [name for name in known if name not in inputs]
             if missing:
                 raise ValueError(f"{self}: inputs {missing} are missing. Got {sorted(inputs)}.")
+            # More names than needed are allowed, as in Keras: a batch may be a dict of many columns.
             return jax.tree.leaves([inputs[name] for name in (sorted(known) if isinstance(expected, dict) else known)])
         leaves = jax.tree.leaves(inputs)
         if len(leaves) != len(names):
@@ -123,19 +127,13 @@ class Functional(Model):
         """An input value with the rank and dtype of its symbolic tensor."""
         given = value = jnp.asarray(value)
         shape, expected = value.shape, tensor.shape
+        # (batch,) data for an input (batch, 1), and the other way round
         if len(shape) == len(expected) - 1 and expected[-1] == 1:
             value = value[..., None]
         elif len(shape) == len(expected) + 1 and shape[-1] == 1:
             value = value[..., 0]
-        fits = len(value.shape) == len(expected) and all(
-            want is None or not isinstance(size, int) or size == want
-            for size, want in zip(value.shape[1:], expected[1:], strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"{self}: input {tensor.operation.name!r} must have shape {expected}. Got {tuple(shape)}. "
-                f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
-            )
+        if not fits_shape(value.shape, expected):
+            raise wrong_shape(f"{self}: input {tensor.operation.name!r}", shape, expected)
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
         if fitted is not given and (mask := masks.get_mask(given)) is not None:
             masks.set_mask(fitted, mask)
@@ -147,11 +145,13 @@ class Functional(Model):
         """The graph in Keras's form: layers with their calls, and which tensors are inputs and outputs."""
         if type(self) is not Functional:
             return super().get_config()
+        # A shared layer may have calls in other models.
         used = {id(node) for node in self.graph.nodes}
         history = {}
         layers = []
         for key, operation in zip(self.keys, self.operations, strict=True):
             nodes = [node for node in operation.inbound_nodes if id(node) in used]
+            # An `InputLayer` has no call among the graph's.
             sources = nodes or operation.inbound_nodes[:1]
             for index, node in enumerate(sources):
                 for position, tensor in enumerate(jax.tree.leaves(node.outputs)):
@@ -168,6 +168,7 @@ class Functional(Model):
         for key, operation, nodes in layers:
             is_op = isinstance(operation, LiftedOp)
             described = _describe_op(operation) if is_op else serialize_keras_object(operation)
+            # The names of the graph, which are unique; a layer's own may have changed since.
             described["config"]["name"] = key
             calls = []
             for node in nodes:
@@ -200,6 +201,7 @@ class Functional(Model):
                 for index, call in enumerate(entry["inbound_nodes"])
             ]
         while waiting:
+            # Calls may be listed before what they need: they wait until it is there.
             ready = [
                 (name, index, call)
                 for name, index, call in waiting
@@ -223,6 +225,7 @@ def _with_inputs(graph: Graph) -> Graph:
     """The graph with an `Input` of its own for each input that is computed from others."""
     if not any(tensor.node.inputs for tensor in graph.flat_inputs):
         return graph
+    # A model may start in the midst of another one's graph.
     own = [_fresh_input(tensor) if tensor.node.inputs else tensor for tensor in graph.flat_inputs]
     outputs = graph.run(own, lambda node, args, kwargs: node.operation(*args, **kwargs))
     return Graph(jax.tree.unflatten(jax.tree.structure(graph.inputs), own), outputs, owner=graph.owner)
@@ -241,6 +244,7 @@ _OPERANDS = ("x1", "x2", "y", "b", "other", "index")
 def _split_arguments(node) -> tuple[list, dict, dict]:
     """The arguments of an op's call, and its options, which Keras keeps in the config: (args, kwargs, options)."""
     parameters = inspect.signature(node.operation.function).parameters.values()
+    # Up to `*args`: what comes after has no place by position.
     names = [p.name for p in itertools.takewhile(lambda p: p.kind is p.POSITIONAL_OR_KEYWORD, parameters)]
     args, kwargs, options = [], {}, {}
     for position, value in enumerate(node.args):
@@ -308,7 +312,9 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
     copies: dict[int, Any] = {}
 
     def copy(layer):
+        # A layer that is called twice is copied once.
         if id(layer) not in copies:
+            # Neither has weights: both can be shared.
             if isinstance(layer, (LiftedOp, InputLayer)):
                 copies[id(layer)] = layer
             elif clone_function is not None and not isinstance(layer, Model):
@@ -323,6 +329,7 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
 
         def call(node, args, kwargs):
             operation = copy(node.operation)
+            # `call_function` is about layers; an op is called as it is.
             if call_function is None or isinstance(operation, LiftedOp):
                 return operation(*args, **kwargs)
             return call_function(operation, *args, **kwargs)

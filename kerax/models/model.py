@@ -17,7 +17,7 @@ from kerax.callbacks.history import History
 from kerax.core import seeds
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
-from kerax.core.symbolic import KerasTensor
+from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.data import array_source, make_source, validation_source
@@ -50,16 +50,12 @@ class Model(Layer):
         name: Default: the class name in snake case.
     """
 
-    _untracked = Layer._untracked | frozenset(
-        {
-            "compilation",
-            "history",
-            "_random_key",
-        }
-    )
+    # Their variables are no weights.
+    _untracked = Layer._untracked | frozenset({"compilation", "history", "_random_key"})
     output_names: list[str] | None = None
 
     def __new__(cls, *args, **kwargs) -> Self:
+        # Looked up by name: `functional` imports this module.
         if cls is Model and (args or "inputs" in kwargs):
             return MODELS.entries["Functional"](*args, **kwargs)
         return super().__new__(cls, *args, **kwargs)
@@ -78,6 +74,7 @@ class Model(Layer):
             functional.__init__(self, *args, name=name, trainable=trainable, dtype=dtype, **kwargs)
             return
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
+        # Before `compile` too: `predict` needs programs, and nothing else of it.
         self.compilation = Compiled()
         self.stop_training = False
         self.run_eagerly = False
@@ -90,6 +87,7 @@ class Model(Layer):
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Model":
         """The model that `get_config` described: by its graph, if it has one, else by the constructor's arguments."""
         if {"layers", "input_layers", "output_layers"} <= config.keys():
+            # A subclass given inputs and outputs: its config is a graph.
             return MODELS.entries["Functional"].from_config(config, custom_objects)
         return super().from_config(config)
 
@@ -117,11 +115,8 @@ class Model(Layer):
 
     def build(self, input_shape):
         """Builds every layer for an input shape (with the batch size or `None` first), or a list or dict of them."""
-
-        def is_shape(value):
-            return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
-
         self.built = True
+        # Symbolic inputs: layers are built by inferring shapes, without computing.
         tensors = jax.tree.map(lambda shape: KerasTensor(shape, self.compute_dtype), input_shape, is_leaf=is_shape)
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
@@ -194,6 +189,7 @@ class Model(Layer):
         self.require_init()
         optimizer = None if optimizer is None else optimizers_module.get(optimizer)
         if auto_scale_loss:
+            # float16 cannot hold small gradients: it gets a loss scale unless told otherwise.
             optimizer = optimizers_module.for_policy(optimizer, self.dtype_policy)
         self.compilation = Compiled(
             {
@@ -211,6 +207,7 @@ class Model(Layer):
             }
         )
         self.loss = loss
+        # Kept beside the compilation, for users set it after `compile`.
         self.run_eagerly = run_eagerly or jit_compile is False
         self.steps_per_execution = steps_per_execution
         self.stop_training = False
@@ -237,16 +234,15 @@ class Model(Layer):
         """Compiles as `get_compile_config` described."""
         self.compile(**deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
+            # So that the loader can fill the optimizer's state before the first step.
             self.optimizer.build(self.trainable_variables)
 
     @property
     def random_key(self) -> Variable:
         """The key from which every training step's is made: uint32 (stream 0, seed, number of steps so far)."""
         if self._random_key is None:
-            seed = seeds.make_seed()
-            self._random_key = Variable(
-                np.array([0, seed, 0], np.uint32), trainable=False, autocast=False, name="random_key"
-            )
+            start = np.array([0, seeds.make_seed(), 0], np.uint32)
+            self._random_key = Variable(start, trainable=False, autocast=False, name="random_key")
         return self._random_key
 
     @property
@@ -255,8 +251,9 @@ class Model(Layer):
         found = self.compilation.own_metrics()
         for item in descendants(self):
             found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
-        norm = self.compilation.gradient_norm
-        return list({id(metric): metric for metric in [*found, *([] if norm is None else [norm])]}.values())
+        if self.compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
+            found.append(self.compilation.gradient_norm)
+        return list({id(metric): metric for metric in found}.values())
 
     @property
     def metrics_names(self) -> list[str]:
@@ -295,7 +292,7 @@ class Model(Layer):
         """`{name: result}` of every metric; a metric whose result is a dict adds its entries."""
         results = {}
         for metric in self.metrics:
-            result = jax.tree.map(unwrap, metric.result(), is_leaf=lambda leaf: isinstance(leaf, Variable))
+            result = jax.tree.map(unwrap, metric.result())
             results.update(result if isinstance(result, dict) else {self.log_name(metric): result})
         return results
 
@@ -371,7 +368,9 @@ class Model(Layer):
             limit_batches=(limit_batches, 1),
         )
         check_validation_arguments(validation_split, validation_freq)
+        # Given validation data count, not the fraction.
         is_split = validation_data is None and validation_split > 0
+        # Class weights after the split: validation does without.
         source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
         if is_split:
             source, held_out = source.split(validation_split)
@@ -388,8 +387,10 @@ class Model(Layer):
         epochs = within_max_epochs(epochs)
         steps_per_epoch = within_max_steps(steps_per_epoch, source)
         validation_steps = within_max_steps(validation_steps, held_out)
+        # Before callbacks begin: what does not fit is said before anything is compiled or written.
         compilation.make_ready(self, source.batch_spec(), "fit")
         compilation.check_labels(self, source)
+        # A source of batches is looked at when its turn comes: taking one now would use it up.
         if held_out is not None and held_out.rows is not None:
             compilation.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
             compilation.check_labels(self, held_out, "fit (validation_data)")
@@ -397,6 +398,7 @@ class Model(Layer):
         watching = for_call(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
         validate = None if held_out is None else loop.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
+        # Only where a callback wants to know: the check is part of the program.
         compilation.bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
         try:
             training = Training(self, source, watching, epochs, initial_epoch, steps_per_epoch, shuffle)
@@ -489,6 +491,7 @@ class Model(Layer):
 
     def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
         self.compilation.require(self, who)
+        # One batch of all rows, however many.
         source = array_source(x, y, sample_weight, 2**31 - 1, class_weight, who)
         self.compilation.make_ready(self, source.batch_spec(), who)
         self.compilation.check_labels(self, source, who)
@@ -507,6 +510,7 @@ class Model(Layer):
     def set_state_tree(self, state: TrainState):
         """Puts a training state back. Raises `ValueError` if its form differs."""
         variables = state_variables(self)
+        # Else values would go to other variables of the same number.
         if jax.tree.structure(variables) != jax.tree.structure(state):
             raise ValueError(
                 f"{self}: the state has another form. Expected {jax.tree.structure(variables)}, "
@@ -551,6 +555,23 @@ class Model(Layer):
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
+
+
+def fits_shape(shape: tuple, expected: tuple) -> bool:
+    """Whether an input fits what a model was made for. The batch size is free."""
+    # So are sizes that are not known, of the model or of a symbolic input.
+    return len(shape) == len(expected) and all(
+        want is None or not isinstance(size, int) or size == want
+        for size, want in zip(shape[1:], expected[1:], strict=True)
+    )
+
+
+def wrong_shape(who: str, shape: tuple, expected: tuple) -> ValueError:
+    """The error for an input that does not."""
+    return ValueError(
+        f"{who} must have shape {expected}. Got {tuple(shape)}. "
+        f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
+    )
 
 
 def _as_list(logs: dict, return_dict: bool):

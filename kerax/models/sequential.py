@@ -11,7 +11,7 @@ from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
 from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model
+from kerax.models.model import Model, fits_shape, wrong_shape
 
 
 class Sequential(Model):
@@ -41,6 +41,7 @@ class Sequential(Model):
         Raises:
             ValueError: if it is not a layer, an input comes late, or a name is taken.
         """
+        # `Input` returns a tensor; its layer is what counts.
         if isinstance(layer, KerasTensor):
             layer = layer.operation
         if isinstance(layer, InputLayer):
@@ -57,6 +58,7 @@ class Sequential(Model):
         layer.require_init()
         if not self._stack and self.input_layer is None and layer.first_input_shape is not None:
             self.add(InputLayer(batch_shape=layer.first_input_shape))
+        # Unique among the layers before it: a shared counter would name them by what else the process made.
         assign_names([*self._stack, layer], self)
         self._stack.append(layer)
         self.compilation.forget()
@@ -72,6 +74,7 @@ class Sequential(Model):
         layer = self._stack.pop()
         self.compilation.forget()
         if self._tensor is not None:
+            # The call is taken back, so that the layer can be added elsewhere.
             self._tensor = layer.inbound_nodes.pop().inputs[0]
         self.built = bool(self._stack) and self.built
         return layer
@@ -92,6 +95,7 @@ class Sequential(Model):
 
     def add_input(self, shape: tuple, dtype: str | None = None) -> None:
         """Sets the input of a model that has layers but no `Input`."""
+        # Any batch size, whatever that of the first data.
         first = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
         self.input_layer, tensor = first, first.output
         for layer in self._stack:
@@ -102,26 +106,15 @@ class Sequential(Model):
     def call(self, inputs, training=None, mask=None) -> Any:
         if not self._stack:
             return inputs
-        self._check_input(inputs)
+        # Before the first layer says so in its own terms.
+        if self.input_layer is not None and hasattr(inputs, "shape"):
+            expected = self.input_layer.batch_shape
+            if not fits_shape(inputs.shape, expected):
+                raise wrong_shape(f"{self}: the input", inputs.shape, expected)
         inputs = masks.masked(inputs, mask)
         for layer in self._stack:
             inputs = layer(inputs)
         return inputs
-
-    def _check_input(self, inputs):
-        """Raises `ValueError` for an input that the first layer was not built for."""
-        if self.input_layer is None or not hasattr(inputs, "shape"):
-            return
-        expected, shape = self.input_layer.output.shape, inputs.shape
-        fits = len(shape) == len(expected) and all(
-            want is None or not isinstance(size, int) or size == want
-            for size, want in zip(shape[1:], expected[1:], strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"{self}: the input must have shape {expected}. Got {tuple(shape)}. "
-                f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
-            )
 
     @property
     def inputs(self) -> list[KerasTensor]:
@@ -161,6 +154,7 @@ class Sequential(Model):
 
     def get_config(self) -> dict:
         """Name and layers, the input first."""
+        # The input first, as Keras writes it: who loads it builds the model from that.
         layers = ([self.input_layer] if self.input_layer is not None else []) + self._stack
         return {
             "name": self.name,
@@ -171,7 +165,7 @@ class Sequential(Model):
 
     def get_build_config(self) -> Any:
         """The input shape, if known."""
-        return {"input_shape": self.input_layer.output.shape} if self.input_layer is not None else None
+        return {"input_shape": self.input_layer.batch_shape} if self.input_layer is not None else None
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Sequential":

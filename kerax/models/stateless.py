@@ -28,6 +28,7 @@ def _specs(structure):
 
 
 def _make_losses(model, y, y_pred):
+    # Losses are made by shapes at the first batch, which is this one.
     if model.compiled and model.compilation.loss is None:
         model.compilation.build_losses(model, _specs(y), _specs(y_pred))
 
@@ -81,5 +82,6 @@ def compute_loss_and_updates(
         y_pred = self(x, training=training)
         _make_losses(self, y, y_pred)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=training)
+    # Gradients are taken of the scaled loss; `update` divides by the scale.
     scaled = self.optimizer.scale_loss(loss) if training and self.optimizer is not None else loss
     return scaled, (loss, y_pred, [scope.value_of(v) for v in frozen], [scope.value_of(v) for v in metrics])

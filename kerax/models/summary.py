@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from kerax.core.display import format_bytes
+from kerax.core.display import format_bytes, html_table, with_unit
 from kerax.core.layer import Layer
 from kerax.core.symbolic import known_shape
 from kerax.plan.flops import layer_flops, model_flops
@@ -37,10 +37,8 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None,
                 type(layer).__name__,
                 _output_shape(layer),
                 sum(map(_size, weights)),
-                sum(_size(weight) * np.dtype(weight.stored_dtype).itemsize for weight in weights),
-                {frozenset(): "-", frozenset({True}): "yes", frozenset({False}): "no"}.get(
-                    frozenset(trained), "partly"
-                ),
+                _bytes(weights),
+                "-" if not trained else "partly" if len(trained) > 1 else "yes" if True in trained else "no",
                 layer_flops(layer) if with_flops else None,
             )
         )
@@ -62,11 +60,17 @@ def _between(model, layer_range) -> list[Layer]:
 
 
 def _size(weight) -> int:
+    # int64: the product of a large shape overflows 32 bits.
     return int(np.prod(weight.shape, dtype=np.int64))
+
+
+def _bytes(weights) -> int:
+    return sum(_size(weight) * np.dtype(weight.stored_dtype).itemsize for weight in weights)
 
 
 def _output_shape(layer: Layer) -> str:
     if layer.inbound_nodes:
+        # The last call: a shared layer may have had several.
         shapes = [known_shape(tensor.shape) for tensor in jax.tree.leaves(layer.inbound_nodes[-1].outputs)]
         return ", ".join(str(shape).replace("None", "?") for shape in shapes)
     return "?" if layer.built else "? (unbuilt)"
@@ -76,12 +80,8 @@ def format_flops(count: int | None) -> str:
     """A number of operations with a unit of 1,000; a question mark for `None`."""
     if count is None:
         return "?"
-    size = float(count)
-    for unit in ("", " K", " M", " G", " T"):
-        if size < 1000 or unit == " T":
-            return f"{size:.0f}" if not unit else f"{size:.2f}{unit}"
-        size /= 1000
-    return ""
+    size, unit = with_unit(count, 1000, ("", " K", " M", " G", " T"))
+    return f"{size:.2f}{unit}" if unit else f"{size:.0f}"
 
 
 def totals(model) -> list[tuple[str, int, int]]:
@@ -91,12 +91,10 @@ def totals(model) -> list[tuple[str, int, int]]:
         ("Trainable params", model.trainable_weights),
         ("Non-trainable params", model.non_trainable_weights),
     ]
+    # Its state is made at the first `fit`.
     if model.optimizer is not None and model.optimizer.built:
         groups.append(("Optimizer params", model.optimizer.variables))
-    return [
-        (label, sum(map(_size, group)), sum(_size(v) * np.dtype(v.stored_dtype).itemsize for v in group))
-        for label, group in groups
-    ]
+    return [(label, sum(map(_size, group)), _bytes(group)) for label, group in groups]
 
 
 def print_summary(
@@ -111,6 +109,7 @@ def print_summary(
     """Prints the table, or hands its text to `print_fn`."""
     import io
 
+    # Imported here: who trains does not wait for it.
     from rich.console import Console
     from rich.table import Table
 
@@ -130,32 +129,25 @@ def print_summary(
     footer = [f" {label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model)]
     if show_flops:
         footer.append(f" FLOPs per example: {format_flops(model_flops(model))}")
+    # For a function, text without colours, and 100 columns wide where nobody says otherwise.
+    written = io.StringIO()
     if print_fn is None:
         console = Console(width=line_length, highlight=False)
-        console.print(table)
-        console.print("\n".join(footer))
-        return
-    written = io.StringIO()
-    text = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
-    text.print(table)
-    text.print("\n".join(footer))
-    for line in written.getvalue().splitlines():
-        print_fn(line)
+    else:
+        console = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
+    console.print(table)
+    console.print("\n".join(footer))
+    if print_fn is not None:
+        for line in written.getvalue().splitlines():
+            print_fn(line)
 
 
 def summary_html(model) -> str:
     """The table as HTML, for notebooks."""
-    head = "".join(
-        f"<th>{heading}</th>" for heading in ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable")
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{html.escape(cell)}</td>"
-            for cell in (row.name, row.kind, row.shape, f"{row.params:,}", format_bytes(row.bytes), row.trainable)
-        )
-        + "</tr>"
+    headings = ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable")
+    cells = (
+        (row.name, row.kind, row.shape, f"{row.params:,}", format_bytes(row.bytes), row.trainable)
         for row in rows(model)
     )
     footer = "<br>".join(f"{label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model))
-    return f"<b>{html.escape(model.name)}</b><table><tr>{head}</tr>{body}</table>{footer}"
+    return f"<b>{html.escape(model.name)}</b>{html_table(headings, cells)}{footer}"

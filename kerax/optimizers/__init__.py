@@ -4,8 +4,8 @@ import optax
 
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.optimizers import schedules
-from kerax.optimizers.adaptive import Adadelta, Adafactor, Adamax, Ftrl, Nadam
-from kerax.optimizers.modern import Lamb, Lion, Muon, ScheduleFreeAdamW
+from kerax.optimizers.adaptive import Adadelta, Adafactor, Adamax, Ftrl, Lamb, Nadam
+from kerax.optimizers.modern import Lion, Muon, ScheduleFreeAdamW
 from kerax.optimizers.multi import MultiOptimizer, OptimizerMap
 from kerax.optimizers.optimizer import OPTIMIZERS, Optimizer, OptimizerState
 from kerax.optimizers.standard import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -54,10 +54,13 @@ def get(identifier) -> Optimizer:
         return identifier
     if isinstance(identifier, optax.GradientTransformation):
         return OptaxOptimizer(identifier)
+    # It is no `GradientTransformation` itself.
     if isinstance(identifier, optax.MultiSteps):
         return OptaxOptimizer(identifier.gradient_transformation())
+    # A config is a dict too.
     if isinstance(identifier, dict) and identifier and "class_name" not in identifier:
         return MultiOptimizer({name: get(part) for name, part in identifier.items()})
+    # A function is no optimizer: `OPTIMIZERS.get` would hand any callable back.
     optimizer = None if callable(identifier) and not isinstance(identifier, type) else OPTIMIZERS.get(identifier)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(

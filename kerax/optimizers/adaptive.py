@@ -1,4 +1,4 @@
-"""Adadelta, Adafactor, Adamax, Nadam and FTRL with Keras's arguments and defaults."""
+"""Adadelta, Adafactor, Adamax, Nadam, LAMB and FTRL with Keras's arguments and defaults."""
 
 from typing import Unpack
 
@@ -57,19 +57,20 @@ class Adafactor(Optimizer):
     ):
         super().__init__(learning_rate, **common)
         self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
+        # `relative_step` is kept for configs alone.
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
 
     def transformation(self):
         return rules.adafactor(self.beta_2_decay, self.epsilon_1, self.epsilon_2, self.clip_threshold)
 
 
-class Adamax(Optimizer):
-    """Adam with the infinity norm in place of the second moment: `adaptive_rules.adamax`.
+class _Moments(Optimizer):
+    """Base of what divides a mean of the gradients by a measure of their size.
 
     Args:
         learning_rate: Float, schedule or function of the step.
-        beta_1: Decay of the first moment.
-        beta_2: Decay of the norm.
+        beta_1: Decay of the mean.
+        beta_2: Decay of the measure.
         epsilon: Added to the divisor.
         common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
@@ -85,36 +86,36 @@ class Adamax(Optimizer):
     ):
         super().__init__(learning_rate, **common)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+
+class Adamax(_Moments):
+    """Adam with the infinity norm in place of the second moment: `adaptive_rules.adamax`.
+
+    Args: as Adam, without `amsgrad`.
+    """
 
     def transformation(self):
         return rules.adamax(self.beta_1, self.beta_2, self.epsilon)
 
 
-class Nadam(Optimizer):
+class Nadam(_Moments):
     """Adam with Nesterov momentum: `adaptive_rules.nadam`.
 
-    Args:
-        learning_rate: Float, schedule or function of the step.
-        beta_1: Decay of the first moment.
-        beta_2: Decay of the second moment.
-        epsilon: Added to the divisor.
-        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
+    Args: as Adam, without `amsgrad`.
     """
-
-    @takes_common_arguments
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-07,
-        **common: Unpack[CommonArguments],
-    ):
-        super().__init__(learning_rate, **common)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def transformation(self):
         return rules.nadam(self.beta_1, self.beta_2, self.epsilon)
+
+
+class Lamb(_Moments):
+    """Adam with each step scaled to the norm of its weight, for large batches: `adaptive_rules.lamb`.
+
+    Args: as Adam, without `amsgrad`.
+    """
+
+    def transformation(self):
+        return rules.lamb(self.beta_1, self.beta_2, self.epsilon)
 
 
 class Ftrl(Optimizer):
@@ -151,6 +152,7 @@ class Ftrl(Optimizer):
         ):
             if value < 0:
                 raise ValueError(f"{self}: `{argument}` must be at least 0. Got {value}.")
+        # Above 0 the rate would grow with the sum of squares.
         if learning_rate_power > 0:
             raise ValueError(f"{self}: `learning_rate_power` must be at most 0. Got {learning_rate_power}.")
         self.learning_rate_power, self.beta = learning_rate_power, beta

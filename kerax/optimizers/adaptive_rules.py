@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kerax.optimizers.rules import rule, rule_of_weights, zeros
+from kerax.optimizers.rules import rule, zeros
 
 Tree = Any
 
@@ -27,8 +27,9 @@ def adadelta(rho: float, epsilon: float) -> optax.GradientTransformationExtraArg
     def init(params):
         return AdadeltaSlots(zeros(params), zeros(params))
 
-    def update(grads, slots, learning_rate, step):
+    def update(grads, slots, params, learning_rate, step):
         squares = jax.tree.map(lambda e, g: rho * e + (1 - rho) * g * g, slots.accumulated_grad, grads)
+        # With the mean of the updates before this one, which starts at 0: `epsilon` sets off the first.
         changes = jax.tree.map(
             lambda g, e, d: -jnp.sqrt(d + epsilon) / jnp.sqrt(e + epsilon) * g,
             grads,
@@ -36,6 +37,7 @@ def adadelta(rho: float, epsilon: float) -> optax.GradientTransformationExtraArg
             slots.accumulated_delta_var,
         )
         moved = jax.tree.map(lambda d, x: rho * d + (1 - rho) * x * x, slots.accumulated_delta_var, changes)
+        # The running mean is of updates without the rate.
         return jax.tree.map(lambda x: learning_rate * x, changes), AdadeltaSlots(squares, moved)
 
     return rule(init, update)
@@ -62,6 +64,7 @@ def adafactor(
         def pick(of_matrix, of_other):
             return jax.tree.map(lambda p: of_matrix(p) if p.ndim >= 2 else of_other(p), params)
 
+        # A place without leaves: no memory, and none in files.
         empty = lambda p: ()
         return AdafactorSlots(
             pick(lambda p: jnp.zeros(p.shape[:-1], p.dtype), empty),
@@ -70,7 +73,9 @@ def adafactor(
         )
 
     def update(grads, slots, params, learning_rate, step):
+        # The schedule of the paper where `learning_rate` is above it.
         rate = jnp.minimum(learning_rate, jax.lax.rsqrt(step))
+        # 0 at the first step: the mean starts without a bias to be corrected.
         beta_2 = 1 - step**beta_2_decay
 
         def mean(old, new):
@@ -79,6 +84,7 @@ def adafactor(
         def one(g, w, row, column, velocity):
             square = g * g + epsilon_1
             if w.ndim >= 2:
+                # (..., rows) and (..., columns): far less memory than a mean per element
                 row, column = mean(row, jnp.mean(square, -1)), mean(column, jnp.mean(square, -2))
                 share = row / jnp.mean(row, -1, keepdims=True)
                 root = jnp.sqrt(share[..., :, None] * column[..., None, :])  # (..., rows, columns)
@@ -86,13 +92,14 @@ def adafactor(
                 velocity = mean(velocity, square)
                 root = jnp.sqrt(velocity)
             u = g / root
+            # Means that lag behind growing gradients make updates too large: section 6 of the paper.
             u = u / jnp.maximum(1.0, _rms(u) / clip_threshold)
             return -rate * jnp.maximum(epsilon_2, _rms(w)) * u, row, column, velocity
 
         updates, *new = _each(one, grads, params, *slots)
         return updates, AdafactorSlots(*new)
 
-    return rule_of_weights(init, update)
+    return rule(init, update)
 
 
 class AdamaxSlots(NamedTuple):
@@ -111,8 +118,9 @@ def adamax(beta_1: float, beta_2: float, epsilon: float) -> optax.GradientTransf
     def init(params):
         return AdamaxSlots(zeros(params), zeros(params))
 
-    def update(grads, slots, learning_rate, step):
-        rate = learning_rate / (1 - beta_1 ** jnp.asarray(step, jnp.float32))
+    def update(grads, slots, params, learning_rate, step):
+        # The norm is a maximum: only the first moment is biased towards 0.
+        rate = learning_rate / (1 - beta_1**step)
         m = jax.tree.map(lambda m, g: m + (g - m) * (1 - beta_1), slots.momentum, grads)
         u = jax.tree.map(lambda u, g: jnp.maximum(beta_2 * u, jnp.abs(g)), slots.norm, grads)
         return jax.tree.map(lambda m, u: -rate * m / (u + epsilon), m, u), AdamaxSlots(m, u)
@@ -138,7 +146,9 @@ def nadam(beta_1: float, beta_2: float, epsilon: float) -> optax.GradientTransfo
         return NadamSlots(zeros(params), zeros(params), jnp.ones((), jnp.float32))
 
     def update(grads, slots, params, learning_rate, step):
+        # The coefficients of this step and of the next, which Nesterov's look ahead needs.
         mu, mu_next = (beta_1 * (1 - 0.5 * 0.96**t) for t in (step, step + 1))
+        # One scalar for all weights, so that it has a slot of its own.
         product = slots.schedule * mu
         m = jax.tree.map(lambda m, g: m + (g - m) * (1 - beta_1), slots.momentum, grads)
         v = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - beta_2), slots.velocity, grads)
@@ -149,7 +159,7 @@ def nadam(beta_1: float, beta_2: float, epsilon: float) -> optax.GradientTransfo
 
         return jax.tree.map(one, grads, m, v), NadamSlots(m, v, product)
 
-    return rule_of_weights(init, update)
+    return rule(init, update)
 
 
 class FtrlSlots(NamedTuple):
@@ -173,16 +183,17 @@ def ftrl(
 
     def update(grads, slots, params, learning_rate, step):
         def one(g, w, n, z):
-            total = n + g * g
+            total = n + g * g  # `n` and `z` are those of the paper
             sigma = (total**-power - n**-power) / learning_rate
             z = z + g + 2 * l2_shrinkage * w - sigma * w
             curvature = total**-power / learning_rate + 2 * l2 + beta / learning_rate
+            # The rule gives the weight itself; what is returned is added to the old one.
             return (jnp.clip(z, -l1, l1) - z) / curvature - w, total, z
 
         updates, total, z = _each(one, grads, params, *slots)
         return updates, FtrlSlots(total, z)
 
-    return rule_of_weights(init, update)
+    return rule(init, update)
 
 
 class MomentSlots(NamedTuple):
@@ -208,12 +219,13 @@ def lamb(beta_1: float, beta_2: float, epsilon: float) -> optax.GradientTransfor
         def one(w, m, v):
             r = m / (1 - beta_1**step) / (jnp.sqrt(v / (1 - beta_2**step)) + epsilon)
             weight_norm, norm = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(r.ravel())
+            # A weight of zeros, as a fresh bias, would never move; the inner `where` keeps 0 / 0 out.
             is_usable = (weight_norm > 0) & (norm > 0)
             return -learning_rate * jnp.where(is_usable, weight_norm / jnp.where(is_usable, norm, 1.0), 1.0) * r
 
         return jax.tree.map(one, params, m, v), MomentSlots(m, v)
 
-    return rule_of_weights(init, update)
+    return rule(init, update)
 
 
 class LionSlots(NamedTuple):
@@ -231,7 +243,8 @@ def lion(beta_1: float, beta_2: float) -> optax.GradientTransformationExtraArgs:
     def init(params):
         return LionSlots(zeros(params))
 
-    def update(grads, slots, learning_rate, step):
+    def update(grads, slots, params, learning_rate, step):
+        # The step looks at the old momentum, mixed with another share than the momentum's own.
         signs = jax.tree.map(lambda m, g: jnp.sign(beta_1 * m + (1 - beta_1) * g), slots.momentum, grads)
         m = jax.tree.map(lambda m, g: beta_2 * m + (1 - beta_2) * g, slots.momentum, grads)
         return jax.tree.map(lambda sign: -learning_rate * sign, signs), LionSlots(m)
@@ -249,6 +262,7 @@ def schedule_free_adamw(
     """
 
     def init(params):
+        # `z` starts at the weights. A copy: both are donated to the step, and one array cannot be twice.
         return MomentSlots(jax.tree.map(jnp.copy, params), zeros(params))
 
     def update(grads, slots, params, learning_rate, step):
@@ -256,7 +270,7 @@ def schedule_free_adamw(
 
         def one(g, y, z, v):
             v = beta_2 * v + (1 - beta_2) * g * g
-            x = (y - (1 - beta_1) * z) / beta_1
+            x = (y - (1 - beta_1) * z) / beta_1  # hence `beta_1` above 0
             z = z - rate * g / (jnp.sqrt(v / (1 - beta_2**step)) + epsilon)
             x = x + (z - x) / step
             return (1 - beta_1) * z + beta_1 * x - y, z, v
@@ -264,7 +278,7 @@ def schedule_free_adamw(
         updates, z, v = _each(one, grads, params, *slots)
         return updates, MomentSlots(z, v)
 
-    return rule_of_weights(init, update)
+    return rule(init, update)
 
 
 def _rms(x):
@@ -274,5 +288,6 @@ def _rms(x):
 def _each(one, grads: Tree, *trees: Tree) -> list[Tree]:
     """The trees of what `one` returns for each gradient and what the other trees have in its place."""
     treedef = jax.tree.structure(grads)
+    # `flatten_up_to`: where a slot is empty, `one` gets `()` in its place.
     rows = zip(*(treedef.flatten_up_to(tree) for tree in (grads, *trees)), strict=True)
     return [jax.tree.unflatten(treedef, column) for column in zip(*(one(*row) for row in rows), strict=True)]

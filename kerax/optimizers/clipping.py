@@ -10,6 +10,7 @@ Tree = Any
 
 def clipped(grads: Tree, clipnorm: float | None, clipvalue: float | None, global_clipnorm: float | None) -> Tree:
     """The gradients within the limit that is set, if one is."""
+    # The constructor lets only one of the three be set.
     if clipvalue is not None:
         return jax.tree.map(lambda grad: jnp.clip(grad, -clipvalue, clipvalue), grads)
     if clipnorm is not None:
@@ -27,4 +28,5 @@ def _norm(tree: Tree):
 
 def _shrink(norm, limit):
     """The factor that brings a norm down to `limit`; 1 below it."""
+    # Without a branch, and finite for a norm of 0.
     return limit / jnp.maximum(norm, limit)

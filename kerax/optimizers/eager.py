@@ -16,10 +16,13 @@ def apply(optimizer, grads, trainable_variables=None):
     variables = known if trainable_variables is None else list(trainable_variables)
     if len(grads) != len(variables):
         raise ValueError(f"{optimizer}: expected a gradient for each of {len(variables)} variables. Got {len(grads)}.")
+    # By identity: `==` of variables compares their values.
     given = {id(v): jnp.asarray(unwrap(grad)) for v, grad in zip(variables, grads, strict=True) if grad is not None}
     unknown = [v for v in variables if id(v) in given and not any(v is other for other in known)]
     if unknown:
+        # The old ones come first: they keep their slots and places.
         optimizer.build([*known, *unknown])
+    # They have no slots, so that `update` must not see them.
     for variable in [v for v in variables if v.overwrite_with_gradient and id(v) in given]:
         variable.assign(slots.next_value(given.pop(id(variable)), variable.value))
     variables = [v for v in variables if not v.overwrite_with_gradient]
@@ -31,11 +34,13 @@ def apply(optimizer, grads, trainable_variables=None):
         names = ", ".join(variable.path for variable in variables if id(variable) not in given)
         warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
     params, state = optimizer.weights_tree, optimizer.state_variables
+    # Zeros where there is none, for a tree of one form; their results are not used.
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
     new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
     for variable, value in zip(jax.tree.leaves(params), jax.tree.leaves(new), strict=True):
         if id(variable) in given:
             variable.assign(value if variable.constraint is None else variable.constraint(value))
+    # Nor are the slots of weights without a gradient: a decayed momentum would be a change.
     owners = optimizer.slot_owners()
     for slot, value in zip(jax.tree.leaves(state), jax.tree.leaves(new_state), strict=True):
         owner = owners.get(id(slot))
@@ -47,26 +52,11 @@ def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) 
     """New weights and optimizer values, from lists in the order of the weights and of `optimizer.variables`."""
     if not optimizer.built:
         raise ValueError(f"{optimizer}: call `build(variables)` before `stateless_apply`.")
-    if optimizer.overwritten_paths:
-        return _stateless_apart(optimizer, optimizer_variables, grads, trainable_variables)
-    return _stateless(optimizer, optimizer_variables, grads, trainable_variables)
-
-
-def _stateless_apart(optimizer, optimizer_variables, grads, values):
-    """`stateless_apply` where some weights become their gradients."""
-    apart = [variable.overwrite_with_gradient for variable in optimizer.given_weights]
-    rest = [[item for item, is_apart in zip(items, apart, strict=True) if not is_apart] for items in (grads, values)]
-    new, state = _stateless(optimizer, optimizer_variables, *rest)
-    new, pairs = iter(new), zip(grads, values, apart, strict=True)
-    return [slots.next_value(grad, value) if is_apart else next(new) for grad, value, is_apart in pairs], state
-
-
-def _stateless(optimizer, optimizer_variables, grads, trainable_variables):
-    tree, form, own = optimizer.weights_tree, optimizer.state_variables, optimizer.variables
-    weights = slots.leaves(tree)
-    state = slots.placed(form, own, optimizer_variables)
+    # Lists in Keras's order, trees in the optimizer's own. `update` sees to weights that become their gradients.
+    tree, weights = optimizer.given_tree, optimizer.given_weights
+    form, own = optimizer.state_variables, optimizer.variables
     gradients, params = (slots.placed(tree, weights, values) for values in (grads, trainable_variables))
-    new, new_state = optimizer.update(gradients, state, params)
+    new, new_state = optimizer.update(gradients, slots.placed(form, own, optimizer_variables), params)
     return slots.taken(tree, weights, new), slots.taken(form, own, new_state)
 
 
@@ -77,5 +67,6 @@ def set_weights(optimizer, weights):
     if expected != given:
         hint = "" if optimizer.built else " The optimizer is not built: call `build(variables)` first."
         raise ValueError(f"{optimizer}: expected arrays of shapes {expected}, got {given}.{hint}")
+    # Only now: all shapes fit, so that it is all or none.
     for variable, weight in zip(variables, weights, strict=True):
         variable.assign(weight)

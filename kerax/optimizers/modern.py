@@ -1,4 +1,4 @@
-"""LAMB, Lion, schedule-free AdamW and Muon with Keras's arguments and defaults."""
+"""Lion, schedule-free AdamW and Muon with Keras's arguments and defaults."""
 
 import re
 from collections.abc import Iterable
@@ -13,33 +13,6 @@ from kerax.optimizers.optimizer import (
     Optimizer,
     takes_common_arguments,
 )
-
-
-class Lamb(Optimizer):
-    """Adam with each step scaled to the norm of its weight, for large batches: `adaptive_rules.lamb`.
-
-    Args:
-        learning_rate: Float, schedule or function of the step.
-        beta_1: Decay of the first moment.
-        beta_2: Decay of the second moment.
-        epsilon: Added to the divisor.
-        common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
-    """
-
-    @takes_common_arguments
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-07,
-        **common: Unpack[CommonArguments],
-    ):
-        super().__init__(learning_rate, **common)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-
-    def transformation(self):
-        return rules.lamb(self.beta_1, self.beta_2, self.epsilon)
 
 
 class Lion(Optimizer):
@@ -81,6 +54,7 @@ class ScheduleFreeAdamW(Optimizer):
         common: `weight_decay`, `clipnorm` and all else that `Optimizer` takes.
     """
 
+    # `z` starts at the weights themselves.
     _starts_from_weights = True
 
     @takes_common_arguments
@@ -148,6 +122,7 @@ class Muon(Optimizer):
         super().__init__(learning_rate, weight_decay, **common)
         self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
         self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
+        # A list, so that a config of an iterator is not used up.
         self.exclude_layers, self.exclude_embeddings = list(exclude_layers or []), exclude_embeddings
         self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
         self.momentum, self.ns_steps, self.nesterov, self.rms_rate = momentum, ns_steps, nesterov, rms_rate
@@ -166,6 +141,7 @@ class Muon(Optimizer):
 
     def _uses_adam(self, path, weight) -> bool:
         names = self._names_of(path)
+        # Embeddings are tables of rows, not maps: their singular values mean nothing.
         if weight.ndim != 2 or (self.exclude_embeddings and any("embedding" in name.lower() for name in names)):
             return True
         return any(re.search(part, name) for part in self.exclude_layers for name in names)

@@ -1,7 +1,7 @@
 """`MultiOptimizer`: one optimizer for one part of the weights, another for another."""
 
 import re
-from collections.abc import Iterator, MutableMapping
+from collections import UserDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from kerax.optimizers.slots import set_apart, sparing
 Tree = Any
 
 
-class OptimizerMap(Configurable, MutableMapping):
+class OptimizerMap(Configurable, UserDict):
     """Optimizers by patterns of the weights' paths: a function of a variable.
 
     Args:
@@ -38,15 +38,14 @@ class OptimizerMap(Configurable, MutableMapping):
             raise TypeError(f"OptimizerMap: `default_optimizer` must be an optimizer. Got {default_optimizer!r}.")
         if not isinstance(optimizer_map, dict | None):
             raise TypeError(f"OptimizerMap: `optimizer_map` must be a dict. Got {optimizer_map!r}.")
-        self.default_optimizer, self._map = default_optimizer, {}
-        for pattern, optimizer in (optimizer_map or {}).items():
-            self[pattern] = optimizer
+        self.default_optimizer = default_optimizer
+        UserDict.__init__(self, optimizer_map)
 
     def __getitem__(self, path: str) -> Optimizer:
         return self.find(path)
 
     def __setitem__(self, pattern: str, optimizer: Optimizer):
-        if pattern in self._map:
+        if pattern in self.data:
             raise ValueError(f"OptimizerMap: {pattern!r} is there already; delete it first.")
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"OptimizerMap: {pattern!r} must have an optimizer. Got {optimizer!r}.")
@@ -54,25 +53,13 @@ class OptimizerMap(Configurable, MutableMapping):
             re.compile(pattern)
         except re.error as error:
             raise ValueError(f"OptimizerMap: {pattern!r} is no regular expression: {error}.") from None
-        self._map[pattern] = optimizer
+        self.data[pattern] = optimizer
 
-    def __delitem__(self, pattern: str):
-        del self._map[pattern]
-
-    def __contains__(self, pattern) -> bool:
-        return pattern in self._map
-
-    def __eq__(self, other) -> bool:
-        return self is other
+    # By identity: a mapping's own comparison takes the hash away.
+    __eq__ = object.__eq__
 
     def __hash__(self) -> int:
         return id(self)
-
-    def __len__(self) -> int:
-        return len(self._map)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._map)
 
     def __call__(self, variable) -> Optimizer:
         return self.find(variable.path)
@@ -80,16 +67,18 @@ class OptimizerMap(Configurable, MutableMapping):
     def find(self, *paths: str) -> Optimizer:
         """The optimizer for a weight that goes by these paths."""
         for path in paths:
-            if path in self._map:
-                return self._map[path]
-        for pattern, optimizer in self._map.items():
+            # Equal paths before patterns, whatever their order.
+            if path in self.data:
+                return self.data[path]
+        for pattern, optimizer in self.data.items():
+            # The first pattern that fits counts: a dict keeps its order.
             if any(re.fullmatch(pattern, path) for path in paths):
                 return optimizer
         return self.default_optimizer
 
     def get_config(self) -> dict:
         """The optimizers' configs."""
-        return serialize_keras_object({"default_optimizer": self.default_optimizer, "optimizer_map": self._map})
+        return serialize_keras_object({"default_optimizer": self.default_optimizer, "optimizer_map": self.data})
 
 
 OPTIMIZERS.add(OptimizerMap)
@@ -134,6 +123,7 @@ class MultiOptimizer(Optimizer):
                 "MultiOptimizer: expected a dict of optimizers by part of the model, an `OptimizerMap`, or a function "
                 f"of a variable. Got {optimizer_map!r}."
             )
+        # The rate is a place holder in Keras's list of variables; nothing reads it.
         super().__init__(learning_rate=0.0, loss_scale_factor=loss_scale_factor, name=name)
         self.optimizer_map = optimizer_map
         self._parts: dict[str, Optimizer] = {}
@@ -142,8 +132,10 @@ class MultiOptimizer(Optimizer):
             self._check_parts(optimizer_map)
             self._parts = dict(optimizer_map)
         elif isinstance(optimizer_map, OptimizerMap):
-            for optimizer in [*optimizer_map._map.values(), optimizer_map.default_optimizer]:
+            # In this order, so that the names of parts, which are in checkpoints, do not depend on the weights.
+            for optimizer in [*optimizer_map.data.values(), optimizer_map.default_optimizer]:
                 self._name_of(optimizer)
+        # Of a function of variables no part is known yet.
         self.use_ema = any(optimizer.use_ema for optimizer in self._parts.values())
 
     def _check_parts(self, parts: dict):
@@ -166,6 +158,7 @@ class MultiOptimizer(Optimizer):
         """The name of the part that a weight belongs to."""
         place = joined(path)
         variable = leaf if isinstance(leaf, Variable) else self._known.get(place)
+        # A function of the user's is asked once for each weight, not at every trace.
         key = place if variable is None else variable
         if key not in self._chosen:
             self._chosen[key] = self._look_up(place, variable, leaf)
@@ -174,12 +167,14 @@ class MultiOptimizer(Optimizer):
     def _look_up(self, place: str, variable: Variable | None, leaf) -> str:
         paths = [place] if variable is None else [variable.path, place]
         if isinstance(self.optimizer_map, dict):
+            # The place first: the path of a variable begins with the layer's name, which a user may have chosen freely.
             for part in (part for path in reversed(paths) for part in path.split("/")):
                 if part in self._parts:
                     return part
             raise self._unknown(place.split("/")[0], "`params` hold")
         if isinstance(self.optimizer_map, OptimizerMap):
             return self._name_of(self.optimizer_map.find(*paths))
+        # `init` and `update` are pure: there may be shapes only, and no variable yet.
         stand_in = SimpleNamespace(path=place, name=place.split("/")[-1], shape=leaf.shape, dtype=str(leaf.dtype))
         optimizer = self.optimizer_map(stand_in if variable is None else variable)
         if not isinstance(optimizer, Optimizer):
@@ -204,6 +199,7 @@ class MultiOptimizer(Optimizer):
                 if name not in self._parts:
                     raise self._unknown(name, "`params` hold")
             return {name: params.get(name, {}) for name in self._parts}
+        # Of a tree whose branches are no parts: its leaves by their places, in one flat dict for each part.
         places = [(joined(path), self._choose(path, leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(like)]
         branches: dict[str, dict] = {name: {} for name in self._parts}
         for (place, name), leaf in zip(places, jax.tree.leaves(params), strict=True):
@@ -231,18 +227,18 @@ class MultiOptimizer(Optimizer):
         branches, branch_grads, slots = self.split(params), self.split(grads, params), {}
         for name, branch in branches.items():
             optimizer, part = self._parts[name], state.slots[name]
+            # A part divides by its own scale: it gets gradients that were multiplied by it.
             scaled = jax.tree.map(lambda grad, o=optimizer, p=part: o.scale_loss(grad, p), branch_grads[name])
             branches[name], slots[name] = optimizer.update(scaled, part, branch)
         return self.join(branches, params), state._replace(iterations=state.iterations + 1, slots=slots)
 
     def build(self, params: Tree):
         """Builds the optimizer of each part."""
-        if isinstance(params, (list, tuple)):
-            params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
         params = set_apart(self, params)
         self.weights_tree = params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
         for name, branch in self.split(params).items():
+            # Each part knows its own weights by the same variables: nothing is held twice.
             self._parts[name].build(branch)
         slots = {name: optimizer.state_variables for name, optimizer in self._parts.items()}
         self.state_variables = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
@@ -255,8 +251,9 @@ class MultiOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         """All variables, part by part."""
-        own = [self._iterations, self._learning_rate]
-        return own + [variable for optimizer in self.optimizers for variable in optimizer.variables]
+        return [self._iterations, self._learning_rate] + [
+            variable for optimizer in self.optimizers for variable in optimizer.variables
+        ]
 
     @property
     def learning_rate(self):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax.optimizers.adaptive_rules import MomentSlots
-from kerax.optimizers.rules import rule_of_weights, zeros
+from kerax.optimizers.rules import rule, zeros
 
 
 def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple):
@@ -27,11 +27,14 @@ def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple)
 
     def init(params):
         second = map_with_path(lambda path, p: jnp.zeros_like(p) if uses_adam(path, p) else (), params)
+        # Muon needs no second moment: half of Adam's memory for matrices.
         return MomentSlots(zeros(params), second)
 
     def update(grads, slots, params, learning_rate, step):
+        # Adam's correction, as in `rules.adam`.
         alpha = learning_rate * ratio * jnp.sqrt(1 - beta_2**step) / (1 - beta_1**step)
 
+        # A sum for Muon, whose scale `orthogonal` takes out again; a mean for Adam.
         def first_moment(path, g, m):
             return m + (g - m) * (1 - beta_1) if uses_adam(path, g) else decay * m + g
 
@@ -49,7 +52,7 @@ def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple)
         v = map_with_path(second_moment, grads, slots.velocity)
         return map_with_path(descend, grads, m, v), MomentSlots(m, v)
 
-    return rule_of_weights(init, update)
+    return rule(init, update)
 
 
 def orthogonal(matrix, num_steps: int, coefficients: tuple):
@@ -58,8 +61,10 @@ def orthogonal(matrix, num_steps: int, coefficients: tuple):
     Source: the Newton-Schulz iteration in https://kellerjordan.github.io/posts/muon
     """
     a, b, c = coefficients
+    # The smaller of both Gram matrices: (columns, columns) for a tall matrix.
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix
+    # All singular values at most 1, where the iteration converges.
     x = x / (jnp.linalg.norm(x) + 1e-7)
     for _ in range(num_steps):
         gram = x @ x.T

@@ -92,8 +92,9 @@ class Optimizer(Configurable):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
+        if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             OPTIMIZERS.add(cls, cls.__name__.lower())
+        # Keras's `build` takes a list and makes variables; here `build` takes the engine's tree and calls that.
         elif "build" in vars(cls) and cls.is_stepwise():
             cls.build_own = vars(cls)["build"]  # takes a list of weights; the engine's `build` calls it
             del cls.build
@@ -121,6 +122,7 @@ class Optimizer(Configurable):
             ("gradient_accumulation_steps", gradient_accumulation_steps, 2),
             ("ema_overwrite_frequency", ema_overwrite_frequency, 1),
         ):
+            # 1 would accumulate nothing: a mistake rather than a wish.
             if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
                 raise ValueError(f"{self}: `{argument}` must be an integer of at least {least}. Got {value!r}.")
         limits = dict(clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
@@ -136,10 +138,12 @@ class Optimizer(Configurable):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self._undecayed_names: list[str] = []
         self._undecayed: list[Variable] = []
-        self.weights_tree: Tree = {}  # the variables that `build` was given
+        self.weights_tree: Tree = {}  # the variables that `build` was given, without those that become their gradients
         self.overwritten_paths: set = set()  # places of weights whose gradients are their next values
-        self.given_weights: list[Variable] = []  # the weights, these included
-        self._known: dict[str, Variable] = {}  # the same by their places in that tree
+        self.given_tree: Tree = {}  # the weights, these included
+        self.given_weights: list[Variable] = []  # the same in the order of the layers
+        self._known: dict[str, Variable] = {}  # by their places in `weights_tree`
+        # A variable even before `build`: callbacks read it as soon as `fit` begins.
         self._iterations = Variable(0, dtype="int32", trainable=False, name="iteration")
         self._iterations.path = f"{self.name}/iteration"
         self._schedule: Callable | None = None
@@ -208,6 +212,7 @@ class Optimizer(Configurable):
 
     def init(self, params: Tree) -> OptimizerState:
         """The state for a tree of weights, at step 0."""
+        # Under a schedule the rate is no state: it follows from `iterations`.
         zeros, rate = jax.tree.map(jnp.zeros_like, params), self._learning_rate
         return OptimizerState(
             jnp.zeros((), jnp.int32),
@@ -223,6 +228,7 @@ class Optimizer(Configurable):
         if self.loss_scale_factor is not None:
             grads = jax.tree.map(lambda grad: grad / self.loss_scale_factor, grads)
         if self.gradient_accumulation_steps:
+            # Gradients are divided by the loss scale before they are added up or clipped.
             params, slots, accumulated = self._accumulate(grads, state, params)
         else:
             params, slots = self._step(grads, state, params)
@@ -239,15 +245,21 @@ class Optimizer(Configurable):
 
     def _step(self, grads: Tree, state: OptimizerState, params: Tree):
         """Clip, decay, update."""
-        learning_rate = self.learning_rate_at(state)
+        # From the state, not from the variable: a changed rate recompiles nothing.
+        learning_rate = state.learning_rate
+        if self._schedule is not None:
+            learning_rate = jnp.asarray(self._schedule(state.iterations), jnp.float32)
 
         def decayed(path, weight):
-            fraction = self._decay_of(path, weight) if self._decays(path) else None
-            return weight - learning_rate * fraction * weight if fraction else weight
+            fraction = self._decay_of(path, weight)
+            # Names are looked through only where something decays.
+            return weight - learning_rate * fraction * weight if fraction and self._decays(path) else weight
 
+        # Weights and slots keep their dtypes: a float32 rate would make float32 of bfloat16 weights.
         dtypes = jax.tree.map(lambda weight: weight.dtype, params)
         params = jax.tree_util.tree_map_with_path(decayed, params)
         updates, slots = self.transformation().update(
+            # Decay is no gradient: it is not clipped.
             clipped(grads, self.clipnorm, self.clipvalue, self.global_clipnorm),
             state.slots,
             params,
@@ -269,11 +281,13 @@ class Optimizer(Configurable):
         def wait(_):
             return params, state.slots, total
 
+        # Both branches return the same form, so that the step is one program.
         return jax.lax.cond((state.iterations + 1) % count == 0, apply, wait, None)
 
     def _track(self, params: Tree, state: OptimizerState):
         """The moving average of the weights: the weights themselves at the first step."""
         updates = self._updates(state.iterations)
+        # At the first update the average is the weights: it starts without zeros to be corrected for.
         momentum = jnp.where(updates == 0, 0.0, self.ema_momentum)
         average = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state.average, params)
         if self.ema_overwrite_frequency:
@@ -290,6 +304,7 @@ class Optimizer(Configurable):
         return self.weight_decay
 
     def _decays(self, path) -> bool:
+        # By identity: `==` of variables compares their values.
         if any(self._known.get(joined(path)) is other for other in self._undecayed):
             return False
         return not any(re.search(part, name) for part in self._undecayed_names for name in self._names_of(path))
@@ -314,12 +329,6 @@ class Optimizer(Configurable):
         self._undecayed += list(var_list or [])
         self._undecayed_names += list(var_names or [])
 
-    def learning_rate_at(self, state: OptimizerState):
-        """The learning rate of the step that starts from `state`."""
-        if self._schedule is None:
-            return state.learning_rate
-        return jnp.asarray(self._schedule(state.iterations), jnp.float32)
-
     # Values kept between runs.
 
     @property
@@ -338,7 +347,7 @@ class Optimizer(Configurable):
     def learning_rate(self, value):
         self._set_learning_rate(value)
 
-    def _set_learning_rate(self, value):
+    def _set_learning_rate(self, value):  # apart from the setter: a wrapper's goes to the optimizer inside
         if isinstance(value, dict):
             value = LearningRateSchedule.revive(value)
         if callable(value) and not isinstance(value, Variable):
@@ -347,8 +356,10 @@ class Optimizer(Configurable):
             self._schedule = value if inspect.signature(value).parameters else lambda step: value()
             return
         if self._schedule is not None:
+            # A number assigned would be overridden by the schedule at the next step.
             raise TypeError(f"{self}: the learning rate follows {self._schedule!r} and cannot be set to {value!r}.")
         value = unwrap(value)
+        # `not >= 0` refuses NaN too.
         if isinstance(value, str) or (not isinstance(value, Tracer) and not float(value) >= 0):
             raise ValueError(f"{self}: `learning_rate` must be a number of at least 0. Got {value!r}.")
         if self._learning_rate is None:
@@ -359,13 +370,12 @@ class Optimizer(Configurable):
 
     def build(self, params: Tree):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping those that weights have."""
-        if self.is_making_slots:
+        if self.is_making_slots:  # in there the user's `build` runs, which calls its base's
             return  # `super().build(variables)` in the `build` of a subclass
-        if isinstance(params, (list, tuple)):
-            params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
         params = set_apart(self, params)
         old, self.weights_tree = self.weights_tree, params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
+        # An equal form keeps the state: `fit` after `fit` goes on with its moments.
         if self.state_variables is None or form_of(params) != form_of(old):
             if self.is_stepwise():
                 stepwise.make_slots(self, jax.tree.leaves(params), leaves_in_order(params))
@@ -378,17 +388,20 @@ class Optimizer(Configurable):
         """A state of variables for weights: those of the last state, made for the weights `old`, and new ones."""
         known = {} if self.state_variables is None else {key: slot for key, slot, _ in keyed(self.state_variables, old)}
         with scopes.outside():
+            # Nearly every state starts as constants: found by tracing, it needs no compilation.
             fresh = constant_results(
                 self.init, jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.stored_dtype), params)
             )
         leaves = []
         with scopes.outside(), jax.ensure_compile_time_eval():  # the state outlives a step that is being traced
             fresh = jax.jit(self.init)(jax.tree.map(unwrap, params)) if fresh is None else fresh
+            # Slots of weights that were there before are kept, those of new ones begin.
             owners = {id(variable): variable for variable in jax.tree.leaves(params)}
             for key, value, owner in keyed(fresh, params):
                 slot = known.get(key)
                 if slot is None or slot.shape != value.shape:
-                    slot = _slot(value, name_of(key, params))
+                    slot = _slot(value, name_of(key, owners))
+                    # `reference`: a slot is laid over devices as its weight is.
                     slot.path, slot.reference = f"{self.name}/{slot.name}", None if owner is None else owners.get(owner)
                 leaves.append(slot)
         state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
@@ -407,6 +420,7 @@ class Optimizer(Configurable):
 
     def finalize_variable_values(self, var_list):
         """Puts the moving averages of weights in their place at the end of training, if they are kept."""
+        # By identity: `==` of variables compares their values.
         chosen = set(map(id, var_list))
         for variable, mean in self.averages():
             if id(variable) in chosen:
@@ -425,6 +439,7 @@ class Optimizer(Configurable):
     def variables(self) -> list[Variable]:
         """All variables of the state, in Keras's order."""
         if self.state_variables is None:
+            # Before `build` only these two are known.
             return [v for v in (self._iterations, self._learning_rate) if v is not None]
         variables = in_keras_order(self.state_variables, self.weights_tree)
         return stepwise.in_order(self, variables) if self.is_stepwise() else variables
@@ -476,8 +491,10 @@ class Optimizer(Configurable):
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""
+        # The name first, as Keras writes it.
         config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k != "name"}
         if self._learning_rate is not None and self._schedule is None and "learning_rate" in config:
+            # As it is now: a callback may have changed it.
             config["learning_rate"] = float(self._learning_rate.value)
         return config
 
@@ -487,7 +504,7 @@ class Optimizer(Configurable):
 
 def joined(path) -> str:
     """A path of JAX's tree functions as `a/b/c`."""
-    return "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def takes_common_arguments(constructor: Constructor) -> Constructor:
@@ -496,6 +513,7 @@ def takes_common_arguments(constructor: Constructor) -> Constructor:
     They follow its positional arguments and can be given by position too, as in Keras; what it takes by keyword only
     comes after them.
     """
+    # Without `**common` itself, which is the last.
     own = list(inspect.signature(constructor).parameters.values())[:-1]
     names = {parameter.name for parameter in own}
     *common, rest = (p for p in inspect.signature(Optimizer.__init__).parameters.values() if p.name not in names)
@@ -506,6 +524,7 @@ def takes_common_arguments(constructor: Constructor) -> Constructor:
     @functools.wraps(constructor)
     def construct(self, *args, **kwargs):
         given = signature.bind(self, *args, **kwargs).arguments
+        # Unknown names stay in `rest` and go on to the base, which refuses them.
         constructor(**given.pop(rest.name, {}) | given)
 
     construct.__dict__["__signature__"] = signature  # what `inspect`, configs and errors read
@@ -514,6 +533,7 @@ def takes_common_arguments(constructor: Constructor) -> Constructor:
 
 def _slot(value, name: str) -> Variable:
     """The variable of a slot: of one that starts as 0 everywhere, no array is made until it is read."""
+    # An array in memory, or a constant other than 0, as an accumulator that starts at 0.1.
     if constant_of(value) != 0:
         return Variable(
             np.array(value) if isinstance(value, np.ndarray) else value, None, None, False, False, name=name

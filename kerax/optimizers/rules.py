@@ -4,8 +4,9 @@ All take `learning_rate` and `step` (1-based) as extra arguments and return what
 names in `apart` the fields that Keras's files hold after the others, each for all weights.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,32 +15,18 @@ import optax
 Tree = Any
 
 
-def with_extra_arguments(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
-    """A transformation of an `update` that takes `learning_rate` and `step`, which optax's annotations do not know."""
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
 def rule(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
-    """A transformation from `init(params)` and `update(grads, slots, learning_rate, step)`."""
+    """A transformation from `init(params)` and `update(grads, slots, params, learning_rate, step)`."""
 
     def extra(updates, state, params=None, *, learning_rate, step, **_):
-        return update(updates, state, learning_rate, step)
-
-    return with_extra_arguments(init, extra)
-
-
-def rule_of_weights(init: Callable, update: Callable) -> optax.GradientTransformationExtraArgs:
-    """Likewise, for `update(grads, slots, params, learning_rate, step)`."""
-
-    def extra(updates, state, params=None, *, learning_rate, step, **_):
+        # A float, as in Keras, so that `beta**step` has the same bits.
         return update(updates, state, params, learning_rate, jnp.asarray(step, jnp.float32))
 
-    return with_extra_arguments(init, extra)
+    return optax.GradientTransformationExtraArgs(init, cast(Any, extra))  # optax's annotations know no more arguments
 
 
-def zeros(params: Tree) -> Tree:
-    """Zeros like the weights."""
-    return jax.tree.map(jnp.zeros_like, params)
+zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+"""Zeros like the weights."""
 
 
 class SGDSlots(NamedTuple):
@@ -55,9 +42,10 @@ def sgd(momentum: float, nesterov: bool) -> optax.GradientTransformationExtraArg
     """
 
     def init(params):
-        return SGDSlots(zeros(params) if momentum else ())
+        return SGDSlots(zeros(params) if momentum else ())  # plain descent carries nothing
 
-    def update(grads, slots, learning_rate, step):
+    def update(grads, slots, params, learning_rate, step):
+        # The rate goes into the velocity, as in Keras: a change of it acts on new gradients only.
         descent = jax.tree.map(lambda g: -learning_rate * g, grads)
         if not momentum:
             return descent, slots
@@ -87,11 +75,13 @@ def adam(beta_1: float, beta_2: float, epsilon: float, amsgrad: bool) -> optax.G
     def init(params):
         return AdamSlots(zeros(params), zeros(params), zeros(params) if amsgrad else ())
 
-    def update(grads, slots, learning_rate, step):
-        step = jnp.asarray(step, jnp.float32)
+    def update(grads, slots, params, learning_rate, step):
+        # Once for all weights: both corrections are scalars.
         alpha = learning_rate * jnp.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+        # In Keras's order of operations, so that the bits agree with Keras's.
         m = jax.tree.map(lambda m, g: m + (g - m) * (1 - beta_1), slots.momentum, grads)
         v = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - beta_2), slots.velocity, grads)
+        # The largest before bias correction, as in Keras.
         largest = jax.tree.map(jnp.maximum, slots.velocity_hat, v) if amsgrad else ()
         updates = jax.tree.map(lambda m, v: -alpha * m / (jnp.sqrt(v) + epsilon), m, largest if amsgrad else v)
         return updates, AdamSlots(m, v, largest)
@@ -117,13 +107,15 @@ def rmsprop(rho: float, momentum: float, epsilon: float, centered: bool) -> opta
     def init(params):
         return RMSpropSlots(zeros(params), zeros(params) if momentum > 0 else (), zeros(params) if centered else ())
 
-    def update(grads, slots, learning_rate, step):
+    def update(grads, slots, params, learning_rate, step):
         v = jax.tree.map(lambda v, g: rho * v + (1 - rho) * g * g, slots.velocity, grads)
         mean, spread = (), v
         if centered:
             mean = jax.tree.map(lambda a, g: rho * a + (1 - rho) * g, slots.average_gradient, grads)
             spread = jax.tree.map(lambda v, a: v - a * a, v, mean)
+        # `epsilon` under the root, as in Keras; Adam has it outside.
         increment = jax.tree.map(lambda g, s: learning_rate * g * jax.lax.rsqrt(s + epsilon), grads, spread)
+        # With `momentum` the increments are what is averaged, the rate in them.
         running = ()
         if momentum > 0:
             running = increment = jax.tree.map(lambda m, i: momentum * m + i, slots.momentum, increment)
@@ -147,10 +139,10 @@ def adagrad(initial_accumulator_value: float, epsilon: float) -> optax.GradientT
     def init(params):
         return AdagradSlots(jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator_value), params))
 
-    def update(grads, slots, learning_rate, step):
+    def update(grads, slots, params, learning_rate, step):
+        # The sum only grows: steps get shorter for ever.
         total = jax.tree.map(lambda a, g: a + g * g, slots.accumulator, grads)
-        return jax.tree.map(lambda g, a: -learning_rate * g * jax.lax.rsqrt(a + epsilon), grads, total), AdagradSlots(
-            total
-        )
+        updates = jax.tree.map(lambda g, a: -learning_rate * g * jax.lax.rsqrt(a + epsilon), grads, total)
+        return updates, AdagradSlots(total)
 
     return rule(init, update)

@@ -14,6 +14,7 @@ class LearningRateSchedule(Configurable):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax."):
+            # Only kerax's own: files find a user's class only if it was registered.
             SCHEDULES.add(cls)
 
     def __call__(self, step):
@@ -67,6 +68,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.boundaries, self.values, self.name = list(boundaries), list(values), name
 
     def __call__(self, step):
+        # "left": a step that is a boundary still has the value before it.
         position = jnp.searchsorted(jnp.asarray(self.boundaries), jnp.asarray(step), side="left")
         return jnp.asarray(self.values, jnp.float32)[position]
 
@@ -92,6 +94,7 @@ class PolynomialDecay(LearningRateSchedule):
     def __call__(self, step):
         step, steps = jnp.asarray(step, jnp.float32), float(self.decay_steps)
         if self.cycle:
+            # At step 0 the ceiling is 0, which would divide by 0.
             steps = steps * jnp.where(step == 0, 1.0, jnp.ceil(step / steps))
         else:
             step = jnp.minimum(step, steps)
@@ -115,9 +118,11 @@ class CosineDecay(LearningRateSchedule):
     def __call__(self, step):
         step = jnp.asarray(step, jnp.float32)
         peak = self.initial_learning_rate if self.warmup_target is None else self.warmup_target
+        # `warmup_steps` without a target do nothing, as in Keras.
         warmup = 0 if self.warmup_target is None else self.warmup_steps
         fraction = jnp.clip((step - warmup) / self.decay_steps, 0, 1)
         decayed = peak * ((1 - self.alpha) * 0.5 * (1 + jnp.cos(jnp.pi * fraction)) + self.alpha)
+        # Known in Python: no `where` is traced for schedules without a warm-up.
         if not warmup:
             return decayed
         rising = self.initial_learning_rate + (peak - self.initial_learning_rate) * step / warmup
@@ -136,10 +141,12 @@ class CosineDecayRestarts(LearningRateSchedule):
 
     def __call__(self, step):
         progress = jnp.asarray(step, jnp.float32) / self.first_decay_steps
+        # The logarithm below would divide by `log(1) = 0`.
         if self.t_mul == 1.0:
             restart = jnp.floor(progress)
             fraction = progress - restart
         else:
+            # The inverse of the geometric sum: how many periods, each `t_mul` times as long, have passed.
             restart = jnp.floor(jnp.log(1 - progress * (1 - self.t_mul)) / jnp.log(self.t_mul))
             begun = (1 - self.t_mul**restart) / (1 - self.t_mul)
             fraction = (progress - begun) / self.t_mul**restart

@@ -85,6 +85,7 @@ class AdamW(Adam):
         amsgrad: bool = False,
         **common: Unpack[ArgumentsWithoutDecay],
     ):
+        # Decay is the base's, for every optimizer: AdamW differs from Adam by its default alone.
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **common)
 
 

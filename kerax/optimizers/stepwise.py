@@ -4,7 +4,8 @@ Both are kept, and made a pure transformation of trees: each step runs in a scop
 optimizer's own variables have the values that are given, and keep none of what is assigned to them.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,6 @@ from kerax.core import scope as scopes
 from kerax.core.stateless import StatelessScope
 from kerax.core.tracking import unique
 from kerax.core.variable import Variable
-from kerax.optimizers.rules import with_extra_arguments
 
 Tree = Any
 
@@ -34,7 +34,9 @@ def make_slots(optimizer, weights: list[Variable], listed: list[Variable]) -> Sl
     """Calls the `build` that the subclass wrote, which notes what it makes in `optimizer.own_slots`."""
     optimizer.own_slots, optimizer.is_making_slots = Slots(weights, listed, {}, {}, []), True
     try:
+        # Variables made inside a step that is being traced must outlive it.
         with scopes.outside():
+            # In the order of the model, in which Keras hands the weights over.
             type(optimizer).build_own(optimizer, listed)
     finally:
         optimizer.is_making_slots = False
@@ -47,6 +49,7 @@ def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable
         raise ValueError(f"{optimizer}: variables are added in `build`, which is called when the weights are known.")
     slots = optimizer.own_slots
     if reference is None:
+        # A name may serve weights and the whole: they share one dict in the state.
         name = unique(name or "variable", slots.free.keys() | slots.by_name.keys())
     elif id(reference) in slots.by_name.get(name, {}) or name in slots.free:
         raise ValueError(f"{optimizer}: {reference.path} has a variable {name!r} already. Give this one another name.")
@@ -57,18 +60,14 @@ def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable
         slots.free[name] = variable
     else:
         slots.by_name.setdefault(name, {})[id(reference)] = variable
+    # The order in which they are made is that of Keras's files.
     slots.made.append(variable)
     return variable
 
 
 def adopt(optimizer, values: Tree) -> Tree:
     """The part of the state that a subclass made, with its own variables as leaves, which take the values over."""
-    slots, form = optimizer.own_slots, optimizer.weights_tree
-    own = {
-        name: _in_form(form, [of_weight.get(id(weight)) for weight in slots.weights])
-        for name, of_weight in slots.by_name.items()
-    }
-    own |= slots.free
+    own = _state_of(optimizer.own_slots, optimizer.weights_tree, lambda variable: variable)
     jax.tree.map(lambda variable, value: variable.assign(value.value), own, values)
     return own
 
@@ -83,15 +82,11 @@ def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
     """The steps of a subclass as an optax transformation."""
 
     def init(params: Tree) -> Tree:
-        slots = _slots_for(optimizer, params)
-        values = {
-            name: _in_form(params, [_value(of_weight.get(id(weight))) for weight in slots.weights])
-            for name, of_weight in slots.by_name.items()
-        }
-        return values | {name: variable.value for name, variable in slots.free.items()}
+        return _state_of(_slots_for(optimizer, params), params, lambda variable: variable.value)
 
     def update(grads: Tree, state: Tree, params: Tree, *, learning_rate, step):
         slots = _slots_for(optimizer, params)
+        # The order of `slots.weights`, as `build` got them.
         before = jax.tree.leaves(params)
         pairs = list(zip(slots.weights, before, strict=True))
         for name, of_weight in slots.by_name.items():
@@ -99,28 +94,27 @@ def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
             owners = [of_weight[id(weight)] for weight in slots.weights if id(weight) in of_weight]
             pairs += zip(owners, values, strict=True)
         pairs += [(variable, state[name]) for name, variable in slots.free.items()]
+        # `step` counts updates from 1; the variable counts steps from 0.
         pairs.append((optimizer._iterations, (step - 1) * (optimizer.gradient_accumulation_steps or 1)))
         if optimizer._learning_rate is not None:
             pairs.append((optimizer._learning_rate, learning_rate))
+        # What `update_step` assigns stays in the scope, from where it is read below.
         with StatelessScope(pairs) as scope:
             for weight, grad in zip(slots.weights, jax.tree.leaves(grads), strict=True):
                 optimizer.update_step(grad, weight, learning_rate)
         after = [scope.value_of(weight) for weight in slots.weights]
-        new_state = {
-            name: _in_form(params, [_read(scope, of_weight.get(id(weight))) for weight in slots.weights])
-            for name, of_weight in slots.by_name.items()
-        }
-        new_state |= {name: scope.value_of(variable) for name, variable in slots.free.items()}
+        # As optax wants it: what is added, not the new weight.
         updates = [(new - old).astype(old.dtype) for new, old in zip(after, before, strict=True)]
-        return _in_form(params, updates), new_state
+        return _in_form(params, updates), _state_of(slots, params, scope.value_of)
 
-    return with_extra_arguments(init, update)
+    return optax.GradientTransformationExtraArgs(init, cast(Any, update))  # optax's annotations know no more arguments
 
 
 def _slots_for(optimizer, params: Tree) -> Slots:
     """The slots for weights of these shapes: those of the last `build`, or new ones for stand-ins of the weights."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
     slots = optimizer.own_slots
+    # `init` and `update` are pure: they may get weights that `build` has never seen.
     if slots is None or [weight.shape for weight in slots.weights] != shapes:
         leaves = jax.tree_util.tree_leaves_with_path(params)
         names = ["_".join(str(getattr(part, "key", part)) for part in path) for path, _ in leaves]
@@ -132,14 +126,15 @@ def _slots_for(optimizer, params: Tree) -> Slots:
     return slots
 
 
+def _state_of(slots: Slots, form: Tree, read: Callable[[Variable], Any]) -> dict[str, Tree]:
+    """`read` of each variable that `build` made: by name, those of weights in the form of the weights' tree."""
+    of_weights = {
+        name: _in_form(form, [read(made[id(weight)]) if id(weight) in made else None for weight in slots.weights])
+        for name, made in slots.by_name.items()
+    }
+    return of_weights | {name: read(variable) for name, variable in slots.free.items()}
+
+
 def _in_form(params: Tree, values: list) -> Tree:
     """Values in the order of the leaves, in the form of `params`; `None` leaves a place empty."""
     return jax.tree.unflatten(jax.tree.structure(params), values)
-
-
-def _value(variable: Variable | None):
-    return None if variable is None else variable.value
-
-
-def _read(scope: scopes.Scope, variable: Variable | None):
-    return None if variable is None else scope.value_of(variable)

@@ -40,6 +40,7 @@ class LossScaleOptimizer(Optimizer):
     """
 
     def __init__(self, inner_optimizer, initial_scale=2.0**15, dynamic_growth_steps=2000, name=None, **kwargs):
+        # Clipping and the like must see gradients without the scale: inside, not here.
         for argument in kwargs:
             if argument in CommonArguments.__annotations__:
                 raise ValueError(f"LossScaleOptimizer: set `{argument}` on the `inner_optimizer`.")
@@ -48,6 +49,7 @@ class LossScaleOptimizer(Optimizer):
                 "LossScaleOptimizer: `inner_optimizer` must be an optimizer of another kind. "
                 f"Got {inner_optimizer!r}; make one with `kerax.optimizers.get`."
             )
+        # The rate is a place holder in Keras's list of variables: `learning_rate` is the inner optimizer's.
         super().__init__(learning_rate=0.0, name=name, **kwargs)
         if not initial_scale > 0:
             raise ValueError(f"{self}: `initial_scale` must be above 0. Got {initial_scale}.")
@@ -70,11 +72,14 @@ class LossScaleOptimizer(Optimizer):
     def update(self, grads, state, params):
         """One step from the gradients of the scaled loss; `iterations` counts skipped steps too."""
         counter, scale, inner = state.slots
+        # Divided first: the inner optimizer clips and averages true gradients.
         grads = jax.tree.map(lambda grad: grad / scale, grads)
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(grad)) for grad in jax.tree.leaves(grads)] or [True]))
+        # Always computed, then chosen: no branch, so that the step stays one program.
         updated = self.inner_optimizer.update(grads, inner, params)
         params, inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, (params, inner))
         is_due = counter + 1 >= self.dynamic_growth_steps
+        # The scale stays finite and above 0, from where it could not return.
         limits = jnp.finfo(jnp.float32)
         grown = jnp.where(is_due, jnp.minimum(scale, limits.max / 2) * 2, scale)
         scale = jnp.where(finite, grown, jnp.maximum(scale / 2, limits.tiny))
@@ -88,10 +93,7 @@ class LossScaleOptimizer(Optimizer):
 
     def build(self, params):
         """Builds the inner optimizer."""
-        if isinstance(params, (list, tuple)):
-            params = {f"{index}/{variable.path}": variable for index, variable in enumerate(params)}
-        params = set_apart(self, params)
-        self.inner_optimizer.build(params)
+        self.inner_optimizer.build(set_apart(self, params))
         self.weights_tree = self.inner_optimizer.weights_tree
         slots = LossScaleSlots(self.step_counter, self.dynamic_scale, self.inner_optimizer.state_variables)
         self.state_variables = OptimizerState(self._iterations, self._learning_rate, slots, (), ())
@@ -100,7 +102,7 @@ class LossScaleOptimizer(Optimizer):
     def variables(self):
         """All variables, those of the inner optimizer last."""
         own = [self._iterations, self._learning_rate, self.step_counter, self.dynamic_scale]
-        return [*own, *self.inner_optimizer.variables]
+        return own + self.inner_optimizer.variables
 
     @property
     def iterations(self):
@@ -151,6 +153,7 @@ class LossScaleOptimizer(Optimizer):
 
 def for_policy(optimizer: Optimizer | None, dtype_policy) -> Optimizer | None:
     """The optimizer for a model of a dtype policy: under "mixed_float16" with a `LossScaleOptimizer` around it."""
+    # bfloat16 has float32's range: it needs no scale.
     if optimizer is None or isinstance(optimizer, LossScaleOptimizer) or dtype_policy.name != "mixed_float16":
         return optimizer
     return LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
@@ -165,6 +168,7 @@ class OptaxOptimizer(Optimizer):
 
     def __init__(self, transformation: optax.GradientTransformation, name: str = "optax"):
         self._transformation = optax.with_extra_args_support(transformation)
+        # Never read: the transformation has the rate in it.
         super().__init__(learning_rate=0.0, name=name)
 
     def transformation(self):

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
@@ -39,14 +40,15 @@ def save_model(model, path: str, overwrite: bool = True):
         raise ValueError(f"save_model: {path!r} exists. Pass `overwrite=True` to replace it.")
     if not model.built:
         raise ValueError(f"save_model: {model} is not built. Call it on data or `build` it first.")
+    # A layer that is there twice must come back as one.
     with sharing_scope():
         config = serialize_keras_object(model)
         if model.compiled:
             config["compile_config"] = _compile_config(model)
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     metadata = {"keras_version": KERAS_VERSION, "date_saved": now, "saved_by": f"kerax {__version__}"}
-    partial = f"{path}.partial"
-    with h5_members.creating(partial), tempfile.TemporaryDirectory() as folder:
+    with h5_members.replacing(path) as partial, tempfile.TemporaryDirectory() as folder:
+        # h5py writes files, not members of a zip file.
         weights_h5.save(model, os.path.join(folder, WEIGHTS))
         assets = Path(folder, ASSETS)
         for place, owner in structure.saveables(model):
@@ -59,7 +61,6 @@ def save_model(model, path: str, overwrite: bool = True):
             archive.write(os.path.join(folder, WEIGHTS), WEIGHTS)
             for file in sorted(assets.rglob("*")):
                 archive.write(file, file.relative_to(folder).as_posix())
-        os.replace(partial, path)
 
 
 def _compile_config(model) -> dict | None:
@@ -77,15 +78,22 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
     """The model of a `.keras` file: see `kerax.saving.load_model`."""
     with opening(path, "load_model") as archive:
         config = read_json(archive, CONFIG, path)
+        # Compiled by hand below, so that its failure is named and `compile=False` goes round it.
         compile_config = config.pop("compile_config", None) if isinstance(config, dict) else None
         with _naming(path):
             model = deserialize_keras_object(config, custom_objects, safe_mode)
             if not isinstance(model, Layer):
                 raise ValueError(f"the config describes {type(model).__name__}, which is no model")
             if compile and compile_config:  # Keras writes {} for a model that is not compiled
-                _compile(model, compile_config, custom_objects, path)
+                try:
+                    cast(Any, model).compile_from_config(deserialize_keras_object(compile_config, custom_objects))
+                except (ValueError, TypeError, KeyError) as error:
+                    raise ValueError(
+                        f"the compile arguments cannot be restored; pass `compile=False`. {error}"
+                    ) from error
         with tempfile.TemporaryDirectory() as folder:
             with _naming(path):
+                # Before the weights: a vocabulary may decide their shapes.
                 _load_assets(archive, model, folder)
             if not model.built:
                 raise ValueError(
@@ -102,17 +110,10 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
     return model
 
 
-def _compile(model, config: dict, custom_objects: dict | None, path: str):
-    """Compiles a loaded model as it was, its optimizer ready for its state."""
-    try:
-        model.compile_from_config(deserialize_keras_object(config, custom_objects))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"the compile arguments cannot be restored; pass `compile=False`. {error}") from error
-
-
 def _load_assets(archive: zipfile.ZipFile, model, folder: str):
     for place, owner in structure.saveables(model):
         prefix = f"{ASSETS}/{place}/" if place else f"{ASSETS}/"
+        # Files of the place itself, not of what lies below it.
         names = [n for n in archive.namelist() if n.startswith(prefix) and "/" not in n[len(prefix) :] and n != prefix]
         if hasattr(owner, "load_assets") and names:
             for name in names:
@@ -159,6 +160,7 @@ def _check_members(members: list[zipfile.ZipInfo], path: str, who: str):
     names = set()
     for member in members:
         name = PurePosixPath(member.filename)
+        # The upper half holds Unix's mode, 0 where it was written elsewhere.
         kind = stat.S_IFMT(member.external_attr >> 16)
         reason = None
         if name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename:
@@ -169,11 +171,13 @@ def _check_members(members: list[zipfile.ZipInfo], path: str, who: str):
             reason = "is encrypted"
         elif member.filename in names:
             reason = "is there twice"
+        # A zip bomb: small members are let through whatever they grow to.
         elif member.file_size > max(MOST_EXPANSION * member.compress_size, 2**20):
             reason = f"would grow from {member.compress_size} to {member.file_size} bytes"
         if reason is not None:
             raise ValueError(f"{who}: {path!r}: the member {member.filename!r} {reason}; nothing was read.")
         names.add(member.filename)
+    # Weights hardly shrink: a file that grows far is no model.
     unpacked, there = sum(member.file_size for member in members), os.path.getsize(path)
     if unpacked > 4 * there + 2**24:
         raise ValueError(f"{who}: {path!r} would grow from {there} to {unpacked} bytes; nothing was read.")

@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 
 from kerax.errors import suggest
-from kerax.saving import archive, h5_members, structure
+from kerax.saving import archive, h5_members, structure, weights_h5
 
 
 class KerasFileEditor:
@@ -38,6 +38,7 @@ class KerasFileEditor:
                 self.metadata = archive.read_json(members, archive.METADATA, path)
                 if archive.WEIGHTS not in members.namelist():
                     raise ValueError(f"KerasFileEditor: {path!r} has no member {archive.WEIGHTS!r}.")
+                # h5py reads files, not members of a zip file.
                 self._read(members.extract(archive.WEIGHTS, folder))
         else:
             raise ValueError(f"KerasFileEditor: the name must end in '.keras' or '.weights.h5'. Got {path!r}.")
@@ -45,19 +46,17 @@ class KerasFileEditor:
     def _read(self, path: str):
         with h5_members.open_file(path, "KerasFileEditor") as file:
             with h5_members.explaining(self.filepath, "KerasFileEditor"):
-                for group, _ in h5_members.walk_groups(file):
-                    if group == "vars" or group.endswith("/vars"):
-                        members = h5_members.members_of(file, group)
-                        if members:
-                            place = group.removesuffix("vars").rstrip("/")
-                            self.weights_dict[place] = {name: member[()] for name, member in members.items()}
+                for group in weights_h5.filled_groups(file):
+                    members = h5_members.members_of(file, group) or {}
+                    place = group.removesuffix("vars").rstrip("/")
+                    self.weights_dict[place] = {name: member[()] for name, member in members.items()}
 
     def summary(self):
         """Prints every object with the shapes and dtypes of its weights."""
         print(f"{self.filepath}: {len(self.weights_dict)} objects with weights")
         for place, weights in self.weights_dict.items():
             print(place or "(the model itself)")
-            for name, value in sorted(weights.items(), key=lambda item: (len(item[0]), item[0])):
+            for name, value in sorted(weights.items(), key=structure.by_number):
                 print(f"    {name}: shape={value.shape}, dtype={value.dtype}")
 
     def compare(self, reference_model) -> dict:
@@ -67,23 +66,11 @@ class KerasFileEditor:
         """
         errors, matches, seen = [], 0, set()
         for place, owner in structure.saveables(reference_model):
-            variables = owner.variables if place == structure.OPTIMIZER else owner.stored_variables()
-            weights = self.weights_dict.get(place, {})
             seen.add(place)
-            if len(weights) != len(variables):
-                errors.append(
-                    f"{place} ({owner.name}): {len(variables)} weights in the model, {len(weights)} in the file"
-                )
-                continue
-            for index, variable in enumerate(variables):
-                value = weights.get(str(index))
-                if value is None or value.shape != variable.shape:
-                    shape = None if value is None else value.shape
-                    errors.append(
-                        f"{place}/{index} ({variable.path}): {variable.shape} in the model, {shape} in the file"
-                    )
-                else:
-                    matches += 1
+            found = structure.match(place, owner, self.weights_dict.get(place, {}))
+            differences = [difference for difference in found if isinstance(difference, str)]
+            errors += differences
+            matches += len(found) - len(differences)
         errors += [f"{place}: in the file only" for place in self.weights_dict if place not in seen]
         for error in errors:
             print(error)
@@ -132,22 +119,22 @@ class KerasFileEditor:
         path = os.fspath(filepath)
         if not path.endswith(".weights.h5"):
             raise ValueError(f"KerasFileEditor: the name must end in '.weights.h5'. Got {path!r}.")
-        partial = f"{path}.partial"
-        with h5_members.creating(partial), h5py.File(partial, "w") as file:
+        with h5_members.replacing(path) as partial, h5py.File(partial, "w") as file:
             for place, weights in self.weights_dict.items():
                 h5_members.write_group(file, structure.vars_of(place), place.split("/")[-1], weights)
-        os.replace(partial, path)
 
     resave_weights = save
 
     def _find(self, name: str) -> str:
         """The path of an object given by path or, if that is clear, by its last part."""
         places = list(self.weights_dict)
+        # A whole path is clear, even if it is the last part of another.
         with contextlib.suppress(ValueError):
             return places[places.index(name)]
         found = {
             "/".join(parts[: index + 1])
             for parts in (place.split("/") for place in places)
+            # Objects without weights of their own, as a model inside, are there only as part of paths.
             for index, part in enumerate(parts)
             if part == name or "/".join(parts[: index + 1]) == name
         }
@@ -157,6 +144,7 @@ class KerasFileEditor:
         return found.pop()
 
     def _require_free(self, place: str):
+        # The slash: `dense` is not in the way of `dense_1`.
         if any(f"{other}/".startswith(f"{place}/") for other in self.weights_dict):
             raise ValueError(f"KerasFileEditor: there is an object {place!r} already.")
 

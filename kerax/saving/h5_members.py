@@ -38,13 +38,16 @@ def explaining(path: str, who: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def creating(path: str) -> Iterator[None]:
-    """Removes a file that could not be written to its end."""
+def replacing(path: str) -> Iterator[str]:
+    """A path beside `path` to write to, which takes its place if the block ends well and is removed otherwise."""
+    partial = f"{path}.partial"
     try:
-        yield
+        yield partial
+        # On one file system a rename is all or nothing: who reads meanwhile finds the old file or the new one.
+        os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.remove(path)
+            os.remove(partial)
         raise
 
 
@@ -57,9 +60,11 @@ def find_group(parent, path: str):
     import h5py
 
     group, filename = parent, parent.file.filename
+    # Part by part: h5py would follow a link in the midst of a path without a word.
     for part in path.split("/"):
         if part not in group:
             return None
+        # `getlink` looks at the link itself, which may lead into another file.
         link = group.get(part, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise ValueError(f"{filename!r} holds a link at {group.name}/{part}, which kerax does not follow.")
@@ -92,10 +97,11 @@ def find_dataset(group, name: str):
         dtype = dataset.dtype
     except ValueError as error:  # no float of this kind exists
         raise ValueError(f"{path!r}: {dataset.name} should hold numbers. {error}") from None
-    if dtype.kind not in "biufcV":
+    if dtype.kind not in "biufcV":  # V: bfloat16 and float8 as raw bytes
         raise ValueError(f"{path!r}: {dataset.name} should hold numbers. It holds {dtype}.")
     if dataset.shape is None:
         raise ValueError(f"{path!r}: {dataset.name} is empty.")
+    # Before a byte is read: a few hundred bytes of file may claim terabytes.
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > max(64 * stored, 2**20):  # compressed weights shrink by a few per cent, zeros by far more
         raise ValueError(
@@ -109,14 +115,6 @@ class Member:
 
     def __init__(self, dataset):
         self._dataset, self.shape = dataset, dataset.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The dtype of the values."""
-        return np.dtype("bfloat16") if self._is_bfloat16() else self._dataset.dtype
-
-    def _is_bfloat16(self) -> bool:
-        return self._dataset.attrs.get("dtype") == "bfloat16"
 
     def __getitem__(self, _) -> np.ndarray:
         return read_dataset(self._dataset)
@@ -134,9 +132,11 @@ def walk_groups(file, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any
 
     group = file if not path else file[path]
     yield path, group
+    # A file may be made to exhaust the stack.
     if depth >= _DEPTH:
         raise ValueError(f"{file.filename!r} has groups more than {_DEPTH} deep.")
     for name in group:
+        # Links could form a circle.
         if isinstance(group.get(name, getlink=True), h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
             yield from walk_groups(file, f"{path}/{name}" if path else name, depth + 1)
 
@@ -157,4 +157,5 @@ def write_group(file, group: str, name: str, values: dict[str, np.ndarray]):
     for key, value in values.items():
         dataset = members.create_dataset(key, data=value)
         if value.dtype.name == "bfloat16":
+            # HDF5 has no such type: Keras writes raw bytes with this attribute.
             dataset.attrs["dtype"] = "bfloat16"

@@ -6,12 +6,11 @@ trainable ones first. Long lists are cut into `layer_names0`, `layer_names1`, an
 
 import itertools
 import os
-import warnings
 
 import numpy as np
 
 from kerax.core.variable import Variable
-from kerax.saving import h5_members
+from kerax.saving import h5_members, structure
 
 _TOP = "top_level_model_weights"
 
@@ -31,15 +30,9 @@ def load_weights(model, filepath, skip_mismatch: bool = False, by_name: bool = F
         FileNotFoundError: if there is no such file.
     """
     path = os.fspath(filepath)
-    if not model.built:
-        raise ValueError(f"load_weights: {model} is not built, so its weights are not known. Call it on data first.")
     with h5_members.open_file(path, "load_weights") as file, h5_members.explaining(path, "load_weights"):
         values, differences = _match(file, model, by_name)
-    if differences:
-        message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
-        if not skip_mismatch:
-            raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
-        warnings.warn(message, stacklevel=4)
+    structure.report(differences, f"load_weights: {path!r} does not fit {model}.", skip_mismatch)
     for variable, value in values:
         variable.assign(value)
 
@@ -47,6 +40,7 @@ def load_weights(model, filepath, skip_mismatch: bool = False, by_name: bool = F
 def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]], list[str]]:
     """The values of the file that fit, with their variables, and what does not fit, in words."""
     root = file
+    # A file of a whole model has the weights one level deeper.
     if not _has_names(file, "layer_names"):
         root = h5_members.find_group(file, "model_weights")
         if root is None or not _has_names(root, "layer_names"):
@@ -62,6 +56,7 @@ def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]
                 f"load_weights: {file.filename!r} and {model} have no layer name in common. The file has {list(saved)}."
             )
     else:
+        # By order: layers without weights, as `Dropout`, do not count on either side.
         own = [(layer.name, weights) for layer in model.layers if (weights := _ordered(layer))]
         filled = [(name, datasets) for name, datasets in saved.items() if datasets]
         if len(own) != len(filled):
@@ -76,6 +71,7 @@ def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]
             for (name, weights), (other, datasets) in zip(own, filled, strict=True)
         ]
     top = model.stored_variables()
+    # Weights of the model itself, in no layer; by name only if it has some.
     if not by_name or top:
         pairs.append((f"{model.name} itself", top, _weights_of(root, _TOP) if _TOP in root else []))
     values, differences = [], []
@@ -104,6 +100,7 @@ def _weights_of(root, name: str) -> list:
     found = []
     for path in _names(group, "weight_names"):
         folder, _, last = path.rpartition("/")
+        # Names may hold slashes, which are groups in the file.
         parent = h5_members.find_group(group, folder) if folder else group
         dataset = None if parent is None else h5_members.find_dataset(parent, last)
         if dataset is None:

@@ -28,6 +28,7 @@ def save_model(model, filepath, overwrite: bool = True, zipped=None, **kwargs):
             "`save_weights` and a name that ends in '.weights.h5'."
         )
     if path.endswith(".keras"):
+        # Keras can write a folder instead; `None` and `True` are what is done anyway.
         if zipped is False:
             raise ValueError("save_model: kerax writes '.keras' files zipped only. Leave `zipped` out.")
         archive.save_model(model, path, overwrite)
@@ -50,6 +51,7 @@ def load_model(filepath, custom_objects: dict | None = None, compile: bool = Tru
         FileNotFoundError: if there is none.
     """
     path = os.fspath(filepath)
+    # First: a folder's name may end in anything.
     if os.path.isdir(path):
         return checkpoint.load_model(path, None, custom_objects, compile, safe_mode)
     if path.endswith((".h5", ".hdf5")):

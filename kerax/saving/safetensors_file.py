@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from kerax.core.tracking import walk
 from kerax.core.variable import materialize
 from kerax.errors import suggest
+from kerax.saving import h5_members, structure
 
 
 def save(model, path: str):
@@ -17,10 +17,10 @@ def save(model, path: str):
     library = _library()
     weights = _weights(model)
     materialize(weights.values())
-    partial = f"{path}.partial"
+    # The library writes the memory as it lies.
     arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in weights.items()}
-    library.numpy.save_file(arrays, partial, {"format": "kerax"})
-    os.replace(partial, path)
+    with h5_members.replacing(path) as partial:
+        library.numpy.save_file(arrays, partial, {"format": "kerax"})
 
 
 def load(model, path: str, skip_mismatch: bool = False, only: str | None = None, rename: Callable | dict | None = None):
@@ -40,18 +40,17 @@ def load(model, path: str, skip_mismatch: bool = False, only: str | None = None,
                 if stored not in known:
                     as_stored = "" if stored == name else f" (as {stored})"
                     differences.append(f"{name}{as_stored}: not in the file.{suggest(stored, known)}")
+                # A slice knows its shape from the header: nothing has been read so far.
                 elif tuple(file.get_slice(stored).get_shape()) != variable.shape:
                     shape = tuple(file.get_slice(stored).get_shape())
                     differences.append(f"{name}: expected shape {variable.shape}, found {shape}")
                 else:
                     wanted[name] = stored
+            # A part of the weights was asked for, or other names: what else is in the file is meant to be there.
             if only is None and rename is None:
                 differences += [f"{name}: in the file only" for name in known if name not in weights]
-            if differences:
-                message = f"load_weights: {path!r} does not fit {model}.\n  " + "\n  ".join(differences)
-                if not skip_mismatch:
-                    raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
-                warnings.warn(message, stacklevel=4)
+            structure.report(differences, f"load_weights: {path!r} does not fit {model}.", skip_mismatch)
+            # All is read before anything is assigned.
             values = {name: file.get_tensor(stored) for name, stored in wanted.items()}
     except library.SafetensorError as error:
         raise ValueError(f"load_weights: {path!r} is not a readable safetensors file: {error}") from None

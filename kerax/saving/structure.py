@@ -37,7 +37,9 @@ def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Laye
     first = []
     if hasattr(layer, "get_layer"):  # a model
         attributes["layers"] = cast(Any, layer).layers
+        # Keras goes through the `layers` of functional models and `Sequential`s before all other attributes.
         first = ["layers"] if hasattr(layer, "output_shape") else []
+    # Keras goes through attributes by name, those with an underscore last; a layer counts where it is met first.
     for name in first + sorted(attributes, key=lambda name: (name.startswith("_"), name)):
         yield from _below(attributes[name], f"{path}/{name}" if path else name, seen)
 
@@ -49,6 +51,7 @@ def _below(value, path: str, seen: set[int]) -> Iterator[tuple[str, Layer]]:
         taken: set[str] = set()
         for item in value.values() if isinstance(value, dict) else value:
             if isinstance(item, (Layer, list, tuple, dict)):
+                # Counted by class, in containers of containers as well: the paths of Keras's files.
                 kind = to_snake_case(type(item).__name__) if isinstance(item, Layer) else "container"
                 name = unique(kind, taken)
                 taken.add(name)
@@ -62,9 +65,11 @@ def vars_of(path: str) -> str:
 
 def stores(model) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
     """(group, name, values) of everything in a model."""
+    # All at once: one by one each draw would wait for the one before.
     materialize(model.weights)
     for path, owner in saveables(model):
         store: dict[str, np.ndarray] = {}
+        # Through the method, which a user's layer may have overridden.
         owner.save_own_variables(store)
         yield vars_of(path), owner.name, {name: placement.to_host(value) for name, value in store.items()}
 
@@ -92,23 +97,19 @@ def fill(
         group = vars_of(path)
         members = find(group) or {}
         seen.add(group)
+        # Weights for another optimizer are as good: it starts anew then.
         if path == OPTIMIZER and not strict_optimizer and not _fits_optimizer(owner, members):
             continue
         if _loads_itself(owner):
             plans.append((owner, members))
             continue
-        variables = owner.variables if path == OPTIMIZER else owner.stored_variables()
-        found = _match(group, owner, variables, members)
+        found = match(group, owner, members)
         differences += [difference for difference in found if isinstance(difference, str)]
         plans.append((owner, [pair for pair in found if not isinstance(pair, str)]))
     differences += [
         f"{group}: in the file only" for group in groups if group not in seen and not group.startswith(OPTIMIZER)
     ]
-    if differences:
-        message = f"{who}: {where} does not fit {model}.\n  " + "\n  ".join(differences)
-        if not skip_mismatch:
-            raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
-        warnings.warn(message, stacklevel=4)
+    report(differences, f"{who}: {where} does not fit {model}.", skip_mismatch)
     values: list[tuple[Variable, np.ndarray]] = []
     for owner, plan in plans:  # everything is read before anything is changed
         if isinstance(plan, list):
@@ -116,9 +117,20 @@ def fill(
             values += owner.also_loaded() if plan and hasattr(owner, "also_loaded") else []
     for owner, plan in plans:
         if not isinstance(plan, list):
+            # After all that kerax reads itself: what the user's method raises comes before any other weight is changed.
             owner.load_own_variables({name: member[()] for name, member in plan.items()})
     for variable, value in values:
         variable.assign(value)
+
+
+def report(differences: list[str], message: str, skip_mismatch: bool):
+    """Raises `ValueError` with what does not fit, or with `skip_mismatch` warns of it."""
+    if not differences:
+        return
+    message = "\n  ".join([message, *differences])
+    if not skip_mismatch:
+        raise ValueError(f"{message}\nNothing was loaded. Pass `skip_mismatch=True` to load what fits.")
+    warnings.warn(message, stacklevel=5)
 
 
 def _loads_itself(owner) -> bool:
@@ -127,21 +139,25 @@ def _loads_itself(owner) -> bool:
 
 
 def _fits_optimizer(optimizer: Optimizer, members: Mapping) -> bool:
-    shapes = [member.shape for _, member in sorted(members.items(), key=_by_number)]
+    shapes = [member.shape for _, member in sorted(members.items(), key=by_number)]
     return shapes == [variable.shape for variable in optimizer.variables]
 
 
-def _by_number(item: tuple[str, Any]) -> tuple[int, str]:
+def by_number(item: tuple[str, Any]) -> tuple[int, str]:
+    """What sorts the members `"0"`, ..., `"10"` of a group as numbers."""
     return len(item[0]), item[0]
 
 
-def _match(group: str, owner, variables: list[Variable], members: Mapping) -> list:
-    """(variable, member) pairs, and sentences about what does not fit."""
+def match(group: str, owner, members: Mapping) -> list:
+    """(variable, member) pairs of an object and its group, and sentences about what does not fit."""
+    # An optimizer has all its variables in one group.
+    variables = owner.variables if isinstance(owner, Optimizer) else owner.stored_variables()
     if len(members) != len(variables):
         return [f"{group} ({owner.name}): expected {len(variables)} weights, the file has {len(members)}"]
     found: list = []
     for index, variable in enumerate(variables):
         member = members.get(str(index))
+        # Shapes are in the header: nothing has been read so far.
         if member is not None and member.shape == variable.shape:
             found.append((variable, member))
         else:

@@ -19,6 +19,7 @@ def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, *
     if kwargs:
         raise TypeError(f"save_weights: unknown argument {next(iter(kwargs))!r}.")
     path = _check(filepath, model, "save_weights", (".weights.h5", ".weights.json", ".safetensors"))
+    # One without the other would be ignored silently.
     if path.endswith(".weights.json") != (max_shard_size is not None):
         raise ValueError(
             "save_weights: `max_shard_size` and a name that ends in '.weights.json' go together. "
@@ -48,12 +49,13 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
         ValueError: listing everything that does not fit, changing nothing; or if the file is none of these.
         FileNotFoundError: if there is no such file.
     """
+    # In the order of `_OPTIONS`: `.weights.h5` before `.h5`.
     ending = next((end for end, known in _OPTIONS.items() if os.fspath(filepath).endswith(end)), None)
     for name in kwargs:
-        if name not in {option for options in _OPTIONS.values() for option in options}:
+        kinds = [end for end, options in _OPTIONS.items() if name in options]
+        if not kinds:
             raise TypeError(f"load_weights: unknown argument {name!r}.")
-        if ending is None or name not in _OPTIONS[ending]:
-            kinds = [end for end, options in _OPTIONS.items() if name in options]
+        if ending not in kinds:
             raise ValueError(f"load_weights: `{name}` is for {' and '.join(kinds)} files. Got {os.fspath(filepath)!r}.")
     path = _check(filepath, model, "load_weights", tuple(_OPTIONS))
     if ending == ".safetensors":

@@ -5,6 +5,7 @@ shape before any weight is changed, and refuses links and external storage.
 """
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -24,13 +25,8 @@ def write(file, model):
 
 def read(file, model, where: str, who: str, skip_mismatch: bool = False, strict_optimizer: bool = False):
     """Puts the values of an open HDF5 file into a model: see `structure.fill`."""
-    structure.fill(
-        *(model, where, who),
-        lambda group: h5_members.members_of(file, group),
-        _filled_groups(file),
-        skip_mismatch,
-        strict_optimizer,
-    )
+    find = functools.partial(h5_members.members_of, file)
+    structure.fill(model, where, who, find, filled_groups(file), skip_mismatch, strict_optimizer)
 
 
 def save(model, path: str, max_shard_size: float | None = None):
@@ -38,10 +34,8 @@ def save(model, path: str, max_shard_size: float | None = None):
     import h5py
 
     if max_shard_size is None:
-        partial = f"{path}.partial"
-        with h5_members.creating(partial), h5py.File(partial, "w") as file:
+        with h5_members.replacing(path) as partial, h5py.File(partial, "w") as file:
             write(file, model)
-        os.replace(partial, path)
         return
     _save_shards(model, path, int(max_shard_size * 2**30))
 
@@ -58,10 +52,12 @@ def _save_shards(model, path: str, most_bytes: int):
             nonlocal used, count
             name = f"{base}_{count:05d}.weights.h5"
             used, count = 0, count + 1
+            # One shard is open at a time.
             stack.close()
             return stack.enter_context(h5py.File(name, "w"))
 
         for group, name, values in structure.stores(model):
+            # A layer without weights has a group all the same, as in Keras's files.
             for key, value in values.items() or [(None, np.zeros(0, np.float32))]:
                 if value.nbytes > most_bytes:
                     raise ValueError(
@@ -75,10 +71,9 @@ def _save_shards(model, path: str, most_bytes: int):
                 shard = os.path.basename(file.filename)
                 if key is not None and shard not in weight_map.setdefault(f"/{group}", []):
                     weight_map[f"/{group}"].append(shard)
-    partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as text:
+    # The map last: without it there is nothing that could be taken for a whole file.
+    with h5_members.replacing(path) as partial, open(partial, "w", encoding="utf-8") as text:
         json.dump({"metadata": {"total_size": total}, "weight_map": weight_map}, text, indent=4)
-    os.replace(partial, path)
 
 
 def load(model, path: str, skip_mismatch: bool = False):
@@ -115,6 +110,7 @@ def read_map(path: str) -> dict[str, list[str]]:
     """The shards of each group. Raises `ValueError` if it is no such file, or names one outside its folder."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
+    # Before it is read into memory.
     if os.path.getsize(path) > _MOST_JSON:
         raise ValueError(f"load_weights: {path!r} has more than {_MOST_JSON} bytes; it names no shards.")
     try:
@@ -125,12 +121,13 @@ def read_map(path: str) -> dict[str, list[str]]:
         raise ValueError(f"load_weights: {path!r} is no map of shards: {error!r}") from None
     for names in weight_map.values():
         for name in names:
+            # A name with a folder in it could lead anywhere.
             if not isinstance(name, str) or os.path.basename(name) != name or not name.endswith(".weights.h5"):
                 raise ValueError(f"load_weights: {path!r} names the shard {name!r}, which is no file in its folder.")
     return weight_map
 
 
-def _filled_groups(file) -> Iterator[str]:
+def filled_groups(file) -> Iterator[str]:
     """The `vars` groups of a file that hold weights. Links are not followed."""
     for group, members in h5_members.walk_groups(file):
         if (group == "vars" or group.endswith("/vars")) and len(members):

@@ -10,6 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 import kerax
+from kerax.callbacks.callback import num_iterations
 from kerax.callbacks.tensorboard import _image
 from tests.pairs import make_pair
 
@@ -215,11 +216,11 @@ class Watch(kerax.callbacks.TensorBoard):
 
     def _start_trace(self):
         super()._start_trace()
-        self.started = self._iterations() - self._start
+        self.started = num_iterations(self.model) - self._start
 
     def _stop_trace(self):
         super()._stop_trace()
-        self.stopped = self._iterations() - self._start
+        self.stopped = num_iterations(self.model) - self._start
 
 
 @pytest.mark.parametrize("batches, start, stop", [((3, 7), 2, 7), (1, 0, 1), ("12,13", 11, 13), ((9, 12), 8, 12)])
