@@ -37,7 +37,6 @@ class Dense(Compressible):
 
     modes = QUANTIZATION_MODES
     kernel: Variable
-    bias: Variable | None = None
 
     def __init__(
         self,
@@ -56,7 +55,8 @@ class Dense(Compressible):
         quantization_config=None,
         **kwargs,
     ):
-        super().__init__(lora_rank, lora_alpha, quantization_config, activity_regularizer, **kwargs)
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
         check_positive(self, units=units)
         self.units = units
         self.activation = activations.get(activation)
@@ -68,11 +68,10 @@ class Dense(Compressible):
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        features = input_shape[-1]
-        self.add_kernel((features, self.units))
-        self.bias = self.add_bias((self.units,)) if self.use_bias else None
-        self.finish_build()
-        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+        self.add_kernel((input_shape[-1], self.units))
+        self.finish_build((self.units,) if self.use_bias else None)
+        # Other numbers of features are refused by name from now on, not by the product's shapes.
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Any) -> Any:
         return self.activation(self.representations["kernel"].project(inputs, self.bias))
@@ -104,7 +103,6 @@ class EinsumDense(Compressible):
 
     modes = QUANTIZATION_MODES
     kernel: Variable
-    bias: Variable | None = None
 
     def __init__(
         self,
@@ -141,12 +139,12 @@ class EinsumDense(Compressible):
             axes["output_axes"] = [i for i, name in enumerate(kernel) if name in outputs]
             initializer = type(initializer).from_config(initializer.get_config() | axes)
         self.add_kernel([sizes[name] for name in kernel], initializer)
-        self.bias = None
+        bias_shape = None
         if self.bias_axes is not None:
+            # From the first of its axes on, so that it broadcasts from the outputs' last axis.
             first = min(outputs.index(name) for name in self.bias_axes)
-            shape = [sizes[name] if name in self.bias_axes else 1 for name in outputs[first:]]
-            self.bias = self.add_bias(shape)
-        self.finish_build()
+            bias_shape = [sizes[name] if name in self.bias_axes else 1 for name in outputs[first:]]
+        self.finish_build(bias_shape)
         self.input_spec = InputSpec(ndim=len(input_shape))
 
     def _read_equation(self, input_shape) -> tuple[str, str, dict]:

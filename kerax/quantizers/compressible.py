@@ -11,7 +11,7 @@ from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable
 from kerax.quantizers import calibration, lora
-from kerax.quantizers.configs import check_config, default_config, resolve
+from kerax.quantizers.configs import QuantizationConfig, default_config, resolve
 from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, as_policy_says
 
 _CALIBRATED = ("gptq", "awq")
@@ -29,14 +29,18 @@ class Compressible(Layer):
 
     _untracked = Layer._untracked | {"representations"}  # they hold no variables, but read the layer's
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
+    bias: Variable | None = None
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
 
-    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, activity_regularizer=None, **kwargs):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs):
+        super().__init__(**kwargs)
         lora.check_rank(self, "lora_rank", lora_rank)
         self.lora_rank, self.lora_alpha = lora_rank, lora_rank if lora_alpha is None else lora_alpha
         self.lora_enabled = False
-        self.quantization_config = check_config(self, quantization_config)
+        if not isinstance(quantization_config, QuantizationConfig | None):
+            expected = "`quantization_config` must be one of `kerax.quantizers`"
+            raise TypeError(f"{self}: {expected}. Got {quantization_config!r}.")
+        self.quantization_config = quantization_config
         self.representations: dict[str, Weight] = {}
 
     def _set_dtype_policy(self, policy):
@@ -77,16 +81,14 @@ class Compressible(Layer):
             weight = self.representations[name] = as_policy_says(weight, shape)
         weight.create(shape, initializer)
 
-    def add_bias(self, shape: Any) -> Variable:
-        """The weight `bias`, with the layer's options for it."""
-        initializer, regularizer, constraint = self.bias_initializer, self.bias_regularizer, self.bias_constraint
-        bias = self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name="bias")
-        bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
-        return bias
-
-    def finish_build(self) -> None:
-        """Adds the low-rank update that `lora_rank` asks for."""
+    def finish_build(self, bias_shape: Any = None) -> None:
+        """Makes the weight `bias`, if it has a shape, and the low-rank update that `lora_rank` asks for."""
+        if bias_shape is not None:
+            options = {"regularizer": self.bias_regularizer, "constraint": self.bias_constraint}
+            self.bias = self.add_weight(bias_shape, self.bias_initializer, name="bias", **options)
+            self.bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
         if self.lora_rank is not None:
+            # Last: it freezes the kernel, and its own weights come behind the others in Keras's order.
             lora.enable(self, self.lora_rank, self.lora_alpha)
 
     def enable_lora(

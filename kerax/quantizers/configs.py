@@ -339,13 +339,6 @@ def default_config(policy: DTypePolicy) -> QuantizationConfig | None:
     return None if found is None else found()
 
 
-def check_config(who: Any, config: Any) -> QuantizationConfig | None:
-    """`config`, a `QuantizationConfig` or `None`. Raises `TypeError` for anything else."""
-    if not isinstance(config, QuantizationConfig | None):
-        raise TypeError(f"{who}: `quantization_config` must be one of `kerax.quantizers`. Got {config!r}.")
-    return config
-
-
 def serialize(initializer: Any) -> Any:
     """A quantizer or config as JSON-able data."""
     return serialize_keras_object(initializer)
