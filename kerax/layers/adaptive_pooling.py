@@ -2,14 +2,11 @@
 
 from typing import Any
 
-from kerax import config
-from kerax.core.input_spec import InputSpec
-from kerax.core.layer import Layer
-from kerax.layers.options import Sizes, set_rank, sizes
+from kerax.layers.options import Sizes, Spatial, sizes
 from kerax.ops.pooling import adaptive_pool
 
 
-class _AdaptivePooling(Layer):
+class _AdaptivePooling(Spatial):
     """What all adaptive pooling shares: window i of an axis of n is from `floor(i n / size)` to `ceil((i+1) n / size)`.
 
     Args:
@@ -17,18 +14,11 @@ class _AdaptivePooling(Layer):
         data_format: `"channels_last"` or `"channels_first"`.
     """
 
-    rank: int
     reduction: str
 
-    def __init_subclass__(cls, rank: int | None = None):
-        super().__init_subclass__()
-        set_rank(cls, rank)
-
     def __init__(self, output_size: Sizes, data_format: str | None = None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(data_format, **kwargs)
         self.output_size = sizes(self, "output_size", output_size, self.rank)
-        self.data_format = config.standardize_data_format(data_format)
-        self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def call(self, inputs: Any) -> Any:
         return adaptive_pool(inputs, self.reduction, self.output_size, self.data_format)

@@ -77,8 +77,7 @@ class _Cell(Layer):
         self.bias_initializer, self.bias_regularizer, self.bias_constraint = weight_options(*bias)
         self.state_size = units if self.num_states == 1 else [units] * self.num_states
         self.output_size = units
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
 
     def build(self, input_shape: Any) -> None:
         width = self.units * self.num_gates
@@ -106,7 +105,7 @@ class _Cell(Layer):
         """Zeros for a batch."""
         return [jnp.zeros((batch_size, self.units), self.compute_dtype) for _ in range(self.num_states)]
 
-    def _read_weights(self):
+    def read_weights(self) -> tuple:
         """Kernel, recurrent kernel and bias in the compute dtype."""
         # Outside of `__call__`, which would have set it: `RNN` asks for the step without calling the cell.
         cast = scopes.autocast.set(self.compute_dtype if self.autocast else None)
@@ -123,25 +122,27 @@ class _Cell(Layer):
         Deviation from Keras: with `recurrent_dropout` all gates share a mask, as in the tied variant of Gal &
         Ghahramani 2016 (https://arxiv.org/abs/1512.05287), where Keras draws one per gate.
         """
-        kernel, recurrent_kernel, bias = self._read_weights()
-        input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
-        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, (input_shape[0], self.units))
+        kernel, recurrent_kernel, bias = self.read_weights()
+        # Drawn before the loop: the same values are dropped at every step, and the loop's body draws nothing.
+        input_mask = self.draw_mask(self.dropout if training else 0, input_shape)
+        recurrent_mask = self.draw_mask(self.recurrent_dropout if training else 0, (input_shape[0], self.units))
 
-        def project(inputs):
-            inputs = _drop(inputs, input_mask)
+        def project(inputs):  # (batch, features), or (batch, steps, features) for all steps in one product
+            inputs = drop(inputs, input_mask)
             projected = contract(inputs, kernel)
             return projected if bias is None else projected + self._input_bias(bias)
 
         def advance(projected, states):
-            return self._advance(projected, _drop(states[0], recurrent_mask), states, recurrent_kernel, bias)
+            return self._advance(projected, drop(states[0], recurrent_mask), states, recurrent_kernel, bias)
 
         return Stepper(project, advance, self.units * self.num_gates / kernel.shape[0])
 
-    def _draw_mask(self, rate, shape):
+    def draw_mask(self, rate: float, shape: Any) -> Any:
         """`None`, or an array of 0 and `1 / (1 - rate)`."""
         if rate == 0:
             return None
         kept = jax.random.bernoulli(self.next_key(), 1 - rate, shape)
+        # Where all is dropped nothing is scaled: 0 / 0 would be NaN.
         return kept.astype(self.compute_dtype) / (1 - rate if rate < 1 else 1)
 
     def _input_bias(self, bias):
@@ -152,14 +153,24 @@ class _Cell(Layer):
         raise NotImplementedError
 
     def call(self, inputs: Any, states: Any, training: Any = False) -> Any:
-        is_list = isinstance(states, (list, tuple))
         step = self.stepper(inputs.shape, training)
-        output, new_states = step.advance(step.project(inputs), list(states) if is_list else [states])
-        return output, new_states if is_list else new_states[0]
+        output, new_states = step.advance(step.project(inputs), as_list(states))
+        return output, in_form_of(states, new_states)
 
 
-def _drop(inputs, mask):
+def drop(inputs: Any, mask: Any) -> Any:
+    """Inputs times a mask of `draw_mask`, if there is one."""
     return inputs if mask is None else inputs * mask
+
+
+def as_list(states: Any) -> list:
+    """States, sizes or masks as a list: cells with a single one may leave the list out."""
+    return list(states) if isinstance(states, (list, tuple)) else [states]
+
+
+def in_form_of(given: Any, states: list) -> Any:
+    """A list of states, or its only one where those that were given were no list."""
+    return states if isinstance(given, (list, tuple)) else states[0]
 
 
 class SimpleRNNCell(_Cell):
@@ -229,6 +240,7 @@ class _LSTMCell(_Cell):
 
         def initial_bias(shape, dtype, key):
             bias = call_initializer(self.bias_initializer, key, shape, dtype)
+            # Gates that begin open remember from the start: gradients reach far steps before anything is learned.
             return bias.at[self.units : 2 * self.units].set(1)
 
         return initial_bias
@@ -368,19 +380,14 @@ class StackedRNNCells(Layer):
 
     def get_initial_state(self, batch_size: Any = None) -> list:
         """The cells' initial states."""
-        found = [first_states(cell, batch_size) for cell in self.cells]
-        return [
-            states if isinstance(cell.state_size, (list, tuple)) else states[0]
-            for cell, states in zip(self.cells, found, strict=True)
-        ]
+        return [in_form_of(cell.state_size, first_states(cell, batch_size)) for cell in self.cells]
 
     def call(self, inputs: Any, states: Any, training: Any = False) -> Any:
         new_states = []
         for cell, own in zip(self.cells, states, strict=True):
-            is_list = isinstance(own, (list, tuple))
             kwargs = {"training": training} if takes_training(cell) else {}
-            inputs, own = cell(inputs, list(own) if is_list else [own], **kwargs)
-            new_states.append(own if is_list or not isinstance(own, (list, tuple)) else own[0])
+            inputs, new = cell(inputs, as_list(own), **kwargs)
+            new_states.append(in_form_of(own, as_list(new)))
         return inputs, new_states
 
     def stepper(self, input_shape: Any, training: Any) -> Stepper | None:
@@ -395,11 +402,11 @@ class StackedRNNCells(Layer):
         def advance(inputs, states):
             new_states = []
             for step, own in zip(steps, states, strict=True):
-                is_list = isinstance(own, (list, tuple))
-                inputs, own = step.advance(step.project(inputs), list(own) if is_list else [own])
-                new_states.append(own if is_list else own[0])
+                inputs, new = step.advance(step.project(inputs), as_list(own))
+                new_states.append(in_form_of(own, new))
             return inputs, new_states
 
+        # Only the first cell's projection could be made for all steps at once, so none is.
         return Stepper(lambda inputs: inputs, advance, 1)
 
 
@@ -424,14 +431,12 @@ def takes_training(cell: Any) -> bool:
 def output_size(cell: Any) -> int:
     """The size of a cell's output: by default that of its first state."""
     size = getattr(cell, "output_size", None)
-    first = cell.state_size[0] if isinstance(cell.state_size, (list, tuple)) else cell.state_size
-    return first if size is None else size
+    return as_list(cell.state_size)[0] if size is None else size
 
 
 def first_states(cell: Any, batch_size: Any) -> list:
     """A cell's first states as a list: its own, or zeros of its state sizes."""
     if hasattr(cell, "get_initial_state"):
-        states = cell.get_initial_state(batch_size=batch_size)
-        return list(states) if isinstance(states, (list, tuple)) else [states]
-    sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
-    return [jnp.zeros((batch_size, size), getattr(cell, "compute_dtype", None)) for size in sizes]
+        return as_list(cell.get_initial_state(batch_size=batch_size))
+    dtype = getattr(cell, "compute_dtype", None)
+    return [jnp.zeros((batch_size, size), dtype) for size in as_list(cell.state_size)]

@@ -6,7 +6,16 @@ from typing import Any
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.variable import Variable
-from kerax.layers.options import Sizes, check, check_positive, check_steps, check_window, read_window, set_rank
+from kerax.layers.options import (
+    Sizes,
+    check,
+    check_positive,
+    check_steps,
+    check_window,
+    read_window,
+    set_rank,
+    spans_of,
+)
 from kerax.ops import convolutions
 from kerax.quantizers.compressible import Compressible
 
@@ -19,9 +28,7 @@ class BaseConv(Compressible):
 
     A subclass of a rank gets its family's constructor with that rank's defaults.
 
-    Args:
-        window: Kernel size, strides, padding and dilation rate, as the constructors take them.
-        data_format, activation, use_bias, **kwargs: As in `Conv2D`.
+    Args: as in `Conv2D`.
     """
 
     rank: int
@@ -32,13 +39,15 @@ class BaseConv(Compressible):
 
     def __init_subclass__(cls, rank: int | None = None):
         super().__init_subclass__()
-        # One number where there is one axis, a tuple for more: what configs and help of Keras's classes show.
+        # One number where there is one axis, a tuple where there are more: the defaults of Keras's signatures.
         ones = (1,) * rank if rank and rank > 1 else 1
         set_rank(cls, rank, strides=ones, dilation_rate=ones)
 
-    def __init__(self, window: tuple, data_format: str | None, activation: Any, use_bias: bool, **kwargs):
+    def __init__(
+        self, kernel_size, strides, padding: str, data_format, dilation_rate, activation, use_bias: bool, **kwargs
+    ):
         super().__init__(**kwargs)
-        window = read_window(self, self.rank, *window, self.paddings)
+        window = read_window(self, self.rank, kernel_size, strides, padding, dilation_rate, self.paddings)
         self.kernel_size, self.strides, self.padding, self.dilation_rate = window
         self.data_format = config.standardize_data_format(data_format)
         self.channel_axis = -1 if self.data_format == "channels_last" else 1
@@ -56,9 +65,8 @@ class BaseConv(Compressible):
         """The number of input channels. Raises `ValueError` if a window without padding is larger than the input."""
         if self.padding == "valid" and self.needs_whole_windows:
             spatial = input_shape[1:-1] if self.channel_axis == -1 else input_shape[2:]
-            spans = [rate * (size - 1) + 1 for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)]
             got = {"kernel_size": self.kernel_size, "dilation_rate": self.dilation_rate, "input_shape": input_shape}
-            check_window(self, "kernel", spatial, spans, **got)
+            check_window(self, "kernel", spatial, spans_of(self.kernel_size, self.dilation_rate), **got)
         channels = input_shape[self.channel_axis]
         # From here on other numbers of channels are refused by name, not by XLA.
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis: channels})
@@ -99,7 +107,7 @@ class _Conv(BaseConv):
         **kwargs,
     ):
         kwargs |= {"lora_rank": lora_rank, "lora_alpha": lora_alpha, "activity_regularizer": activity_regularizer}
-        super().__init__((kernel_size, strides, padding, dilation_rate), data_format, activation, use_bias, **kwargs)
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
         check_steps(self, self.strides, self.dilation_rate)
         check_positive(self, filters=filters, groups=groups)
         check(self, filters % groups == 0, "`filters` must be a multiple of `groups`", filters=filters, groups=groups)

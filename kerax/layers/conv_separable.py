@@ -30,7 +30,7 @@ class _DepthwiseConv(BaseConv):
         **kwargs,
     ):
         kwargs |= {"activity_regularizer": activity_regularizer}
-        super().__init__((kernel_size, strides, padding, dilation_rate), data_format, activation, use_bias, **kwargs)
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
         check_positive(self, depth_multiplier=depth_multiplier)
         self.depth_multiplier = depth_multiplier
         depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
@@ -77,7 +77,7 @@ class _SeparableConv(BaseConv):
         **kwargs,
     ):
         kwargs |= {"activity_regularizer": activity_regularizer}
-        super().__init__((kernel_size, strides, padding, dilation_rate), data_format, activation, use_bias, **kwargs)
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
         check_positive(self, filters=filters, depth_multiplier=depth_multiplier)
         self.filters, self.depth_multiplier = filters, depth_multiplier
         depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
@@ -98,9 +98,9 @@ class _SeparableConv(BaseConv):
         self.finish_build((self.filters,) if self.use_bias else None)
 
     def call(self, inputs: Any) -> Any:
-        kernels = [weight.value for weight in self.representations.values()]  # in the order of the constructor
+        depthwise, pointwise = (weight.value for weight in self.representations.values())  # in the order of `represent`
         window = self.strides, self.padding, self.data_format, self.dilation_rate
-        return self.finish(convolutions.separable_conv(inputs, *kernels, *window))
+        return self.finish(convolutions.separable_conv(inputs, depthwise, pointwise, *window))
 
 
 class DepthwiseConv1D(_DepthwiseConv, rank=1):

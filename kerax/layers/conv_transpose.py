@@ -33,7 +33,7 @@ class _ConvTranspose(BaseConv):
         **kwargs,
     ):
         kwargs |= {"activity_regularizer": activity_regularizer}
-        super().__init__((kernel_size, strides, padding, dilation_rate), data_format, activation, use_bias, **kwargs)
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
         check_steps(self, self.strides, self.dilation_rate)
         check_positive(self, filters=filters)
         self.filters, self.output_padding = filters, None

@@ -80,7 +80,7 @@ def sizes(layer: Layer, name: str, value: Any, rank: int, minimum: int = 1) -> t
 
 def read_window(
     layer: Layer, rank: int, kernel_size: Any, strides: Any, padding: str, dilation_rate: Any, paddings: tuple
-) -> tuple[tuple, tuple, str, tuple]:
+) -> tuple[Any, Any, str, Any]:
     """The same four arguments of a convolution: sizes for each of `rank` axes, and the padding in lower case.
 
     Raises:
@@ -91,6 +91,11 @@ def read_window(
     dilation_rate = sizes(layer, "dilation_rate", dilation_rate, rank)
     check_choice(layer, "padding", padding.lower(), paddings)
     return kernel_size, strides, padding.lower(), dilation_rate
+
+
+def spans_of(kernel_size: Any, dilation_rate: Any) -> tuple[int, ...]:
+    """From how many positions of each axis a window takes its first and last input."""
+    return tuple(rate * (size - 1) + 1 for size, rate in zip(kernel_size, dilation_rate, strict=True))
 
 
 def check_steps(layer: Layer, strides: tuple, dilation_rate: tuple) -> None:
@@ -132,7 +137,8 @@ class Spatial(Layer):
         super().__init_subclass__()
         set_rank(cls, rank, **defaults)
 
-    def __init__(self, data_format: str | None = None, **kwargs):
+    # Positional only: in `kwargs` of a class that has no such argument it is refused by name.
+    def __init__(self, data_format: str | None = None, /, **kwargs):
         super().__init__(**kwargs)
         self.data_format = config.standardize_data_format(data_format)
         first = 1 if self.data_format == "channels_last" else 2

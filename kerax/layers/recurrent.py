@@ -37,8 +37,8 @@ class _CellRNN(RNN):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = without(super().get_config(), "use_cudnn", "activity_regularizer")
-        config.pop("use_cudnn", None)
+        config = without(super().get_config(), "activity_regularizer")
+        config.pop("use_cudnn", None)  # Keras's configs do not hold it
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 
 

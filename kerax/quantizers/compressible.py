@@ -84,7 +84,7 @@ class Compressible(Layer):
     def finish_build(self, bias_shape: Any = None) -> None:
         """Makes the weight `bias`, if it has a shape, and the low-rank update that `lora_rank` asks for."""
         if bias_shape is not None:
-            options = {"regularizer": self.bias_regularizer, "constraint": self.bias_constraint}
+            options: dict[str, Any] = {"regularizer": self.bias_regularizer, "constraint": self.bias_constraint}
             self.bias = self.add_weight(bias_shape, self.bias_initializer, name="bias", **options)
             self.bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
         if self.lora_rank is not None:
