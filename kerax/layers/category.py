@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
-from kerax.layers.options import check, check_choice, check_positive
+from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
 
@@ -153,15 +153,12 @@ class Adaptable(_Categorical):
 
     def update_state(self, data: Any) -> None:
         """Counts a batch."""
-        raise NotImplementedError
 
     def finalize_state(self) -> None:
         """Makes the table from the counts."""
-        raise NotImplementedError
 
     def reset_state(self) -> None:
         """Forgets the counts, and the table that was made from them."""
-        raise NotImplementedError
 
 
 class Discretization(Adaptable):
@@ -248,8 +245,7 @@ class Discretization(Adaptable):
         """The constructor's arguments, with the boundaries that were found in place of `num_bins`."""
         config = super().get_config() | {"dtype": self.dtype_policy.name, "bin_boundaries": self.bin_boundaries}
         config["num_bins"] = self.num_bins if self.bin_boundaries is None else None
-        config.pop("trainable")
-        return config
+        return leave_out(config, "trainable")
 
 
 def _compress(summary: np.ndarray, epsilon: float) -> np.ndarray:
@@ -322,6 +318,4 @@ class CategoryEncoding(_Categorical):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = super().get_config()
-        config.pop("sparse")
-        return config
+        return leave_out(super().get_config(), "sparse")

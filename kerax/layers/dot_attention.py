@@ -17,12 +17,11 @@ class _PlainAttention(Layer):
 
     scale: Variable | None
 
-    def _configure(self, use_scale: bool, dropout: float, seed: int | None):
+    def __init__(self, use_scale: bool, dropout: float, seed: int | None, **kwargs):
+        super().__init__(**kwargs)
         check_rate(self, dropout=dropout)
         self.use_scale, self.dropout, self.seed = use_scale, dropout, seed
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
-        self.supports_masking = True
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
 
     def _check_shapes(self, shapes):
         is_list = isinstance(shapes, (list, tuple)) and all(isinstance(shape, (list, tuple)) for shape in shapes)
@@ -47,7 +46,7 @@ class _PlainAttention(Layer):
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        query, value, key = (*inputs, inputs[1])[:3]
+        query, value, key = (*inputs, inputs[1])[:3]  # the value is the key where none is given
         if mask is not None and (not isinstance(mask, (list, tuple)) or len(mask) not in (2, 3)):
             raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
@@ -61,6 +60,7 @@ class _PlainAttention(Layer):
         outputs, weights = weighted_mean(scores[:, None], value[:, None], seen, drop, return_attention_scores)
         outputs = outputs[:, 0]
         if query_mask is not None:
+            # The softmax gave them some mean of the values: a mask of queries is not one of scores.
             outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
         return outputs if weights is None else (outputs, weights[:, 0])
 
@@ -97,10 +97,9 @@ class Attention(_PlainAttention):
     """
 
     def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(use_scale, dropout, seed, **kwargs)
         check_choice(self, "score_mode", score_mode, ("dot", "concat"))
         self.score_mode = score_mode
-        self._configure(use_scale, dropout, seed)
 
     def build(self, input_shape: Any) -> None:
         self._check_shapes(input_shape)
@@ -112,6 +111,7 @@ class Attention(_PlainAttention):
         scale = 1 if self.scale is None else self.scale.value
         if self.score_mode == "dot":
             return query @ jnp.swapaxes(key, -1, -2) * scale
+        # (batch, queries, 1, features) + (batch, 1, keys, features)
         return self.concat_score_weight.value * jnp.sum(jnp.tanh(scale * (query[:, :, None] + key[:, None])), -1)
 
 
@@ -132,15 +132,11 @@ class AdditiveAttention(_PlainAttention):
     """
 
     def __init__(self, use_scale=True, dropout=0.0, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure(use_scale, dropout, seed)
+        super().__init__(use_scale, dropout, seed, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         self._check_shapes(input_shape)
-        shape = (input_shape[0][-1],)
-        self.scale = (
-            self.add_weight(name="scale", shape=shape, initializer="glorot_uniform") if self.use_scale else None
-        )
+        self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale") if self.use_scale else None
 
     def _scores(self, query, key):
         scale = 1 if self.scale is None else self.scale.value

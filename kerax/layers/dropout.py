@@ -11,17 +11,17 @@ import jax.numpy as jnp
 from kerax import random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
-from kerax.layers.options import Spatial, check, check_rate
+from kerax.layers.options import PassesMasks, Spatial, check, check_rate, leave_out
 
 _SELU_LOWEST = -1.6732632423543772 * 1.0507009873554805
 
 
-class _Noise(Layer):
+class _Noise(PassesMasks):
     """What noise drawn for each value shares: where the random numbers come from, and masks that pass unchanged."""
 
     def __init__(self, seed: int | None, **kwargs):
         super().__init__(**kwargs)
-        self.seed, self.supports_masking = seed, True
+        self.seed = seed
         self.seed_generator = None if seed is None else SeedGenerator(seed)
 
 
@@ -81,7 +81,7 @@ class _SpatialDropout(Spatial):
 
     def get_config(self) -> dict:
         """The constructor's arguments; this one does not take `trainable`."""
-        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+        return leave_out(super().get_config(), "trainable")
 
 
 class SpatialDropout1D(_SpatialDropout, rank=1):

@@ -52,14 +52,12 @@ class Lookup(Adaptable):
 
     def _parse(self, token) -> Any:
         """A token as the vocabulary holds it."""
-        raise NotImplementedError
 
-    def _as_tokens(self, tokens: list) -> np.ndarray:
-        raise NotImplementedError
+    def _as_tokens(self, tokens: list) -> Any:
+        """Tokens as an array."""
 
     def _index(self, tokens: np.ndarray) -> Any:
         """What finds the indices of tokens."""
-        raise NotImplementedError
 
     def __init__(
         self,

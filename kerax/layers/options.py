@@ -150,6 +150,19 @@ class Spatial(Layer):
         return tuple(input_shape[axis] for axis in self.spatial_axes)
 
 
+class PassesMasks(Layer):
+    """What layers share whose outputs have the positions of their inputs, and so their mask."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+
+def leave_out(config: dict, *names: str) -> dict:
+    """`config` without its entries `names`: Keras's configs do not hold them."""
+    return {name: value for name, value in config.items() if name not in names}
+
+
 def without(config: dict, *names: str) -> dict:
     """`config` without those of its entries `names` that are not set: Keras's configs do not mention them."""
-    return {name: value for name, value in config.items() if name not in names or value not in (None, "auto")}
+    return leave_out(config, *(name for name in names if config.get(name) is None))

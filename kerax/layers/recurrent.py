@@ -5,7 +5,7 @@ from typing import Any
 
 from kerax.core.input_spec import InputSpec
 from kerax.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
-from kerax.layers.options import check_choice, without
+from kerax.layers.options import check_choice, leave_out, without
 from kerax.layers.rnn import RNN
 
 
@@ -37,8 +37,7 @@ class _CellRNN(RNN):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = without(super().get_config(), "activity_regularizer")
-        config.pop("use_cudnn", None)  # Keras's configs do not hold it
+        config = leave_out(without(super().get_config(), "activity_regularizer"), "use_cudnn")
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 
 

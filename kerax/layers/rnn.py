@@ -12,7 +12,7 @@ from kerax.core.layer import Layer
 from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import Trackable, walk
 from kerax.layers.cells import StackedRNNCells, as_list, check_cell, first_states, stepper_of, takes_training
-from kerax.layers.options import check, check_choice
+from kerax.layers.options import PassesMasks, check, check_choice, leave_out
 from kerax.ops.products import is_projected_ahead
 
 
@@ -30,7 +30,7 @@ class _Carry(NamedTuple):
     variables: Any = ()
 
 
-class RNN(Layer):
+class RNN(PassesMasks):
     """A cell run over the steps of sequences, one after the other.
 
     Args:
@@ -74,7 +74,6 @@ class RNN(Layer):
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
         self.state_size = as_list(cell.state_size)
         self.states = None
-        self.supports_masking = True
         self.input_spec = InputSpec(min_ndim=3)
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
@@ -133,7 +132,7 @@ class RNN(Layer):
             # A user's cell may write variables and draw numbers, so it is called as a layer inside the loop.
             advance, carry, written = self._any_cell(sequences, states, training)
         else:
-            # One large product for all steps beats a small one at each, unless its results need much more memory.
+            # All steps' inputs in one product: on CPU only where the loop then reads less than the inputs.
             ahead, written = is_projected_ahead(step.growth), []
             sequences, carry = step.project(sequences) if ahead else sequences, _Carry(states)
 
@@ -220,7 +219,7 @@ def _choose(kept, new, old):
     return jnp.where(kept.reshape(kept.shape[:1] + (1,) * (new.ndim - 1)), new, old)
 
 
-class Bidirectional(Layer):
+class Bidirectional(PassesMasks):
     """A recurrent layer run forwards and another one backwards, and their outputs merged.
 
     Args:
@@ -264,7 +263,6 @@ class Bidirectional(Layer):
         for one in (self.forward_layer, self.backward_layer):
             if hasattr(one, "zero_output_for_mask"):
                 one.zero_output_for_mask = self.return_sequences  # so that merged outputs of masked steps are zeros
-        self.supports_masking = True
         self.input_spec = layer.input_spec
 
     @property
@@ -321,10 +319,10 @@ class Bidirectional(Layer):
 
     def get_config(self) -> dict:
         """The constructor's arguments, with both layers as they are."""
-        config = super().get_config()
-        config.pop("weights")
         layers = {"layer": self.forward_layer, "backward_layer": self.backward_layer}
-        return config | {name: serialize_keras_object(one) for name, one in layers.items()}
+        return leave_out(super().get_config(), "weights") | {
+            name: serialize_keras_object(one) for name, one in layers.items()
+        }
 
 
 def _copy(layer: Layer, prefix: str, **changes) -> Layer:
