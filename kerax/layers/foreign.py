@@ -52,8 +52,7 @@ class JaxLayer(Layer):
             raise ValueError(
                 f"{self}: `call_fn` takes `params` or `state`, so `init_fn`, `params` or `state` must be given."
             )
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
         if params is not None or state is not None:
             self._add_trees(params, state)
 
@@ -78,7 +77,7 @@ class JaxLayer(Layer):
         self._params, self._state = [], []
         for weights, tree, trainable in ((self._params, params, True), (self._state, state, False)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                leaf = jnp.asarray(leaf)
+                leaf = jnp.asarray(leaf)  # trees may hold NumPy arrays and numbers
                 is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
                 name = jax.tree_util.keystr(path, simple=True, separator="_") or f"weight_{len(self._weights)}"
                 weights.append(
@@ -103,6 +102,7 @@ class JaxLayer(Layer):
         if "state" not in self._taken:
             return outputs
         outputs, new_state = outputs
+        # Else leaves would be assigned to the wrong weights.
         if jax.tree.structure(new_state) != self._treedefs[1]:
             raise ValueError(
                 f"{self}: `call_fn` returned a state of another structure. Expected {self._treedefs[1]}, "
@@ -139,6 +139,7 @@ class FlaxLayer(JaxLayer):
     def __init__(self, module, method: Any = None, variables=None, **kwargs):
         from flax.linen import DenyList  # pyright: ignore[reportMissingImports] (an optional package)
 
+        # Past `JaxLayer`'s constructor: its functions are made here, from the module.
         Layer.__init__(self, **{name: value for name, value in kwargs.items() if name != "seed"})
         self.module, self.method = module, getattr(module, method) if isinstance(method, str) else method
         takes_training = "training" in inspect.signature(self.method or type(module).__call__).parameters
@@ -157,6 +158,7 @@ class FlaxLayer(JaxLayer):
         self._set_up(call_fn, init_fn, params, state, kwargs.get("seed"))
 
     def _init_rng(self):
+        # Flax asks for a key by what it is used for.
         return {name: super(FlaxLayer, self)._init_rng() for name in ("params", "dropout")}
 
     def _call_rng(self, training):

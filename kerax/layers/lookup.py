@@ -173,9 +173,8 @@ class Lookup(Adaptable):
         return [self._parse(token) for token in array.tolist()]
 
     def _set_tokens(self, tokens: list, weights):
-        self._tokens = self._as_tokens(tokens)
-        self._idf = weights
-        self._table = self._index(self._tokens)
+        found = self._as_tokens(tokens)
+        self._tokens, self._idf, self._table = found, weights, self._index(found)
 
     # Finding the vocabulary.
 

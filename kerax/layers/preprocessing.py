@@ -62,7 +62,7 @@ class Normalization(PassesMasks):
         expected = "`mean` and `variance` must be given together and have the same shape"
         check(self, are_alike, expected, mean=mean, variance=variance)
         fits = mean is None or np.ndim(mean) <= len(self.axis)
-        check(self, fits, f"`mean` may have as many axes as `axis`={self.axis}", shape=np.shape(mean))
+        check(self, fits, f"`mean` may have as many axes as `axis`={self.axis}", mean=mean)
         self.input_mean, self.input_variance, self.invert = mean, variance, invert
 
     def build(self, input_shape: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kerax.layers.category import as_array
 from kerax.layers.lookup import TextLookup
-from kerax.layers.options import check_choice, check_unsupported
+from kerax.layers.options import check, check_choice, check_unsupported
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -69,18 +69,15 @@ class TextVectorization(TextLookup):
         options = False, output_mode, sparse, pad_to_max_tokens, None, encoding, modes
         super().__init__(max_tokens, 1, "", "[UNK]", vocabulary, idf_weights, *options, name=name, **kwargs)
         check_unsupported(self, ragged=ragged)
-        if standardize is not None and not callable(standardize):
-            check_choice(self, "standardize", standardize, tuple(_STANDARDIZERS))
-        if split is not None and not callable(split):
-            check_choice(self, "split", split, tuple(_SPLITTERS))
+        for name, value, known in (("standardize", standardize, _STANDARDIZERS), ("split", split, _SPLITTERS)):
+            if not callable(value):
+                check_choice(self, name, value, (*known, None))
         widths = () if ngrams is None else range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams)
-        if ngrams is not None and (not widths or any(not isinstance(n, int) or n < 1 for n in widths)):
-            raise ValueError(f"{self}: `ngrams` must be an integer of at least 1, or several. Got ngrams={ngrams!r}.")
-        if output_sequence_length is not None and (output_mode != "int" or output_sequence_length < 1):
-            raise ValueError(
-                f"{self}: `output_sequence_length` must be at least 1, and needs output_mode='int'. "
-                f"Got output_sequence_length={output_sequence_length!r}, output_mode={output_mode!r}."
-            )
+        are_widths = ngrams is None or (widths and all(isinstance(n, int) and n >= 1 for n in widths))
+        check(self, are_widths, "`ngrams` must be an integer of at least 1, or several", ngrams=ngrams)
+        got = {"output_sequence_length": output_sequence_length, "output_mode": output_mode}
+        fits = output_sequence_length is None or (output_mode == "int" and output_sequence_length >= 1)
+        check(self, fits, "`output_sequence_length` must be at least 1, and needs output_mode='int'", **got)
         self.standardize, self.split, self.ngrams, self._widths = standardize, split, ngrams, widths
         self.output_sequence_length = output_sequence_length
 
@@ -116,6 +113,7 @@ class TextVectorization(TextLookup):
         length = self.output_sequence_length
         if length is None:
             return outputs
+        # The last axis alone: cut where it is too long, zeros where too short.
         missing = max(0, length - outputs.shape[-1])
         return np.pad(outputs[..., :length], [(0, 0)] * (outputs.ndim - 1) + [(0, missing)])
 

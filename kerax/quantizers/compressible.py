@@ -45,6 +45,7 @@ class Compressible(Layer):
 
     def _set_dtype_policy(self, policy):
         policy = dtype_policies.get(policy)
+        # `built` is not there yet when the base class's constructor sets the policy.
         if getattr(self, "built", False) and policy.quantization_mode and self.quantization_mode is None:
             quantize(self, policy.quantization_mode, False, default_config(policy), policy)
         self._dtype_policy = policy
@@ -77,6 +78,7 @@ class Compressible(Layer):
         """Makes the variables of a weight that `represent` named, stored as the layer's dtype policy says."""
         weight = self.representations[name]
         weight.options = {"regularizer": regularizer, "constraint": constraint}
+        # A dtype such as "int8_from_float32" makes a layer whose integers are to come from a file.
         if self.quantization_mode is not None:
             weight = self.representations[name] = as_policy_says(weight, shape)
         weight.create(shape, initializer)
@@ -89,7 +91,7 @@ class Compressible(Layer):
             self.bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
         if self.lora_rank is not None:
             # Last: it freezes the kernel, and its own weights come behind the others in Keras's order.
-            lora.enable(self, self.lora_rank, self.lora_alpha)
+            self.enable_lora(self.lora_rank, self.lora_alpha)
 
     def enable_lora(
         self, rank: Any, lora_alpha: Any = None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"
@@ -133,6 +135,7 @@ def quantize(
     mode, cls = config.mode, type(layer)
     if type_check and not cls.__module__.startswith("kerax."):
         raise ValueError(f"{layer}: a subclass is quantized only with type_check=False. Got {cls.__name__}.")
+    # Such a `call` would multiply by `kernel.value`, which is then integers.
     if not cls.call.__module__.startswith("kerax."):
         raise ValueError(f"{layer}: {cls.__name__} has a `call` of its own, which cannot read quantized weights.")
     if not layer.built:
@@ -145,6 +148,7 @@ def quantize(
         raise ValueError(f"{layer}: mode {mode!r} looks at a layer's inputs. Call `quantize` of the model around it.")
     if mode == "float8" and layer.lora_enabled:
         raise ValueError(f"{layer}: mode 'float8' does not go with LoRA. Make a layer with the merged weights.")
+    # Past the property, which would quantize again.
     layer._dtype_policy = policy or dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.own_policy.name}")
     layer.quantization_config = config
     for name, weight in layer.representations.items():
@@ -172,6 +176,7 @@ def quantize_all(
             picked = [layer for layer in picked if type(layer).__module__.startswith("kerax.")]
         if len(picked) < len(found):
             left = [layer.name for layer in found if layer not in picked]
+            # A model is quantized as far as it goes: one embedding shall not keep all dense layers from it.
             warnings.warn(f"{root}: mode {config.mode!r} is not for {left}, left as they are.", stacklevel=3)
         for layer in picked:
             quantize(layer, None, type_check, config)

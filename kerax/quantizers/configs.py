@@ -11,17 +11,21 @@ from kerax.quantizers.functions import abs_max_quantize
 QUANTIZERS = Family("quantizers", "quantizer")
 
 
-class Quantizer(Configurable):
+class _Listed(Configurable):
+    """What quantizers and configs share: kerax's own are found by name."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
+            QUANTIZERS.add(cls)
+
+
+class Quantizer(_Listed):
     """Base class: a function from floats to quantized numbers and a scale.
 
     Args:
         output_dtype: Of the quantized numbers.
     """
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
-            QUANTIZERS.add(cls)
 
     def __init__(self, output_dtype: Any = "int8"):
         self.output_dtype = output_dtype
@@ -60,7 +64,7 @@ class AbsMaxQuantizer(Quantizer):
         return config | ({} if self.axis is None else {"axis": self.axis})
 
 
-class QuantizationConfig(Configurable):
+class QuantizationConfig(_Listed):
     """Base class: how `layer.quantize` and `model.quantize` quantize.
 
     Args:
@@ -69,11 +73,6 @@ class QuantizationConfig(Configurable):
     """
 
     mode: str  # what `quantize` calls this way of quantizing
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
-            QUANTIZERS.add(cls)
 
     def __init__(self, weight_quantizer=None, activation_quantizer=None):
         self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
@@ -102,6 +101,7 @@ class QuantizationConfig(Configurable):
 
     def _check_weight_quantizer(self, **expected):
         for name, value in expected.items():
+            # A user's own quantizer may not have the attribute: it is trusted.
             found = getattr(self.weight_quantizer, name, value)
             if found != value:
                 raise ValueError(

@@ -28,6 +28,7 @@ def contracted(equation: str, operand: int) -> tuple[int, ...]:
     """The axes of the inputs (0) or the kernel (1) that the outputs do not have."""
     operands, outputs = equation.split("->")
     letters = operands.split(",")[operand]
+    # Counted from the end where `...` stands for any number of axes in front.
     offset = -len(letters.removeprefix("...")) if letters.startswith("...") else 0
     letters = letters.replace("...", "")
     return tuple(i + offset for i, letter in enumerate(letters) if letter not in outputs)
@@ -95,6 +96,7 @@ def join_int8(parts: dict, equation: str) -> Any:
     operands, outputs = equation.replace("...", "").split("->")
     letters = operands.split(",")[1]
     kept = "".join(letter for letter in letters if letter in outputs)
+    # The stored scale has the outputs' axes, of size 1 where only the inputs have them: summing takes those away.
     scale = jnp.einsum(f"{outputs}->{kept}", parts["_scale"])
     shape = [size if letter in kept else 1 for letter, size in zip(letters, parts[""].shape, strict=True)]
     return parts[""] / scale.reshape(shape)
@@ -121,6 +123,7 @@ def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:
     integers = parts[""]
     if weight_bits == 4:
         integers = unpack_int4(integers, columns, axis=0, dtype="uint8")
+    # Stored (columns, rows): each column's groups lie side by side.
     matrix = dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"]).T
     return matrix / parts["awq_scales"][:, None] if "awq_scales" in parts else matrix
 
@@ -144,7 +147,9 @@ def empty_groups(rows: int, columns: int, weight_bits: int, group_size: int, dty
 def int8_product(equation: Any, quantizer: Any, inputs: Any, kernel: Any, scale: Any) -> Any:
     """The einsum of integers, scaled back; its gradient is that of the einsum with the kernel as floats."""
     integers, inputs_scale = quantizer(inputs, axis=contracted(equation, 0))
+    # The einsum with ones only moves the scale to the outputs' axes.
     inputs_scale = jnp.einsum(equation, inputs_scale, jnp.ones((1,) * kernel.ndim, inputs_scale.dtype))
+    # Summed in 32 bits: products of 8-bit integers overflow 8 and 16.
     product = jnp.einsum(equation, integers, kernel, preferred_element_type="int32")
     return product.astype(inputs.dtype) / (inputs_scale * scale)
 
@@ -155,6 +160,7 @@ def _int8_forward(equation, quantizer, inputs, kernel, scale):
 
 def _int8_backward(equation, quantizer, saved, upstream):
     inputs, kernel, scale = saved
+    # Rounding has no gradient of its own: it is passed over, for the inputs alone.
     _, pull_back = jax.vjp(lambda x: jnp.einsum(equation, x, kernel.astype(x.dtype)), inputs)
     return *pull_back(upstream / scale), None, None
 
