@@ -182,16 +182,10 @@ class STFTSpectrogram(Layer):
         signal = signal if is_first else jnp.swapaxes(signal, 1, 2)
         batch, channels, samples = signal.shape
         # Each channel is a signal of its own: (batch * channels, 1, samples).
-        parts = [
-            lax.conv_general_dilated(
-                signal.reshape(-1, 1, samples),
-                kernel.value,
-                (self.frame_step,),
-                self.padding.upper(),
-                dimension_numbers=("NCH", "HIO", "NHC"),
-            )
-            for kernel in self.kernels
-        ]
+        signals, window = signal.reshape(-1, 1, samples), ((self.frame_step,), self.padding.upper())
+        numbers = ("NCH", "HIO", "NHC")
+        kernels = (kernel.value for kernel in self.kernels)
+        parts = (lax.conv_general_dilated(signals, kernel, *window, dimension_numbers=numbers) for kernel in kernels)
         found = self._combine(*parts)
         found = found.reshape(batch, channels, *found.shape[1:])  # (batch, channel, time, bin)
         if self.expand_dims:

@@ -199,7 +199,7 @@ class SimpleRNNCell(_Cell):
         return output, [output]
 
 
-class _LSTMCell(_Cell):
+class GatedCell(_Cell):
     """What cells with a memory share: four gates, and how they act."""
 
     num_gates = 4
@@ -229,8 +229,8 @@ class _LSTMCell(_Cell):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        rates = dropout, recurrent_dropout
-        super().__init__(units, activation, use_bias, *weights, *penalties, *limits, *rates, seed, **kwargs)
+        options = *weights, *penalties, *limits, dropout, recurrent_dropout
+        super().__init__(units, activation, use_bias, *options, seed, **kwargs)
         self.unit_forget_bias = unit_forget_bias
         self.recurrent_activation: Callable = activations.get(recurrent_activation)
 
@@ -245,7 +245,7 @@ class _LSTMCell(_Cell):
 
         return initial_bias
 
-    def _gate(self, gates, carry, axis: int = -1):
+    def gate(self, gates: Any, carry: Any, axis: int = -1) -> tuple:
         """`(output, new states)` from the four gates side by side."""
         # The order of Keras's files, whose kernels hold the four side by side.
         input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis)
@@ -255,7 +255,7 @@ class _LSTMCell(_Cell):
         return output, [output, carry]
 
 
-class LSTMCell(_LSTMCell):
+class LSTMCell(GatedCell):
     """A step of a long short-term memory; the gates lie in the kernels in the order input, forget, candidate, output.
 
         c = forget * c + input * activation(candidate);  h = output * activation(c)
@@ -269,10 +269,10 @@ class LSTMCell(_LSTMCell):
     Source: Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735
     """
 
-    __init__ = with_defaults(_LSTMCell.__init__)
+    __init__ = with_defaults(GatedCell.__init__)
 
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
-        return self._gate(projected + hidden @ recurrent_kernel, states[1])
+        return self.gate(projected + hidden @ recurrent_kernel, states[1])
 
 
 class GRUCell(_Cell):
@@ -317,8 +317,8 @@ class GRUCell(_Cell):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        rates = dropout, recurrent_dropout
-        super().__init__(units, activation, use_bias, *weights, *penalties, *limits, *rates, seed, **kwargs)
+        options = *weights, *penalties, *limits, dropout, recurrent_dropout
+        super().__init__(units, activation, use_bias, *options, seed, **kwargs)
         self.recurrent_activation: Callable = activations.get(recurrent_activation)
         self.reset_after = reset_after
 

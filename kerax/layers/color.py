@@ -392,13 +392,10 @@ class RandomColorJitter(ImageLayer):
     ):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.value_range = check_value_range(self, value_range)
-        parts = {
-            RandomBrightness: brightness_factor,
-            RandomContrast: contrast_factor,
-            RandomSaturation: saturation_factor,
-            RandomHue: hue_factor,
-        }
-        self.steps = [part(factor, value_range=value_range) for part, factor in parts.items() if factor is not None]
+        parts = RandomBrightness, RandomContrast, RandomSaturation, RandomHue
+        factors = brightness_factor, contrast_factor, saturation_factor, hue_factor
+        given = [(part, factor) for part, factor in zip(parts, factors, strict=True) if factor is not None]
+        self.steps = [part(factor, value_range=value_range) for part, factor in given]
 
     def transform_sample(self, sample: dict, key: Any) -> Any:
         for number, step in enumerate(self.steps):

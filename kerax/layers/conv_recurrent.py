@@ -6,13 +6,13 @@ import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
-from kerax.layers.cells import Stepper, _LSTMCell, drop
+from kerax.layers.cells import GatedCell, Stepper, drop
 from kerax.layers.options import Sizes, check_steps, check_window, read_window, set_rank, spans_of
-from kerax.layers.recurrent import _CellRNN, cell_options, of_cell
+from kerax.layers.recurrent import CellRNN, of_cell
 from kerax.ops import convolutions
 
 
-class _ConvLSTMCell(_LSTMCell):
+class _ConvLSTMCell(GatedCell):
     """An LSTM step with convolutions in place of matrix products.
 
     Args:
@@ -72,12 +72,12 @@ class _ConvLSTMCell(_LSTMCell):
             hidden = drop(states[0], recurrent_mask)
             # The state keeps its size from step to step, whatever strides and padding the inputs' convolution has.
             recurrent = convolutions.conv(hidden, recurrent_kernel, 1, "same", self.data_format)
-            return self._gate(projected + recurrent, states[1], self.channel_axis)
+            return self.gate(projected + recurrent, states[1], self.channel_axis)
 
         return Stepper(project, advance, self.filters * self.num_gates / kernel.shape[-2])
 
 
-class _ConvLSTM(_CellRNN):
+class _ConvLSTM(CellRNN):
     """What convolutional LSTMs of any rank share."""
 
     rank: int
@@ -124,11 +124,11 @@ class _ConvLSTM(_CellRNN):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        arguments = activation, recurrent_activation, use_bias, *weights, unit_forget_bias, *penalties, *limits
-        rates = dropout, recurrent_dropout
-        cell = _ConvLSTMCell(self.rank, *window, *arguments, *rates, seed, **cell_options(kwargs))
+        gates = self.rank, *window, activation, recurrent_activation, use_bias
+        options = *weights, unit_forget_bias, *penalties, *limits, dropout, recurrent_dropout, seed
+        kwargs |= {"activity_regularizer": activity_regularizer}
         loop = return_sequences, return_state, go_backwards, stateful
-        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(_ConvLSTMCell, (*gates, *options), loop, **kwargs)
         self.input_spec = InputSpec(ndim=self.rank + 3)
 
     def _first_states(self, sequences_shape) -> list:

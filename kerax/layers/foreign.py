@@ -80,21 +80,13 @@ class JaxLayer(Layer):
                 leaf = jnp.asarray(leaf)  # trees may hold NumPy arrays and numbers
                 is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
                 name = jax.tree_util.keystr(path, simple=True, separator="_") or f"weight_{len(self._weights)}"
-                weights.append(
-                    self.add_weight(
-                        name=name if name not in self._weights else f"{name}_{len(self._weights)}",
-                        shape=leaf.shape,
-                        dtype=None if is_float else leaf.dtype,
-                        initializer=_Given(leaf),
-                        trainable=trainable,
-                    )
-                )
+                name = name if name not in self._weights else f"{name}_{len(self._weights)}"
+                dtype = None if is_float else leaf.dtype
+                weights.append(self.add_weight(leaf.shape, _Given(leaf), dtype, trainable, name=name))
 
     def call(self, inputs: Any, training: Any = False) -> Any:
-        params, state = (
-            jax.tree.unflatten(treedef, [weight.value for weight in weights])
-            for treedef, weights in zip(self._treedefs, (self._params, self._state), strict=True)
-        )
+        values = [[weight.value for weight in weights] for weights in (self._params, self._state)]
+        params, state = map(jax.tree.unflatten, self._treedefs, values)
         arguments = {"params": params, "state": state, "inputs": inputs, "training": bool(training)}
         if "rng" in self._taken:
             arguments["rng"] = self._call_rng(training)
@@ -192,10 +184,8 @@ def _check_arguments(layer: Layer, name: str, function, known: tuple) -> tuple:
 
 def _split(variables) -> tuple[dict, dict]:
     """Flax's variables as params and state."""
-    return (
-        {name: value for name, value in variables.items() if name == "params"},
-        {name: value for name, value in variables.items() if name != "params"},
-    )
+    params = {name: value for name, value in variables.items() if name == "params"}
+    return params, {name: value for name, value in variables.items() if name != "params"}
 
 
 def _is_shape(value) -> bool:

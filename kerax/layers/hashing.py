@@ -299,8 +299,7 @@ class HashedCrossing(_Categorical):
         return encode(self, bins, self.num_bins)
 
     def call_on_host(self, inputs: Any) -> Any:
-        hashes = [
-            hash_text(feature, None) if is_text(feature) else np.asarray(feature).astype("int64").astype("uint64")
-            for feature in inputs
-        ]
+        # Integers count as themselves: only text is hashed before it is crossed.
+        as_hash = lambda values: np.asarray(values).astype("int64").astype("uint64")
+        hashes = [hash_text(values, None) if is_text(values) else as_hash(values) for values in inputs]
         return encode(self, np.asarray(_cross_all(hashes, self.num_bins)).astype("int32"), self.num_bins)

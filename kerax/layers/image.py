@@ -247,17 +247,8 @@ class Resizing(ImageLayer):
         self.fill_mode, self.fill_value = fill_mode, fill_value
 
     def _resize(self, image, interpolation, antialias):
-        return resize(
-            image,
-            (self.height, self.width),
-            interpolation,
-            antialias,
-            self.crop_to_aspect_ratio,
-            self.pad_to_aspect_ratio,
-            self.fill_mode,
-            self.fill_value,
-            "channels_last",
-        )
+        proportions = self.crop_to_aspect_ratio, self.pad_to_aspect_ratio, self.fill_mode, self.fill_value
+        return resize(image, (self.height, self.width), interpolation, antialias, *proportions, "channels_last")
 
     def transform_image(self, image: Any, params: Any) -> Any:
         return self._resize(image, self.interpolation, self.antialias)

@@ -90,10 +90,8 @@ class Multiply(_Merge):
 
     def call(self, inputs: Any) -> Any:
         found = [masks.get_mask(value) for value in inputs]
-        values = [
-            value if mask is None else jnp.where(mask[..., None], value, 1)
-            for value, mask in zip(_aligned(inputs), found, strict=True)
-        ]
+        pairs = zip(_aligned(inputs), found, strict=True)
+        values = (value if mask is None else jnp.where(mask[..., None], value, 1) for value, mask in pairs)
         output = functools.reduce(jnp.multiply, values)
         # 0 where all inputs are masked, not the empty product 1.
         mask = self.compute_mask(inputs, found)
@@ -156,6 +154,11 @@ class Concatenate(_Merge):
         return jnp.any(jnp.concatenate(full, self.axis), axis=-1)
 
 
+def _normalized(value, axis: int):
+    """A value scaled to length 1 along an axis; one of zeros stays so."""
+    return value * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(value), axis, keepdims=True), 1e-12))
+
+
 class Dot(_Merge):
     """The product of two inputs, summed over one axis of each, sample by sample.
 
@@ -189,10 +192,7 @@ class Dot(_Merge):
 
     def call(self, inputs: Any) -> Any:
         if self.normalize:
-            inputs = [
-                value * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(value), axis, keepdims=True), 1e-12))
-                for value, axis in zip(inputs, self._pair, strict=True)
-            ]
+            inputs = list(map(_normalized, inputs, self._pair))
         first, second = (axis % value.ndim for value, axis in zip(inputs, self._pair, strict=True))
         left, right = inputs
         # The batch axis is not summed over: sample meets sample.
