@@ -148,6 +148,7 @@ class Softmax(PassesMasks):
         self.axis = axis
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
+        # Configs hold lists, JAX takes tuples.
         axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
         if mask is None:
             return jax.nn.softmax(inputs, axis)

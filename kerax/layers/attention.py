@@ -115,6 +115,7 @@ class HeadAttention(PassesMasks):
         outputs = self.output_dense(outputs)
         if weights is None:
             return outputs
+        # The weights' last two axes become the attended ones again: (batch, heads, *queries, *keys).
         sizes = [part.shape[axis] for part in heads[:2] for axis in self._axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
 
@@ -132,6 +133,7 @@ class HeadAttention(PassesMasks):
             found.append(query_mask.astype(bool)[..., :, None])
         found += [mask.astype(bool)[..., None, :] for mask in (value_mask, key_mask) if mask is not None]
         if use_causal_mask or self.sliding_window is not None:
+            # (queries, keys): how far a key lies before its query.
             distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])[None, :]
             found += [(distance >= 0)[None]] if use_causal_mask else []
             found += [(abs(distance) < self.sliding_window)[None]] if self.sliding_window is not None else []

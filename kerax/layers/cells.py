@@ -75,6 +75,7 @@ class _Cell(Layer):
         self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint = weight_options(*recurrent)
         bias = bias_initializer, bias_regularizer, bias_constraint
         self.bias_initializer, self.bias_regularizer, self.bias_constraint = weight_options(*bias)
+        # A number for one state, a list for several: the form that Keras's `RNN` and users' cells have.
         self.state_size = units if self.num_states == 1 else [units] * self.num_states
         self.output_size = units
         self.seed_generator = None if seed is None else SeedGenerator(seed)
@@ -135,6 +136,7 @@ class _Cell(Layer):
         def advance(projected, states):
             return self._advance(projected, drop(states[0], recurrent_mask), states, recurrent_kernel, bias)
 
+        # (batch, features) to (batch, gates * units): what a projection of all steps takes beyond its inputs.
         return Stepper(project, advance, self.units * self.num_gates / kernel.shape[0])
 
     def draw_mask(self, rate: float, shape: Any) -> Any:
@@ -329,17 +331,19 @@ class GRUCell(_Cell):
         return bias[0] if self.reset_after else bias
 
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
+        # The two gates are computed together; the candidate waits for the reset gate.
         gates, candidate = jnp.split(projected, [2 * self.units], axis=-1)
-        if self.reset_after:
+        if self.reset_after:  # one product for all three
             recurrent = hidden @ recurrent_kernel
             recurrent = recurrent if bias is None else recurrent + bias[1]
             recurrent_gates, recurrent_candidate = jnp.split(recurrent, [2 * self.units], axis=-1)
             update, reset = jnp.split(self.recurrent_activation(gates + recurrent_gates), 2, axis=-1)
             candidate = self.activation(candidate + reset * recurrent_candidate)
-        else:
+        else:  # the reset state is multiplied, so its product comes second
             gate_kernel, candidate_kernel = jnp.split(recurrent_kernel, [2 * self.units], axis=-1)
             update, reset = jnp.split(self.recurrent_activation(gates + hidden @ gate_kernel), 2, axis=-1)
             candidate = self.activation(candidate + (reset * hidden) @ candidate_kernel)
+        # The state without dropout: what is kept is kept whole.
         output = update * states[0] + (1 - update) * candidate
         return output, [output]
 
@@ -418,6 +422,7 @@ def stepper_of(cell: Any, input_shape: Any, training: Any) -> Stepper | None:
 
 def check_cell(layer: Layer, cell: Any) -> None:
     """Raises `ValueError` unless `cell` can be a recurrent layer's cell."""
+    # Not by class: any object with the two will do, as in Keras.
     for name in ("call", "state_size"):
         if not hasattr(cell, name):
             raise ValueError(f"{layer}: a cell must have `call` and `state_size`. Got {cell!r} without `{name}`.")

@@ -85,6 +85,7 @@ class _SeparableConv(BaseConv):
         pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
         self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint = weight_options(*pointwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        # Two weights, read apart: a low-rank update is on the first, the depthwise one.
         self.represent_kernel("io", "io", name="depthwise_kernel")
         self.represent_kernel("io", name="pointwise_kernel")
 
@@ -92,6 +93,7 @@ class _SeparableConv(BaseConv):
         channels = self.read_channels(input_shape)
         depthwise = self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint
         self.add_stored("depthwise_kernel", (*self.kernel_size, channels, self.depth_multiplier), *depthwise)
+        # A window of size 1: at each position the channels that the depthwise convolution made are mixed.
         shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
         pointwise = self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint
         self.add_stored("pointwise_kernel", shape, *pointwise)

@@ -64,6 +64,7 @@ class ActivityRegularization(PassesMasks):
     """
 
     def __init__(self, l1=0.0, l2=0.0, **kwargs):
+        # The base class adds the penalty, and divides it by the size of the batch.
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
         self.l1, self.l2 = l1, l2
 

@@ -65,7 +65,7 @@ class Dense(Compressible):
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
         self.represent("kernel", "...a,ab->...b")
         self.input_spec = InputSpec(min_ndim=2)
-        self.supports_masking = True
+        self.supports_masking = True  # only the last axis changes: a step stays the same step
 
     def build(self, input_shape: Any) -> None:
         self.add_kernel((input_shape[-1], self.units))
@@ -156,6 +156,7 @@ class EinsumDense(Compressible):
                 f"bias_axes={self.bias_axes!r}, input shape {input_shape}."
             )
 
+        # Errors come in an order in which each check may rely on those before it.
         parts = self.equation.replace("->", ",").split(",")
         plain = [part.replace("...", "") for part in parts]
         if len(parts) != 3 or self.equation.count("->") != 1 or not all(part.isalpha() for part in plain if part):
@@ -165,9 +166,11 @@ class EinsumDense(Compressible):
         num_elided = len(input_shape) - len(plain[0])
         if num_elided < 0 or (num_elided and "..." not in parts[0]):
             fail(f"`equation` asks for an input with {len(plain[0])} axes")
+        # `...` becomes as many letters as the input has axes for it, so that every axis has a name.
         unused = [letter for letter in string.ascii_letters if letter not in self.equation]
         inputs, kernel, outputs = (part.replace("...", "".join(unused[:num_elided])) for part in parts)
         sizes = dict(zip(inputs, input_shape, strict=True))
+        # Without `...` in front the output's first letter is the batch, which `output_shape` leaves out.
         named = plain[2] if parts[2].startswith("...") else plain[2][1:]
         if len(named) != len(self.partial_output_shape):
             fail(f"`output_shape` must have {len(named)} entries, for the axes {named!r}")
@@ -192,6 +195,7 @@ class EinsumDense(Compressible):
         """The constructor's arguments."""
         config = super().get_config()
         del config["gptq_unpacked_column_size"]
+        # What Keras needs to know of a kernel whose integers are packed two in a byte.
         if self.quantization_mode in ("gptq", "awq"):
             config["gptq_unpacked_column_size"] = self.representations["kernel"].num_columns
         return config

@@ -22,7 +22,7 @@ class _Noise(PassesMasks):
     def __init__(self, seed: int | None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.seed_generator = None if seed is None else SeedGenerator(seed)  # else the running call's key
 
 
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
@@ -187,6 +187,7 @@ class AlphaDropout(_Noise):
         shape = self.noise_shape or inputs.shape
         shape = [own if size is None else size for size, own in zip(shape, inputs.shape, strict=True)]
         kept = jax.random.bernoulli(self.next_key(), 1 - self.rate, shape)
+        # Inputs of mean 0 and variance 1 have others after the drop: scale and offset bring these back.
         scale = ((1 - self.rate) * (1 + self.rate * _SELU_LOWEST**2)) ** -0.5
         offset = -scale * _SELU_LOWEST * self.rate
         return scale * jnp.where(kept, inputs, _SELU_LOWEST) + offset

@@ -48,6 +48,7 @@ class JaxLayer(Layer):
         self.call_fn, self.init_fn, self.seed = call_fn, init_fn, seed
         self._taken = _check_arguments(self, "call_fn", call_fn, _CALL_ARGUMENTS)
         self._init_taken = () if init_fn is None else _check_arguments(self, "init_fn", init_fn, _INIT_ARGUMENTS)
+        # A function of inputs alone needs no weights.
         if init_fn is None and params is None and state is None and {"params", "state"} & set(self._taken):
             raise ValueError(
                 f"{self}: `call_fn` takes `params` or `state`, so `init_fn`, `params` or `state` must be given."
@@ -78,6 +79,7 @@ class JaxLayer(Layer):
         for weights, tree, trainable in ((self._params, params, True), (self._state, state, False)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
                 leaf = jnp.asarray(leaf)  # trees may hold NumPy arrays and numbers
+                # Integers and keys keep their dtype: they are no weights that a policy is about.
                 is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
                 name = jax.tree_util.keystr(path, simple=True, separator="_") or f"weight_{len(self._weights)}"
                 name = name if name not in self._weights else f"{name}_{len(self._weights)}"

@@ -44,6 +44,7 @@ class InputLayer(Layer):
         given = {"batch_shape": batch_shape, "shape": shape, "batch_size": batch_size}
         is_one = batch_shape is None or (shape is None and batch_size is None)
         check(self, is_one, "pass either `batch_shape` or `shape` with `batch_size`", **given)
+        # From here on there is one shape, with the batch axis, or only a tensor.
         if shape is not None:
             batch_shape = (batch_size, *_sizes(self, "shape", shape))
         elif batch_shape is not None:
@@ -54,6 +55,7 @@ class InputLayer(Layer):
             )
         if input_tensor is None:
             input_tensor = KerasTensor(batch_shape, self.dtype, name=name)
+        # The batch size may differ: a tensor's is often not known.
         elif batch_shape is not None and tuple(batch_shape[1:]) != input_tensor.shape[1:]:
             raise ValueError(f"{self}: the shape {batch_shape} differs from that of the tensor, {input_tensor.shape}.")
         self.batch_shape = input_tensor.shape

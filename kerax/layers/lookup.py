@@ -53,11 +53,8 @@ class Lookup(Adaptable):
     def _parse(self, token) -> Any:
         """A token as the vocabulary holds it."""
 
-    def _as_tokens(self, tokens: list) -> Any:
-        """Tokens as an array."""
-
-    def _index(self, tokens: np.ndarray) -> Any:
-        """What finds the indices of tokens."""
+    def _index(self, tokens: list) -> Any:
+        """Tokens as an array, and what finds their indices."""
 
     def __init__(
         self,
@@ -136,11 +133,13 @@ class Lookup(Adaptable):
         if weights is not None and weights.shape != (len(tokens),):
             raise ValueError(f"{self}: {len(tokens)} tokens need as many `idf_weights`. Got shape {weights.shape}.")
         start = len(self._special)
+        # `get_vocabulary` and files give them in front; users mostly leave them out.
         has_special = start > 0 and tokens[:start] == self._special
         if has_special:
             tokens = tokens[start:]
         elif weights is not None:
             weights = np.concatenate([np.full(start, weights.mean(), "float32"), weights])
+        # A token's index is its only one: which of two would be found depends on the kind of lookup.
         repeated = [token for token, count in Counter(tokens).items() if count > 1]
         if repeated:
             raise ValueError(f"{self}: every token of `vocabulary` must be there once. Got twice: {repeated[:10]}.")
@@ -173,8 +172,8 @@ class Lookup(Adaptable):
         return [self._parse(token) for token in array.tolist()]
 
     def _set_tokens(self, tokens: list, weights):
-        found = self._as_tokens(tokens)
-        self._tokens, self._idf, self._table = found, weights, self._index(found)
+        self._tokens, self._table = self._index(tokens)
+        self._idf = weights
 
     # Finding the vocabulary.
 
@@ -276,7 +275,7 @@ class Lookup(Adaptable):
             weights = np.asarray(store["idf_weights"], "float32")
             if self._tokens is None:
                 self._put_together(weights=weights)
-            elif weights.shape == (self.vocabulary_size(),):
+            elif weights.shape == (self.vocabulary_size(),):  # the config had the tokens, Keras's file has the weights
                 self._idf = weights
             else:
                 raise ValueError(f"{self}: expected {self.vocabulary_size()} `idf_weights`. Got shape {weights.shape}.")
@@ -291,6 +290,7 @@ class Lookup(Adaptable):
     def get_config(self) -> dict:
         """The constructor's arguments, with the vocabulary that was found or read from a file."""
         config = super().get_config()
+        # What `adapt` found goes along, and a file's tokens in place of its path: the file may be gone by then.
         config["vocabulary"] = None if self._tokens is None else self.get_vocabulary()
         config["idf_weights"] = None if self._idf is None else self._idf.tolist()
         return config
@@ -358,13 +358,10 @@ class IntegerLookup(Lookup):
             raise ValueError(f"{self}: tokens must be integers. Got {token!r}.")
         return number
 
-    def _as_tokens(self, tokens: list) -> np.ndarray:
-        return np.array(tokens, "int64")
-
     def _index(self, tokens):
         # Sorted, for a search that NumPy and JAX both have; a dict would not work inside a compiled call.
-        order = np.argsort(tokens)
-        return tokens[order], order + len(self._special)
+        order = np.argsort(found := np.array(tokens, "int64"))
+        return found, (found[order], order + len(self._special))
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
@@ -425,11 +422,8 @@ class TextLookup(Lookup):
             raise ValueError(f"{self}: tokens must be strings. Use `IntegerLookup` for integers. Got {token!r}.")
         return token
 
-    def _as_tokens(self, tokens: list) -> np.ndarray:
-        return np.array(tokens, object)
-
     def _index(self, tokens):
-        return {token: index for index, token in enumerate(tokens, len(self._special))}
+        return np.array(tokens, object), {token: index for index, token in enumerate(tokens, len(self._special))}
 
     def check_inputs(self, inputs: Any) -> None:
         """Raises `ValueError` unless inputs of `as_array` can be looked up here, in a vocabulary that is known."""

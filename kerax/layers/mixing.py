@@ -49,6 +49,7 @@ class MixUp(ImageLayer):
         order, share = jax.random.split(key)
         size = batch["images"].shape[0]
         order = jax.random.permutation(order, size)
+        # One share for each image, (batch,): shares near 0 and 1 are likely where alpha is small.
         weight = jax.random.beta(share, self.alpha, self.alpha, (size,))
         outputs = dict(batch)
         for name in {"images", "labels", "segmentation_masks"} & batch.keys():  # all in the same shares
@@ -206,6 +207,7 @@ class AugMix(_Operations):
         self.num_chains, self.chain_depth, self.alpha = num_chains, chain_depth, alpha
 
     def _chain(self, image, key):
+        # A key for every step that there may be; steps beyond the drawn depth are computed and dropped.
         depth, *steps = jax.random.split(key, self.chain_depth + 1)
         depth = jax.random.randint(depth, (), 0, self.chain_depth + 1)
         for number, step in enumerate(steps):
@@ -241,10 +243,11 @@ class MaxNumBoundingBoxes(ImageLayer):
         self.max_number, self.fill_value = max_number, fill_value
 
     def transform_sample(self, sample: Any, key: Any) -> Any:
-        if "bounding_boxes" not in sample:
+        if "bounding_boxes" not in sample:  # images alone pass
             return sample
 
         def fit(leaf):
+            # (boxes, 4) and (boxes,) alike: only the first axis grows.
             margins = [(0, max(0, self.max_number - leaf.shape[0]))] + [(0, 0)] * (leaf.ndim - 1)
             return jnp.pad(leaf[: self.max_number], margins, constant_values=self.fill_value)
 
@@ -265,7 +268,7 @@ class Pipeline(Layer):
         are_layers = isinstance(layers, (list, tuple)) and all(isinstance(layer, Layer) for layer in layers)
         check(self, are_layers, "`layers` must be a list of layers", layers=layers)
         self.layers = list(layers)
-        self.autocast = False
+        self.autocast = False  # each layer casts for itself, or leaves labels and boxes as they are
 
     def call(self, inputs: Any, training: Any = True, mask: Any = None) -> Any:
         for layer in self.layers:

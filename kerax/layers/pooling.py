@@ -24,6 +24,7 @@ class _Pooling(Spatial):
     ):
         super().__init__(data_format, name=name, **kwargs)
         self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
+        # Windows lie side by side unless told otherwise.
         self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, self.rank)
         self.padding = padding.lower()
         check_choice(self, "padding", self.padding, ("valid", "same"))

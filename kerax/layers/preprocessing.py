@@ -112,6 +112,7 @@ class Normalization(PassesMasks):
 
     def call(self, inputs: Any) -> Any:
         inputs = inputs.astype(self.compute_dtype)
+        # A constant feature has no deviation: it becomes 0, not NaN.
         stddev = jnp.maximum(jnp.sqrt(self.variance), config.epsilon())
         return inputs * stddev + self.mean if self.invert else (inputs - self.mean) / stddev
 

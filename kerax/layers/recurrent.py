@@ -23,6 +23,7 @@ class CellRNN(RNN):
         activity_regularizer, use_cudnn, **kwargs: As in `LSTM`.
     """
 
+    # Properties, not copies: a cell that is changed, or put in its place, is what the layer shows.
     units, use_bias, unit_forget_bias, reset_after = of_cell("units", "use_bias", "unit_forget_bias", "reset_after")
     activation, recurrent_activation = of_cell("activation", "recurrent_activation")
     kernel_initializer, kernel_regularizer, kernel_constraint = of_cell(
@@ -37,6 +38,7 @@ class CellRNN(RNN):
     dropout, recurrent_dropout, seed = of_cell("dropout", "recurrent_dropout", "seed")
 
     def __init__(self, cell_class: Any, arguments: tuple, loop: tuple, use_cudnn: bool | str = "auto", **kwargs):
+        # The others are the layer's own; the weights, which these two are about, are its cell's.
         shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(cell_class(*arguments, **shared), *loop, **kwargs)
         check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
@@ -45,6 +47,7 @@ class CellRNN(RNN):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         config = leave_out(without(super().get_config(), "activity_regularizer"), "use_cudnn")
+        # Of `RNN`'s own, which the constructors take as `kwargs` or at their end: Keras's configs always have them.
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 
 

@@ -73,6 +73,7 @@ class TextVectorization(TextLookup):
             if not callable(value):
                 check_choice(self, name, value, (*known, None))
         widths = () if ngrams is None else range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams)
+        # A number stands for all widths up to it.
         are_widths = ngrams is None or (widths and all(isinstance(n, int) and n >= 1 for n in widths))
         check(self, are_widths, "`ngrams` must be an integer of at least 1, or several", ngrams=ngrams)
         got = {"output_sequence_length": output_sequence_length, "output_mode": output_mode}
@@ -136,7 +137,7 @@ class TextVectorization(TextLookup):
                     "Texts that are split already need split=None."
                 )
             flat = texts.ravel().tolist()
-            if callable(self.split):
+            if callable(self.split):  # of all texts at once, as Keras hands them over
                 rows = [[str(token) for token in row] for row in self.split(flat)]
             else:
                 rows = [_SPLITTERS[self.split](text) for text in flat]

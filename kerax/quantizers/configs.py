@@ -121,6 +121,7 @@ class Int8QuantizationConfig(QuantizationConfig):
 
     def __init__(self, weight_quantizer=None, activation_quantizer: Any = "default"):
         is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
+        # `None` says that inputs stay floats, so the default needs a word of its own.
         super().__init__(weight_quantizer, AbsMaxQuantizer() if is_default else activation_quantizer)
         self._check_weight_quantizer(output_dtype="int8")
 
@@ -144,10 +145,12 @@ class Int4QuantizationConfig(QuantizationConfig):
                 f"Int4QuantizationConfig: `block_size` must be positive, -1 or `None`. Got {block_size!r}."
             )
         self.block_size = block_size
+        # Blocks have zero points, which quantizers do not make.
         if block_size not in (None, -1) and (self.weight_quantizer or self.activation_quantizer):
             raise ValueError(
                 f"Int4QuantizationConfig: quantizers of one's own need block_size=None. Got block_size={block_size}."
             )
+        # Held as 8-bit integers until two are packed in a byte.
         self._check_weight_quantizer(value_range=(-8, 7), output_dtype="int8")
 
     def dtype_policy_string(self) -> str:
@@ -211,6 +214,7 @@ class _CalibratedConfig(QuantizationConfig):
 
     def get_config(self) -> dict:
         """The constructor's arguments without data, tokenizer and layers, which calibration alone needs."""
+        # Data do not belong into a file, and a tokenizer may not be serializable at all.
         once = ("dataset", "tokenizer", "quantization_layer_structure")
         return {name: None if name in once else value for name, value in captured_arguments(self).items()}
 
@@ -309,7 +313,7 @@ def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
         ValueError: if the mode is unknown, contradicts the config, or needs a config and has none.
         TypeError: if `config` is no `QuantizationConfig`.
     """
-    if isinstance(config, str):
+    if isinstance(config, str):  # a mode in the config's place
         mode, config = config, None
     if mode is not None and mode not in QUANTIZATION_MODES:
         raise ValueError(
@@ -333,7 +337,7 @@ def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
 
 def default_config(policy: DTypePolicy) -> QuantizationConfig | None:
     """What a dtype policy says about quantization."""
-    if policy.quantization_mode == "int4":
+    if policy.quantization_mode == "int4":  # whose policies say how large blocks are
         return Int4QuantizationConfig(block_size=getattr(policy, "block_size", None))
     found = _DEFAULTS.get(policy.quantization_mode or "")
     return None if found is None else found()

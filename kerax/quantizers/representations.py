@@ -84,7 +84,7 @@ class Weight:
     @property
     def num_rows(self) -> int:
         """Rows of the weight as a matrix: one for each number that is added up."""
-        return schemes.num_rows(self.shape, self.equation)
+        return math.prod(self.shape[axis] for axis in schemes.contracted(self.equation, 1))
 
     @property
     def num_columns(self) -> int:
@@ -253,7 +253,7 @@ class Int4(Quantized):
 
     def join(self, parts: Any) -> Any:
         if self.layout == "table":
-            return schemes.join_rows(parts, self.shape[1])
+            return schemes.join_int4(parts, self.shape[1], has_scaled_rows=True)
         if self.layout == "reverse":
             return schemes.join_int4(parts, self.shape[0], pack_axis=0)
         return schemes.join_int4(parts, self.num_columns).reshape(self.shape)

@@ -5,7 +5,6 @@ blocks of rows need, `"g_idx"`.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -32,11 +31,6 @@ def contracted(equation: str, operand: int) -> tuple[int, ...]:
     offset = -len(letters.removeprefix("...")) if letters.startswith("...") else 0
     letters = letters.replace("...", "")
     return tuple(i + offset for i, letter in enumerate(letters) if letter not in outputs)
-
-
-def num_rows(shape: tuple[int, ...], equation: str) -> int:
-    """The rows of a kernel as a matrix: the sizes of its contracted axes, multiplied."""
-    return math.prod(shape[axis] for axis in contracted(equation, 1))
 
 
 def num_contracted(equation: str) -> int:
@@ -102,20 +96,17 @@ def join_int8(parts: dict, equation: str) -> Any:
     return parts[""] / scale.reshape(shape)
 
 
-def join_int4(parts: dict, columns: int, pack_axis: int = -1) -> Any:
-    """The matrix `(rows, columns)` as floats; with `pack_axis` 0 `columns` is the number of its rows."""
-    integers = unpack_int4(parts[""], columns, axis=pack_axis)
-    if "_zero" not in parts:
-        return integers.astype(parts["_scale"].dtype) / parts["_scale"]
-    return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis=0)
+def join_int4(parts: dict, size: int, pack_axis: int = -1, has_scaled_rows: bool = False) -> Any:
+    """The matrix `(rows, columns)` as floats, of `size` integers along `pack_axis`.
 
-
-def join_rows(parts: dict, columns: int) -> Any:
-    """Rows of a 4-bit table as floats: `(..., columns)`."""
-    integers = unpack_int4(parts[""], columns, axis=-1)
-    if "_zero" not in parts:
-        return integers.astype(parts["_scale"].dtype) / parts["_scale"][..., None]
-    return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"])
+    Each column has a scale of its own; with `has_scaled_rows` each row, of which there may be any axes: a table's.
+    """
+    integers = unpack_int4(parts[""], size, axis=pack_axis)
+    if "_zero" in parts:
+        group_axis = -1 if has_scaled_rows else 0
+        return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis)
+    scale = parts["_scale"][..., None] if has_scaled_rows else parts["_scale"]
+    return integers.astype(scale.dtype) / scale
 
 
 def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:
