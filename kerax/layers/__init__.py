@@ -13,12 +13,6 @@ from kerax.layers.activation import LeakyReLU as LeakyReLU
 from kerax.layers.activation import PReLU as PReLU
 from kerax.layers.activation import ReLU as ReLU
 from kerax.layers.activation import Softmax as Softmax
-from kerax.layers.adaptive_pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
-from kerax.layers.adaptive_pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
-from kerax.layers.adaptive_pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
-from kerax.layers.adaptive_pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
-from kerax.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
-from kerax.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from kerax.layers.attention import MultiHeadAttention as MultiHeadAttention
 from kerax.layers.audio import MelSpectrogram as MelSpectrogram
 from kerax.layers.audio import STFTSpectrogram as STFTSpectrogram
@@ -131,6 +125,12 @@ from kerax.layers.padding import UpSampling3D as UpSampling3D
 from kerax.layers.padding import ZeroPadding1D as ZeroPadding1D
 from kerax.layers.padding import ZeroPadding2D as ZeroPadding2D
 from kerax.layers.padding import ZeroPadding3D as ZeroPadding3D
+from kerax.layers.pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
+from kerax.layers.pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
+from kerax.layers.pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
+from kerax.layers.pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
+from kerax.layers.pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
+from kerax.layers.pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from kerax.layers.pooling import AveragePooling1D as AveragePooling1D
 from kerax.layers.pooling import AveragePooling2D as AveragePooling2D
 from kerax.layers.pooling import AveragePooling3D as AveragePooling3D

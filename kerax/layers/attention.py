@@ -17,7 +17,21 @@ _PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
 _PROJECTION_OPTIONS = ("kernel_initializer", "bias_initializer", *_PENALTIES, "kernel_constraint", "bias_constraint")
 
 
-class HeadAttention(PassesMasks):
+class DroppedAttention(PassesMasks):
+    """What all attention shares: dropout of its weights."""
+
+    def __init__(self, dropout: float, seed: int | None, **kwargs):
+        super().__init__(**kwargs)
+        check_rate(self, dropout=dropout)
+        self.dropout, self.seed = dropout, seed
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
+
+    def drop(self, weights: Any) -> Any:
+        """The weights with a fraction of them 0."""
+        return random.dropout(weights, self.dropout, seed=self.next_key())
+
+
+class HeadAttention(DroppedAttention):
     """What attention with several heads shares: projections, masks, and the attention itself.
 
     A subclass sets `key_dim`, builds `query_dense`, `key_dense`, `value_dense`,
@@ -36,14 +50,12 @@ class HeadAttention(PassesMasks):
         self, dropout, use_bias, sliding_window, flash_attention, projections: tuple, use_gate, seed, **kwargs
     ):
         """`projections`: what they are made with, in the order of `_PROJECTION_OPTIONS`."""
-        super().__init__(**kwargs)
-        check_rate(self, dropout=dropout)
+        super().__init__(dropout, seed, **kwargs)
         if sliding_window is not None:
             check_positive(self, sliding_window=sliding_window)
         check(self, not (flash_attention and dropout), "`flash_attention` has no dropout", dropout=dropout)
-        self.dropout, self.use_bias, self.sliding_window = dropout, use_bias, sliding_window
-        self.flash_attention, self.use_gate, self.seed = flash_attention, use_gate, seed
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.use_bias, self.sliding_window = use_bias, sliding_window
+        self.flash_attention, self.use_gate = flash_attention, use_gate
         self.kernel_initializer, self.bias_initializer = (initializers.get(item) for item in projections[:2])
         options = self.kernel_initializer, self.bias_initializer, *projections[2:]
         self._projection_options: dict[str, Any] = dict(zip(_PROJECTION_OPTIONS, options, strict=True))
@@ -106,7 +118,7 @@ class HeadAttention(PassesMasks):
             scale=1 / math.sqrt(self.key_dim),
             is_causal=is_causal,
             flash_attention=self.flash_attention,
-            drop=self._drop if training and self.dropout else None,
+            drop=self.drop if training and self.dropout else None,
             with_weights=return_attention_scores,
         )
         outputs = _split_positions(outputs, heads[0].shape, self._axes)
@@ -118,9 +130,6 @@ class HeadAttention(PassesMasks):
         # The weights' last two axes become the attended ones again: (batch, heads, *queries, *keys).
         sizes = [part.shape[axis] for part in heads[:2] for axis in self._axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
-
-    def _drop(self, weights):
-        return random.dropout(weights, self.dropout, seed=self.next_key())
 
     def get_config(self) -> dict:
         """The constructor's arguments but `flash_attention`."""
@@ -220,21 +229,18 @@ class MultiHeadAttention(HeadAttention):
     # Shapes by the names of `call`'s arguments, as Keras has them.
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
-        if len(query_shape) < 3 or len(query_shape) != len(value_shape):
-            raise ValueError(
-                f"{self}: query and value must have shape (batch, ..., features) with equally many axes, at least 3. "
-                f"Got query {query_shape}, value {value_shape}."
-            )
-        if value_shape[1:-1] != key_shape[1:-1]:
-            raise ValueError(
-                f"{self}: key and value must have equal axes but the last. Got key {key_shape}, value {value_shape}."
-            )
+        given = {"query": query_shape, "value": value_shape, "key": key_shape}
+        fits = 3 <= len(query_shape) == len(value_shape)
+        expected = "query and value must have shape (batch, ..., features) with equally many axes, at least 3"
+        check(self, fits, expected, **given)
+        fits = value_shape[1:-1] == key_shape[1:-1]
+        check(self, fits, "key and value must have equal axes but the last", **given)
         rank = len(query_shape)
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
         self._axes = tuple(axis % rank for axis in axes)
         keys, values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
-        shapes, sizes = (query_shape, value_shape, key_shape), self._output_sizes or (query_shape[-1],)
-        self.build_projections(shapes, keys, keys, values, sizes)
+        sizes = self._output_sizes or (query_shape[-1],)
+        self.build_projections(tuple(given.values()), keys, keys, values, sizes)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

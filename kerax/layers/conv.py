@@ -118,11 +118,9 @@ class _Conv(BaseConv):
 
     def build(self, input_shape: Any) -> None:
         channels = self.read_channels(input_shape)
-        if channels is not None and channels % self.groups:
-            raise ValueError(
-                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
-                f"Got {channels} channels, input shape {input_shape}."
-            )
+        fits = channels is None or channels % self.groups == 0
+        expected = f"the number of input channels must be a multiple of `groups`={self.groups}"
+        check(self, fits, expected, channels=channels, input_shape=input_shape)
         # Each group of filters sees its own group of channels. An unknown number is left to `add_weight` to refuse.
         inputs = None if channels is None else channels // self.groups
         self.add_kernel((*self.kernel_size, inputs, self.filters))

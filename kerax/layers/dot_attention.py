@@ -4,24 +4,20 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kerax import random
-from kerax.core.layer import Layer
-from kerax.core.seed_generator import SeedGenerator
 from kerax.core.variable import Variable
-from kerax.layers.options import check_choice, check_rate
+from kerax.layers.attention import DroppedAttention
+from kerax.layers.options import check_choice
 from kerax.ops.attention import weighted_mean
 
 
-class _PlainAttention(Layer):
+class _PlainAttention(DroppedAttention):
     """What both share: lists of inputs and masks, the softmax of the scores, and dropout."""
 
     scale: Variable | None
 
     def __init__(self, use_scale: bool, dropout: float, seed: int | None, **kwargs):
-        super().__init__(**kwargs)
-        check_rate(self, dropout=dropout)
-        self.use_scale, self.dropout, self.seed = use_scale, dropout, seed
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        super().__init__(dropout, seed, **kwargs)
+        self.use_scale = use_scale
 
     def _check_shapes(self, shapes):
         is_list = isinstance(shapes, (list, tuple)) and all(isinstance(shape, (list, tuple)) for shape in shapes)
@@ -55,7 +51,7 @@ class _PlainAttention(Layer):
         if use_causal_mask:
             causal = jnp.tril(jnp.ones(scores.shape[1:], bool))
             seen = causal if seen is None else seen & causal
-        drop = self._drop if training and self.dropout else None
+        drop = self.drop if training and self.dropout else None
         # One head: the softmax, its masking and the CPU's form of it are those of multi-head attention.
         outputs, weights = weighted_mean(scores[:, None], value[:, None], seen, drop, return_attention_scores)
         outputs = outputs[:, 0]
@@ -63,9 +59,6 @@ class _PlainAttention(Layer):
             # The softmax gave them some mean of the values: a mask of queries is not one of scores.
             outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
         return outputs if weights is None else (outputs, weights[:, 0])
-
-    def _drop(self, weights):
-        return random.dropout(weights, self.dropout, seed=self.next_key())
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The query's mask."""

@@ -42,9 +42,6 @@ class JaxLayer(Layer):
         self, call_fn, init_fn=None, params=None, state=None, seed=None, native_serialization_platforms=None, **kwargs
     ):
         super().__init__(**kwargs)
-        self._set_up(call_fn, init_fn, params, state, seed)
-
-    def _set_up(self, call_fn, init_fn, params, state, seed):
         self.call_fn, self.init_fn, self.seed = call_fn, init_fn, seed
         self._taken = _check_arguments(self, "call_fn", call_fn, _CALL_ARGUMENTS)
         self._init_taken = () if init_fn is None else _check_arguments(self, "init_fn", init_fn, _INIT_ARGUMENTS)
@@ -133,13 +130,11 @@ class FlaxLayer(JaxLayer):
     def __init__(self, module, method: Any = None, variables=None, **kwargs):
         from flax.linen import DenyList  # pyright: ignore[reportMissingImports] (an optional package)
 
-        # Past `JaxLayer`'s constructor: its functions are made here, from the module.
-        Layer.__init__(self, **{name: value for name, value in kwargs.items() if name != "seed"})
-        self.module, self.method = module, getattr(module, method) if isinstance(method, str) else method
-        takes_training = "training" in inspect.signature(self.method or type(module).__call__).parameters
+        method = getattr(module, method) if isinstance(method, str) else method
+        takes_training = "training" in inspect.signature(method or type(module).__call__).parameters
 
         def options(training):
-            return {"method": self.method} | ({"training": training} if takes_training else {})
+            return {"method": method} | ({"training": training} if takes_training else {})
 
         def call_fn(params, state, rng, inputs, training):
             given = {**params, **state}
@@ -149,7 +144,8 @@ class FlaxLayer(JaxLayer):
             return _split(module.init(rng, inputs, **options(training)))
 
         params, state = (None, None) if variables is None else _split(variables)
-        self._set_up(call_fn, init_fn, params, state, kwargs.get("seed"))
+        super().__init__(call_fn, init_fn, params, state, **kwargs)
+        self.module, self.method = module, method
 
     def _init_rng(self):
         # Flax asks for a key by what it is used for.

@@ -124,11 +124,9 @@ class Lookup(Adaptable):
         tokens = self._read(vocabulary)
         if not tokens:
             raise ValueError(f"{self}: `vocabulary` must have at least one token. Got {vocabulary!r}.")
-        if (idf_weights is None) == (self.output_mode == "tf_idf"):
-            raise ValueError(
-                f"{self}: `idf_weights` must come with a vocabulary for output_mode='tf_idf', and only then. "
-                f"Got idf_weights={idf_weights!r}, output_mode={self.output_mode!r}."
-            )
+        weighs = (idf_weights is not None) == (self.output_mode == "tf_idf")
+        expected = "`idf_weights` must come with a vocabulary for output_mode='tf_idf', and only then"
+        check(self, weighs, expected, idf_weights=idf_weights, output_mode=self.output_mode)
         weights = None if idf_weights is None else np.asarray(idf_weights, "float32")
         if weights is not None and weights.shape != (len(tokens),):
             raise ValueError(f"{self}: {len(tokens)} tokens need as many `idf_weights`. Got shape {weights.shape}.")

@@ -303,11 +303,9 @@ class GroupNormalization(_Affine):
     def build(self, input_shape: Any) -> None:
         (axis,) = _check_axis(self, self.axis, input_shape)
         channels = input_shape[axis]
-        if channels is None or channels % self.groups:
-            raise ValueError(
-                f"{self}: the number of channels must be known and a multiple of `groups`={self.groups}. "
-                f"Got {channels} channels, input shape {input_shape}."
-            )
+        fits = channels is not None and channels % self.groups == 0  # of -1 every number is a multiple
+        expected = f"the number of channels must be known and a multiple of `groups`={self.groups}"
+        check(self, fits, expected, channels=channels, input_shape=input_shape)
         self.add_gamma_and_beta((channels,), self.scale, self.center)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: channels})
 

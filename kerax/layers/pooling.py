@@ -1,11 +1,11 @@
-"""Pooling over windows and over all positions."""
+"""Pooling over windows, over all positions, and to a given size."""
 
 from typing import Any
 
 import jax.numpy as jnp
 
 from kerax.layers.options import Sizes, Spatial, check_choice, check_window, sizes
-from kerax.ops.pooling import pool
+from kerax.ops.pooling import adaptive_pool, pool
 
 
 class _Pooling(Spatial):
@@ -210,4 +210,82 @@ class GlobalMaxPooling3D(_GlobalMaximum, rank=3):
 
     Args: `data_format`, `keepdims` (whether the spatial axes stay, with size 1).
     Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, channels)`.
+    """
+
+
+class _AdaptivePooling(Spatial):
+    """What all adaptive pooling shares: window i of an axis of n is from `floor(i n / size)` to `ceil((i+1) n / size)`.
+
+    Args:
+        output_size: Size of the outputs: one number for all axes, or one per axis.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+
+    reduction: str
+
+    def __init__(self, output_size: Sizes, data_format: str | None = None, **kwargs):
+        super().__init__(data_format, **kwargs)
+        self.output_size = sizes(self, "output_size", output_size, self.rank)
+
+    def call(self, inputs: Any) -> Any:
+        return adaptive_pool(inputs, self.reduction, self.output_size, self.data_format)
+
+
+class _AdaptiveAverage(_AdaptivePooling):
+    """The mean over windows, which is the mean along each axis in turn."""
+
+    reduction = "average"
+
+
+class _AdaptiveMaximum(_AdaptivePooling):
+    """The largest value of windows, which is the largest along each axis in turn."""
+
+    reduction = "max"
+
+
+class AdaptiveAveragePooling1D(_AdaptiveAverage, rank=1):
+    """The means of `output_size` windows of a sequence.
+
+    Args: `output_size`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, output_size, channels)`.
+    """
+
+
+class AdaptiveAveragePooling2D(_AdaptiveAverage, rank=2):
+    """The means of windows of an image.
+
+    Args: `output_size`, one number or `(height, width)`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
+    """
+
+
+class AdaptiveAveragePooling3D(_AdaptiveAverage, rank=3):
+    """The means of windows of a volume.
+
+    Args: `output_size`, one number or three; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
+    """
+
+
+class AdaptiveMaxPooling1D(_AdaptiveMaximum, rank=1):
+    """The largest values of `output_size` windows of a sequence.
+
+    Args: `output_size`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, output_size, channels)`.
+    """
+
+
+class AdaptiveMaxPooling2D(_AdaptiveMaximum, rank=2):
+    """The largest values of windows of an image.
+
+    Args: `output_size`, one number or `(height, width)`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
+    """
+
+
+class AdaptiveMaxPooling3D(_AdaptiveMaximum, rank=3):
+    """The largest values of windows of a volume.
+
+    Args: `output_size`, one number or three; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
     """

@@ -120,11 +120,9 @@ class Stack(Layer):
     def build(self, input_shape: Any) -> None:
         dtype = self.block.compute_dtype
         outputs = self.block.build_from(symbolic.KerasTensor(input_shape, dtype))
-        if not hasattr(outputs, "shape") or symbolic.known_shape(outputs.shape) != tuple(input_shape):
-            raise ValueError(
-                f"{self}: the outputs of `block` must have the shape of its inputs. Got {outputs} for inputs of shape "
-                f"{tuple(input_shape)}."
-            )
+        fits = hasattr(outputs, "shape") and symbolic.known_shape(outputs.shape) == tuple(input_shape)
+        expected = "the outputs of `block` must have the shape of its inputs"
+        check(self, fits, expected, outputs=outputs, input_shape=tuple(input_shape))
         self._carry_dtype = outputs.dtype
         for path, variable in walk(self.block):
             stacked = self._stacked(variable)
