@@ -106,7 +106,7 @@ class HeadAttention(DroppedAttention):
     ) -> Any:
         key = value if key is None else key
         masks = (query_mask, value_mask, key_mask, attention_mask)
-        # Said to `attend` rather than made a mask of: kernels that know of it skip the half that is never seen.
+        # Said to `attend` rather than made a mask of: kernels that know of it can skip what is never seen.
         is_causal = use_causal_mask and query.ndim == 3 and self.sliding_window is None
         mask = self._join_masks(query, value, *masks, use_causal_mask and not is_causal)
         heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)

@@ -21,12 +21,8 @@ def weight_options(initializer: Any, regularizer: Any, constraint: Any) -> tuple
 def check(layer: Layer, holds: Any, expected: str, /, **got: Any) -> None:
     """Raises `ValueError`, saying what was expected and which arguments came, unless `holds`."""
     if not holds:
-        raise ValueError(f"{layer}: {expected}. Got {listed(got)}.")
-
-
-def listed(arguments: dict[str, Any]) -> str:
-    """Arguments as messages show them."""
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        found = ", ".join(f"{name}={value!r}" for name, value in got.items())
+        raise ValueError(f"{layer}: {expected}. Got {found}.")
 
 
 def check_positive(layer: Layer, **arguments: Any) -> None:
@@ -60,10 +56,8 @@ def check_window(layer: Layer, name: str, spatial: Any, spans: Any, **got: Any) 
 
     Sizes that are not known are not checked.
     """
-    if any(size is not None and span > size for size, span in zip(spatial, spans, strict=True)):
-        raise ValueError(
-            f"{layer}: the {name} is larger than the input. Got {listed(got)}. Use a smaller {name} or padding='same'."
-        )
+    fits = all(size is None or span <= size for size, span in zip(spatial, spans, strict=True))
+    check(layer, fits, f"the {name} is larger than the input; use a smaller one or padding='same'", **got)
 
 
 def sizes(layer: Layer, name: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:

@@ -260,7 +260,7 @@ class Int4(Quantized):
 
     def specs(self) -> Any:
         found = super().specs()
-        # Files may leave the blocks out: they follow from the shape, so here is their value.
+        # The blocks follow from the shape: their value is known before any file is read.
         return found | ({"g_idx": schemes.blocks(self.num_rows, self.config)} if "g_idx" in found else {})
 
 

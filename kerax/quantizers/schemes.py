@@ -140,7 +140,7 @@ def int8_product(equation: Any, quantizer: Any, inputs: Any, kernel: Any, scale:
     integers, inputs_scale = quantizer(inputs, axis=contracted(equation, 0))
     # The einsum with ones only moves the scale to the outputs' axes.
     inputs_scale = jnp.einsum(equation, inputs_scale, jnp.ones((1,) * kernel.ndim, inputs_scale.dtype))
-    # Summed in 32 bits: products of 8-bit integers overflow 8 and 16.
+    # Summed in 32 bits: two products of 8-bit integers already overflow 16.
     product = jnp.einsum(equation, integers, kernel, preferred_element_type="int32")
     return product.astype(inputs.dtype) / (inputs_scale * scale)
 
