@@ -55,8 +55,9 @@ class Dense(Compressible):
         quantization_config=None,
         **kwargs,
     ):
-        kwargs |= {"activity_regularizer": activity_regularizer}
-        super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
+        super().__init__(
+            lora_rank, lora_alpha, quantization_config, activity_regularizer=activity_regularizer, **kwargs
+        )
         check_positive(self, units=units)
         self.units = units
         self.activation = activations.get(activation)
