@@ -55,9 +55,8 @@ class Dense(Compressible):
         quantization_config=None,
         **kwargs,
     ):
-        super().__init__(
-            lora_rank, lora_alpha, quantization_config, activity_regularizer=activity_regularizer, **kwargs
-        )
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
         check_positive(self, units=units)
         self.units = units
         self.activation = activations.get(activation)
