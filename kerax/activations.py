@@ -28,8 +28,8 @@ def linear(x):
 def relu(x, negative_slope: float = 0.0, max_value=None, threshold: float = 0.0):
     """`x` above `threshold`, at most `max_value`; below it `negative_slope * (x - threshold)`."""
     if negative_slope == 0 and max_value is None and threshold == 0:
-        return jax.nn.relu(x)
-    positive = jnp.where(x > threshold, x, 0)
+        return jax.nn.relu(x)  # whose gradient at 0 is 0
+    positive = jnp.where(x > threshold, x, 0)  # not moved: the function jumps at the threshold, as Keras's does
     if max_value is not None:
         positive = jnp.clip(positive, 0, max_value)
     if negative_slope == 0:
@@ -86,6 +86,7 @@ def sparsemax(x, axis=-1):
     Keras's outputs do not sum to 1 where three or more of them are not 0; these do.
     """
     scores = jnp.moveaxis(x, axis, -1)
+    # The support is the k largest scores, for the largest k whose smallest score is still above the common cut.
     descending = -jnp.sort(-scores, axis=-1)
     excess = jnp.cumsum(descending, axis=-1) - 1  # what the k largest scores exceed a sum of 1 by
     support = descending * jnp.arange(1, scores.shape[-1] + 1) > excess

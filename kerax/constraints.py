@@ -17,7 +17,7 @@ class Constraint(Configurable):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__module__ == __name__:
+        if cls.__module__ == __name__:  # users' own are found by registration
             CONSTRAINTS.add(cls)
 
     def __call__(self, w):
@@ -42,6 +42,7 @@ class MaxNorm(Constraint):
     def __call__(self, w):
         w = jnp.asarray(unwrap(w))
         norms = _norms(w, self.axis)
+        # Vectors of norm 0 stay 0: the small number is all that is divided by.
         return w * (jnp.clip(norms, 0, self.max_value) / (settings.epsilon() + norms))
 
 
@@ -79,6 +80,7 @@ class MinMaxNorm(Constraint):
     def __call__(self, w):
         w = jnp.asarray(unwrap(w))
         norms = _norms(w, self.axis)
+        # At a rate below 1 a part of the way from the norm that is there.
         desired = self.rate * jnp.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
         return w * (desired / (settings.epsilon() + norms))
 

@@ -30,7 +30,7 @@ class Initializer(Configurable):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__module__ == __name__:
+        if cls.__module__ == __name__ and not cls.__name__.startswith("_"):  # users' own are found by registration
             INITIALIZERS.add(cls, *_ALIASES.get(cls.__name__, ()))
 
     def __call__(self, shape, dtype=None, key=None) -> None:
@@ -53,7 +53,7 @@ def _dtype(dtype):
 
 def _key(seed, key) -> jax.Array:
     """An own integer seed wins; a `SeedGenerator` is mixed into a given key, so that drawing stays pure."""
-    if key is None or isinstance(seed, (int, np.integer)):
+    if key is None or isinstance(seed, (int, np.integer)):  # called by hand, or the same values for every weight
         return next_key(seed)
     return key if seed is None else jax.random.fold_in(key, seed.seed)
 
@@ -64,26 +64,29 @@ def _check_seed(owner, seed):
     return seed
 
 
-class Zeros(Initializer):
+class _Filled(Initializer):
+    """All the same number."""
+
+    number: int
+
+    def on_host(self, shape, dtype) -> np.ndarray:
+        """The value without a device program, which a model's first step would wait for."""
+        return np.full(shape, self.number, dtype)
+
+    def __call__(self, shape, dtype=None, key=None) -> Any:
+        return jnp.full(shape, self.number, _dtype(dtype))
+
+
+class Zeros(_Filled):
     """All 0."""
 
-    def on_host(self, shape, dtype) -> np.ndarray:
-        """The value without a device program."""
-        return np.zeros(shape, dtype)
-
-    def __call__(self, shape, dtype=None, key=None) -> Any:
-        return jnp.zeros(shape, _dtype(dtype))
+    number = 0
 
 
-class Ones(Initializer):
+class Ones(_Filled):
     """All 1."""
 
-    def on_host(self, shape, dtype) -> np.ndarray:
-        """The value without a device program."""
-        return np.ones(shape, dtype)
-
-    def __call__(self, shape, dtype=None, key=None) -> Any:
-        return jnp.ones(shape, _dtype(dtype))
+    number = 1
 
 
 class Constant(Initializer):
@@ -108,7 +111,14 @@ class Identity(Initializer):
         return self.gain * jnp.eye(*shape, dtype=_dtype(dtype))
 
 
-class RandomNormal(Initializer):
+class _Normal(Initializer):
+    """What normal distributions share: their arguments."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed=None):
+        self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
+
+
+class RandomNormal(_Normal):
     """Normally distributed values.
 
     Args:
@@ -117,18 +127,12 @@ class RandomNormal(Initializer):
         seed: An integer gives the same values on every call; `None` draws from the weight's key.
     """
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed=None):
-        self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
-
     def __call__(self, shape, dtype=None, key=None) -> Any:
         return random.normal(shape, self.mean, self.stddev, dtype, _key(self.seed, key))
 
 
-class TruncatedNormal(Initializer):
+class TruncatedNormal(_Normal):
     """Normally distributed values, redrawn beyond 2 standard deviations. Arguments as `RandomNormal`."""
-
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed=None):
-        self.mean, self.stddev, self.seed = mean, stddev, _check_seed(self, seed)
 
     def __call__(self, shape, dtype=None, key=None) -> Any:
         return random.truncated_normal(shape, self.mean, self.stddev, dtype, _key(self.seed, key))
@@ -172,6 +176,7 @@ class VarianceScaling(Initializer):
         input_axes=None,
         output_axes=None,
     ):
+        # Keras's old name for the first of the three.
         distribution = {"normal": "truncated_normal"}.get(distribution.lower(), distribution.lower())
         if scale <= 0:
             raise ValueError(f"{type(self).__name__}: `scale` must be above 0. Got {scale}.")
@@ -196,9 +201,8 @@ class VarianceScaling(Initializer):
 
     def _variance(self, shape) -> float:
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
-        return self.scale / max(
-            1.0, {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
-        )
+        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+        return self.scale / max(1.0, fans[self.mode])  # a weight with an axis of 0 has no connection at all
 
     def uniform_range(self, shape) -> tuple[float, float] | None:
         """Between which numbers values are drawn evenly from the weight's key, if they are."""
@@ -213,52 +217,55 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     shape = tuple(shape)
     if input_axes is not None and output_axes is not None:
         return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
-    if len(shape) < 2:
+    if len(shape) < 2:  # a bias or a scalar: each number is its own input and output
         return math.prod(shape), math.prod(shape)
     window = math.prod(shape[:-2])
     return shape[-2] * window, shape[-1] * window
 
 
-class GlorotUniform(VarianceScaling):
+class _NamedScaling(VarianceScaling):
+    """What scalings with a name of their own share: the arguments that the name leaves open."""
+
+    named: tuple[float, str, str]  # scale, mode and distribution
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(*self.named, seed, input_axes, output_axes)
+
+
+class GlorotUniform(_NamedScaling):
     """`VarianceScaling(1, "fan_avg", "uniform")`. Source: https://proceedings.mlr.press/v9/glorot10a.html"""
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
-        super().__init__(1.0, "fan_avg", "uniform", seed, input_axes, output_axes)
+    named = (1.0, "fan_avg", "uniform")
 
 
-class GlorotNormal(VarianceScaling):
+class GlorotNormal(_NamedScaling):
     """`VarianceScaling(1, "fan_avg", "truncated_normal")`. Source: https://proceedings.mlr.press/v9/glorot10a.html"""
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
-        super().__init__(1.0, "fan_avg", "truncated_normal", seed, input_axes, output_axes)
+    named = (1.0, "fan_avg", "truncated_normal")
 
 
-class HeUniform(VarianceScaling):
+class HeUniform(_NamedScaling):
     """`VarianceScaling(2, "fan_in", "uniform")`. Source: https://arxiv.org/abs/1502.01852"""
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
-        super().__init__(2.0, "fan_in", "uniform", seed, input_axes, output_axes)
+    named = (2.0, "fan_in", "uniform")
 
 
-class HeNormal(VarianceScaling):
+class HeNormal(_NamedScaling):
     """`VarianceScaling(2, "fan_in", "truncated_normal")`. Source: https://arxiv.org/abs/1502.01852"""
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
-        super().__init__(2.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
+    named = (2.0, "fan_in", "truncated_normal")
 
 
-class LecunUniform(VarianceScaling):
+class LecunUniform(_NamedScaling):
     """`VarianceScaling(1, "fan_in", "uniform")`. Source: LeCun et al. 1998, Efficient BackProp"""
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
-        super().__init__(1.0, "fan_in", "uniform", seed, input_axes, output_axes)
+    named = (1.0, "fan_in", "uniform")
 
 
-class LecunNormal(VarianceScaling):
+class LecunNormal(_NamedScaling):
     """`VarianceScaling(1, "fan_in", "truncated_normal")`. Source: https://arxiv.org/abs/1706.02515"""
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
-        super().__init__(1.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
+    named = (1.0, "fan_in", "truncated_normal")
 
 
 class Orthogonal(Initializer):
@@ -276,6 +283,7 @@ class Orthogonal(Initializer):
         dtype = _dtype(dtype)
         exact = dtype if dtype.itemsize >= 4 else jnp.dtype("float32")  # no QR in half precision
         rows, columns = math.prod(shape[:-1]), shape[-1]
+        # QR wants a tall matrix for orthonormal columns; a wide one is the transpose of one.
         square = random.normal((max(rows, columns), min(rows, columns)), dtype=exact, seed=_key(self.seed, key))
         q, r = jnp.linalg.qr(square)
         q = q * jnp.sign(jnp.diagonal(r))  # makes the distribution uniform
@@ -303,7 +311,7 @@ class STFT(Initializer):
                 raise ValueError(f"STFT: `{name}` must be one of {allowed}. Got {value!r}.")
         self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
         if isinstance(window, str):
-            self._window_of(1)
+            self._window_of(1)  # refuses an unknown name here, not when the weight is made
 
     def _window_of(self, length: int):
         if not isinstance(self.window, str):

@@ -19,7 +19,7 @@ class Regularizer(Configurable):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__module__ == __name__:
+        if cls.__module__ == __name__:  # users' own are found by registration
             REGULARIZERS.add(cls, *{"L1L2": ("l1_l2",)}.get(cls.__name__, ()))
 
     def __call__(self, x) -> jax.Array | float:
@@ -41,6 +41,7 @@ class L1L2(Regularizer):
     def __call__(self, x):
         x = jnp.asarray(unwrap(x))
         penalty = jnp.zeros((), x.dtype)
+        # A factor of 0 costs nothing: the sum would be computed, and its gradient too.
         if self.l1:
             penalty = penalty + self.l1 * jnp.sum(jnp.abs(x))
         if self.l2:
@@ -100,6 +101,7 @@ class OrthogonalRegularizer(Regularizer):
         vectors = vectors if self.mode == "rows" else vectors.T
         vectors = ops.normalize(vectors, axis=1)
         size = vectors.shape[0]
+        # Without the diagonal, the cosine of each with itself; every pair stands there twice, as in the divisor.
         cosines = (vectors @ vectors.T) * (1 - jnp.eye(size, dtype=vectors.dtype))
         return self.factor * jnp.sum(jnp.abs(cosines)) / (size * (size - 1))
 

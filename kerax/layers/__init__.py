@@ -13,12 +13,6 @@ from kerax.layers.activation import LeakyReLU as LeakyReLU
 from kerax.layers.activation import PReLU as PReLU
 from kerax.layers.activation import ReLU as ReLU
 from kerax.layers.activation import Softmax as Softmax
-from kerax.layers.adaptive_pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
-from kerax.layers.adaptive_pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
-from kerax.layers.adaptive_pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
-from kerax.layers.adaptive_pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
-from kerax.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
-from kerax.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from kerax.layers.attention import MultiHeadAttention as MultiHeadAttention
 from kerax.layers.audio import MelSpectrogram as MelSpectrogram
 from kerax.layers.audio import STFTSpectrogram as STFTSpectrogram
@@ -131,6 +125,12 @@ from kerax.layers.padding import UpSampling3D as UpSampling3D
 from kerax.layers.padding import ZeroPadding1D as ZeroPadding1D
 from kerax.layers.padding import ZeroPadding2D as ZeroPadding2D
 from kerax.layers.padding import ZeroPadding3D as ZeroPadding3D
+from kerax.layers.pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
+from kerax.layers.pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
+from kerax.layers.pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
+from kerax.layers.pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
+from kerax.layers.pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
+from kerax.layers.pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from kerax.layers.pooling import AveragePooling1D as AveragePooling1D
 from kerax.layers.pooling import AveragePooling2D as AveragePooling2D
 from kerax.layers.pooling import AveragePooling3D as AveragePooling3D
@@ -162,18 +162,12 @@ from kerax.layers.wrappers import Wrapper as Wrapper
 
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
-GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D = (
-    GlobalAveragePooling1D,
-    GlobalAveragePooling2D,
-    GlobalAveragePooling3D,
-)
+GlobalAvgPool1D, GlobalAvgPool2D = GlobalAveragePooling1D, GlobalAveragePooling2D
+GlobalAvgPool3D = GlobalAveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
-    Conv1DTranspose,
-    Conv2DTranspose,
-    Conv3DTranspose,
-)
+Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
+Convolution3DTranspose = Conv3DTranspose
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
 get = _LAYERS.get
 

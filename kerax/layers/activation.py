@@ -10,16 +10,15 @@ from kerax import activations
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
-from kerax.layers.options import weight_options
+from kerax.layers.options import PassesMasks, check, weight_options
 
 
 def _check_not_negative(layer: Layer, **arguments):
     for name, value in arguments.items():
-        if value is None or value < 0:
-            raise ValueError(f"{layer}: `{name}` must be a number of at least 0. Got {name}={value!r}.")
+        check(layer, value is not None and value >= 0, f"`{name}` must be a number of at least 0", **{name: value})
 
 
-class Activation(Layer):
+class Activation(PassesMasks):
     """An activation function applied to the inputs.
 
     Args:
@@ -29,13 +28,12 @@ class Activation(Layer):
     def __init__(self, activation, **kwargs):
         super().__init__(**kwargs)
         self.activation = activations.get(activation)
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return self.activation(inputs)
 
 
-class ReLU(Layer):
+class ReLU(PassesMasks):
     """`x` above `threshold`, at most `max_value`; below it `negative_slope * (x - threshold)`.
 
     Args:
@@ -49,17 +47,15 @@ class ReLU(Layer):
 
     def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
         super().__init__(**kwargs)
-        _check_not_negative(self, negative_slope=negative_slope, threshold=threshold)
-        if max_value is not None:
-            _check_not_negative(self, max_value=max_value)
+        limit = {} if max_value is None else {"max_value": max_value}  # the others may not be `None`
+        _check_not_negative(self, negative_slope=negative_slope, threshold=threshold, **limit)
         self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
-class LeakyReLU(Layer):
+class LeakyReLU(PassesMasks):
     """`x` above 0, `negative_slope * x` below.
 
     Args:
@@ -72,13 +68,12 @@ class LeakyReLU(Layer):
         super().__init__(**kwargs)
         _check_not_negative(self, negative_slope=negative_slope)
         self.negative_slope = negative_slope
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return activations.leaky_relu(inputs, self.negative_slope)
 
 
-class PReLU(Layer):
+class PReLU(PassesMasks):
     """`x` above 0, `alpha * x` below, with a learned slope for every position.
 
     Args:
@@ -104,11 +99,10 @@ class PReLU(Layer):
         self.alpha_initializer, self.alpha_regularizer, self.alpha_constraint = weight_options(*options)
         shared = (shared_axes,) if isinstance(shared_axes, int) else shared_axes
         self.shared_axes = None if shared is None else list(shared)
-        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         shape = list(input_shape[1:])
-        for axis in self.shared_axes or ():
+        for axis in self.shared_axes or ():  # counted with the batch axis, which a weight has not
             shape[axis - 1] = 1
         options = {"regularizer": self.alpha_regularizer, "constraint": self.alpha_constraint}
         self.alpha = self.add_weight(shape, self.alpha_initializer, name="alpha", **options)
@@ -116,10 +110,11 @@ class PReLU(Layer):
         self.input_spec = InputSpec(ndim=len(input_shape), axes=own)
 
     def call(self, inputs: Any) -> Any:
+        # Two halves rather than `where`: the gradient of the slope is that of the negative half alone.
         return jax.nn.relu(inputs) - self.alpha.value * jax.nn.relu(-inputs)
 
 
-class ELU(Layer):
+class ELU(PassesMasks):
     """`x` above 0, `alpha * (exp(x) - 1)` below.
 
     Args:
@@ -131,13 +126,12 @@ class ELU(Layer):
     def __init__(self, alpha=1.0, **kwargs):
         super().__init__(**kwargs)
         self.alpha = alpha
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return jax.nn.elu(inputs, self.alpha)
 
 
-class Softmax(Layer):
+class Softmax(PassesMasks):
     """`exp(x) / sum(exp(x))` along an axis; masked positions get 0.
 
     Args:
@@ -152,9 +146,9 @@ class Softmax(Layer):
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
-        self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
+        # Configs hold lists, JAX takes tuples.
         axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
         if mask is None:
             return jax.nn.softmax(inputs, axis)

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 
 from kerax import initializers, random
 from kerax.core import placement
-from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.layers.dense import EinsumDense
-from kerax.layers.options import check_positive, check_rate
+from kerax.layers.options import PassesMasks, check, check_positive, check_rate, leave_out
 from kerax.ops.attention import attend
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -18,7 +17,21 @@ _PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
 _PROJECTION_OPTIONS = ("kernel_initializer", "bias_initializer", *_PENALTIES, "kernel_constraint", "bias_constraint")
 
 
-class _HeadAttention(Layer):
+class DroppedAttention(PassesMasks):
+    """What all attention shares: dropout of its weights."""
+
+    def __init__(self, dropout: float, seed: int | None, **kwargs):
+        super().__init__(**kwargs)
+        check_rate(self, dropout=dropout)
+        self.dropout, self.seed = dropout, seed
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
+
+    def drop(self, weights: Any) -> Any:
+        """The weights with a fraction of them 0."""
+        return random.dropout(weights, self.dropout, seed=self.next_key())
+
+
+class HeadAttention(DroppedAttention):
     """What attention with several heads shares: projections, masks, and the attention itself.
 
     A subclass sets `key_dim`, builds `query_dense`, `key_dense`, `value_dense`,
@@ -33,26 +46,33 @@ class _HeadAttention(Layer):
     gate_dense: EinsumDense
     _axes: tuple[int, ...]
 
-    def _set_options(self, dropout, use_bias, sliding_window, flash_attention, use_gate, seed):
-        """Sets the attributes that all have and their projections have not."""
-        check_rate(self, dropout=dropout)
+    def __init__(
+        self, dropout, use_bias, sliding_window, flash_attention, projections: tuple, use_gate, seed, **kwargs
+    ):
+        """`projections`: what they are made with, in the order of `_PROJECTION_OPTIONS`."""
+        super().__init__(dropout, seed, **kwargs)
         if sliding_window is not None:
             check_positive(self, sliding_window=sliding_window)
-        if flash_attention and dropout:
-            raise ValueError(f"{self}: `flash_attention` has no dropout. Got dropout={dropout}.")
-        self.dropout, self.use_bias, self.sliding_window = dropout, use_bias, sliding_window
-        self.flash_attention, self.use_gate, self.seed = flash_attention, use_gate, seed
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
-        self.supports_masking = True
-
-    def _set_projection_options(self, kernel_initializer, bias_initializer, *others):
-        """Keeps what the projections are made with, in the order of `_PROJECTION_OPTIONS`."""
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        options = self.kernel_initializer, self.bias_initializer, *others
+        check(self, not (flash_attention and dropout), "`flash_attention` has no dropout", dropout=dropout)
+        self.use_bias, self.sliding_window = use_bias, sliding_window
+        self.flash_attention, self.use_gate = flash_attention, use_gate
+        self.kernel_initializer, self.bias_initializer = (initializers.get(item) for item in projections[:2])
+        options = self.kernel_initializer, self.bias_initializer, *projections[2:]
         self._projection_options: dict[str, Any] = dict(zip(_PROJECTION_OPTIONS, options, strict=True))
         self._projection_options["dtype"] = self.dtype_policy
+
+    def build_projections(self, shapes: tuple, queries: tuple, keys: tuple, values: tuple, outputs: Any) -> None:
+        """Makes the projections of query, value and key of these shapes; the others are heads and their sizes."""
+        query_shape, value_shape, key_shape = shapes
+        self.query_dense = self._projection("query", query_shape, 1, queries)
+        self.key_dense = self._projection("key", key_shape, 1, keys)
+        if self.use_gate:
+            # Beside the outputs of the heads, which it multiplies; between key and value, as in Keras's files.
+            gates = (queries[0], values[1])
+            self.gate_dense = self._projection("gate", query_shape, 1, gates, activation="sigmoid")
+        self.value_dense = self._projection("value", value_shape, 1, values)
+        joined = (*query_shape[:-1], queries[0], values[1])
+        self.output_dense = self._projection("attention_output", joined, 2, outputs)
 
     def _projection(self, name: str, input_shape, num_contracted: int, new_sizes, **kwargs) -> EinsumDense:
         """A built layer that maps the last axes of its input to new ones."""
@@ -86,10 +106,11 @@ class _HeadAttention(Layer):
     ) -> Any:
         key = value if key is None else key
         masks = (query_mask, value_mask, key_mask, attention_mask)
+        # Said to `attend` rather than made a mask of: kernels that know of it can skip what is never seen.
         is_causal = use_causal_mask and query.ndim == 3 and self.sliding_window is None
         mask = self._join_masks(query, value, *masks, use_causal_mask and not is_causal)
         heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
-        if query.ndim == 3:
+        if query.ndim == 3:  # (batch, positions, heads, size): what a distribution may spread over devices
             heads = [placement.constrain(part, ("batch", "positions", "heads", None)) for part in heads]
         outputs, weights = attend(
             *(_flatten_positions(part, self._axes) for part in heads),
@@ -97,7 +118,7 @@ class _HeadAttention(Layer):
             scale=1 / math.sqrt(self.key_dim),
             is_causal=is_causal,
             flash_attention=self.flash_attention,
-            drop=self._drop if training and self.dropout else None,
+            drop=self.drop if training and self.dropout else None,
             with_weights=return_attention_scores,
         )
         outputs = _split_positions(outputs, heads[0].shape, self._axes)
@@ -106,19 +127,22 @@ class _HeadAttention(Layer):
         outputs = self.output_dense(outputs)
         if weights is None:
             return outputs
+        # The weights' last two axes become the attended ones again: (batch, heads, *queries, *keys).
         sizes = [part.shape[axis] for part in heads[:2] for axis in self._axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
 
-    def _drop(self, weights):
-        return random.dropout(weights, self.dropout, seed=self.next_key())
+    def get_config(self) -> dict:
+        """The constructor's arguments but `flash_attention`."""
+        return leave_out(super().get_config(), "flash_attention")
 
     def _join_masks(self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask):
         """All masks as one that broadcasts to the scores `(batch, ..., heads, queries, keys)`, or `None`."""
         found = []
-        if query_mask is not None:
+        if query_mask is not None:  # (batch, queries, 1), the others (batch, 1, keys)
             found.append(query_mask.astype(bool)[..., :, None])
         found += [mask.astype(bool)[..., None, :] for mask in (value_mask, key_mask) if mask is not None]
         if use_causal_mask or self.sliding_window is not None:
+            # (queries, keys): how far a key lies before its query.
             distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])[None, :]
             found += [(distance >= 0)[None]] if use_causal_mask else []
             found += [(abs(distance) < self.sliding_window)[None]] if self.sliding_window is not None else []
@@ -132,11 +156,12 @@ class _HeadAttention(Layer):
             joined = jnp.expand_dims(joined, -2 * rank - 1)
         if rank == 1:
             return joined
+        # Several attended axes become one: (batch, heads, *queries, *keys) to (batch, heads, queries, keys).
         sizes = (math.prod(array.shape[axis] for axis in self._axes) for array in (query, value))
         return joined.reshape(*joined.shape[: joined.ndim - 2 * rank], *sizes)
 
 
-class MultiHeadAttention(_HeadAttention):
+class MultiHeadAttention(HeadAttention):
     """`softmax(query @ key.T / sqrt(key_dim)) @ value` in several learned projections (heads), joined by another one.
 
     Args:
@@ -192,12 +217,11 @@ class MultiHeadAttention(_HeadAttention):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        penalties = kernel_regularizer, bias_regularizer, activity_regularizer
+        projections = kernel_initializer, bias_initializer, *penalties, kernel_constraint, bias_constraint
+        super().__init__(dropout, use_bias, sliding_window, flash_attention, projections, use_gate, seed, **kwargs)
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
-        self._set_options(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
-        weights = kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer
-        self._set_projection_options(*weights, activity_regularizer, kernel_constraint, bias_constraint)
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
@@ -205,31 +229,22 @@ class MultiHeadAttention(_HeadAttention):
     # Shapes by the names of `call`'s arguments, as Keras has them.
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
-        if len(query_shape) < 3 or len(query_shape) != len(value_shape):
-            raise ValueError(
-                f"{self}: query and value must have shape (batch, ..., features) with equally many axes, at least 3. "
-                f"Got query {query_shape}, value {value_shape}."
-            )
-        if value_shape[1:-1] != key_shape[1:-1]:
-            raise ValueError(
-                f"{self}: key and value must have equal axes but the last. Got key {key_shape}, value {value_shape}."
-            )
+        given = {"query": query_shape, "value": value_shape, "key": key_shape}
+        fits = 3 <= len(query_shape) == len(value_shape)
+        expected = "query and value must have shape (batch, ..., features) with equally many axes, at least 3"
+        check(self, fits, expected, **given)
+        fits = value_shape[1:-1] == key_shape[1:-1]
+        check(self, fits, "key and value must have equal axes but the last", **given)
         rank = len(query_shape)
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
         self._axes = tuple(axis % rank for axis in axes)
-        heads, sizes = self.num_heads, self._output_sizes or (query_shape[-1],)
-        self.query_dense = self._projection("query", query_shape, 1, (heads, self.key_dim))
-        self.key_dense = self._projection("key", key_shape, 1, (heads, self.key_dim))
-        if self.use_gate:
-            self.gate_dense = self._projection("gate", query_shape, 1, (heads, self.value_dim), activation="sigmoid")
-        self.value_dense = self._projection("value", value_shape, 1, (heads, self.value_dim))
-        self.output_dense = self._projection("attention_output", (*query_shape[:-1], heads, self.value_dim), 2, sizes)
+        keys, values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
+        sizes = self._output_sizes or (query_shape[-1],)
+        self.build_projections(tuple(given.values()), keys, keys, values, sizes)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = super().get_config()
-        config.pop("flash_attention")
-        return config | {"value_dim": self.value_dim}
+        return super().get_config() | {"value_dim": self.value_dim}
 
 
 def _order(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from jax import lax
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check_choice, check_positive
+from kerax.layers.options import check, check_choice, check_positive
 
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 
@@ -24,8 +24,7 @@ def _window(layer: Layer, window, length: int, periodic: bool) -> np.ndarray:
         mean, swing = _WINDOWS[window]
         return mean - swing * np.cos(2 * np.pi * np.arange(length) / max(1, length if periodic else length - 1))
     weights = np.asarray(window, np.float64)
-    if weights.shape != (length,):
-        raise ValueError(f"{layer}: `window` must have {length} weights. Got shape {weights.shape}.")
+    check(layer, weights.shape == (length,), f"`window` must have {length} weights", shape=weights.shape)
     return weights
 
 
@@ -69,13 +68,14 @@ class MelSpectrogram(Layer):
         check_positive(self, fft_length=fft_length, sequence_stride=sequence_stride, num_mel_bins=num_mel_bins)
         self.fft_length, self.sequence_stride = fft_length, sequence_stride
         self.sequence_length = sequence_length or fft_length
-        if self.sequence_length > fft_length:
-            raise ValueError(
-                f"{self}: `sequence_length` must be at most `fft_length`={fft_length}. Got {sequence_length!r}."
-            )
+        fits = self.sequence_length <= fft_length
+        check(
+            self, fits, f"`sequence_length` must be at most `fft_length`={fft_length}", sequence_length=sequence_length
+        )
         self.power_to_db, self.top_db, self.mag_exp = power_to_db, top_db, mag_exp
         self.min_power, self.ref_power = min_power, ref_power
         weights = _window(self, window, self.sequence_length, periodic=True)
+        # A shorter frame lies in the middle of zeros.
         before = (fft_length - self.sequence_length) // 2
         self._weights_of_frame = np.pad(weights, (before, fft_length - self.sequence_length - before))
         max_freq = sampling_rate / 2 if max_freq is None else max_freq
@@ -89,6 +89,7 @@ class MelSpectrogram(Layer):
         count = 1 + (signal.shape[-1] - self.fft_length) // self.sequence_stride
         positions = jnp.arange(count)[:, None] * self.sequence_stride + jnp.arange(self.fft_length)
         frames = signal[..., positions] * jnp.asarray(self._weights_of_frame, "float32")  # (..., time, fft_length)
+        # In float32 whatever the compute dtype: there are no transforms of half precision.
         power = jnp.abs(jnp.fft.rfft(frames)) ** self.mag_exp
         mel = jnp.swapaxes(jnp.matmul(power, jnp.asarray(self._bands, "float32"), precision="highest"), -1, -2)
         if self.power_to_db:
@@ -154,11 +155,9 @@ class STFTSpectrogram(Layer):
         self.frame_step = max(1, frame_length // 2) if frame_step is None else frame_step
         self.bins_length = 1 << (frame_length - 1).bit_length() if fft_length is None else fft_length
         check_positive(self, frame_step=self.frame_step, fft_length=self.bins_length)
-        if self.frame_step > frame_length or self.bins_length < frame_length:
-            raise ValueError(
-                f"{self}: `frame_step` must be at most, `fft_length` at least `frame_length`={frame_length}. "
-                f"Got frame_step={self.frame_step}, fft_length={self.bins_length}."
-            )
+        fits = self.frame_step <= frame_length <= self.bins_length
+        expected = f"`frame_step` must be at most, `fft_length` at least `frame_length`={frame_length}"
+        check(self, fits, expected, frame_step=self.frame_step, fft_length=self.bins_length)
         self.frame_length = frame_length
         self.window_weights = _window(self, window, frame_length, periodic)
         self.scaling = scaling if window is not None else None
@@ -172,7 +171,7 @@ class STFTSpectrogram(Layer):
         angles = 2 * np.pi * np.outer(np.arange(self.frame_length), bins) / self.bins_length
         self.kernels = []
         for name, wave in (("real", np.cos(angles)), ("imag", -np.sin(angles))):
-            if self.mode not in ({"real", "imag"} - {name}):
+            if self.mode not in ({"real", "imag"} - {name}):  # not where only the other part is asked for
                 kernel = (weights[:, None] * wave / scale)[:, None].astype("float32")
                 make = lambda shape, dtype=None, kernel=kernel: jnp.asarray(kernel, dtype)
                 self.kernels.append(self.add_weight(kernel.shape, make, name=f"{name}_kernel"))
@@ -182,16 +181,11 @@ class STFTSpectrogram(Layer):
         signal = inputs.astype(self.compute_dtype)
         signal = signal if is_first else jnp.swapaxes(signal, 1, 2)
         batch, channels, samples = signal.shape
-        parts = [
-            lax.conv_general_dilated(
-                signal.reshape(-1, 1, samples),
-                kernel.value,
-                (self.frame_step,),
-                self.padding.upper(),
-                dimension_numbers=("NCH", "HIO", "NHC"),
-            )
-            for kernel in self.kernels
-        ]
+        # Each channel is a signal of its own: (batch * channels, 1, samples).
+        signals, window = signal.reshape(-1, 1, samples), ((self.frame_step,), self.padding.upper())
+        numbers = ("NCH", "HIO", "NHC")
+        kernels = (kernel.value for kernel in self.kernels)
+        parts = (lax.conv_general_dilated(signals, kernel, *window, dimension_numbers=numbers) for kernel in kernels)
         found = self._combine(*parts)
         found = found.reshape(batch, channels, *found.shape[1:])  # (batch, channel, time, bin)
         if self.expand_dims:
@@ -212,5 +206,6 @@ class STFTSpectrogram(Layer):
             twice = np.full(power.shape[-1], 2.0)
             twice[[0, -1]] = 1
             return power * jnp.asarray(twice, power.dtype)
+        # Not of 0, where the root's gradient and the logarithm are infinite.
         magnitude = jnp.sqrt(jnp.maximum(power, config.epsilon()))
         return magnitude if self.mode == "magnitude" else jnp.log(magnitude)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kerax.layers.bounding_boxes import warp_boxes
 from kerax.layers.image import ImageLayer, draw_factor, factor_range, is_chosen
-from kerax.layers.options import check_choice
+from kerax.layers.options import check, check_choice, check_rate
 from kerax.ops.image import FILL_MODES, INTERPOLATIONS, elastic_coordinates, homography, sample, warp
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
@@ -35,6 +35,7 @@ class RandomFlip(ImageLayer):
         return jax.random.bernoulli(key, 0.5, (2,)) & allowed
 
     def transform_image(self, image: Any, params: Any) -> Any:
+        # Both are computed and one is picked: under `vmap` a condition for each image is no branch anyway.
         image = jnp.where(params[0], image[::-1], image)
         return jnp.where(params[1], image[:, ::-1], image)
 
@@ -44,6 +45,7 @@ class RandomFlip(ImageLayer):
     def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         left, top, right, bottom = jnp.moveaxis(boxes, -1, 0)
         height, width = shape[:2]
+        # Mirrored, the lower edge becomes the upper one.
         top, bottom = jnp.where(params[0], height - bottom, top), jnp.where(params[0], height - top, bottom)
         left, right = jnp.where(params[1], width - right, left), jnp.where(params[1], width - left, right)
         return jnp.stack([left, top, right, bottom], axis=-1)
@@ -52,8 +54,9 @@ class RandomFlip(ImageLayer):
 class _Warp(ImageLayer):
     """Images whose pixels are looked up at other places.
 
-    `draw` gives the 8 numbers of the map from outputs to inputs, as `ops.image.affine_transform` takes them. Masks are
-    warped with the nearest pixel, boxes become those around their warped corners.
+    `draw` gives the 8 numbers of the map from outputs to inputs, as `ops.image.affine_transform` takes them, or what a
+    subclass's own `transform_image` takes. Masks are warped with the nearest pixel, boxes become those around their
+    warped corners.
     """
 
     moves_boxes = True
@@ -77,6 +80,7 @@ class _Warp(ImageLayer):
 
 def _about_center(matrix, shape):
     """The 8 numbers of the linear map `((a0, a1), (b0, b1))` about the middle of an image."""
+    # Pixels' centres are at whole numbers, so the middle of n of them is at (n - 1) / 2.
     (a0, a1), (b0, b1) = matrix
     y, x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
     zero = jnp.zeros(())
@@ -143,6 +147,7 @@ class RandomTranslation(_Warp):
         vertical, horizontal = jax.random.split(key)
         down = draw_factor(vertical, self.height_factor) * shape[0]
         right = draw_factor(horizontal, self.width_factor) * shape[1]
+        # The map goes from outputs to inputs: where the image moves right, each pixel is found farther left.
         return jnp.array(_IDENTITY).at[jnp.array([2, 5])].set(-jnp.stack([right, down]))
 
 
@@ -172,13 +177,14 @@ class RandomZoom(_Warp):
 
     def _range(self, name: str, factor) -> tuple[float, float]:
         bounds = factor_range(self, name, factor, -1, 1)
-        if bounds[0] <= -1 and bounds != (-1.0, 1.0):
-            raise ValueError(f"{self}: `{name}` must be above -1, where nothing is left. Got {name}={factor!r}.")
+        # The whole range is taken too, its lower end moved to where something is left.
+        leaves_some = bounds[0] > -1 or bounds == (-1.0, 1.0)
+        check(self, leaves_some, f"`{name}` must be above -1, where nothing is left", **{name: factor})
         return max(bounds[0], -0.999), bounds[1]
 
     def draw(self, key: Any, shape: Any) -> Any:
         vertical, horizontal = jax.random.split(key)
-        height = 1 + draw_factor(vertical, self.height_factor)
+        height = 1 + draw_factor(vertical, self.height_factor)  # above 1 zooms out: a pixel is found farther away
         width = height if self.width_factor is None else 1 + draw_factor(horizontal, self.width_factor)
         zero = jnp.zeros(())
         return _about_center(((width, zero), (zero, height)), shape)
@@ -231,19 +237,19 @@ class RandomPerspective(_Warp):
     ):
         super().__init__(interpolation, "constant", fill_value, seed, data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, 0, 1)
-        if not 0 <= scale <= 1:
-            raise ValueError(f"{self}: `scale` must be between 0 and 1. Got scale={scale!r}.")
+        check_rate(self, scale=scale)
         self.scale = scale
 
     def draw(self, key: Any, shape: Any) -> Any:
         choice, moves = jax.random.split(key)
         corners = jnp.array([[0.0, 0.0], [1, 0], [0, 1], [1, 1]]) * jnp.array([shape[1] - 1.0, shape[0] - 1.0])
+        # The corner at the origin stays there, whatever it is multiplied with.
         moved = corners * (1 + self.scale * (jax.random.uniform(moves, (4, 2)) - 0.5))
         transform = homography(corners, moved)
         return jnp.where(is_chosen(choice, self.factor), transform, jnp.array(_IDENTITY))
 
 
-class RandomElasticTransform(ImageLayer):
+class RandomElasticTransform(_Warp):
     """Images whose pixels are moved by smooth noise.
 
     Args:
@@ -255,7 +261,8 @@ class RandomElasticTransform(ImageLayer):
     Bounding boxes are refused. Source: Simard et al. 2003, https://doi.org/10.1109/ICDAR.2003.1227801
     """
 
-    refuses_boxes = True
+    moves_boxes = False
+    refuses_boxes = True  # a box under smooth noise is no box
 
     def __init__(
         self,
@@ -269,16 +276,14 @@ class RandomElasticTransform(ImageLayer):
         data_format=None,
         **kwargs,
     ):
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
-        check_choice(self, "interpolation", interpolation, INTERPOLATIONS)
-        check_choice(self, "fill_mode", fill_mode, _Warp.fill_modes)
+        super().__init__(interpolation, fill_mode, fill_value, seed, data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, 0, 1)
         self.scale = factor_range(self, "scale", scale, 0, 1)
-        self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
         self.value_range = value_range
 
     def draw(self, key: Any, shape: Any) -> Any:
         choice, strength, noise = jax.random.split(key, 3)
+        # Strength 0 where the image is not chosen: every pixel then stays at its place.
         scale = jnp.where(is_chosen(choice, self.factor), draw_factor(strength, self.scale), 0)
         smoothing = 0.05 * min(shape[:2])
         sigma = jnp.maximum(smoothing * scale, 1e-3)

@@ -39,6 +39,7 @@ def convert_format(
     is_relative = source.startswith("rel_"), target.startswith("rel_")
     if any(is_relative) and (height is None or width is None):
         raise ValueError(f"convert_format: {source!r} to {target!r} needs the image's `height` and `width`.")
+    # Everything goes by way of corners in pixels: no pair of formats needs a conversion of its own.
     scale = jnp.asarray([width, height, width, height], boxes.dtype) if any(is_relative) else 1
     boxes = _to_corners(boxes, source.removeprefix("rel_"), scale if is_relative[0] else 1)
     return _from_corners(boxes / scale if is_relative[1] else boxes, target.removeprefix("rel_"))
@@ -46,7 +47,7 @@ def convert_format(
 
 def _to_corners(boxes, source: str, scale):
     if source in ("yxyx", "center_yxhw"):
-        boxes = boxes[..., jnp.array([1, 0, 3, 2])]
+        boxes = boxes[..., jnp.array([1, 0, 3, 2])]  # y and x change places, height and width too
     boxes = boxes * scale
     first, second = boxes[..., :2], boxes[..., 2:]
     if source.startswith("center"):
@@ -77,14 +78,17 @@ def clip_to_image_size(
     corners = jnp.clip(corners, 0, jnp.asarray([width, height, width, height], corners.dtype))
     sides = corners[..., 2:] - corners[..., :2]
     labels = jnp.asarray(bounding_boxes["labels"])
+    # Their number stays, for the shape does: what is gone is marked.
     labels = jnp.where(jnp.all(sides > 0, axis=-1), labels, jnp.asarray(-1, labels.dtype))
     return {"boxes": convert_format(corners, "xyxy", bounding_box_format, **size), "labels": labels}
 
 
 def warp_boxes(boxes: Any, transform: Any) -> Any:
     """Boxes `(boxes, 4)` around the corners of `boxes` after a warp; `transform` takes outputs to inputs."""
+    # Pixels are looked up by the map, corners move against it.
     forward = jnp.linalg.inv(jnp.append(transform, 1).reshape(3, 3))
     x, y = boxes[:, jnp.array([0, 2, 0, 2])], boxes[:, jnp.array([1, 1, 3, 3])]
+    # Four corners of each box, (3, boxes, corners); `k` is 1 unless the map is a perspective.
     u, v, k = jnp.einsum("ij,jnc->inc", forward, jnp.stack([x, y, jnp.ones_like(x)]), precision="highest")
     u, v = u / k, v / k
     return jnp.stack([u.min(-1), v.min(-1), u.max(-1), v.max(-1)], axis=-1)

@@ -10,18 +10,9 @@ from jax.core import Tracer
 
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
-from kerax.layers.options import check_choice, check_positive
+from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
-
-
-def refuse_sparse(layer: Layer, sparse: Any) -> None:
-    """Raises `ValueError` if sparse outputs are asked for."""
-    if sparse:
-        raise ValueError(
-            f"{layer}: `sparse=True` is not supported: JAX's models take dense arrays. Leave it out; for a large "
-            "vocabulary use output_mode='int' followed by an `Embedding`."
-        )
 
 
 def as_array(layer: Layer, values: Any) -> Any:
@@ -38,17 +29,14 @@ def as_array(layer: Layer, values: Any) -> Any:
         raise ValueError(f"{layer}: lists must have equal lengths; pad the shorter ones. Got {values!r}.") from None
     if values.dtype.kind not in "OSUT":
         return values
-    return np.array([_as_str(layer, value) for value in values.ravel()] or np.zeros(0, object), object).reshape(
-        values.shape
-    )
+    return np.array([_as_str(layer, value) for value in values.ravel()], object).reshape(values.shape)
 
 
 def _as_str(layer: Layer, value) -> str:
     if isinstance(value, bytes):
         return value.decode(getattr(layer, "encoding", "utf-8"))
-    if not isinstance(value, str):
-        raise ValueError(f"{layer}: expected text or numbers, not a mixture. Got an element {value!r}.")
-    return str(value)
+    check(layer, isinstance(value, str), "expected text or numbers, not a mixture", element=value)
+    return str(value)  # of NumPy's own kind of `str`, the plain one
 
 
 def is_text(values: Any) -> bool:
@@ -79,7 +67,7 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
     mode = layer.output_mode
     if mode == "int":
         return indices.astype("int32")
-    if indices.ndim == 0:
+    if indices.ndim == 0:  # one value is its own last axis
         indices = indices.reshape(1)
     if mode == "one_hot":
         if indices.ndim == 1 or indices.shape[-1] != 1:
@@ -89,6 +77,7 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
     if not isinstance(indices, np.ndarray):
         return _count(indices, weights, depth, mode == "multi_hot", layer.compute_dtype)
     rows = indices.reshape(-1, indices.shape[-1])
+    # Indices to be left out meet in one more column, which is cut off again: `np.add.at` would count -1 as the last.
     rows = np.where((rows < 0) | (rows >= depth), depth, rows)
     counts = np.zeros((len(rows), depth + 1), layer.compute_dtype)
     np.add.at(counts, (np.arange(len(rows))[:, None], rows), 1)
@@ -113,7 +102,11 @@ class _Categorical(Layer):
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
         check_choice(self, "output_mode", output_mode, modes)
-        refuse_sparse(self, sparse)
+        if sparse:
+            raise ValueError(
+                f"{self}: `sparse=True` is not supported: JAX's models take dense arrays. Leave it out; for a large "
+                "vocabulary use output_mode='int' followed by an `Embedding`."
+            )
         self.output_mode, self.sparse = output_mode, sparse
         self.autocast = False  # integers and bin boundaries lose their meaning when they are rounded
         self.built = True
@@ -135,7 +128,40 @@ class _Categorical(Layer):
         raise ValueError(f"{self}: inputs must be {expected}. Got {inputs.ravel()[:3].tolist()}...")
 
 
-class Discretization(_Categorical):
+class Adaptable(_Categorical):
+    """A layer whose table is given, or found in data by `adapt`. A subclass says what is counted, and what is found."""
+
+    already: str  # what the error says where `adapt` has nothing to find
+    _given = False  # whether the table came with the constructor or by a setter: data change it no more
+
+    def adapt(self, data: Any, steps: Any = None) -> None:
+        """Finds the layer's table in data, and forgets what it found before.
+
+        Args:
+            data: Array or nested lists, or an iterable of batches (arrays, or tuples with the inputs first).
+            steps: Number of batches to look at. Default: all.
+
+        Raises:
+            ValueError: if the layer has been given its table, or there are no data.
+        """
+        if self._given:
+            raise ValueError(f"{self}: {self.already}")
+        self.reset_state()
+        for batch in batches_of(data, steps):
+            self.update_state(batch)
+        self.finalize_state()
+
+    def update_state(self, data: Any) -> None:
+        """Counts a batch."""
+
+    def finalize_state(self) -> None:
+        """Makes the table from the counts."""
+
+    def reset_state(self) -> None:
+        """Forgets the counts, and the table that was made from them."""
+
+
+class Discretization(Adaptable):
     """The number of the range in which each input lies.
 
     Args:
@@ -152,6 +178,8 @@ class Discretization(_Categorical):
         ValueError: if both or neither of `bin_boundaries` and `num_bins` are given, or boundaries do not ascend.
     """
 
+    already = "`adapt` finds what `bin_boundaries` already say. Give `num_bins` instead."
+
     def __init__(
         self,
         bin_boundaries=None,
@@ -164,43 +192,34 @@ class Discretization(_Categorical):
         **kwargs,
     ):
         super().__init__(output_mode, sparse, dtype=dtype, name=name, **kwargs)
-        if (bin_boundaries is None) == (num_bins is None):
-            raise ValueError(
-                f"{self}: give either `num_bins` or `bin_boundaries`. "
-                f"Got num_bins={num_bins}, bin_boundaries={bin_boundaries}."
-            )
+        given = {"num_bins": num_bins, "bin_boundaries": bin_boundaries}
+        is_one = (bin_boundaries is None) != (num_bins is None)
+        check(self, is_one, "give either `num_bins` or `bin_boundaries`", **given)
+        check(self, 0 < epsilon < 1, "`epsilon` must be between 0 and 1", epsilon=epsilon)
+        self.num_bins, self.epsilon, self.bin_boundaries = num_bins, epsilon, None
+        self._given = bin_boundaries is not None
         if num_bins is not None:
             check_positive(self, num_bins=num_bins)
-        elif bin_boundaries is not None and (np.ndim(bin_boundaries) != 1 or np.any(np.diff(bin_boundaries) < 0)):
-            raise ValueError(f"{self}: `bin_boundaries` must be a list in ascending order. Got {bin_boundaries}.")
-        if not 0 < epsilon < 1:
-            raise ValueError(f"{self}: `epsilon` must be between 0 and 1. Got epsilon={epsilon}.")
-        self.num_bins, self.epsilon = num_bins, epsilon
-        self.bin_boundaries = None if bin_boundaries is None else np.asarray(bin_boundaries, "float32").tolist()
-        self._given = bin_boundaries is not None
+        else:
+            boundaries = np.asarray(bin_boundaries, "float32")
+            ascends = boundaries.ndim == 1 and not np.any(np.diff(boundaries) < 0)
+            check(self, ascends, "`bin_boundaries` must be a list in ascending order", bin_boundaries=bin_boundaries)
+            self.bin_boundaries = boundaries.tolist()
         self.reset_state()
 
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise ValueError(f"{self}: the boundaries are not known yet. Call `adapt(data)` first.")
         boundaries = jnp.asarray(self.bin_boundaries, "float32")
+        # Compared with all at once: a binary search is a loop, slow on accelerators for the few boundaries there are.
         indices = jnp.searchsorted(boundaries, inputs.astype("float32"), side="right", method="compare_all")
         return encode(self, indices, len(self.bin_boundaries) + 1)
-
-    def adapt(self, data: Any, steps: Any = None) -> None:
-        """Finds the boundaries from an array, or from an iterable of batches, at most `steps` of them."""
-        if self._given:
-            raise ValueError(f"{self}: `adapt` finds what `bin_boundaries` already say. Give `num_bins` instead.")
-        self.reset_state()
-        for batch in batches_of(data, steps):
-            self.update_state(batch)
-        self.finalize_state()
 
     def update_state(self, data: Any) -> None:
         """Adds a batch to what `finalize_state` finds the boundaries from."""
         values = np.sort(np.asarray(data, "float32"), axis=None)
         step = max(1.0, values.size * self.epsilon)
-        picked = values[int(step - 1) :: int(step)]
+        picked = values[int(step - 1) :: int(step)]  # each stands for the `step` values up to it
         self._summary = _merge(np.stack([picked, np.full_like(picked, step)]), self._summary, self.epsilon)
 
     def finalize_state(self) -> None:
@@ -226,8 +245,7 @@ class Discretization(_Categorical):
         """The constructor's arguments, with the boundaries that were found in place of `num_bins`."""
         config = super().get_config() | {"dtype": self.dtype_policy.name, "bin_boundaries": self.bin_boundaries}
         config["num_bins"] = self.num_bins if self.bin_boundaries is None else None
-        config.pop("trainable")
-        return config
+        return leave_out(config, "trainable")
 
 
 def _compress(summary: np.ndarray, epsilon: float) -> np.ndarray:
@@ -279,7 +297,7 @@ class CategoryEncoding(_Categorical):
 
     def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):
         super().__init__(output_mode, sparse, ENCODED, **kwargs)
-        if num_tokens is None:
+        if num_tokens is None:  # Keras's default, which it refuses itself
             raise ValueError(f"{self}: `num_tokens` must be given. `IntegerLookup` finds the categories by itself.")
         check_positive(self, num_tokens=num_tokens)
         self.num_tokens = num_tokens
@@ -290,19 +308,14 @@ class CategoryEncoding(_Categorical):
         return super().__call__(inputs, count_weights=as_array(self, count_weights), **kwargs)
 
     def call(self, inputs: Any, count_weights: Any = None) -> Any:
-        if count_weights is not None and self.output_mode != "count":
-            raise ValueError(
-                f"{self}: `count_weights` needs output_mode='count'. Got output_mode={self.output_mode!r}."
-            )
-        if count_weights is not None and count_weights.shape != inputs.shape:
-            raise ValueError(
-                f"{self}: `count_weights` must have the inputs' shape {inputs.shape}. Got {count_weights.shape}."
-            )
-        weights = None if count_weights is None else count_weights.reshape(count_weights.shape or (1,))
-        return encode(self, inputs.astype("int32"), self.num_tokens, weights)
+        if count_weights is not None:
+            counts, shape = self.output_mode == "count", count_weights.shape
+            check(self, counts, "`count_weights` needs output_mode='count'", output_mode=self.output_mode)
+            expected = f"`count_weights` must have the inputs' shape {inputs.shape}"
+            check(self, shape == inputs.shape, expected, shape=shape)
+            count_weights = count_weights.reshape(shape or (1,))  # as `encode` makes an axis of one value
+        return encode(self, inputs.astype("int32"), self.num_tokens, count_weights)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = super().get_config()
-        config.pop("sparse")
-        return config
+        return leave_out(super().get_config(), "sparse")

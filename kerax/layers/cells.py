@@ -75,10 +75,10 @@ class _Cell(Layer):
         self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint = weight_options(*recurrent)
         bias = bias_initializer, bias_regularizer, bias_constraint
         self.bias_initializer, self.bias_regularizer, self.bias_constraint = weight_options(*bias)
+        # A number for one state, a list for several: the form that Keras's `RNN` and users' cells have.
         self.state_size = units if self.num_states == 1 else [units] * self.num_states
         self.output_size = units
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
 
     def build(self, input_shape: Any) -> None:
         width = self.units * self.num_gates
@@ -106,7 +106,7 @@ class _Cell(Layer):
         """Zeros for a batch."""
         return [jnp.zeros((batch_size, self.units), self.compute_dtype) for _ in range(self.num_states)]
 
-    def _read_weights(self):
+    def read_weights(self) -> tuple:
         """Kernel, recurrent kernel and bias in the compute dtype."""
         # Outside of `__call__`, which would have set it: `RNN` asks for the step without calling the cell.
         cast = scopes.autocast.set(self.compute_dtype if self.autocast else None)
@@ -123,25 +123,28 @@ class _Cell(Layer):
         Deviation from Keras: with `recurrent_dropout` all gates share a mask, as in the tied variant of Gal &
         Ghahramani 2016 (https://arxiv.org/abs/1512.05287), where Keras draws one per gate.
         """
-        kernel, recurrent_kernel, bias = self._read_weights()
-        input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
-        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, (input_shape[0], self.units))
+        kernel, recurrent_kernel, bias = self.read_weights()
+        # Drawn before the loop: the same values are dropped at every step, and the loop's body draws nothing.
+        input_mask = self.draw_mask(self.dropout if training else 0, input_shape)
+        recurrent_mask = self.draw_mask(self.recurrent_dropout if training else 0, (input_shape[0], self.units))
 
-        def project(inputs):
-            inputs = _drop(inputs, input_mask)
+        def project(inputs):  # (batch, features), or (batch, steps, features) for all steps in one product
+            inputs = drop(inputs, input_mask)
             projected = contract(inputs, kernel)
             return projected if bias is None else projected + self._input_bias(bias)
 
         def advance(projected, states):
-            return self._advance(projected, _drop(states[0], recurrent_mask), states, recurrent_kernel, bias)
+            return self._advance(projected, drop(states[0], recurrent_mask), states, recurrent_kernel, bias)
 
+        # (batch, features) to (batch, gates * units): what a projection of all steps takes beyond its inputs.
         return Stepper(project, advance, self.units * self.num_gates / kernel.shape[0])
 
-    def _draw_mask(self, rate, shape):
+    def draw_mask(self, rate: float, shape: Any) -> Any:
         """`None`, or an array of 0 and `1 / (1 - rate)`."""
         if rate == 0:
             return None
         kept = jax.random.bernoulli(self.next_key(), 1 - rate, shape)
+        # Where all is dropped nothing is scaled: 0 / 0 would be NaN.
         return kept.astype(self.compute_dtype) / (1 - rate if rate < 1 else 1)
 
     def _input_bias(self, bias):
@@ -152,14 +155,24 @@ class _Cell(Layer):
         raise NotImplementedError
 
     def call(self, inputs: Any, states: Any, training: Any = False) -> Any:
-        is_list = isinstance(states, (list, tuple))
         step = self.stepper(inputs.shape, training)
-        output, new_states = step.advance(step.project(inputs), list(states) if is_list else [states])
-        return output, new_states if is_list else new_states[0]
+        output, new_states = step.advance(step.project(inputs), as_list(states))
+        return output, in_form_of(states, new_states)
 
 
-def _drop(inputs, mask):
+def drop(inputs: Any, mask: Any) -> Any:
+    """Inputs times a mask of `draw_mask`, if there is one."""
     return inputs if mask is None else inputs * mask
+
+
+def as_list(states: Any) -> list:
+    """States, sizes or masks as a list: cells with a single one may leave the list out."""
+    return list(states) if isinstance(states, (list, tuple)) else [states]
+
+
+def in_form_of(given: Any, states: list) -> Any:
+    """A list of states, or its only one where those that were given were no list."""
+    return states if isinstance(given, (list, tuple)) else states[0]
 
 
 class SimpleRNNCell(_Cell):
@@ -188,7 +201,7 @@ class SimpleRNNCell(_Cell):
         return output, [output]
 
 
-class _LSTMCell(_Cell):
+class GatedCell(_Cell):
     """What cells with a memory share: four gates, and how they act."""
 
     num_gates = 4
@@ -218,8 +231,8 @@ class _LSTMCell(_Cell):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        rates = dropout, recurrent_dropout
-        super().__init__(units, activation, use_bias, *weights, *penalties, *limits, *rates, seed, **kwargs)
+        options = *weights, *penalties, *limits, dropout, recurrent_dropout
+        super().__init__(units, activation, use_bias, *options, seed, **kwargs)
         self.unit_forget_bias = unit_forget_bias
         self.recurrent_activation: Callable = activations.get(recurrent_activation)
 
@@ -229,11 +242,12 @@ class _LSTMCell(_Cell):
 
         def initial_bias(shape, dtype, key):
             bias = call_initializer(self.bias_initializer, key, shape, dtype)
+            # Gates that begin open remember from the start: gradients reach far steps before anything is learned.
             return bias.at[self.units : 2 * self.units].set(1)
 
         return initial_bias
 
-    def _gate(self, gates, carry, axis: int = -1):
+    def gate(self, gates: Any, carry: Any, axis: int = -1) -> tuple:
         """`(output, new states)` from the four gates side by side."""
         # The order of Keras's files, whose kernels hold the four side by side.
         input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis)
@@ -243,7 +257,7 @@ class _LSTMCell(_Cell):
         return output, [output, carry]
 
 
-class LSTMCell(_LSTMCell):
+class LSTMCell(GatedCell):
     """A step of a long short-term memory; the gates lie in the kernels in the order input, forget, candidate, output.
 
         c = forget * c + input * activation(candidate);  h = output * activation(c)
@@ -257,10 +271,10 @@ class LSTMCell(_LSTMCell):
     Source: Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735
     """
 
-    __init__ = with_defaults(_LSTMCell.__init__)
+    __init__ = with_defaults(GatedCell.__init__)
 
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
-        return self._gate(projected + hidden @ recurrent_kernel, states[1])
+        return self.gate(projected + hidden @ recurrent_kernel, states[1])
 
 
 class GRUCell(_Cell):
@@ -305,8 +319,8 @@ class GRUCell(_Cell):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        rates = dropout, recurrent_dropout
-        super().__init__(units, activation, use_bias, *weights, *penalties, *limits, *rates, seed, **kwargs)
+        options = *weights, *penalties, *limits, dropout, recurrent_dropout
+        super().__init__(units, activation, use_bias, *options, seed, **kwargs)
         self.recurrent_activation: Callable = activations.get(recurrent_activation)
         self.reset_after = reset_after
 
@@ -317,17 +331,19 @@ class GRUCell(_Cell):
         return bias[0] if self.reset_after else bias
 
     def _advance(self, projected, hidden, states, recurrent_kernel, bias):
+        # The two gates are computed together; the candidate waits for the reset gate.
         gates, candidate = jnp.split(projected, [2 * self.units], axis=-1)
-        if self.reset_after:
+        if self.reset_after:  # one product for all three
             recurrent = hidden @ recurrent_kernel
             recurrent = recurrent if bias is None else recurrent + bias[1]
             recurrent_gates, recurrent_candidate = jnp.split(recurrent, [2 * self.units], axis=-1)
             update, reset = jnp.split(self.recurrent_activation(gates + recurrent_gates), 2, axis=-1)
             candidate = self.activation(candidate + reset * recurrent_candidate)
-        else:
+        else:  # the reset state is multiplied, so its product comes second
             gate_kernel, candidate_kernel = jnp.split(recurrent_kernel, [2 * self.units], axis=-1)
             update, reset = jnp.split(self.recurrent_activation(gates + hidden @ gate_kernel), 2, axis=-1)
             candidate = self.activation(candidate + (reset * hidden) @ candidate_kernel)
+        # The state without dropout: what is kept is kept whole.
         output = update * states[0] + (1 - update) * candidate
         return output, [output]
 
@@ -368,19 +384,14 @@ class StackedRNNCells(Layer):
 
     def get_initial_state(self, batch_size: Any = None) -> list:
         """The cells' initial states."""
-        found = [first_states(cell, batch_size) for cell in self.cells]
-        return [
-            states if isinstance(cell.state_size, (list, tuple)) else states[0]
-            for cell, states in zip(self.cells, found, strict=True)
-        ]
+        return [in_form_of(cell.state_size, first_states(cell, batch_size)) for cell in self.cells]
 
     def call(self, inputs: Any, states: Any, training: Any = False) -> Any:
         new_states = []
         for cell, own in zip(self.cells, states, strict=True):
-            is_list = isinstance(own, (list, tuple))
             kwargs = {"training": training} if takes_training(cell) else {}
-            inputs, own = cell(inputs, list(own) if is_list else [own], **kwargs)
-            new_states.append(own if is_list or not isinstance(own, (list, tuple)) else own[0])
+            inputs, new = cell(inputs, as_list(own), **kwargs)
+            new_states.append(in_form_of(own, as_list(new)))
         return inputs, new_states
 
     def stepper(self, input_shape: Any, training: Any) -> Stepper | None:
@@ -395,11 +406,11 @@ class StackedRNNCells(Layer):
         def advance(inputs, states):
             new_states = []
             for step, own in zip(steps, states, strict=True):
-                is_list = isinstance(own, (list, tuple))
-                inputs, own = step.advance(step.project(inputs), list(own) if is_list else [own])
-                new_states.append(own if is_list else own[0])
+                inputs, new = step.advance(step.project(inputs), as_list(own))
+                new_states.append(in_form_of(own, new))
             return inputs, new_states
 
+        # Only the first cell's projection could be made for all steps at once, so none is.
         return Stepper(lambda inputs: inputs, advance, 1)
 
 
@@ -411,6 +422,7 @@ def stepper_of(cell: Any, input_shape: Any, training: Any) -> Stepper | None:
 
 def check_cell(layer: Layer, cell: Any) -> None:
     """Raises `ValueError` unless `cell` can be a recurrent layer's cell."""
+    # Not by class: any object with the two will do, as in Keras.
     for name in ("call", "state_size"):
         if not hasattr(cell, name):
             raise ValueError(f"{layer}: a cell must have `call` and `state_size`. Got {cell!r} without `{name}`.")
@@ -424,14 +436,12 @@ def takes_training(cell: Any) -> bool:
 def output_size(cell: Any) -> int:
     """The size of a cell's output: by default that of its first state."""
     size = getattr(cell, "output_size", None)
-    first = cell.state_size[0] if isinstance(cell.state_size, (list, tuple)) else cell.state_size
-    return first if size is None else size
+    return as_list(cell.state_size)[0] if size is None else size
 
 
 def first_states(cell: Any, batch_size: Any) -> list:
     """A cell's first states as a list: its own, or zeros of its state sizes."""
     if hasattr(cell, "get_initial_state"):
-        states = cell.get_initial_state(batch_size=batch_size)
-        return list(states) if isinstance(states, (list, tuple)) else [states]
-    sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
-    return [jnp.zeros((batch_size, size), getattr(cell, "compute_dtype", None)) for size in sizes]
+        return as_list(cell.get_initial_state(batch_size=batch_size))
+    dtype = getattr(cell, "compute_dtype", None)
+    return [jnp.zeros((batch_size, size), dtype) for size in as_list(cell.state_size)]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kerax.layers.image import ImageLayer, draw_factor, factor_range, is_chosen
-from kerax.layers.options import sizes
+from kerax.layers.options import check, sizes, with_defaults
 from kerax.ops.image import blur, grayscale, to_hsv, to_rgb
 
 _SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 1 / 13))
@@ -20,10 +20,10 @@ _SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 
 class _Color(ImageLayer):
     """Images changed by a number drawn from `factor` for each: `adjust` works on values from 0 to 1."""
 
-    bounds = (0, 1)
+    bounds = (0, 1)  # of `factor`; a lower one below 0 says that a number stands for both directions
 
-    def __init__(self, factor, value_range, seed, **kwargs):
-        super().__init__(seed=seed, **kwargs)
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, *self.bounds)
         self.value_range = check_value_range(self, value_range)
 
@@ -42,8 +42,8 @@ class _Color(ImageLayer):
 
 def check_value_range(layer: Any, value: Any) -> tuple[float, float]:
     """`value` as a pair. Raises `ValueError` unless it is two ascending numbers."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not value[0] < value[1]:
-        raise ValueError(f"{layer}: `value_range` must be (lowest, highest). Got value_range={value!r}.")
+    ascends = isinstance(value, (tuple, list)) and len(value) == 2 and value[0] < value[1]
+    check(layer, ascends, "`value_range` must be (lowest, highest)", value_range=value)
     return float(value[0]), float(value[1])
 
 
@@ -60,8 +60,9 @@ class RandomBrightness(_Color):
     integers = staticmethod(jnp.floor)
 
     def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
-        super().__init__(factor, value_range, seed, **kwargs)
+        super().__init__(factor, value_range, seed=seed, **kwargs)
 
+    # The numbers are added as they are: integers scaled to 0 to 1 and back would not all come back whole.
     def transform_image(self, image: Any, params: Any) -> Any:
         low, high = self.value_range
         return jnp.clip(image + params * (high - low), low, high)
@@ -78,7 +79,7 @@ class RandomContrast(_Color):
     """
 
     def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
-        super().__init__(factor, value_range, seed, **kwargs)
+        super().__init__(factor, value_range, seed=seed, **kwargs)
         if isinstance(factor, (tuple, list)):
             self.factor = tuple(factor)  # two distances from 1, not an interval
 
@@ -87,7 +88,7 @@ class RandomContrast(_Color):
         return draw_factor(key, (1 - lower, 1 + upper))
 
     def adjust(self, image: Any, params: Any) -> Any:
-        mean = jnp.mean(image, axis=(0, 1))
+        mean = jnp.mean(image, axis=(0, 1))  # (channels,)
         return mean + params * (image - mean)
 
 
@@ -104,11 +105,11 @@ class RandomSaturation(_Color):
     bounds = (-1, 1)
     channels = (3,)
 
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+    __init__ = with_defaults(_Color.__init__)
 
     def adjust(self, image: Any, params: Any) -> Any:
         hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
+        # At a factor of 1 the multiplier is infinite: the small number keeps 0 / 0 of gray pixels from being NaN.
         saturation = jnp.clip(saturation * params / (1 - params + 1e-7), 0, 1)
         return to_rgb(jnp.stack([hue, saturation, value], axis=-1))
 
@@ -125,11 +126,11 @@ class RandomHue(_Color):
 
     channels = (3,)
 
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+    __init__ = with_defaults(_Color.__init__)
 
     def draw(self, key: Any, shape: Any) -> Any:
         side, turn = jax.random.split(key)
+        # Half a circle is the farthest that a hue can go.
         return jax.random.rademacher(side, (), "float32") * draw_factor(turn, self.factor) / 2
 
     def adjust(self, image: Any, params: Any) -> Any:
@@ -150,8 +151,7 @@ class RandomColorDegeneration(_Color):
     bounds = (-1, 1)
     channels = (1, 3)
 
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+    __init__ = with_defaults(_Color.__init__)
 
     def adjust(self, image: Any, params: Any) -> Any:
         return image + params * (grayscale(image) - image)
@@ -172,9 +172,10 @@ class RandomPosterization(_Color):
 
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         given = factor if isinstance(factor, (tuple, list)) else (1, factor)
-        super().__init__(given, value_range, seed, data_format=data_format, **kwargs)
+        super().__init__(given, value_range, data_format, seed, **kwargs)
 
     def draw(self, key: Any, shape: Any) -> Any:
+        # The number of bits that are shifted out: `floor` leaves the upper bound out unless it is the only number.
         return 8 - jnp.floor(draw_factor(key, self.factor)).astype("int32")
 
     def adjust(self, image: Any, params: Any) -> Any:
@@ -192,8 +193,7 @@ class RandomSharpness(_Color):
         seed: Integer for a stream of the layer's own.
     """
 
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+    __init__ = with_defaults(_Color.__init__)
 
     def adjust(self, image: Any, params: Any) -> Any:
         kernel = jnp.array(_SMOOTH, image.dtype)[..., None, None]
@@ -213,7 +213,7 @@ class RandomInvert(_Color):
     """
 
     def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs):
-        super().__init__(factor, value_range, seed, data_format=data_format, **kwargs)
+        super().__init__(factor, value_range, data_format, seed, **kwargs)
 
     def draw(self, key: Any, shape: Any) -> Any:
         return is_chosen(key, self.factor)
@@ -273,13 +273,14 @@ class RandomGaussianBlur(ImageLayer):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.factor = factor_range(self, "factor", factor, 0, 1)
         self.kernel_size = sizes(self, "kernel_size", kernel_size, 2)
-        if any(size % 2 == 0 for size in self.kernel_size):
-            raise ValueError(f"{self}: `kernel_size` must be odd. Got kernel_size={kernel_size!r}.")
+        is_odd = all(size % 2 for size in self.kernel_size)  # else the window would have no middle
+        check(self, is_odd, "`kernel_size` must be odd", kernel_size=kernel_size)
         self.sigma = factor_range(self, "sigma", sigma, 0, float("inf"))
         self.value_range = check_value_range(self, value_range)
 
     def draw(self, key: Any, shape: Any) -> Any:
         choice, width = jax.random.split(key)
+        # A width of 0 would divide by it; at 0.001 all weight is in the middle of the window.
         return is_chosen(choice, self.factor), jnp.maximum(draw_factor(width, self.sigma), 1e-3)
 
     def transform_image(self, image: Any, params: Any) -> Any:
@@ -331,7 +332,7 @@ class RandomErasing(ImageLayer):
 
 def rectangle(key: Any, shape: Any, height: Any, width: Any) -> Any:
     """Mask of a rectangle at a random place inside an image; its sides are fractions of the image's."""
-    inside = []
+    inside = []  # of each axis, a vector: their outer product is the rectangle
     for axis, (size, share) in enumerate(zip(shape[:2], (height, width))):
         start = jax.random.uniform(jax.random.fold_in(key, axis)) * (1 - share) * size
         pixels = jnp.arange(size, dtype=start.dtype)
@@ -353,7 +354,7 @@ class Solarization(_Color):
     def __init__(
         self, addition_factor: Any = 0.0, threshold_factor: Any = 0.0, value_range=(0, 255), seed=None, **kwargs
     ):
-        super().__init__(addition_factor, value_range, seed, **kwargs)
+        super().__init__(addition_factor, value_range, seed=seed, **kwargs)
         self.addition_factor = factor_range(self, "addition_factor", addition_factor, 0, 1)
         self.threshold_factor = factor_range(self, "threshold_factor", threshold_factor, 0, 1)
 
@@ -391,15 +392,13 @@ class RandomColorJitter(ImageLayer):
     ):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.value_range = check_value_range(self, value_range)
-        parts = {
-            RandomBrightness: brightness_factor,
-            RandomContrast: contrast_factor,
-            RandomSaturation: saturation_factor,
-            RandomHue: hue_factor,
-        }
-        self.steps = [part(factor, value_range=value_range) for part, factor in parts.items() if factor is not None]
+        parts = RandomBrightness, RandomContrast, RandomSaturation, RandomHue
+        factors = brightness_factor, contrast_factor, saturation_factor, hue_factor
+        given = [(part, factor) for part, factor in zip(parts, factors, strict=True) if factor is not None]
+        self.steps = [part(factor, value_range=value_range) for part, factor in given]
 
     def transform_sample(self, sample: dict, key: Any) -> Any:
         for number, step in enumerate(self.steps):
+            # A key of its own for each: the four would otherwise draw the same number.
             sample = step.transform_sample(sample, jax.random.fold_in(key, number))
         return sample

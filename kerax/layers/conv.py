@@ -6,7 +6,16 @@ from typing import Any
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
 from kerax.core.variable import Variable
-from kerax.layers.options import Sizes, check_choice, check_positive, set_rank, sizes
+from kerax.layers.options import (
+    Sizes,
+    check,
+    check_positive,
+    check_steps,
+    check_window,
+    read_window,
+    set_rank,
+    spans_of,
+)
 from kerax.ops import convolutions
 from kerax.quantizers.compressible import Compressible
 
@@ -18,70 +27,56 @@ class BaseConv(Compressible):
     and computes with the floats that these stand for. Only kerax reads files of such layers.
 
     A subclass of a rank gets its family's constructor with that rank's defaults.
+
+    Args: as in `Conv2D`.
     """
 
     rank: int
-    use_bias: bool
-    activation: Callable
     kernel: Variable
-    bias: Variable | None = None
     paddings: tuple[str, ...] = ("valid", "same")
-    strides_and_dilation = False  # whether both may be above 1
+    needs_whole_windows = True  # whether an input without padding must have room for one
     unmentioned = (*Compressible.unmentioned, "quantization_config")
 
     def __init_subclass__(cls, rank: int | None = None):
         super().__init_subclass__()
+        # One number where there is one axis, a tuple where there are more: the defaults of Keras's signatures.
         ones = (1,) * rank if rank and rank > 1 else 1
         set_rank(cls, rank, strides=ones, dilation_rate=ones)
 
-    def set_window(
-        self, kernel_size: Any, strides: Any, padding: str, data_format: str | None, dilation_rate: Any
-    ) -> None:
-        """Sets the attributes that say how the window moves. Raises `ValueError` if one is out of its range."""
-        self.kernel_size = sizes(self, "kernel_size", kernel_size, self.rank)
-        self.strides = sizes(self, "strides", strides, self.rank)
-        self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, self.rank)
-        self.padding = padding.lower()
-        check_choice(self, "padding", self.padding, self.paddings)
+    def __init__(
+        self, kernel_size, strides, padding: str, data_format, dilation_rate, activation, use_bias: bool, **kwargs
+    ):
+        super().__init__(**kwargs)
+        window = read_window(self, self.rank, kernel_size, strides, padding, dilation_rate, self.paddings)
+        self.kernel_size, self.strides, self.padding, self.dilation_rate = window
         self.data_format = config.standardize_data_format(data_format)
-        if not self.strides_and_dilation and max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
-                f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
-            )
-        self._channel_axis = -1 if self.data_format == "channels_last" else 1
+        self.channel_axis = -1 if self.data_format == "channels_last" else 1
+        self.activation: Callable = activations.get(activation)
+        self.use_bias = use_bias
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def represent_kernel(self, axes: str, outputs: str = "o", name: str = "kernel") -> None:
         """Says how a kernel is read: by the window's axes, and those of channels and filters in the order of `axes`."""
         window = "uvw"[: self.rank]
+        # Only quantization reads the equation, to see which numbers are added up; a call convolves.
         self.represent(name, f"...{window}i,{window}{axes}->...{outputs}")
 
-    def _check_input(self, input_shape) -> int:
+    def read_channels(self, input_shape: Any) -> int:
         """The number of input channels. Raises `ValueError` if a window without padding is larger than the input."""
-        self._check_size(input_shape)
-        channels = input_shape[self._channel_axis]
+        if self.padding == "valid" and self.needs_whole_windows:
+            spatial = input_shape[1:-1] if self.channel_axis == -1 else input_shape[2:]
+            got = {"kernel_size": self.kernel_size, "dilation_rate": self.dilation_rate, "input_shape": input_shape}
+            check_window(self, "kernel", spatial, spans_of(self.kernel_size, self.dilation_rate), **got)
+        channels = input_shape[self.channel_axis]
         # From here on other numbers of channels are refused by name, not by XLA.
-        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self._channel_axis: channels})
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis: channels})
         return channels
 
-    def _check_size(self, input_shape):
-        spatial = input_shape[1:-1] if self._channel_axis == -1 else input_shape[2:]
-        for size, k, dilation in zip(spatial, self.kernel_size, self.dilation_rate, strict=True):
-            if self.padding == "valid" and size is not None and dilation * (k - 1) + 1 > size:
-                raise ValueError(
-                    f"{self}: the kernel is larger than the input. Got kernel_size={self.kernel_size}, "
-                    f"dilation_rate={self.dilation_rate}, input shape {input_shape}. "
-                    "Use a smaller kernel or padding='same'."
-                )
-
-    def _geometry(self) -> tuple:
-        """Where windows lie, as `ops.conv` takes it."""
-        return self.strides, self.padding, self.data_format, self.dilation_rate
-
-    def _finish(self, outputs):
+    def finish(self, outputs: Any) -> Any:
+        """The layer's outputs from the sums over the windows."""
         if self.bias is not None:
-            shape = (-1,) if self._channel_axis == -1 else (-1,) + (1,) * self.rank  # broadcasts from the last axis
+            # Broadcast from the last axis; channels in front of the spatial axes need size-1 axes behind them.
+            shape = (-1,) if self.channel_axis == -1 else (-1,) + (1,) * self.rank
             outputs = outputs + self.bias.value.reshape(shape)
         return self.activation(outputs)
 
@@ -111,34 +106,29 @@ class _Conv(BaseConv):
         lora_alpha: float | None = None,
         **kwargs,
     ):
-        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
-        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        kwargs |= {"lora_rank": lora_rank, "lora_alpha": lora_alpha, "activity_regularizer": activity_regularizer}
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
+        check_steps(self, self.strides, self.dilation_rate)
         check_positive(self, filters=filters, groups=groups)
-        if filters % groups:
-            raise ValueError(f"{self}: `filters` must be a multiple of `groups`. Got {filters=}, {groups=}.")
-        self.represent_kernel("io")
-        self.filters = filters
-        self.groups = groups
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        check(self, filters % groups == 0, "`filters` must be a multiple of `groups`", filters=filters, groups=groups)
+        self.filters, self.groups = filters, groups
         self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        self.represent_kernel("io")
 
     def build(self, input_shape: Any) -> None:
-        channels = self._check_input(input_shape)
-        if channels is not None and channels % self.groups:
-            raise ValueError(
-                f"{self}: the number of input channels must be a multiple of `groups`={self.groups}. "
-                f"Got {channels} channels, input shape {input_shape}."
-            )
+        channels = self.read_channels(input_shape)
+        fits = channels is None or channels % self.groups == 0
+        expected = f"the number of input channels must be a multiple of `groups`={self.groups}"
+        check(self, fits, expected, channels=channels, input_shape=input_shape)
+        # Each group of filters sees its own group of channels. An unknown number is left to `add_weight` to refuse.
         inputs = None if channels is None else channels // self.groups
         self.add_kernel((*self.kernel_size, inputs, self.filters))
-        self.bias = self.add_bias((self.filters,)) if self.use_bias else None
-        self.finish_build()
+        self.finish_build((self.filters,) if self.use_bias else None)
 
     def call(self, inputs: Any) -> Any:
-        kernel = self.representations["kernel"].value
-        return self._finish(convolutions.conv(inputs, kernel, *self._geometry()))
+        kernel, window = self.representations["kernel"].value, (self.strides, self.padding)
+        return self.finish(convolutions.conv(inputs, kernel, *window, self.data_format, self.dilation_rate))
 
 
 class Conv1D(_Conv, rank=1):
@@ -167,6 +157,7 @@ class Conv1D(_Conv, rank=1):
         ValueError: if an argument is out of its range, or the kernel is larger than an input without padding.
     """
 
+    # Only along time is there a past: "causal" would mean nothing for images.
     paddings = ("valid", "same", "causal")
 
 

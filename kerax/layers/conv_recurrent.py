@@ -6,13 +6,13 @@ import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
-from kerax.layers.cells import Stepper, _drop, _LSTMCell
-from kerax.layers.options import Sizes, check_choice, set_rank, sizes
-from kerax.layers.recurrent import _CellRNN, cell_options, of_cell
+from kerax.layers.cells import GatedCell, Stepper, drop
+from kerax.layers.options import Sizes, check_steps, check_window, read_window, set_rank, spans_of
+from kerax.layers.recurrent import CellRNN, of_cell
 from kerax.ops import convolutions
 
 
-class _ConvLSTMCell(_LSTMCell):
+class _ConvLSTMCell(GatedCell):
     """An LSTM step with convolutions in place of matrix products.
 
     Args:
@@ -26,56 +26,42 @@ class _ConvLSTMCell(_LSTMCell):
     def __init__(self, rank, filters, kernel_size, strides, padding, data_format, dilation_rate, *arguments, **kwargs):
         super().__init__(filters, *arguments, name=f"conv_lstm{rank}d_cell", **kwargs)
         self.rank, self.filters = rank, filters
-        self.kernel_size = sizes(self, "kernel_size", kernel_size, rank)
-        self.strides = sizes(self, "strides", strides, rank)
-        self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, rank)
-        self.padding = padding.lower()
-        check_choice(self, "padding", self.padding, ("valid", "same"))
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{self}: `strides` and `dilation_rate` cannot both be above 1. "
-                f"Got strides={self.strides}, dilation_rate={self.dilation_rate}."
-            )
+        window = read_window(self, rank, kernel_size, strides, padding, dilation_rate, ("valid", "same"))
+        self.kernel_size, self.strides, self.padding, self.dilation_rate = window
+        check_steps(self, self.strides, self.dilation_rate)
         self.data_format = config.standardize_data_format(data_format)
-        self._channel_axis = -1 if self.data_format == "channels_last" else 1
+        self.channel_axis = -1 if self.data_format == "channels_last" else 1
+        # What the window takes off an axis, plus 1: nothing where it is padded.
+        self._spans = (1,) * rank if self.padding == "same" else spans_of(self.kernel_size, self.dilation_rate)
 
     def build(self, input_shape: Any) -> None:
-        channels, width = input_shape[self._channel_axis], self.filters * self.num_gates
-        spatial = self._spatial(self.state_shape(input_shape))
-        if any(size is not None and size < 1 for size in spatial):
-            raise ValueError(
-                f"{self}: the kernel is larger than the input. Got kernel_size={self.kernel_size}, "
-                f"dilation_rate={self.dilation_rate}, shape of a step {tuple(input_shape)}. "
-                "Use a smaller kernel or padding='same'."
-            )
+        channels, width = input_shape[self.channel_axis], self.filters * self.num_gates
+        got = {"kernel_size": self.kernel_size, "dilation_rate": self.dilation_rate, "step_shape": tuple(input_shape)}
+        check_window(self, "kernel", self._spatial(input_shape), self._spans, **got)
         self._add_weights((*self.kernel_size, channels, width), (*self.kernel_size, self.filters, width))
 
     def _spatial(self, shape) -> tuple:
-        return tuple(shape[1:-1] if self._channel_axis == -1 else shape[2:])
+        return tuple(shape[1:-1] if self.channel_axis == -1 else shape[2:])
 
     def state_shape(self, input_shape: Any) -> tuple:
         """The shape of each state for inputs `(batch, *spatial, channels)`."""
-        new = []
-        for size, k, stride, dilation in zip(
-            self._spatial(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True
-        ):
-            span = 1 if self.padding == "same" else dilation * (k - 1) + 1
-            new.append(None if size is None else (size - span) // stride + 1)
-        return (
-            (input_shape[0], *new, self.filters) if self._channel_axis == -1 else (input_shape[0], self.filters, *new)
-        )
+        axes = zip(self._spatial(input_shape), self._spans, self.strides, strict=True)
+        new = [None if size is None else (size - span) // stride + 1 for size, span, stride in axes]
+        rest = (*new, self.filters) if self.channel_axis == -1 else (self.filters, *new)
+        return input_shape[0], *rest
 
     def stepper(self, input_shape: Any, training: Any) -> Any:
         """The step with the weights as they are, and with dropout masks for one pass over a batch of sequences."""
-        kernel, recurrent_kernel, bias = self._read_weights()
-        input_mask = self._draw_mask(self.dropout if training else 0, input_shape)
-        recurrent_mask = self._draw_mask(self.recurrent_dropout if training else 0, self.state_shape(input_shape))
-        ones, channels_last = (1,) * self.rank, self._channel_axis == -1
+        kernel, recurrent_kernel, bias = self.read_weights()
+        input_mask = self.draw_mask(self.dropout if training else 0, input_shape)
+        recurrent_mask = self.draw_mask(self.recurrent_dropout if training else 0, self.state_shape(input_shape))
+        ones, channels_last = (1,) * self.rank, self.channel_axis == -1
 
         def project(inputs):
             ahead = inputs.ndim > self.rank + 2  # all steps at once: (batch, steps, ...)
             mask = None if input_mask is None else input_mask[:, None] if ahead else input_mask
-            dropped = _drop(inputs, mask)
+            dropped = drop(inputs, mask)
+            # A convolution has one batch axis: steps are folded into it, and unfolded from the outputs.
             steps = dropped.reshape(-1, *dropped.shape[2:]) if ahead else dropped
             outputs = convolutions.conv(steps, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)
             if bias is not None:
@@ -83,14 +69,15 @@ class _ConvLSTMCell(_LSTMCell):
             return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:]) if ahead else outputs
 
         def advance(projected, states):
-            hidden = _drop(states[0], recurrent_mask)
+            hidden = drop(states[0], recurrent_mask)
+            # The state keeps its size from step to step, whatever strides and padding the inputs' convolution has.
             recurrent = convolutions.conv(hidden, recurrent_kernel, 1, "same", self.data_format)
-            return self._gate(projected + recurrent, states[1], self._channel_axis)
+            return self.gate(projected + recurrent, states[1], self.channel_axis)
 
         return Stepper(project, advance, self.filters * self.num_gates / kernel.shape[-2])
 
 
-class _ConvLSTM(_CellRNN):
+class _ConvLSTM(CellRNN):
     """What convolutional LSTMs of any rank share."""
 
     rank: int
@@ -137,14 +124,15 @@ class _ConvLSTM(_CellRNN):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        arguments = activation, recurrent_activation, use_bias, *weights, unit_forget_bias, *penalties, *limits
-        rates = dropout, recurrent_dropout
-        cell = _ConvLSTMCell(self.rank, *window, *arguments, *rates, seed, **cell_options(kwargs))
+        gates = self.rank, *window, activation, recurrent_activation, use_bias
+        options = *weights, unit_forget_bias, *penalties, *limits, dropout, recurrent_dropout, seed
+        kwargs |= {"activity_regularizer": activity_regularizer}
         loop = return_sequences, return_state, go_backwards, stateful
-        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(_ConvLSTMCell, (*gates, *options), loop, **kwargs)
         self.input_spec = InputSpec(ndim=self.rank + 3)
 
     def _first_states(self, sequences_shape) -> list:
+        # From the inputs' shape, not the batch size alone: a state is an image.
         shape = self.cell.state_shape((sequences_shape[0], *sequences_shape[2:]))
         return [jnp.zeros(shape, self.compute_dtype) for _ in range(2)]
 

@@ -1,29 +1,13 @@
 """Depthwise and separable convolutions: every channel by itself, then the channels together."""
 
-from collections.abc import Callable
 from typing import Any
 
-from kerax import activations
 from kerax.layers.conv import BaseConv
 from kerax.layers.options import Sizes, check_positive, weight_options
 from kerax.ops import convolutions
 
 
-class _Depthwise(BaseConv):
-    """What depthwise and separable convolutions share: the convolution of every channel by itself."""
-
-    strides_and_dilation = True
-    depth_multiplier: int
-    depthwise_initializer: Callable | None
-    depthwise_regularizer: Callable | None
-    depthwise_constraint: Callable | None
-
-    def _add_depthwise(self, channels: int, name: str):
-        shape = *self.kernel_size, channels, self.depth_multiplier
-        self.add_stored(name, shape, self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint)
-
-
-class _DepthwiseConv(_Depthwise):
+class _DepthwiseConv(BaseConv):
     """What depthwise convolutions of any rank share."""
 
     def __init__(
@@ -45,29 +29,28 @@ class _DepthwiseConv(_Depthwise):
         bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
         check_positive(self, depth_multiplier=depth_multiplier)
-        self.represent_kernel("io", "io")
         self.depth_multiplier = depth_multiplier
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
         depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
         self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        # Channels and multipliers both stay in the outputs: each pair of them has a scale of its own when quantized.
+        self.represent_kernel("io", "io")
 
     def build(self, input_shape: Any) -> None:
-        channels = self._check_input(input_shape)
-        self._add_depthwise(channels, "kernel")
-        self.bias = self.add_bias((channels * self.depth_multiplier,)) if self.use_bias else None
-        self.finish_build()
+        channels = self.read_channels(input_shape)
+        depthwise = self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint
+        self.add_stored("kernel", (*self.kernel_size, channels, self.depth_multiplier), *depthwise)
+        self.finish_build((channels * self.depth_multiplier,) if self.use_bias else None)
 
     def call(self, inputs: Any) -> Any:
-        kernel = self.representations["kernel"].value
-        return self._finish(convolutions.depthwise_conv(inputs, kernel, *self._geometry()))
+        kernel, window = self.representations["kernel"].value, (self.strides, self.padding)
+        return self.finish(convolutions.depthwise_conv(inputs, kernel, *window, self.data_format, self.dilation_rate))
 
 
-class _SeparableConv(_Depthwise):
+class _SeparableConv(BaseConv):
     """What separable convolutions of any rank share."""
 
     def __init__(
@@ -93,33 +76,33 @@ class _SeparableConv(_Depthwise):
         bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
         check_positive(self, filters=filters, depth_multiplier=depth_multiplier)
-        self.represent_kernel("io", "io", name="depthwise_kernel")
-        self.represent_kernel("io", name="pointwise_kernel")
-        self.filters = filters
-        self.depth_multiplier = depth_multiplier
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.filters, self.depth_multiplier = filters, depth_multiplier
         depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
         self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint = weight_options(*depthwise)
-        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
         pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
         self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint = weight_options(*pointwise)
+        self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
+        # Two weights, read apart: a low-rank update is on the first, the depthwise one.
+        self.represent_kernel("io", "io", name="depthwise_kernel")
+        self.represent_kernel("io", name="pointwise_kernel")
 
     def build(self, input_shape: Any) -> None:
-        channels = self._check_input(input_shape)
-        self._add_depthwise(channels, "depthwise_kernel")
+        channels = self.read_channels(input_shape)
+        depthwise = self.depthwise_initializer, self.depthwise_regularizer, self.depthwise_constraint
+        self.add_stored("depthwise_kernel", (*self.kernel_size, channels, self.depth_multiplier), *depthwise)
+        # A window of size 1: at each position the channels that the depthwise convolution made are mixed.
         shape = *(1,) * self.rank, channels * self.depth_multiplier, self.filters
-        options = self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint
-        self.add_stored("pointwise_kernel", shape, *options)
-        self.bias = self.add_bias((self.filters,)) if self.use_bias else None
-        self.finish_build()
+        pointwise = self.pointwise_initializer, self.pointwise_regularizer, self.pointwise_constraint
+        self.add_stored("pointwise_kernel", shape, *pointwise)
+        self.finish_build((self.filters,) if self.use_bias else None)
 
     def call(self, inputs: Any) -> Any:
-        depthwise, pointwise = (weight.value for weight in self.representations.values())
-        return self._finish(convolutions.separable_conv(inputs, depthwise, pointwise, *self._geometry()))
+        depthwise, pointwise = (weight.value for weight in self.representations.values())  # in the order of `represent`
+        window = self.strides, self.padding, self.data_format, self.dilation_rate
+        return self.finish(convolutions.separable_conv(inputs, depthwise, pointwise, *window))
 
 
 class DepthwiseConv1D(_DepthwiseConv, rank=1):

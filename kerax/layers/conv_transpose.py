@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from kerax import activations
 from kerax.layers.conv import BaseConv
-from kerax.layers.options import Sizes, check_positive, sizes
+from kerax.layers.options import Sizes, check, check_positive, check_steps, sizes
 from kerax.ops import convolutions
 
 
 class _ConvTranspose(BaseConv):
     """What all transposed convolutions share: where the outputs begin and end, and the kernel's order of axes."""
+
+    needs_whole_windows = False  # every input spreads over a window of the outputs, however few inputs there are
 
     def __init__(
         self,
@@ -31,37 +32,28 @@ class _ConvTranspose(BaseConv):
         bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, **kwargs)
+        check_steps(self, self.strides, self.dilation_rate)
         check_positive(self, filters=filters)
-        self.represent_kernel("oi")
-        self.filters = filters
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.filters, self.output_padding = filters, None
         self.set_kernel_options(kernel_initializer, kernel_regularizer, kernel_constraint)
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
-        self.output_padding = None
+        self.represent_kernel("oi")
         if output_padding is not None:
-            self.output_padding = sizes(self, "output_padding", output_padding, self.rank, minimum=0)
-            if any(pad >= stride for pad, stride in zip(self.output_padding, self.strides, strict=True)):
-                raise ValueError(
-                    f"{self}: `output_padding` must be below `strides`. "
-                    f"Got output_padding={self.output_padding}, strides={self.strides}."
-                )
+            pads = self.output_padding = sizes(self, "output_padding", output_padding, self.rank, minimum=0)
+            fits = all(pad < stride for pad, stride in zip(pads, self.strides, strict=True))
+            # As many outputs more as a stride are another input's: which size was convolved is then no longer known.
+            check(self, fits, "`output_padding` must be below `strides`", output_padding=pads, strides=self.strides)
 
     def build(self, input_shape: Any) -> None:
-        channels = self._check_input(input_shape)
-        self.add_kernel((*self.kernel_size, self.filters, channels))
-        self.bias = self.add_bias((self.filters,)) if self.use_bias else None
-        self.finish_build()
-
-    def _check_size(self, input_shape):
-        """Any input is large enough."""
+        # Filters before channels: the kernel is that of the convolution whose gradient this is.
+        self.add_kernel((*self.kernel_size, self.filters, self.read_channels(input_shape)))
+        self.finish_build((self.filters,) if self.use_bias else None)
 
     def call(self, inputs: Any) -> Any:
-        strides, padding, *rest = self._geometry()
-        kernel = self.representations["kernel"].value
-        return self._finish(convolutions.conv_transpose(inputs, kernel, strides, padding, self.output_padding, *rest))
+        kernel, window = self.representations["kernel"].value, (self.strides, self.padding, self.output_padding)
+        return self.finish(convolutions.conv_transpose(inputs, kernel, *window, self.data_format, self.dilation_rate))
 
 
 class Conv1DTranspose(_ConvTranspose, rank=1):

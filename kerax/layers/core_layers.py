@@ -5,17 +5,13 @@ from typing import Any
 
 from kerax import activations, regularizers
 from kerax.core.layer import Layer
-from kerax.layers.options import without
+from kerax.layers.options import PassesMasks, without
 
 
-class Identity(Layer):
+class Identity(PassesMasks):
     """The inputs."""
 
     hands_on_text = True
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return inputs
@@ -42,6 +38,7 @@ class Lambda(Layer):
         self.mask = mask
         self.arguments = arguments or {}
         self.supports_masking = mask is not None
+        # Asked once: a signature takes longer to read than many a function to run.
         taken = inspect.signature(self.function).parameters
         self._passed_on = [name for name in ("mask", "training") if name in taken]
 
@@ -58,7 +55,7 @@ class Lambda(Layer):
         return without(super().get_config(), "output_shape", "mask") | {"arguments": self.arguments}
 
 
-class ActivityRegularization(Layer):
+class ActivityRegularization(PassesMasks):
     """The inputs, with a penalty on their size added to the loss, per sample of the batch.
 
     Args:
@@ -67,9 +64,9 @@ class ActivityRegularization(Layer):
     """
 
     def __init__(self, l1=0.0, l2=0.0, **kwargs):
+        # The base class adds the penalty, and divides it by the size of the batch.
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
         self.l1, self.l2 = l1, l2
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return inputs

@@ -37,7 +37,6 @@ class Dense(Compressible):
 
     modes = QUANTIZATION_MODES
     kernel: Variable
-    bias: Variable | None = None
 
     def __init__(
         self,
@@ -56,7 +55,8 @@ class Dense(Compressible):
         quantization_config=None,
         **kwargs,
     ):
-        super().__init__(lora_rank, lora_alpha, quantization_config, activity_regularizer, **kwargs)
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(lora_rank, lora_alpha, quantization_config, **kwargs)
         check_positive(self, units=units)
         self.units = units
         self.activation = activations.get(activation)
@@ -65,14 +65,13 @@ class Dense(Compressible):
         self.set_bias_options(bias_initializer, bias_regularizer, bias_constraint)
         self.represent("kernel", "...a,ab->...b")
         self.input_spec = InputSpec(min_ndim=2)
-        self.supports_masking = True
+        self.supports_masking = True  # only the last axis changes: a step stays the same step
 
     def build(self, input_shape: Any) -> None:
-        features = input_shape[-1]
-        self.add_kernel((features, self.units))
-        self.bias = self.add_bias((self.units,)) if self.use_bias else None
-        self.finish_build()
-        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+        self.add_kernel((input_shape[-1], self.units))
+        self.finish_build((self.units,) if self.use_bias else None)
+        # Other numbers of features are refused by name from now on, not by the product's shapes.
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Any) -> Any:
         return self.activation(self.representations["kernel"].project(inputs, self.bias))
@@ -104,7 +103,6 @@ class EinsumDense(Compressible):
 
     modes = QUANTIZATION_MODES
     kernel: Variable
-    bias: Variable | None = None
 
     def __init__(
         self,
@@ -141,12 +139,12 @@ class EinsumDense(Compressible):
             axes["output_axes"] = [i for i, name in enumerate(kernel) if name in outputs]
             initializer = type(initializer).from_config(initializer.get_config() | axes)
         self.add_kernel([sizes[name] for name in kernel], initializer)
-        self.bias = None
+        bias_shape = None
         if self.bias_axes is not None:
+            # From the first of its axes on, so that it broadcasts from the outputs' last axis.
             first = min(outputs.index(name) for name in self.bias_axes)
-            shape = [sizes[name] if name in self.bias_axes else 1 for name in outputs[first:]]
-            self.bias = self.add_bias(shape)
-        self.finish_build()
+            bias_shape = [sizes[name] if name in self.bias_axes else 1 for name in outputs[first:]]
+        self.finish_build(bias_shape)
         self.input_spec = InputSpec(ndim=len(input_shape))
 
     def _read_equation(self, input_shape) -> tuple[str, str, dict]:
@@ -158,6 +156,7 @@ class EinsumDense(Compressible):
                 f"bias_axes={self.bias_axes!r}, input shape {input_shape}."
             )
 
+        # Errors come in an order in which each check may rely on those before it.
         parts = self.equation.replace("->", ",").split(",")
         plain = [part.replace("...", "") for part in parts]
         if len(parts) != 3 or self.equation.count("->") != 1 or not all(part.isalpha() for part in plain if part):
@@ -167,9 +166,11 @@ class EinsumDense(Compressible):
         num_elided = len(input_shape) - len(plain[0])
         if num_elided < 0 or (num_elided and "..." not in parts[0]):
             fail(f"`equation` asks for an input with {len(plain[0])} axes")
+        # `...` becomes as many letters as the input has axes for it, so that every axis has a name.
         unused = [letter for letter in string.ascii_letters if letter not in self.equation]
         inputs, kernel, outputs = (part.replace("...", "".join(unused[:num_elided])) for part in parts)
         sizes = dict(zip(inputs, input_shape, strict=True))
+        # Without `...` in front the output's first letter is the batch, which `output_shape` leaves out.
         named = plain[2] if parts[2].startswith("...") else plain[2][1:]
         if len(named) != len(self.partial_output_shape):
             fail(f"`output_shape` must have {len(named)} entries, for the axes {named!r}")
@@ -194,6 +195,7 @@ class EinsumDense(Compressible):
         """The constructor's arguments."""
         config = super().get_config()
         del config["gptq_unpacked_column_size"]
+        # What Keras needs to know of a kernel whose integers are packed two in a byte.
         if self.quantization_mode in ("gptq", "awq"):
             config["gptq_unpacked_column_size"] = self.representations["kernel"].num_columns
         return config

@@ -4,25 +4,20 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kerax import random
-from kerax.core.layer import Layer
-from kerax.core.seed_generator import SeedGenerator
 from kerax.core.variable import Variable
-from kerax.layers.options import check_choice, check_rate
+from kerax.layers.attention import DroppedAttention
+from kerax.layers.options import check_choice
 from kerax.ops.attention import weighted_mean
 
 
-class _PlainAttention(Layer):
+class _PlainAttention(DroppedAttention):
     """What both share: lists of inputs and masks, the softmax of the scores, and dropout."""
 
     scale: Variable | None
 
-    def _configure(self, use_scale: bool, dropout: float, seed: int | None):
-        check_rate(self, dropout=dropout)
-        self.use_scale, self.dropout, self.seed = use_scale, dropout, seed
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
-        self.supports_masking = True
+    def __init__(self, use_scale: bool, dropout: float, seed: int | None, **kwargs):
+        super().__init__(dropout, seed, **kwargs)
+        self.use_scale = use_scale
 
     def _check_shapes(self, shapes):
         is_list = isinstance(shapes, (list, tuple)) and all(isinstance(shape, (list, tuple)) for shape in shapes)
@@ -47,7 +42,7 @@ class _PlainAttention(Layer):
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        query, value, key = (*inputs, inputs[1])[:3]
+        query, value, key = (*inputs, inputs[1])[:3]  # the value is the key where none is given
         if mask is not None and (not isinstance(mask, (list, tuple)) or len(mask) not in (2, 3)):
             raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
@@ -56,16 +51,14 @@ class _PlainAttention(Layer):
         if use_causal_mask:
             causal = jnp.tril(jnp.ones(scores.shape[1:], bool))
             seen = causal if seen is None else seen & causal
-        drop = self._drop if training and self.dropout else None
+        drop = self.drop if training and self.dropout else None
         # One head: the softmax, its masking and the CPU's form of it are those of multi-head attention.
         outputs, weights = weighted_mean(scores[:, None], value[:, None], seen, drop, return_attention_scores)
         outputs = outputs[:, 0]
         if query_mask is not None:
+            # The softmax gave them some mean of the values: a mask of queries is not one of scores.
             outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
         return outputs if weights is None else (outputs, weights[:, 0])
-
-    def _drop(self, weights):
-        return random.dropout(weights, self.dropout, seed=self.next_key())
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The query's mask."""
@@ -97,10 +90,9 @@ class Attention(_PlainAttention):
     """
 
     def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(use_scale, dropout, seed, **kwargs)
         check_choice(self, "score_mode", score_mode, ("dot", "concat"))
         self.score_mode = score_mode
-        self._configure(use_scale, dropout, seed)
 
     def build(self, input_shape: Any) -> None:
         self._check_shapes(input_shape)
@@ -112,6 +104,7 @@ class Attention(_PlainAttention):
         scale = 1 if self.scale is None else self.scale.value
         if self.score_mode == "dot":
             return query @ jnp.swapaxes(key, -1, -2) * scale
+        # (batch, queries, 1, features) + (batch, 1, keys, features)
         return self.concat_score_weight.value * jnp.sum(jnp.tanh(scale * (query[:, :, None] + key[:, None])), -1)
 
 
@@ -132,15 +125,11 @@ class AdditiveAttention(_PlainAttention):
     """
 
     def __init__(self, use_scale=True, dropout=0.0, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        self._configure(use_scale, dropout, seed)
+        super().__init__(use_scale, dropout, seed, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         self._check_shapes(input_shape)
-        shape = (input_shape[0][-1],)
-        self.scale = (
-            self.add_weight(name="scale", shape=shape, initializer="glorot_uniform") if self.use_scale else None
-        )
+        self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale") if self.use_scale else None
 
     def _scores(self, query, key):
         scale = 1 if self.scale is None else self.scale.value

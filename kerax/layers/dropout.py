@@ -8,29 +8,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerax import config, random
-from kerax.core.input_spec import InputSpec
+from kerax import random
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
-from kerax.layers.options import check_rate, set_rank
+from kerax.layers.options import PassesMasks, Spatial, check, check_rate, leave_out
 
 _SELU_LOWEST = -1.6732632423543772 * 1.0507009873554805
 
 
-class _Noise(Layer):
-    """What all share: where their random numbers come from, and masks that pass unchanged."""
+class _Noise(PassesMasks):
+    """What noise drawn for each value shares: where the random numbers come from, and masks that pass unchanged."""
 
-    def _set_seed(self, seed: int | None):
-        self.seed, self.supports_masking = seed, True
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
+    def __init__(self, seed: int | None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = None if seed is None else SeedGenerator(seed)  # else the running call's key
 
 
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
     if noise_shape is None:
         return None
-    if isinstance(noise_shape, str) or any(size is not None and size < 1 for size in noise_shape):
-        raise ValueError(f"{layer}: `noise_shape` must hold sizes of at least 1 or None. Got {noise_shape!r}.")
+    fits = not isinstance(noise_shape, str) and all(size is None or size >= 1 for size in noise_shape)
+    check(layer, fits, "`noise_shape` must hold sizes of at least 1 or None", noise_shape=noise_shape)
     return tuple(noise_shape)
 
 
@@ -46,11 +45,10 @@ class Dropout(_Noise):
     """
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         check_rate(self, rate=rate)
         self.rate = rate
         self.noise_shape = _check_noise_shape(self, noise_shape)
-        self._set_seed(seed)
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -58,14 +56,8 @@ class Dropout(_Noise):
         return random.dropout(inputs, self.rate, self.noise_shape, self.next_key())
 
 
-class _SpatialDropout(_Noise):
+class _SpatialDropout(Spatial):
     """What dropout of whole channels of any rank shares."""
-
-    rank: int
-
-    def __init_subclass__(cls, rank: int | None = None):
-        super().__init_subclass__()
-        set_rank(cls, rank)
 
     def __init__(
         self,
@@ -75,23 +67,21 @@ class _SpatialDropout(_Noise):
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(data_format, name=name, dtype=dtype)
         check_rate(self, rate=rate)
-        self.rate = rate
-        self.data_format = config.standardize_data_format(data_format)
-        self._set_seed(seed)
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        self.rate, self.seed, self.supports_masking = rate, seed, True
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
             return inputs
-        ones = (1,) * self.rank  # neighbouring positions are alike: dropped one by one they would be restored from them
-        shape = (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
+        # Neighbouring positions are alike: dropped one by one they would be restored from them.
+        shape = [1 if axis in self.spatial_axes else None for axis in range(self.rank + 2)]
         return random.dropout(inputs, self.rate, shape, self.next_key())
 
     def get_config(self) -> dict:
         """The constructor's arguments; this one does not take `trainable`."""
-        return {name: value for name, value in super().get_config().items() if name != "trainable"}
+        return leave_out(super().get_config(), "trainable")
 
 
 class SpatialDropout1D(_SpatialDropout, rank=1):
@@ -142,11 +132,9 @@ class GaussianNoise(_Noise):
     """
 
     def __init__(self, stddev, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        if stddev < 0:
-            raise ValueError(f"{self}: `stddev` must be at least 0. Got stddev={stddev!r}.")
+        super().__init__(seed, **kwargs)
+        check(self, stddev >= 0, "`stddev` must be at least 0", stddev=stddev)
         self.stddev = stddev
-        self._set_seed(seed)
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.stddev == 0:
@@ -165,11 +153,9 @@ class GaussianDropout(_Noise):
     """
 
     def __init__(self, rate, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"{self}: `rate` must be at least 0 and below 1. Got rate={rate!r}.")
+        super().__init__(seed, **kwargs)
         self.rate = rate
-        self._set_seed(seed)
+        check(self, 0 <= rate < 1, "`rate` must be at least 0 and below 1", rate=rate)  # the noise would be infinite
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -190,12 +176,10 @@ class AlphaDropout(_Noise):
     """
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"{self}: `rate` must be at least 0 and below 1. Got rate={rate!r}.")
+        super().__init__(seed, **kwargs)
         self.rate = rate
+        check(self, 0 <= rate < 1, "`rate` must be at least 0 and below 1", rate=rate)  # nothing would be left to scale
         self.noise_shape = _check_noise_shape(self, noise_shape)
-        self._set_seed(seed)
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -203,6 +187,7 @@ class AlphaDropout(_Noise):
         shape = self.noise_shape or inputs.shape
         shape = [own if size is None else size for size, own in zip(shape, inputs.shape, strict=True)]
         kept = jax.random.bernoulli(self.next_key(), 1 - self.rate, shape)
+        # Inputs of mean 0 and variance 1 have others after the drop: scale and offset bring these back.
         scale = ((1 - self.rate) * (1 + self.rate * _SELU_LOWEST**2)) ** -0.5
         offset = -scale * _SELU_LOWEST * self.rate
         return scale * jnp.where(kept, inputs, _SELU_LOWEST) + offset

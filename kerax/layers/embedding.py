@@ -5,9 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from kerax.core import masks
-from kerax.core.layer import Layer
 from kerax.core.variable import Variable
-from kerax.layers.options import check_positive, weight_options
+from kerax.layers.options import PassesMasks, check, check_positive, leave_out, weight_options
 from kerax.quantizers.compressible import Compressible
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
@@ -56,7 +55,7 @@ class Embedding(Compressible):
         self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint = weight_options(*options)
         self.supports_masking = mask_zero
         self.represent("embeddings", _TIED, layout="table")
-        self.autocast = False
+        self.autocast = False  # `call` casts the picked rows, not the table
         if weights is not None:
             self.build()
             self.set_weights(weights if isinstance(weights, list) else [weights])
@@ -67,7 +66,7 @@ class Embedding(Compressible):
         self.finish_build()
 
     def call(self, inputs: Any) -> Any:
-        # Floats are taken too, as in Keras. Rows are cast after they are picked: the whole table would be copied.
+        # Floats are taken too, as in Keras. Rows are cast after they are picked: else the whole table would be copied.
         return self.representations["embeddings"].take(inputs.astype("int32")).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
@@ -76,9 +75,7 @@ class Embedding(Compressible):
 
     def get_config(self) -> dict:
         """The constructor's arguments but `weights`."""
-        config = super().get_config()
-        config.pop("weights", None)
-        return config
+        return leave_out(super().get_config(), "weights")
 
 
 class ReversibleEmbedding(Embedding):
@@ -113,8 +110,8 @@ class ReversibleEmbedding(Embedding):
     ):
         options = embeddings_initializer, embeddings_regularizer, embeddings_constraint
         super().__init__(input_dim, output_dim, *options, mask_zero, **kwargs)
-        if logit_soft_cap is not None and logit_soft_cap <= 0:
-            raise ValueError(f"{self}: `logit_soft_cap` must be above 0. Got logit_soft_cap={logit_soft_cap!r}.")
+        is_above = logit_soft_cap is None or logit_soft_cap > 0
+        check(self, is_above, "`logit_soft_cap` must be above 0", logit_soft_cap=logit_soft_cap)
         self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
         if not tie_weights:
             self.represent("reverse_embeddings", _UNTIED, layout="reverse")
@@ -128,6 +125,7 @@ class ReversibleEmbedding(Embedding):
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:
             rows = super().call(inputs)
+            # Here, not in `compute_mask`, which does not know the direction.
             masks.set_mask(rows, inputs != 0 if self.mask_zero else None)
             return rows
         if inputs.shape[-1] != self.output_dim:
@@ -144,7 +142,7 @@ class ReversibleEmbedding(Embedding):
         return None
 
 
-class Masking(Layer):
+class Masking(PassesMasks):
     """Inputs with a mask: steps whose features all equal `mask_value` are padding, and set to 0.
 
     Args:
@@ -156,7 +154,6 @@ class Masking(Layer):
     def __init__(self, mask_value=0.0, **kwargs):
         super().__init__(**kwargs)
         self.mask_value = mask_value
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return jnp.where(self._is_kept(inputs)[..., None], inputs, 0)

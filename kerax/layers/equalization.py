@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kerax.layers.color import check_value_range
 from kerax.layers.image import ImageLayer
-from kerax.layers.options import check_positive, sizes
+from kerax.layers.options import check, check_positive, sizes
 
 
 class AutoContrast(ImageLayer):
@@ -61,6 +61,7 @@ class Equalization(ImageLayer):
 
     def _equalize(self, indices):
         """Ranks from 0 to 1 of one channel's pixels, to 1/255."""
+        # Without the lowest value's own pixels, so that it becomes 0 and the highest 1.
         below = jnp.cumsum(jnp.bincount(indices.reshape(-1), length=self.bins))
         lowest = below[indices.min()]
         ranks = (below - lowest) / jnp.maximum(indices.size - lowest, 1)
@@ -85,8 +86,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
     def __init__(self, value_range=(0, 255), clip_limit=4.0, tile_grid_size=(8, 8), data_format=None, **kwargs):
         super().__init__(data_format=data_format, **kwargs)
         self.value_range = check_value_range(self, value_range)
-        if clip_limit <= 0:
-            raise ValueError(f"{self}: `clip_limit` must be above 0. Got clip_limit={clip_limit!r}.")
+        check(self, clip_limit > 0, "`clip_limit` must be above 0", clip_limit=clip_limit)
         self.clip_limit = clip_limit
         self.tile_grid_size = sizes(self, "tile_grid_size", tile_grid_size, 2)
 
@@ -100,9 +100,10 @@ class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
         """One channel with values from 0 to 255, equalized."""
         rows, columns = self.tile_grid_size
         height, width = levels.shape
-        tile = -(-height // rows), -(-width // columns)
+        tile = -(-height // rows), -(-width // columns)  # rounded up: the last tiles are filled up by mirroring
         margins = [(0, count * size - given) for count, size, given in zip((rows, columns), tile, (height, width))]
         indices = jnp.pad(levels, margins, mode="symmetric").astype("int32")
+        # (rows * tile height, columns * tile width) to (tiles, pixels of a tile).
         tiles = indices.reshape(rows, tile[0], columns, tile[1]).swapaxes(1, 2).reshape(rows * columns, -1)
         tables = jax.vmap(self._table)(tiles).reshape(rows, columns, 256)
         (above, below, down), (left, right, across) = (
@@ -122,12 +123,13 @@ class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
         below = jnp.cumsum(clipped + (pixels.size - clipped.sum()) / 256)
         lowest = below[0]
         spread = below[-1] - lowest
+        # A tile of one value only has no ranks: its pixels stay as they are.
         return jnp.where(spread > 0, (below - lowest) / jnp.where(spread > 0, spread, 1) * 255, jnp.arange(256.0))
 
 
 def _neighbours(size: int, tile: int, count: int):
     """For each pixel of an axis the two tiles whose centres it lies between, and the share of the second."""
-    position = jnp.arange(size) / tile - 0.5
+    position = jnp.arange(size) / tile - 0.5  # in tiles, from the centre of the first
     first = jnp.floor(position)
     share = position - first
     bounded = lambda index: jnp.clip(index, 0, count - 1).astype("int32")

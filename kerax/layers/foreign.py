@@ -42,18 +42,15 @@ class JaxLayer(Layer):
         self, call_fn, init_fn=None, params=None, state=None, seed=None, native_serialization_platforms=None, **kwargs
     ):
         super().__init__(**kwargs)
-        self._set_up(call_fn, init_fn, params, state, seed)
-
-    def _set_up(self, call_fn, init_fn, params, state, seed):
         self.call_fn, self.init_fn, self.seed = call_fn, init_fn, seed
         self._taken = _check_arguments(self, "call_fn", call_fn, _CALL_ARGUMENTS)
         self._init_taken = () if init_fn is None else _check_arguments(self, "init_fn", init_fn, _INIT_ARGUMENTS)
+        # A function of inputs alone needs no weights.
         if init_fn is None and params is None and state is None and {"params", "state"} & set(self._taken):
             raise ValueError(
                 f"{self}: `call_fn` takes `params` or `state`, so `init_fn`, `params` or `state` must be given."
             )
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
         if params is not None or state is not None:
             self._add_trees(params, state)
 
@@ -78,24 +75,17 @@ class JaxLayer(Layer):
         self._params, self._state = [], []
         for weights, tree, trainable in ((self._params, params, True), (self._state, state, False)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                leaf = jnp.asarray(leaf)
+                leaf = jnp.asarray(leaf)  # trees may hold NumPy arrays and numbers
+                # Integers and keys keep their dtype: they are no weights that a policy is about.
                 is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
                 name = jax.tree_util.keystr(path, simple=True, separator="_") or f"weight_{len(self._weights)}"
-                weights.append(
-                    self.add_weight(
-                        name=name if name not in self._weights else f"{name}_{len(self._weights)}",
-                        shape=leaf.shape,
-                        dtype=None if is_float else leaf.dtype,
-                        initializer=_Given(leaf),
-                        trainable=trainable,
-                    )
-                )
+                name = name if name not in self._weights else f"{name}_{len(self._weights)}"
+                dtype = None if is_float else leaf.dtype
+                weights.append(self.add_weight(leaf.shape, _Given(leaf), dtype, trainable, name=name))
 
     def call(self, inputs: Any, training: Any = False) -> Any:
-        params, state = (
-            jax.tree.unflatten(treedef, [weight.value for weight in weights])
-            for treedef, weights in zip(self._treedefs, (self._params, self._state), strict=True)
-        )
+        values = [[weight.value for weight in weights] for weights in (self._params, self._state)]
+        params, state = map(jax.tree.unflatten, self._treedefs, values)
         arguments = {"params": params, "state": state, "inputs": inputs, "training": bool(training)}
         if "rng" in self._taken:
             arguments["rng"] = self._call_rng(training)
@@ -103,6 +93,7 @@ class JaxLayer(Layer):
         if "state" not in self._taken:
             return outputs
         outputs, new_state = outputs
+        # Else leaves would be assigned to the wrong weights.
         if jax.tree.structure(new_state) != self._treedefs[1]:
             raise ValueError(
                 f"{self}: `call_fn` returned a state of another structure. Expected {self._treedefs[1]}, "
@@ -139,12 +130,11 @@ class FlaxLayer(JaxLayer):
     def __init__(self, module, method: Any = None, variables=None, **kwargs):
         from flax.linen import DenyList  # pyright: ignore[reportMissingImports] (an optional package)
 
-        Layer.__init__(self, **{name: value for name, value in kwargs.items() if name != "seed"})
-        self.module, self.method = module, getattr(module, method) if isinstance(method, str) else method
-        takes_training = "training" in inspect.signature(self.method or type(module).__call__).parameters
+        method = getattr(module, method) if isinstance(method, str) else method
+        takes_training = "training" in inspect.signature(method or type(module).__call__).parameters
 
         def options(training):
-            return {"method": self.method} | ({"training": training} if takes_training else {})
+            return {"method": method} | ({"training": training} if takes_training else {})
 
         def call_fn(params, state, rng, inputs, training):
             given = {**params, **state}
@@ -154,9 +144,11 @@ class FlaxLayer(JaxLayer):
             return _split(module.init(rng, inputs, **options(training)))
 
         params, state = (None, None) if variables is None else _split(variables)
-        self._set_up(call_fn, init_fn, params, state, kwargs.get("seed"))
+        super().__init__(call_fn, init_fn, params, state, **kwargs)
+        self.module, self.method = module, method
 
     def _init_rng(self):
+        # Flax asks for a key by what it is used for.
         return {name: super(FlaxLayer, self)._init_rng() for name in ("params", "dropout")}
 
     def _call_rng(self, training):
@@ -190,10 +182,8 @@ def _check_arguments(layer: Layer, name: str, function, known: tuple) -> tuple:
 
 def _split(variables) -> tuple[dict, dict]:
     """Flax's variables as params and state."""
-    return (
-        {name: value for name, value in variables.items() if name == "params"},
-        {name: value for name, value in variables.items() if name != "params"},
-    )
+    params = {name: value for name, value in variables.items() if name == "params"}
+    return params, {name: value for name, value in variables.items() if name != "params"}
 
 
 def _is_shape(value) -> bool:

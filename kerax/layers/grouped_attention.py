@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from kerax.layers.attention import _HeadAttention
-from kerax.layers.options import check_positive
+from kerax.layers.attention import HeadAttention
+from kerax.layers.options import check, check_positive
 
 
-class GroupQueryAttention(_HeadAttention):
+class GroupQueryAttention(HeadAttention):
     """Multi-head attention in which groups of query heads share a head of keys and values.
 
     Args:
@@ -52,43 +52,24 @@ class GroupQueryAttention(_HeadAttention):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        penalties = kernel_regularizer, bias_regularizer, activity_regularizer
+        projections = kernel_initializer, bias_initializer, *penalties, kernel_constraint, bias_constraint
+        kwargs |= {"activity_regularizer": activity_regularizer}  # of the outputs too, unlike in `MultiHeadAttention`
+        super().__init__(dropout, use_bias, sliding_window, flash_attention, projections, use_gate, seed, **kwargs)
         counts = {"num_query_heads": num_query_heads, "num_key_value_heads": num_key_value_heads}
         check_positive(self, head_dim=head_dim, **counts)
-        if num_query_heads % num_key_value_heads:
-            raise ValueError(
-                f"{self}: `num_query_heads` must be a multiple of `num_key_value_heads`. "
-                f"Got num_query_heads={num_query_heads}, num_key_value_heads={num_key_value_heads}."
-            )
-        self._set_options(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
-        weights = kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer
-        self._set_projection_options(*weights, activity_regularizer, kernel_constraint, bias_constraint)
+        fits = num_query_heads % num_key_value_heads == 0
+        check(self, fits, "`num_query_heads` must be a multiple of `num_key_value_heads`", **counts)
         self.head_dim = self.key_dim = head_dim
         self.num_query_heads, self.num_key_value_heads = num_query_heads, num_key_value_heads
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         key_shape = value_shape if key_shape is None else key_shape
-        if {len(query_shape), len(value_shape), len(key_shape)} != {3}:
-            raise ValueError(
-                f"{self}: query, value and key must have shape (batch, positions, features). "
-                f"Got query {query_shape}, value {value_shape}, key {key_shape}."
-            )
-        if value_shape[1] != key_shape[1]:
-            raise ValueError(
-                f"{self}: key and value must have equally many positions. Got key {key_shape}, value {value_shape}."
-            )
+        shapes = {"query": query_shape, "value": value_shape, "key": key_shape}
+        fits = all(len(shape) == 3 for shape in shapes.values())
+        check(self, fits, "query, value and key must have shape (batch, positions, features)", **shapes)
+        check(self, value_shape[1] == key_shape[1], "key and value must have equally many positions", **shapes)
         self._axes = (1,)
         queries, shared = (self.num_query_heads, self.head_dim), (self.num_key_value_heads, self.head_dim)
-        self.query_dense = self._projection("query", query_shape, 1, queries)
-        self.key_dense = self._projection("key", key_shape, 1, shared)
-        if self.use_gate:
-            self.gate_dense = self._projection("gate", query_shape, 1, queries, activation="sigmoid")
-        self.value_dense = self._projection("value", value_shape, 1, shared)
-        self.output_dense = self._projection("attention_output", (*query_shape[:2], *queries), 2, query_shape[2:])
-
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        config = super().get_config()
-        config.pop("flash_attention")
-        return config
+        self.build_projections(tuple(shapes.values()), queries, shared, shared, query_shape[2:])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax.layers.category import _Categorical, as_array, encode, is_abstract, is_text, is_wide
-from kerax.layers.options import check_positive
+from kerax.layers.options import check, check_positive
 
 _MASK = (1 << 64) - 1
 _K0, _K1, _K2 = np.array([0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F], np.uint64)
@@ -75,7 +75,7 @@ def fingerprint64(rows: Any) -> Any:
 def _fingerprint_of_long(rows):
     """Fingerprint64 of more than 64 bytes: blocks of 64 change a state of seven numbers; the last may overlap."""
     length = rows.shape[-1]
-    zero = rows[..., 0] * _u64(0)
+    zero = rows[..., 0] * _u64(0)  # the rows' shape, in NumPy or in JAX
     x, y, z = zero + _u64(81 * int(_K2)), zero + _u64(81 * int(_K1) + 113), zero
     z, x = _mix(y * _K2 + _u64(113)) * _K2, x + _load(rows, 0)
     v = w = (zero, zero)
@@ -102,6 +102,7 @@ def _fingerprint_of_long(rows):
     for start in range(0, (length - 1) // 64 * 64, 64):
         state = block(start, state, _K1, _u64(1))
     x, y, z, v, w = state
+    # The last block has another multiplier, and counts how many of its bytes are new.
     mul = ((z & _u64(0xFF)) << _u64(1)) + _K1
     w = (w[0] + _u64((length - 1) % 64), w[1])
     v = (v[0] + w[0], v[1])
@@ -120,6 +121,7 @@ def siphash24(rows: Any, key: tuple[int, int]) -> Any:
     initial = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
     a, b, c, d = (zero + _u64(number ^ key[i % 2]) for i, number in enumerate(initial))
 
+    # Every sum and product wraps around at 64 bits, as the hash wants it.
     def rounds(a, b, c, d, count):
         for _ in range(count):
             a, c = a + b, c + d
@@ -148,6 +150,7 @@ def hash_rows(rows: Any, salt: tuple[int, int] | None) -> Any:
 def hash_text(texts: np.ndarray, salt: tuple[int, int] | None, encoding: str = "utf-8") -> np.ndarray:
     """The hash of each string or integer (as its decimal digits) of an array: uint64 of the same shape."""
     encoded = [str(text).encode(encoding) for text in texts.ravel().tolist()]
+    # Texts of one length are hashed together, as the rows of an array; the steps of the hash depend on the length.
     lengths = np.array([len(text) for text in encoded], int)
     hashes = np.zeros(len(encoded), np.uint64)
     for length in np.unique(lengths):
@@ -163,6 +166,7 @@ def hash_integers(integers: Any, num_bins: int, salt: tuple[int, int] | None) ->
     longest = len(str(jnp.iinfo(integers.dtype).min if integers.dtype.kind == "i" else jnp.iinfo(integers.dtype).max))
     with jax.enable_x64(True):
         is_negative = integers < 0
+        # In 64 bits before the sign goes: the smallest of 32 has no positive counterpart there.
         size = jnp.abs(integers.astype("int64")).astype("uint64")
         powers = np.array([10**i for i in reversed(range(longest))], np.uint64)
         digits = size[..., None] // powers % _u64(10) + _u64(ord("0"))
@@ -171,6 +175,7 @@ def hash_integers(integers: Any, num_bins: int, salt: tuple[int, int] | None) ->
         hashes = jnp.zeros(integers.shape, "uint64")
         for n in range(1, longest + 1):  # the hash takes other steps for every length, so each is computed
             rows = digits[..., longest - n :]
+            # The sign stands in front of the digits, where a longer number's next digit would.
             signed = jnp.where(is_negative, _u64(ord("-")), rows[..., 0])
             rows = jnp.concatenate([signed[..., None], rows[..., 1:]], -1)
             hashes = jnp.where(length == n, hash_rows(rows, salt), hashes)
@@ -186,8 +191,8 @@ def as_salt(layer: Any, salt: Any) -> tuple[int, int] | None:
     if salt is None:
         return None
     pair = (salt, salt) if isinstance(salt, int) else tuple(salt)
-    if len(pair) != 2 or any(not isinstance(number, int) or not 0 <= number <= _MASK for number in pair):
-        raise ValueError(f"{layer}: `salt` must be one or two integers of at least 0. Got salt={salt!r}.")
+    are_keys = len(pair) == 2 and all(isinstance(number, int) and 0 <= number <= _MASK for number in pair)
+    check(layer, are_keys, "`salt` must be one or two integers of at least 0", salt=salt)
     return pair
 
 
@@ -214,8 +219,8 @@ class Hashing(_Categorical):
     def __init__(self, num_bins, mask_value=None, salt=None, output_mode="int", sparse=False, **kwargs):
         super().__init__(output_mode, sparse, **kwargs)
         check_positive(self, num_bins=num_bins)
-        if mask_value is not None and num_bins == 1:
-            raise ValueError(f"{self}: with a `mask_value`, `num_bins` must be at least 2. Got num_bins=1.")
+        is_enough = mask_value is None or num_bins > 1
+        check(self, is_enough, "with a `mask_value`, `num_bins` must be at least 2", num_bins=num_bins)
         self.num_bins, self.mask_value, self.salt = num_bins, mask_value, salt
         self._salt = as_salt(self, salt)
         self._num_free = num_bins if mask_value is None else num_bins - 1
@@ -226,6 +231,7 @@ class Hashing(_Categorical):
         if isinstance(self.mask_value, str):
             raise ValueError(f"{self}: `mask_value` must be an integer for integer inputs. Got {self.mask_value!r}.")
         bins = hash_integers(inputs, self._num_free, self._salt)
+        # Bin 0 is the mask's alone: the others move up by one.
         if self.mask_value is not None:
             bins = jnp.where(inputs == self.mask_value, 0, bins + 1)
         return encode(self, bins, self.num_bins)
@@ -283,6 +289,7 @@ class HashedCrossing(_Categorical):
                     f"{self}: text cannot be combined with features of a compiled call. Cross them before."
                 )
             return self.call_on_host(features)
+        # Past the family's call, which takes one array.
         return super(_Categorical, self).__call__(features, **kwargs)
 
     def call(self, inputs: Any) -> Any:
@@ -292,8 +299,7 @@ class HashedCrossing(_Categorical):
         return encode(self, bins, self.num_bins)
 
     def call_on_host(self, inputs: Any) -> Any:
-        hashes = [
-            hash_text(feature, None) if is_text(feature) else np.asarray(feature).astype("int64").astype("uint64")
-            for feature in inputs
-        ]
+        # Integers count as themselves: only text is hashed before it is crossed.
+        as_hash = lambda values: np.asarray(values).astype("int64").astype("uint64")
+        hashes = [hash_text(values, None) if is_text(values) else as_hash(values) for values in inputs]
         return encode(self, np.asarray(_cross_all(hashes, self.num_bins)).astype("int32"), self.num_bins)

@@ -13,7 +13,7 @@ from kerax.core.layer import Layer
 from kerax.core.seed_generator import SeedGenerator
 from kerax.core.tracking import descendants
 from kerax.layers.bounding_boxes import check_format, clip_to_image_size, convert_format
-from kerax.layers.options import check_choice, check_positive
+from kerax.layers.options import check, check_choice, check_positive
 from kerax.ops.image import RESIZE_METHODS, frame_of_aspect, resize, to_dtype, window_of_aspect
 
 
@@ -42,14 +42,13 @@ class ImageLayer(Layer):
 
     def __init__(self, seed=None, bounding_box_format=None, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if seed is not None and not self.is_random:
+        if seed is not None and not self.is_random:  # a layer that draws nothing has no such argument
             reject_unknown(self, {"seed": seed}, "data_format", "bounding_box_format")
         if bounding_box_format is not None:
             check_format(self, "bounding_box_format", bounding_box_format)
         self.autocast = False  # boxes and labels keep their precision
         self.seed = seed
-        if seed is not None:
-            self.seed_generator = SeedGenerator(seed)
+        self.seed_generator = None if seed is None else SeedGenerator(seed)
         self.bounding_box_format: Any = bounding_box_format  # `build` refuses boxes without
         self.data_format = config.standardize_data_format(data_format)
 
@@ -70,7 +69,7 @@ class ImageLayer(Layer):
 
     def transform_sample(self, sample: dict, key: Any) -> Any:
         """One image and what belongs to it, transformed. `key` is `None` when nothing may be drawn."""
-        shape = sample["images"].shape
+        shape = sample["images"].shape  # (height, width, channels), before it may change
         params = None if key is None else self.draw(key, shape)
         outputs = {**sample, "images": self.transform_image(sample["images"], params)}
         if "segmentation_masks" in sample:
@@ -113,7 +112,7 @@ class ImageLayer(Layer):
     def call(self, data: Any, training: Any = True) -> Any:
         given = data if isinstance(data, dict) else {"images": data}
         given = jax.tree.map(jnp.asarray, given)
-        outputs = dict(given)
+        outputs = dict(given)  # what no layer knows, such as a name for each image, goes through
         if training or not self.is_random or self.runs_at_inference:
             batch, is_single = self._to_batch(given)
             key = self.next_key() if training and self.is_random else None
@@ -128,12 +127,12 @@ class ImageLayer(Layer):
 
     def _to_batch(self, given: dict) -> tuple[dict, bool]:
         """Everything with a batch axis, images and masks as floats with the channels last, boxes in pixels."""
-        is_single = given["images"].ndim == 3
+        is_single = given["images"].ndim == 3  # (height, width, channels)
         batch = jax.tree.map(lambda leaf: leaf[None], given) if is_single else dict(given)
         for name in ("images", "segmentation_masks"):
             if name in batch:
                 pixels = batch[name].astype("float32")
-                if pixels.ndim == 3:
+                if pixels.ndim == 3:  # masks may come without channels
                     pixels = pixels[..., None]
                 elif self.data_format == "channels_first":
                     pixels = jnp.moveaxis(pixels, 1, -1)
@@ -177,14 +176,14 @@ def factor_range(layer: Layer, name: str, value: Any, low: float, high: float) -
     Raises:
         ValueError: if it is neither a number nor two, or out of bounds.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     pair: Any = value
-    if is_number:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # `min`, so that a negative number, which is out of bounds, reaches the check below.
         pair = (-abs(value), abs(value)) if low < 0 else (min(0, value), value)
-    if not is_number and not (isinstance(value, (tuple, list)) and len(value) == 2):
-        raise ValueError(f"{layer}: `{name}` must be a number or two numbers. Got {name}={value!r}.")
-    if any(not low <= bound <= high for bound in pair):
-        raise ValueError(f"{layer}: `{name}` must be within [{low}, {high}]. Got {name}={value!r}.")
+    is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+    check(layer, is_pair, f"`{name}` must be a number or two numbers", **{name: value})
+    is_within = all(low <= bound <= high for bound in pair)
+    check(layer, is_within, f"`{name}` must be within [{low}, {high}]", **{name: value})
     lower, upper = sorted(float(bound) for bound in pair)
     return lower, upper
 
@@ -248,17 +247,8 @@ class Resizing(ImageLayer):
         self.fill_mode, self.fill_value = fill_mode, fill_value
 
     def _resize(self, image, interpolation, antialias):
-        return resize(
-            image,
-            (self.height, self.width),
-            interpolation,
-            antialias,
-            self.crop_to_aspect_ratio,
-            self.pad_to_aspect_ratio,
-            self.fill_mode,
-            self.fill_value,
-            "channels_last",
-        )
+        proportions = self.crop_to_aspect_ratio, self.pad_to_aspect_ratio, self.fill_mode, self.fill_value
+        return resize(image, (self.height, self.width), interpolation, antialias, *proportions, "channels_last")
 
     def transform_image(self, image: Any, params: Any) -> Any:
         return self._resize(image, self.interpolation, self.antialias)
@@ -272,6 +262,7 @@ class Resizing(ImageLayer):
         if self.crop_to_aspect_ratio:
             top, left, height, width = window_of_aspect(height, width, self.height, self.width)
         if self.pad_to_aspect_ratio:
+            # Margins are negative cuts: the boxes' origin moves out of the image.
             rows, columns = frame_of_aspect(height, width, self.height, self.width)
             top, left, height, width = -rows, -columns, height + 2 * rows, width + 2 * columns
         return _move_boxes(boxes, top, left, self.height / height, self.width / width)
@@ -299,7 +290,7 @@ class _Crop(ImageLayer):
 
     def _cut(self, image, params, interpolation):
         corner = self.corner(params, image.shape)
-        if corner is None:
+        if corner is None:  # sizes are known while compiling: this is decided once for all images of a batch
             size = (self.height, self.width)
             return resize(image, size, interpolation, crop_to_aspect_ratio=True, data_format="channels_last")
         return jax.lax.dynamic_slice(image, (*corner, 0), (self.height, self.width, image.shape[-1]))
@@ -355,7 +346,7 @@ class RandomCrop(_Crop):
         super().__init__(height, width, seed=seed, data_format=data_format, name=name, **kwargs)
 
     def draw(self, key: Any, shape: Any) -> Any:
-        rows, columns = shape[0] - self.height, shape[1] - self.width
+        rows, columns = shape[0] - self.height, shape[1] - self.width  # how far the window can move
         if rows < 0 or columns < 0:
             return None
         return tuple(jax.random.randint(key, (2,), 0, jnp.array([rows + 1, columns + 1])))

@@ -5,7 +5,7 @@ from typing import Any
 from kerax import config
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor, Node
-from kerax.layers.options import check_unsupported
+from kerax.layers.options import check, check_unsupported
 
 
 class InputLayer(Layer):
@@ -38,14 +38,13 @@ class InputLayer(Layer):
         name=None,
         **kwargs,
     ):
-        given = None if input_tensor is None else input_tensor.dtype
-        super().__init__(name=name, dtype=dtype or given or config.floatx(), **kwargs)
+        found = None if input_tensor is None else input_tensor.dtype
+        super().__init__(name=name, dtype=dtype or found or config.floatx(), **kwargs)
         check_unsupported(self, sparse=sparse, ragged=ragged)
-        if batch_shape is not None and (shape is not None or batch_size is not None):
-            raise ValueError(
-                f"{self}: pass either `batch_shape` or `shape` with `batch_size`. "
-                f"Got batch_shape={batch_shape}, shape={shape}, batch_size={batch_size}."
-            )
+        given = {"batch_shape": batch_shape, "shape": shape, "batch_size": batch_size}
+        is_one = batch_shape is None or (shape is None and batch_size is None)
+        check(self, is_one, "pass either `batch_shape` or `shape` with `batch_size`", **given)
+        # From here on there is one shape, with the batch axis, or only a tensor.
         if shape is not None:
             batch_shape = (batch_size, *_sizes(self, "shape", shape))
         elif batch_shape is not None:
@@ -56,12 +55,14 @@ class InputLayer(Layer):
             )
         if input_tensor is None:
             input_tensor = KerasTensor(batch_shape, self.dtype, name=name)
+        # The batch size may differ: a tensor's is often not known.
         elif batch_shape is not None and tuple(batch_shape[1:]) != input_tensor.shape[1:]:
             raise ValueError(f"{self}: the shape {batch_shape} differs from that of the tensor, {input_tensor.shape}.")
         self.batch_shape = input_tensor.shape
         self.sparse = self.ragged = False
         self.optional = optional
         self.built = True
+        # The graph begins at the tensor's node: it says which layer made it, from nothing.
         Node(self, (), {}, input_tensor)
 
     @property
@@ -80,8 +81,8 @@ class InputLayer(Layer):
 
 def _sizes(layer, name: str, shape) -> tuple:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    if any(size is not None and (not isinstance(size, int) or size < 0) for size in shape):
-        raise ValueError(f"{layer}: `{name}` must hold sizes of at least 0 or None. Got {name}={shape}.")
+    are_sizes = all(size is None or (isinstance(size, int) and size >= 0) for size in shape)
+    check(layer, are_sizes, f"`{name}` must hold sizes of at least 0 or None", **{name: shape})
     return shape
 
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from kerax.core import scope as scopes
 from kerax.core.registry import in_safe_mode
-from kerax.layers.category import ENCODED, _Categorical, as_array, batches_of, encode, is_abstract, is_text, is_wide
+from kerax.layers.category import ENCODED, Adaptable, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
-from kerax.layers.options import check_choice
+from kerax.layers.options import check, check_choice
 
 VOCABULARY_FILE, MAX_BYTES = "vocabulary.txt", 2**30
 
 
-def read_lines(layer: _Categorical, path: Path, encoding: str, follow: bool = True) -> list[str]:
+def read_lines(layer: Adaptable, path: Path, encoding: str, follow: bool = True) -> list[str]:
     """The lines of a vocabulary file, without empty ones at its end.
 
     Raises:
@@ -39,46 +39,62 @@ def read_lines(layer: _Categorical, path: Path, encoding: str, follow: bool = Tr
     return lines
 
 
-class _Lookup(_Categorical):
-    """What both lookups share: the vocabulary, how it is found, and the outputs made from indices."""
+class Lookup(Adaptable):
+    """What lookups share: the vocabulary, how it is found, and the outputs made from indices.
 
+    Args: as in `StringLookup`, and
+        modes: What `output_mode` may be.
+    """
+
+    already = "`adapt` finds the vocabulary, but one has been given. Make a layer without."
     # Large, and without weights: not to be searched for some at every call.
-    _untracked = _Categorical._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf", "_found"}
+    _untracked = Adaptable._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf", "_found"}
 
     def _parse(self, token) -> Any:
         """A token as the vocabulary holds it."""
-        raise NotImplementedError
 
-    def _as_tokens(self, tokens: list) -> np.ndarray:
-        raise NotImplementedError
+    def _index(self, tokens: list) -> Any:
+        """Tokens as an array, and what finds their indices."""
 
-    def _index(self, tokens: np.ndarray) -> Any:
-        """What finds the indices of tokens."""
-        raise NotImplementedError
-
-    def _configure(
-        self, max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
+    def __init__(
+        self,
+        max_tokens: Any,
+        num_oov_indices: Any,
+        mask_token: Any,
+        oov_token: Any,
+        vocabulary: Any,
+        idf_weights: Any,
+        invert: bool,
+        output_mode: str,
+        sparse: bool,
+        pad_to_max_tokens: bool,
+        salt: Any = None,
+        encoding: str = "utf-8",
+        modes: tuple = ("int", *ENCODED, "tf_idf"),
+        **kwargs,
     ):
-        if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 2):
-            raise ValueError(f"{self}: `max_tokens` must be an integer of at least 2. Got max_tokens={max_tokens!r}.")
-        if not isinstance(num_oov_indices, int) or num_oov_indices < 0:
-            raise ValueError(f"{self}: `num_oov_indices` must be an integer of at least 0. Got {num_oov_indices!r}.")
-        if pad_to_max_tokens and max_tokens is None:
-            raise ValueError(f"{self}: `pad_to_max_tokens=True` needs `max_tokens`. Got max_tokens=None.")
-        if invert and self.output_mode != "int":
-            raise ValueError(f"{self}: `invert=True` needs output_mode='int'. Got {self.output_mode!r}.")
-        if idf_weights is not None and self.output_mode != "tf_idf":
-            raise ValueError(f"{self}: `idf_weights` need output_mode='tf_idf'. Got {self.output_mode!r}.")
+        super().__init__(output_mode, sparse, modes, **kwargs)
+        is_size = max_tokens is None or (isinstance(max_tokens, int) and max_tokens >= 2)
+        check(self, is_size, "`max_tokens` must be an integer of at least 2", max_tokens=max_tokens)
+        is_count = isinstance(num_oov_indices, int) and num_oov_indices >= 0
+        check(self, is_count, "`num_oov_indices` must be an integer of at least 0", num_oov_indices=num_oov_indices)
+        pads = not pad_to_max_tokens or max_tokens is not None
+        check(self, pads, "`pad_to_max_tokens=True` needs `max_tokens`", max_tokens=max_tokens)
+        inverts = not invert or output_mode == "int"
+        check(self, inverts, "`invert=True` needs output_mode='int'", output_mode=output_mode)
+        weighs = idf_weights is None or output_mode == "tf_idf"
+        check(self, weighs, "`idf_weights` need output_mode='tf_idf'", output_mode=output_mode)
         self.max_tokens, self.num_oov_indices, self.invert = max_tokens, num_oov_indices, invert
         self.mask_token, self.oov_token, self.pad_to_max_tokens = mask_token, oov_token, pad_to_max_tokens
+        self.encoding, self._salt = encoding, as_salt(self, salt)
         self._special = [mask_token] * self._oov_start() + [oov_token] * num_oov_indices
-        self._given = False
         self._found: dict = {}  # what files hold of a vocabulary that is not complete yet
-        self._forget()
+        self.reset_state()
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 
     def _oov_start(self) -> int:
+        """Where the indices of unknown tokens begin: vectors leave the mask out, so there it has no index."""
         return int(self.mask_token is not None and self.output_mode == "int")
 
     # The vocabulary.
@@ -108,20 +124,20 @@ class _Lookup(_Categorical):
         tokens = self._read(vocabulary)
         if not tokens:
             raise ValueError(f"{self}: `vocabulary` must have at least one token. Got {vocabulary!r}.")
-        if (idf_weights is None) == (self.output_mode == "tf_idf"):
-            raise ValueError(
-                f"{self}: `idf_weights` must come with a vocabulary for output_mode='tf_idf', and only then. "
-                f"Got idf_weights={idf_weights!r}, output_mode={self.output_mode!r}."
-            )
+        weighs = (idf_weights is not None) == (self.output_mode == "tf_idf")
+        expected = "`idf_weights` must come with a vocabulary for output_mode='tf_idf', and only then"
+        check(self, weighs, expected, idf_weights=idf_weights, output_mode=self.output_mode)
         weights = None if idf_weights is None else np.asarray(idf_weights, "float32")
         if weights is not None and weights.shape != (len(tokens),):
             raise ValueError(f"{self}: {len(tokens)} tokens need as many `idf_weights`. Got shape {weights.shape}.")
         start = len(self._special)
+        # `get_vocabulary` and files give them in front; users mostly leave them out.
         has_special = start > 0 and tokens[:start] == self._special
         if has_special:
             tokens = tokens[start:]
         elif weights is not None:
             weights = np.concatenate([np.full(start, weights.mean(), "float32"), weights])
+        # A token's index is its only one: which of two would be found depends on the kind of lookup.
         repeated = [token for token, count in Counter(tokens).items() if count > 1]
         if repeated:
             raise ValueError(f"{self}: every token of `vocabulary` must be there once. Got twice: {repeated[:10]}.")
@@ -147,54 +163,31 @@ class _Lookup(_Categorical):
                     f"{self}: the file or config being loaded names a `vocabulary` file, {str(vocabulary)!r}, which is "
                     "not read: it could be any file of this computer. If you trust the source, pass safe_mode=False."
                 )
-            lines = read_lines(self, Path(vocabulary), getattr(self, "encoding", "utf-8"))
+            lines = read_lines(self, Path(vocabulary), self.encoding)
             return [self._parse(line) for line in lines]
         array: Any = as_array(self, vocabulary)
-        if array.ndim != 1:
-            raise ValueError(f"{self}: `vocabulary` must be a list. Got shape {array.shape}.")
+        check(self, array.ndim == 1, "`vocabulary` must be a list", shape=array.shape)
         return [self._parse(token) for token in array.tolist()]
 
     def _set_tokens(self, tokens: list, weights):
-        self._tokens = self._as_tokens(tokens)
+        self._tokens, self._table = self._index(tokens)
         self._idf = weights
-        self._table = self._index(self._tokens)
 
     # Finding the vocabulary.
 
-    def adapt(self, data: Any, steps: Any = None) -> None:
-        """Finds the vocabulary: the tokens of `data`, the most frequent first, of equally frequent the greater first.
-
-        Args:
-            data: Array or nested lists, or an iterable of batches (arrays, or tuples with the inputs first).
-            steps: Number of batches to look at. Default: all.
-
-        Raises:
-            ValueError: if the layer has been given a vocabulary, or there are no data.
-        """
-        self.begin_adapting()
-        for batch in batches_of(data, steps):
-            self.update_state(batch)
-        self.finalize_state()
-
-    def begin_adapting(self) -> None:
-        """`reset_state` for `adapt`, which a given vocabulary forbids."""
-        if self._given:
-            raise ValueError(f"{self}: `adapt` finds the vocabulary, but one has been given. Make a layer without.")
-        self.reset_state()
-
     def update_state(self, data: Any) -> None:
         """Counts the tokens of a batch. With output_mode='tf_idf', the last axis is a document."""
-        tokens: Any = as_array(self, data)
-        self.count_rows(tokens.reshape(-1, tokens.shape[-1] if tokens.ndim else 1).tolist())
-
-    def count_rows(self, rows: list[list]) -> None:
-        """Counts the tokens of a list of documents."""
+        rows = self._rows(as_array(self, data))
         self._num_documents += len(rows)
         for row in rows:
             row = [self._parse(token) for token in row]
             self._counts.update(row)
             if self.output_mode == "tf_idf":
                 self._documents.update(set(row))
+
+    def _rows(self, tokens: Any) -> list[list]:
+        """The tokens of each document."""
+        return tokens.reshape(-1, tokens.shape[-1] if tokens.ndim else 1).tolist()
 
     def finalize_state(self) -> None:
         """Makes the vocabulary from the counts."""
@@ -203,6 +196,7 @@ class _Lookup(_Categorical):
         if not self._num_documents:
             raise ValueError(f"{self}: `adapt` got no data.")
         counts = [item for item in self._counts.items() if item[0] not in (self.mask_token, self.oov_token)]
+        # Ties are broken by the tokens themselves, so that the order of the data changes nothing.
         counts.sort(key=lambda item: (item[1], item[0]), reverse=True)
         start = len(self._special)
         tokens = [token for token, _ in counts[: None if self.max_tokens is None else self.max_tokens - start]]
@@ -217,13 +211,10 @@ class _Lookup(_Categorical):
     def reset_state(self) -> None:
         """Forgets the counts, and the vocabulary that was made from them."""
         if not self._given:
-            self._forget()
-
-    def _forget(self):
-        self._counts, self._documents, self._num_documents = Counter(), Counter(), 0
-        self._tokens: np.ndarray | None = None
-        self._idf: np.ndarray | None = None
-        self._table: Any = None
+            self._counts, self._documents, self._num_documents = Counter(), Counter(), 0
+            self._tokens: np.ndarray | None = None
+            self._idf: np.ndarray | None = None
+            self._table: Any = None
 
     # The call.
 
@@ -232,6 +223,7 @@ class _Lookup(_Categorical):
             raise ValueError(f"{self}: there is no vocabulary yet. Call `adapt(data)`, or give `vocabulary`.")
 
     def _check_known(self, indices, inputs):
+        # Only on the host: inside a compiled call there are no values to look at, and -1 stays in the outputs.
         if self.num_oov_indices == 0 and isinstance(indices, np.ndarray):
             unknown = indices == -1
             if self.mask_token is not None:
@@ -246,6 +238,7 @@ class _Lookup(_Categorical):
         depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
         if self._idf is None:
             return encode(self, indices, depth)
+        # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
         weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
         return encode(self, indices, depth) * weights
 
@@ -280,7 +273,7 @@ class _Lookup(_Categorical):
             weights = np.asarray(store["idf_weights"], "float32")
             if self._tokens is None:
                 self._put_together(weights=weights)
-            elif weights.shape == (self.vocabulary_size(),):
+            elif weights.shape == (self.vocabulary_size(),):  # the config had the tokens, Keras's file has the weights
                 self._idf = weights
             else:
                 raise ValueError(f"{self}: expected {self.vocabulary_size()} `idf_weights`. Got shape {weights.shape}.")
@@ -295,12 +288,13 @@ class _Lookup(_Categorical):
     def get_config(self) -> dict:
         """The constructor's arguments, with the vocabulary that was found or read from a file."""
         config = super().get_config()
+        # What `adapt` found goes along, and a file's tokens in place of its path: the file may be gone by then.
         config["vocabulary"] = None if self._tokens is None else self.get_vocabulary()
         config["idf_weights"] = None if self._idf is None else self._idf.tolist()
         return config
 
 
-class IntegerLookup(_Lookup):
+class IntegerLookup(Lookup):
     """Integers as their indices in a vocabulary of integers, or vectors that say which are there.
 
     Works inside a compiled model, with the vocabulary that the layer has when the model is compiled.
@@ -344,31 +338,28 @@ class IntegerLookup(_Lookup):
         name=None,
         **kwargs,
     ):
-        super().__init__(output_mode, sparse, ("int", *ENCODED, "tf_idf"), name=name, **kwargs)
+        tokens = max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights
+        super().__init__(*tokens, invert, output_mode, sparse, pad_to_max_tokens, salt, name=name, **kwargs)
         check_choice(self, "vocabulary_dtype", vocabulary_dtype, ("int64",))
         check_choice(self, "oov_method", oov_method, ("floormod", "farmhash"))
-        if salt is not None and oov_method != "farmhash":
-            raise ValueError(f"{self}: `salt` needs oov_method='farmhash'. Got oov_method={oov_method!r}.")
-        self.oov_method, self._salt = oov_method, as_salt(self, salt)
-        self._configure(
-            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
-        )
+        is_hashed = salt is None or oov_method == "farmhash"
+        check(self, is_hashed, "`salt` needs oov_method='farmhash'", oov_method=oov_method)
+        self.oov_method = oov_method
 
     def _parse(self, token) -> int:
         try:
             number = int(token)
         except (TypeError, ValueError):
             number = None
+        # Text, as in files, is read; a float is taken only if it is whole.
         if number is None or (not isinstance(token, str) and number != token):
             raise ValueError(f"{self}: tokens must be integers. Got {token!r}.")
         return number
 
-    def _as_tokens(self, tokens: list) -> np.ndarray:
-        return np.array(tokens, "int64")
-
     def _index(self, tokens):
-        order = np.argsort(tokens)
-        return tokens[order], order + len(self._special)
+        # Sorted, for a search that NumPy and JAX both have; a dict would not work inside a compiled call.
+        order = np.argsort(found := np.array(tokens, "int64"))
+        return found, (found[order], order + len(self._special))
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
@@ -421,76 +412,29 @@ class IntegerLookup(_Lookup):
         return indices
 
 
-class StringLookup(_Lookup):
-    """Strings as their indices in a vocabulary, or vectors that say which are there.
-
-    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
-    model, for JAX knows no strings.
-
-    Args:
-        max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
-        num_oov_indices: Number of indices for strings outside the vocabulary, shared by their hash. With 0 they are an
-            error.
-        mask_token: The string that gets index 0, and that vectors leave out. Default: there is none.
-        oov_token: What an inverted lookup returns for an index outside the vocabulary.
-        vocabulary: The strings: list, array, or path of a text file with one in each line. `adapt` finds them else.
-        idf_weights: With `"tf_idf"`, a weight for each.
-        invert: Whether indices are turned into strings.
-        output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
-            `"count"`, `"tf_idf"` (counts times the weights).
-        pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
-        sparse: Not supported; must be `False`.
-        encoding: Of `bytes` in the input and of the file.
-        salt: Key of the hash: one or two integers.
-
-    Input shape: any. Output shape: the same with `"int"` (int32), else `(..., size of the vocabulary)`.
-    A deviation from Keras: the config holds a vocabulary that `adapt` found, so a copy made from it is complete.
-    """
-
-    _in_keras_only = (*_Lookup._in_keras_only, "oov_method", "vocabulary_dtype")
-
-    def __init__(
-        self,
-        max_tokens=None,
-        num_oov_indices=1,
-        mask_token=None,
-        oov_token: Any = "[UNK]",
-        vocabulary=None,
-        idf_weights=None,
-        invert=False,
-        output_mode="int",
-        pad_to_max_tokens=False,
-        sparse=False,
-        encoding="utf-8",
-        name=None,
-        salt=None,
-        **kwargs,
-    ):
-        super().__init__(output_mode, sparse, ("int", *ENCODED, "tf_idf"), name=name, **kwargs)
-        self.encoding, self._salt = encoding, as_salt(self, salt)
-        self._configure(
-            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, pad_to_max_tokens
-        )
+class TextLookup(Lookup):
+    """What layers on text share: tokens are strings, looked up on the host."""
 
     def _parse(self, token) -> str:
         if not isinstance(token, str):
             raise ValueError(f"{self}: tokens must be strings. Use `IntegerLookup` for integers. Got {token!r}.")
         return token
 
-    def _as_tokens(self, tokens: list) -> np.ndarray:
-        return np.array(tokens, object)
-
     def _index(self, tokens):
-        return {token: index for index, token in enumerate(tokens, len(self._special))}
+        return np.array(tokens, object), {token: index for index, token in enumerate(tokens, len(self._special))}
 
-    def __call__(self, inputs: Any, **kwargs) -> Any:
-        inputs = as_array(self, inputs)
+    def check_inputs(self, inputs: Any) -> None:
+        """Raises `ValueError` unless inputs of `as_array` can be looked up here, in a vocabulary that is known."""
         if is_abstract(inputs) or (not self.invert and not is_text(inputs)):
             raise ValueError(
                 f"{self}: inputs must be {'integers' if self.invert else 'strings'} on the host: a NumPy array or a "
                 f"list. Got {inputs!r}. Call this layer on the data before the model, not inside it."
             )
         self._check_ready()
+
+    def __call__(self, inputs: Any, **kwargs) -> Any:
+        inputs = as_array(self, inputs)
+        self.check_inputs(inputs)
         return self.call_on_host(np.asarray(inputs))
 
     def call_on_host(self, inputs: Any) -> Any:
@@ -518,3 +462,52 @@ class StringLookup(_Lookup):
         vocabulary = np.array([*self.get_vocabulary(), self.oov_token], object)
         is_known = (indices >= 0) & (indices < len(vocabulary) - 1)
         return vocabulary[np.where(is_known, indices, -1)]
+
+
+class StringLookup(TextLookup):
+    """Strings as their indices in a vocabulary, or vectors that say which are there.
+
+    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
+    model, for JAX knows no strings.
+
+    Args:
+        max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
+        num_oov_indices: Number of indices for strings outside the vocabulary, shared by their hash. With 0 they are an
+            error.
+        mask_token: The string that gets index 0, and that vectors leave out. Default: there is none.
+        oov_token: What an inverted lookup returns for an index outside the vocabulary.
+        vocabulary: The strings: list, array, or path of a text file with one in each line. `adapt` finds them else.
+        idf_weights: With `"tf_idf"`, a weight for each.
+        invert: Whether indices are turned into strings.
+        output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
+            `"count"`, `"tf_idf"` (counts times the weights).
+        pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
+        sparse: Not supported; must be `False`.
+        encoding: Of `bytes` in the input and of the file.
+        salt: Key of the hash: one or two integers.
+
+    Input shape: any. Output shape: the same with `"int"` (int32), else `(..., size of the vocabulary)`.
+    A deviation from Keras: the config holds a vocabulary that `adapt` found, so a copy made from it is complete.
+    """
+
+    _in_keras_only = (*Lookup._in_keras_only, "oov_method", "vocabulary_dtype")
+
+    def __init__(
+        self,
+        max_tokens=None,
+        num_oov_indices=1,
+        mask_token=None,
+        oov_token: Any = "[UNK]",
+        vocabulary=None,
+        idf_weights=None,
+        invert=False,
+        output_mode="int",
+        pad_to_max_tokens=False,
+        sparse=False,
+        encoding="utf-8",
+        name=None,
+        salt=None,
+        **kwargs,
+    ):
+        tokens = max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights
+        super().__init__(*tokens, invert, output_mode, sparse, pad_to_max_tokens, salt, encoding, name=name, **kwargs)

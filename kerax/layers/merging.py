@@ -8,21 +8,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from kerax.core import masks
-from kerax.core.layer import Layer
+from kerax.layers.options import PassesMasks, check
 
 
-class _Merge(Layer):
+class _Merge(PassesMasks):
     """What all merging layers share: a list of inputs of fitting shapes, and the union of their masks."""
 
-    num_inputs: int | None = None
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
+    num_inputs: int | None = None  # if only so many can be merged
 
     def build(self, input_shape: Any) -> None:
         shapes = self._check_list(input_shape)
         ndim = max(map(len, shapes))
+        # Sizes of 1 stretch, as do axes that the shorter shapes lack.
         for aligned in zip(*(_align(shape, ndim) for shape in shapes), strict=True):
             if len({size for size in aligned if size not in (1, None)}) > 1:
                 self._refuse(shapes, "inputs must have equal shapes, or sizes of 1 where they differ")
@@ -60,10 +57,11 @@ def _fold_masked(combine: Callable, inputs):
     """`combine` over the inputs, each taking part only where its mask lets it."""
     output, output_mask = None, None
     for value, mask in zip(_aligned(inputs), map(masks.get_mask, inputs), strict=True):
-        mask = None if mask is None else jnp.broadcast_to(mask[..., None], value.shape)
+        mask = None if mask is None else jnp.broadcast_to(mask[..., None], value.shape)  # masks have no features
         if output is None:
             output, output_mask = value, mask
             continue
+        # A masked value gives way to what is there already, whichever side it is on, so that it changes nothing.
         value = value if mask is None else jnp.where(mask, value, output)
         output = output if output_mask is None else jnp.where(output_mask, output, value)
         output_mask = None if mask is None or output_mask is None else output_mask | mask
@@ -92,11 +90,10 @@ class Multiply(_Merge):
 
     def call(self, inputs: Any) -> Any:
         found = [masks.get_mask(value) for value in inputs]
-        values = [
-            value if mask is None else jnp.where(mask[..., None], value, 1)
-            for value, mask in zip(_aligned(inputs), found, strict=True)
-        ]
+        pairs = zip(_aligned(inputs), found, strict=True)
+        values = (value if mask is None else jnp.where(mask[..., None], value, 1) for value, mask in pairs)
         output = functools.reduce(jnp.multiply, values)
+        # 0 where all inputs are masked, not the empty product 1.
         mask = self.compute_mask(inputs, found)
         return output if mask is None else jnp.where(mask[..., None], output, 0)
 
@@ -157,6 +154,11 @@ class Concatenate(_Merge):
         return jnp.any(jnp.concatenate(full, self.axis), axis=-1)
 
 
+def _normalized(value, axis: int):
+    """A value scaled to length 1 along an axis; one of zeros stays so."""
+    return value * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(value), axis, keepdims=True), 1e-12))
+
+
 class Dot(_Merge):
     """The product of two inputs, summed over one axis of each, sample by sample.
 
@@ -173,8 +175,8 @@ class Dot(_Merge):
     def __init__(self, axes, normalize=False, **kwargs):
         super().__init__(**kwargs)
         pair = (axes, axes) if isinstance(axes, int) else tuple(axes) if isinstance(axes, (list, tuple)) else ()
-        if len(pair) != 2 or any(not isinstance(axis, int) or axis == 0 for axis in pair):
-            raise ValueError(f"{self}: `axes` must be an axis other than 0, or two of them. Got axes={axes!r}.")
+        are_axes = len(pair) == 2 and all(isinstance(axis, int) and axis != 0 for axis in pair)
+        check(self, are_axes, "`axes` must be an axis other than 0, or two of them", axes=axes)
         self.axes, self.normalize = axes, normalize
         self._pair = pair
 
@@ -190,12 +192,10 @@ class Dot(_Merge):
 
     def call(self, inputs: Any) -> Any:
         if self.normalize:
-            inputs = [
-                value * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(value), axis, keepdims=True), 1e-12))
-                for value, axis in zip(inputs, self._pair, strict=True)
-            ]
+            inputs = list(map(_normalized, inputs, self._pair))
         first, second = (axis % value.ndim for value, axis in zip(inputs, self._pair, strict=True))
         left, right = inputs
+        # The batch axis is not summed over: sample meets sample.
         outputs = lax.dot_general(left, right, (((first,), (second,)), ((0,), (0,))))
         return outputs[:, None] if outputs.ndim == 1 else outputs
 

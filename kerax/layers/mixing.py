@@ -19,7 +19,7 @@ from kerax.layers.color import (
 )
 from kerax.layers.equalization import AutoContrast, Equalization
 from kerax.layers.image import ImageLayer, draw_factor, factor_range
-from kerax.layers.options import check_choice, check_positive
+from kerax.layers.options import check, check_choice, check_positive
 from kerax.ops.image import INTERPOLATIONS
 
 
@@ -42,19 +42,20 @@ class MixUp(ImageLayer):
 
     def __init__(self, alpha=0.2, data_format=None, seed=None, **kwargs):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
-        if alpha <= 0:
-            raise ValueError(f"{self}: `alpha` must be above 0. Got alpha={alpha!r}.")
+        check(self, alpha > 0, "`alpha` must be above 0", alpha=alpha)
         self.alpha = alpha
 
     def transform_batch(self, batch: Any, key: Any) -> Any:
         order, share = jax.random.split(key)
         size = batch["images"].shape[0]
         order = jax.random.permutation(order, size)
+        # One share for each image, (batch,): shares near 0 and 1 are likely where alpha is small.
         weight = jax.random.beta(share, self.alpha, self.alpha, (size,))
         outputs = dict(batch)
-        for name in {"images", "labels", "segmentation_masks"} & batch.keys():
+        for name in {"images", "labels", "segmentation_masks"} & batch.keys():  # all in the same shares
             outputs[name] = _blend(batch[name], batch[name][order], weight)
         if "bounding_boxes" in batch:
+            # Boxes cannot be mixed: an image has its own and those of the other.
             both = lambda leaf: jnp.concatenate([leaf, leaf[order]], axis=1)
             outputs["bounding_boxes"] = jax.tree.map(both, batch["bounding_boxes"])
         return outputs
@@ -80,6 +81,7 @@ class CutMix(ImageLayer):
 
     def draw(self, key: Any, shape: Any) -> Any:
         alpha, area, place = jax.random.split(key, 3)
+        # A Beta distribution with 0 is none.
         alpha = jnp.maximum(draw_factor(alpha, self.factor), 1e-3)
         side = jnp.sqrt(jax.random.beta(area, alpha, alpha))
         return rectangle(place, shape, side, side)
@@ -97,32 +99,38 @@ class CutMix(ImageLayer):
         return outputs
 
 
-def _operations(factor: tuple[float, float], value_range, interpolation: str, all_ops: bool = True) -> list[ImageLayer]:
-    """The layers that `RandAugment` and `AugMix` choose from, of strength `factor`."""
-    bits = (1, max(1, int(8 * factor[1])))
-    found = [
-        RandomShear(factor, factor, interpolation=interpolation),
-        RandomTranslation(factor, factor, interpolation=interpolation),
-        RandomRotation(factor, interpolation=interpolation),
-        RandomPosterization(bits, value_range=value_range),
-        Solarization(factor, factor, value_range=value_range),
-        AutoContrast(value_range=value_range),
-        Equalization(value_range=value_range),
-    ]
-    if all_ops:
-        colors = (RandomBrightness, RandomColorDegeneration, RandomContrast, RandomSharpness)
-        found += [layer(factor, value_range=value_range) for layer in colors]
-    return found
+class _Operations(ImageLayer):
+    """What layers share that apply some of a list of operations, of a strength drawn from `factor`."""
+
+    channels = (1, 3)
+
+    def __init__(self, value_range, factor, interpolation: str, seed, data_format, all_ops: bool = True, **kwargs):
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        check_choice(self, "interpolation", interpolation, INTERPOLATIONS)
+        strength = self.factor = factor_range(self, "factor", factor, 0, 1)
+        values = check_value_range(self, value_range)
+        bits = (1, max(1, int(8 * strength[1])))  # posterization's own scale, from 1 to 8
+        self.operations = [
+            RandomShear(strength, strength, interpolation=interpolation),
+            RandomTranslation(strength, strength, interpolation=interpolation),
+            RandomRotation(strength, interpolation=interpolation),
+            RandomPosterization(bits, value_range=values),
+            Solarization(strength, strength, value_range=values),
+            AutoContrast(value_range=values),
+            Equalization(value_range=values),
+        ]
+        if all_ops:
+            colors = (RandomBrightness, RandomColorDegeneration, RandomContrast, RandomSharpness)
+            self.operations += [layer(strength, value_range=values) for layer in colors]
+
+    def apply_one(self, sample: dict, key: Any) -> Any:
+        """One sample after one of the operations, chosen at random."""
+        choice, inner = jax.random.split(key)
+        index = jax.random.randint(choice, (), 0, len(self.operations))
+        return jax.lax.switch(index, [layer.transform_sample for layer in self.operations], sample, inner)
 
 
-def _apply_one(layers: list[ImageLayer], sample: dict, key):
-    """One sample after one of `layers`, chosen at random."""
-    choice, inner = jax.random.split(key)
-    index = jax.random.randint(choice, (), 0, len(layers))
-    return jax.lax.switch(index, [layer.transform_sample for layer in layers], sample, inner)
-
-
-class RandAugment(ImageLayer):
+class RandAugment(_Operations):
     """Images after a few operations chosen at random, other ones for each image (in Keras for each batch).
 
     The operations: shear, translation, rotation, posterization, solarization, auto contrast, equalization,
@@ -140,7 +148,6 @@ class RandAugment(ImageLayer):
     """
 
     moves_boxes = True
-    channels = (1, 3)
 
     def __init__(
         self,
@@ -152,20 +159,17 @@ class RandAugment(ImageLayer):
         data_format=None,
         **kwargs,
     ):
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        super().__init__(value_range, factor, interpolation, seed, data_format, **kwargs)
         check_positive(self, num_ops=num_ops)
-        check_choice(self, "interpolation", interpolation, INTERPOLATIONS)
         self.num_ops = num_ops
-        self.factor = factor_range(self, "factor", factor, 0, 1)
-        self.operations = _operations(self.factor, check_value_range(self, value_range), interpolation)
 
     def transform_sample(self, sample: Any, key: Any) -> Any:
         for number in range(self.num_ops):
-            sample = _apply_one(self.operations, sample, jax.random.fold_in(key, number))
+            sample = self.apply_one(sample, jax.random.fold_in(key, number))
         return sample
 
 
-class AugMix(ImageLayer):
+class AugMix(_Operations):
     """Images mixed with a mixture of versions of themselves, each after a chain of random operations.
 
     Other operations are drawn for each image (in Keras for each batch). Masks and boxes stay.
@@ -184,8 +188,6 @@ class AugMix(ImageLayer):
     Source: Hendrycks et al. 2019, https://arxiv.org/abs/1912.02781
     """
 
-    channels = (1, 3)
-
     def __init__(
         self,
         value_range=(0, 255),
@@ -199,20 +201,17 @@ class AugMix(ImageLayer):
         data_format=None,
         **kwargs,
     ):
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        super().__init__(value_range, factor, interpolation, seed, data_format, all_ops, **kwargs)
         check_positive(self, num_chains=num_chains, chain_depth=chain_depth)
-        check_choice(self, "interpolation", interpolation, INTERPOLATIONS)
-        if alpha <= 0:
-            raise ValueError(f"{self}: `alpha` must be above 0. Got alpha={alpha!r}.")
+        check(self, alpha > 0, "`alpha` must be above 0", alpha=alpha)
         self.num_chains, self.chain_depth, self.alpha = num_chains, chain_depth, alpha
-        self.factor = factor_range(self, "factor", factor, 0, 1)
-        self.operations = _operations(self.factor, check_value_range(self, value_range), interpolation, all_ops)
 
     def _chain(self, image, key):
+        # A key for every step that there may be; steps beyond the drawn depth are computed and dropped.
         depth, *steps = jax.random.split(key, self.chain_depth + 1)
         depth = jax.random.randint(depth, (), 0, self.chain_depth + 1)
         for number, step in enumerate(steps):
-            changed = _apply_one(self.operations, {"images": image}, step)["images"]
+            changed = self.apply_one({"images": image}, step)["images"]
             image = jnp.where(number < depth, changed, image)
         return image
 
@@ -244,10 +243,11 @@ class MaxNumBoundingBoxes(ImageLayer):
         self.max_number, self.fill_value = max_number, fill_value
 
     def transform_sample(self, sample: Any, key: Any) -> Any:
-        if "bounding_boxes" not in sample:
+        if "bounding_boxes" not in sample:  # images alone pass
             return sample
 
         def fit(leaf):
+            # (boxes, 4) and (boxes,) alike: only the first axis grows.
             margins = [(0, max(0, self.max_number - leaf.shape[0]))] + [(0, 0)] * (leaf.ndim - 1)
             return jnp.pad(leaf[: self.max_number], margins, constant_values=self.fill_value)
 
@@ -265,10 +265,10 @@ class Pipeline(Layer):
 
     def __init__(self, layers, name=None):
         super().__init__(name=name)
-        if not isinstance(layers, (list, tuple)) or not all(isinstance(layer, Layer) for layer in layers):
-            raise ValueError(f"{self}: `layers` must be a list of layers. Got {layers!r}.")
+        are_layers = isinstance(layers, (list, tuple)) and all(isinstance(layer, Layer) for layer in layers)
+        check(self, are_layers, "`layers` must be a list of layers", layers=layers)
         self.layers = list(layers)
-        self.autocast = False
+        self.autocast = False  # each layer casts for itself, or leaves labels and boxes as they are
 
     def call(self, inputs: Any, training: Any = True, mask: Any = None) -> Any:
         for layer in self.layers:

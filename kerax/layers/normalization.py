@@ -11,27 +11,28 @@ from kerax import config, initializers
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable, call_initializer
-from kerax.layers.options import check_rate, weight_options
+from kerax.layers.options import PassesMasks, check, check_rate, weight_options
 from kerax.ops import normalizations
 
 
 def _check_axis(layer: Layer, axis, input_shape) -> list[int]:
     """The axes counted from 0, sorted."""
     axes = [axis] if isinstance(axis, int) else list(axis)
-    if any(not -len(input_shape) <= item < len(input_shape) for item in axes):
-        raise ValueError(f"{layer}: `axis` is out of range for the input. Got axis={axis}, input shape {input_shape}.")
+    is_within = all(-len(input_shape) <= item < len(input_shape) for item in axes)
+    check(layer, is_within, "`axis` is out of range for the input", axis=axis, input_shape=input_shape)
     return sorted(item % len(input_shape) for item in axes)
 
 
-class _Affine(Layer):
+class _Affine(PassesMasks):
     """What normalizations with a weight to multiply by, `gamma`, and one to add, `beta`, share: their options."""
 
     gamma: Variable | None
     beta: Variable | None
 
-    def _set_options(self, center: bool, scale: bool, beta: tuple, gamma: tuple):
-        """Sets what the constructor says about the weights: each one's initializer, regularizer and constraint."""
-        self.center, self.scale, self.supports_masking = center, scale, True
+    def __init__(self, center: bool, scale: bool, beta: tuple, gamma: tuple, **kwargs):
+        """`beta`, `gamma`: what the constructor says of each: initializer, regularizer and constraint."""
+        super().__init__(**kwargs)
+        self.center, self.scale = center, scale
         self.beta_initializer, self.beta_regularizer, self.beta_constraint = weight_options(*beta)
         self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint = weight_options(*gamma)
 
@@ -94,19 +95,16 @@ class BatchNormalization(_Affine):
         synchronized=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
-        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
-        if not isinstance(axis, int):
-            raise ValueError(f"{self}: `axis` must be an integer. Got axis={axis!r}.")
+        beta = beta_initializer, beta_regularizer, beta_constraint
+        super().__init__(center, scale, beta, (gamma_initializer, gamma_regularizer, gamma_constraint), **kwargs)
+        check(self, isinstance(axis, int), "`axis` must be an integer", axis=axis)
         check_rate(self, momentum=momentum, renorm_momentum=renorm_momentum)
         limits = dict(renorm_clipping or {})
-        if set(limits) - {"rmin", "rmax", "dmax"} or limits.get("dmax", 0) < 0:
-            raise ValueError(
-                f"{self}: `renorm_clipping` may hold 'rmin', 'rmax' and 'dmax' >= 0. Got {renorm_clipping!r}."
-            )
-        if limits.get("rmin", 0) > limits.get("rmax", math.inf):
-            raise ValueError(f"{self}: `renorm_clipping` must have rmin <= rmax. Got {renorm_clipping!r}.")
+        are_known = not set(limits) - {"rmin", "rmax", "dmax"} and limits.get("dmax", 0) >= 0
+        expected = "`renorm_clipping` may hold 'rmin', 'rmax' and 'dmax' >= 0"
+        check(self, are_known, expected, renorm_clipping=renorm_clipping)
+        ascends = limits.get("rmin", 0) <= limits.get("rmax", math.inf)
+        check(self, ascends, "`renorm_clipping` must have rmin <= rmax", renorm_clipping=renorm_clipping)
         self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
         self.synchronized = synchronized
         self.renorm, self.renorm_clipping, self.renorm_momentum = renorm, renorm_clipping, renorm_momentum
@@ -120,7 +118,7 @@ class BatchNormalization(_Affine):
         self.moving_mean = self._add_state("moving_mean", shape, self.moving_mean_initializer)
         self.moving_variance = self._add_state("moving_variance", shape, self.moving_variance_initializer)
         if self.renorm:
-
+            # The deviation that belongs to the variance the layer begins with.
             def initial_stddev(shape, dtype, key):
                 return jnp.sqrt(call_initializer(self.moving_variance_initializer, key, shape, dtype))
 
@@ -140,7 +138,7 @@ class BatchNormalization(_Affine):
         inputs = normalizations.upcast(inputs)
         gamma = 1.0 if self.gamma is None else self.gamma.value
         beta = 0.0 if self.beta is None else self.beta.value
-        if training and self.trainable:
+        if training and self.trainable:  # frozen, it neither looks at the batch nor moves: as in Keras
             mean, variance = self._moments(inputs, mask)
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance, gamma, beta)
@@ -218,9 +216,8 @@ class LayerNormalization(_Affine):
         rms_scaling=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
-        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
+        beta = beta_initializer, beta_regularizer, beta_constraint
+        super().__init__(center, scale, beta, (gamma_initializer, gamma_regularizer, gamma_constraint), **kwargs)
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
         self.axis, self.epsilon, self.rms_scaling = axis, epsilon, rms_scaling
@@ -229,6 +226,7 @@ class LayerNormalization(_Affine):
     def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)
         shape = [input_shape[axis] for axis in self._axes]
+        # What `rms_scaling` meant in Keras: always multiplied, never shifted.
         has_gamma, has_beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
         self.add_gamma_and_beta(shape, has_gamma, has_beta)
         self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
@@ -241,7 +239,7 @@ class LayerNormalization(_Affine):
         return outputs.astype(self.compute_dtype)
 
 
-class RMSNormalization(Layer):
+class RMSNormalization(PassesMasks):
     """`scale * x / sqrt(mean(x ** 2) + epsilon)`.
 
     Args:
@@ -254,7 +252,6 @@ class RMSNormalization(Layer):
     def __init__(self, axis: int | Sequence[int] = -1, epsilon=1e-06, **kwargs):
         super().__init__(**kwargs)
         self.axis, self.epsilon = axis, epsilon
-        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)
@@ -296,22 +293,19 @@ class GroupNormalization(_Affine):
         gamma_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        beta, gamma = (beta_initializer, beta_regularizer), (gamma_initializer, gamma_regularizer)
-        self._set_options(center, scale, (*beta, beta_constraint), (*gamma, gamma_constraint))
-        if not isinstance(groups, int) or (groups < 1 and groups != -1):
-            raise ValueError(f"{self}: `groups` must be an integer of at least 1, or -1. Got groups={groups!r}.")
+        beta = beta_initializer, beta_regularizer, beta_constraint
+        super().__init__(center, scale, beta, (gamma_initializer, gamma_regularizer, gamma_constraint), **kwargs)
+        is_number = isinstance(groups, int) and (groups >= 1 or groups == -1)
+        check(self, is_number, "`groups` must be an integer of at least 1, or -1", groups=groups)
         self.groups, self.axis, self.epsilon = groups, axis, epsilon
         self.autocast = False  # computed in float32, cast at the end
 
     def build(self, input_shape: Any) -> None:
         (axis,) = _check_axis(self, self.axis, input_shape)
         channels = input_shape[axis]
-        if channels is None or channels % self.groups:
-            raise ValueError(
-                f"{self}: the number of channels must be known and a multiple of `groups`={self.groups}. "
-                f"Got {channels} channels, input shape {input_shape}."
-            )
+        fits = channels is not None and channels % self.groups == 0  # of -1 every number is a multiple
+        expected = f"the number of channels must be known and a multiple of `groups`={self.groups}"
+        check(self, fits, expected, channels=channels, input_shape=input_shape)
         self.add_gamma_and_beta((channels,), self.scale, self.center)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={axis: channels})
 
@@ -319,6 +313,7 @@ class GroupNormalization(_Affine):
         axis = self.axis % inputs.ndim
         channels = inputs.shape[axis]
         groups = channels if self.groups == -1 else self.groups
+        # (batch, ..., groups, channels of a group, ...): the statistics are over all but batch and groups.
         split = (*inputs.shape[:axis], groups, channels // groups, *inputs.shape[axis + 1 :])
         axes = [other for other in range(1, inputs.ndim + 1) if other != axis]
         outputs = normalizations.standardize(inputs.reshape(split), axes, self.epsilon).reshape(inputs.shape)
@@ -329,7 +324,7 @@ class GroupNormalization(_Affine):
         return outputs.astype(self.compute_dtype)
 
 
-class UnitNormalization(Layer):
+class UnitNormalization(PassesMasks):
     """Inputs divided by their Euclidean norm; zeros stay zeros.
 
     Args:
@@ -341,7 +336,6 @@ class UnitNormalization(Layer):
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
         self.axis = axis
-        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)

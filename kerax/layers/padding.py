@@ -4,40 +4,28 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import Sizes, check_choice, set_rank, sizes
+from kerax.layers.options import Sizes, Spatial, check, check_choice, sizes
 from kerax.ops.image import resize
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")  # the order that messages show
 
 
-class _Edges(Layer):
+class _Edges(Spatial):
     """What padding and cropping share: a pair of widths for each spatial axis."""
 
-    rank: int
-
-    def __init_subclass__(cls, rank: int | None = None, **defaults):
-        super().__init_subclass__()
-        set_rank(cls, rank, **defaults)
-
-    def set_edges(self, name: str, widths: Any, data_format: str | None) -> Any:
+    def set_edges(self, name: str, widths: Any) -> Any:
         """Reads the argument `name`: one number stands for all axes, a number in place of a pair for both ends.
 
         Returns: the pair of widths of the only axis, or the pairs of all.
         """
         pairs = (widths,) * self.rank if isinstance(widths, int) else tuple(widths)
-        if self.rank == 1 and len(pairs) == 2:
+        if self.rank == 1 and len(pairs) == 2:  # of one axis the pair itself
             pairs = (pairs,)
-        if len(pairs) != self.rank:
-            raise ValueError(
-                f"{self}: `{name}` must be a number, or {self.rank} numbers or pairs of numbers. Got {name}={widths!r}."
-            )
+        expected = f"`{name}` must be a number, or {self.rank} numbers or pairs of numbers"
+        check(self, len(pairs) == self.rank, expected, **{name: widths})
         self._pairs = tuple(sizes(self, name, pair, 2, minimum=0) for pair in pairs)
-        self.data_format = config.standardize_data_format(data_format)
-        self._first = 1 if self.data_format == "channels_last" else 2  # spatial axis
-        self.input_spec = InputSpec(ndim=self.rank + 2)
         return self._pairs if self.rank > 1 else self._pairs[0]
 
 
@@ -45,12 +33,12 @@ class _ZeroPadding(_Edges):
     """What zero padding of any rank shares."""
 
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs):
-        super().__init__(**kwargs)
-        self.padding = self.set_edges("padding", padding, data_format)
+        super().__init__(data_format, **kwargs)
+        self.padding = self.set_edges("padding", padding)
 
     def call(self, inputs: Any) -> Any:
         pads = [(0, 0)] * inputs.ndim
-        pads[self._first : self._first + self.rank] = self._pairs
+        pads[self.spatial_axes[0] : self.spatial_axes[-1] + 1] = self._pairs
         return jnp.pad(inputs, pads)
 
 
@@ -92,21 +80,19 @@ class _Cropping(_Edges):
     """What cropping of any rank shares."""
 
     def __init__(self, cropping: Any = 0, data_format: str | None = None, **kwargs):
-        super().__init__(**kwargs)
-        self.cropping = self.set_edges("cropping", cropping, data_format)
+        super().__init__(data_format, **kwargs)
+        self.cropping = self.set_edges("cropping", cropping)
 
     def build(self, input_shape: Any) -> None:
-        spatial = input_shape[self._first : self._first + self.rank]
-        for size, pair in zip(spatial, self._pairs, strict=True):
-            if size is not None and sum(pair) >= size:
-                raise ValueError(
-                    f"{self}: `cropping` leaves nothing of the input. Got cropping={self.cropping}, "
-                    f"input shape {input_shape}."
-                )
+        for size, pair in zip(self.spatial_sizes(input_shape), self._pairs, strict=True):
+            leaves_some = size is None or sum(pair) < size
+            expected = "`cropping` leaves nothing of the input"
+            check(self, leaves_some, expected, cropping=self.cropping, input_shape=input_shape)
 
     def call(self, inputs: Any) -> Any:
         index = [slice(None)] * inputs.ndim
-        for axis, (before, after) in enumerate(self._pairs, start=self._first):
+        for axis, (before, after) in zip(self.spatial_axes, self._pairs, strict=True):
+            # Not `-after`: a slice up to -0 would be empty.
             index[axis] = slice(before, inputs.shape[axis] - after)
         return inputs[tuple(index)]
 
@@ -124,8 +110,9 @@ class Cropping1D(_Cropping, rank=1):
     """
 
     def __init__(self, cropping: Any = (1, 1), **kwargs):
-        super(_Cropping, self).__init__(**kwargs)  # `data_format` is no argument here
-        self.cropping = self.set_edges("cropping", cropping, "channels_last")
+        # Past the family's constructor, whose `data_format` is no argument here.
+        super(_Cropping, self).__init__("channels_last", **kwargs)
+        self.cropping = self.set_edges("cropping", cropping)
 
 
 class Cropping2D(_Cropping, rank=2, cropping=((0, 0), (0, 0))):
@@ -159,6 +146,7 @@ class Cropping3D(_Cropping, rank=3, cropping=((1, 1), (1, 1), (1, 1))):
 
 def _repeat(inputs, factors: tuple[int, ...], first: int):
     """Every value along axis `first` and those after it as often as the factors say: a broadcast, not a gather."""
+    # The last axis first: the axes in front of it keep their numbers.
     for axis, factor in reversed(list(enumerate(factors, start=first))):
         shape = (*inputs.shape[: axis + 1], factor, *inputs.shape[axis + 1 :])
         repeated = jnp.broadcast_to(jnp.expand_dims(inputs, axis + 1), shape)
@@ -184,7 +172,7 @@ class UpSampling1D(Layer):
         return _repeat(inputs, (self.size,), 1)
 
 
-class UpSampling2D(Layer):
+class UpSampling2D(Spatial, rank=2):
     """Images enlarged by whole factors.
 
     Args:
@@ -197,24 +185,19 @@ class UpSampling2D(Layer):
     """
 
     def __init__(self, size: Sizes = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(data_format, **kwargs)
         self.size = sizes(self, "size", size, 2)
-        self.data_format = config.standardize_data_format(data_format)
         self.interpolation = interpolation.lower()
-        check_choice(
-            self, "interpolation", self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
-        )
-        self.input_spec = InputSpec(ndim=4)
+        check_choice(self, "interpolation", self.interpolation, _INTERPOLATIONS)
 
     def call(self, inputs: Any) -> Any:
-        first = 1 if self.data_format == "channels_last" else 2
         if self.interpolation == "nearest":
-            return _repeat(inputs, self.size, first)
-        size = [inputs.shape[first + axis] * factor for axis, factor in enumerate(self.size)]
+            return _repeat(inputs, self.size, self.spatial_axes[0])
+        size = [inputs.shape[axis] * factor for axis, factor in zip(self.spatial_axes, self.size, strict=True)]
         return resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
-class UpSampling3D(Layer):
+class UpSampling3D(Spatial, rank=3):
     """Volumes enlarged by whole factors, every value repeated.
 
     Args:
@@ -226,10 +209,8 @@ class UpSampling3D(Layer):
     """
 
     def __init__(self, size: Sizes = (2, 2, 2), data_format: str | None = None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(data_format, **kwargs)
         self.size = sizes(self, "size", size, 3)
-        self.data_format = config.standardize_data_format(data_format)
-        self.input_spec = InputSpec(ndim=5)
 
     def call(self, inputs: Any) -> Any:
-        return _repeat(inputs, self.size, 1 if self.data_format == "channels_last" else 2)
+        return _repeat(inputs, self.size, self.spatial_axes[0])

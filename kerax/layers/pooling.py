@@ -1,71 +1,17 @@
-"""Pooling over windows and over all positions."""
+"""Pooling over windows, over all positions, and to a given size."""
 
 from typing import Any
 
 import jax.numpy as jnp
 
-from kerax import config
-from kerax.core.input_spec import InputSpec
-from kerax.core.layer import Layer
-from kerax.layers.options import Sizes, check_choice, set_rank, sizes
-from kerax.ops.pooling import pool
+from kerax.layers.options import Sizes, Spatial, check_choice, check_window, sizes
+from kerax.ops.pooling import adaptive_pool, pool
 
 
-class _Pooling(Layer):
+class _Pooling(Spatial):
     """What all pooling over windows shares: arguments, checks, and where the windows are."""
 
-    rank: int
     reduction: str
-
-    def __init_subclass__(cls, rank: int | None = None, **defaults):
-        super().__init_subclass__()
-        set_rank(cls, rank, **defaults)
-
-    def __init__(self, pool_size: Sizes, strides: Sizes | None, padding: str, data_format: str | None, **kwargs):
-        super().__init__(**kwargs)
-        self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
-        self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, self.rank)
-        self.padding = padding.lower()
-        check_choice(self, "padding", self.padding, ("valid", "same"))
-        self.data_format = config.standardize_data_format(data_format)
-        self._first = 1 if self.data_format == "channels_last" else 2  # spatial axis
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-
-    def build(self, input_shape: Any) -> None:
-        spatial = input_shape[self._first : self._first + self.rank]
-        if self.padding == "valid" and any(
-            size is not None and pool > size for size, pool in zip(spatial, self.pool_size, strict=True)
-        ):
-            raise ValueError(
-                f"{self}: the window is larger than the input. Got pool_size={self.pool_size}, "
-                f"input shape {input_shape}. Use a smaller window or padding='same'."
-            )
-
-    def call(self, inputs: Any) -> Any:
-        return pool(inputs, self.reduction, self.pool_size, self.strides, self.padding, self.data_format)
-
-
-class _MaxPooling(_Pooling):
-    """What pooling of any rank by the largest value shares."""
-
-    reduction = "max"
-
-    def __init__(
-        self,
-        pool_size: Sizes = 2,
-        strides: Sizes | None = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        name: str | None = None,
-        **kwargs,
-    ):
-        super().__init__(pool_size, strides, padding, data_format, name=name, **kwargs)
-
-
-class _AveragePooling(_Pooling):
-    """What pooling of any rank by the mean shares."""
-
-    reduction = "average"
 
     def __init__(
         self,
@@ -76,7 +22,44 @@ class _AveragePooling(_Pooling):
         name: str | None = None,
         **kwargs,
     ):
-        super().__init__(pool_size, strides, padding, data_format, name=name, **kwargs)
+        super().__init__(data_format, name=name, **kwargs)
+        self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
+        # Windows lie side by side unless told otherwise.
+        self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, self.rank)
+        self.padding = padding.lower()
+        check_choice(self, "padding", self.padding, ("valid", "same"))
+
+    def build(self, input_shape: Any) -> None:
+        if self.padding == "valid":
+            got = {"pool_size": self.pool_size, "input_shape": input_shape}
+            check_window(self, "window", self.spatial_sizes(input_shape), self.pool_size, **got)
+
+    def call(self, inputs: Any) -> Any:
+        return pool(inputs, self.reduction, self.pool_size, self.strides, self.padding, self.data_format)
+
+
+class _MaxPooling(_Pooling):
+    """What pooling of any rank by the largest value shares."""
+
+    reduction = "max"
+
+    # Keras has a default size for this reduction only.
+    def __init__(
+        self,
+        pool_size: Sizes = 2,
+        strides: Sizes | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        name: str | None = None,
+        **kwargs,
+    ):
+        super().__init__(pool_size, strides, padding, data_format, name, **kwargs)
+
+
+class _AveragePooling(_Pooling):
+    """What pooling of any rank by the mean shares."""
+
+    reduction = "average"
 
 
 class MaxPooling1D(_MaxPooling, rank=1):
@@ -143,7 +126,7 @@ class AveragePooling3D(_AveragePooling, rank=3):
     """
 
 
-class _GlobalPooling(Layer):
+class _GlobalPooling(Spatial):
     """What all pooling over every position shares.
 
     Args:
@@ -151,33 +134,23 @@ class _GlobalPooling(Layer):
         keepdims: Whether the spatial axes stay, with size 1.
     """
 
-    rank: int
-
-    def __init_subclass__(cls, rank: int | None = None):
-        super().__init_subclass__()
-        set_rank(cls, rank)
-
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
+        super().__init__(data_format, **kwargs)
         self.keepdims = keepdims
-        first = 1 if self.data_format == "channels_last" else 2
-        self._axes = tuple(range(first, first + self.rank))
-        self.input_spec = InputSpec(ndim=self.rank + 2)
 
 
 class _GlobalAverage(_GlobalPooling):
     """The mean over every position."""
 
     def call(self, inputs: Any) -> Any:
-        return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
+        return jnp.mean(inputs, self.spatial_axes, keepdims=self.keepdims)
 
 
 class _GlobalMaximum(_GlobalPooling):
     """The largest value over every position."""
 
     def call(self, inputs: Any) -> Any:
-        return jnp.max(inputs, self._axes, keepdims=self.keepdims)
+        return jnp.max(inputs, self.spatial_axes, keepdims=self.keepdims)
 
 
 class GlobalAveragePooling1D(_GlobalPooling, rank=1):
@@ -189,10 +162,11 @@ class GlobalAveragePooling1D(_GlobalPooling, rank=1):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
-            return jnp.mean(inputs, self._axes, keepdims=self.keepdims)
-        kept = jnp.expand_dims(mask.astype(bool), 2 if self._axes == (1,) else 1)
-        total = jnp.sum(jnp.where(kept, inputs, 0), self._axes, keepdims=self.keepdims)
-        return total / jnp.sum(kept.astype(inputs.dtype), self._axes, keepdims=self.keepdims)
+            return jnp.mean(inputs, self.spatial_axes, keepdims=self.keepdims)
+        # (batch, steps) beside the channels' axis. Zeros in place of masked steps add nothing, NaN there neither.
+        kept = jnp.expand_dims(mask.astype(bool), 2 if self.spatial_axes == (1,) else 1)
+        total = jnp.sum(jnp.where(kept, inputs, 0), self.spatial_axes, keepdims=self.keepdims)
+        return total / jnp.sum(kept.astype(inputs.dtype), self.spatial_axes, keepdims=self.keepdims)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`None`: no steps are left."""
@@ -236,4 +210,82 @@ class GlobalMaxPooling3D(_GlobalMaximum, rank=3):
 
     Args: `data_format`, `keepdims` (whether the spatial axes stay, with size 1).
     Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, channels)`.
+    """
+
+
+class _AdaptivePooling(Spatial):
+    """What all adaptive pooling shares: window i of an axis of n is from `floor(i n / size)` to `ceil((i+1) n / size)`.
+
+    Args:
+        output_size: Size of the outputs: one number for all axes, or one per axis.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+
+    reduction: str
+
+    def __init__(self, output_size: Sizes, data_format: str | None = None, **kwargs):
+        super().__init__(data_format, **kwargs)
+        self.output_size = sizes(self, "output_size", output_size, self.rank)
+
+    def call(self, inputs: Any) -> Any:
+        return adaptive_pool(inputs, self.reduction, self.output_size, self.data_format)
+
+
+class _AdaptiveAverage(_AdaptivePooling):
+    """The mean over windows, which is the mean along each axis in turn."""
+
+    reduction = "average"
+
+
+class _AdaptiveMaximum(_AdaptivePooling):
+    """The largest value of windows, which is the largest along each axis in turn."""
+
+    reduction = "max"
+
+
+class AdaptiveAveragePooling1D(_AdaptiveAverage, rank=1):
+    """The means of `output_size` windows of a sequence.
+
+    Args: `output_size`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, output_size, channels)`.
+    """
+
+
+class AdaptiveAveragePooling2D(_AdaptiveAverage, rank=2):
+    """The means of windows of an image.
+
+    Args: `output_size`, one number or `(height, width)`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
+    """
+
+
+class AdaptiveAveragePooling3D(_AdaptiveAverage, rank=3):
+    """The means of windows of a volume.
+
+    Args: `output_size`, one number or three; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
+    """
+
+
+class AdaptiveMaxPooling1D(_AdaptiveMaximum, rank=1):
+    """The largest values of `output_size` windows of a sequence.
+
+    Args: `output_size`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, steps, channels)`. Output shape: `(batch, output_size, channels)`.
+    """
+
+
+class AdaptiveMaxPooling2D(_AdaptiveMaximum, rank=2):
+    """The largest values of windows of an image.
+
+    Args: `output_size`, one number or `(height, width)`; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
+    """
+
+
+class AdaptiveMaxPooling3D(_AdaptiveMaximum, rank=3):
+    """The largest values of windows of a volume.
+
+    Args: `output_size`, one number or three; `data_format`, `"channels_last"` or `"channels_first"`.
+    Input shape: `(batch, depth, height, width, channels)`. Output shape: `(batch, *output_size, channels)`.
     """

@@ -10,10 +10,10 @@ import numpy as np
 from kerax import config
 from kerax.core import calling, symbolic
 from kerax.core import scope as scopes
-from kerax.core.layer import Layer
+from kerax.layers.options import PassesMasks, check
 
 
-class Rescaling(Layer):
+class Rescaling(PassesMasks):
     """`inputs * scale + offset`, as floats.
 
     Args:
@@ -24,17 +24,17 @@ class Rescaling(Layer):
     def __init__(self, scale, offset=0.0, **kwargs):
         super().__init__(**kwargs)
         self.scale, self.offset = scale, offset
-        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         dtype = self.compute_dtype
         scale = jnp.asarray(self.scale, dtype)
+        # Numbers for the channels, in front of height and width.
         if scale.ndim and config.image_data_format() == "channels_first":
             scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
         return inputs.astype(dtype) * scale + jnp.asarray(self.offset, dtype)
 
 
-class Normalization(Layer):
+class Normalization(PassesMasks):
     """`(inputs - mean) / sqrt(variance)`, with statistics that are given or found by `adapt`.
 
     Args:
@@ -58,23 +58,20 @@ class Normalization(Layer):
     ):
         super().__init__(**kwargs)
         self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-        if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):
-            raise ValueError(
-                f"{self}: `mean` and `variance` must be given together and have the same shape. "
-                f"Got mean={mean}, variance={variance}."
-            )
-        if mean is not None and np.ndim(mean) > len(self.axis):
-            raise ValueError(f"{self}: `mean` may have as many axes as `axis`={self.axis}. Got shape {np.shape(mean)}.")
+        are_alike = (mean is None) == (variance is None) and np.shape(mean) == np.shape(variance)
+        expected = "`mean` and `variance` must be given together and have the same shape"
+        check(self, are_alike, expected, mean=mean, variance=variance)
+        fits = mean is None or np.ndim(mean) <= len(self.axis)
+        check(self, fits, f"`mean` may have as many axes as `axis`={self.axis}", mean=mean)
         self.input_mean, self.input_variance, self.invert = mean, variance, invert
-        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         ndim = len(input_shape)
-        if any(not -ndim <= axis < ndim for axis in self.axis):
-            raise ValueError(f"{self}: `axis`={self.axis} is out of range. Got input shape {input_shape}.")
+        is_within = all(-ndim <= axis < ndim for axis in self.axis)
+        check(self, is_within, f"`axis`={self.axis} is out of range", input_shape=input_shape)
         kept = sorted(axis % ndim for axis in self.axis)
-        if any(input_shape[axis] is None for axis in kept):
-            raise ValueError(f"{self}: the sizes of `axis`={self.axis} must be known. Got input shape {input_shape}.")
+        are_known = all(input_shape[axis] is not None for axis in kept)
+        check(self, are_known, f"the sizes of `axis`={self.axis} must be known", input_shape=input_shape)
         self._reduced_axes = tuple(axis for axis in range(ndim) if axis not in kept)
         self._kept_sizes = tuple(input_shape[axis] for axis in kept)
         if self.input_mean is None:
@@ -99,6 +96,7 @@ class Normalization(Layer):
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = calling.caster(self, self.compute_dtype if self.autocast else None)(inputs)  # refuses text
+        # Inside a model or a pure call it is too late, and while building one too early, to ask for `adapt`.
         is_alone = calling.call_context.get() is None and scopes.current_scope() is None
         if is_alone and self.input_mean is None and not symbolic.is_symbolic((inputs,), {}) and not self._is_adapted():
             raise ValueError(
@@ -114,6 +112,7 @@ class Normalization(Layer):
 
     def call(self, inputs: Any) -> Any:
         inputs = inputs.astype(self.compute_dtype)
+        # A constant feature has no deviation: it becomes 0, not NaN.
         stddev = jnp.maximum(jnp.sqrt(self.variance), config.epsilon())
         return inputs * stddev + self.mean if self.invert else (inputs - self.mean) / stddev
 
@@ -128,6 +127,7 @@ class Normalization(Layer):
         batches = [data] if isinstance(data, (np.ndarray, jax.Array)) else data
         total, mean, variance = 0, 0.0, 0.0
         for batch in batches:
+            # In float64: the sums of long data lose digits in float32.
             array = np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch, np.float64)
             if not self.built:
                 self.build((None, *array.shape[1:]))

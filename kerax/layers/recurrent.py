@@ -5,7 +5,7 @@ from typing import Any
 
 from kerax.core.input_spec import InputSpec
 from kerax.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
-from kerax.layers.options import check_choice, without
+from kerax.layers.options import check_choice, leave_out, without
 from kerax.layers.rnn import RNN
 
 
@@ -14,14 +14,16 @@ def of_cell(*names: str) -> Any:
     return [property(operator.attrgetter(f"cell.{name}")) for name in names]
 
 
-def cell_options(kwargs: dict) -> dict[str, Any]:
-    """Those of a recurrent layer's keyword arguments that its cell takes too."""
-    return {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
+class CellRNN(RNN):
+    """What layers share whose cell is made from their own arguments, and shows them.
 
+    Args:
+        cell_class, arguments: The class of the cell, and what its constructor is given.
+        loop: The first arguments of `RNN` after the cell.
+        activity_regularizer, use_cudnn, **kwargs: As in `LSTM`.
+    """
 
-class _CellRNN(RNN):
-    """What the three layers share: the cell is made from the layer's own arguments, and shows them."""
-
+    # Properties, not copies: a cell that is changed, or put in its place, is what the layer shows.
     units, use_bias, unit_forget_bias, reset_after = of_cell("units", "use_bias", "unit_forget_bias", "reset_after")
     activation, recurrent_activation = of_cell("activation", "recurrent_activation")
     kernel_initializer, kernel_regularizer, kernel_constraint = of_cell(
@@ -35,14 +37,21 @@ class _CellRNN(RNN):
     )
     dropout, recurrent_dropout, seed = of_cell("dropout", "recurrent_dropout", "seed")
 
+    def __init__(self, cell_class: Any, arguments: tuple, loop: tuple, use_cudnn: bool | str = "auto", **kwargs):
+        # The others are the layer's own; the weights, which these two are about, are its cell's.
+        shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
+        super().__init__(cell_class(*arguments, **shared), *loop, **kwargs)
+        check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
+        self.input_spec = InputSpec(ndim=3)
+
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = without(super().get_config(), "use_cudnn", "activity_regularizer")
-        config.pop("use_cudnn", None)
+        config = leave_out(without(super().get_config(), "activity_regularizer"), "use_cudnn")
+        # Of `RNN`'s own, which the constructors take as `kwargs` or at their end: Keras's configs always have them.
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 
 
-class SimpleRNN(_CellRNN):
+class SimpleRNN(CellRNN):
     """`SimpleRNNCell` run over the steps of sequences.
 
     Args: those of `SimpleRNNCell` and of `RNN`, and
@@ -80,14 +89,13 @@ class SimpleRNN(_CellRNN):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        arguments = units, activation, use_bias, *weights, *penalties, *limits
-        cell = SimpleRNNCell(*arguments, dropout, recurrent_dropout, seed, **cell_options(kwargs))
+        options = *weights, *penalties, *limits, dropout, recurrent_dropout, seed
         loop = return_sequences, return_state, go_backwards, stateful, unroll
-        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
-        self.input_spec = InputSpec(ndim=3)
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(SimpleRNNCell, (units, activation, use_bias, *options), loop, **kwargs)
 
 
-class LSTM(_CellRNN):
+class LSTM(CellRNN):
     """`LSTMCell` run over the steps of sequences.
 
     Args: those of `LSTMCell` and of `RNN`, and
@@ -129,15 +137,14 @@ class LSTM(_CellRNN):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        arguments = units, activation, recurrent_activation, use_bias, *weights, unit_forget_bias, *penalties, *limits
-        cell = LSTMCell(*arguments, dropout, recurrent_dropout, seed, **cell_options(kwargs))
+        gates = units, activation, recurrent_activation, use_bias
+        options = *weights, unit_forget_bias, *penalties, *limits, dropout, recurrent_dropout, seed
         loop = return_sequences, return_state, go_backwards, stateful, unroll
-        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
-        self.input_spec = InputSpec(ndim=3)
-        check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(LSTMCell, (*gates, *options), loop, use_cudnn, **kwargs)
 
 
-class GRU(_CellRNN):
+class GRU(CellRNN):
     """`GRUCell` run over the steps of sequences.
 
     Args: those of `GRUCell` and of `RNN`, and
@@ -180,9 +187,8 @@ class GRU(_CellRNN):
         weights = kernel_initializer, recurrent_initializer, bias_initializer
         penalties = kernel_regularizer, recurrent_regularizer, bias_regularizer
         limits = kernel_constraint, recurrent_constraint, bias_constraint
-        arguments = units, activation, recurrent_activation, use_bias, *weights, *penalties, *limits
-        cell = GRUCell(*arguments, dropout, recurrent_dropout, reset_after, seed, **cell_options(kwargs))
+        gates = units, activation, recurrent_activation, use_bias
+        options = *weights, *penalties, *limits, dropout, recurrent_dropout, reset_after, seed
         loop = return_sequences, return_state, go_backwards, stateful, unroll
-        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **kwargs)
-        self.input_spec = InputSpec(ndim=3)
-        check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
+        kwargs |= {"activity_regularizer": activity_regularizer}
+        super().__init__(GRUCell, (*gates, *options), loop, use_cudnn, **kwargs)

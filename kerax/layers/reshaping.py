@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check_positive
+from kerax.layers.options import check, check_positive
 
 
 class Flatten(Layer):
@@ -28,6 +28,7 @@ class Flatten(Layer):
     def call(self, inputs: Any) -> Any:
         if self.data_format == "channels_first" and inputs.ndim > 2:
             inputs = jnp.moveaxis(inputs, 1, -1)
+        # Not -1: an empty batch would leave it open.
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
 
 
@@ -46,18 +47,18 @@ class Reshape(Layer):
     def __init__(self, target_shape, **kwargs):
         super().__init__(**kwargs)
         self.target_shape = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
-        if any(not isinstance(size, int) or size < -1 for size in self.target_shape) or self.target_shape.count(-1) > 1:
-            raise ValueError(f"{self}: `target_shape` must hold sizes and at most one -1. Got {target_shape}.")
+        are_sizes = all(isinstance(size, int) and size >= -1 for size in self.target_shape)
+        fits = are_sizes and self.target_shape.count(-1) <= 1
+        check(self, fits, "`target_shape` must hold sizes and at most one -1", target_shape=target_shape)
 
     def build(self, input_shape: Any) -> None:
         known = math.prod(size for size in self.target_shape if size != -1)
         if None not in input_shape[1:]:
             given = math.prod(input_shape[1:])
-            if given % known if -1 in self.target_shape and known else given != known:
-                raise ValueError(
-                    f"{self}: cannot give {given} values per sample the shape `target_shape`={self.target_shape}. "
-                    f"Got input shape {input_shape}."
-                )
+            # With a size left open the others must divide; a size of 0 beside it leaves nothing to find.
+            fits = given % known == 0 if -1 in self.target_shape and known else given == known
+            expected = f"cannot give {given} values per sample the shape `target_shape`={self.target_shape}"
+            check(self, fits, expected, input_shape=input_shape)
 
     def call(self, inputs: Any) -> Any:
         known = math.prod(size for size in self.target_shape if size != -1)
@@ -78,8 +79,8 @@ class Permute(Layer):
     def __init__(self, dims, **kwargs):
         super().__init__(**kwargs)
         self.dims = tuple(dims)
-        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
-            raise ValueError(f"{self}: `dims` must be an order of 1, ..., {len(self.dims)}. Got dims={dims}.")
+        is_order = sorted(self.dims) == list(range(1, len(self.dims) + 1))
+        check(self, is_order, f"`dims` must be an order of 1, ..., {len(self.dims)}", dims=dims)
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
     def call(self, inputs: Any) -> Any:
@@ -102,4 +103,5 @@ class RepeatVector(Layer):
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:
+        # (batch, features) to (batch, n, features), without a copy where XLA can do without.
         return jnp.broadcast_to(inputs[:, None], (inputs.shape[0], self.n, inputs.shape[1]))

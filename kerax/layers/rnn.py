@@ -11,7 +11,8 @@ from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import Trackable, walk
-from kerax.layers.cells import StackedRNNCells, check_cell, first_states, stepper_of, takes_training
+from kerax.layers.cells import StackedRNNCells, as_list, check_cell, first_states, stepper_of, takes_training
+from kerax.layers.options import PassesMasks, check, check_choice, leave_out
 from kerax.ops.products import is_projected_ahead
 
 
@@ -29,7 +30,7 @@ class _Carry(NamedTuple):
     variables: Any = ()
 
 
-class RNN(Layer):
+class RNN(PassesMasks):
     """A cell run over the steps of sequences, one after the other.
 
     Args:
@@ -71,9 +72,8 @@ class RNN(Layer):
         self.cell = cell
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
-        self.state_size = list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
+        self.state_size = as_list(cell.state_size)
         self.states = None
-        self.supports_masking = True
         self.input_spec = InputSpec(min_ndim=3)
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
@@ -94,13 +94,8 @@ class RNN(Layer):
             self.input_spec = InputSpec(min_ndim=3, axes={0: batch})
 
     def _add_state(self, spec):
-        variable = self.add_weight(
-            name=f"rnn_state_{len(self._weights)}",
-            shape=spec.shape,
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-        )
+        name = f"rnn_state_{len(self._weights)}"
+        variable = self.add_weight(spec.shape, "zeros", trainable=False, autocast=False, name=name)
         variable.is_weight = False  # Keras neither counts nor saves it
         return variable
 
@@ -125,18 +120,19 @@ class RNN(Layer):
             initial_state = [variable.value for variable in jax.tree.leaves(self.states)]
         if initial_state is not None:
             given = jax.tree.leaves(initial_state)
-            wanted = jax.tree.leaves(states)
-            if [leaf.shape for leaf in given] != [leaf.shape for leaf in wanted]:
-                raise ValueError(
-                    f"{self}: `initial_state` must have shapes {[leaf.shape for leaf in wanted]}. "
-                    f"Got {[leaf.shape for leaf in given]}."
-                )
+            shapes, wanted = ([leaf.shape for leaf in leaves] for leaves in (given, jax.tree.leaves(states)))
+            if shapes != wanted:
+                raise ValueError(f"{self}: `initial_state` must have shapes {wanted}. Got {shapes}.")
+            # In the cell's own structure: users hand over flat lists, also for cells on top of each other.
             states = jax.tree.unflatten(jax.tree.structure(states), given)
+        # A loop's carry keeps its dtype: states given in another one would not fit those that the first step makes.
         states = jax.tree.map(lambda leaf: leaf.astype(self.compute_dtype), states)
         step = stepper_of(self.cell, (sequences.shape[0], *sequences.shape[2:]), training)
         if step is None:
+            # A user's cell may write variables and draw numbers, so it is called as a layer inside the loop.
             advance, carry, written = self._any_cell(sequences, states, training)
         else:
+            # All steps' inputs in one product: on CPU only where the loop then reads less than the inputs.
             ahead, written = is_projected_ahead(step.growth), []
             sequences, carry = step.project(sequences) if ahead else sequences, _Carry(states)
 
@@ -163,6 +159,7 @@ class RNN(Layer):
     def _any_cell(self, sequences, states, training) -> tuple:
         """The step with a cell that is a layer like any other, its first carry, and the variables that it may write."""
         kwargs = {"training": training} if takes_training(self.cell) else {}
+        # In their own dtypes: the scope of a step casts them as the cell asks for.
         cast = scopes.autocast.set(None)
         variables = [variable for _, variable in walk(self.cell)] if isinstance(self.cell, Trackable) else []
         values = [variable.value for variable in variables]
@@ -181,6 +178,7 @@ class RNN(Layer):
                 own = [scope.value_of(variable) for variable, _ in written]
             return output, _Carry(jax.tree.unflatten(structure, jax.tree.leaves(states)), output, (*own, index + 1))
 
+        # The last output goes along, for it need not be a state of such a cell; its shape is found without computing.
         first = _Carry(states, None, (*(value for _, value in written), jnp.int32(0)))
         output = jax.eval_shape(lambda carry: advance(carry, sequences[:, 0])[0], first)
         carry = first._replace(output=jnp.zeros(output.shape, output.dtype))
@@ -188,6 +186,7 @@ class RNN(Layer):
 
     def _scan(self, advance, carry: _Carry, inputs, mask) -> tuple[_Carry, Any]:
         """`advance` over the steps. Returns the last carry and, with `return_sequences`, the outputs."""
+        # `scan` runs over the first axis: (batch, steps, ...) to (steps, batch, ...).
         steps = (jnp.swapaxes(inputs, 0, 1), None if mask is None else jnp.swapaxes(mask, 0, 1).astype(bool))
 
         def body(before, step):
@@ -207,13 +206,11 @@ class RNN(Layer):
         return carry, outputs
 
     def _first_state(self, states):
-        own = states[-1] if isinstance(self.cell, StackedRNNCells) else states
-        return own[0] if isinstance(own, (list, tuple)) else own
+        return as_list(states[-1] if isinstance(self.cell, StackedRNNCells) else states)[0]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The inputs' mask for sequences, none for last outputs and states."""
-        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
-        mask = mask if self.return_sequences else None
+        mask = as_list(previous_mask)[0] if self.return_sequences else None
         return [mask, *[None] * len(self.state_size)] if self.return_state else mask
 
 
@@ -222,7 +219,7 @@ def _choose(kept, new, old):
     return jnp.where(kept.reshape(kept.shape[:1] + (1,) * (new.ndim - 1)), new, old)
 
 
-class Bidirectional(Layer):
+class Bidirectional(PassesMasks):
     """A recurrent layer run forwards and another one backwards, and their outputs merged.
 
     Args:
@@ -246,34 +243,26 @@ class Bidirectional(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (("layer", layer), ("backward_layer", backward_layer)):
-            if not (isinstance(value, Layer) and hasattr(value, "go_backwards")) and (
-                name == "layer" or value is not None
-            ):
-                raise ValueError(f"{self}: `{name}` must be a recurrent layer. Got {value!r}.")
-        if merge_mode not in ("concat", "sum", "mul", "ave", None):
-            raise ValueError(f"{self}: `merge_mode` must be 'concat', 'sum', 'mul', 'ave' or None. Got {merge_mode!r}.")
-        if weights is not None:
-            raise ValueError(
-                f"{self}: `weights` is not supported by kerax; call `set_weights` once the layer is built."
-            )
+        given = {"layer": layer} | ({} if backward_layer is None else {"backward_layer": backward_layer})
+        for name, value in given.items():
+            is_recurrent = isinstance(value, Layer) and hasattr(value, "go_backwards")
+            check(self, is_recurrent, f"`{name}` must be a recurrent layer", **{name: value})
+        check_choice(self, "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
+        # They would be set before the layers are built.
+        check(self, weights is None, "`weights` is not supported; call `set_weights` once built", weights=weights)
         self.merge_mode = merge_mode
         self.forward_layer: Any = _copy(layer, "forward_")
         self.backward_layer: Any = backward_layer or _copy(layer, "backward_", go_backwards=not layer.go_backwards)
         for name in ("return_sequences", "return_state", "stateful"):
-            ways = getattr(self.forward_layer, name), getattr(self.backward_layer, name)
-            if ways[0] != ways[1]:
-                raise ValueError(f"{self}: both layers must have the same `{name}`. Got {ways[0]} and {ways[1]}.")
+            ways = {"layer": getattr(self.forward_layer, name), "backward_layer": getattr(self.backward_layer, name)}
+            check(self, len({*ways.values()}) == 1, f"both layers must have the same `{name}`", **ways)
         self.return_sequences, self.return_state = self.forward_layer.return_sequences, self.forward_layer.return_state
         self.stateful = self.forward_layer.stateful
-        if self.forward_layer.go_backwards == self.backward_layer.go_backwards:
-            raise ValueError(
-                f"{self}: the layers must have different `go_backwards`. Got {layer.go_backwards} for both."
-            )
+        differ = self.forward_layer.go_backwards != self.backward_layer.go_backwards
+        check(self, differ, "the layers must have different `go_backwards`", go_backwards=layer.go_backwards)
         for one in (self.forward_layer, self.backward_layer):
             if hasattr(one, "zero_output_for_mask"):
                 one.zero_output_for_mask = self.return_sequences  # so that merged outputs of masked steps are zeros
-        self.supports_masking = True
         self.input_spec = layer.input_spec
 
     @property
@@ -290,7 +279,7 @@ class Bidirectional(Layer):
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
         halves = [None, None]
         if initial_state is not None:
-            half = len(initial_state) // 2
+            half = len(initial_state) // 2  # the forward layer's states, then as many of the backward layer's
             halves = [list(initial_state[:half]), list(initial_state[half:])]
         forward, backward = (
             one(sequences, initial_state=state, mask=mask, training=training)
@@ -301,7 +290,7 @@ class Bidirectional(Layer):
             (forward, *forward_states), (backward, *backward_states) = forward, backward
             states = (*forward_states, *backward_states)
         if self.return_sequences:
-            backward = jnp.flip(backward, 1)
+            backward = jnp.flip(backward, 1)  # it came in the order of computing: now both are in that of the inputs
         merged = self._merge(forward, backward)
         if self.merge_mode is None or self.return_state:
             return (*merged, *states)
@@ -325,16 +314,15 @@ class Bidirectional(Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The inputs' mask for each sequence that is returned."""
-        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
-        mask = mask if self.return_sequences else None
+        mask = as_list(previous_mask)[0] if self.return_sequences else None
         return [mask, mask] if self.merge_mode is None else [mask] if self.return_state else mask
 
     def get_config(self) -> dict:
         """The constructor's arguments, with both layers as they are."""
-        config = super().get_config()
-        config.pop("weights")
         layers = {"layer": self.forward_layer, "backward_layer": self.backward_layer}
-        return config | {name: serialize_keras_object(one) for name, one in layers.items()}
+        return leave_out(super().get_config(), "weights") | {
+            name: serialize_keras_object(one) for name, one in layers.items()
+        }
 
 
 def _copy(layer: Layer, prefix: str, **changes) -> Layer:

@@ -13,7 +13,7 @@ from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.tracking import Trackable, walk
 from kerax.core.variable import Variable, call_initializer
-from kerax.layers.options import check_positive
+from kerax.layers.options import check, check_positive
 
 _KEPT = {
     "everything": None,
@@ -108,11 +108,9 @@ class Stack(Layer):
         if not isinstance(block, Layer):
             raise TypeError(f"{self}: `block` must be a layer. Got {block!r}.")
         check_positive(self, depth=depth, unroll=unroll)
-        if keep not in _KEPT and not hasattr(jax.checkpoint_policies, str(keep)):
-            raise ValueError(
-                f"{self}: `keep` must be one of {tuple(_KEPT)} or the name of one of `jax.checkpoint_policies`. "
-                f"Got {keep!r}."
-            )
+        is_known = keep in _KEPT or hasattr(jax.checkpoint_policies, str(keep))
+        expected = f"`keep` must be one of {tuple(_KEPT)} or the name of one of `jax.checkpoint_policies`"
+        check(self, is_known, expected, keep=keep)
         self.block, self.depth, self.keep, self.unroll = block, depth, keep, unroll
         self.supports_masking = True
         self.autocast = False  # the layers in the block read weights in their own compute dtypes
@@ -122,11 +120,9 @@ class Stack(Layer):
     def build(self, input_shape: Any) -> None:
         dtype = self.block.compute_dtype
         outputs = self.block.build_from(symbolic.KerasTensor(input_shape, dtype))
-        if not hasattr(outputs, "shape") or symbolic.known_shape(outputs.shape) != tuple(input_shape):
-            raise ValueError(
-                f"{self}: the outputs of `block` must have the shape of its inputs. Got {outputs} for inputs of shape "
-                f"{tuple(input_shape)}."
-            )
+        fits = hasattr(outputs, "shape") and symbolic.known_shape(outputs.shape) == tuple(input_shape)
+        expected = "the outputs of `block` must have the shape of its inputs"
+        check(self, fits, expected, outputs=outputs, input_shape=tuple(input_shape))
         self._carry_dtype = outputs.dtype
         for path, variable in walk(self.block):
             stacked = self._stacked(variable)
@@ -170,12 +166,13 @@ class Stack(Layer):
             return self._run(inputs, mask)
         for variable, stacked in self.pairs:
             variable.path = stacked.path  # by which distributions know it
+        # A key for each block: the loop's body is traced once and would draw the same numbers in all.
         keys = None
         if scopes.find_key() is not None or scopes.current_scope() is None:
             keys = jax.vmap(lambda index, key: jax.random.fold_in(key, index), (0, None))(
                 jnp.arange(self.depth), self.next_key()
             )
-        effects: dict[str, list] = {}
+        effects: dict[str, list] = {}  # what the one trace of the body shows that the blocks do
 
         def run_block(carry, own):
             values, key = own
@@ -186,6 +183,7 @@ class Stack(Layer):
             written = [scope.value_of(variable) for variable, _ in effects["written"]]
             return outputs, (written, [loss for _, loss in scope.added_losses])
 
+        # Two ways to keep less for the gradient: what the user says, or, with weights in shards, not the gathered ones.
         if self.keep != "everything":
             policy = _KEPT.get(self.keep) or getattr(jax.checkpoint_policies, self.keep)
             run_block = jax.checkpoint(run_block, policy=policy, prevent_cse=False)

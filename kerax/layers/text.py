@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kerax.layers.category import _Categorical, as_array, batches_of, is_text
-from kerax.layers.lookup import StringLookup
-from kerax.layers.options import check_choice, check_unsupported
+from kerax.layers.category import as_array
+from kerax.layers.lookup import TextLookup
+from kerax.layers.options import check, check_choice, check_unsupported
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -21,7 +21,7 @@ _STANDARDIZERS = {
 _SPLITTERS = {"whitespace": _WORD.findall, "character": list}
 
 
-class TextVectorization(_Categorical):
+class TextVectorization(TextLookup):
     """Sentences as rows of integers, one for each word, or as vectors that say which words are there.
 
     Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
@@ -65,34 +65,25 @@ class TextVectorization(_Categorical):
         name=None,
         **kwargs,
     ):
-        super().__init__(output_mode, sparse, ("int", "multi_hot", "count", "tf_idf"), name=name, **kwargs)
+        modes = ("int", "multi_hot", "count", "tf_idf")
+        options = False, output_mode, sparse, pad_to_max_tokens, None, encoding, modes
+        super().__init__(max_tokens, 1, "", "[UNK]", vocabulary, idf_weights, *options, name=name, **kwargs)
         check_unsupported(self, ragged=ragged)
-        if standardize is not None and not callable(standardize):
-            check_choice(self, "standardize", standardize, tuple(_STANDARDIZERS))
-        if split is not None and not callable(split):
-            check_choice(self, "split", split, tuple(_SPLITTERS))
+        for name, value, known in (("standardize", standardize, _STANDARDIZERS), ("split", split, _SPLITTERS)):
+            if not callable(value):
+                check_choice(self, name, value, (*known, None))
         widths = () if ngrams is None else range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams)
-        if ngrams is not None and (not widths or any(not isinstance(n, int) or n < 1 for n in widths)):
-            raise ValueError(f"{self}: `ngrams` must be an integer of at least 1, or several. Got ngrams={ngrams!r}.")
-        if output_sequence_length is not None and (output_mode != "int" or output_sequence_length < 1):
-            raise ValueError(
-                f"{self}: `output_sequence_length` must be at least 1, and needs output_mode='int'. "
-                f"Got output_sequence_length={output_sequence_length!r}, output_mode={output_mode!r}."
-            )
+        # A number stands for all widths up to it.
+        are_widths = ngrams is None or (widths and all(isinstance(n, int) and n >= 1 for n in widths))
+        check(self, are_widths, "`ngrams` must be an integer of at least 1, or several", ngrams=ngrams)
+        got = {"output_sequence_length": output_sequence_length, "output_mode": output_mode}
+        fits = output_sequence_length is None or (output_mode == "int" and output_sequence_length >= 1)
+        check(self, fits, "`output_sequence_length` must be at least 1, and needs output_mode='int'", **got)
         self.standardize, self.split, self.ngrams, self._widths = standardize, split, ngrams, widths
-        self.output_sequence_length, self.encoding, self.max_tokens = output_sequence_length, encoding, max_tokens
-        self._lookup = StringLookup(
-            max_tokens,
-            mask_token="",
-            vocabulary=vocabulary,
-            idf_weights=idf_weights,
-            output_mode=output_mode,
-            pad_to_max_tokens=pad_to_max_tokens,
-            encoding=encoding,
-            name=self.name,
-        )
+        self.output_sequence_length = output_sequence_length
 
-    def adapt(self, data: Any, batch_size: Any = None, steps: Any = None) -> None:
+    # Keras's argument `batch_size` stands before `steps`.
+    def adapt(self, data: Any, batch_size: Any = None, steps: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Finds the vocabulary: the tokens of `data`, the most frequent first, of equally frequent the greater first.
 
         Args:
@@ -103,60 +94,27 @@ class TextVectorization(_Categorical):
         Raises:
             ValueError: if the layer has been given a vocabulary, or there are no data.
         """
-        self._lookup.begin_adapting()
-        for batch in batches_of(data, steps):
-            self.update_state(batch)
-        self.finalize_state()
-
-    def update_state(self, data: Any) -> None:
-        """Counts the tokens of a batch."""
-        self._lookup.count_rows(self._rows(data))
-
-    def finalize_state(self) -> None:
-        """Makes the vocabulary from the counts."""
-        self._lookup.finalize_state()
-
-    def reset_state(self) -> None:
-        """Forgets the counts, and the vocabulary that was made from them."""
-        self._lookup.reset_state()
-
-    def get_vocabulary(self, include_special_tokens: bool = True) -> list:
-        """The tokens by index."""
-        return self._lookup.get_vocabulary(include_special_tokens)
-
-    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
-        """Sets the tokens, as in `StringLookup`."""
-        self._lookup.set_vocabulary(vocabulary, idf_weights)
-
-    def vocabulary_size(self) -> int:
-        """Number of indices."""
-        return self._lookup.vocabulary_size()
+        super().adapt(data, steps)
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
-        if not is_text(inputs):
-            raise ValueError(
-                f"{self}: inputs must be strings on the host: a NumPy array or a list. Got {inputs!r}. "
-                "Call this layer on the data before the model, not inside it."
-            )
-        if self._lookup._tokens is None:
-            raise ValueError(f"{self}: there is no vocabulary yet. Call `adapt(data)`, or give `vocabulary`.")
+        self.check_inputs(inputs)
         if self.split is None and not self._widths:
-            outputs = self._lookup(self._standardized(inputs))
+            outputs = super().__call__(self._standardized(inputs))
             return self._fit_length(outputs) if self.output_sequence_length and inputs.ndim > 1 else outputs
-        shape = inputs.shape
         rows = self._rows(inputs)
-        length = max(map(len, rows), default=0)
-        padded = np.full((len(rows), length), "", object)
+        # Shorter texts are filled up with the mask's token, whose index is 0, and which vectors leave out.
+        padded = np.full((len(rows), max(map(len, rows), default=0)), "", object)
         for row, tokens in zip(padded, rows, strict=True):
             row[: len(tokens)] = tokens
-        outputs = self._fit_length(self._lookup(padded))
-        return outputs if shape else outputs[0]
+        outputs = self._fit_length(super().__call__(padded))
+        return outputs if inputs.shape else outputs[0]
 
     def _fit_length(self, outputs):
         length = self.output_sequence_length
         if length is None:
             return outputs
+        # The last axis alone: cut where it is too long, zeros where too short.
         missing = max(0, length - outputs.shape[-1])
         return np.pad(outputs[..., :length], [(0, 0)] * (outputs.ndim - 1) + [(0, missing)])
 
@@ -168,9 +126,8 @@ class TextVectorization(_Categorical):
             return np.array([function(text) for text in texts.ravel()], object).reshape(texts.shape)
         return as_array(self, self.standardize(texts))
 
-    def _rows(self, texts) -> list[list[str]]:
-        """The tokens of each text."""
-        texts = self._standardized(as_array(self, texts))
+    def _rows(self, tokens: Any) -> list[list[str]]:
+        texts = self._standardized(tokens)
         if self.split is None:
             rows = texts.reshape(-1, texts.shape[-1] if texts.ndim > 1 else 1).tolist()
         else:
@@ -180,7 +137,7 @@ class TextVectorization(_Categorical):
                     "Texts that are split already need split=None."
                 )
             flat = texts.ravel().tolist()
-            if callable(self.split):
+            if callable(self.split):  # of all texts at once, as Keras hands them over
                 rows = [[str(token) for token in row] for row in self.split(flat)]
             else:
                 rows = [_SPLITTERS[self.split](text) for text in flat]
@@ -188,24 +145,3 @@ class TextVectorization(_Categorical):
 
     def _joined(self, tokens: list[str]) -> list[str]:
         return [" ".join(tokens[i : i + n]) for n in self._widths for i in range(len(tokens) - n + 1)]
-
-    def get_config(self) -> dict:
-        """The constructor's arguments, with the vocabulary that was found or read from a file."""
-        found = self._lookup.get_config()
-        return super().get_config() | {name: found[name] for name in ("vocabulary", "idf_weights")}
-
-    def save_assets(self, dir_path: Any) -> None:
-        """Writes the vocabulary, as `StringLookup` does."""
-        self._lookup.save_assets(dir_path)
-
-    def load_assets(self, dir_path: Any) -> None:
-        """Reads what `save_assets` wrote, unless the layer has its vocabulary from its config."""
-        self._lookup.load_assets(dir_path)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Puts the weights of `"tf_idf"` into a mapping under `"idf_weights"`."""
-        self._lookup.save_own_variables(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Takes what `save_own_variables` put there."""
-        self._lookup.load_own_variables(store)

@@ -66,6 +66,7 @@ class TimeDistributed(Wrapper):
             raise ValueError(f"{self}: `mask` must have shape ({batch}, {steps}, ...). Got {mask.shape}.")
         if mask is not None and "mask" in taken and (mask.ndim > 2 or inputs.ndim == 3):
             kwargs["mask"] = mask.reshape(batch * steps, *mask.shape[2:])
+        # (batch, steps, ...) to (batch * steps, ...), and back for every output.
         outputs = self.layer(inputs.reshape(batch * steps, *inputs.shape[2:]), **kwargs)
         return jax.tree.map(lambda leaf: leaf.reshape(batch, steps, *leaf.shape[1:]), outputs)
 
@@ -99,12 +100,8 @@ class SpectralNormalization(Wrapper):
         if kernel is None:
             raise ValueError(f"{self}: the layer must have `kernel` or `embeddings`. Got {self.layer!r}.")
         self.kernel: Variable = kernel
-        self.vector_u = self.add_weight(
-            name="vector_u",
-            shape=(1, self.kernel.shape[-1]),
-            initializer=initializers.TruncatedNormal(stddev=0.02),
-            trainable=False,
-        )
+        shape, initializer = (1, self.kernel.shape[-1]), initializers.TruncatedNormal(stddev=0.02)
+        self.vector_u = self.add_weight(shape, initializer, trainable=False, name="vector_u")
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if training:
@@ -114,11 +111,13 @@ class SpectralNormalization(Wrapper):
             for _ in range(self.power_iterations):
                 vector_v = _normalize(vector_u @ matrix.T)
                 vector_u = _normalize(vector_v @ matrix)
+            # Constants of the gradient: it does not go through the iteration.
             vector_u, vector_v = jax.lax.stop_gradient((vector_u, vector_v))
             sigma = (vector_v @ matrix @ vector_u.T).reshape(())
-            is_zero = jnp.all(kernel == 0)
+            is_zero = jnp.all(kernel == 0)  # a kernel of zeros has no direction, and would be divided by 0
             self.vector_u.assign(jnp.where(is_zero, self.vector_u.value, vector_u))
             self.kernel.assign(kernel / jnp.where(is_zero, 1, sigma))
+        # After the assignment: the layer reads the divided kernel, also inside the scope of a compiled step.
         return self.layer(inputs).astype(self.compute_dtype)
 
 

@@ -78,9 +78,10 @@ def calibrate(model: Any, config: Any, filters: Any = None) -> list[Layer]:
         layers = [layer for layer in _dense_layers(block) if is_picked(layer, filters)]
         inputs = _watched(block, samples, layers, config)
         for layer in layers:
-            if layer in inputs:
+            if layer in inputs:  # else the block never called it
                 store(layer, config, inputs[layer])
                 quantized.append(layer)
+        # The next block sees what this one gives with its rounded weights, not with those it had.
         samples = [_first(block(sample)) for sample in samples]
     return quantized
 
@@ -108,6 +109,7 @@ def _watched(block: Layer, samples: list, layers: list, config) -> dict:
             largest = jnp.max(jnp.abs(rows), axis=0)
             found[layer] = jnp.maximum(found[layer], largest) if layer in found else largest
             return
+        # Sums over the samples, so that no more than one sample's rows are kept.
         total, product = found.get(layer, (0, 0.0))
         found[layer] = total + rows.shape[0], product + rows.T @ rows
 
@@ -130,7 +132,7 @@ def _seeing_inputs(layer: Layer, watch):
         watch(layer, inputs)
         return call(inputs, *args, **kwargs)
 
-    layer.call = watched
+    layer.call = watched  # on the instance, so that it is found before the class's
     try:
         yield
     finally:
@@ -139,7 +141,7 @@ def _seeing_inputs(layer: Layer, watch):
 
 def store(layer: Any, config: Any, statistics: Any) -> None:
     """Replaces a dense layer's kernel, with a low-rank update merged into it, by what GPTQ or AWQ make of it."""
-    floats = layer.representations["kernel"]
+    floats = layer.representations["kernel"]  # `value` has a low-rank update in it
     parts = matrix_for(config, floats.value.reshape(floats.num_rows, -1), statistics)
     if config.weight_bits == 4:
         parts[""] = pack_int4(parts[""], axis=0, dtype="uint8")[0]

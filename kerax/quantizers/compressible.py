@@ -11,7 +11,7 @@ from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable
 from kerax.quantizers import calibration, lora
-from kerax.quantizers.configs import check_config, default_config, resolve
+from kerax.quantizers.configs import QuantizationConfig, default_config, resolve
 from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, as_policy_says
 
 _CALIBRATED = ("gptq", "awq")
@@ -29,18 +29,23 @@ class Compressible(Layer):
 
     _untracked = Layer._untracked | {"representations"}  # they hold no variables, but read the layer's
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
+    bias: Variable | None = None
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
 
-    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, activity_regularizer=None, **kwargs):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+    def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs):
+        super().__init__(**kwargs)
         lora.check_rank(self, "lora_rank", lora_rank)
         self.lora_rank, self.lora_alpha = lora_rank, lora_rank if lora_alpha is None else lora_alpha
         self.lora_enabled = False
-        self.quantization_config = check_config(self, quantization_config)
+        if not isinstance(quantization_config, QuantizationConfig | None):
+            expected = "`quantization_config` must be one of `kerax.quantizers`"
+            raise TypeError(f"{self}: {expected}. Got {quantization_config!r}.")
+        self.quantization_config = quantization_config
         self.representations: dict[str, Weight] = {}
 
     def _set_dtype_policy(self, policy):
         policy = dtype_policies.get(policy)
+        # `built` is not there yet when the base class's constructor sets the policy.
         if getattr(self, "built", False) and policy.quantization_mode and self.quantization_mode is None:
             quantize(self, policy.quantization_mode, False, default_config(policy), policy)
         self._dtype_policy = policy
@@ -73,21 +78,20 @@ class Compressible(Layer):
         """Makes the variables of a weight that `represent` named, stored as the layer's dtype policy says."""
         weight = self.representations[name]
         weight.options = {"regularizer": regularizer, "constraint": constraint}
+        # A dtype such as "int8_from_float32" makes a layer whose integers are to come from a file.
         if self.quantization_mode is not None:
             weight = self.representations[name] = as_policy_says(weight, shape)
         weight.create(shape, initializer)
 
-    def add_bias(self, shape: Any) -> Variable:
-        """The weight `bias`, with the layer's options for it."""
-        initializer, regularizer, constraint = self.bias_initializer, self.bias_regularizer, self.bias_constraint
-        bias = self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name="bias")
-        bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
-        return bias
-
-    def finish_build(self) -> None:
-        """Adds the low-rank update that `lora_rank` asks for."""
+    def finish_build(self, bias_shape: Any = None) -> None:
+        """Makes the weight `bias`, if it has a shape, and the low-rank update that `lora_rank` asks for."""
+        if bias_shape is not None:
+            options: dict[str, Any] = {"regularizer": self.bias_regularizer, "constraint": self.bias_constraint}
+            self.bias = self.add_weight(bias_shape, self.bias_initializer, name="bias", **options)
+            self.bias.place_in_files = BEHIND_MAIN  # Keras's order: kernel, bias, then scales, whichever was made first
         if self.lora_rank is not None:
-            lora.enable(self, self.lora_rank, self.lora_alpha)
+            # Last: it freezes the kernel, and its own weights come behind the others in Keras's order.
+            self.enable_lora(self.lora_rank, self.lora_alpha)
 
     def enable_lora(
         self, rank: Any, lora_alpha: Any = None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"
@@ -131,6 +135,7 @@ def quantize(
     mode, cls = config.mode, type(layer)
     if type_check and not cls.__module__.startswith("kerax."):
         raise ValueError(f"{layer}: a subclass is quantized only with type_check=False. Got {cls.__name__}.")
+    # Such a `call` would multiply by `kernel.value`, which is then integers.
     if not cls.call.__module__.startswith("kerax."):
         raise ValueError(f"{layer}: {cls.__name__} has a `call` of its own, which cannot read quantized weights.")
     if not layer.built:
@@ -143,6 +148,7 @@ def quantize(
         raise ValueError(f"{layer}: mode {mode!r} looks at a layer's inputs. Call `quantize` of the model around it.")
     if mode == "float8" and layer.lora_enabled:
         raise ValueError(f"{layer}: mode 'float8' does not go with LoRA. Make a layer with the merged weights.")
+    # Past the property, which would quantize again.
     layer._dtype_policy = policy or dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.own_policy.name}")
     layer.quantization_config = config
     for name, weight in layer.representations.items():
@@ -170,6 +176,7 @@ def quantize_all(
             picked = [layer for layer in picked if type(layer).__module__.startswith("kerax.")]
         if len(picked) < len(found):
             left = [layer.name for layer in found if layer not in picked]
+            # A model is quantized as far as it goes: one embedding shall not keep all dense layers from it.
             warnings.warn(f"{root}: mode {config.mode!r} is not for {left}, left as they are.", stacklevel=3)
         for layer in picked:
             quantize(layer, None, type_check, config)

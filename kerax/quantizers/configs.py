@@ -11,17 +11,21 @@ from kerax.quantizers.functions import abs_max_quantize
 QUANTIZERS = Family("quantizers", "quantizer")
 
 
-class Quantizer(Configurable):
+class _Listed(Configurable):
+    """What quantizers and configs share: kerax's own are found by name."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
+            QUANTIZERS.add(cls)
+
+
+class Quantizer(_Listed):
     """Base class: a function from floats to quantized numbers and a scale.
 
     Args:
         output_dtype: Of the quantized numbers.
     """
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
-            QUANTIZERS.add(cls)
 
     def __init__(self, output_dtype: Any = "int8"):
         self.output_dtype = output_dtype
@@ -60,7 +64,7 @@ class AbsMaxQuantizer(Quantizer):
         return config | ({} if self.axis is None else {"axis": self.axis})
 
 
-class QuantizationConfig(Configurable):
+class QuantizationConfig(_Listed):
     """Base class: how `layer.quantize` and `model.quantize` quantize.
 
     Args:
@@ -69,11 +73,6 @@ class QuantizationConfig(Configurable):
     """
 
     mode: str  # what `quantize` calls this way of quantizing
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerax."):
-            QUANTIZERS.add(cls)
 
     def __init__(self, weight_quantizer=None, activation_quantizer=None):
         self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
@@ -102,6 +101,7 @@ class QuantizationConfig(Configurable):
 
     def _check_weight_quantizer(self, **expected):
         for name, value in expected.items():
+            # A user's own quantizer may not have the attribute: it is trusted.
             found = getattr(self.weight_quantizer, name, value)
             if found != value:
                 raise ValueError(
@@ -121,6 +121,7 @@ class Int8QuantizationConfig(QuantizationConfig):
 
     def __init__(self, weight_quantizer=None, activation_quantizer: Any = "default"):
         is_default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
+        # `None` says that inputs stay floats, so the default needs a word of its own.
         super().__init__(weight_quantizer, AbsMaxQuantizer() if is_default else activation_quantizer)
         self._check_weight_quantizer(output_dtype="int8")
 
@@ -144,10 +145,12 @@ class Int4QuantizationConfig(QuantizationConfig):
                 f"Int4QuantizationConfig: `block_size` must be positive, -1 or `None`. Got {block_size!r}."
             )
         self.block_size = block_size
+        # Blocks have zero points, which quantizers do not make.
         if block_size not in (None, -1) and (self.weight_quantizer or self.activation_quantizer):
             raise ValueError(
                 f"Int4QuantizationConfig: quantizers of one's own need block_size=None. Got block_size={block_size}."
             )
+        # Held as 8-bit integers until two are packed in a byte.
         self._check_weight_quantizer(value_range=(-8, 7), output_dtype="int8")
 
     def dtype_policy_string(self) -> str:
@@ -211,6 +214,7 @@ class _CalibratedConfig(QuantizationConfig):
 
     def get_config(self) -> dict:
         """The constructor's arguments without data, tokenizer and layers, which calibration alone needs."""
+        # Data do not belong into a file, and a tokenizer may not be serializable at all.
         once = ("dataset", "tokenizer", "quantization_layer_structure")
         return {name: None if name in once else value for name, value in captured_arguments(self).items()}
 
@@ -309,7 +313,7 @@ def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
         ValueError: if the mode is unknown, contradicts the config, or needs a config and has none.
         TypeError: if `config` is no `QuantizationConfig`.
     """
-    if isinstance(config, str):
+    if isinstance(config, str):  # a mode in the config's place
         mode, config = config, None
     if mode is not None and mode not in QUANTIZATION_MODES:
         raise ValueError(
@@ -333,17 +337,10 @@ def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
 
 def default_config(policy: DTypePolicy) -> QuantizationConfig | None:
     """What a dtype policy says about quantization."""
-    if policy.quantization_mode == "int4":
+    if policy.quantization_mode == "int4":  # whose policies say how large blocks are
         return Int4QuantizationConfig(block_size=getattr(policy, "block_size", None))
     found = _DEFAULTS.get(policy.quantization_mode or "")
     return None if found is None else found()
-
-
-def check_config(who: Any, config: Any) -> QuantizationConfig | None:
-    """`config`, a `QuantizationConfig` or `None`. Raises `TypeError` for anything else."""
-    if not isinstance(config, QuantizationConfig | None):
-        raise TypeError(f"{who}: `quantization_config` must be one of `kerax.quantizers`. Got {config!r}.")
-    return config
 
 
 def serialize(initializer: Any) -> Any:

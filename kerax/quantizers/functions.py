@@ -31,6 +31,7 @@ def abs_max_quantize(
     xp = np if to_numpy else jnp
     inputs = xp.asarray(inputs)
     largest = xp.max(xp.abs(inputs), axis=axis, keepdims=True)
+    # Divided in float32, whatever the inputs: the small number vanishes in half precision.
     scale = (value_range[1] / (largest.astype("float32") + np.float32(epsilon))).astype(inputs.dtype)
     outputs = xp.clip(xp.round(inputs * scale), *value_range).astype(dtype)
     return jnp.asarray(outputs), jnp.asarray(scale)
@@ -84,6 +85,7 @@ def pack_int4(arr: Any, axis: Any = 0, dtype: Any = "int8") -> Any:
     _check_byte(dtype)
     rows = jnp.moveaxis(jnp.asarray(arr), axis, 0)
     size = rows.shape[0]
+    # `& 15` keeps the lower four bits, in two's complement: -1 becomes 15.
     rows = jnp.pad(rows, [(0, size % 2), *((0, 0),) * (rows.ndim - 1)]).astype("uint8") & 15
     packed = jnp.moveaxis((rows[::2] | (rows[1::2] << 4)).astype(dtype), 0, axis)
     return packed, packed.shape, size
@@ -95,6 +97,7 @@ def unpack_int4(packed: Any, orig_len: Any, axis: Any = 0, dtype: Any = "int8") 
     rows = jnp.moveaxis(jnp.asarray(packed), axis, 0).astype("uint8")
     pairs = jnp.stack([rows & 15, rows >> 4], axis=1).reshape(-1, *rows.shape[1:])[:orig_len].astype(dtype)
     if dtype == "int8":
+        # The fourth bit is the sign's.
         pairs = jnp.where(pairs > 7, pairs - 16, pairs)
     return jnp.moveaxis(pairs, 0, axis)
 
@@ -135,10 +138,10 @@ def compute_quantization_parameters(
     else:
         x = x.reshape(rows if per_channel else 1, 1, -1)
     low, high = x.min(-1), x.max(-1)
-    if symmetric:
+    if symmetric:  # only where there are negative values; else the range begins at the lowest one
         largest = jnp.maximum(jnp.abs(low), high)
         low, high = jnp.where(low < 0, -largest, low), largest
-    is_flat = low == high
+    is_flat = low == high  # of one value only, such as 0: the range would be empty
     low, high = jnp.where(is_flat, low - 1, low), jnp.where(is_flat, high + 1, high)
     steps = jnp.asarray(2**bits - 1, compute_dtype)
     scale = (high - low + epsilon) / steps
@@ -191,6 +194,7 @@ def compute_float8_scale(amax: Any, scale: Any, dtype_max: Any, margin: Any = 0)
 def compute_float8_amax_history(x: Any, amax_history: Any) -> Any:
     """`amax_history` moved on by one, with the largest magnitude of `x` in front."""
     largest = jnp.max(jnp.abs(jnp.asarray(x))).astype(amax_history.dtype)
+    # Rolled to the left, the oldest comes to the front and is written over, as in Keras.
     return jnp.roll(jnp.asarray(amax_history), -1).at[0].set(largest)
 
 
@@ -198,6 +202,7 @@ def quantize_and_dequantize(inputs: Any, scale: Any, quantized_dtype: Any, compu
     """`inputs` rounded to what `scale` times a number of the 8-bit float `quantized_dtype` can be."""
     largest = jnp.finfo(quantized_dtype).max.astype(compute_dtype)
     scale = jnp.asarray(scale, compute_dtype)
+    # Clipped first: numbers beyond the largest would become infinite or NaN.
     scaled = jnp.clip(jnp.asarray(inputs, compute_dtype) / scale, -largest, largest)
     return scaled.astype(quantized_dtype).astype(compute_dtype) * scale
 
@@ -236,6 +241,7 @@ def _fake_quant(x, low, high, levels):
 
 def _nudged_range(low, high, levels):
     scale = (high - low) / (levels[1] - levels[0])
+    # Rounded, the level of 0 is one of the levels: padding by zeros stays exact.
     zero = jnp.clip(jnp.floor(levels[0] - low / scale + 0.5), *levels)
     return (levels[0] - zero) * scale, (levels[1] - zero) * scale, scale
 
@@ -247,6 +253,7 @@ def _fake_quant_forward(x, low, high, levels):
 def _fake_quant_backward(levels, saved, upstream):
     x, low, high = saved
     first, last, _ = _nudged_range(low, high, levels)
+    # A bound moves with all values beyond it: their gradients are summed, for each range.
     shared = tuple(i for i in range(x.ndim) if low.shape[i] == 1)
     to_bound = lambda where: jnp.sum(jnp.where(where, upstream, 0), shared, keepdims=True).astype(low.dtype)
     return jnp.where((x >= first) & (x <= last), upstream, 0), to_bound(x <= first), to_bound(x >= last)

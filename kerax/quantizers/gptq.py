@@ -28,6 +28,7 @@ def gptq_matrix(weights: Any, hessian: Any, config: Any) -> dict:
     order = np.arange(num_rows)
     if config.activation_order:
         order = np.argsort(-np.diagonal(hessian), kind="stable")
+    # In the order in which rows are quantized: what comes later makes up for what came before.
     inverse = np.linalg.inv(hessian)[np.ix_(order, order)]
     weights = np.ascontiguousarray(weights[:, order])
     integers = np.zeros(weights.shape, "int32")
@@ -39,7 +40,7 @@ def gptq_matrix(weights: Any, hessian: Any, config: Any) -> dict:
         block, influence = weights[:, start:stop].copy(), inverse[start:stop, start:stop]
         errors = np.zeros_like(block)
         for i in range(stop - start):
-            if (start + i) % size == 0:
+            if (start + i) % size == 0:  # a new group, whose weights already make up for the errors before it
                 scale, zero, largest = _parameters(weights[:, start + i : start + i + size], config)
                 scales.append(scale)
                 zeros.append(zero)
@@ -48,8 +49,9 @@ def gptq_matrix(weights: Any, hessian: Any, config: Any) -> dict:
             integers[:, start + i] = rounded
             errors[:, i] = (column - scale * (rounded - zero)) / influence[i, i]
             block[:, i + 1 :] -= np.outer(errors[:, i], influence[i, i + 1 :])
+        # Once per block, as one product, what the loop above does column by column inside of it.
         weights[:, stop:] -= errors @ inverse[start:stop, stop:]
-    places = np.argsort(order)
+    places = np.argsort(order)  # back to the order of the inputs
     return {
         "": integers[:, places].astype("uint8"),
         "_scale": np.stack(scales, 1),
@@ -62,7 +64,7 @@ def _damped(hessian, fraction: float) -> np.ndarray:
     """The Hessian with 1 where an input was never there, and a fraction of the mean added to the diagonal."""
     hessian = np.array(hessian, np.float32)
     diagonal = np.diagonal(hessian).copy()
-    diagonal[diagonal == 0] = 1
+    diagonal[diagonal == 0] = 1  # an input that is always 0 would make the matrix singular
     np.fill_diagonal(hessian, diagonal + np.float32(fraction) * diagonal.mean())
     return hessian
 
@@ -92,12 +94,13 @@ def awq_matrix(weights: Any, magnitudes: Any, config: Any) -> dict:
     found = []
     for i in range(config.num_grid_points + 1):
         factors = np.maximum(magnitudes ** np.float32(i / config.num_grid_points), np.float32(1e-4))
+        # Around 1, so that they move precision between inputs and do not scale the whole matrix.
         factors = factors / max(np.sqrt(factors.max() * factors.min()), np.float32(1e-8))
         parts = _rounded_groups(weights * factors, config.group_size)
         restored = dequantize_with_sz_map(parts[""], parts["_scale"], parts["_zero"], parts["g_idx"]) / factors
         loss = np.mean((weights - np.asarray(restored)) ** 2 * magnitudes**2)
         found.append((float(loss), i, parts | {"awq_scales": factors}))
-    best = min(found, key=lambda item: item[:2])[2]
+    best = min(found, key=lambda item: item[:2])[2]  # of equal losses the smaller exponent's
     return best | {"": np.asarray(best[""]).astype("uint8")}
 
 

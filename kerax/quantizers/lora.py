@@ -27,6 +27,7 @@ class LowRank(Weight):
         self.attributes, self.options = {}, base.options
         self.base, self.factor = base, alpha / rank
         base.variables[""].trainable = False
+        # `a` has the weight's axes but the last, so that any kernel has an update: (*rows, rank) @ (rank, columns).
         *rows, columns = self.shape
         options = {"dtype": "float32", "regularizer": self.options.get("regularizer")}
         for part, shape, initializer in zip("ab", ((*rows, rank), (rank, columns)), initializers, strict=True):
@@ -63,6 +64,7 @@ class LowRank(Weight):
             more = jnp.einsum(self.equation, inputs, self._scaled()) @ self.variables["b"].value
         else:
             more = jnp.einsum(self.equation, inputs, self.update())
+        # The two small weights are float32: the sum must not widen a half-precision layer's outputs.
         return (outputs + more).astype(outputs.dtype)
 
     def take(self, index: Any) -> Any:
@@ -73,18 +75,17 @@ class LowRank(Weight):
         self.base.drop()
 
     def quantized(self, config: Any) -> Any:
-        self.base = self.base.quantized(config)
+        self.base = self.base.quantized(config)  # which makes other variables
         self._merge_in_files()
         return self
 
     def _merge_in_files(self):
         for part, variable in self.base.variables.items():
+            # Files hold the weight with its update, as Keras's do: loaded, it is one weight again.
             variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
 
 
-def enable(
-    layer: Any, rank: int, alpha: Any = None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"
-) -> None:
+def enable(layer: Any, rank: int, alpha: Any, *initializers: Any) -> None:
     """Puts a low-rank update on the first weight of a layer.
 
     Raises:
@@ -93,15 +94,16 @@ def enable(
     check_rank(layer, "rank", rank)
     if not layer._weights:
         raise ValueError(f"{layer}: `enable_lora` needs a built layer. Call it on data or `build` it first.")
-    name, weight = next(iter(layer.representations.items()))
+    name, weight = next(iter(layer.representations.items()))  # of several, the first that the constructor named
     if layer.quantization_mode not in (None, "int8", "int4"):
         raise ValueError(f"{layer}: LoRA does not go with quantization mode {layer.quantization_mode!r}.")
+    # A constraint would have to hold for the sum, of which it sees only the frozen part.
     if weight.options.get("constraint") is not None:
         raise ValueError(f"{layer}: LoRA does not go with `{name}_constraint`. Make the layer without it.")
     if layer.lora_enabled:
         raise ValueError(f"{layer}: LoRA is already enabled, with rank {layer.lora_rank}.")
     alpha = rank if alpha is None else alpha
-    layer.representations[name] = LowRank(weight, rank, alpha, (a_initializer, b_initializer))
+    layer.representations[name] = LowRank(weight, rank, alpha, initializers)
     layer.lora_enabled, layer.lora_rank, layer.lora_alpha = True, rank, alpha
 
 

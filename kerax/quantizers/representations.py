@@ -51,7 +51,7 @@ class Weight:
     def project(self, inputs: Any, bias: Variable | None = None) -> Any:
         """The einsum of inputs and the weight, plus a bias."""
         kernel = self.value
-        if not self.num_contracted:
+        if not self.num_contracted:  # axes in another order, or summed in the middle
             outputs = jnp.einsum(self.equation, inputs, kernel)
         elif inputs.ndim == kernel.ndim == 2:  # without three reshapes that do nothing, each a dispatch where eager
             outputs = jnp.matmul(inputs, kernel)
@@ -84,7 +84,7 @@ class Weight:
     @property
     def num_rows(self) -> int:
         """Rows of the weight as a matrix: one for each number that is added up."""
-        return schemes.num_rows(self.shape, self.equation)
+        return math.prod(self.shape[axis] for axis in schemes.contracted(self.equation, 1))
 
     @property
     def num_columns(self) -> int:
@@ -108,6 +108,7 @@ class Weight:
 
     def quantized(self, config: QuantizationConfig) -> "Weight":
         """The representation that takes this one's place."""
+        # The shape is asked for before the variables go.
         found = KINDS[config.mode](self, config, self.shape)
         found.take_over(self)
         return found
@@ -163,6 +164,7 @@ class Quantized(Weight):
 
     def names(self, part: Any) -> Any:
         first = next(iter(self.layer.representations))
+        # Keras calls them the same in every layer; a second weight's own must not take the name.
         if part in _SHARED and (first == self.name or self.layout == "reverse"):
             return part, part
         attribute = self.name + ("_" if part in _SHARED else "") + part
@@ -175,7 +177,7 @@ class Quantized(Weight):
     def project(self, inputs: Any, bias: Any = None) -> Any:
         """The einsum of inputs, rounded if the config says so, and the weight, plus a bias."""
         seen: Any = inputs.astype(self.layer.compute_dtype)
-        if self.quantizer is not None:
+        if self.quantizer is not None:  # rounded vector by vector, along the axes that are added up
             seen = schemes.rounded(self.quantizer, schemes.contracted(self.equation, 0), seen)
         outputs = jnp.einsum(self.equation, seen, self.value.astype(seen.dtype))
         return outputs if bias is None else outputs + bias.value
@@ -188,7 +190,7 @@ class Quantized(Weight):
 
     def take_over(self, weight: Weight) -> None:
         """Stores what another representation holds, and drops that."""
-        parts = self.split(weight.value)
+        parts = self.split(weight.value)  # before the variables go, whose names the new ones take
         weight.drop()
         self.add_parts(parts)
 
@@ -197,6 +199,7 @@ class Quantized(Weight):
 
     def specs(self) -> dict[str, Any]:
         """Shapes and dtypes of the stored parts, and values that are known."""
+        # From the same function that splits values, so that files and `quantize` cannot differ.
         return jax.eval_shape(self.split, jax.ShapeDtypeStruct(self.shape, self.layer.variable_dtype))
 
     def add_parts(self, parts: dict[str, Any]) -> None:
@@ -238,7 +241,7 @@ class Int4(Quantized):
     """A weight as 4-bit integers, two in a byte, with a scale for each output or for blocks of rows of it."""
 
     def split(self, value: Any) -> Any:
-        if self.layout == "table":
+        if self.layout == "table":  # (rows, columns): a scale for each row, two columns in a byte
             parts = schemes.split_matrix(value.T, self.config, pack_axis=0)
             return {part: array if part == "g_idx" else array.T for part, array in parts.items()}
         if self.layout == "kernel":
@@ -250,13 +253,14 @@ class Int4(Quantized):
 
     def join(self, parts: Any) -> Any:
         if self.layout == "table":
-            return schemes.join_rows(parts, self.shape[1])
+            return schemes.join_int4(parts, self.shape[1], has_scaled_rows=True)
         if self.layout == "reverse":
             return schemes.join_int4(parts, self.shape[0], pack_axis=0)
         return schemes.join_int4(parts, self.num_columns).reshape(self.shape)
 
     def specs(self) -> Any:
         found = super().specs()
+        # The blocks follow from the shape: their value is known before any file is read.
         return found | ({"g_idx": schemes.blocks(self.num_rows, self.config)} if "g_idx" in found else {})
 
 
@@ -295,7 +299,7 @@ class Float8(Quantized):
         super(Quantized, self).create(shape, initializer)
 
     def take_over(self, weight: Any) -> None:
-        self.attributes |= weight.attributes
+        self.attributes |= weight.attributes  # the floats stay: they are trained
         self.add_scales()
         self.layer._ready = False  # the new variables have no arrays yet
 

@@ -5,7 +5,6 @@ blocks of rows need, `"g_idx"`.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -28,14 +27,10 @@ def contracted(equation: str, operand: int) -> tuple[int, ...]:
     """The axes of the inputs (0) or the kernel (1) that the outputs do not have."""
     operands, outputs = equation.split("->")
     letters = operands.split(",")[operand]
+    # Counted from the end where `...` stands for any number of axes in front.
     offset = -len(letters.removeprefix("...")) if letters.startswith("...") else 0
     letters = letters.replace("...", "")
     return tuple(i + offset for i, letter in enumerate(letters) if letter not in outputs)
-
-
-def num_rows(shape: tuple[int, ...], equation: str) -> int:
-    """The rows of a kernel as a matrix: the sizes of its contracted axes, multiplied."""
-    return math.prod(shape[axis] for axis in contracted(equation, 1))
 
 
 def num_contracted(equation: str) -> int:
@@ -95,25 +90,23 @@ def join_int8(parts: dict, equation: str) -> Any:
     operands, outputs = equation.replace("...", "").split("->")
     letters = operands.split(",")[1]
     kept = "".join(letter for letter in letters if letter in outputs)
+    # The stored scale has the outputs' axes, of size 1 where only the inputs have them: summing takes those away.
     scale = jnp.einsum(f"{outputs}->{kept}", parts["_scale"])
     shape = [size if letter in kept else 1 for letter, size in zip(letters, parts[""].shape, strict=True)]
     return parts[""] / scale.reshape(shape)
 
 
-def join_int4(parts: dict, columns: int, pack_axis: int = -1) -> Any:
-    """The matrix `(rows, columns)` as floats; with `pack_axis` 0 `columns` is the number of its rows."""
-    integers = unpack_int4(parts[""], columns, axis=pack_axis)
-    if "_zero" not in parts:
-        return integers.astype(parts["_scale"].dtype) / parts["_scale"]
-    return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis=0)
+def join_int4(parts: dict, size: int, pack_axis: int = -1, has_scaled_rows: bool = False) -> Any:
+    """The matrix `(rows, columns)` as floats, of `size` integers along `pack_axis`.
 
-
-def join_rows(parts: dict, columns: int) -> Any:
-    """Rows of a 4-bit table as floats: `(..., columns)`."""
-    integers = unpack_int4(parts[""], columns, axis=-1)
-    if "_zero" not in parts:
-        return integers.astype(parts["_scale"].dtype) / parts["_scale"][..., None]
-    return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"])
+    Each column has a scale of its own; with `has_scaled_rows` each row, of which there may be any axes: a table's.
+    """
+    integers = unpack_int4(parts[""], size, axis=pack_axis)
+    if "_zero" in parts:
+        group_axis = -1 if has_scaled_rows else 0
+        return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis)
+    scale = parts["_scale"][..., None] if has_scaled_rows else parts["_scale"]
+    return integers.astype(scale.dtype) / scale
 
 
 def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:
@@ -121,6 +114,7 @@ def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:
     integers = parts[""]
     if weight_bits == 4:
         integers = unpack_int4(integers, columns, axis=0, dtype="uint8")
+    # Stored (columns, rows): each column's groups lie side by side.
     matrix = dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"]).T
     return matrix / parts["awq_scales"][:, None] if "awq_scales" in parts else matrix
 
@@ -144,7 +138,9 @@ def empty_groups(rows: int, columns: int, weight_bits: int, group_size: int, dty
 def int8_product(equation: Any, quantizer: Any, inputs: Any, kernel: Any, scale: Any) -> Any:
     """The einsum of integers, scaled back; its gradient is that of the einsum with the kernel as floats."""
     integers, inputs_scale = quantizer(inputs, axis=contracted(equation, 0))
+    # The einsum with ones only moves the scale to the outputs' axes.
     inputs_scale = jnp.einsum(equation, inputs_scale, jnp.ones((1,) * kernel.ndim, inputs_scale.dtype))
+    # Summed in 32 bits: two products of 8-bit integers already overflow 16.
     product = jnp.einsum(equation, integers, kernel, preferred_element_type="int32")
     return product.astype(inputs.dtype) / (inputs_scale * scale)
 
@@ -155,6 +151,7 @@ def _int8_forward(equation, quantizer, inputs, kernel, scale):
 
 def _int8_backward(equation, quantizer, saved, upstream):
     inputs, kernel, scale = saved
+    # Rounding has no gradient of its own: it is passed over, for the inputs alone.
     _, pull_back = jax.vjp(lambda x: jnp.einsum(equation, x, kernel.astype(x.dtype)), inputs)
     return *pull_back(upstream / scale), None, None
 

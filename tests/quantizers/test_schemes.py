@@ -106,4 +106,5 @@ def test_integers_come_back_from_every_form():
         parts = schemes.split_matrix(table.T, quantizers.Int4QuantizationConfig(block_size=size), pack_axis=0)
         rows = {k: v if k == "g_idx" else v.T for k, v in parts.items()}
         assert rows[""].shape == (8, 2)
-        np.testing.assert_array_equal(schemes.join_rows(rows, 3), schemes.join_int4(parts, 3, pack_axis=0).T)
+        table, matrix = schemes.join_int4(rows, 3, has_scaled_rows=True), schemes.join_int4(parts, 3, pack_axis=0)
+        np.testing.assert_array_equal(table, matrix.T)
