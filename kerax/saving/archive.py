@@ -15,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
 
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
