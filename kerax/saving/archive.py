@@ -15,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
 
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
@@ -44,7 +43,7 @@ def save_model(model, path: str, overwrite: bool = True):
     with sharing_scope():
         config = serialize_keras_object(model)
         if model.compiled:
-            config["compile_config"] = _compile_config(model)
+            config["compile_config"] = compile_config(model)
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     metadata = {"keras_version": KERAS_VERSION, "date_saved": now, "saved_by": f"kerax {__version__}"}
     with h5_members.replacing(path) as partial, tempfile.TemporaryDirectory() as folder:
@@ -63,7 +62,8 @@ def save_model(model, path: str, overwrite: bool = True):
                 archive.write(file, file.relative_to(folder).as_posix())
 
 
-def _compile_config(model) -> dict | None:
+def compile_config(model) -> dict | None:
+    """What a file keeps of `compile`'s arguments; `None`, with a warning, where something has no description."""
     try:
         return model.get_compile_config()
     except TypeError as error:
@@ -79,20 +79,15 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
     with opening(path, "load_model") as archive:
         config = read_json(archive, CONFIG, path)
         # Compiled by hand below, so that its failure is named and `compile=False` goes round it.
-        compile_config = config.pop("compile_config", None) if isinstance(config, dict) else None
-        with _naming(path):
+        arguments = config.pop("compile_config", None) if isinstance(config, dict) else None
+        with naming(path):
             model = deserialize_keras_object(config, custom_objects, safe_mode)
             if not isinstance(model, Layer):
                 raise ValueError(f"the config describes {type(model).__name__}, which is no model")
-            if compile and compile_config:  # Keras writes {} for a model that is not compiled
-                try:
-                    cast(Any, model).compile_from_config(deserialize_keras_object(compile_config, custom_objects))
-                except (ValueError, TypeError, KeyError) as error:
-                    raise ValueError(
-                        f"the compile arguments cannot be restored; pass `compile=False`. {error}"
-                    ) from error
+            if compile and arguments:  # Keras writes {} for a model that is not compiled
+                compile_as(model, arguments, custom_objects)
         with tempfile.TemporaryDirectory() as folder:
-            with _naming(path):
+            with naming(path):
                 # Before the weights: a vocabulary may decide their shapes.
                 _load_assets(archive, model, folder)
             if not model.built:
@@ -104,10 +99,18 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
                 raise ValueError(f"load_model: {path!r} has no member {WEIGHTS!r}.")
             archive.extract(WEIGHTS, folder)
             where = os.path.join(folder, WEIGHTS)
-            with _naming(path, where), h5_members.open_file(where, "load_model") as file:
+            with naming(path, where), h5_members.open_file(where, "load_model") as file:
                 with h5_members.explaining(path, "load_model"):
                     weights_h5.read(file, model, repr(path), "load_model", strict_optimizer=True)
     return model
+
+
+def compile_as(model, config: dict, custom_objects: dict | None):
+    """Compiles a loaded model as it was, its optimizer ready for its state."""
+    try:
+        model.compile_from_config(deserialize_keras_object(config, custom_objects))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"the compile arguments cannot be restored; pass `compile=False`. {error}") from error
 
 
 def _load_assets(archive: zipfile.ZipFile, model, folder: str):
@@ -122,7 +125,7 @@ def _load_assets(archive: zipfile.ZipFile, model, folder: str):
 
 
 @contextlib.contextmanager
-def _naming(path: str, hidden: str = "") -> Iterator[None]:
+def naming(path: str, hidden: str = "") -> Iterator[None]:
     """Makes every error of reading a file a `ValueError` that names it."""
     try:
         yield

@@ -155,7 +155,11 @@ def write_group(file, group: str, name: str, values: dict[str, np.ndarray]):
     members = file.require_group(group)
     members.attrs["name"] = name
     for key, value in values.items():
-        dataset = members.create_dataset(key, data=value)
-        if value.dtype.name == "bfloat16":
-            # HDF5 has no such type: Keras writes raw bytes with this attribute.
-            dataset.attrs["dtype"] = "bfloat16"
+        write_array(members, key, value)
+
+
+def write_array(group, name: str, value: np.ndarray):
+    """Adds an array to a group; bfloat16, which HDF5 does not know, as Keras does: its bytes and this attribute."""
+    dataset = group.create_dataset(name, data=value)
+    if value.dtype.name == "bfloat16":
+        dataset.attrs["dtype"] = "bfloat16"

@@ -1,4 +1,4 @@
-"""Reading the `.h5` files of weights that Keras wrote before `.weights.h5`, and whole models in `.h5` files.
+"""The weights in `.h5` files as Keras wrote them before `.weights.h5`, alone or in a file of a whole model.
 
 The attribute `layer_names` lists the layers in order; each is a group whose attribute `weight_names` lists its weights,
 trainable ones first. Long lists are cut into `layer_names0`, `layer_names1`, and so on. Only numbers are read.
@@ -9,7 +9,9 @@ import os
 
 import numpy as np
 
-from kerax.core.variable import Variable
+from kerax.core import placement
+from kerax.core.tracking import unique
+from kerax.core.variable import Variable, materialize
 from kerax.saving import h5_members, structure
 
 _TOP = "top_level_model_weights"
@@ -31,10 +33,48 @@ def load_weights(model, filepath, skip_mismatch: bool = False, by_name: bool = F
     """
     path = os.fspath(filepath)
     with h5_members.open_file(path, "load_weights") as file, h5_members.explaining(path, "load_weights"):
-        values, differences = _match(file, model, by_name)
-    structure.report(differences, f"load_weights: {path!r} does not fit {model}.", skip_mismatch)
+        fill(file, model, skip_mismatch, by_name)
+
+
+def fill(file, model, skip_mismatch: bool = False, by_name: bool = False):
+    """Puts the weights of an open file into a model: see `load_weights`."""
+    values, differences = _match(file, model, by_name)
+    structure.report(differences, f"load_weights: {file.filename!r} does not fit {model}.", skip_mismatch)
     for variable, value in values:
         variable.assign(value)
+
+
+def write_layers(group, model):
+    """Writes the weights of a model's layers, and those of the model itself, into a group."""
+    materialize(model.weights)
+    layers = [layer for layer in model.layers if not hasattr(layer, "batch_shape") or _ordered(layer)]
+    _write_names(group, "layer_names", [layer.name for layer in layers])
+    for layer in layers:
+        write_weights(group.create_group(layer.name), _ordered(layer))
+    write_weights(group.create_group(_TOP), model.stored_variables())
+
+
+def write_weights(group, variables: list[Variable]):
+    """Writes variables into a group, in order, under their paths."""
+    taken: set[str] = set()
+    names = []
+    for variable in variables:
+        names.append(unique(variable.path, taken))
+        taken.add(names[-1])
+        h5_members.write_array(group, names[-1], placement.to_host(variable.value))
+    _write_names(group, "weight_names", names)
+
+
+def read_weights(file, name: str) -> tuple[list[str], list]:
+    """The names and datasets of a group of weights, in order."""
+    return _names(h5_members.find_group(file, name), "weight_names"), _weights_of(file, name)
+
+
+def _write_names(group, name: str, names: list[str]):
+    # An attribute has room for 64 KB, 16 bytes for each piece of text.
+    pieces = [names[start : start + 3000] for start in range(0, len(names), 3000)] or [[]]
+    for index, piece in enumerate(pieces):
+        group.attrs[name if len(pieces) == 1 else f"{name}{index}"] = np.array(piece, object) if piece else []
 
 
 def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]], list[str]]:

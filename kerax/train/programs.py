@@ -15,6 +15,7 @@ from kerax.core import scope as scopes
 from kerax.core.variable import Variable
 from kerax.data.source import BatchSpec
 from kerax.train import steps
+from kerax.train.keras_state import KerasLists, ListedState
 from kerax.train.logs import Packing
 from kerax.train.program import Program
 from kerax.train.state import RANDOM_KEY, TrainState
@@ -50,9 +51,16 @@ def test_program(model, variables: TrainState, spec: BatchSpec, fills_up: bool) 
 def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
     """The program of `predict_step`: nothing is carried."""
     owners, treedef = jax.tree.flatten(variables)
+    is_own = steps.overrides(model, "predict_step")
+    lists = KerasLists(model, variables, ("params", "state")) if is_own else None
 
     def step(constants, carry, batch, number, num_rows):
-        outputs = model.predict_step(_state(treedef, constants, number), placement.constrain_batch(batch))
+        state, batch = _state(treedef, constants, number), placement.constrain_batch(batch)
+        if lists is None:
+            outputs = model.predict_step(state, batch)
+        else:
+            given = lists.give(state)
+            outputs = _without_state(model.predict_step(given, batch), given)
         return carry, placement.replicate(outputs) if jax.process_count() > 1 else outputs
 
     program = Program(step, _specs(owners), (), spec, _Stacked, _side_by_side, model.run_eagerly)
@@ -60,6 +68,15 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
         program.fills_up = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
         program.room = program.room if program.fills_up else 1
     return program
+
+
+def _without_state(outputs, given: ListedState):
+    """What a step of prediction returned, without the variables that Keras's own return beside the outputs."""
+    if isinstance(outputs, tuple) and len(outputs) == 2 and isinstance(outputs[1], (list, tuple)):
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs[1])]
+        if shapes in ([leaf.shape for leaf in given[1]], [leaf.shape for part in given for leaf in part]):
+            return outputs[0]
+    return outputs
 
 
 def _specs(owners: list[Variable]) -> tuple:
@@ -79,6 +96,7 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
     train_step = model.train_step
     owners, treedef = jax.tree.flatten(variables)
     key_index = next(index for index, owner in enumerate(owners) if owner is model.random_key)
+    lists = KerasLists(model, variables) if steps.overrides(model, "train_step") else None
     bad_step = model.compilation.bad_step
     guard = next((index for index, owner in enumerate(owners) if owner is bad_step), None)
 
@@ -86,12 +104,12 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
         state = jax.tree.unflatten(treedef, leaves)
         key = jax.random.fold_in(steps.step_key(state), 1)  # not the one that the layers draw from
         with scopes.Scope(zip(owners, leaves, strict=True), key) as scope:
-            try:
+            if lists is None:
                 logs, state = train_step(state, batch)
-            except (TypeError, KeyError) as error:
-                if steps.overrides(model, "train_step"):
-                    error.add_note(_STATE_NOTE)
-                raise
+            else:
+                given = lists.give(state)
+                logs, state = train_step(given, batch)
+                state = lists.take(train_step.__qualname__, given, state)
         new = _checked_leaves(train_step, state, treedef, leaves)
         logs = _checked_logs(train_step, logs)
         new = [scope.value_of(owner) if id(owner) in scope.written else a for owner, a in zip(owners, new, strict=True)]
@@ -103,13 +121,6 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
         return tuple(new), logs
 
     return step
-
-
-_STATE_NOTE = (
-    "kerax's `train_step(self, state, data)` gets a `TrainState` whose params, state, opt_state and metrics are trees, "
-    "not Keras's lists: `stateless_call(params, state, x)` and `optimizer.update(grads, opt_state, params)` take them; "
-    "metrics are updated with `metric.update_state(...)` as they are."
-)
 
 
 def _checked_leaves(step: Callable, state, treedef, leaves: tuple) -> list:
@@ -154,12 +165,18 @@ def _test_on_leaves(model, variables: TrainState, size: int | None) -> Callable:
     """
     owners, treedef = jax.tree.flatten(variables)
     test_step, cut = model.test_step, len(owners) - len(jax.tree.leaves(variables.metrics))
+    parts = ("params", "state", "metrics")
+    lists = KerasLists(model, variables, parts) if steps.overrides(model, "test_step") else None
 
     def step(constants, metrics, batch, number, num_rows):
         leaves, batch = (*constants, *metrics), placement.constrain_batch(batch)
         state = _state(treedef, leaves, number)
         with scopes.Scope(zip(owners, leaves, strict=True), jax.random.fold_in(steps.step_key(state), 1)) as scope:
-            if size is None or num_rows is None:
+            if lists is not None:
+                given = lists.give(state)
+                logs, new = test_step(given, batch)
+                new = lists.take(test_step.__qualname__, given, new)
+            elif size is None or num_rows is None:
                 logs, new = test_step(state, batch)
             else:
                 logs, new = steps.test_step_on_rows(model, state, batch, jnp.arange(size) < num_rows)

@@ -190,19 +190,6 @@ def test_a_lost_mask_is_said_once():
         model(tokens)
 
 
-def test_keras_list_step_is_told_what_it_gets():
-    class Lists(kerax.Sequential):
-        def train_step(self, state, data):
-            _, _, _, metrics_variables = state
-            return {"loss": 0.0}, (*state[:3], metrics_variables[:1])
-
-    model = Lists([kerax.Input((4,)), layers.Dense(1)])
-    model.compile("sgd", "mse")
-    with pytest.raises((TypeError, KeyError)) as error:
-        model.fit(np.ones((4, 4)), np.ones((4, 1)), verbose=0)
-    assert "gets a `TrainState` whose params" in "".join(error.value.__notes__)
-
-
 def test_stateless_call_takes_the_trees_of_a_state():
     class Own(kerax.Sequential):
         def train_step(self, state, data):
