@@ -12,43 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from kerax import dtype_policies
-from kerax.dtype_policies import dtype_policy, set_dtype_policy
-from kerax.errors import disable_traceback_filtering, enable_traceback_filtering, is_traceback_filtering_enabled
-
-__all__ = [
-    "backend",
-    "compiling_for",
-    "disable_flash_attention",
-    "disable_interactive_logging",
-    "disable_traceback_filtering",
-    "dtype_policy",
-    "enable_compilation_cache",
-    "enable_flash_attention",
-    "enable_interactive_logging",
-    "enable_traceback_filtering",
-    "enable_unsafe_deserialization",
-    "epsilon",
-    "floatx",
-    "image_data_format",
-    "is_flash_attention_enabled",
-    "is_interactive_logging_enabled",
-    "is_nnx_enabled",
-    "is_traceback_filtering_enabled",
-    "keep_host_memory",
-    "max_epochs",
-    "max_steps_per_epoch",
-    "resident_bytes",
-    "set_backend",
-    "set_dtype_policy",
-    "set_epsilon",
-    "set_floatx",
-    "set_image_data_format",
-    "set_max_epochs",
-    "set_max_steps_per_epoch",
-    "set_resident_bytes",
-    "standardize_data_format",
-    "target_platform",
-]
+from kerax.dtype_policies import dtype_policy as dtype_policy
+from kerax.dtype_policies import set_dtype_policy as set_dtype_policy
+from kerax.errors import disable_traceback_filtering as disable_traceback_filtering
+from kerax.errors import enable_traceback_filtering as enable_traceback_filtering
+from kerax.errors import is_traceback_filtering_enabled as is_traceback_filtering_enabled
 
 _epsilon = 1e-7
 _image_data_format = "channels_last"

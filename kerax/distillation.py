@@ -10,8 +10,6 @@ from kerax.core.configurable import Configurable
 from kerax.core.registry import Family
 from kerax.models import Model
 
-__all__ = ["DistillationLoss", "Distiller", "FeatureDistillation", "LogitsDistillation"]
-
 _FAMILY = Family("distillation", "distillation loss")
 
 

@@ -7,21 +7,8 @@ import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.registry import Family
-from kerax.core.seed_generator import SeedGenerator, next_key
-
-__all__ = [
-    "SeedGenerator",
-    "beta",
-    "binomial",
-    "categorical",
-    "dropout",
-    "gamma",
-    "normal",
-    "randint",
-    "shuffle",
-    "truncated_normal",
-    "uniform",
-]
+from kerax.core.seed_generator import SeedGenerator as SeedGenerator
+from kerax.core.seed_generator import next_key
 
 RANDOM = Family("random", "seed generator")
 RANDOM.add(SeedGenerator)

@@ -1,24 +1,13 @@
 """Sources of batches for `fit`, `evaluate` and `predict`."""
 
-from kerax.data.arrays import ArraySource, array_source, is_arrays
-from kerax.data.batches import BatchSource
-from kerax.data.py_dataset import PyDataset
-from kerax.data.rows import RowDataset
-from kerax.data.source import BatchSpec, Source
-
-__all__ = [
-    "ArraySource",
-    "BatchSource",
-    "BatchSpec",
-    "PyDataset",
-    "RowDataset",
-    "Source",
-    "array_source",
-    "is_arrays",
-    "make_source",
-    "unpack_x_y_sample_weight",
-    "validation_source",
-]
+from kerax.data.arrays import ArraySource as ArraySource
+from kerax.data.arrays import array_source as array_source
+from kerax.data.arrays import is_arrays as is_arrays
+from kerax.data.batches import BatchSource as BatchSource
+from kerax.data.py_dataset import PyDataset as PyDataset
+from kerax.data.rows import RowDataset as RowDataset
+from kerax.data.source import BatchSpec as BatchSpec
+from kerax.data.source import Source as Source
 
 
 def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit") -> Source:

@@ -7,19 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import config
-from kerax.layers.bounding_boxes import clip_to_image_size, convert_format
-
-__all__ = [
-    "affine_transform",
-    "clip_to_image_size",
-    "compute_ciou",
-    "compute_iou",
-    "convert_format",
-    "crop",
-    "decode_deltas_to_boxes",
-    "encode_box_to_deltas",
-    "pad",
-]
+from kerax.layers.bounding_boxes import clip_to_image_size as clip_to_image_size
+from kerax.layers.bounding_boxes import convert_format as convert_format
 
 
 def _corners(boxes, source: str, image_shape, who: str):
