@@ -61,6 +61,7 @@ def _squeeze(net: Net, x, prefix: str):
     factor = net.conv(factor, divisible(filters / 4), 1, f"{prefix}conv", use_bias=True)
     factor = net(layers.ReLU(name=f"{prefix}relu"), factor)
     factor = net.conv(factor, filters, 1, f"{prefix}conv_1", use_bias=True)
+    # A hard sigmoid, spelled as Keras spells it, so that the graph has the same layers.
     factor = net(layers.ReLU(6.0), factor + 3.0) * (1.0 / 6.0)
     return net(layers.Multiply(name=f"{prefix}mul"), [x, factor])
 
@@ -68,6 +69,7 @@ def _squeeze(net: Net, x, prefix: str):
 def _block(net: Net, x, expansion, filters, kernel, stride, squeezes, is_swish, prefix: str):
     shortcut = x
     if prefix != "expanded_conv_":  # the first one
+        # The table's expansions are quotients such as 72/16: rounded to a multiple of 8 they give the paper's widths.
         x = net.conv(x, divisible(net.channels(x) * expansion), 1, f"{prefix}expand")
         x = _activate(net, net.norm(x, f"{prefix}expand_bn"), is_swish)
     padding = "same"
@@ -98,6 +100,7 @@ def _body(blocks: tuple, net: Net, x, options: Options):
 
 def _top(filters: int, net: Net, x, options: Options):
     alpha, minimalistic, _, dropout_rate = options.extra
+    # As in V2, narrower models keep the features of the classifier.
     filters = divisible(filters * alpha) if alpha > 1 else filters
     x = net.conv(net.pool(x, "avg", keepdims=True), filters, 1, "conv_2", use_bias=True)
     x = _activate(net, x, not minimalistic)
@@ -147,13 +150,13 @@ def _mobilenet_v3(size: str, blocks: tuple, top_filters: int):
             net=_net,
             top=functools.partial(_top, top_filters),
             pool_names=True,
-            needs_static=False,
+            needs_static=False,  # its classifier is made of convolutions
         )
 
-    make.__name__ = public_name
     return building.publish(
         make,
         __name__,
+        public_name,
         paper="Howard et al. 2019, https://arxiv.org/abs/1905.02244",
         preprocessing="with `include_preprocessing` as they are, else scaled to -1 to 1",
         default_size=None,
