@@ -10,6 +10,12 @@ from kerax.data.arrays import row_order
 from kerax.data.py_dataset import PyDataset
 
 
+def shuffle_in_place(numbers: np.ndarray, seed: int | None):
+    """Brings numbers into the order that Keras draws from `seed`; without one it is drawn as `set_random_seed` says."""
+    seed = np.random.randint(10**6) if seed is None else seed  # noqa: NPY002 (follows `set_random_seed`)
+    np.random.RandomState(seed).shuffle(numbers)
+
+
 class RowDataset(PyDataset):
     """Batches of rows, read when they are needed. It knows its length and its position, so that a run resumes exactly.
 

@@ -47,7 +47,7 @@ from kerax.utils.sequence import unpack_x_y_sample_weight as unpack_x_y_sample_w
 from kerax.utils.splitting import split_dataset as split_dataset
 from kerax.utils.splitting import timeseries_dataset_from_array as timeseries_dataset_from_array
 
-Sequence = PyDataset
+Sequence = PyDataset  # Keras's older name
 
 
 def clear_session(free_memory: bool = True):
@@ -58,6 +58,7 @@ def clear_session(free_memory: bool = True):
     Args:
         free_memory: Whether to collect garbage as well.
     """
+    # JAX's own caches last: those of kerax hold compiled functions that would keep them alive.
     variable.forget_programs()
     forget_uids()
     jax.clear_caches()
@@ -83,4 +84,5 @@ def to_categorical(x, num_classes=None) -> np.ndarray:
     count = int(labels.max(initial=-1)) + 1 if num_classes is None else num_classes
     if labels.size and (labels.min() < 0 or labels.max() >= count):
         raise ValueError(f"to_categorical: labels must be in [0, {count}). Got {labels.min()} to {labels.max()}.")
+    # Compared, not indexed: an axis more, whatever the rank.
     return (labels[..., None] == np.arange(count)).astype(np.float32)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from kerax import config
-from kerax.data.rows import RowDataset
+from kerax.data.rows import RowDataset, shuffle_in_place
+from kerax.errors import check_choice, check_integers
 from kerax.utils import images
 
 _IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -68,9 +69,9 @@ def image_dataset_from_directory(
     """
     who = "image_dataset_from_directory"
     images.pillow(who)  # before the folder is looked through, and not in a thread of the first batch
-    _check(who, "format", format, ("tf", "grain"))
-    _check(who, "color_mode", color_mode, ("rgb", "rgba", "grayscale"))
-    _check(who, "interpolation", interpolation.lower(), images.RESIZE_METHODS)
+    check_choice(who, "format", format, ("tf", "grain"))
+    check_choice(who, "color_mode", color_mode, ("rgb", "rgba", "grayscale"))
+    check_choice(who, "interpolation", interpolation.lower(), images.RESIZE_METHODS)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(size, (list, tuple)) or len(size) != 2:
         raise ValueError(f"{who}: `image_size` must be (height, width). Got {image_size!r}.")
@@ -115,7 +116,7 @@ def text_dataset_from_directory(
     Returns: a `RowDataset` of arrays of Python strings, and labels.
     """
     who = "text_dataset_from_directory"
-    _check(who, "format", format, ("tf", "grain"))
+    check_choice(who, "format", format, ("tf", "grain"))
 
     def read(paths):
         # Filled in afterwards: NumPy would make an array of fixed-width text of a list of strings.
@@ -156,9 +157,8 @@ def audio_dataset_from_directory(
     who = "audio_dataset_from_directory"
     if ragged:
         raise ValueError(f"{who}: `ragged` is not supported. Leave it out: shorter sounds are filled up with zeros.")
-    for name, value in (("sampling_rate", sampling_rate), ("output_sequence_length", output_sequence_length)):
-        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{who}: `{name}` must be an integer of at least 1. Got {value!r}.")
+    given = {"sampling_rate": sampling_rate, "output_sequence_length": output_sequence_length}
+    check_integers(who, **{name: (value, 1) for name, value in given.items() if value is not None})
 
     def read(paths):
         sounds = [read_wave(path, sampling_rate)[:output_sequence_length] for path in paths]
@@ -194,11 +194,6 @@ def read_wave(path, sampling_rate: int | None = None) -> np.ndarray:
     return samples
 
 
-def _check(who: str, name: str, value, allowed: tuple):
-    if value not in allowed:
-        raise ValueError(f"{who}: `{name}` must be one of {allowed}. Got {value!r}.")
-
-
 class _Files:
     """The files of a folder by their paths, with what the three functions make of `labels`.
 
@@ -209,7 +204,7 @@ class _Files:
     """
 
     def __init__(self, who: str, directory, labels, label_mode, class_names, follow_links: bool, endings: tuple):
-        _check(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
+        check_choice(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
         self.who, self.directory, self.endings = who, os.fspath(directory), endings
         self.paths, found, self.names = self._find(labels if label_mode else None, class_names, follow_links)
         if label_mode == "binary" and self.names is not None and len(self.names) != 2:
@@ -222,7 +217,7 @@ class _Files:
         if not os.path.isdir(directory):
             raise ValueError(f"{who}: there is no folder {directory!r}.")
         if not isinstance(labels, (list, tuple, np.ndarray)):
-            _check(who, "labels", labels, ("inferred", None))
+            check_choice(who, "labels", labels, ("inferred", None))
         if class_names is not None and not (isinstance(labels, str) and labels == "inferred"):
             raise ValueError(f"{who}: `class_names` goes with labels='inferred' only. Got labels={labels!r}.")
         walk = lambda folder: _walk(folder, follow_links, self.endings)
@@ -265,8 +260,7 @@ def _datasets(files: _Files, read, batch_size, shuffle, seed, validation_split, 
         print(f"Found {len(files.paths)} files{classes}")
     order = np.arange(len(files.paths))
     if shuffle:
-        seed = np.random.randint(10**6) if seed is None else seed  # noqa: NPY002 (follows `set_random_seed`)
-        np.random.RandomState(seed).shuffle(order)
+        shuffle_in_place(order, seed)
     if subset is None:
         return files.dataset(read, order, batch_size, shuffle)
     cut = len(order) - int(validation_split * len(order))
@@ -282,7 +276,7 @@ def _datasets(files: _Files, read, batch_size, shuffle, seed, validation_split, 
 
 
 def _check_split(who: str, validation_split, subset, shuffle, seed):
-    _check(who, "subset", subset, ("training", "validation", "both", None))
+    check_choice(who, "subset", subset, ("training", "validation", "both", None))
     if validation_split is not None and not 0 < validation_split < 1:
         raise ValueError(f"{who}: `validation_split` must be between 0 and 1. Got {validation_split!r}.")
     if (validation_split is None) != (subset is None):
