@@ -21,6 +21,7 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
     if is_arrays(x):
         return array_source(x, y, sample_weight, batch_size, class_weight, who)
     if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):
+        # Not one array in it, nor is it a source of batches of its own.
         if isinstance(x, (list, tuple, dict)):
             raise ValueError(f"{who}: the data is empty. Got {x!r}.")
         for name, value in (("y", y), ("sample_weight", sample_weight)):
@@ -36,6 +37,7 @@ def validation_source(validation_data, batch_size) -> Source | None:
     """The source for `validation_data` of `fit`, or `None`."""
     if validation_data is None:
         return None
+    # As in Keras a pair is always (x, y), never two inputs without a target.
     if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
         x, y, *weight = validation_data
         return make_source(x, y, weight[0] if weight else None, batch_size, who="fit (validation_data)")

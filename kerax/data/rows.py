@@ -66,8 +66,9 @@ class RowDataset(PyDataset):
     def __getitem__(self, index: int):
         if not -len(self) <= index < len(self):
             raise IndexError(f"Batch {index} of {len(self)}.")
-        index %= len(self)
+        index %= len(self)  # negative ones count from the end
         if self.batch_size is None:
+            # `read` makes batches: one of a single row, without its axis.
             return jax.tree.map(lambda array: array[0], self._read(self._order[index : index + 1]))
         return self._read(self._order[index * self.batch_size : (index + 1) * self.batch_size])
 
@@ -109,6 +110,7 @@ class RowDataset(PyDataset):
         """The same rows, read once and kept in memory."""
         whole = self._read(self.rows)
         places = {int(row): place for place, row in enumerate(self.rows)}
+        # Row numbers need not be 0 to n - 1: a part of a data set keeps those of the whole.
         find = np.vectorize(places.__getitem__, otypes=[np.int64])
         return self._like(lambda numbers: jax.tree.map(lambda array: array[find(numbers)], whole))
 
