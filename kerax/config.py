@@ -71,6 +71,7 @@ def standardize_data_format(data_format: str | None) -> str:
     return data_format
 
 
+# A context variable, not a global: a plan is traced for a TPU while another thread feeds a running model.
 _target: ContextVar[str | None] = ContextVar("kerax_target_platform", default=None)
 
 
@@ -101,6 +102,7 @@ def resident_bytes() -> int:
     """
     if _resident_bytes is not None:
         return _resident_bytes
+    # CPU devices share the host's memory, of which a copy on every device would take its part.
     return 256 * 2**20 if jax.default_backend() == "cpu" else 2 * 2**30
 
 
@@ -121,6 +123,7 @@ def keep_host_memory() -> Any:
 
     Returns: whether it took effect.
     """
+    # The process itself, as a library: without glibc it has no such function, or cannot be opened so.
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -142,6 +145,7 @@ def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0) -
     path = os.path.abspath(os.path.expanduser(default if directory is None else os.fspath(directory)))
     os.makedirs(path, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", path)
+    # JAX's default leaves out what compiles in less than a second: most programs of a small model.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_seconds)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return path
@@ -158,7 +162,7 @@ def is_nnx_enabled() -> bool:
     return False
 
 
-_flash_attention: bool | None = None
+_flash_attention: bool | None = None  # nothing was said, which allows it
 
 
 def enable_flash_attention() -> None:
@@ -213,6 +217,7 @@ def is_interactive_logging_enabled() -> bool:
     return _interactive_logging
 
 
+# Checked here, once for both, under the names of the functions that set them.
 def _set_limit(name: str, value: int | None):
     if value is not None and (not isinstance(value, int) or value < 1):
         raise ValueError(f"set_{name}: expected an integer of at least 1, or None. Got {value!r}.")

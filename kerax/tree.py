@@ -17,6 +17,7 @@ def map_structure(func: Callable, *structures: Tree, none_is_leaf=True) -> Tree:
     """
     if not structures:
         raise ValueError("map_structure: expected at least one structure. Got none.")
+    # To JAX `None` is a container without leaves; to Keras it is a value.
     return jax.tree.map(func, *structures, is_leaf=(lambda leaf: leaf is None) if none_is_leaf else None)
 
 
@@ -72,7 +73,7 @@ class MAP_TO_NONE:
 def _children(structure: Tree) -> list | None:
     """`(name, child)` of a container, dicts in key order; `None` for a leaf."""
     if isinstance(structure, dict):
-        return [(key, structure[key]) for key in sorted(structure)]
+        return [(key, structure[key]) for key in sorted(structure)]  # the order of JAX's leaves
     return list(enumerate(structure)) if is_nested(structure) else None
 
 
@@ -80,8 +81,9 @@ def _like(structure: Tree, children: list) -> Tree:
     """A container of the kind of `structure` with other children."""
     if isinstance(structure, dict):
         named = dict(children)
-        return type(structure)((key, named[key]) for key in structure)
+        return type(structure)((key, named[key]) for key in structure)  # in the order that it had
     values = [child for _, child in children]
+    # A named tuple takes its values one by one.
     return type(structure)(*values) if hasattr(structure, "_fields") else type(structure)(values)
 
 
@@ -111,6 +113,7 @@ def lists_to_tuples(structure: Tree) -> Tree:
 
 def map_shape_structure(func: Callable, structure: Tree) -> Tree:
     """`func` applied to shapes: lists and tuples of nothing but integers and `None` are leaves."""
+    # Also `()`, the shape of a scalar.
     if isinstance(structure, (list, tuple)) and all(size is None or isinstance(size, int) for size in structure):
         return func(structure)
     children = _children(structure)
