@@ -18,6 +18,7 @@ __all__ = (
     "cdist cholesky_inverse eig jvp logdet lstsq lu_factor matrix_rank pinv segment_prod slogdet solve_triangular"
 ).split()
 
+# Tuples in the place of JAX's named ones: graphs and `tree` take them apart as such.
 eig = unary(lambda x: tuple(jnp.linalg.eig(x)), "eig")
 lu_factor = unary(lambda x: tuple(jax.scipy.linalg.lu_factor(x)), "lu_factor")
 slogdet = unary(lambda x: tuple(jnp.linalg.slogdet(x)), "slogdet")
@@ -49,7 +50,7 @@ def pinv(x, rcond=None):
 def solve_triangular(a, b, lower=False):
     """`x` with `a @ x = b` for a triangular `a`."""
     a, b = jnp.asarray(a), jnp.asarray(b)
-    is_vector = b.ndim == a.ndim - 1
+    is_vector = b.ndim == a.ndim - 1  # XLA solves for matrices only
     solution = jax.lax.linalg.triangular_solve(a, b[..., None] if is_vector else b, left_side=True, lower=lower)
     return solution[..., 0] if is_vector else solution
 
@@ -59,6 +60,7 @@ def cholesky_inverse(x, upper=False):
     """The inverse of the matrix whose Cholesky factor is `x`."""
     x = jnp.asarray(x)
     factor = jnp.triu(x) if upper else jnp.tril(x)
+    # Through the inverse of the factor, which is triangular, too.
     identity = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
     inverse = jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=not upper)
     transposed = jnp.swapaxes(inverse, -1, -2)
@@ -73,6 +75,7 @@ def cdist(x, y):
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     squares = jnp.sum(jnp.square(x[..., :, None, :] - y[..., None, :, :]), -1)
+    # The inner choice keeps the slope of the root at 0, which is infinite, out of the gradient.
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 

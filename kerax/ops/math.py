@@ -13,6 +13,7 @@ __all__ = (
 erf = unary(jax.scipy.special.erf)
 erfc = unary(jax.scipy.special.erfc)
 erfinv = unary(jax.scipy.special.erfinv)
+# In `lax` only, which takes no Python numbers.
 rsqrt = unary(lambda x: jax.lax.rsqrt(jnp.asarray(x)), "rsqrt")
 logsumexp = reduction(jax.nn.logsumexp)
 det = unary(jnp.linalg.det)
@@ -49,6 +50,7 @@ def in_top_k(targets, predictions, k):
     """Whether fewer than `k` predictions exceed that of the target class."""
     predictions = jnp.asarray(predictions)
     own = jnp.take_along_axis(predictions, jnp.asarray(targets)[..., None], axis=-1)
+    # A class whose score is NaN is among no best ones: everything exceeds it.
     own = jnp.where(jnp.isnan(own), -jnp.inf, own)
     return jnp.sum(predictions > own, axis=-1) < k
 
