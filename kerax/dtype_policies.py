@@ -244,13 +244,9 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
         if policy_map is not None and not isinstance(policy_map, dict):
             raise TypeError(f"`policy_map` must be a dict. Got {policy_map!r}.")
         self._default_argument = default_policy
-        self.default_policy = get(default_policy)
-        self._name = f"map_{self.default_policy.name}"
-        self._compute_dtype, self._variable_dtype = (
-            self.default_policy.compute_dtype,
-            self.default_policy.variable_dtype,
-        )
-        self.quantization_mode = self.default_policy.quantization_mode
+        self.default_policy = default = get(default_policy)
+        self._name, self.quantization_mode = f"map_{default.name}", default.quantization_mode
+        self._compute_dtype, self._variable_dtype = default.compute_dtype, default.variable_dtype
         self._policies = {key: get(policy) for key, policy in (policy_map or {}).items()}
 
     def __getitem__(self, key):

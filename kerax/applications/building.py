@@ -121,6 +121,13 @@ class Net:
         """Number of channels of `x`."""
         return x.shape[self.axis]
 
+    def pad_for_stride(self, x, size: int, stride: int, name: str) -> tuple[Any, str]:
+        """`x` and the padding of a convolution on it: with stride 2 a layer of that name has put the zeros around `x`.
+
+        They are the same zeros as those of `"same"`, but the layer is one of Keras's models.
+        """
+        return (self.pad(x, self.stride_padding(x, size), name), "valid") if stride == 2 else (x, "same")
+
     def stride_padding(self, x, size: int) -> tuple:
         """Zeros around `x` that let a `"valid"` convolution of stride 2 and odd `size` see what Keras's models do:
         half its size on each side, one less on top and left of sides of even (or unknown) length."""

@@ -81,9 +81,7 @@ def _block(net: Net, x, kernel, filters, expansion, stride, drop_rate, name: str
     shortcut, narrow = x, net.channels(x)
     if expansion > 1:
         x = convolve(net, x, narrow * expansion, 1, f"{name}expand", padding="same")
-    padding = "same"
-    if stride == 2:  # the same zeros as "same", by a layer of its own, whose name Keras's model has
-        x, padding = net.pad(x, net.stride_padding(x, kernel), f"{name}dwconv_pad"), "valid"
+    x, padding = net.pad_for_stride(x, kernel, stride, f"{name}dwconv_pad")
     layer = layers.DepthwiseConv2D(
         kernel, stride, padding, use_bias=False, depthwise_initializer=CONV_INITIALIZER, name=f"{name}dwconv"
     )

@@ -32,9 +32,7 @@ def _block(net: Net, x, filters: int, stride: int, expansion: int, prefix: str):
     if expansion > 1:
         x = net.norm(net.conv(x, expansion * net.channels(x), 1, f"{prefix}expand"), f"{prefix}expand_BN")
         x = net(layers.ReLU(6.0, name=f"{prefix}expand_relu"), x)
-    padding = "same"
-    if stride == 2:
-        x, padding = net.pad(x, net.stride_padding(x, 3), f"{prefix}pad"), "valid"
+    x, padding = net.pad_for_stride(x, 3, stride, f"{prefix}pad")
     x = net.norm(net.depthwise(x, 3, f"{prefix}depthwise", strides=stride, padding=padding), f"{prefix}depthwise_BN")
     x = net(layers.ReLU(6.0, name=f"{prefix}depthwise_relu"), x)
     # Linear: an activation in the few channels of the projection would lose what the paper wants to keep.

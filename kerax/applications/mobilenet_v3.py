@@ -72,9 +72,7 @@ def _block(net: Net, x, expansion, filters, kernel, stride, squeezes, is_swish, 
         # The table's expansions are quotients such as 72/16: rounded to a multiple of 8 they give the paper's widths.
         x = net.conv(x, divisible(net.channels(x) * expansion), 1, f"{prefix}expand")
         x = _activate(net, net.norm(x, f"{prefix}expand_bn"), is_swish)
-    padding = "same"
-    if stride == 2:
-        x, padding = net.pad(x, net.stride_padding(x, kernel), f"{prefix}depthwise_pad"), "valid"
+    x, padding = net.pad_for_stride(x, kernel, stride, f"{prefix}depthwise_pad")
     x = net.depthwise(x, kernel, f"{prefix}depthwise", strides=stride, padding=padding)
     x = _activate(net, net.norm(x, f"{prefix}depthwise_bn"), is_swish)
     x = _squeeze(net, x, prefix) if squeezes else x

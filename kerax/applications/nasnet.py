@@ -24,9 +24,7 @@ _net = functools.partial(
 def _separable(net: Net, x, filters: int, kernel: int, name: str, stride=1):
     """Twice ReLU, separable convolution and normalisation; the first may halve the image."""
     x = net.act(x, "relu")
-    padding = "same"
-    if stride == 2:
-        x, padding = net.pad(x, net.stride_padding(x, kernel), f"separable_conv_1_pad_{name}"), "valid"
+    x, padding = net.pad_for_stride(x, kernel, stride, f"separable_conv_1_pad_{name}")
     first, second = f"separable_conv_1_{name}", f"separable_conv_2_{name}"
     x = net(layers.SeparableConv2D(filters, kernel, stride, padding, use_bias=False, name=first), x)
     x = net.act(net.norm(x, f"separable_conv_1_bn_{name}"), "relu")

@@ -148,14 +148,11 @@ def check_logs(field: Field) -> dict[str, bool]:
 
 def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback]:
     """The callbacks that write a run's logs. All of them go on where a run that is resumed was."""
-    found: list[callbacks.Callback] = []
-    if kept["csv"]:
-        found.append(callbacks.CSVLogger(str(folder / "metrics.csv")))
-    if kept["jsonl"]:
-        found.append(callbacks.JSONLogger(folder / "metrics.jsonl"))
-    if kept["tensorboard"]:
-        found.append(callbacks.TensorBoard(str(folder / "tensorboard")))
-    if kept["backup"]:
+    makers = {
+        "csv": lambda: callbacks.CSVLogger(str(folder / "metrics.csv")),
+        "jsonl": lambda: callbacks.JSONLogger(folder / "metrics.jsonl"),
+        "tensorboard": lambda: callbacks.TensorBoard(str(folder / "tensorboard")),
         # By the clock, so that short epochs are not slowed down; Ctrl-C and SIGTERM save as well.
-        found.append(callbacks.BackupAndRestore(folder / BACKUP, save_freq=False, every_seconds=SECONDS_TO_BACKUP))
-    return found
+        "backup": lambda: callbacks.BackupAndRestore(folder / BACKUP, save_freq=False, every_seconds=SECONDS_TO_BACKUP),
+    }
+    return [make() for name, make in makers.items() if kept[name]]

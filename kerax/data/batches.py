@@ -116,34 +116,22 @@ class IndexReader:
         self._begin = state["count"]
 
 
-class TableBatches:
+def table_rows(table, batch_size: int) -> RowDataset:
     """A Hugging Face `datasets.Dataset` as batches by index: `label`, `labels` or `y` are the targets, a column
     `sample_weight` the weights, all others the inputs (one array if it is one column, else a dict by name).
 
-    Args:
-        table: The data set; its rows stay where they are until a batch of them is asked for.
-        batch_size: Rows per batch.
-        order: Row numbers.
+    Its rows stay where they are until a batch of them is asked for.
     """
+    table = table.with_format("numpy")
 
-    def __init__(self, table, batch_size: int):
-        self.table, self.batch_size = table.with_format("numpy"), batch_size
-        self.order = np.arange(len(table))
-
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
-
-    def shuffle_rows(self, seed: tuple[int, int] | None):
-        """Draws the order of the rows for the next pass."""
-        self.order = row_order(len(self.order), seed)
-
-    def __getitem__(self, index: int) -> tuple:
-        # A copy: what is popped is the caller's.
-        columns = dict(self.table[self.order[index * self.batch_size : (index + 1) * self.batch_size]])
+    def read(numbers):
+        columns = dict(table[numbers])  # a copy, out of which targets are taken
         weight = columns.pop("sample_weight", None)
         y = next((columns.pop(name) for name in ("label", "labels", "y") if name in columns), None)
         x = next(iter(columns.values())) if len(columns) == 1 else columns
         return (x,) if y is None else (x, y) if weight is None else (x, y, weight)
+
+    return RowDataset(read, len(table), batch_size, shuffle=True, workers=1)
 
 
 class TableReader(IndexReader):
@@ -158,11 +146,11 @@ class TableReader(IndexReader):
 def make_reader(batches, batch_size: int | None = None):
     """The reader that fits a source."""
     # From the most special to the most general: what has rows also has an index, and most can be gone through.
-    if isinstance(batches, RowDataset):
-        size = 32 if batch_size is None else batch_size
-        return TableReader(batches if batches.batch_size is not None else batches.batch(size))
+    size = 32 if batch_size is None else batch_size
     if hasattr(batches, "column_names") and hasattr(batches, "with_format") and hasattr(batches, "__len__"):
-        return TableReader(TableBatches(batches, 32 if batch_size is None else batch_size))
+        return TableReader(table_rows(batches, size))
+    if isinstance(batches, RowDataset):
+        return TableReader(batches if batches.batch_size is not None else batches.batch(size))
     if hasattr(batches, "__getitem__") and hasattr(batches, "__len__") and not hasattr(batches, "__iter__"):
         return IndexReader(batches)
     return IterableReader(batches)

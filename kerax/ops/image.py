@@ -263,9 +263,8 @@ def _warp_all(images, transforms, interpolation, fill_mode, fill_value):
             f"Got {transforms.shape}."
         )
     transforms = jnp.broadcast_to(transforms, (images.shape[0], 8))
-    return jax.vmap(lambda image, transform: warp(image, transform, interpolation, fill_mode, fill_value))(
-        images, transforms
-    )
+    warp_one = lambda image, transform: warp(image, transform, interpolation, fill_mode, fill_value)
+    return jax.vmap(warp_one)(images, transforms)
 
 
 @_image_op
@@ -336,15 +335,12 @@ def elastic_transform(
     check_option("fill_mode", fill_mode, FILL_MODES)
     # A key for each image: with one key all would be moved alike.
     keys = jax.random.split(next_key(seed), images.shape[0])
-    return jax.vmap(
-        lambda image, key: sample(
-            image,
-            elastic_coordinates(key, image.shape, alpha, sigma),
-            INTERPOLATIONS.index(interpolation),
-            fill_mode,
-            fill_value,
-        )
-    )(images, keys)
+    order = INTERPOLATIONS.index(interpolation)
+
+    def transform(image, key):
+        return sample(image, elastic_coordinates(key, image.shape, alpha, sigma), order, fill_mode, fill_value)
+
+    return jax.vmap(transform)(images, keys)
 
 
 def elastic_coordinates(key, shape, alpha, sigma, max_sigma=None):

@@ -189,6 +189,12 @@ def _sort(layers: list[list], above: dict, below: dict):
             place.update({key: index for index, key in enumerate(layer)})
 
 
+def _apart(wanted: list[float], gaps: list[float]) -> list[float]:
+    """Each place as it is wanted, or as far to the right as the gap to the one before it needs."""
+    steps = zip(wanted, [0, *gaps], strict=True)
+    return list(itertools.accumulate(steps, lambda at, step: max(step[0], at + step[1]), initial=float("-inf")))[1:]
+
+
 def _spread(layers: list[list], widths: dict, above: dict, below: dict) -> dict:
     """The centre of each key across its layer: near the mean of its neighbours', without overlaps, from 0 on."""
     centers: dict = {}
@@ -201,17 +207,9 @@ def _spread(layers: list[list], widths: dict, above: dict, below: dict) -> dict:
         for layer in sweep:
             wanted = [_mean(near.get(key), centers, centers[key]) for key in layer]
             gaps = [(widths[one] + widths[other]) / 2 + GAP_X for one, other in itertools.pairwise(layer)]
-            # Each box where it wants to be, or further right because of the one before it; the same from the right. The
-            # mean of the two keeps the distances and favours no side.
-            pushed = itertools.accumulate(
-                zip(wanted, [0, *gaps], strict=True), lambda at, item: max(item[0], at + item[1]), initial=float("-inf")
-            )
-            pulled = itertools.accumulate(
-                zip(wanted[::-1], [0, *gaps[::-1]], strict=True),
-                lambda at, item: min(item[0], at - item[1]),
-                initial=float("inf"),
-            )
-            right, left = list(pushed)[1:], list(pulled)[:0:-1]
+            # From the left, and mirrored from the right: the mean of the two keeps the distances and favours no side.
+            right = _apart(wanted, gaps)
+            left = [-at for at in _apart([-at for at in wanted[::-1]], gaps[::-1])[::-1]]
             centers.update({key: (a + b) / 2 for key, a, b in zip(layer, left, right, strict=True)})
     start = min((centers[key] - widths[key] / 2 for key in centers), default=0)
     return {key: center - start for key, center in centers.items()}

@@ -251,14 +251,15 @@ class FeatureSpace(Layer):
             raise ValueError(f"{self}: expected a dict of columns or a frame. Got {type(data).__name__}.")
         # In a graph or under `jit` the layers themselves are called; else the host does it all.
         if any(isinstance(columns[name], (KerasTensor, Tracer)) for name in columns if name in self.features):
-            return self._encode(columns, _call)
+            return self._encode(columns, _call, ops.concatenate)
         # One example of plain values: it is encoded as a batch of one, and comes back without that axis.
         scalars = all(np.ndim(columns[name]) == 0 for name in self.features if name in columns)
-        encoded = self._encode({name: _column(self, columns, name) for name in self.features}, _call_on_host)
+        arrays = {name: _column(self, columns, name) for name in self.features}
+        encoded = self._encode(arrays, _call_on_host, np.concatenate)
         return jax.tree.map(lambda array: array[0], encoded) if scalars else encoded
 
-    def _encode(self, columns: dict, call):
-        """The encoded features; `call(layer, inputs)` does one step, on the host or in a graph."""
+    def _encode(self, columns: dict, call, concatenate):
+        """The encoded features; `call(layer, inputs)` and `concatenate` do a step on the host or in a graph."""
         prepared = {name: call(layer, columns[name]) for name, layer in self.preprocessors.items()}
         parts = {}
         for name in sorted(self.features):
@@ -279,7 +280,7 @@ class FeatureSpace(Layer):
                     f"{self}: {name!r} has output_mode='int', which cannot be joined with others. "
                     "Use `output_mode='dict'`, or one_hot for this feature."
                 )
-        return call(_concatenate, list(parts.values()))
+        return concatenate(list(parts.values()), -1)
 
     def _encode_one(self, name: str, values, feature, layer, call):
         if feature.output_mode != "one_hot":
@@ -331,7 +332,7 @@ class FeatureSpace(Layer):
                 }
                 self._encoded = encoded if self.output_mode == "dict" else encoded["features"]
             else:
-                self._encoded = self._encode(self.get_inputs(), _call)
+                self._encoded = self._encode(self.get_inputs(), _call, ops.concatenate)
         return self._encoded
 
     # Configs and files.
@@ -432,18 +433,13 @@ def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
 
 
 def _call(layer, inputs):
-    return ops.concatenate(inputs, -1) if layer is _concatenate else layer(inputs)
-
-
-_concatenate = "concatenate"
+    return layer(inputs)
 
 
 def _call_on_host(layer, inputs):
     """What `layer(inputs)` gives, in NumPy: a batch of a dozen features costs no dispatch to the device."""
     # By the exact class: a subclass may compute something else.
     kind = type(layer)
-    if layer is _concatenate:
-        return np.concatenate(inputs, axis=-1)
     if kind is layers.Identity:
         return inputs
     if kind is layers.Rescaling:
