@@ -45,9 +45,8 @@ def validation_source(validation_data, batch_size) -> Source | None:
 
 
 def unpack_x_y_sample_weight(data) -> tuple:
-    """`(x, y, sample_weight)` of a batch, `None` for what it does not hold."""
-    if isinstance(data, list):
-        data = tuple(data)
-    if not isinstance(data, tuple):
-        return data, None, None
-    return (*data, *(None,) * (3 - len(data)))
+    """`(x, y, sample_weight)` of a batch; what it lacks is `None`."""
+    parts = tuple(data) if isinstance(data, (list, tuple)) else (data,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"Expected a batch x, (x,), (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
+    return parts + (None,) * (3 - len(parts))

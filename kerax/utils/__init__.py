@@ -24,6 +24,7 @@ from kerax.core.seeds import set_random_seed as set_random_seed
 from kerax.core.symbolic import get_source_inputs as get_source_inputs
 from kerax.core.symbolic import is_keras_tensor as is_keras_tensor
 from kerax.data import PyDataset as PyDataset
+from kerax.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from kerax.utils import bounding_boxes as bounding_boxes
 from kerax.utils.config import Config as Config
 from kerax.utils.feature_space import FeatureSpace as FeatureSpace
@@ -43,7 +44,6 @@ from kerax.utils.progbar import Progbar as Progbar
 from kerax.utils.sequence import normalize as normalize
 from kerax.utils.sequence import pack_x_y_sample_weight as pack_x_y_sample_weight
 from kerax.utils.sequence import pad_sequences as pad_sequences
-from kerax.utils.sequence import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from kerax.utils.splitting import split_dataset as split_dataset
 from kerax.utils.splitting import timeseries_dataset_from_array as timeseries_dataset_from_array
 

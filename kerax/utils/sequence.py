@@ -58,11 +58,3 @@ def pack_x_y_sample_weight(x, y=None, sample_weight=None):
     if y is not None:
         return x, y
     return (x,) if isinstance(x, (list, tuple)) else x
-
-
-def unpack_x_y_sample_weight(data) -> tuple:
-    """`(x, y, sample_weight)` of a batch; what it lacks is `None`."""
-    parts = tuple(data) if isinstance(data, (list, tuple)) else (data,)
-    if not 1 <= len(parts) <= 3:
-        raise ValueError(f"Expected a batch x, (x,), (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
-    return parts + (None,) * (3 - len(parts))
