@@ -58,7 +58,7 @@ def predict(arguments: Sequence[str]):
     path = find_checkpoint(path)
     # A `.keras` file and inputs of one's own are enough; a config only scales and shapes these where there is one.
     needs_config = source is None or config_path is not None or overrides
-    config = config_of(path, config_path, overrides) if needs_config or _has_config(path) else None
+    config = config_of(path, config_path, overrides) if needs_config or "config" in _read_metadata(path) else None
     inputs = _read_inputs(source, config)
     model = load_model(path, config, _changes_model(overrides))
     try:
@@ -86,10 +86,6 @@ def find_checkpoint(path: str) -> str:
     # A checkpoint of the user's own may have a folder of that name too: the config beside it tells a run.
     inside = Path(path) / run_folder.CHECKPOINT
     return str(inside) if inside.is_dir() and (Path(path) / run_folder.CONFIG).is_file() else path
-
-
-def _has_config(path: str) -> bool:
-    return "config" in _read_metadata(path)
 
 
 def _read_metadata(path: str) -> dict:

@@ -21,7 +21,7 @@ def list_devices(device_type: str | None = None) -> list[str]:
     Args:
         device_type: `"cpu"`, `"gpu"` or `"tpu"`. Default: JAX's default platform.
     """
-    return [_name(device) for device in jax.devices(device_type and device_type.lower())]
+    return [f"{device.platform}:{device.id}" for device in jax.devices(device_type and device_type.lower())]
 
 
 def get_device_count(device_type: str | None = None) -> int:
@@ -31,10 +31,6 @@ def get_device_count(device_type: str | None = None) -> int:
         device_type: As for `list_devices`.
     """
     return jax.device_count(device_type and device_type.lower())
-
-
-def _name(device) -> str:
-    return f"{device.platform}:{device.id}"
 
 
 def _device(device):

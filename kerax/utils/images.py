@@ -55,10 +55,8 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
     # Cut and resized in one step: Pillow takes the part to look at.
     box = None
     if keep_aspect_ratio:
-        rows, columns = (
-            min(image.height, image.width * height // width),
-            min(image.width, image.height * width // height),
-        )
+        rows = min(image.height, image.width * height // width)
+        columns = min(image.width, image.height * width // height)
         left, top = (image.width - columns) // 2, (image.height - rows) // 2
         box = (left, top, left + columns, top + rows)
     return image.resize((width, height), getattr(image_module.Resampling, interpolation.upper()), box=box)

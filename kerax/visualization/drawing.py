@@ -81,10 +81,8 @@ def _draw_frame(image: np.ndarray, box, color, thickness: int):
     def span(low, high, size):
         return slice(min(max(low, 0), size), min(max(high, 0), size))
 
-    rows, columns = (
-        span(top - before, bottom + after, image.shape[0]),
-        span(left - before, right + after, image.shape[1]),
-    )
+    rows = span(top - before, bottom + after, image.shape[0])
+    columns = span(left - before, right + after, image.shape[1])
     # By slices of the array: no library is needed for straight lines.
     for y in (top, bottom):
         image[span(y - before, y + after, image.shape[0]), columns] = color
