@@ -12,43 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from kerax import dtype_policies
-from kerax.dtype_policies import dtype_policy, set_dtype_policy
-from kerax.errors import disable_traceback_filtering, enable_traceback_filtering, is_traceback_filtering_enabled
-
-__all__ = [
-    "backend",
-    "compiling_for",
-    "disable_flash_attention",
-    "disable_interactive_logging",
-    "disable_traceback_filtering",
-    "dtype_policy",
-    "enable_compilation_cache",
-    "enable_flash_attention",
-    "enable_interactive_logging",
-    "enable_traceback_filtering",
-    "enable_unsafe_deserialization",
-    "epsilon",
-    "floatx",
-    "image_data_format",
-    "is_flash_attention_enabled",
-    "is_interactive_logging_enabled",
-    "is_nnx_enabled",
-    "is_traceback_filtering_enabled",
-    "keep_host_memory",
-    "max_epochs",
-    "max_steps_per_epoch",
-    "resident_bytes",
-    "set_backend",
-    "set_dtype_policy",
-    "set_epsilon",
-    "set_floatx",
-    "set_image_data_format",
-    "set_max_epochs",
-    "set_max_steps_per_epoch",
-    "set_resident_bytes",
-    "standardize_data_format",
-    "target_platform",
-]
+from kerax.dtype_policies import dtype_policy as dtype_policy
+from kerax.dtype_policies import set_dtype_policy as set_dtype_policy
+from kerax.errors import disable_traceback_filtering as disable_traceback_filtering
+from kerax.errors import enable_traceback_filtering as enable_traceback_filtering
+from kerax.errors import is_traceback_filtering_enabled as is_traceback_filtering_enabled
 
 _epsilon = 1e-7
 _image_data_format = "channels_last"
@@ -103,6 +71,7 @@ def standardize_data_format(data_format: str | None) -> str:
     return data_format
 
 
+# A context variable, not a global: a plan is traced for a TPU while another thread feeds a running model.
 _target: ContextVar[str | None] = ContextVar("kerax_target_platform", default=None)
 
 
@@ -133,6 +102,7 @@ def resident_bytes() -> int:
     """
     if _resident_bytes is not None:
         return _resident_bytes
+    # CPU devices share the host's memory, of which a copy on every device would take its part.
     return 256 * 2**20 if jax.default_backend() == "cpu" else 2 * 2**30
 
 
@@ -153,6 +123,7 @@ def keep_host_memory() -> Any:
 
     Returns: whether it took effect.
     """
+    # The process itself, as a library: without glibc it has no such function, or cannot be opened so.
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -174,6 +145,7 @@ def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0) -
     path = os.path.abspath(os.path.expanduser(default if directory is None else os.fspath(directory)))
     os.makedirs(path, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", path)
+    # JAX's default leaves out what compiles in less than a second: most programs of a small model.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_seconds)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return path
@@ -190,7 +162,7 @@ def is_nnx_enabled() -> bool:
     return False
 
 
-_flash_attention: bool | None = None
+_flash_attention: bool | None = None  # nothing was said, which allows it
 
 
 def enable_flash_attention() -> None:
@@ -245,6 +217,7 @@ def is_interactive_logging_enabled() -> bool:
     return _interactive_logging
 
 
+# Checked here, once for both, under the names of the functions that set them.
 def _set_limit(name: str, value: int | None):
     if value is not None and (not isinstance(value, int) or value < 1):
         raise ValueError(f"set_{name}: expected an integer of at least 1, or None. Got {value!r}.")

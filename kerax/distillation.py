@@ -10,8 +10,6 @@ from kerax.core.configurable import Configurable
 from kerax.core.registry import Family
 from kerax.models import Model
 
-__all__ = ["DistillationLoss", "Distiller", "FeatureDistillation", "LogitsDistillation"]
-
 _FAMILY = Family("distillation", "distillation loss")
 
 
@@ -83,6 +81,7 @@ class LogitsDistillation(DistillationLoss):
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
         def apply(loss, teacher, student):
             teacher, student = teacher / self.temperature, student / self.temperature
+            # Scaled by T squared: the gradients of softened outputs are that much smaller (section 2 of the paper).
             if loss is losses.kl_divergence or isinstance(loss, losses.KLDivergence):
                 return jnp.mean(loss(jax.nn.softmax(teacher), jax.nn.softmax(student))) * self.temperature**2
             return loss(teacher, student)
@@ -179,6 +178,7 @@ class Distiller(Model):
             if not isinstance(loss, DistillationLoss):
                 raise ValueError(f"{self}: `distillation_losses` must hold distillation losses. Got {loss!r}.")
             loss.validate_model_compatibility(teacher, student)
+        # As in Keras the weight of a single loss does not count: `student_loss_weight` says it all.
         weights = distillation_loss_weights if is_list and distillation_loss_weights is not None else None
         self.distillation_loss_weights = list(weights or [1.0] * len(self.distillation_losses))
         if len(self.distillation_loss_weights) != len(self.distillation_losses):
@@ -187,7 +187,8 @@ class Distiller(Model):
                 f"Got {distillation_loss_weights}."
             )
         self.teacher, self.student, self.student_loss_weight = teacher, student, student_loss_weight
-        teacher.trainable = False
+        teacher.trainable = False  # its weights get neither gradients nor slots of the optimizer
+        # One model for all layers that losses look at, so that each of the two is computed once in a step.
         self._extractors = [
             _with_layers(model, [getattr(loss, f"{who}_layer_name") for loss in self.distillation_losses])
             for who, model in (("teacher", teacher), ("student", student))
@@ -199,12 +200,13 @@ class Distiller(Model):
     def _check_alike(self, what: str, first, second):
         if first is None or second is None:
             return
-        pairs = list(zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=False))
-        fits = len(jax.tree.leaves(first)) == len(jax.tree.leaves(second)) and all(
+        tensors, others = jax.tree.leaves(first), jax.tree.leaves(second)
+        # A size that is not known fits any.
+        fits = len(tensors) == len(others) and all(
             a.dtype == b.dtype
             and len(a.shape) == len(b.shape)
-            and all(m is None or n is None or m == n for m, n in zip(a.shape, b.shape, strict=True))
-            for a, b in pairs
+            and all(None in sizes or len(set(sizes)) == 1 for sizes in zip(a.shape, b.shape))
+            for a, b in zip(tensors, others)
         )
         if not fits:
             raise ValueError(f"{self}: teacher and student must have {what} of equal form. Got {first} and {second}.")
@@ -222,6 +224,7 @@ class Distiller(Model):
             raise ValueError(f"{self}: `loss` must be given: that of the student's outputs and the targets.")
         if metrics is not None and not isinstance(metrics, (list, tuple)):
             raise ValueError(f"{self}: `metrics` must be a list. Got {metrics!r}.")
+        # Not for `Model.compile`: the loss of the whole is that of `compute_loss` below.
         self._student_loss = tree.map_structure(losses.get, loss)
         super().compile(optimizer=optimizer, loss=None, metrics=metrics, **kwargs)
 
@@ -235,11 +238,13 @@ class Distiller(Model):
             student_loss = _total(lambda loss, *pair: loss(*pair), self._student_loss, y, y_pred)
         if self.student_loss_weight < 1:
             teacher, student = self._extractors
+            # The teacher as at inference, without dropout; the student's layers as in training.
             taught: dict = teacher(x, training=False) if teacher else {None: self.teacher(x, training=False)}
             learned = student(x, training=True) if student else {}
             for loss, weight in zip(self.distillation_losses, self.distillation_loss_weights, strict=True):
                 target = taught.get(loss.teacher_layer_name or _LAST, taught.get(None))
                 given = y_pred
+                # Without a layer it is the student's outputs that were computed already.
                 if loss.teacher_layer_name is not None and student:
                     given = learned[loss.student_layer_name or _LAST]
                 loss.validate_outputs(target, given)

@@ -68,6 +68,7 @@ class DTypePolicy:
         symbolic tensor gives one."""
         if isinstance(x, (str, bytes)) or x is None:
             return x
+        # A symbolic tensor stays one, whose `astype` is recorded.
         if not hasattr(x, "_keras_history") and not isinstance(x, jax.Array):
             x = jnp.asarray(getattr(x, "value", x))
         return x.astype(dtype) if autocast and jnp.issubdtype(x.dtype, jnp.floating) else x
@@ -96,6 +97,7 @@ class FloatDTypePolicy(DTypePolicy):
 
 
 def _kind(policy) -> type:
+    # Two names of one class in Keras; here the second is a subclass, which must be equal to the first all the same.
     return DTypePolicy if type(policy) is FloatDTypePolicy else type(policy)
 
 
@@ -110,6 +112,7 @@ class QuantizedDTypePolicy(DTypePolicy):
         ValueError: for another mode, or int8 with computations in float16, whose range is too small for it.
     """
 
+    # Subclasses say the form; without one the mode is a plain word.
     _form: str | None = None  # what a mode with numbers must look like
 
     def __init__(self, mode: str, source_name: str | None = None):
@@ -120,6 +123,7 @@ class QuantizedDTypePolicy(DTypePolicy):
         super().__init__(source_name)
         if self.quantization_mode == "int8" and self.compute_dtype == "float16":
             raise ValueError(f"Quantization mode 'int8' needs a wider compute dtype than float16. Got {source_name!r}.")
+        # The plain policy gave the dtypes; the name is that of the whole.
         self._mode, self._source_name, self._numbers = mode, source_name, tuple(numbers)
         self._name = f"{mode}_from_{source_name}"
 
@@ -131,6 +135,7 @@ class QuantizedDTypePolicy(DTypePolicy):
         expected = self._form.split("/")
         if first != expected[0] or len(numbers) + 1 != len(expected):
             raise ValueError(f"{type(self).__name__}: `mode` must have the form {self._form!r}. Got mode={mode!r}.")
+        # -1 is an integer too, so that `isdigit` would not do.
         try:
             return [first, *map(int, numbers)]
         except ValueError:
@@ -239,28 +244,15 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
         if policy_map is not None and not isinstance(policy_map, dict):
             raise TypeError(f"`policy_map` must be a dict. Got {policy_map!r}.")
         self._default_argument = default_policy
-        self.default_policy = get(default_policy)
-        self.quantization_mode = self.default_policy.quantization_mode
+        self.default_policy = default = get(default_policy)
+        self._name, self.quantization_mode = f"map_{default.name}", default.quantization_mode
+        self._compute_dtype, self._variable_dtype = default.compute_dtype, default.variable_dtype
         self._policies = {key: get(policy) for key, policy in (policy_map or {}).items()}
-
-    @property
-    def name(self) -> str:
-        """`map_` and the default policy's name."""
-        return f"map_{self.default_policy.name}"
-
-    @property
-    def compute_dtype(self) -> str:
-        """That of the default policy."""
-        return self.default_policy.compute_dtype
-
-    @property
-    def variable_dtype(self) -> str:
-        """That of the default policy."""
-        return self.default_policy.variable_dtype
 
     def __getitem__(self, key):
         if key in self._policies:
             return self._policies[key]
+        # A path that several patterns match has no right answer: the first would depend on the order of the dict.
         found = [pattern for pattern in self._policies if re.fullmatch(pattern, key)]
         if len(found) > 1:
             raise ValueError(f"The path {key!r} matches several keys of the DTypePolicyMap: {found}. Keep one of them.")
@@ -285,7 +277,7 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        default = self._default_argument
+        default = self._default_argument  # `None` stays so: the policy is then global where the config is read, too
         return {
             "default_policy": serialize(default) if isinstance(default, DTypePolicy) else default,
             "policy_map": {key: serialize(policy) for key, policy in self._policies.items()},
@@ -315,6 +307,7 @@ _CLASSES = {
 
 def dtype_policy() -> DTypePolicy:
     """The policy of layers that are not given one. Default: `floatx()` for both dtypes."""
+    # Made anew, so that `set_floatx` counts until a policy is set.
     return _global_policy if _global_policy is not None else DTypePolicy(default_float)
 
 
@@ -327,6 +320,7 @@ def set_dtype_policy(policy) -> None:
 def serialize(dtype_policy: DTypePolicy) -> dict:
     """A policy as JSON-able data, in Keras's form."""
     name = _kind(dtype_policy).__name__
+    # Where Keras looks for it: files go both ways.
     module = "keras" if name == "DTypePolicy" else "keras.dtype_policies"
     return {"module": module, "class_name": name, "config": dtype_policy.get_config(), "registered_name": None}
 
@@ -359,6 +353,7 @@ def get(identifier) -> DTypePolicy:
         return deserialize(identifier)
     if not isinstance(identifier, str):
         return DTypePolicy(jnp.dtype(identifier).name)
+    # Plain names are looked up by `DTypePolicy`, which also knows what to suggest.
     if not identifier.startswith(QUANTIZATION_MODES):
         return DTypePolicy(identifier)
     mode, separator, source = identifier.partition("_from_")
@@ -367,6 +362,7 @@ def get(identifier) -> DTypePolicy:
             f"A quantized dtype policy is called '<mode>_from_<policy>', as in '{mode}_from_float32'. "
             f"Got {identifier!r}."
         )
+    # `"int4"` alone has no numbers behind it, as `"int4/128"` has: it is a mode like `"int8"`.
     kinds = {"gptq": GPTQDTypePolicy, "awq": AWQDTypePolicy, "float8": QuantizedFloat8DTypePolicy}
     cls = kinds.get(mode.split("/")[0], Int4DTypePolicy if mode.startswith("int4/") else QuantizedDTypePolicy)
     return cls(mode, source)

@@ -2,8 +2,10 @@
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from numbers import Integral
 from types import TracebackType
+from typing import Any
 
 import jax
 
@@ -30,9 +32,23 @@ def is_traceback_filtering_enabled() -> bool:
 
 def suggest(name: object, options: Iterable[object]) -> str:
     """` Did you mean 'x'?` when an option is close to `name`, else an empty string."""
+    # Several candidates, for `difflib` counts `raet` as far from `rate` as another word with one letter changed.
     close = difflib.get_close_matches(str(name), [str(option) for option in options], n=5, cutoff=0.6)
     close.sort(key=lambda option: sorted(option) != sorted(str(name)))  # exchanged letters first
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(who: object, name: str, value: object, choices: Collection) -> None:
+    """Raises `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{who}: `{name}` must be one of {tuple(choices)}. Got {value!r}.{suggest(value, choices)}")
+
+
+def check_integers(who: object, **arguments: tuple[Any, int]) -> None:
+    """Raises `ValueError` for an argument, given as (value, least), that is no integer of at least so much."""
+    for name, (value, least) in arguments.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{who}: `{name}` must be an integer of at least {least}. Got {value!r}.")
 
 
 def _is_library_frame(traceback: TracebackType) -> bool:
@@ -51,6 +67,7 @@ def hide_library_frames(error: BaseException) -> None:
     while frame is not None:
         below.append(frame)
         frame = frame.tb_next
+    # A frame is dropped by linking the one above it to the one below: tracebacks are linked lists.
     kept = [frame for frame in below if not _is_library_frame(frame)] or below[-1:]
     for upper, lower in zip([first, *kept], [*kept, None], strict=True):
         upper.tb_next = lower

@@ -7,21 +7,8 @@ import jax.numpy as jnp
 
 from kerax import config
 from kerax.core.registry import Family
-from kerax.core.seed_generator import SeedGenerator, next_key
-
-__all__ = [
-    "SeedGenerator",
-    "beta",
-    "binomial",
-    "categorical",
-    "dropout",
-    "gamma",
-    "normal",
-    "randint",
-    "shuffle",
-    "truncated_normal",
-    "uniform",
-]
+from kerax.core.seed_generator import SeedGenerator as SeedGenerator
+from kerax.core.seed_generator import next_key
 
 RANDOM = Family("random", "seed generator")
 RANDOM.add(SeedGenerator)
@@ -72,6 +59,7 @@ def dropout(inputs, rate, noise_shape=None, seed=None):
     sizes = noise_shape if noise_shape is not None else inputs.shape
     shape = [inputs.shape[axis] if size is None else size for axis, size in enumerate(sizes)]
     kept = jax.random.bernoulli(next_key(seed), 1 - rate, shape)
+    # At a rate of 1 nothing is kept, and the scale would be a division by 0, whose gradient is NaN.
     scaled = inputs / (1 - rate) if rate < 1 else jnp.zeros_like(inputs)
     return jnp.where(kept, scaled, 0).astype(inputs.dtype)
 
@@ -94,5 +82,6 @@ def beta(shape, alpha, beta, dtype=None, seed=None):
 def binomial(shape, counts, probabilities, dtype=None, seed=None):
     """Numbers of successes in `counts` trials of success probability `probabilities`."""
     dtype = _dtype(dtype)
+    # Drawn in float32 where needed, then rounded once.
     exact = dtype if dtype.itemsize >= 4 else jnp.dtype("float32")  # half precision cannot count beyond 256
     return jax.random.binomial(next_key(seed), counts, probabilities, shape, exact).astype(dtype)

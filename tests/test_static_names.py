@@ -2,33 +2,39 @@
 
 import ast
 import importlib
-import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-import kerax
+ROOT = Path(__file__).parents[1]
+PIPED = {"capture_output": True, "text": True}
 
 
-def declared(package: str) -> dict[str, str]:
-    """The names under `if TYPE_CHECKING` of a package, and the modules that they are imported from."""
-    tree = ast.parse(inspect.getsource(importlib.import_module(package)))
-    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    imports = [node for block in blocks for node in block.body]
+def declared(package: str) -> dict[str, str | None]:
+    """The names that a package's stub imports, and the modules inside it that they are imported from."""
+    stub = Path(importlib.import_module(package).__file__).with_suffix(".pyi")
+    imports = [node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert all(node.level == 1 for node in imports)
     return {alias.asname: node.module for node in imports for alias in node.names}
 
 
 @pytest.mark.parametrize("package", ["kerax", "kerax.applications", "kerax.datasets", "kerax.tuner", "kerax.wrappers"])
 def test_lazy_names_are_declared(package):
     module, static = importlib.import_module(package), declared(package)
-    lazy = [*kerax._MODULES, *kerax._NAMES] if package == "kerax" else module.__all__
-    eager = set(vars(module)) if package == "kerax.tuner" else set()
-    assert sorted(static) == sorted(set(lazy) - eager)
+    assert module.__all__ == list(static)
+    assert set(static) <= set(dir(module))
     for name, home in static.items():
-        source = importlib.import_module(home)
-        value = getattr(source, name) if hasattr(source, name) else importlib.import_module(f"{home}.{name}")
+        source = importlib.import_module(f"{package}.{home or name}")
+        value = source if home is None else getattr(source, name)
         assert getattr(module, name) is value, name
+
+
+def test_a_bare_import_waits_for_nothing():
+    code = "import sys, kerax; print({'jax', 'numpy', 'typing'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"], **PIPED)
+    assert shown.stdout.strip() == "set()", shown.stderr
 
 
 NAMES = """

@@ -73,6 +73,7 @@ class Net:
     def __call__(self, layer, x):
         """The layer's output for `x`."""
         if layer.auto_named:
+            # Counted in the net: by a process-wide counter a second model would have other names than its file.
             count = self._counts[layer.name]
             self._counts[layer.name] += 1
             layer.name = f"{layer.name}_{count}" if count else layer.name
@@ -120,6 +121,13 @@ class Net:
         """Number of channels of `x`."""
         return x.shape[self.axis]
 
+    def pad_for_stride(self, x, size: int, stride: int, name: str) -> tuple[Any, str]:
+        """`x` and the padding of a convolution on it: with stride 2 a layer of that name has put the zeros around `x`.
+
+        They are the same zeros as those of `"same"`, but the layer is one of Keras's models.
+        """
+        return (self.pad(x, self.stride_padding(x, size), name), "valid") if stride == 2 else (x, "same")
+
     def stride_padding(self, x, size: int) -> tuple:
         """Zeros around `x` that let a `"valid"` convolution of stride 2 and odd `size` see what Keras's models do:
         half its size on each side, one less on top and left of sides of even (or unknown) length."""
@@ -133,9 +141,9 @@ def divisible(filters: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * filters else rounded
 
 
-def average_and_classify(net: Net, x, options: Options):
+def average_and_classify(net: Net, x, options: Options, pool_name: str | None = "avg_pool"):
     """Keras's usual classifier: mean over height and width, one dense layer."""
-    x = net.pool(x, "avg", "avg_pool")
+    x = net.pool(x, "avg", pool_name)
     return net.dense(x, options.classes, "predictions", activation=options.classifier_activation)
 
 
@@ -180,6 +188,7 @@ def assemble(
                 f"{name}: with weights, `classifier_activation` must be 'softmax' or None. "
                 f"Got {options.classifier_activation!r}."
             )
+    # As Keras, which wants known sizes wherever there is a classifier, even behind a mean that takes any.
     needs_static = options.include_top if needs_static is None else needs_static
     shape = check_shape(options.input_shape, default_size, min_size, needs_static, weights, name)
     start = options.input_tensor
@@ -195,6 +204,7 @@ def assemble(
         if options.pooling:
             x = builder.pool(x, options.pooling, f"{options.pooling}_pool" if pool_names else None)
         x = x if end is None else end(builder, x)
+    # A given tensor may itself be computed: the model then begins at the inputs behind it, as in Keras.
     model = Functional(_sources(start), x, name=name)
     pretrained.load(model, weights, key, options.include_top)
     return model
@@ -218,9 +228,10 @@ def check_shape(shape, default_size: int, min_size: int, needs_static: bool, wei
         raise ValueError(
             f"{who}: `input_shape` must be three sizes, {arrange('height', 'width', 'channels')}. Got {shape}."
         )
-    channels, *sides = shape if first else (shape[2], *shape[:2])
+    channels, *sides = shape if first else (shape[2], *shape[:2])  # whatever the layout
     if weights == "imagenet":
         expected = arrange(default_size, default_size, 3)
+        # The mean over height and width would take other sizes, but Keras refuses them beside its classifier.
         if needs_static and shape != expected:
             raise ValueError(
                 f"{who}: with the classifier and 'imagenet' weights `input_shape` must be {expected}. Got {shape}."
@@ -228,6 +239,7 @@ def check_shape(shape, default_size: int, min_size: int, needs_static: bool, wei
         if channels != 3:
             raise ValueError(f"{who}: the 'imagenet' weights need 3 channels. Got input_shape={shape}.")
     elif channels not in (1, 3):
+        # Not an error: weights of one's own may be for any number, such as the bands of a satellite.
         warnings.warn(f"{who} usually has 1 or 3 input channels. Got input_shape={shape}.", stacklevel=4)
     if any(side is not None and side < min_size for side in sides):
         raise ValueError(f"{who}: images must be at least {min_size} by {min_size}. Got input_shape={shape}.")
@@ -238,6 +250,7 @@ def check_shape(shape, default_size: int, min_size: int, needs_static: bool, wei
 
 def _sources(tensor: KerasTensor):
     """The `Input`s that a tensor is computed from: one tensor, or a list."""
+    # By a stack of its own: the graph of a deep network is deeper than Python's recursion goes.
     found, waiting, seen = [], [tensor], set()
     while waiting:
         tensor = waiting.pop()
@@ -245,7 +258,7 @@ def _sources(tensor: KerasTensor):
             continue
         seen.add(id(tensor))
         if tensor.node.inputs:
-            waiting.extend(reversed(tensor.node.inputs))
+            waiting.extend(reversed(tensor.node.inputs))  # so that inputs come in the order of the call
         else:
             found.append(tensor)
     return found[0] if len(found) == 1 else found
@@ -258,6 +271,7 @@ BUILT_IN = "as they are: the model scales them itself"
 def publish(
     function: Application,
     module: str,
+    name: str,
     *,
     paper: str,
     preprocessing=BY_FAMILY,
@@ -265,13 +279,17 @@ def publish(
     min_size=32,
     more="",
 ) -> Application:
-    """`function` as a public one of `module`, with the applications' docstring. `more`: lines on other arguments."""
-    function.__qualname__, function.__module__ = function.__name__, module
+    """`function` as the public one called `name` of `module`, with the applications' docstring.
+
+    `more`: lines on other arguments.
+    """
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = module
     default = (
         f"{default_size} by {default_size} with the classifier, any size without it" if default_size else "any size"
     )
     function.__doc__ = _DOC.format(
-        name=function.__name__,
+        name=name,
         preprocessing=preprocessing,
         paper=paper,
         min_size=min_size,
@@ -300,7 +318,7 @@ def standard(public_name: str, body: Callable, *, paper: str, preprocessing=BY_F
         )
         return assemble(body, options, **how)
 
-    make.__name__ = public_name
+    # The body is the one thing here that was written in the family's module.
     module = (body.func if isinstance(body, functools.partial) else body).__module__
     sizes = dict(default_size=how["default_size"], min_size=how.get("min_size", 32))
-    return publish(make, module, paper=paper, preprocessing=preprocessing, **sizes)
+    return publish(make, module, public_name, paper=paper, preprocessing=preprocessing, **sizes)

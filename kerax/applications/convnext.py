@@ -50,6 +50,7 @@ def _norm(name=None):
 
 def _block(net: Net, x, filters: int, name: str):
     shortcut = x
+    # As many groups as channels: Keras's weights have the form of `Conv2D`, not that of `DepthwiseConv2D`.
     x = net.conv(x, filters, 7, f"{name}_depthwise_conv", padding="same", groups=filters)
     x = net(_norm(f"{name}_layernorm"), x)
     x = net.act(net.dense(x, 4 * filters, f"{name}_pointwise_conv_1"), "gelu", f"{name}_gelu")
@@ -61,11 +62,13 @@ def _block(net: Net, x, filters: int, name: str):
 def _body(variant: str, net: Net, x, options: Options):
     blocks, width = _VARIANTS[variant]
     name = options.name
+    # The means are those of red, green and blue: images of other channels go in as they are.
     if options.extra and net.channels(x) == 3:
         mean, variance = [255 * mean for mean in _MEANS], [(255 * deviation) ** 2 for deviation in _DEVIATIONS]
         x = net(layers.Normalization(mean=mean, variance=variance, name=f"{name}_prestem_normalization"), x)
     for stage in range(4):
         filters = width * 2**stage
+        # In a `Sequential` each, as Keras's layers are, so that files of weights find them by the same paths.
         if stage == 0:
             conv = layers.Conv2D(filters, 4, 4, name=f"{name}_stem_conv")
             x = net(Sequential([conv, _norm(f"{name}_stem_layernorm")], name=f"{name}_stem"), x)
@@ -99,24 +102,18 @@ def _convnext(variant: str):
         name: str = default_name,
     ):
         options = Options(
-            include_top,
-            weights,
-            input_tensor,
-            input_shape,
-            pooling,
-            classes,
-            classifier_activation,
-            name,
-            include_preprocessing,
+            include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name
         )
+        options.extra = include_preprocessing
+        # Without the classifier Keras normalises the features; with it, the classifier begins with a normalisation.
         end = lambda net, x: net(_norm(), x)
         body, key = functools.partial(_body, variant), ("convnext", variant.lower())
         return building.assemble(body, options, default_size=224, key=key, top=_top, end=end, channels_last=True)
 
-    make.__name__ = f"ConvNeXt{variant}"
     return building.publish(
         make,
         __name__,
+        f"ConvNeXt{variant}",
         paper="Liu et al. 2022, https://arxiv.org/abs/2201.03545",
         preprocessing="with `include_preprocessing` as they are, else of mean 0 and variance 1 by channel",
         more="include_preprocessing: Whether the model scales the pixels itself.",

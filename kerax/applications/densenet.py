@@ -22,9 +22,10 @@ def _body(depths: tuple, net: Net, x, _options):
             name = f"conv{stage}_block{block}"
             new = net.act(net.norm(x, f"{name}_0_bn"), "relu", f"{name}_0_relu")
             new = net.norm(net.conv(new, 4 * _GROWTH, 1, f"{name}_1_conv"), f"{name}_1_bn")
+            # Every block sees all that came before it: what it adds is joined, not summed.
             new = net.conv(net.act(new, "relu", f"{name}_1_relu"), _GROWTH, 3, f"{name}_2_conv", padding="same")
             x = net.concat([x, new], f"{name}_concat")
-        if stage < 5:
+        if stage < 5:  # a transition halves height, width and channels; none follows the last stage
             name = f"pool{stage}"
             x = net.act(net.norm(x, f"{name}_bn"), "relu", f"{name}_relu")
             x = net.conv(x, net.channels(x) // 2, 1, f"{name}_conv")

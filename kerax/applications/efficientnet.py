@@ -41,9 +41,10 @@ DROP_CONNECT = 0.2  # fraction of the last block's outputs that are dropped whil
 def squeeze(net: Net, x, filters: int, name: str):
     """`x` times a factor of 0 to 1 for each channel, computed from the channels' means through `filters` units."""
     width = net.channels(x)
+    # A `Reshape` where `keepdims` would do: it is a layer of Keras's model, and its name stands in files.
     shape = (width, 1, 1) if net.axis == 1 else (1, 1, width)
     factor = net(layers.Reshape(shape, name=f"{name}se_reshape"), net.pool(x, "avg", f"{name}se_squeeze"))
-    options = dict(use_bias=True, padding="same")
+    options = dict(use_bias=True, padding="same")  # against the net's default: no normalisation follows that has one
     factor = net.conv(factor, filters, 1, f"{name}se_reduce", activation="swish", **options)
     factor = net.conv(factor, width, 1, f"{name}se_expand", activation="sigmoid", **options)
     return net(layers.Multiply(name=f"{name}se_excite"), [x, factor])
@@ -54,6 +55,7 @@ def close(net: Net, x, shortcut, stride: int, drop_rate: float, name: str):
     if stride != 1 or net.channels(shortcut) != net.channels(x):
         return x
     if drop_rate > 0:
+        # One draw for each row: the block as a whole is left out (stochastic depth), not single numbers.
         x = net(layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}drop"), x)
     return net.add([x, shortcut], f"{name}add")
 
@@ -69,7 +71,8 @@ def make_top(dropout: float):
     return top
 
 
-def _convolve(net: Net, x, filters: int, kernel: int, name: str, **kwargs):
+def convolve(net: Net, x, filters: int, kernel: int, name: str, **kwargs):
+    """Convolution, normalisation, swish."""
     x = net.norm(net.conv(x, filters, kernel, f"{name}_conv", **kwargs), f"{name}_bn")
     return net.act(x, "swish", f"{name}_activation")
 
@@ -77,10 +80,8 @@ def _convolve(net: Net, x, filters: int, kernel: int, name: str, **kwargs):
 def _block(net: Net, x, kernel, filters, expansion, stride, drop_rate, name: str):
     shortcut, narrow = x, net.channels(x)
     if expansion > 1:
-        x = _convolve(net, x, narrow * expansion, 1, f"{name}expand", padding="same")
-    padding = "same"
-    if stride == 2:
-        x, padding = net.pad(x, net.stride_padding(x, kernel), f"{name}dwconv_pad"), "valid"
+        x = convolve(net, x, narrow * expansion, 1, f"{name}expand", padding="same")
+    x, padding = net.pad_for_stride(x, kernel, stride, f"{name}dwconv_pad")
     layer = layers.DepthwiseConv2D(
         kernel, stride, padding, use_bias=False, depthwise_initializer=CONV_INITIALIZER, name=f"{name}dwconv"
     )
@@ -91,20 +92,22 @@ def _block(net: Net, x, kernel, filters, expansion, stride, drop_rate, name: str
 
 
 def _body(width: float, depth: float, net: Net, x, options: Options):
+    # Its mean and variance are weights in the file, hence no arguments here.
     x = net(layers.Normalization(axis=net.axis), net(layers.Rescaling(1 / 255), x))
     if options.weights == "imagenet":  # these weights expect pixels divided by the root of the deviation too
         x = net(layers.Rescaling([1 / math.sqrt(deviation) for deviation in _DEVIATIONS]), x)
     x = net.pad(x, net.stride_padding(x, 3), "stem_conv_pad")
-    x = _convolve(net, x, divisible(32 * width), 3, "stem", strides=2)
+    x = convolve(net, x, divisible(32 * width), 3, "stem", strides=2)
     total = sum(math.ceil(depth * blocks) for _, blocks, *_ in _STAGES)
     count = 0
     for stage, (kernel, blocks, filters, expansion, stride) in enumerate(_STAGES, 1):
         for block in range(math.ceil(depth * blocks)):
+            # Rises from 0 at the first block, so that what everything is built on is seldom left out.
             drop_rate, name = DROP_CONNECT * count / total, f"block{stage}{chr(ord('a') + block)}_"
             stride = 1 if block else stride
             x = _block(net, x, kernel, divisible(filters * width), expansion, stride, drop_rate, name)
             count += 1
-    return _convolve(net, x, divisible(1280 * width), 1, "top", padding="same")
+    return convolve(net, x, divisible(1280 * width), 1, "top", padding="same")
 
 
 def _efficientnet(variant: str):

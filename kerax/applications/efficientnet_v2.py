@@ -7,7 +7,7 @@ from typing import Any
 from kerax import layers
 from kerax.applications import building
 from kerax.applications.building import Net, Options
-from kerax.applications.efficientnet import CONV_INITIALIZER, DROP_CONNECT, close, make_top, squeeze
+from kerax.applications.efficientnet import CONV_INITIALIZER, DROP_CONNECT, close, convolve, make_top, squeeze
 from kerax.applications.imagenet_utils import decode_predictions as decode_predictions
 from kerax.applications.imagenet_utils import preprocessor
 
@@ -46,6 +46,7 @@ _net = functools.partial(
 
 def _round(filters: float) -> int:
     """The multiple of 8 nearest to `filters`, at least 8."""
+    # Not `divisible`, which never goes more than a tenth below `filters`: the second version has no such bound.
     return max(8, int(filters + 4) // 8 * 8)
 
 
@@ -58,28 +59,25 @@ def _scale(net: Net, x, variant: str):
     return net(layers.Rescaling(1 / 128, -1), x)
 
 
-def _convolve(net: Net, x, filters: int, kernel: int, stride: int, name: str):
-    x = net.norm(net.conv(x, filters, kernel, f"{name}_conv", strides=stride), f"{name}_bn")
-    return net.act(x, "swish", f"{name}_activation")
-
-
 def _fused(net: Net, x, filters, expansion, stride, drop_rate, name: str):
     shortcut = x
     if expansion == 1:
-        x = _convolve(net, x, filters, 3, stride, f"{name}project")
+        # Without expansion there is nothing to project: the one convolution bears the projection's name.
+        x = convolve(net, x, filters, 3, f"{name}project", strides=stride)
     else:
-        x = _convolve(net, x, net.channels(x) * expansion, 3, stride, f"{name}expand")
+        x = convolve(net, x, net.channels(x) * expansion, 3, f"{name}expand", strides=stride)
         x = net.norm(net.conv(x, filters, 1, f"{name}project_conv"), f"{name}project_bn")
     return close(net, x, shortcut, stride, drop_rate, name)
 
 
 def _block(net: Net, x, filters, expansion, stride, drop_rate, name: str):
     shortcut, narrow = x, net.channels(x)
-    x = _convolve(net, x, narrow * expansion, 1, 1, f"{name}expand")
+    x = convolve(net, x, narrow * expansion, 1, f"{name}expand")
     layer = layers.DepthwiseConv2D(
         3, stride, "same", use_bias=False, depthwise_initializer=CONV_INITIALIZER, name=f"{name}dwconv2"
     )
     x = net.act(net.norm(net(layer, x), f"{name}bn"), "swish", f"{name}activation")
+    # By the width before the expansion, which is that of the block.
     x = squeeze(net, x, max(1, narrow // 4), name)
     x = net.norm(net.conv(x, filters, 1, f"{name}project_conv"), f"{name}project_bn")
     return close(net, x, shortcut, stride, drop_rate, name)
@@ -90,7 +88,7 @@ def _body(variant: str, net: Net, x, options: Options):
     stages = _STAGES.get(variant, _B)
     if options.extra:
         x = _scale(net, x, variant)
-    x = _convolve(net, x, _round(stem * width), 3, 2, "stem")
+    x = convolve(net, x, _round(stem * width), 3, "stem", strides=2)
     total = sum(blocks for blocks, *_ in stages)  # before the factor of depth, as the weights were trained
     count = 0
     for stage, (blocks, filters, expansion, stride) in enumerate(stages, 1):
@@ -99,7 +97,7 @@ def _body(variant: str, net: Net, x, options: Options):
             drop_rate, name = DROP_CONNECT * count / total, f"block{stage}{chr(ord('a') + block)}_"
             x = make(net, x, _round(filters * width), expansion, 1 if block else stride, drop_rate, name)
             count += 1
-    return _convolve(net, x, _round(1280 * width), 1, 1, "top")
+    return convolve(net, x, _round(1280 * width), 1, "top")
 
 
 def _efficientnet_v2(variant: str):
@@ -117,16 +115,9 @@ def _efficientnet_v2(variant: str):
         name: str = f"efficientnetv2-{key}",
     ):
         options = Options(
-            include_top,
-            weights,
-            input_tensor,
-            input_shape,
-            pooling,
-            classes,
-            classifier_activation,
-            name,
-            include_preprocessing,
+            include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name
         )
+        options.extra = include_preprocessing
         return building.assemble(
             functools.partial(_body, variant),
             options,
@@ -137,11 +128,11 @@ def _efficientnet_v2(variant: str):
             pool_names=True,
         )
 
-    make.__name__ = f"EfficientNetV2{variant}"
     scaled = "of mean 0 and variance 1 by channel" if variant[0] == "B" else "scaled to -1 to 1"
     return building.publish(
         make,
         __name__,
+        f"EfficientNetV2{variant}",
         paper="Tan and Le 2021, https://arxiv.org/abs/2104.00298",
         preprocessing=f"with `include_preprocessing` as they are, else {scaled}",
         default_size=size,

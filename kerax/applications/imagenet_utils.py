@@ -33,6 +33,7 @@ def preprocess_input(x, data_format=None, mode="caffe"):
     if mode not in ("caffe", "tf", "torch"):
         raise ValueError(f"preprocess_input: `mode` must be 'caffe', 'tf' or 'torch'. Got {mode!r}.")
     channels_first = config.standardize_data_format(data_format) == "channels_first"
+    # NumPy stays NumPy: images are prepared on the host, and no program is compiled for each size.
     if not isinstance(x, np.ndarray):
         x = x if hasattr(x, "dtype") else ops.convert_to_tensor(x)
         x = x if "float" in str(x.dtype) else ops.cast(x, config.floatx())
@@ -40,6 +41,7 @@ def preprocess_input(x, data_format=None, mode="caffe"):
         x = x.astype(config.floatx())
     if mode == "tf":
         return x / 127.5 - 1.0
+    # In the dtype of `x`: constants of float64 would make float32 images float64.
     shape = (3, 1, 1) if channels_first else (3,)
     mean, deviation = (np.reshape(np.asarray(v, x.dtype), shape) for v in (_MEANS[mode], _DEVIATIONS))
     if mode == "torch":
@@ -85,5 +87,6 @@ def decode_predictions(preds, top=5) -> list[list[tuple[str, str, float]]]:
         )
         with open(path) as file:
             _class_index.update(json.load(file))
+    # All sorted: 1,000 scores are few, and `argpartition` would leave the best unordered.
     best = np.argsort(scores, axis=1)[:, ::-1][:, :top]
     return [[(*_class_index[str(i)], row[i]) for i in indices] for row, indices in zip(scores, best, strict=True)]

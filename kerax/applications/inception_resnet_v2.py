@@ -40,6 +40,7 @@ class CustomScaleLayer(Layer):
 def _residual(net: Net, x, branches, scale: float, name: str, is_last: bool):
     mixed = net.concat([branch(net, x, steps) for steps in branches], f"{name}_mixed")
     change = net.conv(mixed, net.channels(x), 1, f"{name}_conv", padding="same", use_bias=True)
+    # Scaled down, for residuals of full size made the training of such wide blocks diverge; the last has no ReLU.
     x = net(CustomScaleLayer(1.0 if is_last else scale), [x, change])
     return x if is_last else net.act(x, "relu", f"{name}_ac")
 

@@ -36,6 +36,7 @@ _BLOCKS = (_A(32), _A(64), _A(64), _B, _C(128), _C(160), _C(160), _C(192), _D, _
 
 def conv(net: Net, x, filters, kernel, stride=1, padding="same"):
     """Convolution, normalisation, ReLU."""
+    # Without names: Keras counts these layers, in the order in which branches are written.
     return net.act(net.norm(net.conv(x, filters, kernel, strides=stride, padding=padding)), "relu")
 
 
@@ -57,6 +58,7 @@ def branch(net: Net, x, steps, split_name=None):
         elif isinstance(step, list):
             x = net.concat([conv(net, x, *side) for side in step], split_name)
         else:
+            # What has a stride halves the image without padding, as the pooling beside it does.
             x = conv(net, x, *step, *(("valid",) if len(step) == 3 else ()))
     return x
 

@@ -28,6 +28,7 @@ def pick_size(shape, sizes: tuple, options: Options) -> tuple[Any, Any]:
     height, width = sides(shape) if shape else (None, None)
     is_known = height == width and height in sizes
     size = height if is_known else 224
+    # With weights the name says the size they are for; without, that of the images, which may be unknown.
     if options.weights == "imagenet":
         if shape and not is_known:
             warnings.warn(f"There are weights for squares of {sizes}. Got {shape}: taking those for 224.", stacklevel=3)
@@ -44,7 +45,7 @@ def _body(net: Net, x, options: Options):
     x = _relu6(net, net.conv(x, int(32 * alpha), 3, "conv1", strides=2), "conv1")
     for block, (filters, stride) in enumerate(_BLOCKS, 1):
         padding = "same"
-        if stride == 2:
+        if stride == 2:  # one row and column behind, whatever the size: these weights know no other padding
             x, padding = net.pad(x, ((0, 1), (0, 1)), f"conv_pad_{block}"), "valid"
         name = f"conv_dw_{block}"
         x = net.depthwise(x, 3, name, strides=stride, padding=padding, depth_multiplier=depth_multiplier)
@@ -55,6 +56,7 @@ def _body(net: Net, x, options: Options):
 
 def _top(net: Net, x, options: Options):
     x = net(layers.Dropout(options.extra[2], name="dropout"), net.pool(x, "avg", keepdims=True))
+    # A convolution in the place of a dense layer: the kernel in the file has four axes.
     x = net.conv(x, options.classes, 1, "conv_preds", use_bias=True)
     x = net(layers.Reshape((options.classes,), name="reshape_2"), x)
     return net.act(x, options.classifier_activation, "predictions")
@@ -74,6 +76,7 @@ def MobileNet(
     name: str | None = None,
 ):
     extra = (alpha, depth_multiplier, dropout)
+    # The name follows from the size, which follows from the options; until then it is empty.
     options = Options(
         include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name or "", extra
     )
@@ -91,6 +94,7 @@ def MobileNet(
 building.publish(
     MobileNet,
     __name__,
+    "MobileNet",
     paper="Howard et al. 2017, https://arxiv.org/abs/1704.04861",
     more="""alpha: Factor of the number of filters; 0.25, 0.5, 0.75 or 1 with the `"imagenet"` weights.
 depth_multiplier: Of the depthwise convolutions.

@@ -21,30 +21,23 @@ _SMALL = (
     (72 / 16, 24, 3, 2, False, False),
     (88 / 24, 24, 3, 1, False, False),
     (4, 40, 5, 2, True, True),
-    (6, 40, 5, 1, True, True),
-    (6, 40, 5, 1, True, True),
-    (3, 48, 5, 1, True, True),
-    (3, 48, 5, 1, True, True),
+    *[(6, 40, 5, 1, True, True)] * 2,
+    *[(3, 48, 5, 1, True, True)] * 2,
     (6, 96, 5, 2, True, True),
-    (6, 96, 5, 1, True, True),
-    (6, 96, 5, 1, True, True),
+    *[(6, 96, 5, 1, True, True)] * 2,
 )
 _LARGE = (
     (1, 16, 3, 1, False, False),
     (4, 24, 3, 2, False, False),
     (3, 24, 3, 1, False, False),
     (3, 40, 5, 2, True, False),
-    (3, 40, 5, 1, True, False),
-    (3, 40, 5, 1, True, False),
+    *[(3, 40, 5, 1, True, False)] * 2,
     (6, 80, 3, 2, False, True),
     (2.5, 80, 3, 1, False, True),
-    (2.3, 80, 3, 1, False, True),
-    (2.3, 80, 3, 1, False, True),
-    (6, 112, 3, 1, True, True),
-    (6, 112, 3, 1, True, True),
+    *[(2.3, 80, 3, 1, False, True)] * 2,
+    *[(6, 112, 3, 1, True, True)] * 2,
     (6, 160, 5, 2, True, True),
-    (6, 160, 5, 1, True, True),
-    (6, 160, 5, 1, True, True),
+    *[(6, 160, 5, 1, True, True)] * 2,
 )
 _net = functools.partial(Net, conv={"use_bias": False, "padding": "same"}, norm={"epsilon": 0.001, "momentum": 0.999})
 
@@ -61,6 +54,7 @@ def _squeeze(net: Net, x, prefix: str):
     factor = net.conv(factor, divisible(filters / 4), 1, f"{prefix}conv", use_bias=True)
     factor = net(layers.ReLU(name=f"{prefix}relu"), factor)
     factor = net.conv(factor, filters, 1, f"{prefix}conv_1", use_bias=True)
+    # A hard sigmoid, spelled as Keras spells it, so that the graph has the same layers.
     factor = net(layers.ReLU(6.0), factor + 3.0) * (1.0 / 6.0)
     return net(layers.Multiply(name=f"{prefix}mul"), [x, factor])
 
@@ -68,11 +62,10 @@ def _squeeze(net: Net, x, prefix: str):
 def _block(net: Net, x, expansion, filters, kernel, stride, squeezes, is_swish, prefix: str):
     shortcut = x
     if prefix != "expanded_conv_":  # the first one
+        # The table's expansions are quotients such as 72/16: rounded to a multiple of 8 they give the paper's widths.
         x = net.conv(x, divisible(net.channels(x) * expansion), 1, f"{prefix}expand")
         x = _activate(net, net.norm(x, f"{prefix}expand_bn"), is_swish)
-    padding = "same"
-    if stride == 2:
-        x, padding = net.pad(x, net.stride_padding(x, kernel), f"{prefix}depthwise_pad"), "valid"
+    x, padding = net.pad_for_stride(x, kernel, stride, f"{prefix}depthwise_pad")
     x = net.depthwise(x, kernel, f"{prefix}depthwise", strides=stride, padding=padding)
     x = _activate(net, net.norm(x, f"{prefix}depthwise_bn"), is_swish)
     x = _squeeze(net, x, prefix) if squeezes else x
@@ -98,6 +91,7 @@ def _body(blocks: tuple, net: Net, x, options: Options):
 
 def _top(filters: int, net: Net, x, options: Options):
     alpha, minimalistic, _, dropout_rate = options.extra
+    # As in V2, narrower models keep the features of the classifier.
     filters = divisible(filters * alpha) if alpha > 1 else filters
     x = net.conv(net.pool(x, "avg", keepdims=True), filters, 1, "conv_2", use_bias=True)
     x = _activate(net, x, not minimalistic)
@@ -147,13 +141,13 @@ def _mobilenet_v3(size: str, blocks: tuple, top_filters: int):
             net=_net,
             top=functools.partial(_top, top_filters),
             pool_names=True,
-            needs_static=False,
+            needs_static=False,  # its classifier is made of convolutions
         )
 
-    make.__name__ = public_name
     return building.publish(
         make,
         __name__,
+        public_name,
         paper="Howard et al. 2019, https://arxiv.org/abs/1905.02244",
         preprocessing="with `include_preprocessing` as they are, else scaled to -1 to 1",
         default_size=None,

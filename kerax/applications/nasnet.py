@@ -13,6 +13,7 @@ preprocess_input = preprocessor("tf", __name__)
 
 # Filters before the classifier, cells per stage, filters of the stem, whether a reduction cell is skipped over.
 _VARIANTS = {"mobile": (1056, 4, 32, False, 224), "large": (4032, 6, 96, True, 331)}
+_top = functools.partial(building.average_and_classify, pool_name=None)
 _net = functools.partial(
     Net,
     conv={"use_bias": False, "padding": "same", "kernel_initializer": "he_normal"},
@@ -23,9 +24,7 @@ _net = functools.partial(
 def _separable(net: Net, x, filters: int, kernel: int, name: str, stride=1):
     """Twice ReLU, separable convolution and normalisation; the first may halve the image."""
     x = net.act(x, "relu")
-    padding = "same"
-    if stride == 2:
-        x, padding = net.pad(x, net.stride_padding(x, kernel), f"separable_conv_1_pad_{name}"), "valid"
+    x, padding = net.pad_for_stride(x, kernel, stride, f"separable_conv_1_pad_{name}")
     first, second = f"separable_conv_1_{name}", f"separable_conv_2_{name}"
     x = net(layers.SeparableConv2D(filters, kernel, stride, padding, use_bias=False, name=first), x)
     x = net.act(net.norm(x, f"separable_conv_1_bn_{name}"), "relu")
@@ -35,9 +34,9 @@ def _separable(net: Net, x, filters: int, kernel: int, name: str, stride=1):
 
 def _adjust(net: Net, before, x, filters: int, name: str):
     """The output of the cell before the last, brought to the size and the filters of the next cell."""
-    if before is None:
+    if before is None:  # there is none before the first cell
         return x
-    if before.shape[-2] != x.shape[-2]:
+    if before.shape[-2] != x.shape[-2]:  # widths, the layout being channels last: `before` is from before a reduction
         before = net.act(before, "relu", f"adjust_relu_1_{name}")
         left = net.mean_pool(before, 1, 2, name=f"adjust_avg_pool_1_{name}")
         left = net.conv(left, filters // 2, 1, f"adjust_conv_1_{name}")
@@ -79,6 +78,7 @@ def _reduce(net: Net, x, before, filters: int, name: str):
     )
     add = lambda tensors, part: net.add(tensors, f"reduction_{part}_{name}" if part else None)
     x1 = add([separable(h, 5, "left1"), separable(p, 7, "right1")], "add_1")
+    # One padded copy for the three poolings: Keras pads once, and a layer of that name is in its files.
     x2 = net.max_pool(padded, 3, 2, name=f"reduction_left2_{name}")
     x2 = add([x2, separable(p, 7, "right2")], "add_2")
     x3 = net.mean_pool(padded, 3, 2, name=f"reduction_left3_{name}")
@@ -91,6 +91,7 @@ def _reduce(net: Net, x, before, filters: int, name: str):
 
 def _body(variant: str, net: Net, x, _options):
     top_filters, cells, stem_filters, skips, _ = _VARIANTS[variant]
+    # 6 tensors are joined at the end of a cell whose filters doubled twice: 24 times those of the first cells.
     filters = top_filters // 24
     x = net.norm(net.conv(x, stem_filters, 3, "stem_conv1", strides=2, padding="valid"), "stem_bn1")
     before = None
@@ -103,10 +104,6 @@ def _body(variant: str, net: Net, x, _options):
         for cell in range(cells):
             x, before = _normal(net, x, before, filters * 2**stage, f"{stage * cells + (stage > 0) + cell}"), x
     return net.act(x, "relu")
-
-
-def _top(net: Net, x, options: Options):
-    return net.dense(net.pool(x, "avg"), options.classes, "predictions", activation=options.classifier_activation)
 
 
 def _nasnet(variant: str):
@@ -122,6 +119,7 @@ def _nasnet(variant: str):
         classifier_activation: Any = "softmax",
         name: str = f"nasnet_{variant}",
     ):
+        # Keras's mobile model has a size even without the classifier; the large one is left open.
         if variant == "mobile" and not include_top and input_shape is None:
             input_shape = (224, 224, 3)
         if weights == "imagenet" and input_shape is not None and None in input_shape:
@@ -134,9 +132,8 @@ def _nasnet(variant: str):
             body, options, default_size=size, key=("nasnet", variant), net=_net, top=_top, channels_last=True
         )
 
-    make.__name__ = f"NASNet{variant.capitalize()}"
     paper = "Zoph et al. 2017, https://arxiv.org/abs/1707.07012"
-    return building.publish(make, __name__, paper=paper, default_size=size)
+    return building.publish(make, __name__, f"NASNet{variant.capitalize()}", paper=paper, default_size=size)
 
 
 NASNetMobile, NASNetLarge = _nasnet("mobile"), _nasnet("large")

@@ -19,6 +19,7 @@ def _body(depths: tuple, net: Net, x, _options):
 
 
 def _top(net: Net, x, options: Options):
+    # Flattened, not averaged: `fc1` has most of the weights, and they are for 224 by 224 pixels only.
     x = net(layers.Flatten(name="flatten"), x)
     for name in ("fc1", "fc2"):
         x = net.dense(x, 4096, name, activation="relu")

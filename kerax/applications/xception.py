@@ -17,13 +17,13 @@ def _body(net: Net, x, _options):
         name = f"block1_conv{layer}"
         x = net.act(net.norm(net.conv(x, filters, 3, name, strides=stride), f"{name}_bn"), "relu", f"{name}_act")
     for block, widths in enumerate(_BLOCKS, 2):
-        shrinks = len(widths) == 2
+        shrinks = len(widths) == 2  # the middle blocks have three convolutions and keep their form
         residual = x
         if shrinks:
             residual = net.norm(net.conv(x, widths[-1], 1, strides=2, padding="same"))
         for layer, filters in enumerate(widths, 1):
             name = f"block{block}_sepconv{layer}"
-            if (block, layer) != (2, 1):
+            if (block, layer) != (2, 1):  # block 1 ended with an activation
                 x = net.act(x, "relu", f"{name}_act")
             x = net.norm(net.separable(x, filters, 3, name, padding="same"), f"{name}_bn")
         if shrinks:

@@ -59,17 +59,18 @@ def compare(widths: Sequence[int], batch_size: int, steps: int, rounds: int) -> 
         "kerax": lambda: model.fit(rows, labels, batch_size=batch_size, shuffle=False, verbose=0).history["loss"][0],
     }
     for run in contenders.values():
-        run()  # compiles
+        run()  # compiles, and all take the first steps, so that losses stay comparable
     times: dict[str, list[float]] = {name: [] for name in contenders}
     losses = {}
     for _ in range(rounds):
         for name, run in contenders.items():
             began = time.perf_counter()
-            losses[name] = float(run())
+            losses[name] = float(run())  # a number on the host: the time includes what was still computed
             times[name].append(time.perf_counter() - began)
     return {
         name: {
             "us_per_step": 1e6 * statistics.median(spent) / steps,
+            # Of rounds that ran one after the other: a median of ratios, not a ratio of medians.
             "ratio": statistics.median(own / other for own, other in zip(spent, times["loop"], strict=True)),
             "loss": losses[name],
         }
@@ -86,6 +87,7 @@ def _build_model(widths: Sequence[int]) -> kerax.Model:
     return model
 
 
+# kerax's default, which is Keras's; optax's own is 1e-8.
 _optimizer = optax.adam(1e-3, eps=1e-7)
 
 
@@ -111,9 +113,10 @@ def _loop(weights: list, rows: np.ndarray, labels: np.ndarray, batch_size: int) 
     def run():
         losses = []
         for start in range(0, len(rows), batch_size):
+            # From the host each time, as a loop without a feed does it.
             batch = rows[start : start + batch_size], labels[start : start + batch_size]
             held[0], held[1], loss, accuracy = step(*held, *batch)
-            losses.append((loss, accuracy))
+            losses.append((loss, accuracy))  # not read here: that would wait for every step
         return float(np.mean([float(loss) for loss, _ in losses]))
 
     return run

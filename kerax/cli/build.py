@@ -6,7 +6,7 @@ can name no module and no code.
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ _DEFERRED = {"losses": ("crossentropy", "ce"), "metrics": ("accuracy", "acc", "c
 
 def set_seed(config: Field):
     """Starts all random draws from `seed`. Raises `ConfigError` if it is out of range."""
-    call_with_checks(lambda: set_random_seed(config["seed"].value), config["seed"])
+    config["seed"].call(lambda: set_random_seed(config["seed"].value))
 
 
 def read_input_shape(field: Field) -> tuple | None:
@@ -94,10 +94,11 @@ def load_data(config: Field):
             f"unknown dataset {name!r}. Expected one of {', '.join(datasets.__all__)}.{suggest(name, datasets.__all__)}"
         )
     load = importlib.import_module(f"{datasets.__name__}.{name}").load_data
+    # A dataset's own arguments are checked by its signature, so that a new one can be configured at once.
     field.expect_names(["name", *OPTIONS, *inspect.signature(load).parameters])
     arguments = {key: value for key, value in field.value.items() if key not in ("name", *OPTIONS)}
     try:
-        train, test = call_with_checks(load, field, arguments)
+        train, test = field.call(load, arguments)
     except OSError as error:  # it cannot be downloaded, or not be written
         raise field["name"].error(one_line(error)) from None
     (x_train, y_train), (x_test, y_test) = encode(field, train, test)
@@ -111,6 +112,7 @@ def fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
 
 def _reshape(config: Field, inputs):
     shape = read_input_shape(config["model"])
+    # Where a size is open the data decides.
     if shape is None or None in shape:
         return inputs
     if isinstance(inputs, dict):
@@ -130,7 +132,7 @@ def build_model(config: Field) -> "kerax.Model":
         model = build_graph(config["model"], lambda field: build_object(field, "layers"))
     else:
         model = _build_sequential(config["model"])
-    call_with_checks(model.compile, config["compile"], build_compile_arguments(config))
+    config["compile"].call(model.compile, build_compile_arguments(config))
     return model
 
 
@@ -141,15 +143,15 @@ def _build_sequential(field: Field) -> "kerax.Model":
     if field["class_name"].value != "Sequential":
         raise field["class_name"].error(f"expected Sequential or Functional. Got {field['class_name'].value!r}.")
     shape = read_input_shape(field)
+    # Each step is called on the field that can be wrong in it, so that the error names its line.
     name = field["name"] if "name" in field.value else field
-    model = call_with_checks(lambda: kerax.Sequential(name=field.value.get("name")), name)
-    call_with_checks(lambda: model.add(kerax.Input(shape)), field["input_shape"])
+    model = name.call(lambda: kerax.Sequential(name=field.value.get("name")))
+    field["input_shape"].call(lambda: model.add(kerax.Input(shape)))
     if not field["layers"].expect(list).value:
         raise field["layers"].error("expected at least one layer.")
-    for position in range(len(field["layers"].expect(list).value)):
-        layer_field = field["layers"][position]
+    for layer_field in field["layers"].fields():
         layer = build_object(layer_field, "layers")
-        call_with_checks(lambda layer=layer: model.add(layer), layer_field)
+        layer_field.call(lambda layer=layer: model.add(layer))
     return model
 
 
@@ -168,23 +170,26 @@ def _resolve_compiled(field: Field, family: str) -> Any:
     """Optimizers, losses and metrics: by name, as a class with arguments, or lists and mappings of these by output."""
     value = field.value
     if isinstance(value, list):
-        return [_resolve_compiled(field[position], family) for position in range(len(value))]
+        return [_resolve_compiled(each, family) for each in field.fields()]
+    # `{Adam: {...}}` and `{output: mse}` look alike: classes begin with a capital letter, outputs should not.
     if isinstance(value, dict) and not _describes_object(value) and family != "optimizers":
         return {name: _resolve_compiled(output, family) for name, output in field.items()}
     if isinstance(value, dict):
         return build_object(field, family)
+    # Looked up here although `compile` would: here the error still knows the place in the file.
     if not isinstance(value, str) or value in _DEFERRED.get(family, ()):
         return value
-    return call_with_checks(lambda: FAMILIES[family].module.get(value), field)
+    return field.call(lambda: FAMILIES[family].module.get(value))
 
 
 def build_fit_arguments(config: Field) -> dict[str, Any]:
     """The arguments of `Model.fit` that `fit` and `callbacks` describe. Raises `ConfigError`."""
     config["fit"].expect_names(name for name in _parameters(kerax.Sequential.fit) if name not in FIT_GIVEN_ELSEWHERE)
     _check_kinds(config["fit"], kerax.Sequential.fit, allow_none=False)
-    field = config["callbacks"]
-    built = [build_object(field[position], "callbacks") for position in range(len(field.value))]
-    return {**config["fit"].value, "callbacks": built}
+    return {
+        **config["fit"].value,
+        "callbacks": [build_object(each, "callbacks") for each in config["callbacks"].fields()],
+    }
 
 
 def build_object(field: Field, *families: str) -> Any:
@@ -206,27 +211,25 @@ def build_object(field: Field, *families: str) -> Any:
         name, arguments = value, field.empty()
     else:
         raise field.error(f"expected exactly one {noun}: ClassName or {{ClassName: {{argument: ...}}}}. Got {value!r}.")
+    # By public names of the families' modules only: a config cannot reach any other class, let alone code.
     known = {name: (cls, family) for family in families for name, cls in FAMILIES[family].classes().items()}
     if name not in known:
         modules = " or ".join(FAMILIES[family].module.__name__ for family in families)
         raise field.error(f"unknown {noun} {name!r}. Expected a class of {modules}.{suggest(name, known)}")
     cls, family = known[name]
-    if arguments.value is None:
+    if arguments.value is None:  # `Dropout:` with nothing behind it is a mapping to null in YAML
         arguments = arguments.empty()
     arguments.expect_names(constructor_parameters(cls), required=_required_parameters(cls))
-    for base in cls.__mro__:
-        if "__init__" in vars(base) and base is not object:
-            _check_kinds(arguments, base.__init__)
+    for constructor, _ in constructors_of(cls):
+        _check_kinds(arguments, constructor)
     parts = FAMILIES[family].parts
-    return call_with_checks(
-        cls, arguments, {name: _resolve_argument(value, parts) for name, value in arguments.items()}
-    )
+    return arguments.call(cls, {name: _resolve_argument(value, parts) for name, value in arguments.items()})
 
 
 def _resolve_argument(field: Field, families: Sequence[str]) -> Any:
     """An argument's value with the objects built that it describes."""
     if isinstance(field.value, list):
-        return [_resolve_argument(field[position], families) for position in range(len(field.value))]
+        return [_resolve_argument(each, families) for each in field.fields()]
     if families and _describes_object(field.value):
         return build_object(field, *families)
     return field.value
@@ -248,9 +251,11 @@ def _check_kinds(field: Field, function: Callable, allow_none: bool = True):
     parameters = inspect.signature(function).parameters
     for name, value in field.items():
         default = parameters[name].default if name in parameters else None
+        # Booleans first: in Python they are numbers too.
         if isinstance(default, bool):
             value.expect(bool, "true or false")
         elif isinstance(default, (int, float)):
+            # "auto" is what some arguments take beside a number; lists and mappings may be more of them.
             is_text = isinstance(value.value, str) and value.value != "auto"
             is_truth = isinstance(value.value, bool) and isinstance(default, float)
             if is_text or is_truth or (value.value is None and not allow_none):
@@ -259,6 +264,7 @@ def _check_kinds(field: Field, function: Callable, allow_none: bool = True):
 
 def _parameters(function: Callable) -> list[str]:
     """Names of a method's parameters, `self` and catch-alls left out."""
+    # The first is `self`, also of a method that was not looked up on an object.
     catch_alls = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     return [parameter.name for parameter in parameters if parameter.kind not in catch_alls]
@@ -271,23 +277,14 @@ def _required_parameters(cls: type) -> list[str]:
 
 def constructor_parameters(cls: type) -> list[str]:
     """Names of the parameters of `cls`, and of its bases as far as `**kwargs` passes them on."""
-    names = []
+    return list(dict.fromkeys(name for constructor, _ in constructors_of(cls) for name in _parameters(constructor)))
+
+
+def constructors_of(cls: type) -> Iterator[tuple[Callable, type]]:
+    """The constructor of a class and those of bases that it passes arguments on to, each with the class it is of."""
     for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        names += [name for name in _parameters(base.__init__) if name not in names]
-        kinds = [parameter.kind for parameter in inspect.signature(base.__init__).parameters.values()]
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            break
-    return names
-
-
-def call_with_checks(function: Callable, field: Field, arguments: dict[str, Any] | None = None) -> Any:
-    """`function(**arguments)`, its complaints about values turned into errors about `field`."""
-    try:
-        return function(**(arguments or {}))
-    except (TypeError, ValueError) as error:
-        message = one_line(error).removeprefix(f"{field.key}: ")
-        if isinstance(error, TypeError) and "not supported between" in message:  # Python's own words for a wrong type
-            message = f"a value has the wrong type ({message}). Got {arguments}."
-        raise field.error(message) from None
+        if "__init__" in vars(base) and base is not object:
+            yield base.__init__, base
+            # Without `**kwargs` the arguments end here.
+            if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(base.__init__).parameters.values()):
+                return

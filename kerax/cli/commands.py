@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns: the exit code, 0 if all went well and 2 for a mistake on the command line or in a file.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    # A call without a command is a mistake to a script (exit code 2), and a question to a person.
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2

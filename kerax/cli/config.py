@@ -7,7 +7,7 @@ The file is data only: it names classes, never modules or code. Every complaint 
 import copy
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,12 +84,30 @@ class Field:
 
     def error(self, message: str) -> ConfigError:
         """The error to raise about this field."""
-        line = self.lines.get(self.key)
+        line = self.lines.get(self.key)  # none for what an override or a default put there
         where = self.source if line is None else f"{self.source}, line {line}"
         return ConfigError(f"{where}: {self.key}: {message}" if self.key else f"{where}: {message}")
 
+    def fields(self) -> Iterator["Field"]:
+        """The fields below a mapping or a list; none below anything else."""
+        if isinstance(self.value, dict):
+            yield from (self[name] for name in self.value)
+        elif isinstance(self.value, list):
+            yield from (self[position] for position in range(len(self.value)))
+
+    def call(self, function: Callable, arguments: Mapping[str, Any] | None = None) -> Any:
+        """`function(**arguments)`, its complaints about values turned into errors about this field."""
+        try:
+            return function(**(arguments or {}))
+        except (TypeError, ValueError) as error:
+            message = one_line(error).removeprefix(f"{self.key}: ")
+            if isinstance(error, TypeError) and "not supported between" in message:  # Python's words for a wrong type
+                message = f"a value has the wrong type ({message}). Got {arguments}."
+            raise self.error(message) from None
+
     def expect(self, kind: type | tuple[type, ...], description: str = "") -> "Field":
         """This field, which must be a `kind`, called `description` in the error. Raises `ConfigError`."""
+        # Python counts booleans among the integers.
         if not isinstance(self.value, kind) or (kind is int and isinstance(self.value, bool)):
             raise self.error(f"expected {description or _TYPE_NAMES[kind]}. Got {self.value!r}.")
         return self
@@ -137,6 +155,7 @@ def parse_arguments(
     flags, options = dict(flags or {}), dict(options or {})
     is_help = "-h" in arguments or "--help" in arguments
     positionals, overrides = [], {}
+    # By hand, for no parser knows options whose names are the paths of a file that is yet to be read.
     pending = iter([argument for argument in arguments if argument not in ("-h", "--help")])
     for argument in pending:
         if not argument.startswith("--"):
@@ -150,10 +169,11 @@ def parse_arguments(
             overrides[name] = True
             continue
         if not equals:
-            text = next(pending, "--")
+            text = next(pending, "--")  # at the end as where another option follows: the value is missing
             if text.startswith("--"):
                 raise ConfigError(f"{option}: {_NO_VALUE}")
         overrides[name] = text if name in options else _parse_value(option, text)
+    # After parsing, so that the file is known whose fields are shown.
     if is_help:
         _print_help(positional, description, flags, options, has_fields)
         if positionals and show_fields is not None:
@@ -188,6 +208,7 @@ def read_config(path: str, overrides: Mapping[str, Any]) -> Field:
     """The checked config in a YAML file, with overrides. Raises `ConfigError` if it cannot be read or is wrong."""
     try:
         text = Path(path).read_text(encoding="utf-8")
+        # Read twice: the nodes know their lines, and the loader takes `1e-3` for a number, which PyYAML's own does not.
         node = yaml.compose(text, yaml.SafeLoader)
         lines = {} if node is None else _find_lines(node, path)
         tree = _load_yaml(text)
@@ -220,6 +241,7 @@ def _find_lines(node: yaml.Node, path: str, key: str = "", above: tuple = ()) ->
         first: dict[str, int] = {}
         for name, value in node.value:
             line, own = name.start_mark.line + 1, f"{key}.{name.value}" if key else str(name.value)
+            # YAML's own loader takes the last of two equal names without a word; `<<` may merge several mappings.
             if own in first and name.value != "<<":
                 raise ConfigError(f"{path}, line {line}: {own}: is given twice, first in line {first[own]}.")
             first[own] = line
@@ -241,14 +263,17 @@ def resolve_config(
     Raises:
         ConfigError: for an override of something that is not there, and for unknown, missing or mistyped sections.
     """
+    # Copied, for overrides are written into it, and YAML's aliases share what they stand for.
     config = Field(copy.deepcopy(tree), source, "", lines or {})
     config.expect(dict, f"a mapping with {_enumerate(list(SECTIONS))}")
     if overrides:
         given = tuple(overrides)
+        # What an override changed stands in no line of the file any more.
         known = {key: line for key, line in config.lines.items() if not _is_touched(key, given)}
         config = Field(config.value, f"{source} with {' '.join(f'--{key}' for key in overrides)}", "", known)
     for key, value in overrides.items():
         _override(config, key, value)
+    # After the overrides, which may give a whole section; before the check that all are there.
     for name, section in SECTIONS.items():
         if section.default is not None and config.value.get(name) is None:
             config.value[name] = copy.copy(section.default)
@@ -309,10 +334,11 @@ def run_script(main: Callable[[Sequence[str]], Any], arguments: Sequence[str] | 
 
     Returns: the exit code: 0, 2 for a `ConfigError`, 130 after Ctrl-C, 1 if nobody reads the output any more.
     """
+    # In place and only for this call: tests run many commands in one process.
     _program[:] = name.split()
     try:
         main(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
+        sys.stdout.flush()  # here, where a broken pipe is still caught
     except ConfigError as error:
         print(f"{program_name()}: error: {error}", file=sys.stderr)
         return 2

@@ -1,13 +1,11 @@
 """Tables and texts of a data set as the numbers that a compiled model takes, as `data` describes it."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from kerax import layers
-from kerax.cli.config import Field, one_line
+from kerax.cli.config import Field
 from kerax.utils import FeatureSpace
 
 # What `data` may hold beside the loader's own arguments: the kind of each value, and what it does.
@@ -35,6 +33,7 @@ def encode(field: Field, train: tuple, test: tuple) -> tuple[tuple, tuple]:
         x_train, x_test = _with_features(field["features"], x_train, x_test)
     if "text" in field.value:
         x_train, x_test = _with_text(field["text"], x_train, x_test)
+    # After `text` and `features`, for what is scaled is what the model gets; before targets that are those inputs.
     x_train, x_test = scale(field, x_train), scale(field, x_test)
     if "targets" in field.value:
         if field["targets"].value != "inputs":
@@ -59,9 +58,10 @@ def _with_features(field: Field, x_train, x_test) -> tuple:
     field["features"].expect_names(list(x_train))
     arguments = dict(field.value)
     if "crosses" in arguments:
+        # YAML has lists only; a tuple is a cross by its features' names.
         arguments["crosses"] = [tuple(names) for names in field["crosses"].expect(list).value]
-    space = _call(lambda: FeatureSpace(**arguments), field)
-    _call(lambda: space.adapt({name: x_train[name] for name in space.features}), field)
+    space = field.call(FeatureSpace, arguments)
+    field.call(lambda: space.adapt({name: x_train[name] for name in space.features}))
     return space(x_train), space(x_test)
 
 
@@ -69,13 +69,6 @@ def _with_text(field: Field, x_train, x_test) -> tuple:
     field.expect_names(list(inspect.signature(layers.TextVectorization).parameters))
     if isinstance(x_train, dict) or x_train.dtype.kind != "U":
         raise field.error("the data set is no list of texts.")
-    layer = _call(lambda: layers.TextVectorization(**field.value), field)
-    layer.adapt(x_train)
+    layer = field.call(layers.TextVectorization, field.value)
+    layer.adapt(x_train)  # never the test part: its words would tell about what is to be unknown
     return np.asarray(layer(x_train)), np.asarray(layer(x_test))
-
-
-def _call(function: Callable[[], Any], field: Field) -> Any:
-    try:
-        return function()
-    except (TypeError, ValueError) as error:
-        raise field.error(one_line(error)) from None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import kerax
 from kerax import datasets
-from kerax.cli.build import FAMILIES, FIT_GIVEN_ELSEWHERE, Family
+from kerax.cli.build import FAMILIES, FIT_GIVEN_ELSEWHERE, Family, constructors_of
 from kerax.cli.config import Field, read_config
 from kerax.cli.encode import OPTIONS
 
@@ -45,26 +45,15 @@ def describe_arguments(target: Callable) -> list[Argument]:
     [('rate', '', <class 'inspect._empty'>), ('noise_shape', '', None)]
     """
     found: dict[str, Argument] = {}
-    for function, documented in _signatures(target):
+    for function, documented in constructors_of(target) if inspect.isclass(target) else [(target, target)]:
         texts = read_argument_texts(inspect.getdoc(documented) or "")
-        parameters = list(inspect.signature(function).parameters.values())
-        for parameter in parameters:
+        for parameter in inspect.signature(function).parameters.values():
+            # A class's own argument hides that of a base with the same name.
             if parameter.name == "self" or parameter.kind in _CATCH_ALLS or parameter.name in found:
                 continue
             text = texts.get(parameter.name, "")
             found[parameter.name] = Argument(parameter.name, _kind(parameter), parameter.default, text, documented)
-        if inspect.Parameter.VAR_KEYWORD not in [parameter.kind for parameter in parameters]:
-            break
     return list(found.values())
-
-
-def _signatures(target: Callable) -> Iterator[tuple[Callable, Any]]:
-    if not inspect.isclass(target):
-        yield target, target
-        return
-    for base in target.__mro__:
-        if "__init__" in vars(base) and base is not object:
-            yield base.__init__, base
 
 
 def _kind(parameter: inspect.Parameter) -> str:
@@ -88,9 +77,10 @@ def read_argument_texts(doc: str) -> dict[str, str]:
     for line in lines[lines.index("Args:") + 1 :]:
         if line and not line.startswith(" "):
             break
+        # An entry begins four columns in; what is indented further goes on with the one before.
         entry = _ENTRY.fullmatch(line[4:]) if line[4:5].strip() else None
         if entry:
-            current = [entry[2]]
+            current = [entry[2]]  # one list for all names of the entry, which share their text
             texts |= dict.fromkeys((name.lstrip("*") for name in entry[1].split(", ")), current)
         else:
             current.append(line.strip())
@@ -115,6 +105,7 @@ def find_objects(config: Field) -> list[_Object]:
     """
     found: dict[Any, _Object] = {}
 
+    # By the object itself: a class that is named in several places is shown once, with all of them.
     def add(place, title, target, left_out=(), family=None):
         found.setdefault(target, _Object(title, target, [], left_out, family)).places.append(place)
 
@@ -138,13 +129,15 @@ def named_classes(field: Field, *families: str) -> Iterator[tuple[str, str, type
     """`(key of the arguments, family, class)` of what reads as a class of a family, `{Class: ...}` or `Class`, below a
     field. Of several families the first that has the class counts."""
     families = families or tuple(FAMILIES)
+    # Reversed, so that the first family overwrites the others.
     known = {name: (family, cls) for family in reversed(families) for name, cls in FAMILIES[family].classes().items()}
     value = field.value
+    # A plain name counts in a list only, of layers or callbacks: as an argument it may be a name of the user's own.
     if isinstance(value, str) and value in known and field.key.split(".")[-1].isdecimal():
         yield f"{field.key}.{value}", *known[value]
     elif isinstance(value, list):
-        for position in range(len(value)):
-            yield from named_classes(field[position], *families)
+        for each in field.fields():
+            yield from named_classes(each, *families)
     elif isinstance(value, dict):
         for name, below in field.items():
             if name in known:
@@ -170,6 +163,7 @@ def show_fields(path: str):
             for name, (kind, text) in OPTIONS.items():
                 _print_argument(Argument(name, kind, None, text), width)
         for argument in describe_arguments(found.target):
+            # What all layers take, such as `name` and `dtype`, is told once at the end.
             if found.family is not None and argument.owner is found.family.base:
                 shared[f"{found.family.noun} {argument.name}"] = argument
             elif argument.name not in found.left_out:
@@ -208,6 +202,7 @@ def _as_yaml(value: Any) -> str:
 
 def complete(config: Field) -> dict[str, Any]:
     """A config with the defaults of everything that it leaves out, as plain data that can be run."""
+    # Copies where something is filled in: the config itself stays as it was read.
     tree = dict(config.value)
     if tree["data"].get("name") in datasets.__all__:
         tree["data"] = _with_defaults(tree["data"], _data_loader(tree["data"]["name"]))
@@ -230,6 +225,7 @@ def _with_defaults(given: dict, target: Callable, left_out: tuple[str, ...] = ()
     """Arguments with the defaults that are plain data, of the function or class itself only."""
     function = target.__init__ if inspect.isclass(target) else target
     defaults = {
+        # YAML has no tuples.
         name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.default is not inspect.Parameter.empty and _is_plain(parameter.default) and name not in left_out

@@ -28,7 +28,7 @@ def read_inputs(path: str) -> Any:
     try:
         if path.endswith(".csv"):
             return _read_csv(path)
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)  # a pickle runs what its maker wrote into it
         if path.endswith(".npy"):
             return loaded
         with loaded:
@@ -46,6 +46,7 @@ def _read_csv(path: str) -> np.ndarray:
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         for line, cells in enumerate(reader, 1):
+            # Names: a first line with no number at all. A single number in it makes it data, and the rest an error.
             if not cells or (line == 1 and not any(map(_is_number, cells))):
                 continue
             if rows and len(cells) != len(rows[0]):
@@ -83,6 +84,7 @@ def write_array(path: str, predictions: Any):
         ConfigError: if the file cannot hold them, or not be written.
     """
     check_target(path)
+    # Several outputs have several shapes, which only a file of several arrays holds.
     named = predictions
     if isinstance(predictions, (list, tuple)):
         named = {f"output_{index}": value for index, value in enumerate(predictions)}
@@ -96,7 +98,7 @@ def write_array(path: str, predictions: Any):
         elif path.endswith(".npy"):
             np.save(path, named)
         else:
-            table = np.asarray(named).reshape(len(named), -1)
+            table = np.asarray(named).reshape(len(named), -1)  # images and sequences as long rows
             with open(path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow([f"output_{index}" for index in range(table.shape[1])])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import kerax
-from kerax.cli.config import Field, one_line
+from kerax.cli.config import Field
 from kerax.errors import suggest
 
 
@@ -32,17 +32,18 @@ def build_graph(field: Field, build_layer: Callable[[Field], Any]) -> "kerax.Mod
         ["class_name", "name", "inputs", "layers", "outputs"], required=["class_name", "inputs", "layers"]
     )
     inputs = {
-        name: _call(lambda name=name, arguments=arguments: kerax.Input(name=name, **_input(arguments)), arguments)
+        name: arguments.call(kerax.Input, {"name": name, **_input(arguments)})
         for name, arguments in field["inputs"].expect(dict).items()
     }
-    tensors = dict(inputs)
+    tensors = dict(inputs)  # by name, in the order of the file: "the one before" is the last of them
     for name, description in field["layers"].expect(dict).items():
-        if name in tensors:
+        if name in tensors:  # two layers of one name the reader of the file has refused already
             raise description.error("an input has this name too.")
         tensors[name] = _apply(name, description, tensors, build_layer)
     outputs = _outputs(field, tensors)
+    # One input is no dict, so that the model takes plain arrays.
     inputs = inputs if len(inputs) > 1 else next(iter(inputs.values()))
-    return _call(lambda: kerax.Model(inputs, outputs, name=field.value.get("name")), field)
+    return field.call(lambda: kerax.Model(inputs, outputs, name=field.value.get("name")))
 
 
 def _input(field: Field) -> dict:
@@ -60,6 +61,7 @@ def _apply(name: str, field: Field, tensors: dict, build_layer: Callable[[Field]
         of = field["of"]
         sources = [_known(of, source, tensors) for source in (of.value if isinstance(of.value, list) else [of.value])]
     options = field["call"].expect(dict).value if "call" in field.value else {}
+    # The name in the mapping becomes the layer's, unless its arguments say another.
     description = {
         key: {"name": name, **(value or {})} if isinstance(value, dict | None) else value
         for key, value in field.value.items()
@@ -71,7 +73,7 @@ def _apply(name: str, field: Field, tensors: dict, build_layer: Callable[[Field]
     needed = [p for p in inspect.signature(layer.call).parameters.values() if p.default is p.empty]
     if len(needed) == 1 and len(given) > 1:
         given = [given]
-    return _call(lambda: layer(*given, **options), field)
+    return field.call(lambda: layer(*given, **options))
 
 
 def _known(field: Field, name: Any, tensors: dict) -> str:
@@ -88,10 +90,3 @@ def _outputs(field: Field, tensors: dict):
     if isinstance(outputs.value, dict):
         return {name: tensors[_known(layer, layer.value, tensors)] for name, layer in outputs.items()}
     return [tensors[_known(outputs, name, tensors)] for name in outputs.expect(list).value]
-
-
-def _call(function: Callable[[], Any], field: Field) -> Any:
-    try:
-        return function()
-    except (TypeError, ValueError) as error:
-        raise field.error(one_line(error)) from None

@@ -75,6 +75,7 @@ def _describe_checkpoint(path: str) -> dict:
     found = checkpoint.inspect(path)
     run, model = found["run"], found["model"]
     metadata = {"versions": found["versions"], "metadata": found["user"], "metrics": found.get("metrics")}
+    # Of a checkpoint that was saved outside of `fit` there is no run.
     if run is not None:
         metadata["run"] = {name: run[name] for name in ("epoch", "step", "logs", "form")}
         metadata["callbacks"] = list(run["callbacks"])
@@ -94,6 +95,7 @@ def _describe_archive(path: str) -> dict:
         config = archive.read_json(members, archive.CONFIG, path)
         arrays = {}
         if archive.WEIGHTS in members.namelist():
+            # HDF5 needs a file that it can seek in, which a compressed member is not.
             arrays = _arrays_of_hdf5(members.extract(archive.WEIGHTS, folder), path)
         assets = [name for name in members.namelist() if name.startswith(f"{archive.ASSETS}/")]
     metadata |= {"model": config.get("class_name"), "compiled": bool(config.get("compile_config"))}
@@ -107,15 +109,18 @@ def _arrays_of_hdf5(path: str, shown: str | None = None) -> dict[str, str]:
     with h5_members.open_file(path, "inspect") as file, h5_members.explaining(shown or path, "inspect"):
         for group, members in h5_members.walk_groups(file):
             for name in members:
+                # A link may lead into another file of this machine: only what lies in this one is told.
                 is_own = isinstance(members.get(name, getlink=True), h5py.HardLink)
                 if is_own and members.get(name, getclass=True) is h5py.Dataset:
                     dataset = members[name]
+                    # bfloat16 is kept as raw bytes, beside which its name stands.
                     dtype = dataset.attrs.get("dtype", dataset.dtype.name)
                     arrays[f"{group}/{name}".lstrip("/")] = f"{dtype}{list(dataset.shape or ())}"
     return arrays
 
 
 def _describe_shards(path: str) -> dict:
+    # Shards lie beside the map, wherever the command is run from; each is opened once.
     weight_map, arrays = weights_h5.read_map(path), {}
     for name in dict.fromkeys(name for names in weight_map.values() for name in names):
         arrays |= _arrays_of_hdf5(os.path.join(os.path.dirname(os.path.abspath(path)), name))

@@ -28,6 +28,7 @@ def plan_command(arguments: Sequence[str]):
     parser.add_argument("--topology", required=True, help="for example v5e:16x16, v5p:8x8x8, cpu:8")
     parser.add_argument("--batch_size", help="rows on all devices together, or 'largest'; default: fit.batch_size")
     parser.add_argument("--distribution", default="fsdp", help="data or fsdp, or both with a comma; default fsdp")
+    # What this parser does not know are the config's fields, which the other one reads.
     given, rest = parser.parse_known_args(arguments)
     path, overrides = parse_arguments([given.config, *rest], "CONFIG", _DESCRIPTION)
     config = read_config(path, overrides)
@@ -36,7 +37,7 @@ def plan_command(arguments: Sequence[str]):
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise ConfigError(f"--batch_size: expected a whole number from 1, or 'largest'. Got {batch_size!r}.")
         batch_size = int(batch_size)
-    _use_cpu(given.topology)
+    _use_cpu(given.topology)  # before data and model make JAX choose its devices
     batch, _ = load_data(config)
     names = given.distribution.split(",")
     try:
@@ -48,7 +49,7 @@ def plan_command(arguments: Sequence[str]):
 def _use_cpu(topology: str):
     """Makes JAX compile on CPU, and if it has not begun yet, there as many devices of it as the topology names."""
     kind, _, size = topology.partition(":")
-    if kind == "gpu":
+    if kind == "gpu":  # its compiler needs the GPU itself
         return
     jax.config.update("jax_platforms", "cpu")
     if kind == "cpu" and size.isdecimal():

@@ -57,6 +57,7 @@ def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
     if folder.name in ("", ".."):
         raise ConfigError(f"run_dir: expected the path of a folder for this run alone. Got {run_dir!r}.")
     taken = numbered_folders(folder)
+    # A config beside an `environment.json` is that of a run: going on with it means this run, not the newest.
     if resume:
         own = Path(config_path).parent
         if config_path and (own / ENVIRONMENT).is_file():
@@ -64,6 +65,7 @@ def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
         if not taken:
             raise ConfigError(f"{folder}: there is no run to go on with. Leave out --resume to start one.")
         return taken[max(taken)]
+    # The plain name is free again once its folder is emptied, even if numbered ones are there.
     number = max(taken) + 1 if folder in taken.values() else 1
     while True:
         chosen = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
@@ -79,6 +81,7 @@ def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
 
 def give_back(folder: Path):
     """Empties a folder that was chosen for a run which did not begin."""
+    # Emptied, not removed: the folder itself may have been the user's.
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -90,6 +93,7 @@ def write_config(folder: Path, tree: dict):
 
 def describe_environment() -> dict[str, Any]:
     """What a run's numbers depend on beside its config: versions, devices, settings, commit, command line."""
+    # Of packages that are installed without metadata nothing is known.
     versions = {"python": platform.python_version(), "kerax": __version__}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -125,7 +129,7 @@ def write_environment(folder: Path):
     before = []
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
-        before = [*known.pop("earlier", []), known]
+        before = [*known.pop("earlier", []), known]  # flat, oldest first
     found = describe_environment() | ({"earlier": before} if before else {})
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -135,6 +139,7 @@ def check_logs(field: Field) -> dict[str, bool]:
     field.expect_names(LOGS)
     for _, value in field.items():
         value.expect(bool, "true or false")
+    # On by default where it can be written; asked for and missing it is an error, told before the run begins.
     has_tensorboard = importlib.util.find_spec("tensorboardX") is not None
     if field.value.get("tensorboard") and not has_tensorboard:
         raise field["tensorboard"].error("TensorBoard's files need tensorboardX: pip install 'kerax[tensorboard]'.")
@@ -143,14 +148,11 @@ def check_logs(field: Field) -> dict[str, bool]:
 
 def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback]:
     """The callbacks that write a run's logs. All of them go on where a run that is resumed was."""
-    found: list[callbacks.Callback] = []
-    if kept["csv"]:
-        found.append(callbacks.CSVLogger(str(folder / "metrics.csv")))
-    if kept["jsonl"]:
-        found.append(callbacks.JSONLogger(folder / "metrics.jsonl"))
-    if kept["tensorboard"]:
-        found.append(callbacks.TensorBoard(str(folder / "tensorboard")))
-    if kept["backup"]:
+    makers = {
+        "csv": lambda: callbacks.CSVLogger(str(folder / "metrics.csv")),
+        "jsonl": lambda: callbacks.JSONLogger(folder / "metrics.jsonl"),
+        "tensorboard": lambda: callbacks.TensorBoard(str(folder / "tensorboard")),
         # By the clock, so that short epochs are not slowed down; Ctrl-C and SIGTERM save as well.
-        found.append(callbacks.BackupAndRestore(folder / BACKUP, save_freq=False, every_seconds=SECONDS_TO_BACKUP))
-    return found
+        "backup": lambda: callbacks.BackupAndRestore(folder / BACKUP, save_freq=False, every_seconds=SECONDS_TO_BACKUP),
+    }
+    return [make() for name, make in makers.items() if kept[name]]

@@ -31,6 +31,7 @@ def evaluate(arguments: Sequence[str]):
     config_path, target = overrides.pop("config", None), overrides.pop("predict", None)
     path = find_checkpoint(path)
     config = config_of(path, config_path, overrides)
+    # So that a model that is built again draws what it drew in training.
     set_seed(config)
     _, (x_test, y_test) = load_data(config)
     model = load_model(path, config, _changes_model(overrides))
@@ -53,10 +54,11 @@ def predict(arguments: Sequence[str]):
     target, batch_size = overrides.pop("output", "predictions.npy"), overrides.pop("batch_size", "32")
     if not batch_size.isdecimal() or int(batch_size) < 1:
         raise ConfigError(f"--batch_size: expected a whole number of at least 1. Got {batch_size!r}.")
-    files.check_target(target)
+    files.check_target(target)  # first: nobody wants to hear after the computation that the file cannot be written
     path = find_checkpoint(path)
+    # A `.keras` file and inputs of one's own are enough; a config only scales and shapes these where there is one.
     needs_config = source is None or config_path is not None or overrides
-    config = config_of(path, config_path, overrides) if needs_config or _has_config(path) else None
+    config = config_of(path, config_path, overrides) if needs_config or "config" in _read_metadata(path) else None
     inputs = _read_inputs(source, config)
     model = load_model(path, config, _changes_model(overrides))
     try:
@@ -81,12 +83,9 @@ def _changes_model(overrides: dict) -> bool:
 
 def find_checkpoint(path: str) -> str:
     """The checkpoint in the folder of a run; any other path as it is."""
+    # A checkpoint of the user's own may have a folder of that name too: the config beside it tells a run.
     inside = Path(path) / run_folder.CHECKPOINT
     return str(inside) if inside.is_dir() and (Path(path) / run_folder.CONFIG).is_file() else path
-
-
-def _has_config(path: str) -> bool:
-    return "config" in _read_metadata(path)
 
 
 def _read_metadata(path: str) -> dict:

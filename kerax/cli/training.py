@@ -52,12 +52,14 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     Raises:
         ConfigError: for what is wrong in the config or in the folder of the run.
     """
+    # As much as can be wrong in a config is found before the folder is made, so that mistakes leave nothing behind.
     kept = run_folder.check_logs(config["logs"])
-    set_seed(config)
+    set_seed(config)  # before the model, whose weights are drawn from it
     (x_train, y_train), (x_test, y_test) = load_data(config)
     model = build_model(config)
     fit_arguments = build_fit_arguments(config)
     folder = run_folder.choose_folder(config["run_dir"].value, resume, path)
+    # What is kept says where the run is, and runs again as it is: an open search is none of its business.
     tree = {name: value for name, value in config.value.items() if name != "search"} | {"run_dir": str(folder)}
     if resume and (folder / run_folder.CHECKPOINT).exists():
         raise ConfigError(
@@ -78,7 +80,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     try:
         model.fit(x_train, y_train, **fit_arguments)
     except (TypeError, ValueError) as error:
-        if began.has_begun:
+        if began.has_begun:  # a bug, or a callback's: the traceback is wanted
             raise
         if not resume:
             run_folder.give_back(folder)
@@ -116,6 +118,7 @@ def load_model(path: str, config: Field | None, is_changed: bool) -> "kerax.Mode
     try:
         if not is_changed or config is None:
             model: kerax.Model = kerax.saving.load_model(path)
+            # An uncompiled file cannot be evaluated: then the config says how.
             if model.compiled or config is None:
                 return model
         model = build_model(config)

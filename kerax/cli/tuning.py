@@ -9,14 +9,7 @@ from typing import Any
 
 from kerax import tuner
 from kerax.cli import run_folder
-from kerax.cli.build import (
-    build_fit_arguments,
-    build_model,
-    call_with_checks,
-    constructor_parameters,
-    load_data,
-    set_seed,
-)
+from kerax.cli.build import build_fit_arguments, build_model, constructor_parameters, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config
 from kerax.cli.fields import show_fields
 
@@ -57,7 +50,7 @@ def search(config: Field, overwrite: bool = False) -> Path:
         ConfigError: for what is wrong in the config, or a folder that holds another search.
     """
     hypermodel = _FromConfig(config)
-    hypermodel.check()
+    hypermodel.check()  # before anything is written
     folder = Path(config["run_dir"].value)
     _claim(folder, config, overwrite)
     found = _make_tuner(config["search"], hypermodel, folder, overwrite)
@@ -75,6 +68,7 @@ def search(config: Field, overwrite: bool = False) -> Path:
     ]
     (folder / TRIALS).write_text(json.dumps(trials, indent=1) + "\n", encoding="utf-8")
     tree = hypermodel.resolve(found.get_best_hyperparameters(1)[0])
+    # So that `kerax train` runs it beside the search, and not into the search's own folder.
     tree["run_dir"] = str(folder / "best")
     del tree["search"]
     target = folder / BEST
@@ -101,6 +95,7 @@ def _claim(folder: Path, config: Field, overwrite: bool):
     """Makes the folder of a search, or finds the same search in it."""
     path, own = folder / run_folder.CONFIG, {name: config.value[name] for name in config.value if name != "search"}
     if path.is_file() and not overwrite:
+        # Of `search` only the tuner must be the same: more trials, or another objective, is for the tuner to judge.
         known = read_config(str(path), {}).value
         changed = [name for name, value in own.items() if known.get(name) != value]
         if changed or list(known["search"]) != list(config["search"].value):
@@ -129,9 +124,9 @@ def _make_tuner(field: Field, hypermodel: "_FromConfig", folder: Path, overwrite
     arguments.expect_names([*known, "storage"])
     given = {"objective": "val_loss"} | arguments.value
     if isinstance(given.get("objective"), dict):
-        given["objective"] = call_with_checks(tuner.Objective, arguments["objective"], given["objective"])
+        given["objective"] = arguments["objective"].call(tuner.Objective, given["objective"])
     given |= {"seed": given.get("seed", hypermodel.seed), "directory": folder, "project_name": PROJECT}
-    return call_with_checks(cls, arguments, given | {"hypermodel": hypermodel, "overwrite": overwrite})
+    return arguments.call(cls, given | {"hypermodel": hypermodel, "overwrite": overwrite})
 
 
 class _FromConfig(tuner.HyperModel):
@@ -151,6 +146,7 @@ class _FromConfig(tuner.HyperModel):
                 raise self.config[name].error(f"`{KEY}` may stand below {', '.join(_SECTIONS)}. Got {places[0]}.")
         if not any(_find_open(self.config)):
             raise self.config.error(f"nothing is left open. Write {{{KEY}: [...]}} in the place of a value.")
+        # Once with the defaults, so that mistakes end the command instead of every trial.
         load_data(self.config)
         self.build(tuner.HyperParameters())
 
@@ -160,16 +156,18 @@ class _FromConfig(tuner.HyperModel):
 
     def build(self, hp):
         config = self._with(hp)
-        set_seed(config)
+        set_seed(config)  # each trial starts from the same draws
         model = build_model(config)
-        build_fit_arguments(config)
+        build_fit_arguments(config)  # only to declare what is open in them: trials ask for it in `fit`
         return model
 
     def fit(self, hp, model, *args, **kwargs):
         config = self._with(hp)
+        # Once for all trials: nothing in `data` can be open.
         if self._data is None:
             self._data = load_data(config)
         arguments = build_fit_arguments(config)
+        # The tuner's last: it keeps the weights of the epoch that the config's own have seen.
         arguments["callbacks"] += kwargs.pop("callbacks")
         (x, y), _ = self._data
         return model.fit(x, y, **({"verbose": 0} | arguments | kwargs))
@@ -189,12 +187,9 @@ def _find_open(field: Field):
     """The fields below one that are left open."""
     if _is_open(field.value):
         yield field
-    elif isinstance(field.value, dict):
-        for _, below in field.items():
-            yield from _find_open(below)
-    elif isinstance(field.value, list):
-        for position in range(len(field.value)):
-            yield from _find_open(field[position])
+        return
+    for below in field.fields():
+        yield from _find_open(below)
 
 
 def _close(field: Field, hp, prefix: str | None = None) -> Any:
@@ -221,11 +216,12 @@ def _choose(field: Field, hp, name: str) -> Any:
     if not isinstance(options, list) or not options:
         raise field.error(f"expected a list of choices, or a mapping with {', '.join(_RANGE)}. Got {options!r}.")
     if all(isinstance(each, type(options[0])) and isinstance(each, (bool, int, float, str)) for each in options):
-        return call_with_checks(lambda: hp.Choice(name, options), field)
+        return field.call(lambda: hp.Choice(name, options))
     labels = _labels(options)
     chosen = hp.Choice(name, labels)
     result = None
     for position, label in enumerate(labels):
+        # All choices are gone through, not only the one taken, so that what is open in the others is declared.
         with hp.conditional_scope(name, [label]):
             is_named = isinstance(options[position], dict) and label in options[position]
             value = _close(field[position], hp, name if is_named else f"{name}.{label}")
@@ -249,7 +245,8 @@ def _choose_number(field: Field, hp, name: str) -> Any:
     for key in ("low", "high"):
         field[key].expect((int, float), "a number")
     log = field["log"].expect(bool, "true or false").value if "log" in given else False
+    # `{low: 1, high: 8}` is a range of whole numbers, `{low: 1.0, high: 8}` is not.
     whole = all(isinstance(given[key], int) and not isinstance(given[key], bool) for key in ("low", "high"))
     arguments = {"step": given.get("step"), "default": given.get("default"), "sampling": "log" if log else "linear"}
     declare = hp.Int if whole else hp.Float
-    return call_with_checks(lambda: declare(name, given["low"], given["high"], **arguments), field)
+    return field.call(lambda: declare(name, given["low"], given["high"], **arguments))

@@ -1,24 +1,13 @@
 """Sources of batches for `fit`, `evaluate` and `predict`."""
 
-from kerax.data.arrays import ArraySource, array_source, is_arrays
-from kerax.data.batches import BatchSource
-from kerax.data.py_dataset import PyDataset
-from kerax.data.rows import RowDataset
-from kerax.data.source import BatchSpec, Source
-
-__all__ = [
-    "ArraySource",
-    "BatchSource",
-    "BatchSpec",
-    "PyDataset",
-    "RowDataset",
-    "Source",
-    "array_source",
-    "is_arrays",
-    "make_source",
-    "unpack_x_y_sample_weight",
-    "validation_source",
-]
+from kerax.data.arrays import ArraySource as ArraySource
+from kerax.data.arrays import array_source as array_source
+from kerax.data.arrays import is_arrays as is_arrays
+from kerax.data.batches import BatchSource as BatchSource
+from kerax.data.py_dataset import PyDataset as PyDataset
+from kerax.data.rows import RowDataset as RowDataset
+from kerax.data.source import BatchSpec as BatchSpec
+from kerax.data.source import Source as Source
 
 
 def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit") -> Source:
@@ -32,6 +21,7 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
     if is_arrays(x):
         return array_source(x, y, sample_weight, batch_size, class_weight, who)
     if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):
+        # Not one array in it, nor is it a source of batches of its own.
         if isinstance(x, (list, tuple, dict)):
             raise ValueError(f"{who}: the data is empty. Got {x!r}.")
         for name, value in (("y", y), ("sample_weight", sample_weight)):
@@ -47,6 +37,7 @@ def validation_source(validation_data, batch_size) -> Source | None:
     """The source for `validation_data` of `fit`, or `None`."""
     if validation_data is None:
         return None
+    # As in Keras a pair is always (x, y), never two inputs without a target.
     if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
         x, y, *weight = validation_data
         return make_source(x, y, weight[0] if weight else None, batch_size, who="fit (validation_data)")
@@ -54,9 +45,8 @@ def validation_source(validation_data, batch_size) -> Source | None:
 
 
 def unpack_x_y_sample_weight(data) -> tuple:
-    """`(x, y, sample_weight)` of a batch, `None` for what it does not hold."""
-    if isinstance(data, list):
-        data = tuple(data)
-    if not isinstance(data, tuple):
-        return data, None, None
-    return (*data, *(None,) * (3 - len(data)))
+    """`(x, y, sample_weight)` of a batch; what it lacks is `None`."""
+    parts = tuple(data) if isinstance(data, (list, tuple)) else (data,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"Expected a batch x, (x,), (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
+    return parts + (None,) * (3 - len(parts))

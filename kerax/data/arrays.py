@@ -7,6 +7,7 @@ import numpy as np
 
 from kerax import config
 from kerax.data.source import BatchSpec, Chunk, Order
+from kerax.errors import check_integers
 
 Tree = Any
 
@@ -78,6 +79,7 @@ class ArraySource(NamedTuple):
     def for_inference(self) -> "ArraySource":
         """The same rows; fewer than a batch in one of at most twice as many rows, so that few sizes of batch occur."""
         size = self.batch_size
+        # Halved, not cut to the rows: a handful of sizes, each with one program, serves any number of rows.
         while size > 1 and size > (2 * self.num_rows if self.num_rows > 1 else 1):
             size = -(-size // 2)
         return self._replace(batch_size=size)
@@ -100,6 +102,7 @@ class ArrayPass:
         size = self.spec.num_rows
         full, rest = divmod(source.num_rows, size)
         self.size, self.rest = size, rest
+        # A last batch that is filled up has the form of the others, and goes with them.
         self.num_blocked = full + 1 if rest and fills_up else full  # batches of the full form
         self.num_batches = full + (1 if rest else 0)
         self.rest_spec = source.rest_spec() or self.spec
@@ -113,6 +116,7 @@ class ArrayPass:
         count = 1 if is_rest else min(room, self.num_blocked - begin)
         self.done += count
         first, last = begin * self.size, min((begin + count) * self.size, self.source.num_rows)
+        # In order a slice will do, which costs no index.
         rows = slice(first, last) if self.order is None else self.order[first:last]
         spec = self.rest_spec if is_rest else self.spec
         return Chunk(spec, count, last - first, lambda to: to.gather(rows), lambda done: {"batch": begin + done})
@@ -125,6 +129,7 @@ def row_order(num_rows: int, seed: Order) -> np.ndarray:
     """Row numbers of one pass over the data, int32: shuffled by (seed, pass), in order for `None`."""
     if seed is None:
         return np.arange(num_rows, dtype=np.int32)
+    # Counter-based: (seed, pass) is the whole state, so that a resumed run need not repeat the passes before.
     return np.random.Generator(np.random.Philox(key=seed)).permutation(num_rows).astype(np.int32)
 
 
@@ -144,8 +149,7 @@ def array_source(x, y=None, sample_weight=None, batch_size=None, class_weight=No
         ValueError: for unequal lengths, empty data, `batch_size` below 1, object arrays, unknown classes.
     """
     batch_size = 32 if batch_size is None else batch_size
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"{who}: `batch_size` must be an integer of at least 1. Got {batch_size!r}.")
+    check_integers(who, batch_size=(batch_size, 1))
     x, y, sample_weight = (
         to_arrays(part, who, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
     )
@@ -153,6 +157,7 @@ def array_source(x, y=None, sample_weight=None, batch_size=None, class_weight=No
         sample_weight = weights_of_classes(y, class_weight, sample_weight, who)
     lengths = {}
     for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight")):
+        # The shapes are the keys, so that the error shows them all.
         for leaf in jax.tree.leaves(part):
             if leaf.ndim == 0:
                 raise ValueError(f"{who}: `{name}` holds a scalar; every array needs a first axis of samples.")
@@ -172,6 +177,7 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
     def convert(leaf):
         if _is_frame(leaf):
             values = leaf.to_numpy()
+            # A series of targets becomes a column, as Keras makes it, so that it meets predictions `(rows, 1)`.
             leaf = values[:, None] if values.ndim == 1 and type(leaf).__name__ == "Series" else values
         if isinstance(leaf, jax.Array):
             return leaf
@@ -186,6 +192,7 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
                 f"{who}: `{name}` has dtype {array.dtype}, which no device computes with. Convert text and mixed "
                 "columns to numbers first, for example with a preprocessing layer."
             )
+        # NumPy's own default is float64, which nobody asked for; other dtypes as JAX would make them.
         target = config.floatx() if array.dtype == np.float64 else jax.dtypes.canonicalize_dtype(array.dtype)
         return array.astype(target, copy=False)
 
@@ -198,6 +205,7 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
                 "`np.load(path, mmap_mode='r')`, whose rows are read as they are needed; or pass a source of batches."
             ) from None
 
+    # A list of numbers is data; of anything else it is several inputs.
     if isinstance(structure, list) and _holds_numbers(structure):
         return convert(structure)
     return jax.tree.map(convert_within_memory, structure, is_leaf=is_leaf)
@@ -233,6 +241,7 @@ def weights_of_classes(y, class_weight: dict, sample_weight, who="fit"):
         raise ValueError(f"{who}: the keys of `class_weight` are integer class indices. Got {unknown[0]!r}.")
     if labels.min(initial=0) < 0:
         raise ValueError(f"{who}: `class_weight` needs labels of at least 0. Got {labels.min()}.")
+    # Classes without an entry count 1. A table, for there may be millions of labels.
     table = np.ones(int(max([labels.max(initial=0), *class_weight])) + 1, np.float32)
     for label, weight in class_weight.items():
         table[label] = weight

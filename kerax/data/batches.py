@@ -45,6 +45,7 @@ class IterableReader:
         if state is not None and "iterable" in state:
             self.batches.load_state_dict(state["iterable"])
         self._iterator = self.batches if self.is_single_pass else self._start()
+        # An iterator stands where it stopped: of the batches to leave out, some are gone already.
         drawn = self._count if self.is_single_pass else 0
         self._count = 0
         if state is not None:
@@ -59,6 +60,7 @@ class IterableReader:
                 for _ in itertools.islice(self._iterator, max(state["count"] - drawn, 0)):
                     pass
             self._count = state["count"]
+        # Counted before it is given out: the position is that after the batch.
         for batch in self._iterator:
             self._count += 1
             yield batch
@@ -95,6 +97,7 @@ class IndexReader:
         begin, self._begin = self._begin, 0
         if hasattr(self.batches, "on_epoch_begin"):
             self.batches.on_epoch_begin()
+        # Without an end there is no order to draw.
         if self.num_batches is None:
             indices = itertools.count(begin)
         else:
@@ -113,33 +116,22 @@ class IndexReader:
         self._begin = state["count"]
 
 
-class TableBatches:
+def table_rows(table, batch_size: int) -> RowDataset:
     """A Hugging Face `datasets.Dataset` as batches by index: `label`, `labels` or `y` are the targets, a column
     `sample_weight` the weights, all others the inputs (one array if it is one column, else a dict by name).
 
-    Args:
-        table: The data set; its rows stay where they are until a batch of them is asked for.
-        batch_size: Rows per batch.
-        order: Row numbers.
+    Its rows stay where they are until a batch of them is asked for.
     """
+    table = table.with_format("numpy")
 
-    def __init__(self, table, batch_size: int):
-        self.table, self.batch_size = table.with_format("numpy"), batch_size
-        self.order = np.arange(len(table))
-
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
-
-    def shuffle_rows(self, seed: tuple[int, int] | None):
-        """Draws the order of the rows for the next pass."""
-        self.order = row_order(len(self.order), seed)
-
-    def __getitem__(self, index: int) -> tuple:
-        columns = dict(self.table[self.order[index * self.batch_size : (index + 1) * self.batch_size]])
+    def read(numbers):
+        columns = dict(table[numbers])  # a copy, out of which targets are taken
         weight = columns.pop("sample_weight", None)
         y = next((columns.pop(name) for name in ("label", "labels", "y") if name in columns), None)
         x = next(iter(columns.values())) if len(columns) == 1 else columns
         return (x,) if y is None else (x, y) if weight is None else (x, y, weight)
+
+    return RowDataset(read, len(table), batch_size, shuffle=True, workers=1)
 
 
 class TableReader(IndexReader):
@@ -153,11 +145,12 @@ class TableReader(IndexReader):
 
 def make_reader(batches, batch_size: int | None = None):
     """The reader that fits a source."""
-    if isinstance(batches, RowDataset):
-        size = 32 if batch_size is None else batch_size
-        return TableReader(batches if batches.batch_size is not None else batches.batch(size))
+    # From the most special to the most general: what has rows also has an index, and most can be gone through.
+    size = 32 if batch_size is None else batch_size
     if hasattr(batches, "column_names") and hasattr(batches, "with_format") and hasattr(batches, "__len__"):
-        return TableReader(TableBatches(batches, 32 if batch_size is None else batch_size))
+        return TableReader(table_rows(batches, size))
+    if isinstance(batches, RowDataset):
+        return TableReader(batches if batches.batch_size is not None else batches.batch(size))
     if hasattr(batches, "__getitem__") and hasattr(batches, "__len__") and not hasattr(batches, "__iter__"):
         return IndexReader(batches)
     return IterableReader(batches)
@@ -224,10 +217,13 @@ class BatchSource:
     def sample(self) -> tuple:
         """The first batch. That of an iterator is kept for the epoch that follows."""
         if not self._first:
+            # By its index, so that no pass is begun for a look.
             if isinstance(self.reader, IndexReader):
                 self._first = [self.convert(self.reader.batches[0])]
                 return self._first[0]
-            self._running = self.reader.read()
+            self._running = (
+                self.reader.read()
+            )  # goes on in the epoch that follows: an iterator gives its first batch once
             try:
                 self._first = [self.convert(next(self._running))]
             except StopIteration:
@@ -278,6 +274,7 @@ class BatchSource:
         spec = self.spec(fills_up)
         if position is not None:
             self.set_state(position["source"])
+        # The form is made in the thread that draws, which has time for it.
         drawn = ((batch, BatchSpec(batch), state) for batch, state in self.epoch(order))
         return BatchPass(Prefetch(drawn, limit), spec, fills_up, self.who)
 
@@ -294,7 +291,7 @@ class BatchSource:
         if self.class_weight is not None and len(parts) > 1:
             weight = weights_of_classes(parts[1], self.class_weight, parts[2] if len(parts) > 2 else None, self.who)
             parts = (parts[0], parts[1], weight)
-        parts = jax.tree.map(_own, parts)
+        parts = jax.tree.map(_own, parts)  # last, for a conversion may have copied it already
         return parts[:2] if len(parts) == 3 and parts[2] is None else parts
 
     def on_epoch_end(self):
@@ -320,6 +317,7 @@ class BatchPass:
     def take(self, most: int, room: int) -> Chunk | None:
         """Up to `most` batches: those of one form that are ready. With several processes all of them, for all must do
         as many at once."""
+        # One process takes whatever is ready; of several, time must not decide how many steps each does.
         taken = self.drawn.take(min(most, room), self._are_alike, as_many=jax.process_count() > 1)
         if not taken:
             return None
@@ -327,6 +325,7 @@ class BatchPass:
         expected, found = jax.tree.structure(self.spec.arrays), jax.tree.structure(own.arrays)
         if expected != found:
             raise ValueError(f"{self.who}: every batch must have the structure of the first, {expected}. Got {found}.")
+        # Filled up by who places it: the chunk says how many rows count.
         spec = self.spec if self._is_filled_up(own) else own
         total = own.num_rows * len(batches)
         return Chunk(spec, len(batches), total, lambda to: to.join(batches), lambda _: {"source": position})

@@ -30,6 +30,7 @@ class Prefetch:
         self._error: BaseException | None = None
         self._is_done = self._is_closed = False
         self._changed = threading.Condition()
+        # The caller's context, in which the active scope and settings of this thread are known.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._draw,), name="kerax prefetch", daemon=True)
         self._thread.start()
@@ -42,7 +43,7 @@ class Prefetch:
                     self._changed.wait_for(lambda: self._is_closed or self._has_room())
                     if self._is_closed:
                         return
-                item = next(self._items)
+                item = next(self._items)  # outside of the lock: it may take long, and others want what is ready
                 drawn += 1
                 with self._changed:
                     self._ready.append(item)
@@ -58,6 +59,7 @@ class Prefetch:
                 self._changed.notify_all()
 
     def _has_room(self) -> bool:
+        # One item always has room, however large: nothing would move otherwise.
         return not self._ready or (len(self._ready) < self._ahead and self._bytes < self._ahead_bytes)
 
     def take(self, count: int, like=None, as_many=False) -> list:
@@ -69,6 +71,7 @@ class Prefetch:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._is_done or len(self._ready) >= (count if as_many else 1))
+            # After what was drawn before it: the error belongs to the next item.
             if not self._ready and self._error is not None:
                 error, self._error = self._error, None
                 raise error

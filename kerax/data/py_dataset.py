@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from kerax.errors import check_integers
+
 
 class PyDataset:
     """Base of data sets written in Python: `__getitem__(index)` gives a whole batch, `__len__` their number.
@@ -23,10 +25,7 @@ class PyDataset:
 
     def __init__(self, workers=1, use_multiprocessing=False, max_queue_size=10):
         self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
-        for name in ("workers", "max_queue_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{type(self).__name__}: `{name}` must be an integer of at least 1. Got {value!r}.")
+        check_integers(type(self).__name__, workers=(workers, 1), max_queue_size=(max_queue_size, 1))
 
     def __getitem__(self, index):
         raise NotImplementedError(f"{type(self).__name__} must implement `__getitem__(self, index)`.")
@@ -51,6 +50,7 @@ class PyDataset:
 _dataset: Any = None  # in a worker process: its copy of the data set
 
 
+# Once for each process, not with every index: a data set may be large.
 def _adopt(dataset):
     global _dataset
     _dataset = dataset
@@ -77,6 +77,7 @@ def batches_of(dataset, indices: Iterable[int]) -> Iterator:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="kerax data")
     waiting: deque = deque()
     try:
+        # In order, whichever is ready first: a run must see the same batches each time.
         for index in indices:
             waiting.append(pool.submit(_item if with_processes else dataset.__getitem__, index))
             if len(waiting) > dataset.max_queue_size:
@@ -84,4 +85,5 @@ def batches_of(dataset, indices: Iterable[int]) -> Iterator:
         while waiting:
             yield waiting.popleft().result()
     finally:
+        # Batches that nobody takes any more are not waited for.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -10,6 +10,12 @@ from kerax.data.arrays import row_order
 from kerax.data.py_dataset import PyDataset
 
 
+def shuffle_in_place(numbers: np.ndarray, seed: int | None):
+    """Brings numbers into the order that Keras draws from `seed`; without one it is drawn as `set_random_seed` says."""
+    seed = np.random.randint(10**6) if seed is None else seed  # noqa: NPY002 (follows `set_random_seed`)
+    np.random.RandomState(seed).shuffle(numbers)
+
+
 class RowDataset(PyDataset):
     """Batches of rows, read when they are needed. It knows its length and its position, so that a run resumes exactly.
 
@@ -60,8 +66,9 @@ class RowDataset(PyDataset):
     def __getitem__(self, index: int):
         if not -len(self) <= index < len(self):
             raise IndexError(f"Batch {index} of {len(self)}.")
-        index %= len(self)
+        index %= len(self)  # negative ones count from the end
         if self.batch_size is None:
+            # `read` makes batches: one of a single row, without its axis.
             return jax.tree.map(lambda array: array[0], self._read(self._order[index : index + 1]))
         return self._read(self._order[index * self.batch_size : (index + 1) * self.batch_size])
 
@@ -103,6 +110,7 @@ class RowDataset(PyDataset):
         """The same rows, read once and kept in memory."""
         whole = self._read(self.rows)
         places = {int(row): place for place, row in enumerate(self.rows)}
+        # Row numbers need not be 0 to n - 1: a part of a data set keeps those of the whole.
         find = np.vectorize(places.__getitem__, otypes=[np.int64])
         return self._like(lambda numbers: jax.tree.map(lambda array: array[find(numbers)], whole))
 

@@ -28,9 +28,10 @@ class BatchSpec:
         leaves, treedef = jax.tree.flatten(self.arrays)
         self.num_rows = leaves[0].shape[0] if leaves and leaves[0].shape else 1
         self.key = treedef, tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
-        self._hash = hash(self.key)
+        self._hash = hash(self.key)  # once: programs are looked up by it at every dispatch
 
     def __eq__(self, other):
+        # Most comparisons are with itself.
         return self is other or (isinstance(other, BatchSpec) and self.key == other.key)
 
     def __hash__(self):

@@ -39,11 +39,13 @@ def load_data(target="rings", test_split: float = 0.2, seed=113):
     digest = "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc78449f"
     path = sources.find("tabular/abalone.csv") or sources.fetch("abalone.data", origin, digest, "abalone")
     with open(path, encoding="ascii", newline="") as file:
+        # An empty line, with which some copies end, is no row.
         columns = dict(zip(COLUMNS, zip(*filter(None, csv.reader(file)), strict=True), strict=True))
     arrays = {name: np.array(column, None if name == "sex" else np.float32) for name, column in columns.items()}
+    # As a target it is a class, which losses want as a number; as an input it is text, for a vocabulary to be found.
     if "sex" in targets:
         arrays["sex"] = np.searchsorted(SEXES, arrays["sex"]).astype(np.uint8)
-    rows = np.arange(len(arrays["rings"]))
+    rows = np.arange(len(arrays["rings"]))  # split by number: the columns are many, and of several kinds
     (train, _), (test, _) = sources.split(test_split, seed, rows, rows)
     return _part(arrays, train, target), _part(arrays, test, target)
 

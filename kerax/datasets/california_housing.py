@@ -3,6 +3,7 @@
 import numpy as np
 
 from kerax.datasets import sources
+from kerax.errors import check_choice
 
 
 def load_data(version="large", path="california_housing.npz", test_split: float = 0.2, seed=113):
@@ -21,10 +22,10 @@ def load_data(version="large", path="california_housing.npz", test_split: float 
     Raises:
         ValueError: for another `version`.
     """
-    if version not in ("small", "large"):
-        raise ValueError(f"california_housing: `version` must be 'small' or 'large'. Got {version!r}.")
+    check_choice("california_housing", "version", version, ("small", "large"))
     digest = "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
     path = sources.fetch(path, sources.GOOGLE + "california_housing.npz", digest, "california_housing")
     with np.load(path, allow_pickle=False) as archive:
+        # Cut before the split, as Keras does: the small version has other rows for testing.
         x, y = (archive[name][: 600 if version == "small" else None] for name in ("x", "y"))
     return sources.split(test_split, seed, x, y)

@@ -42,10 +42,12 @@ def load_data():
 
 def _read(path: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     with open(path, encoding="ascii", newline="") as file:
+        # Lines of another length are no people: the test file begins with a remark, and both end in an empty line.
         rows = [row for row in csv.reader(file, skipinitialspace=True) if len(row) == len(COLUMNS) + 1]
     *columns, income = zip(*rows, strict=True)
     x = {
         name: np.array(column, np.int32) if name in NUMBERS else np.array(column)
         for name, column in zip(COLUMNS, columns, strict=True)
     }
+    # The test file has a full stop behind its answers.
     return x, np.array([answer.startswith(">") for answer in income], np.uint8)

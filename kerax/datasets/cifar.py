@@ -15,7 +15,7 @@ def folder(name: str, digest: str) -> str:
         return found
     archive = name.replace("-batches-py", "-python") + ".tar.gz"
     origin = f"https://www.cs.toronto.edu/~kriz/{archive}"
-    target = f"{name}-target"
+    target = f"{name}-target"  # Keras's name of it in the cache, so that a copy of Keras's cache serves
     return os.path.join(sources.fetch(target, origin, digest, extract=True), name)
 
 
@@ -29,6 +29,7 @@ def read(path: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
     data, labels = batch.get(b"data"), batch.get(label_key.encode())
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3072 or len(labels or ()) != len(data):
         raise ValueError(f"{path!r} is not a batch of CIFAR images with {label_key!r}.")
+    # Each row: all red values of an image, then all green, then all blue.
     images = data.astype(np.uint8).reshape(-1, 3, 32, 32)
     if config.image_data_format() == "channels_last":
         images = images.transpose(0, 2, 3, 1)

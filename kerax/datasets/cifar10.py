@@ -19,6 +19,7 @@ def load_data():
     """
     digest = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
     folder = cifar.folder("cifar-10-batches-py", digest)
+    # Five of 10,000 images each.
     batches = [cifar.read(os.path.join(folder, f"data_batch_{number}"), "labels") for number in range(1, 6)]
     x_train, y_train = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return (x_train, y_train), cifar.read(os.path.join(folder, "test_batch"), "labels")

@@ -3,6 +3,7 @@
 import os
 
 from kerax.datasets import cifar
+from kerax.errors import check_choice
 
 
 def load_data(label_mode="fine"):
@@ -18,9 +19,9 @@ def load_data(label_mode="fine"):
     Raises:
         ValueError: for another `label_mode`.
     """
-    if label_mode not in ("fine", "coarse"):
-        raise ValueError(f"cifar100: `label_mode` must be 'fine' or 'coarse'. Got {label_mode!r}.")
+    check_choice("cifar100", "label_mode", label_mode, ("fine", "coarse"))
     digest = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
     folder = cifar.folder("cifar-100-python", digest)
+    # Both labels are in the same batches, under two keys.
     train, test = (cifar.read(os.path.join(folder, name), f"{label_mode}_labels") for name in ("train", "test"))
     return train, test

@@ -43,8 +43,10 @@ def load_data(window=30, horizon=1, test_split: float = 0.2):
         )
     _, temperatures = load_series()
     cut = int(len(temperatures) * (1 - test_split))
+    # The first days to be foretold for testing are right after those for training; the window before them may overlap.
     parts = temperatures[:cut], temperatures[max(cut - window, 0) :]
     if min(map(len, parts)) < window + horizon:
         raise ValueError(f"daily_temperatures: {window + horizon} days do not fit into {min(map(len, parts))}.")
+    # Copied, for windows share their days, and whoever scales one in place would scale its neighbours.
     train, test = (np.lib.stride_tricks.sliding_window_view(part, window + horizon).copy() for part in parts)
     return (train[:, :window, None], train[:, window:]), (test[:, :window, None], test[:, window:])

@@ -25,6 +25,6 @@ def load_data():
     ((1437, 8, 8), (360,))
     """
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as archive:
-        order = archive["order"]
+        order = archive["order"]  # kept in the file, so that no version of NumPy can draw another one
         images, labels = archive["images"][order], archive["labels"][order]
     return (images[:-_NUM_TEST], labels[:-_NUM_TEST]), (images[-_NUM_TEST:], labels[-_NUM_TEST:])

@@ -1,6 +1,7 @@
 """Film reviews, praising or not: 50,000 texts as word numbers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -39,6 +40,7 @@ def load_data(
         raise TypeError(f"imdb.load_data: unknown argument {next(iter(kwargs))!r}.")
     digest = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
     arrays = sources.read_npz(sources.fetch(path, sources.GOOGLE + "imdb.npz", digest, "imdb"))
+    # One generator for both parts, training first: the order of the texts is Keras's for every seed.
     generator = np.random.RandomState(seed)
     rows, labels, counts = [], [], []
     for part in ("train", "test"):
@@ -49,6 +51,7 @@ def load_data(
         counts.append(len(order) if not maxlen else _num_shorter(arrays[f"x_{part}"], maxlen, start_char))
     if 0 in counts:
         raise ValueError(f"imdb.load_data: no text is shorter than `maxlen`={maxlen}. Make it larger.")
+    # Together, so that "rare" means the same in both parts; `counts` says where they meet.
     options = (num_words, skip_top, maxlen, start_char, oov_char, index_from, "imdb.load_data")
     x, y = prepare(rows, np.concatenate(labels), *options)
     return (x[: counts[0]], y[: counts[0]]), (x[counts[0] :], y[counts[0] :])
@@ -61,5 +64,4 @@ def _num_shorter(rows, maxlen: int, start_char) -> int:
 def get_word_index(path="imdb_word_index.json") -> dict[str, int]:
     """The number of each word, by how often it occurs, 1 the most frequent. Downloaded once, 1.6 MB."""
     origin, digest = sources.GOOGLE + "imdb_word_index.json", "bfafd718b763782e994055a2d397834f"
-    with open(sources.fetch(path, origin, digest, "imdb"), encoding="utf-8") as file:
-        return json.load(file)
+    return json.loads(Path(sources.fetch(path, origin, digest, "imdb")).read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ def load_data(path="mnist.npz"):
 
     Source: LeCun, Cortes, Burges 1998, http://yann.lecun.com/exdb/mnist/ (CC BY-SA 3.0)
     """
+    # The four files of the original, where somebody has put them, are as good as Keras's archive.
     files = [sources.find(f"mnist/{name}", name) for name in IDX_FILES]
     if all(files):
         x_train, y_train, x_test, y_test = map(sources.read_idx, files)

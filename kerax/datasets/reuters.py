@@ -1,6 +1,7 @@
 """News of 1987 by topic: 11,228 texts as word numbers."""
 
 import json
+from pathlib import Path
 
 from kerax.datasets import sources
 from kerax.datasets.words import prepare
@@ -38,6 +39,7 @@ def load_data(
     arrays = sources.read_npz(sources.fetch(path, sources.GOOGLE + "reuters.npz", digest, "reuters"))
     if not 0 <= test_split < 1:
         raise ValueError(f"reuters.load_data: `test_split` must be at least 0 and below 1. Got {test_split}.")
+    # Shuffled before texts are left out, as in Keras: `maxlen` keeps the order of the others.
     rows, labels = sources.shuffled(seed, arrays["x"], arrays["y"])
     options = (num_words, skip_top, maxlen, start_char, oov_char, index_from if index_from else 0, "reuters.load_data")
     x, y = prepare(rows, labels, *options)
@@ -48,8 +50,7 @@ def load_data(
 def get_word_index(path="reuters_word_index.json") -> dict[str, int]:
     """The number of each word, by how often it occurs, 1 the most frequent. Downloaded once, 0.5 MB."""
     origin, digest = sources.GOOGLE + "reuters_word_index.json", "4d44cc38712099c9e383dc6e5f11a921"
-    with open(sources.fetch(path, origin, digest, "reuters"), encoding="utf-8") as file:
-        return json.load(file)
+    return json.loads(Path(sources.fetch(path, origin, digest, "reuters")).read_text(encoding="utf-8"))
 
 
 def get_label_names() -> tuple[str, ...]:

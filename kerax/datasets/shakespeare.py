@@ -58,6 +58,8 @@ def load_data(context=64, stride=None, test_split: float = 0.1):
         )
     tokens = encode(load_text())
     cut = int(len(tokens) * (1 - test_split))
+    # Cut before windows are made: none of those for training reaches into the text for testing.
     parts = (tokens[:cut], stride), (tokens[cut:], context)
     train, test = (np.lib.stride_tricks.sliding_window_view(part, context + 1)[::step] for part, step in parts)
+    # Inputs and targets are the same window, one character apart.
     return (train[:, :-1].copy(), train[:, 1:].copy()), (test[:, :-1].copy(), test[:, 1:].copy())

@@ -36,10 +36,12 @@ def load_data(min_words=8, test_split: float = 0.2, seed=113):
     Source: the text of `shakespeare.load_text`.
     """
     text = shakespeare.load_text()
+    # From the speaker's name, which stands before the first words.
     starts = [text.rfind("\n\n", 0, text.index(opening)) + 1 for opening in _OPENINGS.values()]
     speeches, plays = [], []
     for play, (start, end) in enumerate(itertools.pairwise([*starts, len(text)])):
         for part in text[start:end].split("\n\n"):
+            # What has no name before it, such as a stage direction, is no speech.
             _, colon, speech = part.partition(":\n")
             if colon and len(speech.split()) >= min_words:
                 speeches.append(" ".join(speech.split()))

@@ -45,6 +45,7 @@ def fetch(name: str, origin: str, file_hash: str, folder: str = "", **options) -
 def read_idx(path) -> np.ndarray:
     """The array of uint8 in an IDX file, gzipped or not. Raises `ValueError` if it is none, or cut off."""
     data = Path(path).read_bytes()
+    # By the content, not the ending: browsers unpack files on the way and keep their names.
     data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     ndim = data[3] if data[:3] == b"\0\0\x08" else 0
     sizes = np.frombuffer(data, ">u4", ndim, 4) if 0 < ndim <= 8 and len(data) >= 4 + 4 * ndim else ()
@@ -68,6 +69,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 _ALLOWED = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode}
+# NumPy 2 has renamed the module; old files name it the old way.
 _ALLOWED |= {(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")}
 
 
@@ -119,6 +121,7 @@ def _read_npy(data: bytes, path) -> np.ndarray:
     if not dtype.hasobject:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     array = _unpickle(file, path, encoding="latin1")
+    # The pickle could hold anything plain, whatever the header promised.
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.size != int(np.prod(shape)):
         raise ValueError(f"{os.fspath(path)!r} holds something else than its header says: {shape} of {dtype}.")
     return array.reshape(shape)
@@ -126,6 +129,7 @@ def _read_npy(data: bytes, path) -> np.ndarray:
 
 def shuffled(seed: int, *arrays: np.ndarray) -> list[np.ndarray]:
     """Arrays of equal length in the order that Keras draws from `seed`."""
+    # The older generator, whose draws NumPy has promised to keep: Keras's order depends on it.
     order = np.arange(len(arrays[0]))
     np.random.RandomState(seed).shuffle(order)
     return [array[order] for array in arrays]

@@ -21,6 +21,7 @@ def prepare(rows, labels, num_words, skip_top, maxlen, start_char, oov_char, ind
     Raises:
         ValueError: if no text is short enough.
     """
+    # `index_from` leaves room for the numbers that stand for the start and for unknown words.
     start = [] if start_char is None else [start_char]
     texts = [np.asarray(start + [word + (index_from or 0) for word in row], np.int64) for row in rows]
     if maxlen:
@@ -29,6 +30,7 @@ def prepare(rows, labels, num_words, skip_top, maxlen, start_char, oov_char, ind
         if not kept:
             raise ValueError(f"{who}: no text is shorter than `maxlen`={maxlen}. Make it larger.")
     most = num_words or max((int(text.max()) for text in texts if len(text)), default=0)
+    # An object array, filled one by one: NumPy would make a matrix of lists that happen to be of one length.
     prepared = np.empty(len(texts), object)
     for index, text in enumerate(texts):
         is_kept = (text >= skip_top) & (text < most)

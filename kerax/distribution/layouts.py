@@ -42,12 +42,14 @@ def transformer(model, device_mesh: DeviceMesh, axis: str = "model", sequence: b
     rules.logical_axes = {"heads": axis}
     for layer, paths in _layers(model):
         if isinstance(layer, (MultiHeadAttention, GroupQueryAttention)):
+            # Heads are cut on their way in and out, so that between them each device has heads of its own.
             for part in (layer.query_dense, layer.key_dense, layer.value_dense):
                 _cut(rules, paths, part.kernel, (None, axis, None))
                 _cut(rules, paths, part.bias, (axis, None))
             _cut(rules, paths, layer.output_dense.kernel, (axis, None, None))
         elif isinstance(layer, Dense):
             size, units = layer.kernel.shape
+            # Square layers are left whole: nothing tells whether they open or close a pair.
             if units > size:
                 _cut(rules, paths, layer.kernel, (None, axis))
                 _cut(rules, paths, layer.bias, (axis,))
@@ -80,6 +82,7 @@ def _layers(model) -> Iterator[tuple[Layer, dict[int, str]]]:
     for layer in descendants(model):
         if isinstance(layer, Layer):
             yield layer, {}
+        # The weights of a block lie stacked under other paths; the rules are about those of one block.
         if isinstance(layer, Stack):
             paths = {id(variable): stacked.path for variable, stacked in layer.pairs}
             yield from ((inner, paths) for inner, _ in _layers(layer.block))
@@ -90,6 +93,7 @@ def _cut(rules: LayoutMap, paths: dict[int, str], variable: Variable | None, axe
     if not isinstance(variable, Variable) or len(axes) != len(variable.shape):
         return
     parts = [rules.device_mesh.axis_size(axis) for axis in axes]
+    # Exact paths, for rules are regular expressions and paths may hold their signs.
     rule = re.escape(paths.get(id(variable), variable.path))
     if (
         rule not in rules

@@ -21,7 +21,7 @@ def list_devices(device_type: str | None = None) -> list[str]:
     Args:
         device_type: `"cpu"`, `"gpu"` or `"tpu"`. Default: JAX's default platform.
     """
-    return [_name(device) for device in jax.devices(device_type and device_type.lower())]
+    return [f"{device.platform}:{device.id}" for device in jax.devices(device_type and device_type.lower())]
 
 
 def get_device_count(device_type: str | None = None) -> int:
@@ -33,15 +33,12 @@ def get_device_count(device_type: str | None = None) -> int:
     return jax.device_count(device_type and device_type.lower())
 
 
-def _name(device) -> str:
-    return f"{device.platform}:{device.id}"
-
-
 def _device(device):
     """A JAX device from itself or its name."""
     if not isinstance(device, str):
         return device
     platform, _, number = device.lower().partition(":")
+    # JAX itself calls the platform `cuda` in places.
     for known in jax.devices({"cuda": "gpu"}.get(platform, platform)):
         if str(known.id) == number:
             return known
@@ -68,6 +65,7 @@ class DeviceMesh:
         given = (
             jax.devices() if devices is None else [_device(device) for device in np.ravel(np.array(devices, object))]
         )
+        # With one -1 among the sizes, `-prod` is the product of the others.
         if -1 in shape and len(given) % -math.prod(shape) == 0:
             shape = tuple(len(given) // -math.prod(shape) if size == -1 else size for size in shape)
         if math.prod(shape) != len(given):
@@ -76,6 +74,7 @@ class DeviceMesh:
                 f"devices. Got {len(given)}."
             )
         self.shape, self.axis_names = shape, axis_names
+        # `make_mesh` puts neighbours of the grid on neighbours of the torus; given devices stay in their order.
         if devices is None:
             self.devices = jax.make_mesh(shape, axis_names, axis_types=(AxisType.Auto,) * len(shape)).devices
         else:
@@ -117,6 +116,7 @@ class TensorLayout:
     def device_mesh(self, device_mesh: DeviceMesh):
         if self._device_mesh is not None:
             raise ValueError(f"TensorLayout: the mesh is set already, to {self._device_mesh}.")
+        # An axis may be a name, several names or `None`.
         names = [axis for axes in self.axes for axis in ((axes,) if isinstance(axes, str) else axes or ())]
         unknown = [name for name in names if name not in device_mesh.axis_names]
         if unknown:
@@ -192,10 +192,11 @@ class LayoutMap(collections.abc.MutableMapping):
         return self._layouts[matching[0]] if matching else None
 
     def __contains__(self, key):
-        return self[key] is not None
+        return self[key] is not None  # by the rules, as `[]` is
 
     def rules_for(self, path: str) -> list[str]:
         """The rules that match a path."""
+        # The whole path, as in Keras: `dense/kernel` would else find `big_dense/kernel` as well.
         return [rule for rule in self._layouts if rule == path or re.fullmatch(rule, path)]
 
     def __setitem__(self, key: str, layout):
@@ -205,6 +206,7 @@ class LayoutMap(collections.abc.MutableMapping):
             layout = TensorLayout(layout)
         if not isinstance(layout, TensorLayout):
             raise ValueError(f"LayoutMap: {key!r} needs a `TensorLayout` or a tuple of axes. Got {layout!r}.")
+        # Rules may be written before there are devices.
         if layout.device_mesh is None and self.device_mesh is not None:
             layout.device_mesh = self.device_mesh
         self._layouts[key] = layout
@@ -222,6 +224,7 @@ class LayoutMap(collections.abc.MutableMapping):
         """Raises `ValueError` if a rule matches none of the paths."""
         for rule in self._layouts:
             if not any(rule == path or re.fullmatch(rule, path) for path in paths):
+                # The closest three whatever they are: a regular expression is like no path.
                 close = difflib.get_close_matches(rule, paths, 3, 0.0)
                 raise ValueError(
                     f"LayoutMap: the rule {rule!r} with axes {self._layouts[rule].axes} matches nothing in the model; "

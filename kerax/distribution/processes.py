@@ -26,6 +26,7 @@ def initialize(job_addresses=None, num_processes=None, process_id=None):
 
     def from_environment(value, name, kind):
         name = f"KERAS_DISTRIBUTION_{name}"
+        # Arguments go before the environment.
         if value is None and name in os.environ:
             value = os.environ[name]
         try:
@@ -43,6 +44,7 @@ def initialize(job_addresses=None, num_processes=None, process_id=None):
         )
     if number is not None and count is not None and not 0 <= number < count:
         raise ValueError(f"initialize: `process_id` must be from 0 to {count - 1}. Got {number}.")
+    # JAX needs one address, that of the first process; Keras's argument may list all.
     coordinator = None if addresses is None else addresses.split(",")[0].strip()
     jax.distributed.initialize(coordinator, count, number)
 
@@ -53,6 +55,7 @@ def process_batch_size(batch_size: int) -> int:
     Raises:
         ValueError: if the processes do not divide it.
     """
+    # Processes that hold parts of one model read the same rows: there are no more shares than replicas.
     active = placement.active()
     count = jax.process_count() if active is None else min(active.num_processes, active.num_model_replicas)
     if batch_size % count:

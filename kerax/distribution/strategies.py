@@ -44,6 +44,7 @@ class Distribution:
         self.batch_dim_name = batch_dim_name or device_mesh.axis_names[0]
         TensorLayout((self.batch_dim_name,), device_mesh)  # checks the name
         self.replicated = NamedSharding(device_mesh.backend_mesh, PartitionSpec())
+        # Models that were checked: `fit` is called again and again. Weakly, so that they can go.
         self._checked: weakref.WeakSet = weakref.WeakSet()
 
     @property
@@ -59,6 +60,7 @@ class Distribution:
     @property
     def data_shard_id(self) -> int:
         """Number of this process's share of the data, from 0."""
+        # Processes that share the parts of one model read the same rows.
         return jax.process_index() * min(self.num_processes, self.num_model_replicas) // self.num_processes
 
     def get_data_layout(self, data_shape) -> TensorLayout:
@@ -124,9 +126,10 @@ class Distribution:
     def variable_sharding(self, variable) -> NamedSharding:
         """Where a variable's array lies. Slots of optimizers lie like their weights."""
         owner = variable.reference if variable.reference is not None else variable
-        if owner.shape != variable.shape:
+        if owner.shape != variable.shape:  # a slot of another form, such as Adafactor's rows and columns
             return self.replicated
         layout = self.get_variable_layout(owner)
+        # JAX would say it too, but not which weight.
         layout.check(owner.path, owner.shape)
         return layout.backend_layout
 
@@ -149,6 +152,7 @@ class Distribution:
         return jax.tree.map(lambda leaf: self._place_rows(leaf, is_whole), batch)
 
     def _place_rows(self, leaf, is_whole: bool):
+        # An array that spans processes already is spread as it says; it only changes places.
         if is_whole or self.num_processes == 1 or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
             return placement.put(leaf, self.batch_sharding(leaf.shape))
         shape = self.global_shape(leaf.shape)
@@ -276,6 +280,7 @@ class FSDP(ModelParallel):
         auto_shard_dataset: bool = True,
     ):
         if device_mesh is None:
+            # One mesh for both: rules on another one could not be combined with the cut.
             device_mesh = DeviceMesh((-1,), ("batch",)) if layout_map is None else layout_map.device_mesh
         layout_map = LayoutMap(device_mesh) if layout_map is None else layout_map
         super().__init__(layout_map=layout_map, batch_dim_name=batch_dim_name, auto_shard_dataset=auto_shard_dataset)
@@ -290,6 +295,7 @@ class FSDP(ModelParallel):
         shape, parts = variable.shape, self.device_mesh.axis_size(self.shard_dim_name)
         axes = [*whole.axes, *[None] * (len(shape) - len(whole.axes))]
         own = range(_num_stacked(variable), len(shape))  # blocks that lie on top of each other stay together
+        # A dimension that does not divide would need padding, on every device and in every step.
         free = [i for i in own if axes[i] is None and shape[i] % parts == 0 and shape[i]]
         taken = any(self.shard_dim_name in ((a,) if isinstance(a, str) else a or ()) for a in axes)
         if taken or not free or math.prod(shape) < self.min_size:
@@ -300,6 +306,7 @@ class FSDP(ModelParallel):
     def as_computed(self, variable, value):
         """The weight gathered along the shard axis; the gradient of that scatters."""
         whole, parts = super().get_variable_layout(variable), self.get_variable_layout(variable)
+        # Inside a `Stack` the weight of one block is computed with, whose layout is no longer that of the whole.
         if whole == parts or value.shape != tuple(variable.shape):
             return value
         return _gather(value, whole.backend_layout, parts.backend_layout)

@@ -22,7 +22,7 @@ ravel = unary(jnp.ravel)
 
 def zeros(shape, dtype=None):
     """All 0; `floatx()` by default."""
-    return jnp.zeros(shape, dtype or config.floatx())
+    return jnp.zeros(shape, dtype or config.floatx())  # JAX's own default follows its switch for 64 bits
 
 
 def ones(shape, dtype=None):
@@ -100,6 +100,7 @@ def full_like(x, fill_value, dtype=None):
 @op
 def reshape(x, newshape):
     """The same elements in another shape; one size may be -1 (or `None`) and is inferred."""
+    # `None` is what shapes of symbolic tensors have in the place of the batch size.
     newshape = (newshape,) if isinstance(newshape, int) else newshape
     return jnp.reshape(x, [-1 if size is None else size for size in newshape])
 
@@ -140,6 +141,7 @@ def broadcast_to(x, shape):
     return jnp.broadcast_to(x, shape)
 
 
+# These functions take lists of arrays, which `op` would make one array of: each becomes one by itself.
 def _listed(arrays):
     return [jnp.asarray(array) for array in arrays]
 
@@ -177,6 +179,7 @@ def append(x1, x2, axis=None):
 @op
 def split(x, indices_or_sections, axis=0):
     """The list of equal parts, or of the parts between indices."""
+    # JAX takes a tuple of indices, for it is part of the program.
     sections = indices_or_sections
     return list(jnp.split(x, tuple(sections) if isinstance(sections, list) else sections, axis))
 
@@ -196,6 +199,7 @@ def repeat(x, repeats, axis=None):
 @op
 def pad(x, pad_width, mode="constant", constant_values=None):
     """Padded by `((before, after), ...)`; `constant_values` goes with the mode `"constant"`."""
+    # Passed only where given: other modes refuse the argument.
     options = {} if constant_values is None else {"constant_values": constant_values}
     return jnp.pad(x, pad_width, mode, **options)
 
@@ -215,13 +219,13 @@ def roll(x, shift, axis=None):
 @op
 def rot90(array, k=1, axes=(0, 1)):
     """Turned `k` times by 90 degrees in the plane of `axes`."""
-    return jnp.rot90(array, k, tuple(axes))
+    return jnp.rot90(array, k, tuple(axes))  # `axes` are static to JAX, and a list has no hash
 
 
 @op
 def take(x, indices, axis=None):
     """The slices of `x` at `indices` along `axis`."""
-    return jnp.take(x, jnp.asarray(indices), axis)
+    return jnp.take(x, jnp.asarray(indices), axis)  # lists of indices too
 
 
 @op

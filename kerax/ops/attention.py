@@ -40,14 +40,18 @@ def attend(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     is_plain = drop is None and not with_weights
     fused = is_plain and cap is None and query.ndim == 4 and uses_fused_attention(flash_attention, query, key, value)
+    # The kernel's own causal mask serves where lengths are equal and nothing else masks; elsewhere it is made here.
     if is_causal and not (fused and mask is None and query.shape[1] == key.shape[1]):
         past = jnp.tril(jnp.ones((query.shape[-3], key.shape[-3]), bool))
         mask, is_causal = past if mask is None else past & mask, False
     if fused:
+        # The kernel wants all four axes: (batch, heads, queries, keys).
         mask = mask if mask is None else mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
         options = {"mask": mask, "scale": scale, "is_causal": is_causal, "implementation": "cudnn"}
         return jax.nn.dot_product_attention(query, key, value, bias, **options), None
+    # (batch, ..., heads, positions, features)
     query, key, value = jnp.swapaxes(query, -2, -3), jnp.swapaxes(key, -2, -3), jnp.swapaxes(value, -2, -3)
+    # Scaled before the product: there are fewer queries than scores, and half precision cannot overflow so soon.
     scores = _product(query * scale, jnp.swapaxes(key, -1, -2))  # (batch, ..., heads, queries, keys)
     scores = scores if bias is None else scores + bias
     scores = scores if cap is None else cap * jnp.tanh(scores / cap)
@@ -63,6 +67,7 @@ def weighted_mean(scores, value, mask=None, drop: Callable | None = None, with_w
         mask, drop, with_weights: As in `attend`.
     """
     if mask is not None:
+        # Half the least number, not -inf: a row in which all is masked becomes a mean instead of NaN.
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min / 2)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if drop is None and not with_weights and cpu.is_target():
@@ -79,6 +84,7 @@ def _product(left, right):
     """
     *batch, heads, rows, size = left.shape
     groups = right.shape[-3]
+    # (batch, ..., groups, heads of a group * rows, size)
     folded = left.reshape(*batch, groups, heads // groups * rows, size)
     return (folded @ right).reshape(*batch, heads, rows, right.shape[-1])
 
@@ -88,6 +94,7 @@ def _softmax_product(scores, value):
 
     A GPT step, 128 positions and heads of 32, takes 5 to 8% less time on CPU.
     """
+    # The maximum only keeps `exp` in range: the result does not depend on it, so its gradient is left out.
     exponentials = jnp.exp(scores - lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     total = jnp.sum(exponentials, axis=-1, keepdims=True)
     return (_product(exponentials.astype(value.dtype), value) / total).astype(value.dtype)
@@ -105,6 +112,7 @@ def uses_fused_attention(asked: bool | None, query, key, value) -> bool:
         config.target_platform() == "gpu"
         and _is_ampere_or_later()
         and all(x.ndim == 4 and x.dtype in (jnp.bfloat16, jnp.float16) and x.shape[-1] == width for x in heads)
+        # cuDNN has programs for known sizes only.
         and all(isinstance(size, int) for x in heads for size in x.shape)
         and width % 8 == 0
         and width <= 128

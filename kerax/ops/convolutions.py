@@ -36,9 +36,9 @@ def _pads(padding, sizes, window, strides, dilation):
         return tuple((span, 0) for span in spans)
     if padding.lower() == "valid":
         return ((0, 0),) * len(spans)
-    if max(strides) == 1:
+    if max(strides) == 1:  # then the zeros do not depend on the sizes
         return tuple((span // 2, span - span // 2) for span in spans)
-    if not _are_known(sizes):
+    if not _are_known(sizes):  # left to XLA, which computes them when it knows
         return "SAME"
     return tuple(lax.padtype_to_pads(sizes, [span + 1 for span in spans], strides, "SAME"))
 
@@ -71,6 +71,7 @@ def conv(inputs, kernel, strides: Any = 1, padding: Any = "valid", data_format=N
             f"Got inputs of shape {inputs.shape} and a kernel of shape {kernel.shape}."
         )
     groups = channels // kernel.shape[-2]
+    # The formulations for CPUs have channels last and no groups: axes are moved for them.
     if groups > 1 or not on_cpu:
         letters, (strides, pads, dilation) = axis_letters(inputs.ndim - 2, channels_last), options
         return lax.conv_general_dilated(inputs, kernel, strides, pads, None, dilation, letters, groups)
@@ -86,6 +87,7 @@ def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None,
     if on_cpu and cpu.is_sum_of_windows(kernel.shape):
         outputs = cpu.convolve_channels(inputs if channels_last else jnp.moveaxis(inputs, 1, -1), kernel, *options)
         return outputs if channels_last else jnp.moveaxis(outputs, -1, 1)
+    # To XLA it is a convolution with as many groups as channels, whose kernel has one input channel.
     *window, channels, multiplier = kernel.shape
     kernel, letters = kernel.reshape(*window, 1, channels * multiplier), axis_letters(len(window), channels_last)
     strides, pads, dilation = options
@@ -118,6 +120,8 @@ def conv_transpose(inputs, kernel, strides=1, padding="valid", output_padding=No
         letters = axis_letters(rank, channels_last)
         return lax.conv_transpose(inputs, kernel, strides, pads, dilation, letters, transpose_kernel=True)
     inputs = inputs if channels_last else jnp.moveaxis(inputs, 1, -1)
+    # A transposed convolution is the gradient of a plain one: `shape` is that of the plain one's inputs,
+    # `cuts` its padding.
     reach = [(size - 1) * step for size, step in zip(inputs.shape[1:-1], strides, strict=True)]
     sizes = [n + 1 + sum(pair) - span for n, pair, span in zip(reach, pads, spans, strict=True)]
     cut = [span - before for span, (before, _) in zip(spans, pads, strict=True)]
@@ -136,6 +140,7 @@ def _transposed_pads(spans, strides, padding: str, output_padding) -> list[tuple
     pads = []
     for span, stride, more in zip(spans, strides, extra, strict=True):
         if padding.lower() == "same":
+            # Of an odd number of zeros the larger half goes before, as in `lax`.
             total = (stride if more is None else (span + 1) % 2 + more) + span - 1
             before = min(total - total // 2, span)
         else:

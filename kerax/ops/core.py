@@ -17,6 +17,7 @@ __all__ = (
 
 def shape(x) -> tuple:
     """The sizes of the axes; `None` for those a symbolic tensor does not know."""
+    # No op: shapes are known outside of programs, and a symbolic tensor's are numbers and `None`.
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
@@ -76,6 +77,7 @@ def slice_update(inputs, start_indices, updates):
     return jax.lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), tuple(start_indices))
 
 
+# One array for each axis, as indexing wants them: (n, axes) to a tuple of (n,).
 def _columns(indices):
     return tuple(jnp.moveaxis(jnp.asarray(indices), -1, 0))
 
@@ -90,6 +92,7 @@ def scatter(indices, values, shape):
 @op
 def scatter_update(inputs, indices, updates, reduction=None):
     """`inputs` with `updates` at `indices (n, axes)`: set, or combined by `"add"`, `"max"`, `"min"` or `"mul"`."""
+    # Keras's names of the reductions are those of JAX's methods.
     return getattr(jnp.asarray(inputs).at[_columns(indices)], reduction or "set")(updates)
 
 
@@ -114,6 +117,7 @@ def switch(index, branches, *operands):
 @lift
 def while_loop(cond, body, loop_vars, maximum_iterations=None):
     """`body(*loop_vars)` again and again while `cond(*loop_vars)` holds, at most `maximum_iterations` times."""
+    # `lax` has a single value that goes round: a tuple of all, with the count beside them.
     is_sequence = isinstance(loop_vars, (list, tuple))
     start = tuple(loop_vars) if is_sequence else (loop_vars,)
 
@@ -127,6 +131,7 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
         values = body(*values)
         return count + 1, tuple(values) if isinstance(values, (list, tuple)) else (values,)
 
+    # Python numbers would change their type after the first turn, which JAX refuses.
     _, values = jax.lax.while_loop(go_on, step, (0, jax.tree.map(jnp.asarray, start)))
     return values if is_sequence else values[0]
 

@@ -56,6 +56,7 @@ def _has_options() -> bool:
 def is_slow_in_loops(jaxpr) -> bool:
     """Whether a jaxpr or one inside it has a convolution with groups, or with axes in another order than XLA's own."""
     convolutions = (found for found in equations(jaxpr) if found.primitive.name == "conv_general_dilated")
+    # XLA brings other orders into its own outside of loops, and only there.
     return not all(_is_in_order(convolution.params) for convolution in convolutions)
 
 
@@ -209,6 +210,7 @@ def _kernel_gradient(inputs, upstream, shape, strides, pads, dilation):
     for i, (low, _) in enumerate(pads):
         extent = (shape[i] - 1) * dilation[i] + (upstream.shape[i + 1] - 1) * strides[i] + 1
         margins.append((low, extent - inputs.shape[i + 1] - low))
+    # (channels, *spatial, batch) under windows (*places, batch, filters).
     by_channel, images = inputs.transpose(rank + 1, *spatial, 0), upstream.transpose(*spatial, 0, rank + 1)
     return jnp.moveaxis(_in_order(by_channel, images, dilation, margins, strides), 0, rank)
 

@@ -24,6 +24,7 @@ def ctc_loss(target, output, target_length, output_length, mask_index=0):
             f"ctc_loss: expected `target` (batch, length) and `output` (batch, frames, classes). "
             f"Got {target.shape} and {output.shape}."
         )
+    # Hundreds of logarithms are added up: in half precision nothing would be left of their differences.
     logits = output.astype(jnp.promote_types(output.dtype, jnp.float32))
     beyond = lambda count, lengths: (jnp.arange(count) >= jnp.asarray(lengths)[:, None]).astype(logits.dtype)
     paddings = beyond(output.shape[1], output_length), beyond(target.shape[1], target_length)
@@ -66,6 +67,7 @@ def _greedy(inputs, length, merge_repeated, blank):
     keeps = counts & (best != blank)
     if merge_repeated:
         keeps &= best != jnp.concatenate([jnp.full((1,), -1, best.dtype), best[:-1]])
+    # What is not kept gets a place behind the end, where nothing is written.
     places = jnp.where(keeps, jnp.cumsum(keeps) - 1, len(inputs))
     labels = jnp.full(len(inputs), -1, jnp.int32).at[places].set(best, mode="drop")
     return labels, -jnp.sum(jnp.where(counts, jnp.max(inputs, -1), 0))

@@ -20,6 +20,7 @@ __all__ = (
     "ptp saturate_cast signbit trapezoid unique unravel_index vander view view_as_complex view_as_real vsplit"
 ).split()
 
+# A name is given where JAX's function has another one, as an alias has.
 angle = unary(jnp.angle, "angle")
 bitwise_invert = unary(jnp.bitwise_invert, "bitwise_invert")
 cbrt = unary(jnp.cbrt)
@@ -34,6 +35,7 @@ isposinf = unary(jnp.isposinf)
 isreal = unary(jnp.isreal)
 signbit = unary(jnp.signbit)
 view_as_real = unary(lambda x: jnp.stack([jnp.real(x), jnp.imag(x)], -1), "view_as_real")
+# Not `real + 1j * imaginary`: infinities and signed zeros stay what they are.
 view_as_complex = unary(lambda x: jax.lax.complex(*jnp.moveaxis(jnp.asarray(x), -1, 0)), "view_as_complex")
 
 fmax = binary(jnp.fmax)
@@ -113,6 +115,7 @@ def correlate(x1, x2, mode="valid"):
 @op
 def histogram(x, bins=10, range=None):
     """How many elements fall into each of `bins` equal intervals of `range`, and the edges."""
+    # JAX itself does not look.
     if range is not None and range[0] >= range[1]:
         raise ValueError(f"histogram: `range` must be (low, high) with low below high. Got range={range}.")
     counts, edges = jnp.histogram(x, bins, range)
@@ -184,6 +187,7 @@ def dstack(xs):
     return jnp.dstack([jnp.asarray(x) for x in xs])
 
 
+# Static to JAX, so that it must have a hash.
 def _sections(value) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -214,6 +218,7 @@ def dsplit(x, indices_or_sections):
 
 def get_item(x, key):
     """`x[key]`."""
+    # Not lifted: a symbolic tensor records its own indexing.
     x = unwrap(x)
     return x[key] if isinstance(x, (KerasTensor, jax.Array)) else jnp.asarray(x)[key]
 
@@ -235,9 +240,11 @@ def view(x, dtype=None):
 def saturate_cast(x, dtype):
     """`x` with another dtype, values beyond its range moved to its ends."""
     x, dtype = jnp.asarray(x), jnp.dtype(dtype)
+    # There is nothing beyond the range of a boolean: everything but 0 is true.
     if dtype == jnp.bool_ or x.dtype == jnp.bool_:
         return x.astype(dtype)
     limits = [_limits(kind) for kind in (x.dtype, dtype)]
+    # The narrower of the two ranges at either end; Python's numbers compare floats with large integers exactly.
     low, high = max(limit[0] for limit in limits), min(limit[1] for limit in limits)
     # A float cannot hold 2**31 - 1: rounded up, the bound itself would overflow in the cast.
     bounds = [np.asarray(bound).astype(x.dtype) for bound in (low, high)]

@@ -10,6 +10,7 @@ from kerax.ops.lifting import op
 __all__ = ("bartlett blackman extract_sequences fft fft2 hamming hanning ifft2 irfft istft kaiser rfft stft").split()
 
 
+# The number of weights is a size, which must be known when the program is made.
 @op
 def bartlett(x):
     """The triangular window of `x` weights."""
@@ -46,6 +47,7 @@ def _complex(x):
     real, imaginary = (jnp.asarray(part) for part in x)
     if real.shape != imaginary.shape:
         raise ValueError(f"Expected real and imaginary parts of one shape. Got {real.shape} and {imaginary.shape}.")
+    # There are no complex numbers of half precision.
     dtype = jnp.promote_types(jnp.promote_types(real.dtype, imaginary.dtype), jnp.float32)
     return jax.lax.complex(real.astype(dtype), imaginary.astype(dtype))
 
@@ -86,6 +88,7 @@ def irfft(x, fft_length=None):
 
 def _frames(x, length: int, stride: int):
     count = (x.shape[-1] - length) // stride + 1
+    # One gather, with indices that are known when the program is made: (..., frames, length).
     return x[..., np.arange(count)[:, None] * stride + np.arange(length)]
 
 
@@ -105,12 +108,13 @@ def _window(name: str, window, length: int, fft_length: int, dtype):
         if window not in ("hann", "hamming"):
             raise ValueError(f"{name}: `window` must be 'hann', 'hamming', an array or None. Got {window!r}.")
         mean = 0.5 if window == "hann" else 0.54
+        # Of a period, without its last point, unlike `hanning` and `hamming`: overlapping windows then add up evenly.
         weights = mean - (1 - mean) * np.cos(2 * np.pi * np.arange(length) / length)
     else:
         weights = jnp.asarray(window)
         if weights.shape != (length,):
             raise ValueError(f"{name}: `window` must have shape ({length},). Got {weights.shape}.")
-    before = (fft_length - length) // 2
+    before = (fft_length - length) // 2  # in the middle, so that frames are centred where `center` says
     return jnp.pad(jnp.asarray(weights, dtype), (before, fft_length - length - before))
 
 
@@ -149,7 +153,9 @@ def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="
     places = np.arange(count)[:, None] * sequence_stride + np.arange(fft_length)
     total = (count - 1) * sequence_stride + fft_length
     signal = jnp.zeros((*frames.shape[:-2], total), frames.dtype).at[..., places].add(frames * weights)
+    # Each step was weighted once on the way there and once here.
     squares = jnp.zeros(total, frames.dtype).at[places].add(jnp.broadcast_to(weights**2, places.shape))
+    # At the ends no window may reach: there the signal is 0, and stays so.
     signal = signal / jnp.where(squares > 1e-11, squares, 1)
     start = fft_length // 2 if center else 0
     end = start + length if length is not None else total - start

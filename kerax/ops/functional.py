@@ -40,12 +40,14 @@ def rearrange(tensor, pattern, **axes_lengths):
     tensor = jnp.asarray(tensor)
     sides = [_groups(side) for side in pattern.split("->")]
     names = [[name for group in side for name in group if name != "1"] for side in sides]
+    # With one side only, `names[-1]` is the first again, and the length is what tells.
     if len(sides) != 2 or sorted(names[0]) != sorted(names[-1]) or len(set(names[0])) != len(names[0]):
         raise ValueError(f"rearrange: expected 'axes -> the same axes', each named once per side. Got {pattern!r}.")
     if len(sides[0]) != tensor.ndim:
         raise ValueError(f"rearrange: {pattern!r} names {len(sides[0])} axes. Got a tensor of shape {tensor.shape}.")
     sizes = dict(axes_lengths)
     for group, size in zip(sides[0], tensor.shape, strict=True):
+        # A `1` has its size in its name.
         unknown = [name for name in group if name not in sizes and name != "1"]
         known = 1
         for name in group:

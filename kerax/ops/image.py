@@ -16,6 +16,7 @@ from jax import lax
 
 from kerax import config
 from kerax.core.seed_generator import next_key
+from kerax.ops.convolutions import per_axis
 from kerax.ops.lifting import op
 from kerax.ops.quality import sobel_edges, ssim
 
@@ -75,10 +76,12 @@ def _image_op(function):
                 f"{function.__name__}: `{first}` must have shape (height, width, channels) or (batch, height, width, "
                 f"channels). Got {images.shape}."
             )
+        # One form inside, (batch, height, width, channels) of floats; the way in is gone back at the end.
         dtype, is_single = images.dtype, images.ndim == 3
         images = images[None] if is_single else images
         images = jnp.moveaxis(images, 1, -1) if is_first else images
         bound.arguments[first] = images if jnp.issubdtype(dtype, jnp.inexact) else images.astype("float32")
+        # Interpolation overshoots: integers are rounded and clipped, where a plain cast would wrap around.
         outputs = to_dtype(function(*bound.args, **bound.kwargs), dtype)
         outputs = jnp.moveaxis(outputs, -1, 1) if is_first else outputs
         return outputs[0] if is_single else outputs
@@ -88,6 +91,7 @@ def _image_op(function):
 
 def window_of_aspect(height: int, width: int, target_height: int, target_width: int) -> tuple[int, int, int, int]:
     """`(top, left, height, width)` of the largest centred window with the aspect ratio of the target."""
+    # In integers: no rounding error can cost a row. At least one pixel remains.
     crop_height = max(min(height, width * target_height // target_width), 1)
     crop_width = max(min(width, height * target_width // target_height), 1)
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
@@ -152,6 +156,7 @@ def scale_and_translate(images, output_shape, scale, translation, spatial_dims, 
         scale, translation: One number for each of `spatial_dims`.
         method: `"linear"`, `"cubic"`, `"lanczos3"` or `"lanczos5"`.
     """
+    # Keras has a name of each method for every number of axes.
     method = _PLAIN_METHODS[method] if method in _PLAIN_METHODS else method
     scale, translation = jnp.asarray(scale), jnp.asarray(translation)
     return jax.image.scale_and_translate(
@@ -164,9 +169,10 @@ def _index(index, size: int, fill_mode: str):
     if fill_mode == "wrap":
         return index % size
     if fill_mode == "reflect":
+        # The edge stands twice: a period of 2 n, whose second half runs backwards.
         return size - 1 - jnp.abs(index % (2 * size) - size + jnp.where(index % (2 * size) < size, 1, 0))
     if fill_mode == "mirror":
-        period = max(2 * (size - 1), 1)
+        period = max(2 * (size - 1), 1)  # the edge stands once; an axis of one pixel has no period
         return jnp.abs((index + size - 1) % period - (size - 1))
     return jnp.clip(index, 0, size - 1)
 
@@ -185,13 +191,15 @@ def sample(values, coordinates, order, fill_mode, fill_value):
         lower = jnp.floor(coordinate)
         weight = coordinate - lower
         lower = lower.astype("int32")
+        # Halves away from 0, as Keras's; `jnp.round` would take them to the even neighbour.
         nearest = lax.round(coordinate).astype("int32")
         corners.append([(lower, 1 - weight), (lower + 1, weight)] if order else [(nearest, None)])
     rest = (1,) * (values.ndim - len(coordinates))
     total = 0
-    for corner in itertools.product(*corners):
+    for corner in itertools.product(*corners):  # 2 ** axes of them for linear interpolation, else one
         indices = [_index(index, size, fill_mode) for (index, _), size in zip(corner, values.shape)]
         found = values[tuple(indices)]
+        # Each corner by itself: at the edge an inner pixel and the filling are mixed.
         if fill_mode == "constant":
             inside = functools.reduce(
                 jnp.logical_and, [(0 <= index) & (index < size) for (index, _), size in zip(corner, values.shape)]
@@ -237,6 +245,7 @@ def warp(image, transform, interpolation, fill_mode, fill_value):
         transform: `[a0, a1, a2, b0, b1, b2, c0, c1]`; `k = c0 x + c1 y + 1`.
     """
     height, width, _ = image.shape
+    # Coordinates in float32 also for half-precision images: bfloat16 cannot count to 257.
     y, x = jnp.meshgrid(jnp.arange(height, dtype="float32"), jnp.arange(width, dtype="float32"), indexing="ij")
     a0, a1, a2, b0, b1, b2, c0, c1 = transform.astype("float32")
     k = c0 * x + c1 * y + 1
@@ -254,9 +263,8 @@ def _warp_all(images, transforms, interpolation, fill_mode, fill_value):
             f"Got {transforms.shape}."
         )
     transforms = jnp.broadcast_to(transforms, (images.shape[0], 8))
-    return jax.vmap(lambda image, transform: warp(image, transform, interpolation, fill_mode, fill_value))(
-        images, transforms
-    )
+    warp_one = lambda image, transform: warp(image, transform, interpolation, fill_mode, fill_value)
+    return jax.vmap(warp_one)(images, transforms)
 
 
 @_image_op
@@ -275,6 +283,7 @@ def affine_transform(images, transform, interpolation="bilinear", fill_mode="con
 def homography(start_points, end_points):
     """The 8 numbers of the projective map that takes four `(x, y)` points `end_points` to `start_points`."""
     rows, targets = [], []
+    # u (c0 x + c1 y + 1) = a0 x + a1 y + a2, and the same for v with b: for four points eight linear equations.
     for (x, y), (u, v) in zip(end_points, start_points):
         zero, one = jnp.zeros_like(x), jnp.ones_like(x)
         rows.append(jnp.stack([x, y, one, zero, zero, zero, -x * u, -y * u]))
@@ -324,22 +333,21 @@ def elastic_transform(
     """
     check_option("interpolation", interpolation, INTERPOLATIONS)
     check_option("fill_mode", fill_mode, FILL_MODES)
+    # A key for each image: with one key all would be moved alike.
     keys = jax.random.split(next_key(seed), images.shape[0])
-    return jax.vmap(
-        lambda image, key: sample(
-            image,
-            elastic_coordinates(key, image.shape, alpha, sigma),
-            INTERPOLATIONS.index(interpolation),
-            fill_mode,
-            fill_value,
-        )
-    )(images, keys)
+    order = INTERPOLATIONS.index(interpolation)
+
+    def transform(image, key):
+        return sample(image, elastic_coordinates(key, image.shape, alpha, sigma), order, fill_mode, fill_value)
+
+    return jax.vmap(transform)(images, keys)
 
 
 def elastic_coordinates(key, shape, alpha, sigma, max_sigma=None):
     """Rows and columns of an image's pixels, moved by smooth noise; `max_sigma` bounds a traced `sigma`."""
     height, width = shape[:2]
     noise = sigma * jax.random.normal(key, (height, width, 2))
+    # Three standard deviations on each side, an odd number; a size, which a traced `sigma` cannot give.
     taps = int(6 * (sigma if max_sigma is None else max_sigma)) | 1
     moves = alpha * blur(noise, (taps, taps), (sigma, sigma))
     rows = jnp.arange(height, dtype="float32")[:, None] + moves[..., 0]
@@ -377,6 +385,7 @@ def _check_floats(name: str, images):
         raise ValueError(f"{name}: `images` must be floats in [0, 1]. Got dtype {dtype}. Divide them by 255.")
 
 
+# The dtype is looked at before `_image_op` turns integers into floats.
 def rgb_to_hsv(images, data_format=None):
     """Hue, saturation and value, all in `[0, 1]`, of float colour images in `[0, 1]`.
 
@@ -398,6 +407,7 @@ def to_hsv(images):
     value = jnp.max(images, axis=-1)
     spread = value - jnp.min(images, axis=-1)
     saturation = jnp.where(value > 0, spread / jnp.where(value > 0, value, 1), 0)
+    # Not divided by 0 even where the result is thrown away: its gradient would be NaN.
     safe = jnp.where(spread > 0, spread, 1)
     hue = jnp.where(
         value == red,
@@ -423,6 +433,7 @@ def _hsv_to_rgb(images, data_format=None):
 def to_rgb(images):
     """`hsv_to_rgb` of float images with the channels last."""
     hue, saturation, value = (channel[..., None] for channel in jnp.moveaxis(images, -1, 0))
+    # How far each channel is from its own hue: three trapezoids, a third of the circle apart.
     distance = jnp.abs((hue * 6 + jnp.asarray([0, 4, 2], images.dtype)) % 6 - 3) - 1
     return value * (1 + saturation * (jnp.clip(distance, 0, 1) - 1))
 
@@ -436,7 +447,8 @@ def _gaussian(taps: int, sigma):
 
 def blur(image, kernel_size, sigma, padding="SAME"):
     """One image `(height, width, channels)` under a Gaussian window; zeros are beyond the edges."""
-    numbers = ("HWNC", "HWIO", "HWNC")  # channels are the batch
+    numbers = ("HWNC", "HWIO", "HWNC")  # channels are the batch: all under the same weights
+    # A Gaussian window is a product of two: 2 n products for each pixel in the place of n * n.
     stack = image[..., None]
     for axis in (0, 1):
         weights = jnp.expand_dims(_gaussian(kernel_size[axis], sigma[axis]).astype(image.dtype), (1 - axis, 2, 3))
@@ -461,6 +473,7 @@ def _margins(name: str, size: int, before, after, target, sign: int, names: Sequ
     """Two margins of an axis of `size`, of which two of three are given: `size + sign * (before + after) == target`."""
     if sum(value is not None for value in (before, after, target)) != 2:
         raise ValueError(f"{name}: give exactly two of {', '.join(names)}. Got {before}, {after}, {target}.")
+    # Whether margins are added or taken away is the sign.
     if target is not None:
         rest = sign * (target - size)
         before, after = (rest - after if before is None else before), (rest - before if after is None else after)
@@ -514,7 +527,6 @@ def pad_images(
 
 def _patches(images, size, strides, dilation_rate, padding, data_format):
     rank = len(size)
-    each = lambda value: (value,) * rank if isinstance(value, int) else tuple(value)
     if images.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"extract_patches: `size`={size} needs {rank + 1} or {rank + 2} axes. Got {images.shape}.")
     is_first = config.standardize_data_format(data_format) == "channels_first"
@@ -522,9 +534,10 @@ def _patches(images, size, strides, dilation_rate, padding, data_format):
     images = images[None] if is_single else images
     images = images if is_first else jnp.moveaxis(images, -1, 1)
     channels = images.shape[1]
-    strides = size if strides is None else each(strides)
-    found = lax.conv_general_dilated_patches(images, size, strides, padding.upper(), rhs_dilation=each(dilation_rate))
+    strides, dilation = size if strides is None else per_axis(strides, rank), per_axis(dilation_rate, rank)
+    found = lax.conv_general_dilated_patches(images, size, strides, padding.upper(), rhs_dilation=dilation)
     grid = found.shape[2:]
+    # XLA orders by channel, then place in the patch; Keras the other way round.
     found = jnp.moveaxis(found.reshape(-1, channels, math.prod(size), *grid), 1, 2)  # (batch, patch, channel, grid)
     found = found.reshape(-1, math.prod(size) * channels, *grid)
     found = found if is_first else jnp.moveaxis(found, 1, -1)
@@ -539,12 +552,11 @@ def extract_patches(images, size, strides=None, dilation_rate=1, padding="valid"
         size: Integer or tuple. strides: Default: `size`, so that patches do not overlap.
         padding: `"valid"` or `"same"`.
     """
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = per_axis(size, 2)  # a tuple may have three sizes
     return _patches(jnp.asarray(images), size, strides, dilation_rate, padding, data_format)
 
 
 @op
 def extract_patches_3d(volumes, size, strides=None, dilation_rate=1, padding="valid", data_format=None):
     """`extract_patches` of volumes `(batch, depth, height, width, channels)`."""
-    size = (size, size, size) if isinstance(size, int) else tuple(size)
-    return _patches(jnp.asarray(volumes), size, strides, dilation_rate, padding, data_format)
+    return _patches(jnp.asarray(volumes), per_axis(size, 3), strides, dilation_rate, padding, data_format)

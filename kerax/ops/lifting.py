@@ -25,6 +25,7 @@ def op(function: Function) -> Function:
 
     @functools.wraps(function)
     def converted(*args, **kwargs):
+        # More arguments than names go to `*args`, whose own name takes no arrays.
         named = zip((*names, *[""] * len(args)), args, strict=False)
         return function(
             *[convert(name, value) for name, value in named],
@@ -35,6 +36,7 @@ def op(function: Function) -> Function:
 
 
 def _named(function: Callable, source: Callable, name: str | None, doc: str) -> Callable[..., Any]:
+    # The name goes into configs of graphs, where functions are found by it.
     function.__name__ = function.__qualname__ = name or source.__name__
     function.__doc__ = doc.format(function.__name__)
     return op(function)
@@ -42,6 +44,7 @@ def _named(function: Callable, source: Callable, name: str | None, doc: str) -> 
 
 def unary(source: Callable, name: str | None = None) -> Callable[..., Any]:
     """An op `(x)`."""
+    # A lambda with Keras's argument names around JAX's function, whose own are others.
     return _named(lambda x: source(x), source, name, "`{}(x)` of each element.")
 
 

@@ -5,23 +5,51 @@ import jax.numpy as jnp
 
 from kerax.core.variable import unwrap
 from kerax.ops.lifting import op, unary
-from kerax.ops.math import cholesky as cholesky
-from kerax.ops.math import det as det
-from kerax.ops.math import eigh as eigh
-from kerax.ops.math import inv as inv
-from kerax.ops.math import norm as norm
-from kerax.ops.math import qr as qr
-from kerax.ops.math import solve as solve
-from kerax.ops.math import svd as svd
 
 __all__ = (
-    "cdist cholesky_inverse eig jvp logdet lstsq lu_factor matrix_rank pinv segment_prod slogdet solve_triangular"
+    "cdist cholesky cholesky_inverse det eig eigh inv jvp logdet lstsq lu_factor matrix_rank norm pinv qr slogdet "
+    "solve solve_triangular svd"
 ).split()
 
+# Tuples in the place of JAX's named ones: graphs and `tree` take them apart as such.
 eig = unary(lambda x: tuple(jnp.linalg.eig(x)), "eig")
+eigh = unary(lambda x: tuple(jnp.linalg.eigh(x)), "eigh")
 lu_factor = unary(lambda x: tuple(jax.scipy.linalg.lu_factor(x)), "lu_factor")
 slogdet = unary(lambda x: tuple(jnp.linalg.slogdet(x)), "slogdet")
 logdet = unary(lambda x: jnp.linalg.slogdet(x)[1], "logdet")
+det = unary(jnp.linalg.det)
+inv = unary(jnp.linalg.inv)
+
+
+@op
+def norm(x, ord=None, axis=None, keepdims=False):
+    """The norm of a vector or matrix."""
+    return jnp.linalg.norm(x, ord, axis, keepdims)
+
+
+@op
+def cholesky(x, upper=False):
+    """The triangular factor of a positive definite matrix."""
+    return jnp.linalg.cholesky(x, upper=upper)
+
+
+@op
+def qr(x, mode="reduced"):
+    """An orthogonal and a triangular factor."""
+    return tuple(jnp.linalg.qr(x, mode=mode))
+
+
+@op
+def svd(x, full_matrices=True, compute_uv=True):
+    """The singular value decomposition `u, s, vh`, or only `s`."""
+    factors = jnp.linalg.svd(x, full_matrices=full_matrices, compute_uv=compute_uv)
+    return tuple(factors) if compute_uv else factors
+
+
+@op
+def solve(a, b):
+    """`x` with `a @ x = b`."""
+    return jnp.linalg.solve(a, b)
 
 
 @op
@@ -49,7 +77,7 @@ def pinv(x, rcond=None):
 def solve_triangular(a, b, lower=False):
     """`x` with `a @ x = b` for a triangular `a`."""
     a, b = jnp.asarray(a), jnp.asarray(b)
-    is_vector = b.ndim == a.ndim - 1
+    is_vector = b.ndim == a.ndim - 1  # XLA solves for matrices only
     solution = jax.lax.linalg.triangular_solve(a, b[..., None] if is_vector else b, left_side=True, lower=lower)
     return solution[..., 0] if is_vector else solution
 
@@ -59,6 +87,7 @@ def cholesky_inverse(x, upper=False):
     """The inverse of the matrix whose Cholesky factor is `x`."""
     x = jnp.asarray(x)
     factor = jnp.triu(x) if upper else jnp.tril(x)
+    # Through the inverse of the factor, which is triangular, too.
     identity = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
     inverse = jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=not upper)
     transposed = jnp.swapaxes(inverse, -1, -2)
@@ -73,13 +102,8 @@ def cdist(x, y):
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     squares = jnp.sum(jnp.square(x[..., :, None, :] - y[..., None, :, :]), -1)
+    # The inner choice keeps the slope of the root at 0, which is infinite, out of the gradient.
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
-
-
-@op
-def segment_prod(data, segment_ids, num_segments=None, sorted=False):
-    """The products of the rows of `data` that share a segment id. Under `jit` give `num_segments`."""
-    return jax.ops.segment_prod(jnp.asarray(data), jnp.asarray(segment_ids), num_segments, sorted)
 
 
 def jvp(fun, primals, tangents, has_aux=False):

@@ -1,23 +1,18 @@
-"""Segments, rankings, special functions and linear algebra."""
+"""Segments, rankings and special functions."""
 
 import jax
 import jax.numpy as jnp
 
 from kerax.ops.lifting import op, reduction, unary
 
-__all__ = (
-    "cholesky det eigh erf erfc erfinv in_top_k inv logsumexp norm qr rsqrt segment_max segment_min segment_sum solve "
-    "svd top_k"
-).split()
+__all__ = ("erf erfc erfinv in_top_k logsumexp rsqrt segment_max segment_min segment_prod segment_sum top_k").split()
 
 erf = unary(jax.scipy.special.erf)
 erfc = unary(jax.scipy.special.erfc)
 erfinv = unary(jax.scipy.special.erfinv)
+# In `lax` only, which takes no Python numbers.
 rsqrt = unary(lambda x: jax.lax.rsqrt(jnp.asarray(x)), "rsqrt")
 logsumexp = reduction(jax.nn.logsumexp)
-det = unary(jnp.linalg.det)
-inv = unary(jnp.linalg.inv)
-eigh = unary(lambda x: tuple(jnp.linalg.eigh(x)), "eigh")
 
 
 @op
@@ -39,6 +34,12 @@ def segment_min(data, segment_ids, num_segments=None, sorted=False):
 
 
 @op
+def segment_prod(data, segment_ids, num_segments=None, sorted=False):
+    """The products of the rows of `data` that share a segment id. Under `jit` give `num_segments`."""
+    return jax.ops.segment_prod(jnp.asarray(data), jnp.asarray(segment_ids), num_segments, sorted)
+
+
+@op
 def top_k(x, k, sorted=True):
     """The `k` largest values along the last axis and their indices, largest first."""
     return tuple(jax.lax.top_k(jnp.asarray(x), k))
@@ -49,36 +50,6 @@ def in_top_k(targets, predictions, k):
     """Whether fewer than `k` predictions exceed that of the target class."""
     predictions = jnp.asarray(predictions)
     own = jnp.take_along_axis(predictions, jnp.asarray(targets)[..., None], axis=-1)
+    # A class whose score is NaN is among no best ones: everything exceeds it.
     own = jnp.where(jnp.isnan(own), -jnp.inf, own)
     return jnp.sum(predictions > own, axis=-1) < k
-
-
-@op
-def norm(x, ord=None, axis=None, keepdims=False):
-    """The norm of a vector or matrix."""
-    return jnp.linalg.norm(x, ord, axis, keepdims)
-
-
-@op
-def cholesky(x, upper=False):
-    """The triangular factor of a positive definite matrix."""
-    return jnp.linalg.cholesky(x, upper=upper)
-
-
-@op
-def qr(x, mode="reduced"):
-    """An orthogonal and a triangular factor."""
-    return tuple(jnp.linalg.qr(x, mode=mode))
-
-
-@op
-def svd(x, full_matrices=True, compute_uv=True):
-    """The singular value decomposition `u, s, vh`, or only `s`."""
-    factors = jnp.linalg.svd(x, full_matrices=full_matrices, compute_uv=compute_uv)
-    return tuple(factors) if compute_uv else factors
-
-
-@op
-def solve(a, b):
-    """`x` with `a @ x = b`."""
-    return jnp.linalg.solve(a, b)

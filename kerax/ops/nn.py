@@ -110,6 +110,7 @@ def multi_hot(inputs, num_classes: Any = None, axis=-1, dtype=None, sparse=False
     """1 at every index that occurs in a row of `inputs`, 0 elsewhere."""
     inputs = jnp.asarray(inputs)
     encoded = jax.nn.one_hot(inputs, num_classes, axis=axis, dtype=dtype or config.floatx())
+    # The axis of the indices, behind that of the batch.
     return jnp.max(encoded, axis=1 if inputs.ndim > 1 else 0)
 
 
@@ -121,6 +122,7 @@ def clip_probabilities(probabilities):
 def _log_probabilities(output, from_logits: bool, axis: int):
     if from_logits:
         return jax.nn.log_softmax(output, axis=axis)
+    # Scores that do not add up to 1 are taken as shares, as Keras does.
     return jnp.log(clip_probabilities(output / jnp.sum(output, axis, keepdims=True)))
 
 
@@ -139,6 +141,7 @@ def _log_share_jvp(primals, tangents):
     (part, total), (d_part, d_total) = primals, tangents
     share = part / total
     is_inside = (share >= config.epsilon()) & (share <= 1 - config.epsilon())
+    # d log(part / total): 1 / part for the one, -1 / total for the other.
     slope, total_slope = (jnp.where(is_inside, 1 / value, 0) for value in (part, total))
     return jnp.log(clip_probabilities(share)), slope * d_part - total_slope * d_total
 
@@ -154,6 +157,7 @@ def binary_crossentropy(target, output, from_logits=False):
     target, output = jnp.asarray(target), jnp.asarray(output)
     _check_shapes("binary_crossentropy", output.shape, target.shape, output.shape)
     if from_logits:
+        # Not the logarithm of a sigmoid, which rounds to 0 for logits below about -100.
         return -target * jax.nn.log_sigmoid(output) - (1 - target) * jax.nn.log_sigmoid(-output)
     output = clip_probabilities(output)
     return -target * jnp.log(output) - (1 - target) * jnp.log(1 - output)
@@ -172,10 +176,12 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
     """`-log(output[target])` for class indices; 0 for an index that is no class."""
     target, output = jnp.asarray(target).astype(jnp.int32), jnp.asarray(output)
     axis = axis % output.ndim
+    # Labels often come as a column.
     if target.ndim == output.ndim and target.shape[axis] == 1:
         target = jnp.squeeze(target, axis)
     expected = output.shape[:axis] + output.shape[axis + 1 :]
     _check_shapes("sparse_categorical_crossentropy", expected, target.shape, output.shape)
+    # Compared with all classes, not gathered: the gradient of a gather is a scatter, which is slow.
     is_target = jax.lax.broadcasted_iota(jnp.int32, output.shape, axis) == jnp.expand_dims(target, axis)
     # Chosen, not multiplied: a class that is masked out by a logit of -inf would give 0 * inf.
     if from_logits:
@@ -185,6 +191,7 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
     return jnp.where(is_class, -_log_share(chosen, jnp.sum(output, axis)), 0)
 
 
+# Layers call the plain functions, which cost no lifting.
 conv = op(convolutions.conv)
 conv_transpose = op(convolutions.conv_transpose)
 depthwise_conv = op(convolutions.depthwise_conv)
@@ -207,7 +214,7 @@ def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=N
 def normalize(x, axis=-1, order=2, epsilon=None):
     """`x` divided by its norm over `axis`, which is taken as at least `epsilon`."""
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
-    if order == 2:
+    if order == 2:  # one root of the sum of squares, whose gradient at 0 is finite
         return normalizations.unit_normalization(x, axis, epsilon)
     return x / jnp.maximum(jnp.linalg.norm(x, order, axis, keepdims=True), epsilon)
 
@@ -216,6 +223,7 @@ def normalize(x, axis=-1, order=2, epsilon=None):
 def moments(x, axes, keepdims=False, synchronized=False):
     """Mean and variance over `axes`, computed in float32 for half precision."""
     x = jnp.asarray(x)
+    # A sum of squares soon overflows in float16.
     exact = x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
     axes = tuple(axes) if isinstance(axes, list) else axes
     return tuple(f(exact, axes, keepdims=keepdims).astype(x.dtype) for f in (jnp.mean, jnp.var))

@@ -22,6 +22,7 @@ def along(axes, value, ndim: int):
 @functools.partial(jax.jit, static_argnames=("epsilon", "axis"), inline=True)  # one program where called eagerly
 def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
     """`(x - mean) / sqrt(variance + epsilon) * scale + offset`, the statistics lying along `axis`."""
+    # One product and one sum for each number of `x`; all else is done on vectors of the size of one axis.
     factor = lax.rsqrt(variance + epsilon)
     factor = factor if scale is None else scale * factor
     shift = -mean * factor if offset is None else offset - mean * factor
@@ -32,6 +33,7 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
 def standardize(x, axes, epsilon: float, is_centered=True):
     """`(x - mean) / sqrt(variance + epsilon)` with statistics over `axes`; not centered, `x` itself is divided."""
     x = upcast(x)
+    # In two passes: `mean(x**2) - mean(x)**2` loses all digits where the mean is large.
     centered = x - jnp.mean(x, axes, keepdims=True)
     scale = lax.rsqrt(jnp.mean(jnp.square(centered), axes, keepdims=True) + epsilon)
     return (centered if is_centered else x) * scale
@@ -53,4 +55,5 @@ def rms_normalization(x, scale=None, axes=(-1,), epsilon=1e-6):
 
 def unit_normalization(x, axes, least: float):
     """`x` divided by its Euclidean norm over `axes`, which is taken as at least `least`."""
+    # The maximum is taken of the squares, before the root, whose slope at 0 is infinite.
     return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axes, keepdims=True), least**2))

@@ -32,6 +32,7 @@ __all__ = (
     "sin sinc sinh sqrt square std subtract sum tan tanh tensordot true_divide trunc var vdot"
 ).split()
 
+# These names hide Python's own in this file: `builtins` has them.
 abs = unary(jnp.abs, "abs")
 absolute = unary(jnp.absolute)
 arccos = unary(jnp.arccos)
@@ -176,6 +177,7 @@ def bincount(x, weights=None, minlength=0, sparse=False):
 
     Under `jit` give `minlength`: larger integers are then left out.
     """
+    # `length` makes the size of the result a number of the program; without it JAX needs the values.
     counts = lambda x, weights: jnp.bincount(x, weights, minlength=length, length=length)
     x = jnp.asarray(x)
     is_traced = isinstance(x, Tracer)
@@ -189,6 +191,7 @@ def bincount(x, weights=None, minlength=0, sparse=False):
 def divide_no_nan(x1, x2):
     """`x1 / x2`, 0 where `x2` is 0."""
     is_zero = jnp.asarray(x2) == 0
+    # 1 in the place of 0: dividing by 0 and choosing afterwards would make the gradient NaN.
     return jnp.where(is_zero, 0, jnp.divide(x1, jnp.where(is_zero, 1, x2)))
 
 

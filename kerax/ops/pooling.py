@@ -32,6 +32,7 @@ def pool(inputs, reduction, pool_size, strides=None, padding="valid", data_forma
     count, is_max = math.prod(sizes), reduction == "max"
     is_tiling = padding.lower() == "valid" and sizes == steps
     if is_tiling and (is_max or count > _FEW_POSITIONS) and count <= _MANY_POSITIONS:
+        # What is left over at the end is no whole window, and is cut off.
         for axis, size in enumerate(sizes, start=first):
             num_windows = inputs.shape[axis] // size
             whole = lax.slice_in_dim(inputs, 0, num_windows * size, axis=axis)
@@ -42,10 +43,12 @@ def pool(inputs, reduction, pool_size, strides=None, padding="valid", data_forma
     after = (1,) * (2 - first)
     window = (1,) * first + sizes + after, (1,) * first + steps + after, padding.upper()
     if is_max:
+        # Where the window begins: what every number beats. Integers have no infinity.
         is_float = jnp.issubdtype(inputs.dtype, jnp.floating)
         return lax.reduce_window(inputs, -jnp.inf if is_float else jnp.iinfo(inputs.dtype).min, lax.max, *window)
     total = lax.reduce_window(inputs, 0.0, lax.add, *window)
     if padding.lower() == "same":
+        # At the edges fewer places count.
         count = lax.reduce_window(jnp.ones(inputs.shape, inputs.dtype), 0.0, lax.add, *window)
     return total / count
 
@@ -60,7 +63,7 @@ def adaptive_pool(inputs, reduction, output_size, data_format=None):
     for axis, size in enumerate(per_axis(output_size, inputs.ndim - 2), start=first):
         length, index = int(inputs.shape[axis]), np.arange(size)
         starts, ends = index * length // size, -(-(index + 1) * length // size)
-        if length % size == 0:
+        if length % size == 0:  # windows of one size that do not overlap
             shape = (*inputs.shape[:axis], size, length // size, *inputs.shape[axis + 1 :])
             inputs = reduce(inputs.reshape(shape), axis + 1)
         elif reduction == "max":
@@ -69,6 +72,7 @@ def adaptive_pool(inputs, reduction, output_size, data_format=None):
         else:
             positions = np.arange(length)[:, None]
             weights = ((positions >= starts) & (positions < ends)) / (ends - starts)  # (positions, windows)
+            # A product with a matrix that is known beforehand: each window's mean is a weighted sum of all positions.
             means = jnp.tensordot(inputs, jnp.asarray(weights, inputs.dtype), ((axis,), (0,)))
             inputs = jnp.moveaxis(means, -1, axis)
     return inputs

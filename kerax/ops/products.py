@@ -26,6 +26,7 @@ def product_form(inputs, kernel, num_axes: int = 1) -> tuple[tuple, tuple, int, 
 
 def contract(inputs, kernel, num_axes: int = 1):
     """`inputs (..., *contracted) @ kernel (*contracted, *new)`, shape `(..., *new)`."""
+    # Nothing to reshape: the plain product is one operation, eagerly too.
     if inputs.ndim == kernel.ndim == 2:
         return jnp.matmul(inputs, kernel)
     rows, matrix, num_axes, shape = product_form(inputs, kernel, num_axes)

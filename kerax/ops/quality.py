@@ -16,6 +16,7 @@ def psnr(x1, x2, max_val):
     x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
     if x1.shape != x2.shape:
         raise ValueError(f"psnr: expected two tensors of one shape. Got {x1.shape} and {x2.shape}.")
+    # Not the logarithm of a quotient, whose square may overflow.
     return 20 * jnp.log10(max_val) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))
 
 
@@ -49,6 +50,7 @@ def sobel_edges(images, data_format=None):
         images: `(batch, height, width, channels)` or one image.
     """
     images = _channels_last("sobel_edges", images, data_format)
+    # Smoothed across the direction in which differences are taken.
     down = np.outer([-1, 0, 1], [1, 2, 1])
     batch = images if images.ndim == 4 else images[None]
     edges = _filter(batch, np.stack([down, down.T], -1), "SAME")
@@ -80,6 +82,7 @@ def ssim(image1, image2, max_val=1.0, filter_size=11, filter_sigma=1.5, k1=0.01,
     window = np.outer(weights, weights)[..., None] / np.sum(weights) ** 2
     mean = lambda values: _filter(values, window, "VALID")[..., 0]
     mean1, mean2 = mean(first), mean(second)
+    # Of both images together: their formula needs the sum only.
     variances = mean(first**2 + second**2) - mean1**2 - mean2**2
     covariance = mean(first * second) - mean1 * mean2
     c1, c2 = (k1 * max_val) ** 2, (k2 * max_val) ** 2

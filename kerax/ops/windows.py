@@ -49,9 +49,11 @@ def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
     output_size, *options = (per_axis(value, 2) for value in (output_size, kernel_size, dilation, padding, stride))
     channels = x.shape[1] // (options[0][0] * options[0][1])
     image = jax.ShapeDtypeStruct((x.shape[0], channels, *output_size), x.dtype)
+    # Without computing: only to tell which columns belong to an image of this size.
     columns = jax.eval_shape(lambda image: _unfold(image, *options), image)
     if columns.shape != x.shape:
         raise ValueError(f"fold: expected columns of shape {columns.shape} for these windows. Got {x.shape}.")
+    # Folding is the transpose of unfolding: pixels that lie in several windows get the sum.
     return jax.linear_transpose(lambda image: _unfold(image, *options), image)(x)[0]
 
 
@@ -72,6 +74,7 @@ def space_to_depth(x, block_size, data_format="channels_last"):
     _check_block("space_to_depth", n, {"height": (height, n), "width": (width, n)})
     rows, columns = height // n, width // n
     if is_last:
+        # (batch, rows, n, columns, n, channels) to (batch, rows, columns, n, n, channels)
         blocks = x.reshape(x.shape[0], rows, n, columns, n, x.shape[-1])
         return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, -1)
     blocks = x.reshape(*x.shape[:2], rows, n, columns, n)

@@ -50,6 +50,7 @@ CHIPS = {
 def chip_of(device_kind: str | None = None) -> Chip:
     """What a kind of device can do, by default the first device's; `None` for each number that nobody knows."""
     kind = jax.devices()[0].device_kind if device_kind is None else device_kind
+    # The longest name that fits: "NVIDIA H100 PCIe" is not an "NVIDIA H100".
     known = [name for name in CHIPS if kind.startswith(name)]
     return CHIPS[max(known, key=len)] if known else Chip()
 
@@ -66,6 +67,7 @@ def devices_of(topology: str) -> list:
     kind, _, size = topology.partition(":")
     if kind in ("cpu", "gpu"):
         wanted = int(size) if size.isdecimal() else 0
+        # JAX raises where there is no such platform.
         try:
             found = jax.devices(kind)
         except RuntimeError:

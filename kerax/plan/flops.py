@@ -46,8 +46,10 @@ def count(jaxpr) -> Operations:
     products = others = 0.0
     for equation in jaxpr.eqns:
         parts = [_count_equation(equation), *map(count, inner_jaxprs(equation))]
+        # Which branch is taken is not known before it runs.
         if equation.primitive.name == "cond":
             parts = [max(parts, key=lambda part: part.total)]
+        # A `while` has no length: its body counts once.
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
         products += times * sum(part.products for part in parts)
         others += times * sum(part.others for part in parts)
@@ -74,9 +76,10 @@ def _count_equation(equation) -> Operations:
         size = math.prod(inputs[0]) * float(math.prod(parameters["window_dimensions"]))
     elif name.startswith("scatter-"):
         size = float(math.prod(inputs[2]))
+    # To reduce n numbers takes n - 1 operations; `reduce_precision` only looks like one of these.
     elif name.startswith(("reduce_", "arg")) and name != "reduce_precision":
         size = math.prod(inputs[0]) - size
-    elif name == "sort":
+    elif name == "sort":  # comparisons of a merge sort
         size *= math.ceil(math.log2(max(inputs[0][parameters["dimension"]], 2)))
     elif name == "fft":
         size = 8.0 * max(size, math.prod(inputs[0])) * sum(int(math.log2(n)) for n in parameters["fft_lengths"])
@@ -88,6 +91,7 @@ def _count_equation(equation) -> Operations:
 def _count_convolution(data, kernel, outputs, parameters) -> float:
     """Operations of a convolution, given the shapes of its arrays."""
     numbers = parameters["dimension_numbers"]
+    # Batch, output channels, and the input channels of a group; then the spatial axes, one factor each.
     total = 2.0 * outputs[numbers.out_spec[0]] * outputs[numbers.out_spec[1]] * kernel[numbers.rhs_spec[1]]
     for place, (in_axis, window_axis, out_axis) in enumerate(
         zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
@@ -131,7 +135,7 @@ def count_flops(layer: Layer, *args, batch_size: int = 1, **kwargs) -> int | Non
     leaves, treedef = jax.tree.flatten((args, kwargs))
     places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, KerasTensor) or hasattr(leaf, "dtype")]
     specs = [_spec(leaves[place], batch_size) for place in places]
-    if None in specs:
+    if None in specs:  # the length of sequences, for example
         return None
 
     def call(variables, tensors):
@@ -141,6 +145,7 @@ def count_flops(layer: Layer, *args, batch_size: int = 1, **kwargs) -> int | Non
         inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
         return layer.apply(variables, *inner_args, **inner_kwargs)[0]
 
+    # Traced with shapes in the place of weights: those of a model that no memory holds are counted, too.
     return int(count(jax.make_jaxpr(call)(_variable_specs(layer), specs).jaxpr).total)
 
 
@@ -164,7 +169,7 @@ def layer_flops(layer: Layer) -> int | None:
     """Operations per example of a layer in a graph, where it was called last; `None` outside of a graph."""
     if not layer.inbound_nodes or not layer.built:
         return None
-    node = layer.inbound_nodes[-1]
+    node = layer.inbound_nodes[-1]  # a shared layer may have been called for inputs of another size before
     if not node.inputs:  # an input
         return 0
     return count_flops(layer, *node.args, **node.kwargs)

@@ -48,6 +48,7 @@ class _Array(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
+        # The number in the name, as in `f32`; `s4` takes half a byte.
         bits = _BITS.get(self.dtype) or int((re.findall(r"\d+", self.dtype) or ["0"])[0])
         return math.ceil(math.prod(self.shape) * bits / 8)
 
@@ -80,6 +81,7 @@ class _Computation(NamedTuple):
 _ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](\{[^}]*\})?")
 
 
+# Cached, for the same few types stand in thousands of lines.
 @functools.cache
 def _arrays(text: str) -> list[_Array]:
     """The arrays of a type: one, or those of a tuple."""
@@ -106,6 +108,7 @@ def _read_instruction(line: str) -> _Instruction | None:
     if not found:
         return None
     begin = found.end()
+    # The type of several results is in parentheses, and may hold spaces.
     end = _closing(line, begin) + 1 if line[begin] == "(" else line.index(" ", begin)
     opening = line.find("(", end)
     closing = _closing(line, opening)
@@ -153,6 +156,7 @@ def count(text: str) -> Counts:
             if name not in inner:
                 num_bytes += runs * _bytes(instruction, computation, computations)
             kind = instruction.opcode.removesuffix("-start")
+            # Pieces of one message that XLA has cut up bear one number, and count once.
             chain = kind, instruction.attribute(r'chain_id="(\w+)"')
             if kind in _COLLECTIVES and not (chain[1] and chain in chains):
                 chains.add(chain)
@@ -190,6 +194,7 @@ def _count_runs(computations, name: str, runs: int, times: Counter, inner: set[s
 def _turns(loop: _Instruction, computations) -> int:
     """How often a loop turns: as XLA notes it, else by the bound of its condition and the step of its counter, which
     begins at 0; 1 if unknown."""
+    # XLA says it where it knows it.
     noted = loop.attribute(r'known_trip_count":\{"n":"(\d+)"')
     if noted:
         return int(noted)
@@ -199,6 +204,7 @@ def _turns(loop: _Instruction, computations) -> int:
     body = computations[loop.attribute(r"body=%?([\w.\-]+)")]
     step = 1
     if counter is not None and body.root.opcode == "tuple":
+        # The new value of the counter: what the body returns in its place.
         new = body.instructions[body.root.operands[int(counter.attribute(r"index=(\d+)"))]]
         if new.opcode == "add":
             step = max(_constants(body.instructions[name] for name in new.operands), default=1)
@@ -226,6 +232,7 @@ def _flops(instruction: _Instruction, computation: _Computation) -> float:
         return 2.0 * math.prod(instruction.arrays[0].shape) * contracted
     if instruction.opcode != "convolution":
         return 0.0
+    # `b01f_01io->b01f`: which axis of inputs, kernel and result is batch, features or spatial axis n.
     (left, *_), (kernel, *_) = _shapes(instruction, computation)
     data, window, result = re.split("_|->", instruction.attribute(r"dim_labels=([\w>\-]+)"))
     outputs, options = instruction.arrays[0].shape, instruction.attribute(r"window=\{([^}]*)\}")
@@ -257,12 +264,14 @@ def _bytes(instruction: _Instruction, computation: _Computation, computations) -
         return 0
     operands = _shapes(instruction, computation)
     if opcode == "fusion":
+        # Of a fusion only operands and results touch the memory; what is between stays in registers.
         inside = computations[instruction.attribute(r"calls=%?([\w.\-]+)")]
         parameters = {int(i.inside): i for i in inside.instructions.values() if i.opcode == "parameter"}
         read = sum(_read_of(parameters[n], inside) for n in range(len(operands)) if n in parameters)
         return read + _written_by(inside.root, inside)
     if opcode in _SLICES:
         return 2 * _main_bytes(instruction.arrays)
+    # In place: what is replaced is written, and the update read.
     if opcode == "dynamic-update-slice":
         return 2 * _main_bytes(operands[1])
     if opcode.endswith("-start"):
@@ -277,6 +286,7 @@ def _read_of(parameter: _Instruction, inside: _Computation) -> int:
         is_first = user.operands[0] == parameter.name
         if user.opcode in _SLICES and is_first:
             total += min(_main_bytes(user.arrays), _main_bytes(parameter.arrays))
+        # What a slice is replaced in is not read; any other use reads the whole operand.
         elif not (user.opcode == "dynamic-update-slice" and is_first):
             return _main_bytes(parameter.arrays)
     return total
@@ -284,6 +294,7 @@ def _read_of(parameter: _Instruction, inside: _Computation) -> int:
 
 def _written_by(root: _Instruction, inside: _Computation) -> int:
     """Bytes that a fusion writes: of an array of which it replaces a slice, that slice."""
+    # XLA wraps the update in these, which change nothing about what is written.
     while root.opcode in ("bitcast", "convert") and root.operands[0] in inside.instructions:
         below = inside.instructions[root.operands[0]]
         if below.opcode not in ("bitcast", "dynamic-update-slice"):
@@ -298,6 +309,7 @@ def _written_by(root: _Instruction, inside: _Computation) -> int:
 
 def _result_bytes(instruction: _Instruction, computation: _Computation) -> int:
     """Bytes of a collective's result on a device; that of an asynchronous one is the last of its tuple."""
+    # (operands, results, context): what is begun holds both, except for an all-reduce, whose result is all it has.
     arrays = instruction.arrays
     if instruction.opcode.endswith("-start") and instruction.opcode != "all-reduce-start":
         operands = len(instruction.operands)
@@ -309,7 +321,9 @@ def _group(instruction: _Instruction) -> tuple[int, ...]:
     """The devices of the first group, by their numbers in the program."""
     if "source_target_pairs" in instruction.attributes:
         pairs = re.findall(r"\{(\d+),(\d+)\}", instruction.attributes)
+        # A pair of a device with itself is no message.
         return tuple(map(int, next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])))
+    # Three notations: by axes of a mesh, as a reshaped range (`[2,4]<=[8]`), or listed (`{{0,1},{2,3}}`).
     text = instruction.attribute(r"replica_groups=(.*)")
     mesh = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? ?\{([^}]*)\}", text)
     if mesh:

@@ -74,6 +74,7 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 
 def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
     kind, platform, shape = devices[0].device_kind, _platform(devices), spread.device_mesh.shape
+    # Programs for devices that are not there must not be found by a later `fit`.
     before = dict(model.compilation.programs)
     try:
         with spread.scope(), config.compiling_for(platform):
@@ -85,6 +86,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
             )
             rows = jax.tree.map(lambda leaf: _spec(leaf, leaf.dtype, spread.batch_sharding(leaf.shape)), batch)
             begun = time.perf_counter()
+            # From shapes and shardings alone: nothing is put anywhere.
             lowered = program.lower(tuple(jax.tree.leaves(state)), rows)
             model_flops, activations = _forward(model, variables, batch)
             compiled, problem = _compile(lowered)
@@ -98,7 +100,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
         jax.tree.leaves(batch)[0].shape[0],
         {"weights": _size((state.params, state.state)), "optimizer": _size(state.opt_state), "batch": _size(rows)},
         chips.chip_of(kind),
-        model_flops=3 * model_flops,
+        model_flops=3 * model_flops,  # the gradient takes two products for each of the forward pass
         compile_time=time.perf_counter() - begun,
         problem=problem,
     )
@@ -107,7 +109,9 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
         plan.memory["temporary"] = _said_to_need(problem, plan.total_memory)
         return plan
     sizes = compiled.memory_analysis()
+    # What is donated is argument and output at once: counted once.
     whole = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    # An estimate, of what is kept if nothing is computed again: never more than the compiler says is alive.
     activations = min(activations / spread.num_model_replicas, sizes.temp_size_in_bytes)
     plan.memory |= {
         "activations": activations,
@@ -136,6 +140,7 @@ def _compile(lowered) -> tuple[Any, str | None]:
 
 def _said_to_need(problem: str | None, state: float) -> float:
     """The bytes beside the state that the compiler said the program would use; 0 if it did not."""
+    # Compilers say it differently: what is "used" holds the state too, "temporaries" do not.
     found = re.search(r"(Used|temporaries) \(?([\d.]+)([KMGT]?)", problem or "")
     if found is None:
         return 0.0
@@ -170,6 +175,7 @@ def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
 
     arguments = state.params, state._replace(params=()), x, y, sample_weight
     jaxpr = jax.make_jaxpr(kept)(*arguments).jaxpr
+    # What the gradient needs and was not given is what the forward pass has to keep.
     given = {id(var) for var in jaxpr.invars}
     fresh = {id(var): var.aval for var in jaxpr.outvars if not hasattr(var, "val") and id(var) not in given}
     num_bytes = sum(
@@ -182,9 +188,10 @@ def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Ch
     """Messages by kind and mesh axes, the slowest first."""
     found: dict[tuple, Traffic] = {}
     for kind, size, group, count in collectives:
-        if len(group) < 2:
+        if len(group) < 2:  # XLA leaves messages to oneself standing
             continue
         places = np.array(np.unravel_index(group, mesh.shape))
+        # Along the axes on which the members of the group differ.
         axes = tuple(name for name, row in zip(mesh.axis_names, places, strict=True) if len(set(row)) > 1)
         seconds = (
             None if chip.link is None else count * _sent(kind, size, len(group)) / (chip.link * _ways(mesh, group))
@@ -197,6 +204,7 @@ def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Ch
 
 def _sent(kind: str, size: float, devices: int) -> float:
     """Bytes that a device sends for a result of `size` bytes, by the best algorithm on a ring."""
+    # A ring passes each part on until all have it; an all-reduce goes round twice.
     share = (devices - 1) / devices
     factors = {"all-reduce": 2 * share, "reduce-scatter": devices - 1, "collective-permute": 1}
     return size * factors.get(kind, share)
@@ -221,6 +229,7 @@ def _largest(plan_for: Callable, spread: Distribution) -> Plan:
     if best.available is None:
         raise ValueError("plan: nobody knows how much memory these devices have; give `batch_size`.")
     known, limit, parts = [(0, 0.0), (1, best.total_memory)], None, 2
+    # Each try compiles a whole step, which may take minutes.
     for _ in range(7 if best.fits else 0):
         found = plan_for(parts * unit)
         if found.fits:
@@ -232,6 +241,7 @@ def _largest(plan_for: Callable, spread: Distribution) -> Plan:
         if more >= 0.9 * found.available or limit == high + 1:
             break
         each = max((more - less) / (high - low), 1.0)
+        # A little below, for memory grows in steps.
         parts = high + max(int((0.97 * found.available - more) / each), 1)
         if limit is not None and parts >= limit:
             parts = (high + limit) // 2

@@ -64,7 +64,7 @@ class Plan:
     @property
     def fits(self) -> bool | None:
         """Whether the memory suffices; `None` if nobody knows how much there is."""
-        if self.problem is not None:
+        if self.problem is not None:  # the compiler gave up for lack of memory
             return False
         return None if self.available is None else self.total_memory <= self.available
 
@@ -80,6 +80,7 @@ class Plan:
 
     def _known_seconds(self) -> dict[str, float]:
         """`seconds` if all of them are known and the program fits, else nothing."""
+        # A roofline of which a side is missing would be taken for a promise.
         known = {name: value for name, value in self.seconds.items() if value is not None}
         return known if len(known) == 3 and self.problem is None else {}
 

@@ -49,6 +49,7 @@ def as_hypermodel(hypermodel, who: str) -> HyperModel | None:
     """
     if hypermodel is None or isinstance(hypermodel, HyperModel):
         return hypermodel
+    # A class is callable too: passed without its parentheses it would be built as if it were a function.
     if not callable(hypermodel) or inspect.isclass(hypermodel):
         raise TypeError(f"{who}: `hypermodel` must be a HyperModel or a function `build(hp)`. Got {hypermodel!r}.")
     return _Built(hypermodel)
@@ -111,13 +112,14 @@ def best_numbers(result, objective: Objective, who: str) -> dict[str, float]:
     if isinstance(result, History):
         values = result.history.get(objective.name)
         if not values:
-            raise EndsSearch(_missing(objective, result.history, who))
+            raise EndsSearch(missing(objective, result.history, who))
         best = next_best(values, objective)
+        # Validation may run more seldom than training: columns of other lengths have no number for that epoch.
         at_best = {name: column[best] for name, column in result.history.items() if len(column) == len(values)}
         return {name: float(value) for name, value in at_best.items() if _is_number(value)}
     if isinstance(result, dict):
         if objective.name not in result:
-            raise EndsSearch(_missing(objective, result, who))
+            raise EndsSearch(missing(objective, result, who))
         return {name: float(value) for name, value in result.items() if _is_number(value)}
     if _is_number(result):
         return {objective.name: float(result)}
@@ -130,12 +132,14 @@ def next_best(values, objective: Objective) -> int:
     """Position of the best value; 0 if all are NaN."""
     best = 0
     for index, value in enumerate(values):
+        # NaN beats nothing and nothing beats it: once it is the best so far, any number takes its place.
         if objective.is_better(value, values[best]) or (math.isnan(values[best]) and not math.isnan(value)):
             best = index
     return best
 
 
-def _missing(objective, names, who: str) -> str:
+def missing(objective: Objective, names, who: str) -> str:
+    """What to say where the objective is not among the names of the logs."""
     if objective.name == DEFAULT_OBJECTIVE:
         return f"{who}: pass `objective`, one of {sorted(names)}, or let training return one number."
     fix = " Pass `validation_data` to `search`." if objective.name.startswith("val_") else ""

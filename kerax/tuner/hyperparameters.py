@@ -122,6 +122,7 @@ class HyperParameters:
             raise ValueError(f"HyperParameters: a hyperparameter's name must be a string. Got {name!r}.")
         declaration = make(self._prefix + name)
         name = declaration.name
+        # A declaration that the user passed replaces that of the model, range and all.
         given = self._given._active.get(name) if self._given is not None else None
         if given is not None:
             declaration = given
@@ -130,6 +131,7 @@ class HyperParameters:
                 f"{declaration.who} is not among the given `hyperparameters`, and `allow_new_entries` is False."
             )
         is_active = all(self._holds(*condition) for condition in self._conditions)
+        # Under conditions that exclude each other one name may have two ranges; only one of them is active.
         known = self._active.get(name) if is_active else self._space.get((name, self._scope))
         if known is not None and known != declaration:
             raise ValueError(
@@ -137,7 +139,7 @@ class HyperParameters:
                 f"{declaration.get_config()}. Give them two names, or the same arguments."
             )
         self._space.setdefault((name, self._scope), declaration)
-        if not is_active:
+        if not is_active:  # the model goes on, as if it were not searched
             return declaration.default
         self._active[name] = declaration
         if name not in self.values:
@@ -163,7 +165,7 @@ class HyperParameters:
             )
         allowed = tuple(parent_values) if isinstance(parent_values, (list, tuple, set)) else (parent_values,)
         self._conditions.append((parent_name, allowed))
-        self._entered.add(self._scope)
+        self._entered.add(self._scope)  # also a scope that is not open, so that `discover` can open it
         try:
             yield
         finally:
@@ -233,6 +235,7 @@ class HyperParameters:
 def discover(build, *given) -> HyperParameters:
     """What `build(hp)` declares: by the defaults, and once more for each conditional scope that was not open then.
     `given` are the further arguments of `_bind`."""
+    # A scope that the defaults leave closed may hide scopes of its own: each is opened by forcing its parents' values.
     found, tried, waiting = HyperParameters(), set(), [()]
     while waiting:
         forced = waiting.pop(0)
@@ -246,6 +249,6 @@ def discover(build, *given) -> HyperParameters:
             tried.add(scope)
             if not all(hp._holds(*condition) for condition in scope):
                 waiting.append(tuple((parent, allowed[0]) for parent, allowed in scope))
-        found.values = hp.values | found.values
+        found.values = hp.values | found.values  # those of the first run, by the defaults, count
         found._active = hp._active | found._active
     return found

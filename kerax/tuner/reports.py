@@ -1,7 +1,9 @@
 """Figures and texts of a search."""
 
+import itertools
 import math
 import warnings
+from collections import Counter
 
 import optuna
 
@@ -19,14 +21,14 @@ def history(trials, objective):
             axes.scatter(*points, marker=marker, color=color, label=status.lower(), zorder=3)
     completed = [trial for trial in done if trial.status == "COMPLETED"]
     if completed:
-        best, line = objective.worst, []
-        for trial in completed:
-            best = trial.score if objective.is_better(trial.score, best) else best
-            line.append(best)
+        better = lambda best, score: score if objective.is_better(score, best) else best
+        line = list(itertools.accumulate((trial.score for trial in completed), better))
+        # To the last trial, also where that one was pruned.
         at = [trial.number for trial in completed] + [trials[-1].number]
-        axes.plot(at, [*line, best], color="C1", drawstyle="steps-post", label="best so far")
+        axes.plot(at, [*line, line[-1]], color="C1", drawstyle="steps-post", label="best so far")
     lost = [trial.number for trial in trials if trial.status == "FAILED" or trial.score in (math.inf, -math.inf)]
     if lost:
+        # In fractions of the height, for a trial without a score has no place on the axis.
         bottom = [0.02] * len(lost)
         transform = axes.get_xaxis_transform()
         axes.scatter(lost, bottom, marker="v", color="C3", label="failed or NaN", transform=transform, clip_on=False)
@@ -72,9 +74,7 @@ def print_space(declarations):
 
 def print_results(where: str, objective, trials, ranked, num_trials: int):
     """Prints how many trials ended how, and the best; failed ones after all others."""
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[trial.status] = counts.get(trial.status, 0) + 1
+    counts = Counter(trial.status for trial in trials)
     told = ", ".join(f"{count} {status.lower()}" for status, count in counts.items()) or "none yet"
     print(f"Results in {where}: {told}")
     print(f"Objective: {objective.name} ({objective.direction})")

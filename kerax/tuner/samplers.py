@@ -29,7 +29,7 @@ class Reseeded(BaseSampler):
 
     def before_trial(self, study, trial):
         self._number = trial.number
-        draws = draw_index(study, trial)
+        draws = draw_index(study, trial)  # not the trial's number, which also counts trials that were never drawn for
         seed = int(np.random.SeedSequence([self._seed, draws]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -78,6 +78,7 @@ class InOrder(BaseSampler):
 
     def sample_independent(self, study, trial, param_name, param_distribution):
         """The first value after which there is something left to try. Raises `Exhausted` if there is none."""
+        # The search space is a tree that shows itself trial by trial: what follows a value, earlier trials tell.
         drawn = tuple(trial.params.items())
         paths = [path[len(drawn) :] for path in _paths(study, trial) if _values(path[: len(drawn)]) == drawn]
         for value in _candidates(param_distribution):
@@ -114,6 +115,7 @@ def _candidates(distribution) -> list:
 
 def _is_exhausted(paths: list[tuple]) -> bool:
     """Whether all that can follow has been tried, given what followed in earlier trials."""
+    # Nobody came here yet, or somebody did and nothing followed.
     if not paths or () in paths:
         return bool(paths)
     name, _, distribution = paths[0][0]

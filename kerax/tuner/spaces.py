@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kerax.errors import suggest
+from kerax.errors import check_choice
 
 SAMPLINGS = ("linear", "log", "reverse_log")
 _EPSILON = 1e-9
@@ -54,19 +54,20 @@ class Number:
             if value is None and argument in ("step", "default"):
                 continue
             if not isinstance(value, allowed) or isinstance(value, bool) or not math.isfinite(value):
-                raise ValueError(f"{who}: `{argument}` must be {_article(self.kind)}. Got {value!r}.")
+                kind = "an integer" if self.kind is int else "a finite number"
+                raise ValueError(f"{who}: `{argument}` must be {kind}. Got {value!r}.")
         if low > high:
             raise ValueError(f"{who}: `min_value` must not be above `max_value`. Got {low} and {high}.")
-        if self.sampling not in SAMPLINGS:
-            hint = suggest(str(self.sampling), SAMPLINGS)
-            raise ValueError(f"{who}: `sampling` must be one of {SAMPLINGS}. Got {self.sampling!r}.{hint}")
+        check_choice(who, "sampling", self.sampling, SAMPLINGS)
         if self.sampling != "linear" and low <= 0:
             raise ValueError(f"{who}: sampling={self.sampling!r} needs a `min_value` above 0. Got {low}.")
+        # A step is a distance on a linear scale, else a ratio, which leads nowhere at 1.
         least = 0 if self.sampling == "linear" else 1
         if step is not None and step <= least:
             raise ValueError(f"{who}: `step` must be above {least} with sampling={self.sampling!r}. Got {step}.")
         if self.default is not None and not low <= self.default <= high:
             raise ValueError(f"{who}: `default` must be from {low} to {high}. Got {self.default}.")
+        # The class is frozen: declarations are compared, and one that is asked for again must be the one of before.
         object.__setattr__(self, "default", self.kind(low if self.default is None else self.default))
 
     @property
@@ -79,12 +80,13 @@ class Number:
         if step is None and grid and not (self.kind is int and self.sampling == "linear"):
             return Integers(0, len(self._tenths()) - 1)
         if step is None:
-            log = self.sampling != "linear"
+            log = self.sampling != "linear"  # the mirror image of the reverse one is made in `value`
             return Integers(low, high, log=log) if self.kind is int else Floats(float(low), float(high), log)
         if self.kind is int and self.sampling == "linear":
             return Integers(low, low + (high - low) // step * step, step)
+        # With a step, numbers are drawn as counts of it: Optuna has no steps on a logarithmic scale.
         span = (high - low) / step if self.sampling == "linear" else math.log(high / low) / math.log(step)
-        return Integers(0, math.floor(span + _EPSILON))
+        return Integers(0, math.floor(span + _EPSILON))  # 0.3 / 0.1 is a little less than 3
 
     def value(self, drawn, grid: bool = False):
         """The value that a draw from `distribution` stands for."""
@@ -96,7 +98,7 @@ class Number:
         else:
             drawn = low + drawn * step if self.sampling == "linear" else low * step**drawn
         drawn = low + high - drawn if self.sampling == "reverse_log" else drawn
-        return self.kind(min(max(drawn, low), high))
+        return self.kind(min(max(drawn, low), high))  # powers and products are rounded, and may miss the end
 
     def _tenths(self) -> list:
         """The middles of ten equal parts of the range, on its scale; integers rounded, each once."""
@@ -126,6 +128,7 @@ class Choice:
     word: str = "Choice"
 
     def __post_init__(self):
+        # Text is a sequence too, of its letters, which nobody means.
         try:
             values = tuple(self.values) if not isinstance(self.values, str) else ()
         except TypeError:
@@ -154,6 +157,7 @@ class Choice:
 
     def distribution(self, grid: bool = False):
         """The positions of the values, in the given order if that means something; else the values."""
+        # By position, samplers can tell that neighbours are alike; of values without order they learn each by itself.
         return Integers(0, len(self.values) - 1) if self.ordered else Options(self.values)
 
     def value(self, drawn, grid: bool = False):
@@ -189,7 +193,3 @@ class Fixed:
     def get_config(self) -> dict:
         """The arguments."""
         return {"name": self.name, "value": self.default, "conditions": [list(c) for c in self.conditions]}
-
-
-def _article(kind: type) -> str:
-    return "an integer" if kind is int else "a finite number"

@@ -92,6 +92,7 @@ def open_study(who: str, storage, folder: str, name: str, objective, sampler, pr
         os.makedirs(folder, exist_ok=True)
         from optuna.storages import journal
 
+        # Optuna's own lock is a symbolic link, which Windows allows to administrators only.
         lock = journal.JournalFileOpenLock(path) if sys.platform == "win32" else None
         storage = journal.JournalStorage(journal.JournalFileBackend(path, lock))
     elif overwrite and name in optuna.get_all_study_names(storage):
@@ -100,6 +101,7 @@ def open_study(who: str, storage, folder: str, name: str, objective, sampler, pr
     study = optuna.create_study(
         study_name=name, storage=storage, direction=direction, sampler=sampler, pruner=pruner, load_if_exists=True
     )
+    # Optuna would go on with any study of that name, and compare scores of two different numbers.
     known = study.user_attrs.setdefault("objective", list(objective))
     if list(known) != list(objective):
         raise ValueError(
@@ -120,7 +122,7 @@ class Worker:
 
     def __enter__(self):
         os.makedirs(self._folder, exist_ok=True)
-        self._file = open(self._path(self.name), "w")
+        self._file = open(self._path(self.name), "w")  # open as long as the worker runs: closing unlocks
         _lock(self._file)
         return self
 
@@ -135,6 +137,7 @@ class Worker:
     def is_dead(self, name: str) -> bool:
         """Whether a worker is known to have ended: without its mark it is on another machine, or ended in order."""
         try:
+            # A file that can be locked is held by nobody: its process ended without `__exit__`.
             with open(self._path(name), "r+") as file:
                 return _lock(file)
         except FileNotFoundError:
@@ -149,7 +152,7 @@ class Worker:
 def _lock(file) -> bool:
     """Locks a file; the system unlocks it when this process ends, however it ends. `False` if that is not possible."""
     try:
-        import fcntl
+        import fcntl  # not on Windows, where no worker is ever known to be dead
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (ImportError, OSError):

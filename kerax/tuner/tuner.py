@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 
 from kerax.callbacks import TensorBoard
+from kerax.errors import check_integers
 from kerax.models import Model
 from kerax.tuner import reports
 from kerax.tuner.hypermodel import EndsSearch, as_hypermodel, as_objective, best_numbers
@@ -91,7 +92,7 @@ class Tuner:
         max_models_to_keep: int = 10,
     ):
         who = type(self).__name__
-        _check_counts(
+        check_integers(
             who,
             max_trials=(1 if max_trials is None else max_trials, 1),
             executions_per_trial=(executions_per_trial, 1),
@@ -117,11 +118,12 @@ class Tuner:
         self.project_name = project_name or "untitled_project"
         is_tuned = getattr(self.hypermodel, "tunable", True)
         self._given = (hyperparameters, tune_new_entries and is_tuned, allow_new_entries)
+        # What is searched is known before the first trial, so that mistakes in `build` are told here.
         build = (lambda hp: None) if self.hypermodel is None else self._build
         self._space = discover(build, *self._given)
         if overwrite:
             shutil.rmtree(self.project_dir, ignore_errors=True)
-        sampler = Reseeded(self._sampler, seed)
+        sampler = Reseeded(self._sampler, seed)  # Optuna's own would start from its seed again after an interruption
         pruner = pruner or optuna.pruners.NopPruner()
         arguments = (storage, self.project_dir, self.project_name, self.objective, sampler, pruner, overwrite)
         with _quiet():
@@ -160,6 +162,7 @@ class Tuner:
         is_verbose = fit_kwargs.get("verbose", "auto") != 0
         with _quiet(), self._worker:
             self._reclaim()
+            # Only `_Failed` is a trial's own affair; anything else ends the search.
             objective = lambda trial: self._objective(trial, fit_args, fit_kwargs, is_verbose)
             self.study.optimize(objective, catch=(_Failed,))
 
@@ -184,6 +187,7 @@ class Tuner:
             results.append(best_numbers(result, self.objective, type(self).__name__))
             watch.finish(results[-1][self.objective.name])
             trial.build_config = model.get_build_config()
+            # The next model is built before this function returns: two of them may not fit the device.
             del model, kwargs, callbacks, result
             watch.model_is_gone()
             if watch.is_pruned:
@@ -192,6 +196,7 @@ class Tuner:
 
     def _objective(self, trial: optuna.Trial, fit_args, fit_kwargs, is_verbose: bool) -> float:
         """One trial of Optuna's: the score, or an exception that tells its end."""
+        # Other workers may have begun trials meanwhile: Optuna's own limit counts those of this process only.
         if self.max_trials is not None and self._rank(trial.number) >= self.max_trials:
             self.study.stop()
             self._skip(trial, "surplus")
@@ -215,17 +220,18 @@ class Tuner:
                 self._fail(trial, error, is_verbose)
         except (KeyboardInterrupt, EndsSearch) as reason:
             trial.set_user_attr(SKIPPED, "abandoned")
+            # Its values are tried again first when the search goes on, so that it draws what it would have drawn.
             if isinstance(reason, KeyboardInterrupt):
                 try_again(self.study, trial)
             raise
         finally:
             self._model, is_pruned = None, self._watch.is_pruned
             self._watch.model_is_gone()
-            if self._has_trained:
+            if self._has_trained:  # each model has programs of its own, which would fill the memory
                 clear_session()
         self._failures = 0
         score = numbers[self.objective.name]
-        score = self.objective.worst if math.isnan(score) else score
+        score = self.objective.worst if math.isnan(score) else score  # Optuna counts a trial with NaN as failed
         for name, value in dict(
             score=score, metrics=numbers, build_config=handle.build_config, values=handle.hyperparameters.values
         ).items():
@@ -246,7 +252,7 @@ class Tuner:
         hp.bind(lambda declaration: draw(trial, declaration, self._grid), *self._given)
         if self.hypermodel is not None:
             self._model = self._build(hp)
-        trial.set_user_attr("values", hp.values)
+        trial.set_user_attr("values", hp.values)  # before training, so that other workers see what is being tried
         if self.hypermodel is not None and self._is_repeat(trial.number, hp.values):
             self._repeats += 1
             if self._repeats >= _MAX_REPEATS:
@@ -259,6 +265,7 @@ class Tuner:
         results = self.run_trial(handle, *fit_args, **fit_kwargs)
         results = results if isinstance(results, list) else [results]
         numbers = [best_numbers(result, self.objective, type(self).__name__) for result in results]
+        # Executions that were pruned or stopped early may lack a number.
         names = [name for name in numbers[0] if all(name in other for other in numbers)]
         return {name: float(np.mean([each[name] for each in numbers])) for name in names}, handle
 
@@ -293,7 +300,9 @@ class Tuner:
         """Copies for one training."""
         if callbacks is not None and not isinstance(callbacks, (list, tuple)):
             callbacks = [callbacks]
-        copies = copy.deepcopy(list(callbacks or []))
+        copies = copy.deepcopy(
+            list(callbacks or [])
+        )  # they remember: the patience of one training is not the next one's
         for callback in copies:
             if isinstance(callback, TensorBoard):
                 callback.log_dir = os.path.join(callback.log_dir, trial.trial_id, f"execution{execution}")
@@ -321,10 +330,12 @@ class Tuner:
         now = datetime.datetime.now()
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             worker = trial.user_attrs.get("worker")
+            # A trial that has just begun may not have its worker's name yet.
             is_old = trial.datetime_start is not None and (now - trial.datetime_start).total_seconds() > 60
             if not (self._worker.is_dead(worker) if worker else is_old):
                 continue
             with contextlib.suppress(ValueError, RuntimeError):  # another worker was quicker
+                # Marked before it is told: a trial that failed without the mark would count.
                 self.study._storage.set_trial_user_attr(trial._trial_id, SKIPPED, "abandoned")
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 try_again(self.study, trial)
@@ -364,6 +375,7 @@ class Tuner:
         for trial in self.get_best_trials(num_trials):
             hp = self._space.copy()
             hp.values = dict(trial.hyperparameters.values)
+            # `_space` holds what is declared for any values; with these only some of it counts.
             hp._active = {name: known for name, known in hp._active.items() if name in hp.values}
             best.append(hp)
         return best
@@ -420,9 +432,3 @@ def _quiet():
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def _check_counts(who: str, **counts):
-    for argument, (value, least) in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{who}: `{argument}` must be an integer of at least {least}. Got {value!r}.")

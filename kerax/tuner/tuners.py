@@ -4,6 +4,7 @@ import math
 
 import optuna
 
+from kerax.errors import check_integers
 from kerax.tuner.samplers import InOrder
 from kerax.tuner.tuner import Tuner
 
@@ -41,6 +42,7 @@ class BayesianOptimization(Tuner):
     def _sampler(self, seed):
         searched = sum(declaration.distribution() is not None for declaration in self._space.space)
         initial = self.num_initial_points or max(1, 3 * searched)
+        # Of all together: a good learning rate depends on the number of units, which one by one would not show.
         return optuna.samplers.TPESampler(n_startup_trials=initial, multivariate=True, group=True, seed=seed)
 
 
@@ -61,13 +63,8 @@ class Hyperband(Tuner):
     """
 
     def __init__(self, hypermodel=None, objective=None, max_epochs=100, factor=3, hyperband_iterations=1, **kwargs):
-        for argument, value, least in (
-            ("max_epochs", max_epochs, 1),
-            ("factor", factor, 2),
-            ("hyperband_iterations", hyperband_iterations, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"Hyperband: `{argument}` must be an integer of at least {least}. Got {value!r}.")
+        counts = {"max_epochs": (max_epochs, 1), "hyperband_iterations": (hyperband_iterations, 1)}
+        check_integers("Hyperband", **counts, factor=(factor, 2))
         for argument in ("max_trials", "pruner"):
             if argument in kwargs:
                 raise TypeError(f"Hyperband: `{argument}` follows from `max_epochs` and `factor`.")
@@ -83,11 +80,13 @@ class Hyperband(Tuner):
 
     def search(self, *fit_args, **fit_kwargs):
         """As `Tuner.search`, with `epochs=max_epochs`."""
+        # The pruner's rungs are epochs up to `max_epochs`: with others it would end trials at the wrong ones.
         super().search(*fit_args, **{**fit_kwargs, "epochs": self.max_epochs})
 
 
 def _bracket_trials(max_epochs: int, factor: int) -> int:
     """Number of trials that all brackets of Hyperband start with."""
+    # Counted by powers: a logarithm of whole numbers is rounded, and would miss a bracket where it comes out even.
     brackets = 1
     while factor**brackets <= max_epochs:
         brackets += 1

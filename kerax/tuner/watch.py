@@ -6,7 +6,7 @@ import os
 import optuna
 
 from kerax.callbacks import Callback
-from kerax.tuner.hypermodel import DEFAULT_OBJECTIVE, EndsSearch, Objective
+from kerax.tuner.hypermodel import DEFAULT_OBJECTIVE, EndsSearch, Objective, missing
 
 
 class Watch(Callback):
@@ -31,14 +31,14 @@ class Watch(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         name = self.objective.name
-        if name == DEFAULT_OBJECTIVE:
+        if name == DEFAULT_OBJECTIVE:  # a number that `fit` returns, which no epoch knows
             return
         if name not in logs:
-            fix = " Pass `validation_data` to `search`." if name.startswith("val_") else ""
-            raise EndsSearch(f"search: the objective {name!r} is not among the logs {sorted(logs)}.{fix}")
+            raise EndsSearch(missing(self.objective, logs, "search"))
         self._epochs += 1
         value = float(logs[name])
         self._keep(value, self.model)
+        # One execution only: Optuna takes each step's number once.
         if self._may_prune:
             self.trial.report(value, self._epochs)
             if self.trial.should_prune():

@@ -5,90 +5,49 @@ import gc
 import jax
 import numpy as np
 
-from kerax.config import (
-    disable_interactive_logging,
-    enable_interactive_logging,
-    is_interactive_logging_enabled,
-    standardize_data_format,
-)
+from kerax.config import disable_interactive_logging as disable_interactive_logging
+from kerax.config import enable_interactive_logging as enable_interactive_logging
+from kerax.config import is_interactive_logging_enabled as is_interactive_logging_enabled
+from kerax.config import standardize_data_format as standardize_data_format
 from kerax.core import variable
-from kerax.core.dtypes import standardize_dtype
-from kerax.core.registry import (
-    CustomObjectScope,
-    custom_object_scope,
-    deserialize_keras_object,
-    forget_uids,
-    get_custom_objects,
-    get_registered_name,
-    get_registered_object,
-    register_keras_serializable,
-    serialize_keras_object,
-)
-from kerax.core.seeds import set_random_seed
-from kerax.core.symbolic import get_source_inputs, is_keras_tensor
-from kerax.data import PyDataset
-from kerax.utils import bounding_boxes
-from kerax.utils.config import Config
-from kerax.utils.feature_space import FeatureSpace
-from kerax.utils.files import get_file
-from kerax.utils.folders import (
-    audio_dataset_from_directory,
-    image_dataset_from_directory,
-    text_dataset_from_directory,
-)
-from kerax.utils.images import array_to_img, img_to_array, load_img, save_img
-from kerax.utils.learning_rate_finder import LearningRateSearch, find_learning_rate
-from kerax.utils.model_plot import model_to_dot, plot_model
-from kerax.utils.progbar import Progbar
-from kerax.utils.sequence import normalize, pack_x_y_sample_weight, pad_sequences, unpack_x_y_sample_weight
-from kerax.utils.splitting import split_dataset, timeseries_dataset_from_array
+from kerax.core.dtypes import standardize_dtype as standardize_dtype
+from kerax.core.registry import CustomObjectScope as CustomObjectScope
+from kerax.core.registry import custom_object_scope as custom_object_scope
+from kerax.core.registry import deserialize_keras_object as deserialize_keras_object
+from kerax.core.registry import forget_uids
+from kerax.core.registry import get_custom_objects as get_custom_objects
+from kerax.core.registry import get_registered_name as get_registered_name
+from kerax.core.registry import get_registered_object as get_registered_object
+from kerax.core.registry import register_keras_serializable as register_keras_serializable
+from kerax.core.registry import serialize_keras_object as serialize_keras_object
+from kerax.core.seeds import set_random_seed as set_random_seed
+from kerax.core.symbolic import get_source_inputs as get_source_inputs
+from kerax.core.symbolic import is_keras_tensor as is_keras_tensor
+from kerax.data import PyDataset as PyDataset
+from kerax.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
+from kerax.utils import bounding_boxes as bounding_boxes
+from kerax.utils.config import Config as Config
+from kerax.utils.feature_space import FeatureSpace as FeatureSpace
+from kerax.utils.files import get_file as get_file
+from kerax.utils.folders import audio_dataset_from_directory as audio_dataset_from_directory
+from kerax.utils.folders import image_dataset_from_directory as image_dataset_from_directory
+from kerax.utils.folders import text_dataset_from_directory as text_dataset_from_directory
+from kerax.utils.images import array_to_img as array_to_img
+from kerax.utils.images import img_to_array as img_to_array
+from kerax.utils.images import load_img as load_img
+from kerax.utils.images import save_img as save_img
+from kerax.utils.learning_rate_finder import LearningRateSearch as LearningRateSearch
+from kerax.utils.learning_rate_finder import find_learning_rate as find_learning_rate
+from kerax.utils.model_plot import model_to_dot as model_to_dot
+from kerax.utils.model_plot import plot_model as plot_model
+from kerax.utils.progbar import Progbar as Progbar
+from kerax.utils.sequence import normalize as normalize
+from kerax.utils.sequence import pack_x_y_sample_weight as pack_x_y_sample_weight
+from kerax.utils.sequence import pad_sequences as pad_sequences
+from kerax.utils.splitting import split_dataset as split_dataset
+from kerax.utils.splitting import timeseries_dataset_from_array as timeseries_dataset_from_array
 
-__all__ = [
-    "Config",
-    "CustomObjectScope",
-    "FeatureSpace",
-    "LearningRateSearch",
-    "Progbar",
-    "PyDataset",
-    "Sequence",
-    "array_to_img",
-    "audio_dataset_from_directory",
-    "bounding_boxes",
-    "clear_session",
-    "custom_object_scope",
-    "deserialize_keras_object",
-    "disable_interactive_logging",
-    "enable_interactive_logging",
-    "find_learning_rate",
-    "get_custom_objects",
-    "get_file",
-    "get_registered_name",
-    "get_registered_object",
-    "get_source_inputs",
-    "image_dataset_from_directory",
-    "img_to_array",
-    "is_interactive_logging_enabled",
-    "is_keras_tensor",
-    "load_img",
-    "model_to_dot",
-    "normalize",
-    "pack_x_y_sample_weight",
-    "pad_sequences",
-    "plot_model",
-    "register_keras_serializable",
-    "save_img",
-    "serialize_keras_object",
-    "set_random_seed",
-    "split_dataset",
-    "standardize_data_format",
-    "standardize_dtype",
-    "text_dataset_from_directory",
-    "timeseries_dataset_from_array",
-    "to_categorical",
-    "unpack_x_y_sample_weight",
-]
-
-Sequence = PyDataset
+Sequence = PyDataset  # Keras's older name
 
 
 def clear_session(free_memory: bool = True):
@@ -99,6 +58,7 @@ def clear_session(free_memory: bool = True):
     Args:
         free_memory: Whether to collect garbage as well.
     """
+    # JAX's own caches last: those of kerax hold compiled functions that would keep them alive.
     variable.forget_programs()
     forget_uids()
     jax.clear_caches()
@@ -124,4 +84,5 @@ def to_categorical(x, num_classes=None) -> np.ndarray:
     count = int(labels.max(initial=-1)) + 1 if num_classes is None else num_classes
     if labels.size and (labels.min() < 0 or labels.max() >= count):
         raise ValueError(f"to_categorical: labels must be in [0, {count}). Got {labels.min()} to {labels.max()}.")
+    # Compared, not indexed: an axis more, whatever the rank.
     return (labels[..., None] == np.arange(count)).astype(np.float32)

@@ -7,23 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import config
-from kerax.layers.bounding_boxes import clip_to_image_size, convert_format
-
-__all__ = [
-    "affine_transform",
-    "clip_to_image_size",
-    "compute_ciou",
-    "compute_iou",
-    "convert_format",
-    "crop",
-    "decode_deltas_to_boxes",
-    "encode_box_to_deltas",
-    "pad",
-]
+from kerax.layers.bounding_boxes import clip_to_image_size as clip_to_image_size
+from kerax.layers.bounding_boxes import convert_format as convert_format
 
 
 def _corners(boxes, source: str, image_shape, who: str):
     """Boxes as (left, top, right, bottom)."""
+    # `convert_format` needs the size too, but knows it by other names than the user of these functions.
     if source.lower().startswith("rel") and image_shape is None:
         raise ValueError(f"{who}: {source!r} boxes need `image_shape` (height, width, channels). Got None.")
     height, width = (None, None) if image_shape is None else image_shape[:2]
@@ -56,9 +46,11 @@ def compute_iou(boxes1, boxes2, bounding_box_format, use_masking: bool = False, 
     first = _corners(boxes1, bounding_box_format, image_shape, "compute_iou")[..., :, None, :]
     second = _corners(boxes2, bounding_box_format, image_shape, "compute_iou")[..., None, :, :]
     sides = jnp.minimum(first[..., 2:], second[..., 2:]) - jnp.maximum(first[..., :2], second[..., :2])
-    shared = jnp.prod(jnp.maximum(sides, 0), axis=-1)
+    # Boxes apart have two negative sides, or one: cut off before the product, which would make two of them an area.
+    shared = jnp.prod(jnp.maximum(sides, 0), axis=-1)  # (..., boxes1, boxes2)
     overlap = shared / (_area(first) + _area(second) - shared + config.epsilon())
     if use_masking:
+        # Boxes that fill up a batch are -1 everywhere.
         is_filler = (jnp.max(first, axis=-1) < 0) | (jnp.max(second, axis=-1) < 0)
         overlap = jnp.where(is_filler, mask_val, overlap)
     return overlap
@@ -79,6 +71,7 @@ def compute_ciou(boxes1, boxes2, bounding_box_format, image_shape=None):
     epsilon = config.epsilon()
     first = _corners(boxes1, bounding_box_format, image_shape, "compute_ciou")
     second = _corners(boxes2, bounding_box_format, image_shape, "compute_ciou")
+    # Only heights get the small number, which the angle divides by; so it is in Keras.
     sides = [boxes[..., 2:] - boxes[..., :2] + jnp.array([0, epsilon]) for boxes in (first, second)]
     shared_sides = jnp.minimum(first[..., 2:], second[..., 2:]) - jnp.maximum(first[..., :2], second[..., :2])
     shared = jnp.prod(jnp.maximum(shared_sides, 0), axis=-1)
@@ -141,10 +134,14 @@ def affine_transform(
     """
     _require_corners(bounding_box_format, "affine_transform")
     boxes = jnp.asarray(boxes, config.floatx())
+    # Negated, for the vertical axis points down.
     angle, shear_x, shear_y = (-jnp.deg2rad(jnp.asarray(value, boxes.dtype)) for value in (angle, shear_x, shear_y))
+    # Distances between the centres of the outermost pixels.
     size = jnp.asarray([width - 1, height - 1], boxes.dtype)
     center = size * jnp.asarray([0.5 if at is None else at for at in (center_x, center_y)], boxes.dtype)
     shift = jnp.stack(jnp.broadcast_arrays(-size[0] * translate_x, -size[1] * translate_y, angle)[:2], -1)
+    # These four map pixels of the result to those of the image; boxes go the other way, by the inverse, which is up to
+    # the determinant the adjugate: the diagonal exchanged, the others negated.
     first = jnp.cos(angle - shear_y) / jnp.cos(shear_y)
     second = first * jnp.tan(shear_x) + jnp.sin(angle)
     third = -jnp.sin(angle - shear_y) / jnp.cos(shear_y)
@@ -154,6 +151,7 @@ def affine_transform(
     offset = center - jnp.einsum("bij,bj->bi", rows, center + shift)
     points = boxes[..., jnp.array([[0, 1], [2, 1], [2, 3], [0, 3]])]  # (batch, boxes, corners, 2)
     moved = jnp.einsum("bij,bncj->bnci", rows, points) + offset[:, None, None]
+    # A turned box is no box: the smallest upright one around its corners.
     return jnp.concatenate([moved.min(axis=2), moved.max(axis=2)], axis=-1)
 
 
@@ -184,6 +182,7 @@ def encode_box_to_deltas(
     size = _check_encoding("encode_box_to_deltas", "encoding_format", encoding_format, variance, image_shape)
     anchors = convert_format(anchors, anchor_format, encoding_format, *size)
     boxes = convert_format(boxes, box_format, encoding_format, *size)
+    # Boxes that fill up have no size: the logarithm of 0 would make the loss infinite.
     anchor_sides, sides = (jnp.maximum(box[..., 2:], config.epsilon()) for box in (anchors, boxes))
     shifts = (boxes[..., :2] - anchors[..., :2]) / anchor_sides
     deltas = jnp.concatenate([shifts, jnp.log(sides / anchor_sides)], axis=-1)

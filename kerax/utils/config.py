@@ -80,6 +80,7 @@ class Config:
         return self._config
 
     def __getattr__(self, name):
+        # Copying and unpickling ask for these before `__init__` has run: looking them up here would not end.
         if name in _INTERNAL or name.startswith("__"):
             raise AttributeError(name)
         if name not in self._config:

@@ -78,6 +78,7 @@ class Diagram:
         self._place()
 
     def _place(self):
+        # Sugiyama's way: boxes get layers, then an order in their layer, then a place.
         layers, chains = self._layered()
         above, below = _neighbours(chains)
         _sort(layers, above, below)
@@ -94,8 +95,9 @@ class Diagram:
             depth += thickness + GAP_Y
         depth -= GAP_Y
         total = max((across[key] + spans[key][0] / 2 for key in self.boxes), default=0)
-        total = max([total, *across.values()])
+        total = max([total, *across.values()])  # an edge may pass beside all boxes
         self.width, self.height = (depth, total) if sideways else (total, depth)
+        # Everything is computed for the direction down; where it goes elsewhere, points are turned at the end.
         turn = {
             "TB": lambda x, y: (x, y),
             "BT": lambda x, y: (x, depth - y),
@@ -112,6 +114,7 @@ class Diagram:
 
     def _layered(self):
         """The layer of each box, with a placeholder in each layer that an edge crosses."""
+        # The longest way from the start, so that every edge but those of loops leads down.
         rank = {key: 0 for key in self.boxes}
         position = {key: index for index, key in enumerate(self.boxes)}
         forward = sorted(
@@ -123,6 +126,7 @@ class Diagram:
         for key in self.boxes:
             layers[rank[key]].append(key)
         chains: dict[tuple, list] = {}
+        # An edge that skips layers gets a narrow place in each, so that no box lies on it.
         for edge in self.edges:
             chain = [((edge, between), between) for between in range(rank[edge[0]] + 1, rank[edge[1]])]
             for key, between in chain:
@@ -137,6 +141,7 @@ class Diagram:
             if box.inside is not None:
                 yield Frame(x, y, box.width, box.height, "none", True)
                 yield Label(x + box.width / 2, y + ROW / 2, Cell(box.title, bold=True))
+                # Its title may be wider than what is inside.
                 inner_x = x + (box.width - box.inside.width) / 2
                 yield from box.inside.shapes(inner_x, y + ROW)
                 continue
@@ -176,11 +181,18 @@ def _mean(found: list | None, values: dict, default: float) -> float:
 def _sort(layers: list[list], above: dict, below: dict):
     """Orders each layer by the mean place of what leads to it, then of what it leads to; a few rounds."""
     place = {key: index for layer in layers for index, key in enumerate(layer)}
+    # Down and up again, for each sweep spoils a little of what the one before it made.
     for near, sweep in ((above, layers), (below, layers[::-1])) * 3 + ((above, layers),):
         for layer in sweep:
             means = {key: _mean(near.get(key), place, place[key]) for key in layer}
             layer.sort(key=means.__getitem__)
             place.update({key: index for index, key in enumerate(layer)})
+
+
+def _apart(wanted: list[float], gaps: list[float]) -> list[float]:
+    """Each place as it is wanted, or as far to the right as the gap to the one before it needs."""
+    steps = zip(wanted, [0, *gaps], strict=True)
+    return list(itertools.accumulate(steps, lambda at, step: max(step[0], at + step[1]), initial=float("-inf")))[1:]
 
 
 def _spread(layers: list[list], widths: dict, above: dict, below: dict) -> dict:
@@ -195,15 +207,9 @@ def _spread(layers: list[list], widths: dict, above: dict, below: dict) -> dict:
         for layer in sweep:
             wanted = [_mean(near.get(key), centers, centers[key]) for key in layer]
             gaps = [(widths[one] + widths[other]) / 2 + GAP_X for one, other in itertools.pairwise(layer)]
-            pushed = itertools.accumulate(
-                zip(wanted, [0, *gaps], strict=True), lambda at, item: max(item[0], at + item[1]), initial=float("-inf")
-            )
-            pulled = itertools.accumulate(
-                zip(wanted[::-1], [0, *gaps[::-1]], strict=True),
-                lambda at, item: min(item[0], at - item[1]),
-                initial=float("inf"),
-            )
-            right, left = list(pushed)[1:], list(pulled)[:0:-1]
+            # From the left, and mirrored from the right: the mean of the two keeps the distances and favours no side.
+            right = _apart(wanted, gaps)
+            left = [-at for at in _apart([-at for at in wanted[::-1]], gaps[::-1])[::-1]]
             centers.update({key: (a + b) / 2 for key, a, b in zip(layer, left, right, strict=True)})
     start = min((centers[key] - widths[key] / 2 for key in centers), default=0)
     return {key: center - start for key, center in centers.items()}

@@ -7,17 +7,18 @@ import numpy as np
 from jax.core import Tracer
 
 from kerax import layers, ops, saving
+from kerax.core.configurable import Configurable
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
-from kerax.errors import suggest
+from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
 
 _FAMILY = Family("feature_space", "feature", module="keras.src.layers.preprocessing.feature_space")
 _OUTPUT_MODES = ("int", "one_hot", "float")
 
 
-class Feature:
+class Feature(Configurable):
     """One column of a `FeatureSpace`: what it holds, the layer that prepares it, and how that is encoded.
 
     Args:
@@ -27,22 +28,12 @@ class Feature:
     """
 
     def __init__(self, dtype, preprocessor, output_mode):
-        _check("Feature", "output_mode", output_mode, _OUTPUT_MODES)
+        check_choice("Feature", "output_mode", output_mode, _OUTPUT_MODES)
         self.dtype, self.output_mode = dtype, output_mode
         self.preprocessor = deserialize_keras_object(preprocessor) if isinstance(preprocessor, dict) else preprocessor
 
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        preprocessor = serialize_keras_object(self.preprocessor)
-        return {"dtype": self.dtype, "preprocessor": preprocessor, "output_mode": self.output_mode}
 
-    @classmethod
-    def from_config(cls, config: dict) -> "Feature":
-        """The feature that `get_config` described."""
-        return cls(**config)
-
-
-class Cross:
+class Cross(Configurable):
     """The combination of several features of a `FeatureSpace`, hashed into `crossing_dim` bins.
 
     Args:
@@ -52,7 +43,7 @@ class Cross:
     """
 
     def __init__(self, feature_names, crossing_dim, output_mode: str = "one_hot"):
-        _check("Cross", "output_mode", output_mode, ("int", "one_hot"))
+        check_choice("Cross", "output_mode", output_mode, ("int", "one_hot"))
         self.feature_names, self.crossing_dim = tuple(feature_names), crossing_dim
         self.output_mode = output_mode
 
@@ -62,23 +53,12 @@ class Cross:
         return "_X_".join(self.feature_names)
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
-        names = list(self.feature_names)
-        return {"feature_names": names, "crossing_dim": self.crossing_dim, "output_mode": self.output_mode}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Cross":
-        """The cross that `get_config` described."""
-        return cls(**config)
+        """The constructor's arguments; the names as a list, whatever they were given as."""
+        return super().get_config() | {"feature_names": list(self.feature_names)}
 
 
 _FAMILY.add(Feature)
 _FAMILY.add(Cross)
-
-
-def _check(who, name: str, value, allowed: tuple):
-    if value not in allowed:
-        raise ValueError(f"{who}: `{name}` must be one of {allowed}. Got {value!r}.{suggest(value, allowed)}")
 
 
 class FeatureSpace(Layer):
@@ -124,7 +104,7 @@ class FeatureSpace(Layer):
         super().__init__(name=name)
         if not features:
             raise ValueError(f"{self}: `features` must name at least one feature. Got {features!r}.")
-        _check(self, "output_mode", output_mode, ("concat", "dict"))
+        check_choice(self, "output_mode", output_mode, ("concat", "dict"))
         self.crossing_dim, self.hashing_dim = crossing_dim, hashing_dim
         self.num_discretization_bins, self.output_mode = num_discretization_bins, output_mode
         self.features = {name: self._as_feature(name, kind) for name, kind in features.items()}
@@ -136,8 +116,7 @@ class FeatureSpace(Layer):
         self._is_adapted = False
 
     def _as_feature(self, name: str, kind) -> Feature:
-        if isinstance(kind, dict):
-            kind = deserialize_keras_object(kind)
+        kind = deserialize_keras_object(kind) if isinstance(kind, dict) else kind
         if isinstance(kind, Feature):
             return kind
         kinds = {
@@ -249,13 +228,14 @@ class FeatureSpace(Layer):
                     f"{self}: `adapt` takes a dict of columns, a frame, or a data set that can be gone through again. "
                     f"Got {type(dataset).__name__}."
                 )
+        # A pass for each feature: what one column needs is held alone, and `adapt` of layers takes batches anyway.
         for name in self._adaptable():
             layer = self.preprocessors[name]
             if table is not None:
                 layer.adapt(_column(self, table, name))
             else:
                 layer.adapt(_column(self, _as_columns(_inputs_of(batch)), name) for batch in _batches(dataset))
-        self._is_adapted, self._encoded = True, None
+        self._is_adapted, self._encoded = True, None  # a new vocabulary gives other widths
         self.built = True
 
     def _check_adapted(self):
@@ -269,18 +249,22 @@ class FeatureSpace(Layer):
         columns = _as_columns(data)
         if columns is None:
             raise ValueError(f"{self}: expected a dict of columns or a frame. Got {type(data).__name__}.")
+        # In a graph or under `jit` the layers themselves are called; else the host does it all.
         if any(isinstance(columns[name], (KerasTensor, Tracer)) for name in columns if name in self.features):
-            return self._encode(columns, _call)
+            return self._encode(columns, _call, ops.concatenate)
+        # One example of plain values: it is encoded as a batch of one, and comes back without that axis.
         scalars = all(np.ndim(columns[name]) == 0 for name in self.features if name in columns)
-        encoded = self._encode({name: _column(self, columns, name) for name in self.features}, _call_on_host)
+        arrays = {name: _column(self, columns, name) for name in self.features}
+        encoded = self._encode(arrays, _call_on_host, np.concatenate)
         return jax.tree.map(lambda array: array[0], encoded) if scalars else encoded
 
-    def _encode(self, columns: dict, call):
-        """The encoded features; `call(layer, inputs)` does one step, on the host or in a graph."""
+    def _encode(self, columns: dict, call, concatenate):
+        """The encoded features; `call(layer, inputs)` and `concatenate` do a step on the host or in a graph."""
         prepared = {name: call(layer, columns[name]) for name, layer in self.preprocessors.items()}
         parts = {}
         for name in sorted(self.features):
             parts[name] = self._encode_one(name, prepared[name], self.features[name], self.preprocessors[name], call)
+        # Features by name, then crosses by name: the order that Keras concatenates in.
         for cross in sorted(self.crosses, key=lambda cross: cross.name):
             inputs = [prepared[name] for name in cross.feature_names]
             for name, values in zip(cross.feature_names, inputs, strict=True):
@@ -296,7 +280,7 @@ class FeatureSpace(Layer):
                     f"{self}: {name!r} has output_mode='int', which cannot be joined with others. "
                     "Use `output_mode='dict'`, or one_hot for this feature."
                 )
-        return call(_concatenate, list(parts.values()))
+        return concatenate(list(parts.values()), -1)
 
     def _encode_one(self, name: str, values, feature, layer, call):
         if feature.output_mode != "one_hot":
@@ -338,6 +322,7 @@ class FeatureSpace(Layer):
         features, `Input`s of their shapes."""
         self._check_adapted()
         if self._encoded is None:
+            # No graph holds text: an example is encoded, and the graph begins behind it.
             if any(feature.dtype == "string" for feature in self.features.values()):
                 example = {name: _example(feature) for name, feature in self.features.items()}
                 encoded = {"features": part} if not isinstance(part := self(example), dict) else part
@@ -347,7 +332,7 @@ class FeatureSpace(Layer):
                 }
                 self._encoded = encoded if self.output_mode == "dict" else encoded["features"]
             else:
-                self._encoded = self._encode(self.get_inputs(), _call)
+                self._encoded = self._encode(self.get_inputs(), _call, ops.concatenate)
         return self._encoded
 
     # Configs and files.
@@ -377,11 +362,6 @@ class FeatureSpace(Layer):
             "num_discretization_bins": self.num_discretization_bins,
         }
 
-    @classmethod
-    def from_config(cls, config: dict) -> "FeatureSpace":
-        """The space that `get_config` described."""
-        return cls(**config)
-
     def get_build_config(self) -> dict:
         """What the layers were built for, by the features' names."""
         return {name: layer.get_build_config() for name, layer in self.preprocessors.items()}
@@ -406,6 +386,7 @@ def _is_given(layer) -> bool:
 def _cardinality(layer) -> int | None:
     if hasattr(layer, "vocabulary_size"):
         return layer.vocabulary_size()
+    # Boundaries that were given have a bin below the first and one above the last.
     if isinstance(layer, layers.Discretization) and layer.num_bins is None:
         return len(layer.bin_boundaries or ()) + 1
     return getattr(layer, "num_bins", None) or getattr(layer, "num_tokens", None)
@@ -439,6 +420,7 @@ def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
     values = columns[name]
     feature = space.features[name]
     values = as_array(feature.preprocessor, values.to_numpy() if hasattr(values, "to_numpy") else values)
+    # NumPy would turn numbers into text, and the other way round, without a word.
     if is_text(values) != (feature.dtype == "string"):
         held = "text" if is_text(values) else f"{np.asarray(values).dtype} numbers"
         raise ValueError(f"{space}: feature {name!r} expects {feature.dtype}. Got {held}.")
@@ -451,23 +433,20 @@ def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
 
 
 def _call(layer, inputs):
-    return ops.concatenate(inputs, -1) if layer is _concatenate else layer(inputs)
-
-
-_concatenate = "concatenate"
+    return layer(inputs)
 
 
 def _call_on_host(layer, inputs):
     """What `layer(inputs)` gives, in NumPy: a batch of a dozen features costs no dispatch to the device."""
+    # By the exact class: a subclass may compute something else.
     kind = type(layer)
-    if layer is _concatenate:
-        return np.concatenate(inputs, axis=-1)
     if kind is layers.Identity:
         return inputs
     if kind is layers.Rescaling:
         return inputs * np.float32(layer.scale) + np.float32(layer.offset)
     if kind is layers.Normalization and layer.input_mean is None:
         mean, variance = np.asarray(layer.adapt_mean.value), np.asarray(layer.adapt_variance.value)
+        # The least deviation is that of the layer, so that a constant column becomes zeros, not NaN.
         return (inputs - mean) / np.maximum(np.sqrt(variance), np.float32(1e-7))
     if kind is layers.Discretization:
         boundaries = np.asarray(layer.bin_boundaries, np.float32)

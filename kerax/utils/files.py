@@ -90,6 +90,7 @@ def get_file(
     unpacks = extract or untar
     target = os.path.join(folder, fname)
     unpacked = os.path.join(folder, f"{fname.split('.')[0]}_extracted" if given and "." in fname else fname)
+    # A file and a folder cannot share a name: one of the two gets an ending, which of them is Keras's choice.
     if unpacks and not (given and "." in fname):
         target += "_archive"
     fresh = force_download or not os.path.isfile(target)
@@ -105,16 +106,14 @@ def get_file(
     return unpacked
 
 
-def hash_file(path, algorithm: str = "sha256", chunk_size=_CHUNK) -> str:
+def hash_file(path, algorithm: str = "sha256") -> str:
     """The checksum of a file in hexadecimal digits; `algorithm` is `"md5"` or `"sha256"`."""
-    digest = _hasher(algorithm)
     with open(path, "rb") as file:
-        while chunk := file.read(chunk_size):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: _hasher(algorithm)).hexdigest()
 
 
 def _hasher(algorithm: str):
+    # Where the system forbids MD5 for security, it stays allowed to find damage.
     return hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
 
 
@@ -142,6 +141,7 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
             length = response.headers.get("Content-Length")
             total = int(length) if length and length.isdigit() else None
             progress = _Progress(origin, name, total)
+            # A name of its own: two processes may download the same file; who is done last replaces the other's.
             partial = f"{target}.{uuid.uuid4().hex}.partial"
             with open(partial, "xb") as file:
                 while chunk := response.read(_CHUNK):
@@ -150,6 +150,7 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
                     progress(file.tell())
                 done = file.tell()
         progress.close()
+        # A connection that breaks ends the stream as if it were whole.
         if total is not None and done != total:
             raise ValueError(f"get_file: {origin} ended after {done:,} of {total:,} bytes. Try again.")
         if algorithm and file_hash and digest.hexdigest() != file_hash.lower():
@@ -159,6 +160,7 @@ def _download(origin: str, target: str, algorithm: str | None, file_hash: str | 
             )
         os.replace(partial, target)
     except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+        # `URLError` wraps what the system said, `HTTPError` has a number and words.
         reason = f"{error.code} {error.reason}" if isinstance(error, urllib.error.HTTPError) else error
         raise ConnectionError(
             f"get_file: cannot fetch {origin} ({getattr(reason, 'reason', reason)}). Without a network, download it "
@@ -218,7 +220,7 @@ def extract_archive(path, folder, archive_format: str | Iterable[str] | None = "
             with tarfile.open(path) as archive:
                 members = archive.getmembers()
                 _check_members(path, folder, [_describe_tar(member) for member in members])
-                if hasattr(tarfile, "data_filter"):
+                if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
                     archive.extractall(partial, members, filter="data")  # a second pair of eyes
                 else:
                     archive.extractall(partial, members)
@@ -227,6 +229,7 @@ def extract_archive(path, folder, archive_format: str | Iterable[str] | None = "
                 described: list = [(info.filename, "file", None, info.file_size) for info in archive.infolist()]
                 _check_members(path, folder, described)
                 archive.extractall(partial)  # it writes links as files
+        # A folder that is there cannot be replaced; for a moment there is none, never half of one.
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except _DAMAGE as error:
@@ -253,14 +256,17 @@ def _check_members(path: str, folder: str, members: list[tuple[str, str, str | N
     links = {tuple(_parts(name)) for name, kind, _, _ in members if kind == "link"}
 
     def leaves(parts: list[str], base: list[str]) -> bool:
+        # `..` at the start climbs out of the folders of the link itself; anywhere else it is refused below.
         climbs = 0
         while climbs < len(parts) and parts[climbs] == "..":
             climbs += 1
         if climbs > len(base):
             return True
         full = base[: len(base) - climbs] + parts[climbs:]
+        # An absolute path, a NUL byte or a drive such as `c:` would not be joined to the folder.
         if any(part in ("..", "/") or "\0" in part for part in full) or re.match("[a-z]:", "/".join(full)):
             return True
+        # What lies behind a link is written where the link leads, whatever its own name says.
         return any(tuple(full[:end]) in links for end in range(1, len(full)))
 
     for name, kind, target, _ in members:
@@ -276,6 +282,7 @@ def _check_members(path: str, folder: str, members: list[tuple[str, str, str | N
             wrong = f"a hard link to {target!r}, which may lead outside its folder"
         if wrong:
             raise ValueError(f"{path!r} holds {name!r}, {wrong}. Nothing was unpacked.")
+    # Compared before the first byte is written: a small archive can hold a very large file.
     size, free = sum(member[3] for member in members), shutil.disk_usage(os.path.dirname(folder)).free
     if size > free:
         raise ValueError(f"{path!r} holds {size:,} bytes, and {free:,} are free at {os.path.dirname(folder)!r}.")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from kerax import config
-from kerax.data.rows import RowDataset
+from kerax.data.rows import RowDataset, shuffle_in_place
+from kerax.errors import check_choice, check_integers
 from kerax.utils import images
 
 _IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -67,10 +68,10 @@ def image_dataset_from_directory(
         ValueError: for arguments that do not fit, or a folder without images.
     """
     who = "image_dataset_from_directory"
-    images.pillow(who)
-    _check(who, "format", format, ("tf", "grain"))
-    _check(who, "color_mode", color_mode, ("rgb", "rgba", "grayscale"))
-    _check(who, "interpolation", interpolation.lower(), images.RESIZE_METHODS)
+    images.pillow(who)  # before the folder is looked through, and not in a thread of the first batch
+    check_choice(who, "format", format, ("tf", "grain"))
+    check_choice(who, "color_mode", color_mode, ("rgb", "rgba", "grayscale"))
+    check_choice(who, "interpolation", interpolation.lower(), images.RESIZE_METHODS)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(size, (list, tuple)) or len(size) != 2:
         raise ValueError(f"{who}: `image_size` must be (height, width). Got {image_size!r}.")
@@ -83,22 +84,9 @@ def image_dataset_from_directory(
         image = images.resize(image, tuple(size), interpolation.lower(), crop_to_aspect_ratio, pad_to_aspect_ratio)
         return image.transpose(2, 0, 1) if data_format == "channels_first" else image
 
-    return _from_files(
-        who,
-        directory,
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
-        _IMAGE_ENDINGS,
-        lambda paths: np.stack([read(path) for path in paths]),
-    )
+    files = _Files(who, directory, labels, label_mode, class_names, follow_links, _IMAGE_ENDINGS)
+    stack = lambda paths: np.stack([read(path) for path in paths])
+    return _datasets(files, stack, batch_size, shuffle, seed, validation_split, subset, verbose)
 
 
 def text_dataset_from_directory(
@@ -127,29 +115,17 @@ def text_dataset_from_directory(
 
     Returns: a `RowDataset` of arrays of Python strings, and labels.
     """
-    _check("text_dataset_from_directory", "format", format, ("tf", "grain"))
+    who = "text_dataset_from_directory"
+    check_choice(who, "format", format, ("tf", "grain"))
 
     def read(paths):
+        # Filled in afterwards: NumPy would make an array of fixed-width text of a list of strings.
         texts = np.empty(len(paths), object)
         texts[:] = [Path(path).read_text(encoding="utf-8")[:max_length] for path in paths]
         return texts
 
-    return _from_files(
-        "text_dataset_from_directory",
-        directory,
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
-        (".txt",),
-        read,
-    )
+    files = _Files(who, directory, labels, label_mode, class_names, follow_links, (".txt",))
+    return _datasets(files, read, batch_size, shuffle, seed, validation_split, subset, verbose)
 
 
 def audio_dataset_from_directory(
@@ -181,9 +157,8 @@ def audio_dataset_from_directory(
     who = "audio_dataset_from_directory"
     if ragged:
         raise ValueError(f"{who}: `ragged` is not supported. Leave it out: shorter sounds are filled up with zeros.")
-    for name, value in (("sampling_rate", sampling_rate), ("output_sequence_length", output_sequence_length)):
-        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{who}: `{name}` must be an integer of at least 1. Got {value!r}.")
+    given = {"sampling_rate": sampling_rate, "output_sequence_length": output_sequence_length}
+    check_integers(who, **{name: (value, 1) for name, value in given.items() if value is not None})
 
     def read(paths):
         sounds = [read_wave(path, sampling_rate)[:output_sequence_length] for path in paths]
@@ -193,22 +168,8 @@ def audio_dataset_from_directory(
             target[: len(sound)] = sound
         return padded
 
-    return _from_files(
-        who,
-        directory,
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
-        (".wav",),
-        read,
-    )
+    files = _Files(who, directory, labels, label_mode, class_names, follow_links, (".wav",))
+    return _datasets(files, read, batch_size, shuffle, seed, validation_split, subset, verbose)
 
 
 def read_wave(path, sampling_rate: int | None = None) -> np.ndarray:
@@ -221,7 +182,7 @@ def read_wave(path, sampling_rate: int | None = None) -> np.ndarray:
 
     rate, samples = wavfile.read(path)
     kind, samples = samples.dtype, samples.astype(np.float32)
-    if kind == np.uint8:
+    if kind == np.uint8:  # 8 bits are unsigned in this format, wider ones are signed
         samples = (samples - 128) / 128
     elif kind.kind == "i":
         samples = samples / np.float32(np.iinfo(kind).max + 1)
@@ -233,69 +194,89 @@ def read_wave(path, sampling_rate: int | None = None) -> np.ndarray:
     return samples
 
 
-def _check(who: str, name: str, value, allowed: tuple):
-    if value not in allowed:
-        raise ValueError(f"{who}: `{name}` must be one of {allowed}. Got {value!r}.")
+class _Files:
+    """The files of a folder by their paths, with what the three functions make of `labels`.
 
+    Attributes:
+        paths: Of the files, by folder and then by name.
+        targets: An array with a row for each file, or `None`.
+        names: Of the classes, or `None` without labels.
+    """
 
-def _from_files(
-    who,
-    directory,
-    labels,
-    label_mode,
-    class_names,
-    batch_size,
-    shuffle,
-    seed,
-    validation_split,
-    subset,
-    follow_links,
-    verbose,
-    endings,
-    read,
-):
-    """What the three functions share: files, labels, split; `read` makes an array of a list of paths."""
-    _check(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
-    _check_split(who, validation_split, subset, shuffle, seed)
-    if label_mode is None:
-        labels = None
-    paths, labels, found = _find_files(who, directory, labels, class_names, follow_links, endings)
-    names = found or []
-    if label_mode == "binary" and labels is not None and len(names) != 2:
-        raise ValueError(f"{who}: label_mode='binary' needs exactly 2 classes. Got {names}.")
-    if verbose:
-        print(f"Found {len(paths)} files" + ("." if labels is None else f" belonging to {len(names)} classes."))
-    order = np.arange(len(paths))
-    if shuffle:
-        seed = np.random.randint(10**6) if seed is None else seed  # noqa: NPY002 (follows `set_random_seed`)
-        np.random.RandomState(seed).shuffle(order)
-    targets = None if labels is None else _targets(np.asarray(labels), label_mode, len(names))
+    def __init__(self, who: str, directory, labels, label_mode, class_names, follow_links: bool, endings: tuple):
+        check_choice(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
+        self.who, self.directory, self.endings = who, os.fspath(directory), endings
+        self.paths, found, self.names = self._find(labels if label_mode else None, class_names, follow_links)
+        if label_mode == "binary" and self.names is not None and len(self.names) != 2:
+            raise ValueError(f"{who}: label_mode='binary' needs exactly 2 classes. Got {self.names}.")
+        self.targets = None if self.names is None else _targets(np.asarray(found), label_mode, len(self.names))
 
-    def read_rows(numbers):
-        x = read([paths[number] for number in numbers])
-        return x if targets is None else (x, targets[numbers])
+    def _find(self, labels, class_names, follow_links: bool) -> tuple[list[str], list, list[str] | None]:
+        """Paths, labels and names of the classes."""
+        who, directory = self.who, self.directory
+        if not os.path.isdir(directory):
+            raise ValueError(f"{who}: there is no folder {directory!r}.")
+        if not isinstance(labels, (list, tuple, np.ndarray)):
+            check_choice(who, "labels", labels, ("inferred", None))
+        if class_names is not None and not (isinstance(labels, str) and labels == "inferred"):
+            raise ValueError(f"{who}: `class_names` goes with labels='inferred' only. Got labels={labels!r}.")
+        walk = lambda folder: _walk(folder, follow_links, self.endings)
+        if not isinstance(labels, str):
+            paths = walk(directory)
+            if labels is None:
+                return paths, [], None
+            if len(labels) != len(paths):
+                raise ValueError(
+                    f"{who}: `labels` must have one entry for each of {len(paths)} files. Got {len(labels)}."
+                )
+            return paths, list(labels), [str(label) for label in sorted(set(labels))]
+        # Hidden folders, such as `.ipynb_checkpoints`, are no classes.
+        found = sorted(e.name for e in os.scandir(directory) if e.is_dir() and not e.name.startswith("."))
+        names = found if class_names is None else list(class_names)
+        if not set(names) <= set(found):
+            raise ValueError(f"{who}: `class_names` must be folders of {directory!r}: {found}. Got {names}.")
+        files = [walk(os.path.join(directory, name)) for name in names]
+        labels = [label for label, paths in enumerate(files) for _ in paths]
+        return [path for paths in files for path in paths], labels, names
 
-    def dataset(rows, shuffles, what):
+    def dataset(self, read, rows, batch_size: int | None, shuffle: bool, part: str = "") -> RowDataset:
+        """The files with these numbers; `read` makes an array of a list of paths."""
         if not len(rows):
-            raise ValueError(f"{who}: no {what}files ending in {', '.join(endings)} in {os.fspath(directory)!r}.")
-        files = [paths[row] for row in rows]
-        return RowDataset(read_rows, rows, batch_size, shuffles, None if labels is None else names, files)
+            endings = ", ".join(self.endings)
+            raise ValueError(f"{self.who}: no {part}files ending in {endings} in {self.directory!r}.")
 
+        def read_rows(numbers):
+            x = read([self.paths[number] for number in numbers])
+            return x if self.targets is None else (x, self.targets[numbers])
+
+        return RowDataset(read_rows, rows, batch_size, shuffle, self.names, [self.paths[row] for row in rows])
+
+
+def _datasets(files: _Files, read, batch_size, shuffle, seed, validation_split, subset, verbose: bool):
+    """The data set of all files, of a part of them, or for `"both"` a list of two."""
+    _check_split(files.who, validation_split, subset, shuffle, seed)
+    if verbose:
+        classes = "." if files.names is None else f" belonging to {len(files.names)} classes."
+        print(f"Found {len(files.paths)} files{classes}")
+    order = np.arange(len(files.paths))
+    if shuffle:
+        shuffle_in_place(order, seed)
     if subset is None:
-        return dataset(order, shuffle, "")
-    held_out = int(validation_split * len(paths))
-    training, validation = order[: len(paths) - held_out], order[len(paths) - held_out :]
-    if verbose and subset in ("training", "both"):
-        print(f"Using {len(training)} files for training.")
-    if verbose and subset in ("validation", "both"):
-        print(f"Using {len(validation)} files for validation.")
-    if subset == "both":
-        return [dataset(training, shuffle, "training "), dataset(validation, False, "validation ")]
-    return dataset(*((training, shuffle) if subset == "training" else (validation, shuffle)), f"{subset} ")
+        return files.dataset(read, order, batch_size, shuffle)
+    cut = len(order) - int(validation_split * len(order))
+    # Beside a part for training, the one for validation is only looked at: its order need not change.
+    parts = (("training", order[:cut], shuffle), ("validation", order[cut:], shuffle and subset == "validation"))
+    made = []
+    for part, rows, shuffles in parts:
+        if subset in (part, "both"):
+            if verbose:
+                print(f"Using {len(rows)} files for {part}.")
+            made.append(files.dataset(read, rows, batch_size, shuffles, f"{part} "))
+    return made if subset == "both" else made[0]
 
 
 def _check_split(who: str, validation_split, subset, shuffle, seed):
-    _check(who, "subset", subset, ("training", "validation", "both", None))
+    check_choice(who, "subset", subset, ("training", "validation", "both", None))
     if validation_split is not None and not 0 < validation_split < 1:
         raise ValueError(f"{who}: `validation_split` must be between 0 and 1. Got {validation_split!r}.")
     if (validation_split is None) != (subset is None):
@@ -304,32 +285,8 @@ def _check_split(who: str, validation_split, subset, shuffle, seed):
         raise ValueError(f"{who}: a split of shuffled files needs `seed`, so that the two parts do not overlap.")
 
 
-def _find_files(who, directory, labels, class_names, follow_links, endings):
-    """Paths, labels and names of the classes, by folder and then by name."""
-    directory = os.fspath(directory)
-    if not os.path.isdir(directory):
-        raise ValueError(f"{who}: there is no folder {directory!r}.")
-    if not isinstance(labels, (list, tuple, np.ndarray)):
-        _check(who, "labels", labels, ("inferred", None))
-    if class_names is not None and not (isinstance(labels, str) and labels == "inferred"):
-        raise ValueError(f"{who}: `class_names` goes with labels='inferred' only. Got labels={labels!r}.")
-    if not isinstance(labels, str):
-        paths = _walk(directory, follow_links, endings)
-        if labels is None:
-            return paths, None, None
-        if len(labels) != len(paths):
-            raise ValueError(f"{who}: `labels` must have one entry for each of {len(paths)} files. Got {len(labels)}.")
-        return paths, list(labels), [str(label) for label in sorted(set(labels))]
-    found = sorted(e.name for e in os.scandir(directory) if e.is_dir() and not e.name.startswith("."))
-    names = found if class_names is None else list(class_names)
-    if not set(names) <= set(found):
-        raise ValueError(f"{who}: `class_names` must be folders of {directory!r}: {found}. Got {names}.")
-    files = [_walk(os.path.join(directory, name), follow_links, endings) for name in names]
-    labels = [label for label, paths in enumerate(files) for _ in paths]
-    return [path for paths in files for path in paths], labels, names
-
-
 def _walk(folder: str, follow_links: bool, endings: tuple) -> list[str]:
+    # Sorted, for systems list files in any order: the same files must get the same numbers everywhere.
     walked = sorted(os.walk(folder, followlinks=follow_links), key=lambda item: item[0])
     return [
         os.path.join(root, name)

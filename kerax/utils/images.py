@@ -11,6 +11,7 @@ import numpy as np
 
 from kerax import config
 from kerax.core.dtypes import standardize_dtype
+from kerax.errors import check_choice
 
 _MODES = {"grayscale": ("L", "I;16", "I"), "rgb": ("RGB",), "rgba": ("RGBA",)}
 _PILLOW_METHODS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
@@ -41,24 +42,21 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
         ValueError: for an unknown option.
     """
     image_module = pillow("load_img")
-    if color_mode not in _MODES:
-        raise ValueError(f"load_img: `color_mode` must be one of {tuple(_MODES)}. Got {color_mode!r}.")
-    if interpolation not in _PILLOW_METHODS:
-        raise ValueError(f"load_img: `interpolation` must be one of {_PILLOW_METHODS}. Got {interpolation!r}.")
+    check_choice("load_img", "color_mode", color_mode, _MODES)
+    check_choice("load_img", "interpolation", interpolation, _PILLOW_METHODS)
     if not isinstance(path, (str, bytes, os.PathLike, io.BytesIO)):
         raise TypeError(f"load_img: `path` must be a path or io.BytesIO. Got {type(path).__name__}.")
     with image_module.open(path) as image:
-        image.load()
+        image.load()  # `open` reads the head only, and closes the file at the end of this block
         image = image if image.mode in _MODES[color_mode] else image.convert(_MODES[color_mode][0])
     if target_size is None or image.size == tuple(target_size)[::-1]:
         return image
     height, width = target_size
+    # Cut and resized in one step: Pillow takes the part to look at.
     box = None
     if keep_aspect_ratio:
-        rows, columns = (
-            min(image.height, image.width * height // width),
-            min(image.width, image.height * width // height),
-        )
+        rows = min(image.height, image.width * height // width)
+        columns = min(image.width, image.height * width // height)
         left, top = (image.width - columns) // 2, (image.height - rows) // 2
         box = (left, top, left + columns, top + rows)
     return image.resize((width, height), getattr(image_module.Resampling, interpolation.upper()), box=box)
@@ -101,9 +99,10 @@ def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=No
         raise ValueError(f"array_to_img: expected one image with 1, 3 or 4 channels. Got shape {np.shape(x)}.")
     if scale:
         array = array - array.min()
+        # An image of one value stays black, where a division by its range would give NaN.
         array = array / (array.max() or 1) * 255
     array = array[..., 0] if array.shape[2] == 1 else array
-    if array.ndim == 2 and array.max() > 255:
+    if array.ndim == 2 and array.max() > 255:  # Pillow has wider pixels for one channel only
         return image_module.fromarray(array.astype(np.int32))
     return image_module.fromarray(array.astype(np.uint8))
 
@@ -119,6 +118,7 @@ def save_img(path, x, data_format: str | None = None, file_format=None, scale: b
     """
     if file_format is None and isinstance(path, (str, os.PathLike)):
         file_format = Path(path).suffix[1:]
+    # Pillow knows the format by this one of its two names.
     file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
     image = array_to_img(x, data_format, scale)
     if image.mode == "RGBA" and (file_format or "").lower() == "jpeg":
@@ -174,6 +174,7 @@ def resize(array: np.ndarray, size, method="bilinear", crop: bool = False, pad: 
         rows, columns = (max(new - old, 0) // 2 for new, old in zip(of_aspect, (height, width), strict=True))
         margins = ((0, 0),) * (array.ndim - 3) + ((rows, rows), (columns, columns), (0, 0))
         array = np.pad(array, margins)
+    # One axis after the other: the kernels are products, so that this is the same sum with fewer terms.
     array = array.astype(np.float32, copy=False)
     return _along(_along(array, -3, size[0], method), -2, size[1], method)
 
@@ -183,6 +184,7 @@ def _along(array: np.ndarray, axis: int, size: int, method: str) -> np.ndarray:
     if array.shape[axis] == size:
         return array
     indices, weights = _taps(array.shape[axis], size, method)
+    # A tap at a time for all positions, as a matrix product would be mostly zeros.
     shape = (-1,) + (1,) * (-axis - 1)
     result = np.take(array, indices[0], axis) * weights[0].reshape(shape)
     for index, weight in zip(indices[1:], weights[1:], strict=True):
@@ -210,11 +212,13 @@ _KERNELS = {
 @functools.lru_cache(256)
 def _taps(old: int, new: int, method: str) -> tuple[list, list]:
     """Which old positions each new one is made of, and their weights: lists of arrays `(new,)`."""
+    # Without antialiasing, as the function of `ops`: the kernel keeps its width where images shrink.
     step = old / new
     centers = (np.arange(new) + 0.5) * step - 0.5
     if method == "nearest":
         return [np.minimum(np.floor((np.arange(new) + 0.5) * step), old - 1).astype(np.int64)], [np.ones(new, "f")]
     if method == "area":
+        # Pixels count by the part of them that lies in the new pixel; the small number is for edges that meet exactly.
         first, reach = np.floor(centers + 0.5 - step / 2 + 1e-9), math.ceil(step) + 1
         positions = first[None] + np.arange(reach)[:, None]
         low, high = (centers + 0.5 - step / 2)[None], (centers + 0.5 + step / 2)[None]
@@ -224,6 +228,7 @@ def _taps(old: int, new: int, method: str) -> tuple[list, list]:
         first, reach = np.floor(centers - radius) + 1, math.ceil(2 * radius)
         positions = first[None] + np.arange(reach)[:, None]
         weights = kernel(np.abs(positions - centers[None]))
+    # What lies beyond the edge does not count, and the others make up for it.
     weights = np.where((positions >= 0) & (positions < old), weights, 0)
     weights = (weights / weights.sum(0)).astype(np.float32)
     return list(np.clip(positions, 0, old - 1).astype(np.int64)), list(weights)

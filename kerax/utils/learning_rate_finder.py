@@ -68,6 +68,7 @@ class LearningRateSearch:
             points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y))
             return f"<polyline points='{points}' fill='none' stroke='{color}'/>"
 
+        # Without matplotlib, for a notebook shows this for the last line of a cell.
         drawn = line(self.losses, "#bbb") + line(self.smoothed, "#06c")
         if self.suggestion is not None:
             at = x[np.searchsorted(self.rates, self.suggestion)]
@@ -134,6 +135,7 @@ def find_learning_rate(
             f"find_learning_rate: the learning rate of {model.optimizer} follows a schedule and cannot be set. "
             "Compile with a number as `learning_rate`; the schedule may then start from the rate that is found."
         )
+    # Evenly spaced in the logarithm: rates that work differ by factors, not by amounts.
     rates = np.geomspace(min_rate, max_rate, steps)
     test = _RangeTest(rates, smoothing, divergence)
     passes, history, stopping = model.passes, model.history, model.stop_training
@@ -143,6 +145,7 @@ def find_learning_rate(
             warnings.filterwarnings("ignore", "fit: after epoch")  # that the loss is not finite: it may be, here
             model.fit(x, y, steps_per_epoch=steps, verbose=0, callbacks=[test], **arguments)
     finally:
+        # Also after an error or Ctrl-C: nobody wants the weights of a test that was ended.
         if test.state is not None:
             model.set_state_tree(test.state)
         model.passes, model.history, model.stop_training = passes, history, stopping
@@ -178,12 +181,14 @@ class _RangeTest(Callback):
         if "loss" not in logs:
             raise ValueError(f"find_learning_rate: `train_step` must report 'loss'. Got {list(logs)}.")
         loss = logs["loss"]
-        if math.isfinite(loss):
+        if math.isfinite(loss):  # a read that waits for the device: the next rate depends on it
             self.losses.append(loss)
             self.tried.append(self._rate)
+            # The moving average starts at 0: without the division its first values would be far too low.
             self._total = (1 - self.smoothing) * self._total + self.smoothing * loss
             average = self._total / (1 - (1 - self.smoothing) ** len(self.losses))
             self._best = min(self._best, average)
+            # By the size of the best loss, not a multiple of it: losses may be negative.
             self.diverged = average > self._best + (self.divergence - 1) * abs(self._best)
         else:
             self.diverged = True
@@ -199,7 +204,9 @@ class _RangeTest(Callback):
 
 def _smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
     """Averages over as many losses as the moving average weighs, half of them on each side."""
+    # The losses of the end are many times those of the start, and would reach back through the average.
     ceiling = losses[: max(1, len(losses) // 10)].max()
+    # Twice the exponent: half the width on either side of each loss.
     places = np.arange(len(losses))
     weights = (1.0 - smoothing) ** (2 * np.abs(places[:, None] - places))
     return weights @ np.minimum(losses, ceiling) / weights.sum(1)
@@ -209,6 +216,7 @@ def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
     """The rate of the steepest descent before the lowest loss."""
     if len(rates) < 3:
         return None
+    # After its lowest point the loss rises; a fall further on is noise of the divergence.
     slopes = np.gradient(smoothed, np.log(rates))[: int(np.argmin(smoothed)) + 1]
     steepest = int(np.argmin(slopes))
     return float(rates[steepest]) if slopes[steepest] < 0 else None

@@ -10,6 +10,7 @@ import sys
 import jax
 
 from kerax.core.layer import Layer
+from kerax.errors import check_choice
 from kerax.models import Functional, Sequential
 from kerax.utils.diagram import Box, Cell, Diagram, as_image, as_svg
 from kerax.utils.images import pillow
@@ -63,7 +64,7 @@ class ModelGraph:
             data = as_svg(self.diagram, self.dpi).encode()
         else:
             image_module = pillow(f"Drawing {path!r} without Graphviz (an .svg needs neither)")
-            image_module.init()
+            image_module.init()  # else Pillow knows the endings of a few formats only
             if f".{format}" not in image_module.EXTENSION:
                 raise ValueError(f"plot_model: unknown format {format!r}. Use 'svg', 'png', 'pdf' or 'dot'.")
             as_image(self.diagram, image_module, self.dpi).save(path, format=image_module.EXTENSION[f".{format}"])
@@ -76,6 +77,7 @@ class ModelGraph:
 
 
 def _dot_lines(diagram: Diagram, indent: str = "  ") -> list[str]:
+    # Each row of a box is a table of its own: cells of one table would line up with those of the rows above.
     lines = []
     for box in diagram.boxes.values():
         if box.inside is not None:
@@ -98,7 +100,7 @@ def _dot_lines(diagram: Diagram, indent: str = "  ") -> list[str]:
 
 def _end(box: Box, index: int):
     """The box itself, or the last or first one inside a frame."""
-    while box.inside is not None:
+    while box.inside is not None:  # Graphviz's edges cannot end at a cluster
         box = list(box.inside.boxes.values())[index]
     return box.key
 
@@ -116,6 +118,7 @@ def _quoted(text: str) -> str:
 def _calls(model) -> tuple[list, list[tuple]]:
     """The operations of a model in order, and the pairs of which one leads to the other."""
     if isinstance(model, Functional):
+        # A layer that is called twice is one box, to which both of its calls lead.
         operations = model.graph.operations
         edges = [(needed.node.operation, call.operation) for call in model.graph.nodes for needed in call.inputs]
     elif isinstance(model, Sequential):
@@ -123,6 +126,7 @@ def _calls(model) -> tuple[list, list[tuple]]:
         edges = list(itertools.pairwise(operations))
     else:
         return [model], []
+    # By `id`, for two layers may have one name. Each pair once, in order.
     return operations, list(dict.fromkeys((id(one), id(other)) for one, other in edges))
 
 
@@ -147,7 +151,7 @@ def _rows(operation, names: bool, shapes: bool, dtype: bool, activations: bool, 
     if activations and activation is not None:
         rows.append([Cell(f"Activation: {getattr(activation, '__name__', type(activation).__name__)}")])
     cells = []
-    if shapes and kind != "InputLayer":
+    if shapes and kind != "InputLayer":  # whose input is its output
         cells.append(Cell(f"Input shape: {_of_tensors(operation, 'input', 'shape')}"))
     if shapes:
         cells.append(Cell(f"Output shape: {_of_tensors(operation, 'output', 'shape')}"))
@@ -211,8 +215,7 @@ def model_to_dot(
         raise TypeError(f"model_to_dot: unknown argument {next(iter(kwargs))!r}.")
     if not model.built:
         raise ValueError(f"{model}: not built yet. Call it on data or `build` it before drawing it.")
-    if rankdir not in ("TB", "BT", "LR", "RL"):
-        raise ValueError(f"model_to_dot: `rankdir` must be 'TB', 'BT', 'LR' or 'RL'. Got {rankdir!r}.")
+    check_choice("model_to_dot", "rankdir", rankdir, ("TB", "BT", "LR", "RL"))
     show = {
         "names": show_layer_names,
         "shapes": show_shapes,
@@ -247,19 +250,7 @@ def plot_model(
 
     Returns: in a notebook the graph, which shows itself; else `None`.
     """
-    graph = model_to_dot(
-        model,
-        show_shapes,
-        show_dtype,
-        show_layer_names,
-        rankdir,
-        expand_nested,
-        dpi,
-        False,
-        show_layer_activations,
-        show_trainable,
-        splines,
-        **kwargs,
-    )
+    shown = (show_shapes, show_dtype, show_layer_names, rankdir, expand_nested, dpi, False)
+    graph = model_to_dot(model, *shown, show_layer_activations, show_trainable, splines, **kwargs)
     graph.write(to_file)
     return graph if "IPython" in sys.modules else None

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from kerax.callbacks.progress import format_number
+from kerax.errors import check_choice
 
 
 class Progbar:
@@ -38,13 +39,12 @@ class Progbar:
     ):
         if stateful_metrics is not None and stateless_metrics is not None:
             raise ValueError("Progbar: pass either `stateful_metrics` or `stateless_metrics`. Got both.")
-        if verbose not in (0, 1, 2):
-            raise ValueError(f"Progbar: `verbose` must be 0, 1 or 2. Got {verbose!r}.")
+        check_choice("Progbar", "verbose", verbose, (0, 1, 2))
         self.target, self.width, self.verbose, self.interval = target, width, verbose, interval
         self.unit_name = unit_name
         self.stateful_metrics, self.stateless_metrics = stateful_metrics, stateless_metrics
         self._totals: dict[str, tuple] = {}  # (sum, steps)
-        self._seen, self._drawn, self._length = 0, -interval, 0
+        self._seen, self._drawn, self._length = 0, -interval, 0  # so that the first update is drawn
         self._started = time.perf_counter()
 
     def _averages(self, name: str) -> bool:
@@ -63,6 +63,7 @@ class Progbar:
         if finalize is None:
             finalize = self.target is not None and current >= self.target
         for name, value in values or ():
+            # Weighted by the steps since the last update: whoever calls at every tenth step gets the same averages.
             steps, value = max(current - self._seen, 1), np.mean(value)
             before = self._totals.get(name, (0, 0)) if self._averages(name) and not finalize else (0, 0)
             self._totals[name] = (before[0] + value * steps, before[1] + steps)
@@ -102,6 +103,7 @@ class Progbar:
 
     def _draw(self, line: str, finalize: bool):
         in_place = hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
+        # A shorter line does not cover what a longer one left behind.
         padded = line + " " * max(self._length - len(line), 0)
         self._length = len(line)
         sys.stdout.write(f"\r{padded}" + ("\n" if finalize else "") if in_place else f"{line}\n")

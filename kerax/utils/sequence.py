@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from kerax.errors import check_choice
+
 
 def pad_sequences(
     sequences, maxlen=None, dtype: Any = "int32", padding: str = "pre", truncating: str = "pre", value: float = 0.0
@@ -23,16 +25,17 @@ def pad_sequences(
     Raises:
         ValueError: for other values of `padding` and `truncating`, or items of different shapes.
     """
-    for name, side in (("padding", padding), ("truncating", truncating)):
-        if side not in ("pre", "post"):
-            raise ValueError(f"pad_sequences: `{name}` must be 'pre' or 'post'. Got {side!r}.")
+    check_choice("pad_sequences", "padding", padding, ("pre", "post"))
+    check_choice("pad_sequences", "truncating", truncating, ("pre", "post"))
     rows = [np.asarray(row) for row in sequences]
+    # An empty row says nothing about the shape of items.
     shapes = {row.shape[1:] for row in rows if len(row)}
     if len(shapes) > 1:
         raise ValueError(f"pad_sequences: items must have one shape. Got {sorted(shapes)}.")
     length = max((len(row) for row in rows), default=0) if maxlen is None else maxlen
     padded = np.full((len(rows), length, *(shapes.pop() if shapes else ())), value, dtype)
     for target, row in zip(padded, rows, strict=True):
+        # Not `row[-length:]`, which is the whole row for a length of 0.
         row = row[max(len(row) - length, 0) :] if truncating == "pre" else row[:length]
         if len(row):
             target[slice(0, len(row)) if padding == "post" else slice(length - len(row), length)] = row
@@ -55,11 +58,3 @@ def pack_x_y_sample_weight(x, y=None, sample_weight=None):
     if y is not None:
         return x, y
     return (x,) if isinstance(x, (list, tuple)) else x
-
-
-def unpack_x_y_sample_weight(data) -> tuple:
-    """`(x, y, sample_weight)` of a batch; what it lacks is `None`."""
-    parts = tuple(data) if isinstance(data, (list, tuple)) else (data,)
-    if not 1 <= len(parts) <= 3:
-        raise ValueError(f"Expected a batch x, (x,), (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
-    return parts + (None,) * (3 - len(parts))

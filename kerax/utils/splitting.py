@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from kerax.data.arrays import is_leaf
-from kerax.data.rows import RowDataset
+from kerax.data.rows import RowDataset, shuffle_in_place
+from kerax.errors import check_choice
 
 
 def timeseries_dataset_from_array(
@@ -40,8 +41,7 @@ def timeseries_dataset_from_array(
         ValueError: for numbers out of range, or a series shorter than a window.
     """
     who, length = "timeseries_dataset_from_array", len(data)
-    if format not in ("tf", "grain"):
-        raise ValueError(f"{who}: `format` must be 'tf' or 'grain'. Got {format!r}.")
+    check_choice(who, "format", format, ("tf", "grain"))
     for name, value, least, most in (
         ("sequence_length", sequence_length, 1, length),
         ("sequence_stride", sequence_stride, 1, length - 1),
@@ -54,21 +54,22 @@ def timeseries_dataset_from_array(
     start, end = start_index or 0, end_index or length
     data = np.asarray(data)[start:end]
     targets = None if targets is None else np.asarray(targets)[start:]
+    # The last window must fit, and where there are targets its own must be there.
     count = len(data) - (sequence_length - 1) * sampling_rate
     count = count if targets is None else min(count, len(targets))
     if count < 1:
         raise ValueError(f"{who}: {len(data)} points hold no window of {sequence_length}.")
     starts = np.arange(0, count, sequence_stride)
     if shuffle:
-        seed = np.random.randint(10**6) if seed is None else seed  # noqa: NPY002 (follows `set_random_seed`)
-        np.random.RandomState(seed).shuffle(starts)
+        shuffle_in_place(starts, seed)
+    # A window is an index, not a copy: a long series would otherwise be held as often as windows overlap.
     offsets = np.arange(sequence_length) * sampling_rate
 
     def read(numbers):
         windows = data[starts[numbers][:, None] + offsets]
         return windows if targets is None else (windows, targets[starts[numbers]])
 
-    return RowDataset(read, len(starts), batch_size, shuffle, workers=1)
+    return RowDataset(read, len(starts), batch_size, shuffle, workers=1)  # indexing holds the interpreter's lock
 
 
 def split_dataset(dataset, left_size=None, right_size=None, shuffle: bool = False, seed=None, preferred_backend=None):
@@ -114,6 +115,7 @@ def _as_rows(dataset) -> RowDataset:
 
     def read(numbers):
         samples = [dataset[int(number)] for number in numbers]
+        # Lists are containers to JAX: those of single samples become tuples, so that equal samples have one structure.
         samples = [tuple(sample) if isinstance(sample, list) else sample for sample in samples]
         return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *samples, is_leaf=is_leaf)
 
@@ -135,6 +137,7 @@ def _sizes(left, right, total: int) -> tuple[int, int]:
             limits = "a fraction between 0 and 1" if isinstance(size, float) else f"from 1 to {total - 1}"
             raise ValueError(f"split_dataset: `{name}` must be {limits}. Got {size}.")
         counts[name] = round(size * total) if isinstance(size, float) else size
+    # What is not given is the rest. Of two fractions, rounded each, the rest may belong to neither.
     left = counts.get("left_size", total - counts.get("right_size", 0))
     right = counts.get("right_size", total - left)
     if left + right > total or not left or not right:

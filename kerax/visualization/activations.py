@@ -37,9 +37,10 @@ def layer_outputs(model, inputs, layers=None) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     def tap(layer, outputs):
+        # The tap sees every call in the order in which calls end: the inner layers of a nested model before the model.
         if layer is not model and (wanted is None or any(layer is other for other in wanted)):
             if isinstance(outputs, (jax.Array, np.ndarray)):
-                found.pop(layer.name, None)
+                found.pop(layer.name, None)  # so that a layer that is called again stands where its last call was
                 found[layer.name] = np.asarray(outputs)
 
     _call(model, inputs, tap)
@@ -52,6 +53,7 @@ def layer_outputs(model, inputs, layers=None) -> dict[str, np.ndarray]:
 def _build(model, inputs):
     """Inputs as arrays, for which all layers are built."""
     inputs = jax.tree.map(jnp.asarray, inputs)
+    # Built beforehand: the tap would otherwise see the calls that only find out shapes.
     if not all(child.built for child in descendants(model) if isinstance(child, Layer)):
         model.build_from(inputs)
     return inputs
@@ -106,9 +108,11 @@ def attention_scores(model, inputs, layers=None) -> dict[str, np.ndarray]:
     before = [(layer, vars(layer).get("call")) for layer in chosen]
     try:
         for layer in chosen:
+            # Past the layer's own `__setattr__`, which would track what it is given.
             object.__setattr__(layer, "call", _keeping_scores(layer, found))
         _call(model, inputs)
     finally:
+        # Also after an error: a layer may have had a `call` of its own, else the class's shows again.
         for layer, own in before:
             object.__delattr__(layer, "call") if own is None else object.__setattr__(layer, "call", own)
     return found
@@ -124,6 +128,7 @@ def _keeping_scores(layer: Layer, found: dict):
 
     def call(*args, **kwargs):
         bound = signature.bind(layer, *args, **kwargs)
+        # The layer around it may expect a single output.
         wants_scores = bound.arguments.get(_SCORES, False)
         bound.arguments[_SCORES] = True
         outputs, scores = type(layer).call(*bound.args, **bound.kwargs)
@@ -163,6 +168,7 @@ def plot_feature_maps(
     if not maps:
         raise ValueError("plot_feature_maps: no layer puts out images (batch, height, width, channels) or series.")
     tiles = {name: _tile(outputs, max_maps, data_format) for name, outputs in maps.items()}
+    # Series are strips whose height follows the number of features, images are tiles of one height.
     is_series = {name: outputs.ndim == 2 for name, outputs in maps.items()}
     heights = [scale * min(1, 0.2 + len(tiles[name][0]) / 20) if is_series[name] else scale for name in tiles]
     widths = [3.5 if is_series[name] else min(tile.shape[1] / len(tile), 6) for name, (tile, _) in tiles.items()]
@@ -180,6 +186,7 @@ def plot_feature_maps(
 def _telling(model, maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Those of layers with kernels or of another size than what is before them."""
     kept, shape = {}, None
+    # An activation or a normalisation has no kernel, and leaves the size as it was.
     for name, outputs in maps.items():
         (layer,) = _find(model, name, "plot_feature_maps")
         if outputs.shape != shape or any(weight.ndim > 1 for weight in layer.weights):
@@ -197,11 +204,14 @@ def _tile(outputs: np.ndarray, max_maps: int, data_format) -> tuple[np.ndarray, 
         outputs = outputs.transpose(2, 0, 1)
     count = min(len(outputs), max_maps)
     height, width = outputs.shape[1:]
+    # About four times as wide as high.
     columns = min(count, max(1, math.ceil(math.sqrt(count * 4 * height / width))))
     rows, gap = -(-count // columns), max(1, height // 12)
+    # NaN is drawn as nothing: gaps have no value of the colour scale.
     tile = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for index, image in enumerate(outputs[:count].astype(np.float32)):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
+        # Each by its own range: one strong channel would make all others dark.
         low, high = np.nanmin(image), np.nanmax(image)
         tile[top : top + height, left : left + width] = (image - low) / ((high - low) or 1.0)
     return tile, f"{count} of {len(outputs)} maps of {height} x {width}"
@@ -254,6 +264,7 @@ def plot_attention_maps(
     figure, axes = new_figure("plot_attention_maps", rows, columns, squeeze=False, figsize=size)
     from matplotlib.colors import PowerNorm
 
+    # One scale for all heads, so that they can be compared.
     norm = PowerNorm(0.5, vmin=0, vmax=float(heads.max()))
     image: Any = None
     for index, axis in enumerate(axes.flat):
@@ -262,6 +273,7 @@ def plot_attention_maps(
             continue
         image = axis.imshow(heads[index], cmap=cmap, norm=norm, interpolation="nearest")
         axis.set_title(f"head {index}" if len(heads) > 1 else title, fontsize=9)
+        # Ticks at the left and at the bottom only, where they serve a whole row and column.
         if index % columns:
             axis.set_yticks([])
         elif tokens is not None:

@@ -55,13 +55,14 @@ def draw_bounding_boxes(
     boxes = convert_format(bounding_boxes["boxes"], bounding_box_format, "xyxy", *images.shape[1:3])
     boxes, labels = np.asarray(boxes).astype(np.int64), np.asarray(bounding_boxes["labels"]).astype(np.int64)
     confidences = bounding_boxes.get("confidences")
+    # Floats may be from 0 to 1 or from 0 to 255: only the largest of them tells.
     if images.dtype.kind == "f" and images.size:
         images = np.clip(images, 0, 1) * 255 if images.max() <= 1 else np.clip(images, 0, 255)
-    drawn = images.astype(np.uint8)
+    drawn = images.astype(np.uint8)  # a copy, also of bytes: what was given is not drawn into
     ink = np.asarray(color[: drawn.shape[-1]], np.uint8)
     for index, image in enumerate(drawn):
         for position, (box, label) in enumerate(zip(boxes[index], labels[index], strict=True)):
-            if label == -1:
+            if label == -1:  # fills up the batch
                 continue
             _draw_frame(image, box, ink, line_thickness)
             text = (class_mapping or {}).get(int(label))
@@ -80,10 +81,9 @@ def _draw_frame(image: np.ndarray, box, color, thickness: int):
     def span(low, high, size):
         return slice(min(max(low, 0), size), min(max(high, 0), size))
 
-    rows, columns = (
-        span(top - before, bottom + after, image.shape[0]),
-        span(left - before, right + after, image.shape[1]),
-    )
+    rows = span(top - before, bottom + after, image.shape[0])
+    columns = span(left - before, right + after, image.shape[1])
+    # By slices of the array: no library is needed for straight lines.
     for y in (top, bottom):
         image[span(y - before, y + after, image.shape[0]), columns] = color
     for x in (left, right):
@@ -100,16 +100,18 @@ def _draw_text(image: np.ndarray, corner, text: str, color, scale: float, thickn
     draw = ImageDraw.Draw(canvas)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     x, y = int(corner[0]), int(corner[1]) - 4 - bottom
-    if y + top < 0:
+    if y + top < 0:  # the text would begin above the image
         x, y = x + 3 + thickness, int(corner[1]) + 3 + thickness - top
     x = max(0, min(x, canvas.width - (right - left)))
     ink = tuple(int(value) for value in color[:channels])
     draw.text((x, y), text, fill=ink[0] if channels == 1 else ink, font=font, stroke_width=max(thickness - 1, 0) // 2)
+    # Pillow works on a copy.
     image[...] = np.asarray(canvas).reshape(image.shape)
 
 
 def palette(num_classes: int) -> list[list[int]]:
     """Colours that differ from class to class; the first is black."""
+    # Keras's palette, so that pictures can be compared.
     steps = np.array([2**25 - 1, 2**15 - 1, 2**21 - 1])
     return [(index * steps % 255).tolist() for index in range(num_classes)]
 
@@ -153,6 +155,7 @@ def draw_segmentation_masks(
     colors = palette(count) if color_mapping is None else [color_mapping[index] for index in range(count)]
     colors = np.asarray(colors, np.float32).reshape(-1, 3)
     has_color = (masks >= 0) & (masks < count)
+    # Where there is no colour any index will do: those pixels are not taken.
     drawn = np.where(has_color[..., None], colors[np.where(has_color, masks, 0)] if count else 0, images)
     if not blend:
         return drawn

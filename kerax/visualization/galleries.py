@@ -15,6 +15,12 @@ def _pyplot(who: str):
     return plt
 
 
+def _as_pixels(images: np.ndarray, value_range) -> np.ndarray:
+    """Images whose black and white are 0 and 255, float32."""
+    low, high = value_range
+    return np.clip((images.astype(np.float32) - low) / (high - low) * 255, 0, 255)
+
+
 def plot_image_gallery(
     images,
     y_true=None,
@@ -60,13 +66,13 @@ def plot_image_gallery(
     images = batch_of_images("plot_image_gallery", images, data_format)
     rows = rows or math.ceil(math.sqrt(len(images)) if cols is None else len(images) / cols)
     cols = cols or math.ceil(len(images) / rows)
-    low, high = value_range
-    shown = np.clip((images.astype(np.float32) - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    shown = _as_pixels(images, value_range).astype(np.uint8)
+    # Not `new_figure`: whether this one is shown, written or returned is said by arguments, as in Keras.
     figure, axes = plt.subplots(
         rows, cols, figsize=(cols * scale, rows * scale), frameon=False, layout="tight", squeeze=False
     )
     for index, axis in enumerate(axes.ravel()):
-        axis.axis("off")
+        axis.axis("off")  # also of places that stay empty
         if index >= len(shown):
             continue
         image = shown[index]
@@ -86,7 +92,7 @@ def plot_image_gallery(
         plt.show()
     else:
         return figure
-    plt.close(figure)
+    plt.close(figure)  # matplotlib holds every figure that is not closed
     return None
 
 
@@ -126,12 +132,12 @@ def plot_bounding_box_gallery(
     Raises:
         ValueError: for `legend` with `legend_handles`, or images of another form.
     """
-    _pyplot("plot_bounding_box_gallery")
+    _pyplot("plot_bounding_box_gallery")  # for the error's name, and before the work
     if legend and legend_handles:
         raise ValueError("plot_bounding_box_gallery: pass either `legend` or `legend_handles`. Got both.")
-    low, high = value_range
-    drawn = batch_of_images("plot_bounding_box_gallery", images, data_format).astype(np.float32)
-    drawn = np.clip((drawn - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    # Bytes before boxes are drawn, whose colours are such numbers.
+    drawn = batch_of_images("plot_bounding_box_gallery", images, data_format)
+    drawn = _as_pixels(drawn, value_range).astype(np.uint8)
     for boxes, color, mapping in (
         (y_true, true_color, ground_truth_mapping or class_mapping),
         (y_pred, pred_color, prediction_mapping or class_mapping),
@@ -170,13 +176,13 @@ def plot_segmentation_mask_gallery(
         y_true, y_pred: Masks, as in `draw_segmentation_masks`.
         All others as in `draw_segmentation_masks` and `plot_image_gallery`.
     """
-    low, high = value_range
-    plain = batch_of_images("plot_segmentation_mask_gallery", images, data_format).astype(np.float32)
-    columns = [np.clip((plain - low) / (high - low) * 255, 0, 255)]
+    plain = batch_of_images("plot_segmentation_mask_gallery", images, data_format)
+    columns = [_as_pixels(plain, value_range)]
     for masks in (y_true, y_pred):
         if masks is not None:
             masks = batch_of_images("plot_segmentation_mask_gallery", masks, data_format).astype(np.int32)
             options = (num_classes, color_mapping, alpha, blend, ignore_index, "channels_last")
             columns.append(draw_segmentation_masks(columns[0], masks, *options))
+    # (batch, columns, height, width, channels): image after image, each with its masks beside it.
     tiles = np.stack(columns, axis=1).reshape(-1, *plain.shape[1:])
     return plot_image_gallery(tiles, rows=len(plain), cols=len(columns), data_format="channels_last", **kwargs)

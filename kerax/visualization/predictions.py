@@ -20,6 +20,7 @@ def as_labels(who: str, argument: str, values) -> np.ndarray:
     values = values.reshape(len(values)) if values.ndim == 2 else values
     if values.ndim != 1:
         raise ValueError(f"{who}: `{argument}` must be labels (rows,) or (rows, classes). Got shape {values.shape}.")
+    # Labels may come as floats, from a table; single probabilities do, too, and are not whole.
     if values.dtype.kind == "f":
         is_whole = bool(np.all(values == np.round(values)))
         return values.astype(np.int64) if is_whole else (values > 0.5).astype(np.int64)  # probabilities of class 1
@@ -49,6 +50,7 @@ def confusion_matrix(y_true, y_pred, num_classes=None) -> np.ndarray:
     if largest > count or min(true.min(initial=0), guessed.min(initial=0)) < 0:
         raise ValueError(f"{who}: labels must be in [0, {count}).")
     matrix = np.zeros((count, count), np.int64)
+    # `matrix[true, guessed] += 1` would count each pair once only.
     np.add.at(matrix, (true, guessed), 1)
     return matrix
 
@@ -84,6 +86,7 @@ def plot_confusion_matrix(y_true, y_pred, class_names=None, normalize: bool = Fa
             font = 9 if count <= 12 and len(text) < 5 else 7
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=font)
     names = [str(index) for index in range(count)] if class_names is None else [str(name) for name in class_names]
+    # At most 40 ticks, which can still be read.
     every = max(1, -(-count // 40))
     is_long = max(map(len, names)) > 3
     axis.set_xticks(range(0, count, every), names[::every], rotation=90 if is_long else 0)
@@ -136,6 +139,7 @@ def plot_prediction_gallery(
     if only_wrong:
         chosen = np.flatnonzero(true != guessed)
         if sureness is not None:
+            # Stable, so that mistakes of one sureness keep the order of the rows.
             chosen = chosen[np.argsort(-sureness[chosen], kind="stable")]
     chosen = chosen[:max_images]
     if not len(chosen):

@@ -30,6 +30,7 @@ class _Estimator(BaseEstimator):
     """What the three share: checks, making the model, training."""
 
     def __init__(self, model, warm_start: bool = False, model_kwargs=None, fit_kwargs=None):
+        # Each as it was given and nowhere checked: `clone` compares them with the originals by `is`.
         self.model = model
         self.warm_start = warm_start
         self.model_kwargs = model_kwargs
@@ -61,6 +62,7 @@ class _Estimator(BaseEstimator):
         Raises:
             RuntimeError: if the model is not compiled with a loss and an optimizer.
         """
+        # scikit-learn takes a column for a slip, and warns; more of them are several targets.
         several = y is not None and np.asarray(y).ndim == 2 and np.asarray(y).shape[1] > 1
         X, y = validate_data(self, X, cast(Any, y), multi_output=several, reset=True)
         y = self._encode(y)
@@ -79,6 +81,7 @@ class _Estimator(BaseEstimator):
             if isinstance(state.get(name), Model):
                 state[name] = _PackedModel(state[name])
         if "history_" in state:
+            # A copy: the fitted estimator keeps its model.
             history = state["history_"] = copy.copy(state["history_"])
             history.set_model(None)
         return state
@@ -90,7 +93,7 @@ class _Estimator(BaseEstimator):
     def _new_model(self, X, y) -> Model:
         if not isinstance(self.model, Model):
             return self.model(X=X, y=y, **(self.model_kwargs or {}))
-        model = clone_model(self.model)
+        model = clone_model(self.model)  # `fit` must not change what the estimator was made of
         if self.model.compiled:
             model.compile_from_config(self.model.get_compile_config())
         return model
@@ -98,6 +101,7 @@ class _Estimator(BaseEstimator):
     def _encode(self, y) -> np.ndarray:
         """The targets as the model gets them, `(n, outputs)`."""
         type_of_target(y, raise_unknown=True)
+        # Predictions come back in the form of the targets.
         self._is_flat = np.ndim(y) == 1
         return np.reshape(y, (-1, 1)) if self._is_flat else y
 
@@ -144,6 +148,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         if kind not in ("binary", "multiclass"):
             raise ValueError(f"Only binary and multiclass targets are supported. Unknown label type: {kind}")
         self.classes_, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        # The words that scikit-learn's own checks of estimators look for.
         if len(self.classes_) == 1:
             raise ValueError("Classifier can't train when only one class is present.")
         return (indices[:, None] == np.arange(len(self.classes_))).astype(np.float32)

@@ -11,7 +11,7 @@ import pytest
 import kerax
 from kerax.applications import imagenet_utils
 
-FAMILIES = [name for name in kerax.applications._MODULES if name != "imagenet_utils"]
+FAMILIES = [name for name in kerax.applications.__all__ if name.islower() and name != "imagenet_utils"]
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first", None])

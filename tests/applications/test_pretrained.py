@@ -30,6 +30,10 @@ def keras_module(name):
     return importlib.import_module(f"keras.src.applications.{name}")
 
 
+def checksums(family):
+    return {model: pair for (own, model), pair in pretrained._CHECKSUMS.items() if own == family}
+
+
 @pytest.mark.parametrize(
     "family, rename",
     [
@@ -42,7 +46,7 @@ def keras_module(name):
 )
 def test_checksums_are_keras_s(family, rename):
     theirs = {rename(key): sums for key, sums in keras_module(family).WEIGHTS_HASHES.items() if rename(key)}
-    assert pretrained._FAMILIES[family][2] == theirs
+    assert checksums(family) == theirs
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,7 @@ def test_checksums_are_keras_s(family, rename):
 )
 def test_checksums_that_keras_has_in_its_code_are_the_same(family):
     theirs = re.findall(r'file_hash="(\w+)"', inspect.getsource(keras_module(family)))
-    ours = pretrained._FAMILIES[family][2]
+    ours = checksums(family)
     tops, without = [pair[0] for pair in ours.values()], [pair[1] for pair in ours.values()]
     assert theirs == (tops + without if family == "densenet" else [sum for pair in ours.values() for sum in pair])
 
@@ -158,8 +162,8 @@ def official(trained, server, monkeypatch):
 
     def publish(checksum):
         template = server[0] + "/{key}{tail}.h5"
-        table = {"small_224_1.0": ("0" * 32, checksum)}
-        monkeypatch.setitem(pretrained._FAMILIES, "mobilenet_v3", (template, "", table))
+        monkeypatch.setitem(pretrained._FILES, "mobilenet_v3", (template, ""))
+        monkeypatch.setitem(pretrained._CHECKSUMS, ("mobilenet_v3", "small_224_1.0"), ("0" * 32, checksum))
         (trained[1] / "small_224_1.0.h5").write_bytes((trained[1] / "older.h5").read_bytes())
         return lambda: kerax.applications.MobileNetV3Small(include_top=False, input_shape=(224, 224, 3))
 
@@ -176,7 +180,7 @@ def test_the_checksum_is_compared_before_weights_are_used(trained, official):
 
 
 def test_without_a_network_the_error_says_how_to_go_on(monkeypatch, tmp_path):
-    monkeypatch.setitem(pretrained._FAMILIES, "mobilenet", ("http://127.0.0.1:9/{key}.h5", "", {}))
+    monkeypatch.setitem(pretrained._FILES, "mobilenet", ("http://127.0.0.1:9/{key}.h5", ""))
     with pytest.raises(ConnectionError) as raised:
         kerax.applications.MobileNet(alpha=0.25)
     for part in ("http://127.0.0.1:9/2_5_224.h5", str(tmp_path / "home" / "models" / "2_5_224.h5"), "`weights`"):

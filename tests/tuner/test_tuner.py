@@ -343,6 +343,7 @@ class TestMistakes:
             tuner.RandomSearch(**dict(hypermodel=build, objective="loss", directory=tmp_path) | arguments)
 
     def test_optuna_is_asked_for_by_name(self, monkeypatch):
+        monkeypatch.delattr(tuner, "RandomSearch")  # which an earlier test has loaded
         for module in [name for name in sys.modules if name.startswith(("kerax.tuner.tun", "kerax.tuner.trials"))]:
             monkeypatch.delitem(sys.modules, module)
         monkeypatch.setitem(sys.modules, "optuna", None)

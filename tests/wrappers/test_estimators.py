@@ -140,6 +140,7 @@ def test_wrong_uses_are_named():
 def test_a_missing_scikit_learn_is_asked_for_by_name(monkeypatch):
     import sys
 
+    monkeypatch.delattr(kerax.wrappers, "SKLearnClassifier")  # which an earlier test has loaded
     for name in ("sklearn", "kerax.wrappers.estimators"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "sklearn", None)
