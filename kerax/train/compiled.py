@@ -126,9 +126,11 @@ class Compiled:
             ValueError: if the batch does not fit the model, its losses or its metrics.
         """
         with_loss = self.is_given and who not in ("predict", "predict_on_batch")
+        # Losses and metrics are made for the first batch, whose shapes decide what "accuracy" means.
         is_new = with_loss and self.loss is None
         kind = with_loss, BatchSpec(batch_spec), placement.active()
         is_built = all(child.built for child in descendants(model) if isinstance(child, Layer))
+        # Each form of batch is looked at once; `fit` in a loop over small data pays nothing.
         if not is_new and kind in self._checked and is_built:
             return
         x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
@@ -139,6 +141,7 @@ class Compiled:
         if is_new:
             self.build_losses(model, y, y_pred)
         if with_loss and y is not None and not own_step:
+            # Shapes only: what does not fit is said before anything is compiled.
             jax.eval_shape(self._update_all, y, y_pred, sample_weight)  # raises what losses and metrics raise
         is_training = who in ("fit", "train_on_batch")
         placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
@@ -199,6 +202,7 @@ class Compiled:
 
     def train_program(self, model, variables: TrainState, spec: BatchSpec) -> Program:
         """The program that trains on batches of this form, traced once."""
+        # A frozen layer has another gradient program, and may be frozen between two calls of `fit`.
         frozen = tuple(item.trainable for item in descendants(model) if isinstance(item, Layer))
         key = self._key("train", model, variables, spec, frozen)
         if key not in self.programs:
@@ -235,6 +239,7 @@ class Compiled:
         return self.programs[key]
 
     def _key(self, kind: str, model, variables: TrainState, *rest) -> tuple:
+        # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.
         leaves, treedef = jax.tree.flatten(variables)
         specs = tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves)
         return kind, treedef, specs, model.run_eagerly, placement.active(), *rest
@@ -243,6 +248,7 @@ class Compiled:
         """Whether all that is evaluated of a batch is a sum or mean of something of each row."""
         if model.run_eagerly or {"test_step", "compute_loss", "compute_metrics"} & steps.overridden(model):
             return False
+        # Metrics of layers are updated inside the call, with all rows.
         others = {id(metric) for metric in model.metrics} ^ {id(metric) for metric in self.own_metrics()}
         if self._target_spec is None or others - {id(self.gradient_norm)}:
             return False

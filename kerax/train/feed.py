@@ -118,6 +118,7 @@ class Feed:
             steps: Batches of the epoch, which goes on where the last one stopped; `None`: a pass is an epoch.
             most: Function of a batch's number: how many may be done at once from there.
         """
+        # A pass that ends inside an epoch of fixed length is followed by the next; one that is empty ends it.
         while steps is None or done < steps:
             is_new = self._pass is None and self._open()
             piece = self.take(most(done) if steps is None else min(most(done), steps - done))
@@ -132,6 +133,7 @@ class Feed:
     def _open(self) -> bool:
         """Begins a pass, or goes on in one. Returns whether it is from the start."""
         self._number, order = self._begin_pass()
+        # Only the first pass goes on in the midst; the next ones begin at their start.
         position, self._resumes_at = self._resumes_at, None
         self._pass = self.source.begin(order, position, self.fills_up, self._left)
         return position is None
@@ -145,6 +147,7 @@ class Feed:
                 return None
             if self._left is not None:
                 self._left -= chunk.num_batches
+            # More than was asked for may lie in a block: the rest is handed out without gathering again.
             self._chunk, self._piece = chunk, self._placed(chunk)
         rest = self._piece
         count = min(most, rest.left)
@@ -163,6 +166,7 @@ class Feed:
             room = self.room if chunk.spec == self._full else 1
             buffers = self._buffers[chunk.spec] = _make_buffers(chunk.spec, room, self.source.rows, self.in_place)
         block, spec, num_rows = chunk.place(buffers), chunk.spec, chunk.num_rows
+        # Rows that are read by number are the same everywhere; of batches each process brings its own.
         if jax.process_count() > 1 and not is_steady:  # each has a share of the rows
             spec = BatchSpec(placement.global_spec(spec.arrays))
             num_rows = chunk.num_batches * spec.num_rows
@@ -213,6 +217,7 @@ def _make_buffers(spec: BatchSpec, room: int, rows: Tree, in_place: bool):
         if room == 1:
             return Single(spec)
         return HostBuffers(spec, room) if placement.active() is None else SpreadBuffers(spec, room, None)
+    # On CPU the host's memory is the device's: a copy of all rows would only cost.
     if (placement.active() is not None or jax.default_backend() != "cpu") and _fit_on_device(rows):
         return DeviceBuffers(spec, room, rows)
     return HostBuffers(spec, room, rows, in_place) if placement.active() is None else SpreadBuffers(spec, room, rows)
@@ -278,6 +283,7 @@ class HostBuffers:
     def gather(self, rows: slice | np.ndarray) -> Tree:
         """The block of rows by number, or from one number up to another."""
         if isinstance(rows, slice):
+            # Others lack rows to fill the block up, for which there is room in a buffer only.
             is_whole = rows.stop - rows.start == self.room * self.spec.num_rows
             if self._in_place and is_whole:
                 return self._stacked(jax.tree.map(lambda leaf: leaf[rows], self._rows))
@@ -289,6 +295,7 @@ class HostBuffers:
                 np.copyto(out[:count], leaf[rows])
             else:
                 count = len(rows)
+                # Indices are in range; any other mode makes NumPy gather into a buffer of its own first.
                 np.take(leaf, rows, axis=0, out=out[:count], mode="clip")
             _fill_up(out, count, self.spec.num_rows)
 
@@ -320,6 +327,7 @@ class HostBuffers:
         """An array that XLA's CPU backend reads where it lies, in memory of feeds before this one if there is some."""
         size = int(np.prod(shape)) * dtype.itemsize
         with _spare_lock:
+            # The smallest that suffices, so that a large one stays for who needs it.
             fitting = [index for index, memory in enumerate(_spare) if memory.nbytes >= size + 64]
             smallest = min(fitting, key=lambda index: _spare[index].nbytes, default=None)
             memory = np.empty(size + 64, np.uint8) if smallest is None else _spare.pop(smallest)
@@ -367,6 +375,7 @@ class DeviceBuffers:
 def _table(rows: slice | np.ndarray, room: int, size: int) -> np.ndarray:
     """Row numbers `(batches, rows)` of a whole block; the last number fills it up."""
     numbers = np.arange(rows.start, rows.stop, dtype=np.int32) if isinstance(rows, slice) else rows
+    # int32: a device without 64-bit integers would convert at each gather.
     filled = np.concatenate([numbers, np.full(room * size - len(numbers), numbers[-1], np.int32)])
     return filled if room == 1 else filled.reshape(room, size)
 
@@ -400,6 +409,7 @@ class SpreadBuffers:
             shape = (*table.shape, *leaf.shape[1:])
             sharding = placement.active().batch_sharding(shape, axis)
 
+            # Called for each of this process's devices with the slice that lies there.
             def rows_at(index: Any):
                 return leaf[table[index[: axis + 1]]][(..., *index[axis + 1 :])]
 

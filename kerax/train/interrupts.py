@@ -29,6 +29,7 @@ class Interrupts:
     def guarded(self) -> Iterator["Interrupts"]:
         """Handles the signals for the length of a `with` block, in the main thread; the one held back comes after."""
         self.busy = True
+        # Python hands signals to the main thread alone.
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -41,6 +42,7 @@ class Interrupts:
         self.check()
 
     def _on_signal(self, number, _):
+        # The second one does not wait: a user who insists is served, whatever is lost.
         if self.busy and self._pending is None:
             self._pending = number
         else:

@@ -22,6 +22,7 @@ class Packing:
         self._groups: dict[tuple, list[str]] = {}
         for name, spec in specs.items():
             self._groups.setdefault((spec.shape, jnp.dtype(spec.dtype)), []).append(name)
+        # Arrays among the logs may be large: only the last step's are kept then.
         are_numbers = bool(specs) and all(shape == () for shape, _ in self._groups)
         self.num_rows = 32 if are_numbers else 1  # of the last steps of a dispatch
 
@@ -109,6 +110,7 @@ class Logs(MutableMapping):
 
     def _numbers(self) -> dict:
         if not self._fetched:
+            # Let go of: a log kept for long would keep its dispatch's arrays.
             if self._step is not None:
                 numbers = self._step.numbers()
                 self._values = {name: numbers[name] for name in self._values}

@@ -49,11 +49,13 @@ class LookAhead(Stepper):
                     self._seen += 1
                     self.pace.finished = None
                     return StepLogs(self.rows, piece.start)
+            # The piece is another than expected: a callback ended the epoch, or set a number of steps.
             self.store.leaves  # noqa: B018  takes back what nobody will see
         count = self._count(program, piece, step)
         if count == piece.num_batches:
             self._wait -= count
             return super().__call__(program, piece, step)
+        # The state from before is needed only until the hooks have seen these steps.
         whole = piece._replace(num_batches=count)
         self._ahead, self._before, self._seen = (program, whole), _copy(self.store.leaves), 1
         super().__call__(program, whole, step)
@@ -91,6 +93,7 @@ class LookAhead(Stepper):
             self._useful += piece.num_batches
             self._before = None
             return leaves
+        # Callbacks that set something now and then keep the gain; those that do so always soon cost nothing.
         enough = self._useful > 8 * self._pause
         self._length, self._useful = 2, 0
         self._wait = self._pause = self.pause if enough else min(2 * self._pause, 4096)

@@ -42,6 +42,7 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
         try:
             training.interrupts.check()
             callbacks.on_train_begin()
+            # Hooks that a run going on repeats must not change what the checkpoint holds.
             training.undo_hooks()
             for epoch in range(training.epoch, training.epochs):
                 if model.stop_training:
@@ -56,6 +57,7 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                     training.interrupts.check()
                     if model.stop_training:
                         break
+                # An iterator that is used up: the epochs so far stand.
                 if training.logs is None:
                     warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
                     break
@@ -66,6 +68,7 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                 callbacks.on_epoch_end(epoch, logs)
                 training.next_epoch(logs)
                 callbacks.on_checkpoint(epoch, None, logs)
+            # Moving averages take the weights' place before `on_train_end`, where models are saved.
             if model.optimizer is not None:
                 model.optimizer.finalize(training.variables.params)
             callbacks.on_train_end(logs)
@@ -101,6 +104,7 @@ class Evaluation:
         model, callbacks, compiled = self.model, self.callbacks, self.model.compilation
         callbacks.on_test_begin()
         with remembering():
+            # The numbers at the start, not the present ones, which a running epoch may be counting.
             variables = state_variables(model, with_optimizer=False)
             metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
             program = compiled.test_program(model, variables, self.source)
@@ -109,6 +113,7 @@ class Evaluation:
         step, logs, pace = 0, None, Pace()
         for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
             callbacks.on_test_batch_begin(step)
+            # A last, smaller batch that nobody fills up, or a source of batches of several sizes.
             if piece.spec != program.spec:
                 program = compiled.test_program_for(model, variables, piece.spec, program.fills_up)
             metrics, logs = program(frozen, metrics, piece, step)
@@ -118,6 +123,7 @@ class Evaluation:
         if logs is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         feed.rewind()
+        # Users read `metric.result()` after `evaluate`.
         for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
             variable.assign(value)
         logs = Logs(logs)
@@ -163,6 +169,7 @@ class _Outputs:
 
     def add(self, piece: Piece, outputs: Tree):
         """Takes the outputs of a piece, which may still be computed."""
+        # That of the piece before, which is done or nearly so; copying the last would wait for it.
         self._fetch()
         self._latest = piece, outputs
 
@@ -184,6 +191,7 @@ class _Outputs:
 def _rows_of(piece: Piece, outputs: Tree) -> Tree:
     """The outputs for the rows that count, without the room for more."""
     if piece.room == 1:
+        # Outputs without rows (a scalar for each batch) are stacked as they come.
         has_rows = all(leaf.shape[:1] == (piece.spec.num_rows,) for leaf in jax.tree.leaves(outputs))
         return jax.tree.map(lambda leaf: leaf[: piece.num_rows], outputs) if has_rows else outputs
 

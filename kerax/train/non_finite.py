@@ -45,6 +45,7 @@ class Guard:
             return  # logs that are no step's: of a run that goes on after an epoch's last batch
         bad = logs.numbers()[BAD_STEP]
         for block, room, first in self._recent:
+            # Blocks of the last three dispatches: older ones were looked at when they were waited for.
             if first <= bad < first + room:
                 batch = jax.device_put(block)
                 if room > 1:

@@ -16,6 +16,7 @@ CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 def name_outputs(output_names: list[str] | None, structure: Tree, what: str) -> dict[str, Any]:
     """A structure of outputs, targets or weights as `{output name: leaf}`."""
+    # Models of users return dicts; a nested one counts as one output each.
     if isinstance(structure, dict):
         return {name: leaf for name, value in structure.items() for leaf in jax.tree.leaves(value)}
     leaves = jax.tree.leaves(structure)
@@ -66,6 +67,7 @@ class CompiledLoss:
             if loss is not None:
                 self.losses[name] = losses_module.as_loss(loss)
         self.weights = match(names, self.loss_weights, "loss_weights")
+        # Of a single output the total is its loss: Keras logs it once.
         if len(self.losses) > 1:
             self.trackers = {name: metrics_module.Mean(name=f"{name}_loss") for name in self.losses}
 
@@ -99,6 +101,7 @@ class CompiledLoss:
             if name in self.trackers:
                 num_rows = _rows(outputs[name]) if counted is None else jnp.sum(counted)
                 self.trackers[name].update_state(value, sample_weight=num_rows)
+            # In float32, whatever the outputs' dtype: a sum of bfloat16 would lose small losses.
             factor = self.weights.get(name)
             total = total + (value if factor is None else value * factor)
         return total
@@ -113,6 +116,7 @@ def pick(names: list[str], used: list[str], structure: Tree, what: str) -> dict[
         if unknown:
             raise ValueError(f"{what} names outputs {sorted(unknown)}; the model's are {names}.")
         return structure
+    # Keras lets targets of outputs without a loss be left out.
     leaves = jax.tree.leaves(structure)
     if len(leaves) == len(names):
         return dict(zip(names, leaves, strict=True))

@@ -81,9 +81,11 @@ class Program:
             self.room = 1
             self._one = self._eagerly
             return
+        # Traced once: one step, some in a loop and a block at once are made of the same jaxpr, so their bits agree.
         closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
         arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
         self._jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
+        # What is kept of each step lies in a block too: large outputs leave room for fewer.
         self.room = max(1, min(self.room, BLOCK_BYTES // _num_bytes(jax.tree.leaves(self.outputs))))
         on_cpu = jax.default_backend() == "cpu"
         self.is_looped = not on_cpu or not cpu.is_slow_in_loops(closed.jaxpr)
@@ -91,10 +93,12 @@ class Program:
         self.can_be_undone = self.is_looped and shardings is None and not closed.effects
 
         def traced(constants, carry, batch, number, num_rows):
+            # Said inside the program, for XLA would else choose where a batch's rows lie.
             batch = placement.constrain_batch(batch)
             leaves = (*constants, *carry, *jax.tree.leaves(batch), number, num_rows)
             out = eval_jaxpr(closed.jaxpr, arguments, *leaves)
             new, outputs = out[: len(carry)], jax.tree.unflatten(output_tree, out[len(carry) :])
+            # The carry is donated: it must come back where it lay, or the next dispatch moves it.
             new = new if shardings is None else map(lax.with_sharding_constraint, new, shardings)
             return tuple(new), outputs
 
@@ -108,6 +112,7 @@ class Program:
             self.room = max(1, min(self.room, most))
 
         def many(constants, carry, block, start, groups, count, number, num_rows):
+            # Groups of full batches first, what is left one by one: rows that do not count are in the last batch alone.
             size, done = spec.num_rows, 0 if self._several is None else groups * _GROUP
 
             def group(index, state):
@@ -119,6 +124,7 @@ class Program:
 
             def body(place, state):
                 batch = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), block)
+                # The rows of this batch that count: all but in a last one that was filled up.
                 left = jnp.clip(num_rows - (place - start) * size, 0, size)
                 carry, outputs = traced(constants, state[0], batch, number + place - start, left)
                 return carry, self.kept.put(state[1], outputs, place)
@@ -133,6 +139,7 @@ class Program:
             carry, outputs = self._several(constants, carry, block, number + jnp.arange(self.room))
             return carry, self.kept.finish(carry, outputs)
 
+        # Results that are read on the host are the same on all devices.
         layout: dict[str, Any] = (
             {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
         )
@@ -147,6 +154,7 @@ class Program:
 
         Returns: the carry, and what `keep` makes of the outputs.
         """
+        # Ordered by cost: a single batch needs no block, a whole block no loop.
         if piece.room == 1:
             return self._one(constants, carry, piece.block, number, piece.num_rows)
         if self._at_once is not None and piece.is_whole:
@@ -157,6 +165,7 @@ class Program:
                 min(count, piece.num_rows // size) // _GROUP if self._at_once is not None and piece.is_steady else 0
             )
             return self._many(constants, carry, piece.block, piece.start, groups, count, number, piece.num_rows)
+        # Steps that XLA's CPU backend is slow at in a loop, one dispatch for each.
         parts = []
         for batch, num_rows in piece.batches():
             carry, part = self._one(constants, carry, batch, number + len(parts), num_rows)
@@ -243,6 +252,7 @@ class Behind:
     def _compile(self, function: Any, specs: tuple):
         try:
             self._compiled.set_result(function.lower(*specs).compile())
+        # Also what ends a thread: else the one that waits would do so for ever.
         except BaseException as error:  # raised where the program is called
             self._compiled.set_exception(error)
 
@@ -300,6 +310,7 @@ class Pace:
         Args:
             token: One of its results, to wait for; the others come from the same program. `None`: it is not waited for.
         """
+        # The one before the last is waited for, never the last: the device always has work.
         previous, self._pending = self._pending, (program, count, logs, token)
         self.finished = None
         if previous is None:
@@ -312,6 +323,7 @@ class Pace:
             measured, known = max((now - self._last_done) / num_steps, 1e-7), before.seconds_per_step
             if jax.process_count() > 1:
                 measured = known or self._agreed(measured)
+            # A dispatch that was done before anyone waited looks too quick; an eighth of what is known is the least.
             if known is not None and measured is not None:
                 measured = max(measured, known / 8)
             before.seconds_per_step = measured
@@ -341,6 +353,7 @@ class Stepper:
 
     def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
         """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
+        # The state is the carry and donated; nothing is constant.
         self.store.leaves, arrays = program((), self.store.leaves, piece)
         self.rows = Rows(program.kept, arrays)
         logs = StepLogs(self.rows, piece.start + piece.num_batches - 1)

@@ -65,6 +65,7 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
 
     program = Program(step, _specs(owners), (), spec, _Stacked, _side_by_side, model.run_eagerly)
     if not model.run_eagerly:
+        # Rows that fill a batch up are cut off again, which needs outputs that have rows.
         program.fills_up = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
         program.room = program.room if program.fills_up else 1
     return program
@@ -95,6 +96,7 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
     """
     train_step = model.train_step
     owners, treedef = jax.tree.flatten(variables)
+    # By identity: a variable may compare elementwise.
     key_index = next(index for index, owner in enumerate(owners) if owner is model.random_key)
     lists = KerasLists(model, variables) if steps.overrides(model, "train_step") else None
     bad_step = model.compilation.bad_step
@@ -112,7 +114,9 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
                 state = lists.take(train_step.__qualname__, given, state)
         new = _checked_leaves(train_step, state, treedef, leaves)
         logs = _checked_logs(train_step, logs)
+        # What was assigned in the step comes before what it returned: Keras users write either way.
         new = [scope.value_of(owner) if id(owner) in scope.written else a for owner, a in zip(owners, new, strict=True)]
+        # A carry's dtype is fixed; a step may have promoted it.
         new = [lax.convert_element_type(a, old.dtype) for a, old in zip(new, leaves, strict=True)]
         new[key_index] = steps.advanced(leaves[key_index])
         if guard is not None:
@@ -147,6 +151,7 @@ def _guarded(new: list, old: tuple, guard: int, step) -> list:
     floats = [leaf for leaf in new if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     is_finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
     keep = (old[guard] < 0) & is_finite
+    # Selected, not branched: no host is asked, and the steps after a bad one cost what others cost.
     kept = [jnp.where(keep, a, b) for a, b in zip(new, old, strict=True)]
     kept[guard] = jnp.where((old[guard] < 0) & ~is_finite, step.astype(jnp.int32), old[guard])
     return kept
@@ -169,6 +174,7 @@ def _test_on_leaves(model, variables: TrainState, size: int | None) -> Callable:
     lists = KerasLists(model, variables, parts) if steps.overrides(model, "test_step") else None
 
     def step(constants, metrics, batch, number, num_rows):
+        # The metrics are last in a state: constants first, carry after them.
         leaves, batch = (*constants, *metrics), placement.constrain_batch(batch)
         state = _state(treedef, leaves, number)
         with scopes.Scope(zip(owners, leaves, strict=True), jax.random.fold_in(steps.step_key(state), 1)) as scope:
@@ -289,6 +295,7 @@ def _summed(step: Callable, begin: int, num_metrics: int, traced: Callable, jaxp
 
         def added(batch, number):
             # All rows of full batches count: leaving some out would take 1.09 of the time.
+            # From zero for each batch; the sum of all is added to what there was.
             return step(constants, zeros, batch, number, None)[0]
 
         parts = jax.vmap(added)(batches, numbers)
@@ -314,6 +321,7 @@ def only_adds(jaxpr, begin: int, count: int) -> bool:
 
     Nothing else may read those inputs.
     """
+    # A metric that is only added to reads its old value in one addition, and nowhere else.
     made = {id(out): equation for equation in jaxpr.eqns for out in equation.outvars}
     uses = Counter(id(var) for equation in jaxpr.eqns for var in equation.invars)
     for given, result in zip(jaxpr.invars[begin : begin + count], jaxpr.outvars[:count], strict=True):

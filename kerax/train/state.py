@@ -40,6 +40,7 @@ class TrainState(NamedTuple):
 
 def state_variables(model, with_optimizer: bool = True, with_metrics: bool = True) -> TrainState:
     """The variables that hold a model's training state, in the form of the state itself."""
+    # A frozen weight is state: it costs no gradient and no optimizer state.
     params, state = [], []
     for path, variable in walk(model):
         is_trained = model.trainable and variable.trainable and variable.is_parameter
@@ -113,6 +114,7 @@ class Store:
         self.variables = variables
         self.take_back: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()  # of threads that read weights while another one trains
+        # An array that a user holds must survive its donation; all others are given away uncopied.
         arrays, are_shared = zip(*(variable.offer() for variable in variables))
         shared = [array for array, is_shared in zip(arrays, are_shared) if is_shared]
         if jax.process_count() > 1:
@@ -129,6 +131,7 @@ class Store:
         """The present arrays."""
         if self.take_back is not None:
             with self.lock:
+                # Asked again under the lock: another thread may have done it.
                 if self.take_back is not None:
                     self._leaves, self.take_back = self.take_back(self._leaves), None
         return self._leaves
@@ -144,6 +147,7 @@ class Store:
     def write(self, index: int, value: jax.Array):
         """Replaces a value from the next step on."""
         leaves = list(self.leaves)
+        # A copy, for the next step donates it while the caller may still hold it.
         leaves[index] = jnp.copy(placement.put_variable(self.variables[index], value))
         self.leaves = tuple(leaves)
 

@@ -20,6 +20,7 @@ from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 
 def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
     """One update of the weights. Pure. Returns the logs and the next `TrainState`."""
+    # The parts must be of one size: the largest number of them that divides the batch.
     key, num_parts = step_key(state), math.gcd(self.compilation.micro_batches or 1, num_rows_of(data))
     if num_parts == 1:
         found = _value_and_grad(self, state, data, key)(state.params)
@@ -75,6 +76,7 @@ def mean_gradients(num_parts: int, model, state: TrainState, data, key):
     overwritten = {"/".join(path) for path, variable in walk(model) if variable.overwrite_with_gradient}
 
     def add(path, old, new):
+        # Scales of float8 take the place of their weights: their mean would be too small for the largest value.
         return jnp.maximum(old, new) if joined(path) in overwritten else old + new / num_parts
 
     def add_part(carry, part):
@@ -122,6 +124,7 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
     compiled = model.compilation
     with bind(model, state, step_key(state)) as scope:
         y_pred = model(x, training=False)
+        # Found while tracing, so that the caller takes the exact program instead.
         if scope.added_losses:
             raise LossOfBatch
         loss = sum(model.losses, jnp.zeros((), jnp.float32))
@@ -152,6 +155,7 @@ def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training
         if y is None:
             raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
         total = self.compilation.loss(y, y_pred, sample_weight)
+    # Regularizers and `add_loss`, after the compiled loss as Keras adds them.
     for loss in self.losses:
         total = loss if total is None else total + loss
     if total is None:
@@ -240,6 +244,7 @@ def own_opt_state(state: TrainState):
 
 def step_key(state: TrainState) -> jax.Array:
     """The key of this step: the run's key, folded with its position."""
+    # Folded with its position, never split: a resumed run draws the same numbers without having drawn those before.
     stream, seed, position = state.state[RANDOM_KEY]
     return jax.random.fold_in(jax.random.wrap_key_data(jnp.stack([stream, seed])), position)
 

@@ -61,6 +61,7 @@ class Training:
             self.fresh_metrics = model.compilation.initial_metrics(model)
             program = model.compilation.train_program(model, self.variables, source.spec(False))
         self.programs = {source.spec(False): program}
+        # A block for one batch would be a copy for nothing.
         room = program.room if source.num_batches != 1 else 1
         self.feed = Feed(source, room, begin_pass=self._begin_pass, limit=self._limit())
         self.feed.resume_at(position)
@@ -74,6 +75,7 @@ class Training:
         self.epoch, self.step, self.steps_before = found["epoch"], found["step"], found["steps_before"]
         self.logs = None if found["logs"] is None else Logs(found["logs"])
         self.data = found["data"]
+        # The key's position counts all steps of the model; those of this run are counted apart.
         self._base -= self.steps_before + self.step
         self.model.stop_training = found["stop_training"]
         if self.data is None:
@@ -128,6 +130,7 @@ class Training:
             states = {} if self._found is None else self._found["callbacks"]
             self.callbacks.set_state(states, self.steps_before, self.step)
         else:
+            # Metrics are last in a state.
             kept = self.store.leaves[: len(self.store.leaves) - len(self.fresh_metrics)]
             self.store.leaves = (*kept, *placement.place_numbers(self.fresh_metrics))
         self.pace.begin_epoch()
@@ -167,8 +170,10 @@ class Training:
             warnings.warn(f"fit: the data ran out after {self.step} of {self.steps_per_epoch} batches.", stacklevel=4)
             self.model.stop_training = True
         if self.callbacks.savers:
+            # Validation and hooks change metrics and callbacks' states; a checkpoint is of the moment before.
             values = dict(zip(map(id, self.store.variables), self.store.leaves, strict=True))
             self._held = values, self.callbacks.get_state(), self.model.inferences
+        # The last dispatch of an epoch has been waited for by nobody.
         self.guard.look((1, self.logs))
         self.callbacks.after_last_batch(self.logs)
         return Logs(self.logs)
