@@ -11,7 +11,7 @@ from kerax import ops
 from kerax.core import masks
 from kerax.core.variable import unwrap
 from kerax.losses.loss import LOSSES, LossFunctionWrapper, align, class_indices
-from kerax.ops.nn import clip_probabilities
+from kerax.ops.nn import clip_probabilities, shares
 
 
 def _is_column(true_shape: tuple, pred_shape: tuple) -> bool:
@@ -84,7 +84,8 @@ def binary_focal_crossentropy(
     y_pred = jax.nn.sigmoid(y_pred) if from_logits else y_pred
     # The probability of the right label, for soft labels in proportion.
     right = y_true * y_pred + (1 - y_true) * (1 - y_pred)
-    terms = jnp.power(1 - right, gamma) * ops.binary_crossentropy(y_true, y_pred)
+    # Kept from 0, where a power below 1 has no finite slope.
+    terms = jnp.power(jnp.maximum(1 - right, settings.epsilon()), gamma) * ops.binary_crossentropy(y_true, y_pred)
     if apply_class_balancing:
         terms = terms * (y_true * alpha + (1 - y_true) * (1 - alpha))
     return jnp.mean(terms, axis=axis)
@@ -121,7 +122,7 @@ def categorical_focal_crossentropy(
     y_true, y_pred = align("categorical_focal_crossentropy", y_true, y_pred, fix_categorical)
     y_pred = jax.nn.softmax(y_pred, axis=axis) if from_logits else y_pred
     # As Keras: scores that do not add up to 1 are made to before they are clipped.
-    y_pred = clip_probabilities(y_pred / jnp.sum(y_pred, axis, keepdims=True))
+    y_pred = clip_probabilities(shares(y_pred, axis))
     terms = -_smooth(y_true, label_smoothing, axis) * jnp.log(y_pred)
     return jnp.sum(alpha * jnp.power(1 - y_pred, gamma) * terms, axis=axis)
 

@@ -17,16 +17,23 @@ def dice(y_true, y_pred, axis=None):
 
 @LOSSES.add
 def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis=None):
-    """`1 - overlap / (overlap + alpha * missed + beta * invented)` over `axis`, `None` for all axes.
+    """`1 - overlap / (overlap + alpha * invented + beta * missed)` over `axis`, `None` for all axes.
 
-    As in Keras, `alpha` weighs what `y_true` has and `y_pred` lacks. Source: https://arxiv.org/abs/1706.05721
+    Args:
+        y_true, y_pred: Labels 0 and 1, and probabilities, of one shape.
+        alpha: Weight of false positives, what `y_pred` has and `y_true` lacks.
+        beta: Weight of false negatives.
+        axis: Axes of one region.
+
+    Deviation from Keras 3.15, which does the opposite of what it says: there `alpha` weighs false negatives.
+    Source: https://arxiv.org/abs/1706.05721
     """
     y_true, y_pred = align("tversky", y_true, y_pred)
     overlap = jnp.sum(y_true * y_pred, axis=axis)
     missed = jnp.sum(y_true * (1 - y_pred), axis=axis)
     invented = jnp.sum((1 - y_true) * y_pred, axis=axis)
     # With `alpha` and `beta` of 0.5 this is `dice`.
-    return 1 - overlap / (overlap + alpha * missed + beta * invented + settings.epsilon())
+    return 1 - overlap / (overlap + alpha * invented + beta * missed + settings.epsilon())
 
 
 class Dice(LossFunctionWrapper):

@@ -122,8 +122,13 @@ def clip_probabilities(probabilities):
 def _log_probabilities(output, from_logits: bool, axis: int):
     if from_logits:
         return jax.nn.log_softmax(output, axis=axis)
-    # Scores that do not add up to 1 are taken as shares, as Keras does.
-    return jnp.log(clip_probabilities(output / jnp.sum(output, axis, keepdims=True)))
+    return jnp.log(clip_probabilities(shares(output, axis)))
+
+
+def shares(scores, axis: int = -1):
+    """Scores over their sum, for those that do not add up to 1 count as Keras counts them; all 0 stay so."""
+    total = jnp.sum(scores, axis, keepdims=True)
+    return scores / jnp.where(total == 0, 1, total)
 
 
 @jax.custom_jvp
@@ -188,7 +193,9 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
         return -jnp.sum(jnp.where(is_target, jax.nn.log_softmax(output, axis=axis), 0), axis=axis)
     chosen = jnp.sum(jnp.where(is_target, output, 0), axis)
     is_class = (target >= 0) & (target < output.shape[axis])
-    return jnp.where(is_class, -_log_share(chosen, jnp.sum(output, axis)), 0)
+    total = jnp.sum(output, axis)
+    # Of scores that are all 0 each share is 0, not 0 / 0.
+    return jnp.where(is_class, -_log_share(chosen, jnp.where(total == 0, 1, total)), 0)
 
 
 # Layers call the plain functions, which cost no lifting.
