@@ -226,14 +226,22 @@ def _is_frame(leaf) -> bool:
 
 
 def weights_of_classes(y, class_weight: dict, sample_weight, who="fit"):
-    """Sample weights from `{class index: weight}`, times `sample_weight` where given."""
+    """Sample weights from `{class index: weight}`, times `sample_weight` where given.
+
+    Labels are class indices, in maps too: `(rows, ...)`, or with a last axis of size 1 after them. A last axis whose
+    numbers add up to 1 everywhere is one of classes, and one of more than two axes in all is nothing else then; of
+    `(rows, classes)` that say something else about each class the largest counts, as in Keras.
+
+    Returns: `(rows, ...)`, a weight for each label.
+    """
     leaves = jax.tree.leaves(y)
     if len(leaves) != 1:
         raise ValueError(f"{who}: `class_weight` needs a model with one target. Got {len(leaves)}.")
     labels = np.asarray(leaves[0])
-    if labels.ndim > 1 and labels.shape[-1] > 1:
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    elif labels.ndim > 1 and (_are_shares(labels) or (labels.ndim == 2 and labels.max(initial=0) <= 1)):
         labels = labels.argmax(-1)
-    labels = labels.reshape(labels.shape[0], -1)[:, 0] if labels.ndim > 1 else labels
     if not isinstance(class_weight, dict):
         raise ValueError(f"{who}: `class_weight` must be a dict {{class index: weight}}. Got {class_weight!r}.")
     unknown = [label for label in class_weight if not isinstance(label, (int, np.integer)) or label < 0]
@@ -246,4 +254,13 @@ def weights_of_classes(y, class_weight: dict, sample_weight, who="fit"):
     for label, weight in class_weight.items():
         table[label] = weight
     weights = table[labels.astype(np.int64)]
-    return weights if sample_weight is None else weights * np.asarray(sample_weight)
+    if sample_weight is None:
+        return weights
+    given = np.asarray(sample_weight)
+    # One weight for a row counts for all of its labels; NumPy would lay it along the last axis.
+    return weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
+
+
+def _are_shares(labels: np.ndarray) -> bool:
+    """Whether the last axis is one of classes: one-hot, or fractions of 1."""
+    return labels.min(initial=0) >= 0 and bool(np.allclose(labels.sum(-1, dtype=np.float64), 1, atol=1e-3))

@@ -290,3 +290,42 @@ class TestFit:
 
 def test_the_module_offers_what_the_loop_needs():
     assert all(hasattr(data_module, name) for name in ("ArraySource", "BatchSource", "make_source"))
+
+
+class TestClassWeights:
+    """Labels of all forms are weighed as their classes say, place by place."""
+
+    WEIGHTS = {0: 1.0, np.int64(1): 5.0, 2: 0.5}
+    TABLE = np.array([1, 5, 0.5], "f4")
+
+    def loss_of(self, loss, y, units=3, shape=(4, 4), **options):
+        kerax.utils.set_random_seed(1)
+        activation = "sigmoid" if units == 1 else "softmax"
+        model = kerax.Sequential([kerax.Input((*shape, 2)), kerax.layers.Dense(units, activation=activation)])
+        model.compile("sgd", loss)
+        x = np.random.default_rng(0).normal(size=(12, *shape, 2)).astype("f4")
+        if options.pop("as_batches", False):
+            x, y = iter([(x, y)]), None
+        return model.fit(x, y, batch_size=12, shuffle=False, verbose=0, **options).history["loss"][0]
+
+    @pytest.mark.parametrize("shape", [(), (5,), (4, 4)])
+    def test_labels_of_any_rank(self, shape):
+        y = np.random.default_rng(1).integers(0, 3, (12, *shape))
+        sparse, one_hot = "sparse_categorical_crossentropy", np.eye(3, dtype="f4")[y]
+        expected = self.loss_of(sparse, y, shape=shape, sample_weight=self.TABLE[y])
+        weights = {"shape": shape, "class_weight": self.WEIGHTS}
+        assert self.loss_of(sparse, y, **weights) == pytest.approx(expected)
+        assert self.loss_of(sparse, y[..., None], **weights) == pytest.approx(expected)
+        assert self.loss_of("categorical_crossentropy", one_hot, **weights) == pytest.approx(expected, rel=1e-6)
+        assert self.loss_of(sparse, y, as_batches=True, **weights) == pytest.approx(expected)
+
+    def test_binary_maps_and_missing_classes(self):
+        y = np.random.default_rng(1).integers(0, 2, (12, 4, 4, 1)).astype("f4")
+        expected = self.loss_of("binary_crossentropy", y, 1, sample_weight=np.where(y[..., 0] > 0, 5.0, 1.0))
+        assert self.loss_of("binary_crossentropy", y, 1, class_weight={1: 5.0}) == pytest.approx(expected)
+
+    def test_times_sample_weights_of_rows(self):
+        y, rows = np.random.default_rng(1).integers(0, 3, (12, 4, 4)), np.linspace(0, 1, 12, dtype="f4")
+        sparse = "sparse_categorical_crossentropy"
+        expected = self.loss_of(sparse, y, sample_weight=self.TABLE[y] * rows[:, None, None])
+        assert self.loss_of(sparse, y, sample_weight=rows, class_weight=self.WEIGHTS) == pytest.approx(expected)
