@@ -229,13 +229,10 @@ class Optimizer(Configurable):
             grads = jax.tree.map(lambda grad: grad / self.loss_scale_factor, grads)
         if self.gradient_accumulation_steps:
             # Gradients are divided by the loss scale before they are added up or clipped.
-            params, slots, accumulated = self._accumulate(grads, state, params)
+            params, slots, average, accumulated = self._accumulate(grads, state, params)
         else:
-            params, slots = self._step(grads, state, params)
+            params, slots, average = self._step(grads, state, params)
             accumulated = ()
-        average = state.average
-        if self.use_ema:
-            params, average = self._track(params, state)
         state = OptimizerState(state.iterations + 1, state.learning_rate, slots, average, accumulated)
         return params, state
 
@@ -244,11 +241,11 @@ class Optimizer(Configurable):
         return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
 
     def _step(self, grads: Tree, state: OptimizerState, params: Tree):
-        """Clip, decay, update."""
+        """Clip, decay, update, average. Returns the weights, the slots and the moving averages."""
         # From the state, not from the variable: a changed rate recompiles nothing.
         learning_rate = state.learning_rate
         if self._schedule is not None:
-            learning_rate = jnp.asarray(self._schedule(state.iterations), jnp.float32)
+            learning_rate = jnp.asarray(self._schedule(self._updates(state.iterations)), jnp.float32)
 
         def decayed(path, weight):
             fraction = self._decay_of(path, weight)
@@ -267,7 +264,9 @@ class Optimizer(Configurable):
             step=self._updates(state.iterations) + 1,
         )
         new = jax.tree.map(lambda weight, update, dtype: (weight + update).astype(dtype), params, updates, dtypes)
-        return new, jax.tree.map(lambda old, value: value.astype(old.dtype), state.slots, slots)
+        slots = jax.tree.map(lambda old, value: value.astype(old.dtype), state.slots, slots)
+        new, average = self._track(new, state) if self.use_ema else (new, state.average)
+        return new, slots, average
 
     def _accumulate(self, grads: Tree, state: OptimizerState, params: Tree):
         """Adds the gradients up, and every `gradient_accumulation_steps` steps applies their mean."""
@@ -275,11 +274,12 @@ class Optimizer(Configurable):
         total = jax.tree.map(jnp.add, grads, state.accumulated)
 
         def apply(_):
-            new, slots = self._step(jax.tree.map(lambda grad: grad / count, total), state, params)
-            return new, slots, jax.tree.map(jnp.zeros_like, total)
+            stepped = self._step(jax.tree.map(lambda grad: grad / count, total), state, params)
+            return *stepped, jax.tree.map(jnp.zeros_like, total)
 
         def wait(_):
-            return params, state.slots, total
+            # An average counts updates too: weights that wait are not averaged again.
+            return params, state.slots, state.average, total
 
         # Both branches return the same form, so that the step is one program.
         return jax.lax.cond((state.iterations + 1) % count == 0, apply, wait, None)
@@ -341,7 +341,7 @@ class Optimizer(Configurable):
         """The learning rate as a variable that can be assigned; under a schedule, its current value."""
         if self._schedule is None:
             return self._learning_rate
-        return jnp.asarray(self._schedule(self._iterations.value), jnp.float32)
+        return jnp.asarray(self._schedule(self._updates(self._iterations.value)), jnp.float32)
 
     @learning_rate.setter
     def learning_rate(self, value):

@@ -118,7 +118,7 @@ COMMON = [
     dict(use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=7),
     dict(gradient_accumulation_steps=4),
     dict(loss_scale_factor=8.0),
-    dict(gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=2, clipnorm=0.4),
+    dict(gradient_accumulation_steps=3, clipnorm=0.4),
 ]
 
 
@@ -305,12 +305,15 @@ def test_learning_rate_may_be_any_function_of_the_step():
             np.testing.assert_allclose(params["w"], expected, rtol=1e-5)
 
 
-def test_a_schedule_counts_steps_and_not_updates():
-    arguments = dict(gradient_accumulation_steps=3)
-    ours = run_kerax(kerax.optimizers.SGD(kerax.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5), **arguments), 12)
-    theirs = run_keras(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5), **arguments), 12)
-    for mine, other in zip(ours, theirs):
-        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+def test_a_schedule_counts_updates_and_not_steps():
+    """Keras's counts steps: with accumulated gradients it would end that many times too early."""
+    schedule = kerax.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5)
+    found = run_kerax(kerax.optimizers.SGD(schedule, gradient_accumulation_steps=3), 12)
+    for weights, first, grads in zip(found, start(), gradients(12), strict=True):
+        means = np.asarray(grads).reshape(4, 3, *first.shape).mean(1)
+        rates = 0.5 * 0.5 ** (np.arange(4) / 2)
+        moved = np.cumsum(rates.reshape(-1, *(1,) * first.ndim) * means, axis=0)
+        np.testing.assert_allclose(weights[2::3], first - moved, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
