@@ -159,8 +159,8 @@ class R2Score(Metric):
         # `sum((y - mean)**2)` from running sums; it cancels where the mean is large against the spread.
         spread = self.squared_sum.value - total_sum * (total_sum / self.count.value)
         scores = 1 - self.total_mse.value / spread
-        # Targets that are all equal have no spread.
-        scores = jnp.where(jnp.isinf(scores), 0, scores)
+        # Targets that are all equal have no spread: 1 if they were met, else 0, as scikit-learn says.
+        scores = jnp.where(spread == 0, jnp.where(self.total_mse.value == 0, 1, 0), scores)
         if self.class_aggregation == "uniform_average":
             scores = jnp.mean(scores)
         elif self.class_aggregation == "variance_weighted_average":
