@@ -69,8 +69,9 @@ class InputSpec:
             # A symbolic size fits all.
             if size is not None and isinstance(shape[axis], int) and shape[axis] != size:
                 shape = known_shape(shape)
+                which = "0 (batch)" if axis == 0 else axis
                 raise ValueError(
-                    f"{layer}: expected axis {axis} of the input to have size {size}, but the input has shape {shape}. "
+                    f"{layer}: expected axis {which} of the input to have size {size}, but it has shape {shape}. "
                     f"The layer was built for size {size}; build a new one, or reshape the input."
                 )
 

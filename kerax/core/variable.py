@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -175,6 +176,7 @@ class Variable(Operators):
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
+        self.goes_on = False  # whether evaluation and prediction keep what they make of it: states of recurrent layers
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.place_in_files: int | None = 0  # in a layer's order, smaller ones first; `None`: files do not hold it
         self.value_in_files: Callable | None = None  # gives what files hold in place of `value`
@@ -256,10 +258,13 @@ class Variable(Operators):
         return value.astype(cast) if cast else value
 
     def peek(self) -> jax.Array:
-        """The array itself, not a copy: for reading at once, before the next training step donates it."""
+        """The array itself, not a copy: for reading at once, before the next training step donates it.
+
+        In a thread beside the one that trains a copy, for there "at once" means nothing.
+        """
         if self._store is not None:
             store, index = self._store
-            return store.leaves[index]
+            return store.leaves[index] if store.thread == threading.get_ident() else store.read(index)
         return self._value if self._value is not None else _materialized(self)
 
     def assign(self, value) -> Any:

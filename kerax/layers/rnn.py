@@ -97,6 +97,7 @@ class RNN(PassesMasks):
         name = f"rnn_state_{len(self._weights)}"
         variable = self.add_weight(spec.shape, "zeros", trainable=False, autocast=False, name=name)
         variable.is_weight = False  # Keras neither counts nor saves it
+        variable.goes_on = True
         return variable
 
     def get_initial_state(self, batch_size: Any) -> list:

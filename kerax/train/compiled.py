@@ -1,6 +1,7 @@
 """`Compiled`: what `compile` was given, with every check of it and every program made of it."""
 
 import warnings
+import weakref
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ class Compiled:
         bad_step: The step that made a number NaN or infinite, -1 before, while a `fit` looks out for it.
         training: The running `fit`.
         programs: Whatever was traced for the model, by kind and form.
+        readers: Evaluations and predictions under way, of all threads, that hold the weights uncopied.
 
     Raises:
         ValueError: for an unknown name, with a suggestion.
@@ -60,6 +62,7 @@ class Compiled:
         self.bad_step: Variable | None = None
         self.training: Any = None
         self.programs: dict = {}
+        self.readers: weakref.WeakSet = weakref.WeakSet()
         self._target_spec: Tree = None
         self._checked: set = set()
         self._own_tell_rows_apart: bool | None = None
@@ -69,7 +72,7 @@ class Compiled:
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "training": None, "_checked": set()}
+        return vars(self) | {"programs": {}, "training": None, "readers": weakref.WeakSet(), "_checked": set()}
 
     def forget(self):
         """Drops everything that was traced: the model is another one now."""
@@ -216,7 +219,7 @@ class Compiled:
         Of a last, smaller batch that is filled up only the rows count that are its own, where losses and metrics tell
         rows apart; else that batch has a program of its own.
         """
-        if not self._adds_losses and self._tells_rows_apart(model):
+        if not self._adds_losses and self._tells_rows_apart(model) and not steps.goes_on(model):
             try:
                 return self.test_program_for(model, variables, source.spec(True), True)
             except steps.LossOfBatch:

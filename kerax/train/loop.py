@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kerax.core import placement
@@ -21,8 +22,9 @@ from kerax.data import Source
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs, Rows, StepLogs
-from kerax.train.program import Pace
-from kerax.train.state import Store, inference_values, state_variables
+from kerax.train.program import Pace, Program
+from kerax.train.state import Carried, TrainState, inference_values, state_variables, store_of
+from kerax.train.steps import goes_on
 from kerax.train.training import Training
 
 Tree = Any
@@ -96,7 +98,9 @@ class Evaluation:
     """
 
     def __init__(self, model, source: Source, callbacks, steps: int | None = None):
-        self.model, self.source, self.callbacks, self.steps = model, source.for_inference(), callbacks, steps
+        # A recurrent layer that goes on needs batches of the size it was made for.
+        source = source if goes_on(model) else source.for_inference()
+        self.model, self.source, self.callbacks, self.steps = model, source, callbacks, steps
         self._feed: Feed | None = None
 
     def __call__(self) -> Logs:
@@ -108,7 +112,7 @@ class Evaluation:
             variables = state_variables(model, with_optimizer=False)
             metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
             program = compiled.test_program(model, variables, self.source)
-        frozen = inference_values(model, variables)[: -len(metrics) or None]
+        inference = _Inference(model, variables, metrics)
         feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
         step, logs, pace = 0, None, Pace()
         for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
@@ -116,16 +120,14 @@ class Evaluation:
             # A last, smaller batch that nobody fills up, or a source of batches of several sizes.
             if piece.spec != program.spec:
                 program = compiled.test_program_for(model, variables, piece.spec, program.fills_up)
-            metrics, logs = program(frozen, metrics, piece, step)
+            logs = inference.advance(program, piece, step)
             step += piece.num_batches
             pace.dispatched(program, piece.num_batches, logs, next(iter(logs.values()), None))
             callbacks.on_test_batch_end(step - 1, logs)
         if logs is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         feed.rewind()
-        # Users read `metric.result()` after `evaluate`.
-        for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
-            variable.assign(value)
+        inference.keep()
         logs = Logs(logs)
         callbacks.on_test_end(logs)
         return logs
@@ -138,26 +140,59 @@ class Evaluation:
 
 def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
-    compiled, source = model.compilation, source.for_inference()
+    compiled, fills_up = model.compilation, not goes_on(model)
+    source = source.for_inference() if fills_up else source
     callbacks.on_predict_begin()
     variables = state_variables(model, with_optimizer=False, with_metrics=False)
-    values = inference_values(model, variables)
-    program = compiled.predict_program(model, variables, source.spec(True))
-    feed = Feed(source, program.room, program.fills_up, True, limit=steps)
+    inference = _Inference(model, variables)
+    program = compiled.predict_program(model, variables, source.spec(fills_up))
+    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
         callbacks.on_predict_batch_begin(step)
         if piece.spec != program.spec:
             program = compiled.predict_program(model, variables, piece.spec)
-        _, outputs = program(values, (), piece, step)
+        outputs = inference.advance(program, piece, step)
         results.add(piece, outputs)
         step += piece.num_batches
         if callbacks.watches("predict"):
             callbacks.on_predict_batch_end(step - 1, {"outputs": _rows_of(piece, outputs)})
     outputs = results.joined()
+    inference.keep()
     feed.close(())
     callbacks.on_predict_end()
     return outputs
+
+
+class _Inference:
+    """What programs of evaluation and prediction read and carry.
+
+    Args:
+        model: The model.
+        variables: What hold its state.
+        metrics: The metrics' values at the start.
+    """
+
+    def __init__(self, model, variables: TrainState, metrics: tuple = ()):
+        self._carried, self._training = Carried(variables), model.compilation.training
+        self._constants, carry = self._carried.split(inference_values(model, variables, self))
+        # Copies: the carry is donated, and these arrays are the variables' own.
+        self._carry = (*map(jnp.copy, carry[: len(carry) - len(metrics)]), *metrics)
+
+    def advance(self, program: Program, piece: Piece, number: int = 0):
+        """Does a piece of work, whose first batch is the `number`-th. Returns what the program does."""
+        self._carry, outputs = program(self._constants, self._carry, piece, number)
+        return outputs
+
+    def keep(self):
+        """Puts metrics, which users read after `evaluate`, and states that go on into their variables.
+
+        Not while an epoch is counting, which has its own, nor in a thread beside one that trains.
+        """
+        if self._training is None or not self._training.is_busy:
+            _, owners = self._carried.split(self._carried.owners)
+            for owner, value in zip(owners, self._carry, strict=True):
+                owner.assign(value)
 
 
 class _Outputs:
@@ -213,9 +248,10 @@ def train_on_batch(model, batch: tuple) -> dict:
     for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
         variable.assign(value)
     with Interrupts(with_termination=False).guarded():
-        store = Store(jax.tree.leaves(variables))
+        store = store_of(model, variables)
         try:
-            store.leaves, rows = program((), store.leaves, piece)
+            with store.lock:
+                store.leaves, rows = program((), store.leaves, piece)
         finally:
             store.release()
     return dict(Logs(StepLogs(Rows(program.kept, rows))))
@@ -226,10 +262,9 @@ def test_on_batch(model, batch: tuple) -> dict:
     compiled, piece = model.compilation, single(batch, is_whole=False)
     variables = state_variables(model, with_optimizer=False)
     metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
-    frozen = inference_values(model, variables)[: -len(metrics) or None]
-    metrics, logs = compiled.test_program_for(model, variables, piece.spec, False)(frozen, metrics, piece)
-    for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):
-        variable.assign(value)
+    inference = _Inference(model, variables, metrics)
+    logs = inference.advance(compiled.test_program_for(model, variables, piece.spec, False), piece)
+    inference.keep()
     return dict(Logs(logs))
 
 
@@ -237,4 +272,7 @@ def predict_on_batch(model, batch: tuple) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
     variables, piece = state_variables(model, False, False), single(batch, is_whole=False)
     program = model.compilation.predict_program(model, variables, piece.spec)
-    return jax.device_get(program(inference_values(model, variables), (), piece)[1])
+    inference = _Inference(model, variables)
+    outputs = jax.device_get(inference.advance(program, piece))
+    inference.keep()
+    return outputs

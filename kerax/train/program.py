@@ -354,7 +354,8 @@ class Stepper:
     def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
         """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
         # The state is the carry and donated; nothing is constant.
-        self.store.leaves, arrays = program((), self.store.leaves, piece)
+        with self.store.lock:  # of threads that read weights: what is donated here was copied by them, or is not read
+            self.store.leaves, arrays = program((), self.store.leaves, piece)
         self.rows = Rows(program.kept, arrays)
         logs = StepLogs(self.rows, piece.start + piece.num_batches - 1)
         token = self.rows.token

@@ -18,7 +18,7 @@ from kerax.train import steps
 from kerax.train.keras_state import KerasLists, ListedState
 from kerax.train.logs import Packing
 from kerax.train.program import Program
-from kerax.train.state import RANDOM_KEY, TrainState
+from kerax.train.state import RANDOM_KEY, Carried, TrainState
 
 Tree = Any
 BAD_STEP = "_bad_step"
@@ -32,38 +32,42 @@ def train_program(model, variables: TrainState, spec: BatchSpec) -> Program:
 
 
 def test_program(model, variables: TrainState, spec: BatchSpec, fills_up: bool) -> Program:
-    """The program of `test_step`: the carry is the metrics, the constants are all else.
+    """The program of `test_step`: the carry is what `Carried` says, the constants are all else.
 
     Args:
         fills_up: Whether only the first `num_rows` of a batch's rows count.
     """
-    owners = jax.tree.leaves(variables)
-    cut = len(owners) - len(jax.tree.leaves(variables.metrics))
+    carried = Carried(variables)
+    constants, carry = map(_specs, carried.split(carried.owners))
     is_plain = not {"test_step", "compute_metrics"} & steps.overridden(model)  # then logs follow from the metrics
     keep = functools.partial(_Results, model, variables) if is_plain else _Latest
-    step = _test_on_leaves(model, variables, spec.num_rows if fills_up else None)
-    join = functools.partial(_summed, step, cut, len(owners) - cut) if is_plain else None
-    program = Program(step, _specs(owners[:cut]), _specs(owners[cut:]), spec, keep, join, model.run_eagerly)
+    step = _test_on_leaves(model, variables, carried, spec.num_rows if fills_up else None)
+    # Batches whose states follow from each other's cannot be done at once.
+    join = functools.partial(_summed, step, len(constants), len(carry)) if is_plain and not carried.states else None
+    program = Program(step, constants, carry, spec, keep, join, model.run_eagerly)
     program.fills_up = fills_up
     return program
 
 
 def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
-    """The program of `predict_step`: nothing is carried."""
-    owners, treedef = jax.tree.flatten(variables)
+    """The program of `predict_step`: nothing is carried but states of recurrent layers that go on."""
+    carried = Carried(variables)
+    constants, carry = map(_specs, carried.split(carried.owners))
     is_own = steps.overrides(model, "predict_step")
     lists = KerasLists(model, variables, ("params", "state")) if is_own else None
 
     def step(constants, carry, batch, number, num_rows):
-        state, batch = _state(treedef, constants, number), placement.constrain_batch(batch)
+        state, batch = _at(carried.join(constants, carry), number), placement.constrain_batch(batch)
         if lists is None:
-            outputs = model.predict_step(state, batch)
+            outputs, new = steps.predict_and_go_on(model, state, batch)
+            _, carry = carried.split(jax.tree.leaves(new))
         else:
             given = lists.give(state)
             outputs = _without_state(model.predict_step(given, batch), given)
         return carry, placement.replicate(outputs) if jax.process_count() > 1 else outputs
 
-    program = Program(step, _specs(owners), (), spec, _Stacked, _side_by_side, model.run_eagerly)
+    join = None if carried.states else _side_by_side
+    program = Program(step, constants, carry, spec, _Stacked, join, model.run_eagerly)
     if not model.run_eagerly:
         # Rows that fill a batch up are cut off again, which needs outputs that have rows.
         program.fills_up = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
@@ -140,6 +144,14 @@ def _checked_leaves(step: Callable, state, treedef, leaves: tuple) -> list:
     return new
 
 
+def _leaves_like(step: Callable, new, old: TrainState) -> list:
+    """The leaves of the state that a step of evaluation returned. Raises `ValueError` if its form is another."""
+    leaves = jax.tree.leaves(new)
+    if [jnp.shape(leaf) for leaf in leaves] != [jnp.shape(leaf) for leaf in jax.tree.leaves(old)]:
+        raise ValueError(f"{step.__qualname__} must return (logs, state) with a `TrainState` of the form it was given.")
+    return leaves
+
+
 def _checked_logs(step: Callable, logs) -> OrderedDict:
     if not isinstance(logs, dict):
         raise TypeError(f"{step.__qualname__} must return logs as a dict of scalars. Got {type(logs).__name__}.")
@@ -157,27 +169,24 @@ def _guarded(new: list, old: tuple, guard: int, step) -> list:
     return kept
 
 
-def _state(treedef, leaves, number) -> TrainState:
+def _at(state: TrainState, number) -> TrainState:
     """The state in which random layers get the keys of batch `number`."""
-    state = jax.tree.unflatten(treedef, leaves)
     return state._replace(state=state.state | {RANDOM_KEY: steps.advanced(state.state[RANDOM_KEY], number)})
 
 
-def _test_on_leaves(model, variables: TrainState, size: int | None) -> Callable:
+def _test_on_leaves(model, variables: TrainState, carried: Carried, size: int | None) -> Callable:
     """`test_step(state, data) -> (logs, state)` on leaves.
 
     Of a batch of `size` rows, the first `num_rows` count; all for `None`.
     """
-    owners, treedef = jax.tree.flatten(variables)
-    test_step, cut = model.test_step, len(owners) - len(jax.tree.leaves(variables.metrics))
+    test_step = model.test_step
     parts = ("params", "state", "metrics")
     lists = KerasLists(model, variables, parts) if steps.overrides(model, "test_step") else None
 
-    def step(constants, metrics, batch, number, num_rows):
-        # The metrics are last in a state: constants first, carry after them.
-        leaves, batch = (*constants, *metrics), placement.constrain_batch(batch)
-        state = _state(treedef, leaves, number)
-        with scopes.Scope(zip(owners, leaves, strict=True), jax.random.fold_in(steps.step_key(state), 1)) as scope:
+    def step(constants, carry, batch, number, num_rows):
+        state, batch = _at(carried.join(constants, carry), number), placement.constrain_batch(batch)
+        key = jax.random.fold_in(steps.step_key(state), 1)
+        with scopes.Scope(zip(carried.owners, jax.tree.leaves(state), strict=True), key) as scope:
             if lists is not None:
                 given = lists.give(state)
                 logs, new = test_step(given, batch)
@@ -187,16 +196,15 @@ def _test_on_leaves(model, variables: TrainState, size: int | None) -> Callable:
             else:
                 logs, new = steps.test_step_on_rows(model, state, batch, jnp.arange(size) < num_rows)
         logs = _checked_logs(test_step, logs)
-        values = jax.tree.leaves(new.metrics if isinstance(new, TrainState) else new[-1])
-        if [jnp.shape(value) for value in values] != [value.shape for value in metrics]:
-            raise ValueError(
-                f"{test_step.__qualname__} must return (logs, state) with a `TrainState` of the form it was given."
-            )
+        if isinstance(new, (tuple, list)) and not isinstance(new, TrainState):  # all parts, of which the last counts
+            new = state._replace(metrics=new[-1])
+        _, values = carried.split(_leaves_like(test_step, new, state))
+        _, owners = carried.split(carried.owners)
         values = [
             scope.value_of(owner) if id(owner) in scope.written else value
-            for owner, value in zip(owners[cut:], values, strict=True)
+            for owner, value in zip(owners, values, strict=True)
         ]
-        values = tuple(lax.convert_element_type(new, old.dtype) for new, old in zip(values, metrics, strict=True))
+        values = tuple(lax.convert_element_type(new, old.dtype) for new, old in zip(values, carry, strict=True))
         return placement.replicate(values), placement.replicate(logs)
 
     return step
@@ -212,7 +220,8 @@ class _Results:
         self.model, self.treedef = model, jax.tree.structure(variables.metrics)
 
     def one(self, carry, outputs):
-        metrics = jax.tree.unflatten(self.treedef, carry)
+        # Before the metrics there may be states that go on.
+        metrics = jax.tree.unflatten(self.treedef, carry[len(carry) - self.treedef.num_leaves :])
         logs = steps.compute_logs(self.model, metrics, training=False)
         return OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
 

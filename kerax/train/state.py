@@ -38,6 +38,37 @@ class TrainState(NamedTuple):
         return "".join(tree_page(part, name) for name, part in zip(self._fields, self))
 
 
+class Carried:
+    """Which leaves of a state evaluation and prediction carry from batch to batch; all others stay as they are.
+
+    They are the states of recurrent layers that go on, if there are any, and the metrics.
+
+    Args:
+        variables: What hold the state.
+
+    Attributes:
+        owners: The variables, in the order of the leaves.
+        states: Those that go on.
+    """
+
+    def __init__(self, variables: TrainState):
+        self.owners, self._treedef = jax.tree.flatten(variables)
+        first = len(self.owners) - len(jax.tree.leaves(variables.metrics))
+        going_on = [place for place in range(first) if self.owners[place].goes_on]
+        self.states = [self.owners[place] for place in going_on]
+        self._carried = [*going_on, *range(first, len(self.owners))]
+        self._constant = [place for place in range(first) if not self.owners[place].goes_on]
+
+    def split(self, leaves) -> tuple[tuple, tuple]:
+        """The constants and the carry."""
+        return tuple(leaves[place] for place in self._constant), tuple(leaves[place] for place in self._carried)
+
+    def join(self, constants: tuple, carry: tuple) -> TrainState:
+        """The state of both."""
+        leaves = dict(zip((*self._constant, *self._carried), (*constants, *carry), strict=True))
+        return jax.tree.unflatten(self._treedef, [leaves[place] for place in range(len(leaves))])
+
+
 def state_variables(model, with_optimizer: bool = True, with_metrics: bool = True) -> TrainState:
     """The variables that hold a model's training state, in the form of the state itself."""
     # A frozen weight is state: it costs no gradient and no optimizer state.
@@ -88,16 +119,30 @@ def initial_metrics(model) -> list[np.ndarray]:
         return [np.asarray(scope.value_of(variable)) for variable in variables]
 
 
-def inference_values(model, variables: TrainState) -> tuple:
+def inference_values(model, variables: TrainState, reader: Any) -> tuple:
     """The leaves of a state, uncopied, with a random key of its own for each evaluation or prediction.
 
-    To be used before the next training step.
+    To be used before the next training step of this thread.
+
+    Args:
+        reader: Who uses them: while that object lives, a run that begins in another thread leaves them alone.
     """
     model.inferences += 1
     leaves = jax.tree.leaves(variables)
     materialize(leaves)
-    key = np.array([model.inferences, np.asarray(model.random_key.peek())[1], 0], np.uint32)
-    return tuple(key if variable is model.random_key else variable.peek() for variable in leaves)
+    with _changing_hands:
+        model.compilation.readers.add(reader)
+        key = np.array([model.inferences, np.asarray(model.random_key.peek())[1], 0], np.uint32)
+        return tuple(key if variable is model.random_key else variable.peek() for variable in leaves)
+
+
+_changing_hands = threading.Lock()
+
+
+def store_of(model, variables: TrainState) -> "Store":
+    """A store of a model's state, which a run of this thread is about to change."""
+    with _changing_hands:
+        return Store(jax.tree.leaves(variables), are_read=len(model.compilation.readers) > 0)
 
 
 class Store:
@@ -107,15 +152,21 @@ class Store:
 
     Args:
         variables: The variables, each once. Arrays that others may hold too are copied, so that donating them is safe.
+        are_read: Whether that is so of all, for evaluations or predictions of other threads are under way.
+
+    Attributes:
+        thread: The number of the thread that runs.
+        lock: For threads that read weights while it does.
     """
 
-    def __init__(self, variables: list[Variable]):
+    def __init__(self, variables: list[Variable], are_read: bool = False):
         materialize(variables)
-        self.variables = variables
+        self.variables, self.thread = variables, threading.get_ident()
         self.take_back: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
-        self.lock = threading.RLock()  # of threads that read weights while another one trains
+        self.lock = threading.RLock()
         # An array that a user holds must survive its donation; all others are given away uncopied.
         arrays, are_shared = zip(*(variable.offer() for variable in variables))
+        are_shared = tuple(is_shared or are_read for is_shared in are_shared)
         shared = [array for array, is_shared in zip(arrays, are_shared) if is_shared]
         if jax.process_count() > 1:
             copies = map(jnp.copy, shared)
@@ -142,7 +193,8 @@ class Store:
 
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""
-        return jnp.copy(self.leaves[index])
+        with self.lock:
+            return jnp.copy(self.leaves[index])
 
     def write(self, index: int, value: jax.Array):
         """Replaces a value from the next step on."""

@@ -111,7 +111,8 @@ def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
         y_pred = self(x, training=False)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
     metrics, results = update_metrics(self, collect_metrics(self, scope, state), loss, x, y, y_pred, sample_weight)
-    return compute_logs(self, metrics, results, training=False), state._replace(metrics=metrics)
+    state = state._replace(state=self.collect_state(scope, state.state), metrics=metrics)
+    return compute_logs(self, metrics, results, training=False), state
 
 
 def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, TrainState]:
@@ -143,9 +144,19 @@ class LossOfBatch(Exception):
 
 def predict_step(self, state: TrainState, data):
     """The outputs for one batch. Pure."""
+    return predict_and_go_on(self, state, data)[0]
+
+
+def predict_and_go_on(model, state: TrainState, data):
+    """`predict_step`, and the state after it, in which those of recurrent layers may have gone on."""
     x, _, _ = unpack_x_y_sample_weight(data)
-    with bind(self, state, step_key(state)):
-        return self(x, training=False)
+    with bind(model, state, step_key(state)) as scope:
+        return model(x, training=False), state._replace(state=model.collect_state(scope, state.state))
+
+
+def goes_on(model) -> bool:
+    """Whether a layer of the model starts a batch with the states that the last one ended with."""
+    return any(variable.goes_on for _, variable in walk(model))
 
 
 def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

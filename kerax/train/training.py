@@ -1,5 +1,6 @@
 """`Training`: a running `fit`: what it works with, and where it is."""
 
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
-from kerax.train.state import Store, state_variables
+from kerax.train.state import state_variables, store_of
 
 
 class Training:
@@ -42,6 +43,8 @@ class Training:
         steps_before: Batches of the epochs before.
         logs: Of the last batch of this epoch.
         is_resumed: Whether it goes on from a checkpoint.
+        is_counting: Whether the metrics hold what a running epoch has counted so far.
+        thread: The number of the thread that trains.
     """
 
     def __init__(self, model, source: Source, callbacks, epochs, initial_epoch, steps_per_epoch, shuffle):
@@ -49,6 +52,7 @@ class Training:
         self.epochs, self.epoch, self.steps_per_epoch, self.shuffle = epochs, initial_epoch, steps_per_epoch, shuffle
         self.description = source.description(steps_per_epoch)
         self.step = self.steps_before = 0
+        self.is_counting = False
         self.logs: Any = None
         self.data: Any = None  # position in the data
         self._found: dict | None = callbacks.resume(self.description)
@@ -98,8 +102,8 @@ class Training:
 
     def __enter__(self) -> "Training":
         compilation = self.model.compilation
-        self._outer = compilation.training
-        self.store = Store(jax.tree.leaves(self.variables))
+        self._outer, self.thread = compilation.training, threading.get_ident()
+        self.store = store_of(self.model, self.variables)
         compilation.training = self
         self._start = self.store.leaves
         looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
@@ -133,6 +137,7 @@ class Training:
             # Metrics are last in a state.
             kept = self.store.leaves[: len(self.store.leaves) - len(self.fresh_metrics)]
             self.store.leaves = (*kept, *placement.place_numbers(self.fresh_metrics))
+        self.is_counting = True
         self.pace.begin_epoch()
         self.guard = Guard(self.model, self.callbacks)
 
@@ -175,6 +180,7 @@ class Training:
             self._held = values, self.callbacks.get_state(), self.model.inferences
         # The last dispatch of an epoch has been waited for by nobody.
         self.guard.look((1, self.logs))
+        self.is_counting = False
         self.callbacks.after_last_batch(self.logs)
         return Logs(self.logs)
 
@@ -189,6 +195,11 @@ class Training:
             )
         self.epoch, self.step, self.steps_before = self.epoch + 1, 0, self.steps_before + self.step
         self.logs = self._held = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the state is this run's own at the moment: others must not write to it."""
+        return self.is_counting or self.thread != threading.get_ident()
 
     # For checkpoints.
 

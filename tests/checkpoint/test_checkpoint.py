@@ -119,3 +119,5 @@ def test_model_save_is_a_checkpoint(tmp_path):
     again = make()
     checkpoint.restore(tmp_path / "folder", again)
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+    with pytest.raises(ValueError, match="does not write whole models"):
+        model.save(tmp_path / "model.h5")
