@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter, OrderedDict  # a dict that JAX does not sort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -84,7 +84,7 @@ def _without_state(outputs, given: ListedState):
     return outputs
 
 
-def _specs(owners: list[Variable]) -> tuple:
+def _specs(owners: Sequence[Variable]) -> tuple:
     return tuple(jax.ShapeDtypeStruct(owner.shape, owner.stored_dtype) for owner in owners)
 
 

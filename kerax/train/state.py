@@ -1,7 +1,7 @@
 """`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +59,7 @@ class Carried:
         self._carried = [*going_on, *range(first, len(self.owners))]
         self._constant = [place for place in range(first) if not self.owners[place].goes_on]
 
-    def split(self, leaves) -> tuple[tuple, tuple]:
+    def split(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The constants and the carry."""
         return tuple(leaves[place] for place in self._constant), tuple(leaves[place] for place in self._carried)
 

@@ -39,7 +39,7 @@ def test_stateful_layer_goes_on_where_it_stopped(x):
     variables = stateful.variables_tree()
     _, state = jax.jit(stateful.apply)(variables, x)
     assert not np.allclose(jax.tree.leaves(state)[0], jax.tree.leaves(variables["state"])[0])
-    with pytest.raises(ValueError, match="expected axis 0 \\(batch\\) of the input"):
+    with pytest.raises(ValueError, match=r"expected axis 0 \(batch\) of the input"):
         stateful(x[:1])
 
 
