@@ -45,7 +45,12 @@ class Loss(Configurable):
                 f"{suggest(reduction, REDUCTIONS)}"
             )
         self.reduction = reduction
-        self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
+        self._dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that predictions and targets are cast to."""
+        return self._dtype
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         # Before the casts, which make arrays without it.

@@ -33,7 +33,7 @@ class Metric(Configurable):
 
     def __init__(self, dtype=None, name: str | None = None):
         self.name: str = name or to_snake_case(type(self).__name__)
-        self.dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
+        self._dtype = dtype_policies.get(dtype or settings.floatx()).compute_dtype
         # A sum in half precision stops growing: 256 + 1 is 256 in bfloat16.
         self.sum_dtype = jnp.promote_types(self.dtype, jnp.float32).name
         # In the order they are added, which is that of the stateless lists.
@@ -46,6 +46,11 @@ class Metric(Configurable):
         A metric that needs this sets `built = False` in `__init__`; `update_state` then builds on the first batch.
         """
         self.built = True
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the computation."""
+        return self._dtype
 
     def add_variable(self, shape, initializer, dtype=None, aggregation="sum", name=None) -> Variable:
         """A variable of the metric's state.
