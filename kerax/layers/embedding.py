@@ -56,6 +56,10 @@ class Embedding(Compressible):
         self.supports_masking = mask_zero
         self.represent("embeddings", _TIED, layout="table")
         self.autocast = False  # `call` casts the picked rows, not the table
+        self.start_with(weights)
+
+    def start_with(self, weights: Any) -> None:
+        """Builds the layer with a given table, or with a list of all its weights; not for `None`."""
         if weights is not None:
             self.build()
             self.set_weights(weights if isinstance(weights, list) else [weights])
@@ -109,12 +113,14 @@ class ReversibleEmbedding(Embedding):
         **kwargs,
     ):
         options = embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        weights = kwargs.pop("weights", None)  # how many there are is known at the end only
         super().__init__(input_dim, output_dim, *options, mask_zero, **kwargs)
         is_above = logit_soft_cap is None or logit_soft_cap > 0
         check(self, is_above, "`logit_soft_cap` must be above 0", logit_soft_cap=logit_soft_cap)
         self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
         if not tie_weights:
             self.represent("reverse_embeddings", _UNTIED, layout="reverse")
+        self.start_with(weights)
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)

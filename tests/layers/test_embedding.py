@@ -85,3 +85,13 @@ def test_a_table_shared_with_a_dense_layer_is_the_one_rows_are_picked_from():
     np.testing.assert_array_equal(picked, np.asarray(dense.kernel.value)[[2, 5]])
     np.testing.assert_allclose(picked, np.asarray(dense(np.eye(7, dtype="float32")[[2, 5]])), rtol=1e-6)
     assert len(embedding.weights) == 1 and embedding.weights[0] is dense.kernel
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_a_reversible_table_starts_with_given_weights(is_tied):
+    table, reverse = np.arange(15, dtype="f4").reshape(5, 3), np.ones((3, 5), "f4")
+    weights = [table] if is_tied else [table, reverse]
+    layer = layers.ReversibleEmbedding(5, 3, tie_weights=is_tied, weights=weights)
+    np.testing.assert_array_equal(layer(np.array([[2]]))[0, 0], table[2])
+    expected = np.ones((1, 3), "f4") @ (table.T if is_tied else reverse)
+    np.testing.assert_allclose(layer(np.ones((1, 3), "f4"), reverse=True), expected)
