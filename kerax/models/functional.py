@@ -249,10 +249,10 @@ def _split_arguments(node) -> tuple[list, dict, dict]:
     args, kwargs, options = [], {}, {}
     for position, value in enumerate(node.args):
         name = names[position] if position < len(names) else ""
-        if position == 0 or not name or name in _OPERANDS or is_symbolic(value):
+        if not options and (position == 0 or not name or name in _OPERANDS or is_symbolic(value)):
             args.append(value)
-        else:
-            options[name] = value
+        else:  # what follows an option has no place by position any more
+            (kwargs if name in _OPERANDS or is_symbolic(value) else options)[name] = value
     for name, value in node.kwargs.items():
         (kwargs if name in _OPERANDS or is_symbolic(value) else options)[name] = value
     return args, kwargs, options
@@ -347,4 +347,8 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
 
 
 def _fresh_input(tensor: KerasTensor) -> KerasTensor:
-    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name).output
+    source = tensor.operation
+    if not isinstance(source, InputLayer):
+        return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype).output
+    name = None if source.auto_named else source.name
+    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, optional=source.optional, name=name).output
