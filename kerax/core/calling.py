@@ -192,9 +192,10 @@ def shapes_of(value) -> Any:
     return jax.tree.map(lambda leaf: known_shape(leaf.shape), value)
 
 
-def build_arguments(layer, arguments: dict) -> dict[str, Any]:
-    """The arguments of `build` for a call: `x_shape` from the tensor argument `x`, or the first tensor's shape."""
-    names = list(inspect.signature(layer.build).parameters)
+def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
+    """The arguments of a layer's `build` or `compute_output_shape` for a call: `x_shape` from the tensor argument `x`,
+    or the first tensor's shape."""
+    names = list(inspect.signature(function).parameters)
     tensors = {
         name: value
         for name, value in arguments.items()
@@ -203,7 +204,7 @@ def build_arguments(layer, arguments: dict) -> dict[str, Any]:
     if not tensors or not names:
         return {}
     named = {f"{name}_shape": shapes_of(value) for name, value in tensors.items()}
-    # `build(self, input_shape)`, whatever the argument of `call` is called.
+    # `input_shape`, whatever the argument of `call` is called.
     if len(names) == 1 or names[0] not in named:
         return {names[0]: shapes_of(next(iter(tensors.values())))}
     return {name: named[name] for name in names if name in named}

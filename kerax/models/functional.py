@@ -87,13 +87,13 @@ class Functional(Model):
 
     @property
     def input_shape(self) -> Any:
-        """The shapes of the inputs as given."""
-        return jax.tree.map(lambda tensor: tensor.shape, self.graph.inputs)
+        """The shapes of the inputs as given; the shape, if there is one input."""
+        return _shapes(self.graph.inputs)
 
     @property
     def output_shape(self) -> Any:
-        """The shapes of the outputs as given."""
-        return jax.tree.map(lambda tensor: tensor.shape, self.graph.outputs)
+        """The shapes of the outputs as given; the shape, if there is one output."""
+        return _shapes(self.graph.outputs)
 
     def call(self, inputs, training=None, mask=None) -> Any:
         values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
@@ -105,7 +105,22 @@ class Functional(Model):
         for node in self.graph.nodes:  # `Graph.run` without a frame of its own between a model and its layers
             args, kwargs = node.arguments(known)
             node.note(node.operation(*args, **kwargs), known)
-        return jax.tree.map(known.__getitem__, self.graph.outputs)
+        outputs = jax.tree.map(known.__getitem__, self.graph.outputs)
+        # As Keras: a list of one output is that output.
+        return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
+
+    def compute_output_spec(self, inputs, training=None, mask=None) -> Any:
+        """Symbolic outputs for symbolic inputs: what each layer of the graph says, without recording a node."""
+        values = self._flatten(inputs)
+        pairs = list(zip(self.inputs, values, strict=True))
+        if not all(
+            value is None or (value.dtype == tensor.dtype and fits_shape(value.shape, tensor.shape))
+            for tensor, value in pairs
+        ):
+            return super().compute_output_spec(inputs)  # which says what does not fit
+        if all(value is not None and value.shape == tensor.shape for tensor, value in pairs):
+            return jax.tree.map(lambda tensor: KerasTensor(tensor.shape, tensor.dtype), self.graph.outputs)
+        return self.graph.run(values, lambda node, args, kwargs: node.operation.compute_output_spec(*args, **kwargs))
 
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""
@@ -216,9 +231,16 @@ class Functional(Model):
                 for position, tensor in enumerate(jax.tree.leaves(outputs)):
                     tensors[(name, index, position)] = tensor
             waiting = [item for item in waiting if item not in ready]
+        for name, operation in operations.items():
+            operation.name = name  # a layer that other models share may have got another name there
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
         # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
         return cls(inputs, outputs, name=config["name"], trainable=None if config.get("trainable", True) else False)
+
+
+def _shapes(tensors) -> Any:
+    leaves = jax.tree.leaves(tensors)
+    return leaves[0].shape if len(leaves) == 1 else jax.tree.map(lambda tensor: tensor.shape, tensors)
 
 
 def _with_inputs(graph: Graph) -> Graph:
@@ -309,10 +331,12 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         call_function: Function of (layer, *args, **kwargs) that calls a layer of the clone.
         recursive: Whether `clone_function` is applied inside models too.
     """
-    copies: dict[int, Any] = {}
+    return _clone(model, input_tensors, clone_function, call_function, recursive, {})
 
+
+def _clone(model, input_tensors, clone_function, call_function, recursive: bool, copies: dict[int, Any]) -> Any:
     def copy(layer):
-        # A layer that is called twice is copied once.
+        # A layer that is called twice, in whatever models, is copied once.
         if id(layer) not in copies:
             # Neither has weights: both can be shared.
             if isinstance(layer, (LiftedOp, InputLayer)):
@@ -320,7 +344,7 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
             elif clone_function is not None and not isinstance(layer, Model):
                 copies[id(layer)] = clone_function(layer)
             elif isinstance(layer, Model) and (recursive or clone_function is None):
-                copies[id(layer)] = clone_model(layer, clone_function=clone_function, recursive=recursive)
+                copies[id(layer)] = _clone(layer, None, clone_function, None, recursive, copies)
             else:
                 copies[id(layer)] = type(layer).from_config(layer.get_config())
         return copies[id(layer)]
