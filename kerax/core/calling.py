@@ -86,6 +86,13 @@ def signature_of(call: Callable) -> CallSignature:
     return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs, takes_masks)
 
 
+def required_arguments(layer) -> int:
+    """How many arguments `call` must get."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = signature_of(type(layer).call).signature.parameters.values()
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
+
+
 def is_array(leaf) -> bool:
     """Whether a leaf has a shape and a dtype."""
     return isinstance(leaf, (jax.Array, np.ndarray, KerasTensor, jax.ShapeDtypeStruct))
