@@ -86,6 +86,13 @@ def signature_of(call: Callable) -> CallSignature:
     return CallSignature(inspect.Signature(parameters), names, "training" in names, takes_kwargs, takes_masks)
 
 
+def required_arguments(layer) -> int:
+    """How many arguments `call` must get."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = signature_of(type(layer).call).signature.parameters.values()
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
+
+
 def is_array(leaf) -> bool:
     """Whether a leaf has a shape and a dtype."""
     return isinstance(leaf, (jax.Array, np.ndarray, KerasTensor, jax.ShapeDtypeStruct))
@@ -192,9 +199,10 @@ def shapes_of(value) -> Any:
     return jax.tree.map(lambda leaf: known_shape(leaf.shape), value)
 
 
-def build_arguments(layer, arguments: dict) -> dict[str, Any]:
-    """The arguments of `build` for a call: `x_shape` from the tensor argument `x`, or the first tensor's shape."""
-    names = list(inspect.signature(layer.build).parameters)
+def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
+    """The arguments of a layer's `build` or `compute_output_shape` for a call: `x_shape` from the tensor argument `x`,
+    or the first tensor's shape."""
+    names = list(inspect.signature(function).parameters)
     tensors = {
         name: value
         for name, value in arguments.items()
@@ -203,7 +211,7 @@ def build_arguments(layer, arguments: dict) -> dict[str, Any]:
     if not tensors or not names:
         return {}
     named = {f"{name}_shape": shapes_of(value) for name, value in tensors.items()}
-    # `build(self, input_shape)`, whatever the argument of `call` is called.
+    # `input_shape`, whatever the argument of `call` is called.
     if len(names) == 1 or names[0] not in named:
         return {names[0]: shapes_of(next(iter(tensors.values())))}
     return {name: named[name] for name in names if name in named}

@@ -99,24 +99,21 @@ class Graph:
 
 
 def assign_names(operations: list, owner) -> list[str]:
-    """A name for each operation, unique in the list. Names not chosen by the user are changed to fit, once.
+    """A name for each operation, unique in the list. Names not chosen by the user are changed to fit.
 
     Raises:
         ValueError: if the user gave two operations the same name.
     """
-    chosen = [operation.name for operation in operations if not operation.auto_named]
+    each = list({id(operation): operation for operation in operations}.values())
+    chosen = [operation.name for operation in each if not operation.auto_named]
     repeated = next((name for name in chosen if chosen.count(name) > 1), None)
     if repeated is not None:
         raise ValueError(
             f"{owner}: the layer name {repeated!r} is used {chosen.count(repeated)} times. Names must be unique."
         )
-    # Chosen names first: a default one gives way, wherever it stands.
-    taken, names = set(chosen), []
-    for operation in operations:
-        name = operation.name
-        if operation.auto_named:
-            name = unique(name, taken)
-            operation.name, operation.auto_named = name, False
-        taken.add(name)
-        names.append(name)
-    return names
+    # Chosen names first, then those that another model knows already: a default one gives way, wherever it stands.
+    taken = set(chosen)
+    for operation in sorted((o for o in each if o.auto_named), key=lambda o: not o.named_in_graph):
+        operation.name, operation.named_in_graph = unique(operation.name, taken), True
+        taken.add(operation.name)
+    return [operation.name for operation in operations]

@@ -171,7 +171,9 @@ class Layer(Operation, Trackable):
         if not self._initialized:
             self.require_init()
         if symbolic.is_symbolic(args, kwargs):
-            return symbolic.record(self, args, kwargs)
+            outputs = self.symbolic_call(*args, **kwargs)
+            symbolic.Node(self, args, kwargs, outputs)
+            return outputs
         # From here on each line runs at each call of each layer: hence no helper that could be a line.
         outer = calling.call_context.get()
         compute_dtype = self.compute_dtype if self.autocast else None
@@ -220,7 +222,7 @@ class Layer(Operation, Trackable):
     def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):
         """Builds what is not built, and outside a pure call makes the weights of the whole tree at once."""
         if not self.built:
-            shapes = calling.build_arguments(self, arguments)
+            shapes = calling.shape_arguments(self.build, arguments)
             if shapes or not inspect.signature(self.build).parameters:
                 with scopes.outside(), jax.ensure_compile_time_eval():  # what `build` makes outlives this call
                     self.build(**shapes)
@@ -229,14 +231,18 @@ class Layer(Operation, Trackable):
         if at_root and scopes.current_scope() is None:
             # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
             if not _are_built(descendants(self)):
-                try:
-                    self.build_from(*args, **kwargs)
-                except jax.errors.ConcretizationTypeError:
-                    pass  # a `call` that looks at values builds its sublayers as it runs
+                self._try_to_build(args, kwargs)
             self.claim_seeds()
             materialize(variable for _, variable in walk(self))
             # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
+
+    def _try_to_build(self, args: tuple, kwargs: dict):
+        """Builds what `call` builds, as far as it can be followed without values: the rest is built as it runs."""
+        try:
+            self.build_from(*args, **kwargs)
+        except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
+            pass
 
     def _pass_mask(self, first, arguments: dict, outputs):
         previous = arguments.get("mask")
@@ -530,12 +536,25 @@ class Layer(Operation, Trackable):
         return self.own_policy.quantization_mode
 
     def symbolic_call(self, *args, **kwargs) -> Any:
-        """`compute_output_spec`: only calling the layer itself records a node."""
+        """`compute_output_spec` of a built layer: only calling the layer itself records a node."""
+        cls = type(self)
+        if (cls.compute_output_spec, cls.compute_output_shape) != (Layer.compute_output_spec, Layer.compute_output_shape):
+            # Followed through `call`, a layer is built on the way; one that says by itself what comes out is not.
+            if not self.built:
+                arguments = calling.bind(self, args, kwargs)
+                self.build(**calling.shape_arguments(self.build, arguments))
+            if not _are_built(descendants(self)):
+                self._try_to_build(args, kwargs)
         return self.compute_output_spec(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
-        return symbolic.inferred_tensors(self, args, kwargs)
+        if type(self).compute_output_shape is Layer.compute_output_shape:
+            return symbolic.inferred_tensors(self, args, kwargs)
+        shapes = calling.shape_arguments(self.compute_output_shape, calling.bind(self, args, kwargs))
+        return tree.map_shape_structure(
+            lambda shape: symbolic.KerasTensor(shape, self.compute_dtype), self.compute_output_shape(**shapes)
+        )
 
     def compute_output_shape(self, *shapes, **named_shapes) -> Any:
         """The outputs' shapes for input shapes; `None` where unknown."""

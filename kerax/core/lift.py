@@ -1,13 +1,16 @@
 """`lift`: makes a pure JAX function work on arrays, variables and symbolic tensors alike."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kerax.core import symbolic
+from kerax.core.operators import BINARY, COMPARISONS, UNARY
 from kerax.core.variable import Variable, unwrap
 
 Function = TypeVar("Function", bound=Callable)  # lifted, a function keeps its signature
@@ -27,7 +30,7 @@ def lift(function: Function, name: str | None = None) -> Function:
     def lifted(*args, **kwargs):
         # One pass over the leaves for both questions.
         kinds = {type(leaf) for leaf in jax.tree.leaves((args, kwargs))}
-        if symbolic.KerasTensor in kinds:
+        if symbolic.KerasTensor in kinds or symbolic.Size in kinds:
             return symbolic.record(LiftedOp(function, lifted.__name__), args, kwargs)
         if Variable in kinds:
             args, kwargs = jax.tree.map(unwrap, (args, kwargs))
@@ -48,7 +51,7 @@ class LiftedOp:
 
     def __init__(self, function: Callable, name: str):
         self.function, self.op_name = function, name
-        self.name, self.auto_named = name, True
+        self.name, self.auto_named, self.named_in_graph = name, True, False
         self.inbound_nodes: list = []
 
     def __call__(self, *args, **kwargs) -> Any:
@@ -57,46 +60,70 @@ class LiftedOp:
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
         return self.function(*args, **kwargs)
 
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Symbolic outputs for symbolic inputs, without recording a node."""
+        if self.op_name.startswith("size_"):
+            return symbolic.Size(self.function, args, kwargs)
+        return symbolic.inferred_tensors(self, args, kwargs)
+
     def __repr__(self):
         return f"<op {self.op_name}>"
 
 
-def _reflected(function: Callable) -> Callable:
-    return lambda x, other: function(other, x)
+def _operator(name: str, function: Callable, swapped: bool = False) -> Callable:
+    lifted, on_sizes = lift(function, function.__name__), SIZES.get(name)
+
+    def method(self, other):
+        pair = (other, self) if swapped else (self, other)
+        is_size = on_sizes is not None and all(isinstance(item, (int, symbolic.Size)) for item in pair)
+        return (on_sizes if is_size else lifted)(*pair)
+
+    return method
 
 
-_OPERATORS = {
-    "add": jnp.add,
-    "sub": jnp.subtract,
-    "mul": jnp.multiply,
-    "truediv": jnp.true_divide,
-    "floordiv": jnp.floor_divide,
-    "mod": jnp.mod,
-    "pow": jnp.power,
-    "matmul": jnp.matmul,
-    "and": jnp.logical_and,
-    "or": jnp.logical_or,
-    "xor": jnp.logical_xor,
+def _equal(self, other):
+    # Between symbolic tensors it stays identity: lists and dicts hold them.
+    if other is None or isinstance(other, (symbolic.KerasTensor, str, tuple)):
+        return NotImplemented
+    return EQUAL(self, other)
+
+
+def _get_item(x, index):
+    # JSON has no tuples: an index that was saved comes back as a list, the slices in it as dicts.
+    parts = index if isinstance(index, (list, tuple)) else [index]
+    return x[tuple(slice(part["start"], part["stop"], part["step"]) if isinstance(part, dict) else part for part in parts)]
+
+
+def _index(self, index):
+    """`self[index]`, the index written with what graphs can hold and files too: tensors in slices are seen."""
+
+    def part(item):
+        if isinstance(item, slice) and symbolic.is_symbolic([item.start, item.stop, item.step]):
+            return {"start": item.start, "stop": item.stop, "step": item.step}
+        return np.asarray(item) if isinstance(item, list) else item
+
+    return GET_ITEM(self, tuple(part(item) for item in (index if isinstance(index, tuple) else (index,))))
+
+
+# Of two sizes that are not known yet, or of one and a number: Python's operators, for shapes are Python's numbers.
+SIZES = {
+    name: lift(getattr(operator, name), f"size_{name}") for name in ("add", "sub", "mul", "floordiv", "mod")
 }
-_COMPARISONS = {
-    "lt": jnp.less,
-    "le": jnp.less_equal,
-    "gt": jnp.greater,
-    "ge": jnp.greater_equal,
-}
-for _name, _function in {**_OPERATORS, **_COMPARISONS}.items():
-    _lifted = lift(_function, _function.__name__)
-    setattr(symbolic.KerasTensor, f"__{_name}__", _lifted)
-    if _name in _OPERATORS:
-        setattr(symbolic.KerasTensor, f"__r{_name}__", _reflected(_lifted))
-for _name, _function in {"neg": jnp.negative, "abs": jnp.absolute, "invert": jnp.logical_not}.items():
+size_of_axis = lift(lambda x, axis: x.shape[axis], "size_of_axis")
+EQUAL, GET_ITEM = lift(jnp.equal, "equal"), lift(_get_item, "get_item")
+for _name, _function in {**BINARY, **COMPARISONS}.items():
+    setattr(symbolic.KerasTensor, f"__{_name}__", _operator(_name, _function))
+    if _name in BINARY:
+        setattr(symbolic.KerasTensor, f"__r{_name}__", _operator(_name, _function, swapped=True))
+for _name, _function in UNARY.items():
     setattr(symbolic.KerasTensor, f"__{_name}__", lift(_function, _function.__name__))
 _METHODS = {
+    "__eq__": _equal,
+    "__hash__": object.__hash__,
+    "__getitem__": _index,
     "astype": lift(lambda x, dtype: x.astype(dtype), "astype"),
     "reshape": lift(lambda x, newshape: jnp.reshape(x, newshape), "reshape_tensor"),
     "squeeze": lift(lambda x, axis=None: jnp.squeeze(x, axis), "squeeze_tensor"),
-    # JSON has no tuples: an index that was saved comes back as a list.
-    "__getitem__": lift(lambda x, index: x[tuple(index) if isinstance(index, list) else index], "get_item"),
 }
 for _name, _function in _METHODS.items():
     setattr(symbolic.KerasTensor, _name, _function)

@@ -29,6 +29,7 @@ class Operation(Configurable):
     """
 
     _remat: remat.RematMode | None = None
+    named_in_graph = False  # whether a graph made its default name unique in it
 
     def __init__(self, name=None):
         self.auto_named = name is None

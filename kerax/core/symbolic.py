@@ -1,6 +1,7 @@
 """Symbolic tensors: what a layer or op called on one would give, without computing it."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -58,11 +59,46 @@ class KerasTensor(Operators):
             "`kerax.ops.lift(function)` makes any pure JAX function fit."
         )
 
-    __array__ = __bool__ = __float__ = __int__ = __iter__ = _refuse
-    __hash__ = object.__hash__
+    __array__ = __bool__ = __float__ = __int__ = _refuse
+
+    def __iter__(self):
+        # Keras's class of error: what asks whether something can be iterated over gets its answer.
+        raise TypeError(f"{self!r} is symbolic: iterate over `kerax.ops.unstack` of it, or over its shape.")
 
     def __repr__(self):
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+
+class Size(KerasTensor):
+    """The size of an axis that is not known yet, or what Python's operators make of such sizes: where the graph runs,
+    an integer.
+
+    Args:
+        function: What gives it, from arguments in which such sizes may be.
+    """
+
+    def __init__(self, function: Callable, args: tuple, kwargs: dict):
+        super().__init__((), "int32")
+        self._made_by = function, args, kwargs
+
+    def for_sizes(self, size_of: Callable[[int], Any]) -> Any:
+        """The size, if unknown sizes are what `size_of(axis)` says."""
+        function, args, kwargs = self._made_by
+
+        def fill(leaf):
+            if isinstance(leaf, Size):
+                return leaf.for_sizes(size_of)
+            if isinstance(leaf, KerasTensor):
+                return jax.ShapeDtypeStruct(sized(leaf.shape, size_of), leaf.dtype)
+            return leaf
+
+        args, kwargs = jax.tree.map(fill, (args, kwargs))
+        return function(*args, **kwargs)
+
+    def __eq__(self, other):
+        return other is None or self is other  # Keras has `None` in its place
+
+    __hash__ = KerasTensor.__hash__
 
 
 class Node:
@@ -120,7 +156,7 @@ def is_symbolic(*structures) -> bool:
 
 def record(operation, args: tuple, kwargs: dict) -> Any:
     """Calls `operation` symbolically: infers what it returns and records a node. Returns symbolic tensors."""
-    outputs = inferred_tensors(operation, args, kwargs)
+    outputs = operation.compute_output_spec(*args, **kwargs)
     Node(operation, args, kwargs, outputs)
     return outputs
 
@@ -141,50 +177,109 @@ def known_shape(shape) -> Shape:
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
+def sized(shape, size_of: Callable[[int], Any]) -> tuple:
+    """A shape with `size_of(axis)` for each unknown size."""
+    return tuple(size_of(axis) if size is None else size for axis, size in enumerate(shape))
+
+
 def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     """What `function` returns for arguments whose leaves are arrays, specs or `KerasTensor`s.
 
     Unknown sizes become JAX's symbolic dimensions, one per axis position, so that the unknown sizes of several inputs
-    agree. Where JAX cannot decide something about a symbol, two concrete sizes are tried instead, and the sizes
-    that differ between them are unknown.
+    agree. Where they do not fit each other so, other ways in which they could agree are tried. Where JAX cannot
+    decide something about a symbol, two concrete sizes are tried instead, and the sizes that differ between them
+    are unknown.
 
     Returns: the same structure with `jax.ShapeDtypeStruct` leaves; unknown sizes are not ints.
     """
     leaves, treedef = jax.tree.flatten((args, kwargs))
     # Everything else, as flags and arrays, goes in as it is.
-    dynamic = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
+    dynamic = [
+        i
+        for i, leaf in enumerate(leaves)
+        if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct)) and not isinstance(leaf, Size)
+    ]
+    shapes = [known_shape(leaves[i].shape) for i in dynamic]
+    others = [leaf.shape for leaf in leaves if hasattr(leaf, "shape") and not isinstance(leaf, KerasTensor)]
 
-    def pure(*values):
-        filled = list(leaves)
-        for position, value in zip(dynamic, values, strict=True):
-            filled[position] = value
-        inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
-        # Any key: no number is drawn, only its shape.
-        with Scope(key=jax.random.key(0), shapes_only=True):
-            return function(*inner_args, **inner_kwargs)
+    def run(shapes: list, size_of: Callable[[int], Any]):
+        filled = [leaf.for_sizes(size_of) if isinstance(leaf, Size) else leaf for leaf in leaves]
 
-    def run(size_of: Callable[[int], Any]):
+        def pure(*values):
+            for position, value in zip(dynamic, values, strict=True):
+                filled[position] = value
+            inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
+            # Any key: no number is drawn, only its shape.
+            with Scope(key=jax.random.key(0), shapes_only=True):
+                return function(*inner_args, **inner_kwargs)
+
         specs = [
-            jax.ShapeDtypeStruct(
-                [size if isinstance(size, int) else size_of(axis) for axis, size in enumerate(leaves[i].shape)],
-                leaves[i].dtype,
-            )
-            for i in dynamic
+            jax.ShapeDtypeStruct(sized(shape, size_of), leaves[i].dtype)
+            for i, shape in zip(dynamic, shapes, strict=True)
         ]
         return jax.eval_shape(pure, *specs)
 
+    def symbol(axis):
+        return _symbols()[axis]
+
     # Known shapes need neither symbols nor a second try.
-    if all(isinstance(size, int) for i in dynamic for size in leaves[i].shape):
-        return run(lambda axis: axis)
+    if not any(isinstance(leaf, Size) for leaf in leaves) and not any(None in shape for shape in shapes):
+        return run(shapes, symbol)
     try:
-        return run(lambda axis: _symbols()[axis])
+        return run(shapes, symbol)
     except Exception as error:
-        # A mistake of the user's would only fail again, at sizes that the user has never seen.
-        if not _is_inconclusive(error):
-            raise
-    # Different for each axis, so that sizes are not mistaken for each other; multiples of 8 fit strides and heads.
-    first, second = run(lambda axis: 16 + 8 * axis), run(lambda axis: 48 + 8 * axis)
-    return jax.tree.map(_unknown_where_different, first, second)
+        first_error = error
+    if not _is_inconclusive(first_error):
+        for candidate in _agreements(shapes, others):
+            try:
+                return run(candidate, symbol)
+            except Exception as error:
+                if _is_inconclusive(error):
+                    break
+        else:
+            # A mistake of the user's would only fail again, at sizes that the user has never seen.
+            raise first_error
+    try:
+        found = [run(shapes, lambda axis, least=least: least + 8 * axis) for least in (16, 48)]
+    # Parts of equal size: 840 is divided by all numbers up to 8. Later, as a loop over so many steps takes long.
+    except Exception as error:
+        try:
+            found = [run(shapes, lambda axis, by=by: 840 * (by + axis)) for by in (1, 13)]
+        except Exception:
+            raise error from None
+    return jax.tree.map(_unknown_where_different, *found)
+
+
+_MOST_AGREEMENTS = 40  # tried in vain before a mistake of the user's is told
+
+
+def _agreements(shapes: list[tuple], others: list) -> Iterator[list[tuple]]:
+    """The shapes with other choices for their unknown sizes: aligned at the last axis, or known sizes of others."""
+    rank = max(map(len, shapes), default=0)
+
+    def known(at: Callable, shape=None) -> set[int]:
+        return {n for s in (*shapes, *others) if s is not shape for k, n in enumerate(s) if at(s, k) and isinstance(n, int)}
+
+    def agreeing(start: int) -> list[tuple]:
+        """Each unknown size as the greatest that is known at its place, counted from the first or the last axis."""
+
+        def size(shape, axis):
+            here = known(lambda s, k: k - start * len(s) == axis - start * len(shape)) - {1}
+            return max(here, default=_symbols()[axis + start * (rank - len(shape))])
+
+        return [sized(shape, lambda axis, shape=shape: size(shape, axis)) for shape in shapes]
+
+    # Broadcasting aligns the last axes.
+    right = [sized(shape, lambda axis, shape=shape: _symbols()[axis + rank - len(shape)]) for shape in shapes]
+    yield from (right, agreeing(1), agreeing(0))
+    unknown = [(i, axis) for i, s in enumerate(shapes) for axis, size in enumerate(s) if size is None]
+    choices = [[None, *sorted(known(lambda *_: True, shapes[i]) - {1})] for i, _ in unknown]
+    tried = itertools.islice(itertools.product(*choices), 1, 10_000)
+    for sizes in sorted(tried, key=lambda sizes: len(sizes) - sizes.count(None))[:_MOST_AGREEMENTS]:
+        filled = [list(shape) for shape in shapes]
+        for (i, axis), size in zip(unknown, sizes, strict=True):
+            filled[i][axis] = filled[i][axis] if size is None else size
+        yield [tuple(shape) for shape in filled]
 
 
 def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -197,7 +292,7 @@ def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtype
 def _is_inconclusive(error: Exception) -> bool:
     """Whether a failure is about a symbolic size rather than a mistake that concrete sizes would show too."""
     text = f"{type(error).__name__} {error}"
-    words = ("Inconclusive", "symbolic", "Symbolic", "_DimExpr", "dimension variables", "shape polymorphism")
+    words = ("Inconclusive", "symbolic", "Symbolic", "_DimExpr", "dimension variables", "shape polymorphism", "mod(", "floordiv(")
     return any(word in text for word in words)
 
 

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from kerax import config
 from kerax.core import host_random, placement, seeds
 from kerax.core import scope as scopes
-from kerax.core.operators import Operators
+from kerax.core.operators import BINARY, COMPARISONS, UNARY, Operators
 from kerax.core.registry import family
 
 
@@ -372,19 +372,20 @@ def unwrap(value) -> Any:
     return value.value if isinstance(value, Variable) else value
 
 
-def _forward(name: str) -> Callable:
+def _operator(function: Callable, swapped: bool = False) -> Callable:
     def method(self, other):
         # A symbolic tensor's own operator records the operation in its graph.
         if hasattr(type(other), "_keras_history"):
             return NotImplemented
-        return getattr(self.value, name)(unwrap(other))
+        pair = self.value, unwrap(other)
+        return function(*(pair[::-1] if swapped else pair))
 
-    method.__name__ = name
     return method
 
 
-_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor"
-for _name in [prefix + name for name in _BINARY.split() for prefix in ("", "r")] + ["eq", "ne", "lt", "le", "gt", "ge"]:
-    setattr(Variable, f"__{_name}__", _forward(f"__{_name}__"))
-for _name in ("neg", "pos", "abs", "invert"):
-    setattr(Variable, f"__{_name}__", (lambda name: lambda self: getattr(self.value, name)())(f"__{_name}__"))
+for _name, _function in {**BINARY, **COMPARISONS}.items():
+    setattr(Variable, f"__{_name}__", _operator(_function))
+    if _name in BINARY:
+        setattr(Variable, f"__r{_name}__", _operator(_function, swapped=True))
+for _name, _function in UNARY.items():
+    setattr(Variable, f"__{_name}__", (lambda function: lambda self, *args: function(self.value, *args))(_function))

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from kerax import config
+import jax.numpy as jnp
+
+from kerax import config, dtype_policies
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor, Node
 from kerax.layers.options import check, check_unsupported
@@ -39,7 +41,9 @@ class InputLayer(Layer):
         **kwargs,
     ):
         found = None if input_tensor is None else input_tensor.dtype
-        super().__init__(name=name, dtype=dtype or found or config.floatx(), **kwargs)
+        # As a policy, "int8" would be the name of a quantization.
+        policy = dtype_policies.DTypePolicy(jnp.dtype(dtype or found or config.floatx()).name)
+        super().__init__(name=name, dtype=policy, **kwargs)
         check_unsupported(self, sparse=sparse, ragged=ragged)
         given = {"batch_shape": batch_shape, "shape": shape, "batch_size": batch_size}
         is_one = batch_shape is None or (shape is None and batch_size is None)

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import warnings
 from typing import Any
 
 import jax
@@ -51,6 +52,7 @@ class Functional(Model):
         if trainable is not None:
             self.trainable = trainable
         self.claim_seeds()
+        self._has_warned = False
 
     _untracked = Model._untracked | frozenset({"graph", "operations"})
 
@@ -87,13 +89,13 @@ class Functional(Model):
 
     @property
     def input_shape(self) -> Any:
-        """The shapes of the inputs as given."""
-        return jax.tree.map(lambda tensor: tensor.shape, self.graph.inputs)
+        """The shapes of the inputs as given; the shape, if there is one input."""
+        return _shapes(self.graph.inputs)
 
     @property
     def output_shape(self) -> Any:
-        """The shapes of the outputs as given."""
-        return jax.tree.map(lambda tensor: tensor.shape, self.graph.outputs)
+        """The shapes of the outputs as given; the shape, if there is one output."""
+        return _shapes(self.graph.outputs)
 
     def call(self, inputs, training=None, mask=None) -> Any:
         values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
@@ -105,26 +107,71 @@ class Functional(Model):
         for node in self.graph.nodes:  # `Graph.run` without a frame of its own between a model and its layers
             args, kwargs = node.arguments(known)
             node.note(node.operation(*args, **kwargs), known)
-        return jax.tree.map(known.__getitem__, self.graph.outputs)
+        outputs = jax.tree.map(known.__getitem__, self.graph.outputs)
+        # As Keras: a list of one output is that output.
+        return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
+
+    def compute_output_spec(self, inputs, training=None, mask=None) -> Any:
+        """Symbolic outputs for symbolic inputs: what each layer of the graph says, without recording a node."""
+        values = self._flatten(inputs)
+        pairs = list(zip(self.inputs, values, strict=True))
+        if not all(
+            value is None or (value.dtype == tensor.dtype and fits_shape(value.shape, tensor.shape))
+            for tensor, value in pairs
+        ):
+            return super().compute_output_spec(inputs)  # which says what does not fit
+        if all(value is not None and value.shape == tensor.shape for tensor, value in pairs):
+            return jax.tree.map(lambda tensor: KerasTensor(tensor.shape, tensor.dtype), self.graph.outputs)
+        return self.graph.run(values, lambda node, args, kwargs: node.operation.compute_output_spec(*args, **kwargs))
 
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""
-        expected = self.graph.inputs
-        names = [tensor.operation.name for tensor in self.inputs]
+        expected, names = self.graph.inputs, [tensor.operation.name for tensor in self.inputs]
         if isinstance(inputs, dict):
-            known = list(expected) if isinstance(expected, dict) else names
+            known = sorted(expected) if isinstance(expected, dict) else names
             missing = [name for name in known if name not in inputs]
             if missing:
                 raise ValueError(f"{self}: inputs {missing} are missing. Got {sorted(inputs)}.")
             # More names than needed are allowed, as in Keras: a batch may be a dict of many columns.
-            return jax.tree.leaves([inputs[name] for name in (sorted(known) if isinstance(expected, dict) else known)])
-        leaves = jax.tree.leaves(inputs)
+            given = [inputs[name] for name in known]
+        else:
+            given = inputs
+        leaves = jax.tree.leaves(given, is_leaf=_is_none)
         if len(leaves) != len(names):
             raise ValueError(f"{self}: expected {len(names)} inputs {names}. Got {len(leaves)}.")
+        if isinstance(expected, dict) and isinstance(inputs, (list, tuple)) and len(expected) == len(names):
+            # JAX sorts the keys of a dict; a list goes by the order in which the user wrote them.
+            by_key = dict(zip(expected, leaves, strict=True))
+            leaves = [by_key[key] for key in sorted(expected)]
+        if (isinstance(expected, dict) or not isinstance(inputs, dict)) and _form(inputs) != _form(expected):
+            self._warn_of_form(inputs)
+        for tensor, value in zip(self.inputs, leaves, strict=True):
+            if value is None and not tensor.operation.optional:
+                raise ValueError(f"{self}: input {tensor.operation.name!r} is not optional. Got None.")
         return leaves
+
+    def _warn_of_form(self, inputs):
+        if not self._has_warned:  # once: a call of an array where a list is wanted is no mistake
+            self._has_warned = True
+            warnings.warn(
+                f"The structure of `inputs` doesn't match the expected structure of {self}. Expected "
+                f"{_described(self.graph.inputs)}, got {_described(inputs)}. They were taken by "
+                f"{'name' if isinstance(inputs, dict) else 'position'}.",
+                stacklevel=5,
+            )
+
+    def used_inputs(self, x) -> Any:
+        """`x` without the entries of a dict that the model has no input for, whatever they hold."""
+        if not isinstance(x, dict):
+            return x
+        form = self.graph.inputs
+        names = form if isinstance(form, dict) else {tensor.operation.name for tensor in self.inputs}
+        return {name: value for name, value in x.items() if name in names} or x
 
     def _fit(self, tensor: KerasTensor, value):
         """An input value with the rank and dtype of its symbolic tensor."""
+        if value is None:
+            return None
         given = value = jnp.asarray(value)
         shape, expected = value.shape, tensor.shape
         # (batch,) data for an input (batch, 1), and the other way round
@@ -216,9 +263,27 @@ class Functional(Model):
                 for position, tensor in enumerate(jax.tree.leaves(outputs)):
                     tensors[(name, index, position)] = tensor
             waiting = [item for item in waiting if item not in ready]
+        for name, operation in operations.items():
+            operation.name = name  # a layer that other models share may have got another name there
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
         # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
         return cls(inputs, outputs, name=config["name"], trainable=None if config.get("trainable", True) else False)
+
+
+def _form(inputs) -> Any:
+    """What of the structure of inputs counts: names, and whether there is a list around."""
+    if isinstance(inputs, dict):
+        return sorted(inputs)
+    return [_form(item) for item in inputs] if isinstance(inputs, (list, tuple)) else None
+
+
+def _described(inputs) -> Any:
+    return jax.tree.map(lambda leaf: tuple(getattr(leaf, "shape", ())), inputs)
+
+
+def _shapes(tensors) -> Any:
+    leaves = jax.tree.leaves(tensors)
+    return leaves[0].shape if len(leaves) == 1 else jax.tree.map(lambda tensor: tensor.shape, tensors)
 
 
 def _with_inputs(graph: Graph) -> Graph:
@@ -249,10 +314,10 @@ def _split_arguments(node) -> tuple[list, dict, dict]:
     args, kwargs, options = [], {}, {}
     for position, value in enumerate(node.args):
         name = names[position] if position < len(names) else ""
-        if position == 0 or not name or name in _OPERANDS or is_symbolic(value):
+        if not options and (position == 0 or not name or name in _OPERANDS or is_symbolic(value)):
             args.append(value)
-        else:
-            options[name] = value
+        else:  # what follows an option has no place by position any more
+            (kwargs if name in _OPERANDS or is_symbolic(value) else options)[name] = value
     for name, value in node.kwargs.items():
         (kwargs if name in _OPERANDS or is_symbolic(value) else options)[name] = value
     return args, kwargs, options
@@ -309,10 +374,17 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         call_function: Function of (layer, *args, **kwargs) that calls a layer of the clone.
         recursive: Whether `clone_function` is applied inside models too.
     """
-    copies: dict[int, Any] = {}
+    if call_function is not None and isinstance(model, Sequential):
+        raise ValueError(f"{model}: `call_function` is for functional models; a `Sequential` calls its layers itself.")
+    clone = _clone(model, input_tensors, clone_function, call_function, recursive, {})
+    if model.compiled:
+        clone.compile_from_config(model.get_compile_config())
+    return clone
 
+
+def _clone(model, input_tensors, clone_function, call_function, recursive: bool, copies: dict[int, Any]) -> Any:
     def copy(layer):
-        # A layer that is called twice is copied once.
+        # A layer that is called twice, in whatever models, is copied once.
         if id(layer) not in copies:
             # Neither has weights: both can be shared.
             if isinstance(layer, (LiftedOp, InputLayer)):
@@ -320,7 +392,7 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
             elif clone_function is not None and not isinstance(layer, Model):
                 copies[id(layer)] = clone_function(layer)
             elif isinstance(layer, Model) and (recursive or clone_function is None):
-                copies[id(layer)] = clone_model(layer, clone_function=clone_function, recursive=recursive)
+                copies[id(layer)] = _clone(layer, None, clone_function, None, recursive, copies)
             else:
                 copies[id(layer)] = type(layer).from_config(layer.get_config())
         return copies[id(layer)]
@@ -334,17 +406,31 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
                 return operation(*args, **kwargs)
             return call_function(operation, *args, **kwargs)
 
-        given = jax.tree.leaves(input_tensors) if input_tensors is not None else [_fresh_input(t) for t in model.inputs]
+        if input_tensors is None:
+            given = [_fresh_input(tensor) for tensor in model.inputs]
+        else:
+            given, structures = jax.tree.leaves(input_tensors), (input_tensors, model.input)
+            if len(given) != len(model.inputs) or (len(given) > 1 and _form(structures[0]) != _form(structures[1])):
+                raise ValueError(f"clone_model: expected input_tensors of the form {model.input}. Got {input_tensors}.")
         outputs = model.graph.run(given, call)
         inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
         return Functional(inputs, outputs, name=model.name)
     if type(model) is Sequential:
         clone = Sequential(name=model.name)
-        for layer in ([model.input_layer] if model.input_layer is not None else []) + model.layers:
-            clone.add(_fresh_input(layer.output) if isinstance(layer, InputLayer) else copy(layer))
+        if input_tensors is not None:
+            (start,) = jax.tree.leaves(input_tensors)
+            clone.add(start if isinstance(start.operation, InputLayer) else _fresh_input(start))
+        elif model.input_layer is not None:
+            clone.add(_fresh_input(model.input_layer.output))
+        for layer in model.layers:
+            clone.add(copy(layer))
         return clone
     return type(model).from_config(model.get_config())
 
 
 def _fresh_input(tensor: KerasTensor) -> KerasTensor:
-    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name).output
+    source = tensor.operation
+    if not isinstance(source, InputLayer):
+        return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype).output
+    name = None if source.auto_named else source.name
+    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, optional=source.optional, name=name).output

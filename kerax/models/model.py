@@ -91,6 +91,10 @@ class Model(Layer):
             return MODELS.entries["Functional"].from_config(config, custom_objects)
         return super().from_config(config)
 
+    def used_inputs(self, x) -> Any:
+        """What of the inputs `x` the model uses. Default: all."""
+        return x
+
     # Structure.
 
     @property
@@ -107,9 +111,10 @@ class Model(Layer):
             if not -len(layers) <= index < len(layers):
                 raise ValueError(f"{self}: no layer {index}; there are {len(layers)}.")
             return layers[index]
-        for layer in layers:
-            if layer.name == name:
-                return layer
+        paths = {path: child for path, child in self._children() if isinstance(child, Layer)}
+        # A layer that another model shares may have got another name there: here it keeps that of its path.
+        for layer in [*(layer for layer in layers if layer.name == name), *([paths[(name,)]] if (name,) in paths else [])]:
+            return layer
         names = [layer.name for layer in layers]
         raise ValueError(f"{self}: no layer {name!r}.{suggest(name, names)} Layers: {', '.join(names)}.")
 
@@ -371,7 +376,7 @@ class Model(Layer):
         # Given validation data count, not the fraction.
         is_split = validation_data is None and validation_split > 0
         # Class weights after the split: validation does without.
-        source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, "fit")
+        source = make_source(self.used_inputs(x), y, sample_weight, batch_size, None if is_split else class_weight, "fit")
         if is_split:
             source, held_out = source.split(validation_split)
             source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split
@@ -430,7 +435,7 @@ class Model(Layer):
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
         self.compilation.require(self, "evaluate")
         check_numbers("evaluate", steps=(steps, 1))
-        source = make_source(x, y, sample_weight, batch_size, who="evaluate")
+        source = make_source(self.used_inputs(x), y, sample_weight, batch_size, who="evaluate")
         self.compilation.make_ready(self, source.batch_spec(), "evaluate")
         self.compilation.check_labels(self, source, "evaluate")
         steps = within_max_steps(steps, source)
@@ -459,7 +464,7 @@ class Model(Layer):
     ) -> Any:
         """The outputs for all rows of `x`, as NumPy arrays."""
         check_numbers("predict", steps=(steps, 1))
-        source = make_source(x, None, None, batch_size, who="predict")
+        source = make_source(self.used_inputs(x), None, None, batch_size, who="predict")
         self.compilation.make_ready(self, source.batch_spec(), "predict")
         steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
@@ -492,14 +497,14 @@ class Model(Layer):
     def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
         self.compilation.require(self, who)
         # One batch of all rows, however many.
-        source = array_source(x, y, sample_weight, 2**31 - 1, class_weight, who)
+        source = array_source(self.used_inputs(x), y, sample_weight, 2**31 - 1, class_weight, who)
         self.compilation.make_ready(self, source.batch_spec(), who)
         self.compilation.check_labels(self, source, who)
         return source.rows
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        source = array_source(x, None, None, 2**31 - 1, who="predict_on_batch")
+        source = array_source(self.used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
         self.compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
         return loop.predict_on_batch(self, source.rows)
 

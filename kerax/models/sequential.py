@@ -4,11 +4,11 @@ from typing import Any, cast
 
 import jax
 
-from kerax.core import masks
+from kerax.core import calling, masks
 from kerax.core.graph import assign_names
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
-from kerax.core.symbolic import KerasTensor
+from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model, fits_shape, wrong_shape
@@ -30,6 +30,7 @@ class Sequential(Model):
         self._stack: list[Layer] = []
         self.input_layer: InputLayer | None = None
         self._tensor: KerasTensor | None = None  # the symbolic output so far
+        self._is_inferred = False  # whether the input is that of the first data, which later data may differ from
         if isinstance(layers, Layer):
             raise ValueError(f"{self}: expected a list of layers. Got {layers!r}. Write Sequential([layer]).")
         for layer in layers or []:
@@ -56,8 +57,12 @@ class Sequential(Model):
                 raise ValueError(f"{self}: only layers can be added. Got {layer!r}.")
             layer = Lambda(layer)
         layer.require_init()
-        if not self._stack and self.input_layer is None and layer.first_input_shape is not None:
-            self.add(InputLayer(batch_shape=layer.first_input_shape))
+        if not self._stack and self.input_layer is None:
+            start = getattr(layer, "input", None) if isinstance(layer, Model) and hasattr(layer, "outputs") else None
+            if layer.first_input_shape is not None:
+                self.add(InputLayer(batch_shape=layer.first_input_shape))
+            elif isinstance(start, KerasTensor):  # a model that knows its own input
+                self.add(InputLayer(batch_shape=start.shape, dtype=start.dtype))
         # Unique among the layers before it: a shared counter would name them by what else the process made.
         assign_names([*self._stack, layer], self)
         self._stack.append(layer)
@@ -89,32 +94,58 @@ class Sequential(Model):
 
     def build(self, input_shape) -> None:
         """Builds every layer for an input shape (batch size or `None` first)."""
-        if self._tensor is None and self._stack and not isinstance(input_shape, dict):
+        self._require_layers()
+        for layer in self._stack:
+            if calling.required_arguments(layer) > 1:
+                raise ValueError(f"{self}: layers are called with one argument here. `call` of {layer} needs more.")
+        if not is_shape(input_shape):
+            super().build(input_shape)  # several inputs, which the first layer takes
+        elif self._tensor is None:
             self.add_input(tuple(input_shape))
+            self._is_inferred = self._tensor is not None
+        elif not self._is_inferred:
+            self._check_input(KerasTensor(input_shape))
         self.built = True
+
+    def _require_layers(self):
+        if not self._stack and self.input_layer is None:
+            raise ValueError(f"{self}: there are no layers yet. Add some by `add`.")
 
     def add_input(self, shape: tuple, dtype: str | None = None) -> None:
         """Sets the input of a model that has layers but no `Input`."""
         # Any batch size, whatever that of the first data.
         first = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
         self.input_layer, tensor = first, first.output
-        for layer in self._stack:
-            tensor = layer(tensor)
+        try:
+            for layer in self._stack:
+                tensor = layer(tensor)
+        except (NotImplementedError, AssertionError, jax.errors.JAXTypeError):
+            self.input_layer = None  # a `call` that wants true sizes or values: its layers are built as it runs
+            return
         self._tensor = tensor
         self.claim_seeds()
 
     def call(self, inputs, training=None, mask=None) -> Any:
-        if not self._stack:
-            return inputs
-        # Before the first layer says so in its own terms.
-        if self.input_layer is not None and hasattr(inputs, "shape"):
-            expected = self.input_layer.batch_shape
-            if not fits_shape(inputs.shape, expected):
-                raise wrong_shape(f"{self}: the input", inputs.shape, expected)
+        self._require_layers()
+        self._check_input(inputs)
         inputs = masks.masked(inputs, mask)
         for layer in self._stack:
             inputs = layer(inputs)
         return inputs
+
+    def compute_output_spec(self, inputs, training=None, mask=None) -> Any:
+        """Symbolic outputs for symbolic inputs: what each layer says, without recording a node."""
+        self._check_input(inputs)
+        for layer in self._stack:
+            inputs = layer.compute_output_spec(inputs)
+        return inputs
+
+    def _check_input(self, inputs):
+        # Before the first layer says so in its own terms.
+        if self.input_layer is not None and not self._is_inferred and hasattr(inputs, "shape"):
+            expected = self.input_layer.batch_shape
+            if not fits_shape(inputs.shape, expected):
+                raise wrong_shape(f"{self}: the input", inputs.shape, expected)
 
     @property
     def inputs(self) -> list[KerasTensor]:
@@ -150,7 +181,8 @@ class Sequential(Model):
 
     def _require_tensor(self):
         if self._tensor is None:
-            raise ValueError(f"{self}: not built yet. Start it with an `Input`, call `build`, or call it on data.")
+            # So that `hasattr` answers.
+            raise AttributeError(f"{self}: not built yet. Start it with an `Input`, call `build`, or call it on data.")
 
     def get_config(self) -> dict:
         """Name and layers, the input first."""

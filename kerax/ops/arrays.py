@@ -20,19 +20,22 @@ copy = unary(jnp.copy)
 ravel = unary(jnp.ravel)
 
 
+@lift
 def zeros(shape, dtype=None):
     """All 0; `floatx()` by default."""
     return jnp.zeros(shape, dtype or config.floatx())  # JAX's own default follows its switch for 64 bits
 
 
+@lift
 def ones(shape, dtype=None):
     """All 1; `floatx()` by default."""
     return jnp.ones(shape, dtype or config.floatx())
 
 
+@lift
 def empty(shape, dtype=None):
     """All 0: JAX has no uninitialised arrays."""
-    return zeros(shape, dtype)
+    return jnp.zeros(shape, dtype or config.floatx())
 
 
 @lift
@@ -41,21 +44,25 @@ def full(shape, fill_value, dtype=None):
     return jnp.full(shape, fill_value, dtype)
 
 
+@lift
 def eye(N, M=None, k=0, dtype=None):
     """1 on the `k`-th diagonal of an `N` by `M` matrix, 0 elsewhere."""
     return jnp.eye(N, M, k, dtype or config.floatx())
 
 
+@lift
 def identity(n, dtype=None):
     """1 on the diagonal of an `n` by `n` matrix, 0 elsewhere."""
-    return eye(n, dtype=dtype)
+    return jnp.eye(n, dtype=dtype or config.floatx())
 
 
+@lift
 def tri(N, M=None, k=0, dtype=None):
     """1 on and below the `k`-th diagonal of an `N` by `M` matrix, 0 elsewhere."""
     return jnp.tri(N, M, k, dtype or config.floatx())
 
 
+@lift
 def arange(start, stop=None, step=None, dtype=None):
     """`start`, `start + step`, ... below `stop`; from 0 with one argument."""
     return jnp.arange(start, stop, step, dtype)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core.lift import lift
+from kerax.core.lift import lift, size_of_axis
 from kerax.core.symbolic import KerasTensor
 from kerax.core.variable import unwrap
 from kerax.ops.lifting import op
@@ -16,14 +16,16 @@ __all__ = (
 
 
 def shape(x) -> tuple:
-    """The sizes of the axes; `None` for those a symbolic tensor does not know."""
-    # No op: shapes are known outside of programs, and a symbolic tensor's are numbers and `None`.
+    """The sizes of the axes; those a symbolic tensor does not know are values of the graph, which equal `None`."""
+    if isinstance(x, KerasTensor):
+        return tuple(size_of_axis(x, axis) if size is None else size for axis, size in enumerate(x.shape))
+    # No op: shapes are known outside of programs.
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
 def ndim(x) -> int:
     """Number of axes."""
-    return len(shape(x))
+    return len(x.shape) if hasattr(x, "shape") else np.ndim(x)
 
 
 def dtype(x) -> str:

@@ -274,7 +274,8 @@ def _outputs_for(model, x):
     """Shapes and dtypes of the outputs for the shapes `x`. Builds what is not built."""
     try:
         return model.build_from(x, training=False)
-    except jax.errors.ConcretizationTypeError:
+    except Exception:
+        # Step by step, `call` may do whatever Python can.
         if not model.run_eagerly:
             raise
         return model(jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), x), training=False)

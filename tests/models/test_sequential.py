@@ -25,7 +25,7 @@ def test_deferred_it_is_built_by_its_first_data():
     assert not model.built and model.weights == []
     with pytest.raises(ValueError, match="not built"):
         model.count_params()
-    with pytest.raises(ValueError, match="not built"):
+    with pytest.raises(AttributeError, match="not built"):
         model.output  # noqa: B018
     assert model(X).shape == (6, 2)
     assert model.built and model.count_params() == 23
@@ -197,8 +197,10 @@ def test_freezing_the_whole_model():
     assert len(model.trainable_weights) == 4
 
 
-def test_an_empty_model_returns_its_input():
-    np.testing.assert_array_equal(kerax.Sequential()(X), X)
+def test_an_empty_model_has_nothing_to_call_and_one_with_an_input_returns_it():
+    with pytest.raises(ValueError, match="no layers"):
+        kerax.Sequential()(X)
+    np.testing.assert_array_equal(kerax.Sequential([kerax.Input(X.shape[1:])])(X), X)
 
 
 def test_it_trains_as_in_keras_when_deferred():
