@@ -22,8 +22,6 @@ def save_model(model, path: str, include_optimizer: bool = True):
     Raises:
         NotImplementedError: for a model of another class: nothing in such a file could make it anew.
     """
-    import h5py
-
     with sharing_scope():
         described = serialize_keras_object(model)
     if described["class_name"] not in ("Functional", "Sequential"):
@@ -33,7 +31,7 @@ def save_model(model, path: str, include_optimizer: bool = True):
         )
     config = {key: described[key] for key in ("class_name", "config")}
     training = archive.compile_config(model) if include_optimizer and model.compiled else None
-    with h5_members.replacing(path) as partial, h5py.File(partial, "w") as file:
+    with h5_members.writing(path) as file:
         # Text of any length: HDF5 keeps it outside the header, which has room for 64 KB only.
         file.attrs["keras_version"], file.attrs["backend"] = archive.KERAS_VERSION, "jax"
         file.attrs["model_config"] = json.dumps(config)
