@@ -42,6 +42,10 @@ class MissingFileError(FileNotFoundError, ValueError):
     """There is no such file. Both kinds, for Keras raises now the one, now the other."""
 
 
+class ConfigError(ValueError, TypeError):
+    """What a config or file describes cannot be made. Both kinds, for Keras raises now the one, now the other."""
+
+
 def check_choice(who: object, name: str, value: object, choices: Collection) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     if value not in choices:

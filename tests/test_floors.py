@@ -13,7 +13,17 @@ FLOORS = [
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},
     {"train", "callbacks", "checkpoint", "saving", "plan"},
     {"models"},
-    {"cli", "utils", "visualization", "datasets", "applications", "backend", "distillation", "mixed_precision", "legacy"}
+    {
+        "cli",
+        "utils",
+        "visualization",
+        "datasets",
+        "applications",
+        "backend",
+        "distillation",
+        "mixed_precision",
+        "legacy",
+    }
     | {"preprocessing", "tuner", "wrappers", "__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

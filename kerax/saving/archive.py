@@ -21,7 +21,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kerax.core.layer import Layer
-from kerax.core.registry import deserialize_keras_object, safe_mode_scope, serialize_keras_object, sharing_scope
+from kerax.core.registry import (
+    deserialize_keras_object,
+    owned_by,
+    safe_mode_scope,
+    serialize_keras_object,
+    sharing_scope,
+)
+from kerax.errors import ConfigError
 from kerax.saving import h5_members, structure, weights_h5
 from kerax.version import __version__
 
@@ -146,7 +153,11 @@ def _read_weights(archive, model, path, who: str, skip_mismatch: bool = False, o
 def compile_as(model, config: dict, custom_objects: dict | None):
     """Compiles a loaded model as it was, its optimizer ready for its state."""
     try:
-        model.compile_from_config(deserialize_keras_object(config, custom_objects))
+        arguments = {}
+        for name, value in config.items():
+            with owned_by(name):  # `custom_objects={"loss": function}` stands for a lambda
+                arguments[name] = deserialize_keras_object(value, custom_objects)
+        model.compile_from_config(arguments)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"the compile arguments cannot be restored; pass `compile=False`. {error}") from error
 
@@ -164,16 +175,16 @@ def _load_assets(archive: Any, model, folder: str):
 
 @contextlib.contextmanager
 def naming(path: str, hidden: str = "", who: str = "load_model") -> Iterator[None]:
-    """Makes every error of reading a file a `ValueError` that names it."""
+    """Makes every error of reading a file one `ConfigError`, which is a `ValueError`, that names it."""
     try:
         yield
     except RecursionError:
-        raise ValueError(f"{who}: {path!r}: the config is nested too deep.") from None
+        raise ConfigError(f"{who}: {path!r}: the config is nested too deep.") from None
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, MemoryError) as error:
         message = str(error).replace(hidden, str(path)) if hidden else str(error)
         message = message.removeprefix(f"{who}: ")
         prefix = "" if repr(path) in message else f"{path!r}: "
-        raise ValueError(f"{who}: {prefix}{message or type(error).__name__}") from error
+        raise ConfigError(f"{who}: {prefix}{message or type(error).__name__}") from error
 
 
 class Folder:

@@ -10,7 +10,7 @@ import warnings
 from typing import Any, cast
 
 from kerax.core.layer import Layer
-from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
+from kerax.core.registry import deserialize_keras_object, safe_mode_scope, serialize_keras_object, sharing_scope
 from kerax.saving import archive, h5_members, keras2, legacy_h5
 
 _OPTIMIZER = "optimizer_weights"
@@ -46,7 +46,7 @@ def save_model(model, path: str, include_optimizer: bool = True):
 def load_model(path: str, custom_objects: dict | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
     """The model of an `.h5` file: see `kerax.saving.load_model`."""
     who = "load_model"
-    with archive.naming(path), h5_members.open_file(path, who) as file:
+    with archive.naming(path), safe_mode_scope(safe_mode), h5_members.open_file(path, who) as file:
         with h5_members.explaining(path, who):
             texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}
         if "model_config" not in texts:

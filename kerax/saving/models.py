@@ -28,20 +28,24 @@ def save_model(model, filepath, overwrite: bool = True, zipped: bool | None = No
     """
     options = {"include_optimizer": True, "save_format": None} | kwargs
     include_optimizer, save_format = options.pop("include_optimizer"), options.pop("save_format")
-    if options or save_format not in (None, "keras", "h5"):
-        unknown = next(iter(options), f"save_format={save_format!r}")
-        raise ValueError(
-            f"save_model: unknown argument {unknown}. The name's ending, '.keras' or '.h5', says the format."
-        )
+    if options:
+        raise ValueError(f"save_model: unknown argument {next(iter(options))!r}.")
     if h5_members.is_open_file(filepath):
         archive.save_model(model, filepath)
         return
     path = check_name(filepath, "save_model")
+    if save_format is not None and not path.endswith((".keras", ".h5", ".hdf5")):
+        raise ValueError(
+            f"save_model: the name's ending, '.keras' or '.h5', says the format, not `save_format`. Got {path!r} and "
+            f"save_format={save_format!r}."
+        )
     if not overwrite and os.path.exists(path):
         raise ValueError(f"save_model: {path!r} exists. Pass `overwrite=True` to replace it.")
     if zipped is False:
         if path.endswith((".keras", ".h5", ".hdf5")):
-            raise ValueError(f"save_model: with `zipped=False`, `filepath` names a folder, without ending. Got {path!r}.")
+            raise ValueError(
+                f"save_model: with `zipped=False`, `filepath` names a folder, without ending. Got {path!r}."
+            )
         archive.save_model(model, path, zipped=False)
     elif path.endswith((".h5", ".hdf5")):
         from absl import logging  # comes with orbax; Keras says so in its log too

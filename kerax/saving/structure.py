@@ -41,7 +41,7 @@ def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Laye
     if hasattr(layer, "get_layer"):  # a model
         attributes["layers"] = cast(Any, layer).layers
         # Keras goes through the `layers` of functional models and `Sequential`s before all other attributes.
-        first = ["layers"] if hasattr(layer, "output_shape") else []
+        first = ["layers"] if hasattr(type(layer), "output_shape") else []
     # Keras goes through attributes by name, those with an underscore last; a layer counts where it is met first.
     for name in first + sorted(attributes, key=lambda name: (name.startswith("_"), name)):
         yield from _below(attributes[name], f"{path}/{name}" if path else name, seen)
@@ -50,7 +50,8 @@ def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Laye
 def _below(value, path: str, seen: set[int]) -> Iterator[tuple[str, Layer]]:
     if isinstance(value, Layer):
         yield from _layers(value, path, seen)
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, (list, tuple, dict)) and (not value or id(value) not in seen):
+        seen.add(id(value))  # one may hold itself
         taken: set[str] = set()
         for item in value.values() if isinstance(value, dict) else value:
             if isinstance(item, (Layer, list, tuple, dict)):
