@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import jax
 import numpy as np
@@ -381,10 +381,10 @@ def _function_from_code(config: dict) -> Any:
 
 
 def _partial(config: dict) -> functools.partial:
-    parts = _deserialize(config)
-    if not callable(parts["func"]):
-        parts["func"] = _find_function({"config": parts["func"]})  # a function of kerax, which has a name only
-    return functools.partial(parts["func"], *parts["args"], **parts["keywords"])
+    function, args, keywords = (_deserialize(config[name]) for name in ("func", "args", "keywords"))
+    if not callable(function):
+        function = _find_function({"config": function})  # a function of kerax, which has a name only
+    return functools.partial(cast(Callable, function), *cast(list, args), **cast(dict, keywords))
 
 
 def _enum_member(config: dict) -> enum.Enum:

@@ -55,8 +55,8 @@ class Lambda(Layer):
         """The constructor's arguments; those that are `None` are left out, as in Keras's files."""
         config = super().get_config() | {"arguments": self.arguments}
         for name in ("function", "output_shape", "mask"):
-            if isinstance(config[name], lambdas.Code):
-                code = config[name]
+            code: Any = config[name]
+            if isinstance(code, lambdas.Code):
                 parts = dict(zip(("code", "defaults", "closure"), code["config"]["value"], strict=True))
                 config[name] = lambdas.Code(code.function, parts)
         return {

@@ -25,7 +25,10 @@ def serialize_keras_object(instance: Any) -> Any:
 
 
 def deserialize_keras_object(
-    identifier: Any, module_objects: dict | None = None, custom_objects: dict | None = None, printable_module_name="object"
+    identifier: Any,
+    module_objects: dict | None = None,
+    custom_objects: dict | None = None,
+    printable_module_name="object",
 ) -> Any:
     """The object of such a description, or the one of that name; a class of that name is called.
 

@@ -6,6 +6,7 @@ what it was compiled with; the weights lie in the group `model_weights` as `lega
 """
 
 import json
+import os
 import warnings
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ def save_model(model, path: str, include_optimizer: bool = True):
         )
     config = {key: described[key] for key in ("class_name", "config")}
     training = archive.compile_config(model) if include_optimizer and model.compiled else None
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)  # as Keras does for these files alone
     with h5_members.writing(path) as file:
         # Text of any length: HDF5 keeps it outside the header, which has room for 64 KB only.
         file.attrs["keras_version"], file.attrs["backend"] = archive.KERAS_VERSION, "jax"
@@ -46,6 +48,7 @@ def save_model(model, path: str, include_optimizer: bool = True):
 def load_model(path: str, custom_objects: dict | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
     """The model of an `.h5` file: see `kerax.saving.load_model`."""
     who = "load_model"
+    h5_members.require_file(path, who)
     with archive.naming(path), safe_mode_scope(safe_mode), h5_members.open_file(path, who) as file:
         with h5_members.explaining(path, who):
             texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}

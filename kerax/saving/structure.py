@@ -47,11 +47,10 @@ def _layers(layer: Layer, path: str, seen: set[int]) -> Iterator[tuple[str, Laye
         yield from _below(attributes[name], f"{path}/{name}" if path else name, seen)
 
 
-def _below(value, path: str, seen: set[int]) -> Iterator[tuple[str, Layer]]:
+def _below(value, path: str, seen: set[int], outer: tuple = ()) -> Iterator[tuple[str, Layer]]:
     if isinstance(value, Layer):
         yield from _layers(value, path, seen)
-    elif isinstance(value, (list, tuple, dict)) and (not value or id(value) not in seen):
-        seen.add(id(value))  # one may hold itself
+    elif isinstance(value, (list, tuple, dict)) and not any(value is other for other in outer):  # one may hold itself
         taken: set[str] = set()
         for item in value.values() if isinstance(value, dict) else value:
             if isinstance(item, (Layer, list, tuple, dict)):
@@ -59,7 +58,7 @@ def _below(value, path: str, seen: set[int]) -> Iterator[tuple[str, Layer]]:
                 kind = to_snake_case(type(item).__name__) if isinstance(item, Layer) else "container"
                 name = unique(kind, taken)
                 taken.add(name)
-                yield from _below(item, f"{path}/{name}", seen)
+                yield from _below(item, f"{path}/{name}", seen, (*outer, value))
 
 
 def vars_of(path: str) -> str:

@@ -25,7 +25,7 @@ def write(file, model, objects_to_skip: Collection = ()):
 
 def read(file, model, where: str, who: str, skip_mismatch: bool = False, objects_to_skip: Collection = ()):
     """Puts the values of an open HDF5 file into a model: see `structure.fill`."""
-    find, below = (functools.partial(look, file) for look in (h5_members.members_of, h5_members.groups_below))
+    find, below = functools.partial(h5_members.members_of, file), functools.partial(h5_members.groups_below, file)
     source = structure.Source(where, find, below, filled_groups(file))
     structure.fill(model, source, who, skip_mismatch, objects_to_skip)
 
