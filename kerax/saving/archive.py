@@ -28,7 +28,6 @@ from kerax.core.registry import (
     serialize_keras_object,
     sharing_scope,
 )
-from kerax.errors import ConfigError
 from kerax.saving import h5_members, structure, weights_h5
 from kerax.version import __version__
 
@@ -175,16 +174,16 @@ def _load_assets(archive: Any, model, folder: str):
 
 @contextlib.contextmanager
 def naming(path: str, hidden: str = "", who: str = "load_model") -> Iterator[None]:
-    """Makes every error of reading a file one `ConfigError`, which is a `ValueError`, that names it."""
+    """Makes every error of reading a file a `ValueError` that names it."""
     try:
         yield
     except RecursionError:
-        raise ConfigError(f"{who}: {path!r}: the config is nested too deep.") from None
+        raise ValueError(f"{who}: {path!r}: the config is nested too deep.") from None
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, MemoryError) as error:
         message = str(error).replace(hidden, str(path)) if hidden else str(error)
         message = message.removeprefix(f"{who}: ")
         prefix = "" if repr(path) in message else f"{path!r}: "
-        raise ConfigError(f"{who}: {prefix}{message or type(error).__name__}") from error
+        raise ValueError(f"{who}: {prefix}{message or type(error).__name__}") from error
 
 
 class Folder:
