@@ -26,8 +26,11 @@ def open_file(path, who: str):
 
     require_file(path, who)
     try:
-        # Without locks: a file is replaced as a whole, so that nobody is read while he writes.
-        return h5py.File(path, "r") if is_open_file(path) else h5py.File(path, "r", locking=False)
+        if not is_open_file(path):
+            # Without locks: a file is replaced as a whole, so that nobody is read while he writes.
+            with contextlib.suppress(OSError):
+                return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r")  # as this process itself may hold it already
     except OSError as error:
         raise ValueError(f"{who}: {path!r} is not a readable HDF5 file: {error}") from None
 
