@@ -188,7 +188,13 @@ def text_attribute(item, name: str) -> str | None:
 def members_of(file, path: str) -> dict[str, Member] | None:
     """The datasets of a group by name, or `None` if there is no such group."""
     group: Any = find_group(file, path)
-    return None if group is None else {name: Member(find_dataset(group, name)) for name in group}
+    if group is None:
+        return None
+    found = {name: find_dataset(group, name) for name in group}
+    lost = next((name for name, dataset in found.items() if dataset is None), None)
+    if lost is not None:
+        raise ValueError(f"{file.filename!r} is damaged: {path}/{lost} is listed, but not there.")
+    return {name: Member(dataset) for name, dataset in found.items()}
 
 
 def groups_below(file, path: str) -> dict[str, str | None]:
