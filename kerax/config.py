@@ -17,6 +17,7 @@ from kerax.dtype_policies import set_dtype_policy as set_dtype_policy
 from kerax.errors import disable_traceback_filtering as disable_traceback_filtering
 from kerax.errors import enable_traceback_filtering as enable_traceback_filtering
 from kerax.errors import is_traceback_filtering_enabled as is_traceback_filtering_enabled
+from kerax.places import local_path
 
 _epsilon = 1e-7
 _image_data_format = "channels_last"
@@ -142,7 +143,9 @@ def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0) -
     Returns: the folder.
     """
     default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join("~", ".cache", "kerax", "xla")
-    path = os.path.abspath(os.path.expanduser(default if directory is None else os.fspath(directory)))
+    path = os.path.abspath(
+        os.path.expanduser(default if directory is None else local_path(directory, "enable_compilation_cache"))
+    )
     os.makedirs(path, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", path)
     # JAX's default leaves out what compiles in less than a second: most programs of a small model.

@@ -38,6 +38,14 @@ def suggest(name: object, options: Iterable[object]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+class MissingFileError(FileNotFoundError, ValueError):
+    """There is no such file. Both kinds, for Keras raises now the one, now the other."""
+
+
+class ConfigError(ValueError, TypeError):
+    """What a config or file describes cannot be made. Both kinds, for Keras raises now the one, now the other."""
+
+
 def check_choice(who: object, name: str, value: object, choices: Collection) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     if value not in choices:

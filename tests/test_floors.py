@@ -7,13 +7,23 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kerax"
 FLOORS = [
-    {"config", "tree", "dtype_policies", "errors", "lazy", "version"},
+    {"config", "tree", "dtype_policies", "errors", "lazy", "places", "version"},
     {"core"},
     {"ops", "activations", "initializers", "regularizers", "constraints", "quantizers", "random"},
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},
     {"train", "callbacks", "checkpoint", "saving", "plan"},
     {"models"},
-    {"cli", "utils", "visualization", "datasets", "applications", "backend", "distillation", "mixed_precision"}
+    {
+        "cli",
+        "utils",
+        "visualization",
+        "datasets",
+        "applications",
+        "backend",
+        "distillation",
+        "mixed_precision",
+        "legacy",
+    }
     | {"preprocessing", "tuner", "wrappers", "__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -1,7 +1,9 @@
 """Callbacks that save: `ModelCheckpoint`, `OrbaxCheckpoint`, `BackupAndRestore`."""
 
 import contextlib
+import errno
 import os
+import re
 import signal
 import tempfile
 import warnings
@@ -12,6 +14,10 @@ import jax
 from kerax import checkpoint
 from kerax.callbacks.callback import Callback, When
 from kerax.callbacks.monitors import Monitor
+from kerax.places import check_writable, local_path
+from kerax.saving.models import check_name
+
+_FILES = (".keras", ".h5", ".hdf5")  # endings of files; anything else names a folder
 
 
 class _Saver(Monitor):
@@ -30,7 +36,9 @@ class _Saver(Monitor):
         if not self.save_best_only:
             return True
         value = self.get_monitor_value(logs)
-        if value is None or not self.is_better(value, self.best):
+        if value is None:  # which was warned of: better one file too many than none
+            return True
+        if not self.is_better(value, self.best):
             return False
         self.best = value
         return True
@@ -39,8 +47,8 @@ class _Saver(Monitor):
 class ModelCheckpoint(_Saver):
     """Saves after epochs, or every so many batches.
 
-    What is saved follows from `filepath`: `*.weights.h5` the weights, `*.keras` the model, a path without an ending an
-    orbax checkpoint of the whole training state and the run, from which `fit(..., resume=path)` goes on.
+    What is saved follows from `filepath`: `*.weights.h5` the weights, `*.keras` or `*.h5` the model, a path without an
+    ending an orbax checkpoint of the whole training state and the run, from which `fit(..., resume=path)` goes on.
 
     Args:
         filepath: Path, with fields such as `{epoch:02d}` and `{val_loss:.2f}`.
@@ -53,7 +61,9 @@ class ModelCheckpoint(_Saver):
         initial_value_threshold: Value that the first save must beat.
 
     Raises:
-        ValueError: if the ending of `filepath` and `save_weights_only` disagree, or `save_freq` is neither.
+        ValueError: if the ending of `filepath` is not known, or disagrees with `save_weights_only`, or `save_freq` is
+            neither.
+        OSError: when training begins, if its folder cannot be written.
     """
 
     def __init__(
@@ -68,23 +78,30 @@ class ModelCheckpoint(_Saver):
         initial_value_threshold=None,
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
-        self.filepath = os.fspath(filepath)
+        # With fields filled in: a number in a name is no ending.
+        check_name(re.sub(r"\{[^{}]*\}", "0", local_path(filepath, "ModelCheckpoint")), "ModelCheckpoint")
+        self.filepath = local_path(filepath, "ModelCheckpoint")
         is_weights = self.filepath.endswith(".weights.h5")
         if save_weights_only and not is_weights:
             raise ValueError(
                 "ModelCheckpoint: with `save_weights_only`, `filepath` must end in '.weights.h5'. "
                 f"Got {self.filepath!r}."
             )
-        if self.filepath.endswith(".h5") and not is_weights:
-            raise ValueError(
-                f"ModelCheckpoint: kerax does not write whole models as {self.filepath!r}. End it in '.keras', or in "
-                "'.weights.h5' for the weights."
-            )
         # Folders hold the run, which is whole at checkpoints only; files hold weights, which are so at any batch.
-        self._is_folder = not self.filepath.endswith((".weights.h5", ".keras"))
+        self._is_folder = not self.filepath.endswith(_FILES)
         when = _when(save_freq)
         self.sees_batches, self.saves_run = (When(), when) if self._is_folder else (when, When())
         self._epoch = 0
+
+    def on_train_begin(self, logs=None):
+        # Before hours of training, not after: as far as the path is known, which may have fields.
+        known = self.filepath.split("{")[0]
+        folder = os.path.dirname(os.path.abspath(known + "x")) if known != self.filepath else os.path.abspath(known)
+        if known == self.filepath and not self._is_folder:
+            if os.path.isdir(folder):
+                raise IsADirectoryError(errno.EISDIR, "ModelCheckpoint: a folder is in the place of the file", known)
+            folder = os.path.dirname(folder)
+        check_writable(folder, "ModelCheckpoint")
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -113,8 +130,8 @@ class ModelCheckpoint(_Saver):
             ) from None
         # A metric in the name may be in a folder's name.
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        if path.endswith((".weights.h5", ".keras")):
-            save = self.model.save if path.endswith(".keras") else self.model.save_weights
+        if path.endswith(_FILES):
+            save = self.model.save_weights if path.endswith(".weights.h5") else self.model.save
             with _only_first(path) as path:
                 save(path, overwrite=True)
         else:
@@ -160,7 +177,7 @@ class OrbaxCheckpoint(_Saver):
         save_weights_only: bool = False,
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
-        self.directory, self.max_to_keep = os.fspath(directory), max_to_keep
+        self.directory, self.max_to_keep = local_path(directory, "OrbaxCheckpoint"), max_to_keep
         self.save_on_background = save_on_background
         self.saves_run = _when(save_freq)
         self._writer = _Writer(self, self.directory, max_to_keep)
@@ -226,9 +243,9 @@ class BackupAndRestore(Callback):
         super().__init__()
         if save_freq is not False:
             _check_save_freq(self, save_freq)
-        if not os.fspath(backup_dir):
-            raise ValueError("BackupAndRestore: `backup_dir` must be the path of a folder. Got an empty one.")
-        self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
+        if not backup_dir:
+            raise ValueError(f"BackupAndRestore: `backup_dir` must be the path of a folder. Got {backup_dir!r}.")
+        self.backup_dir, self.save_freq = local_path(backup_dir, "BackupAndRestore"), save_freq
         self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
         self._batches = save_freq if isinstance(save_freq, int) and save_freq else None  # `False` is an int too
         self._seconds = every_seconds

@@ -8,6 +8,7 @@ import numpy as np
 
 from kerax.callbacks import html_tables
 from kerax.callbacks.callback import Callback
+from kerax.places import local_path
 
 
 class History(Callback):
@@ -115,7 +116,7 @@ class FileLogger(Callback):
 
     def __init__(self, filename, append: bool):
         super().__init__()
-        self.filename, self.append = filename, append
+        self.filename, self.append = local_path(filename, type(self).__name__), append
         self._file: Any = None  # open during `fit`
 
     def get_state(self):

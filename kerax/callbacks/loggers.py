@@ -23,7 +23,7 @@ class JSONLogger(FileLogger):
     """
 
     def __init__(self, filename, append: bool = False):
-        super().__init__(os.fspath(filename), append)
+        super().__init__(filename, append)
 
     def on_train_begin(self, logs=None):
         os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)

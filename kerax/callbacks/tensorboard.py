@@ -13,6 +13,7 @@ import numpy as np
 
 from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations, read_learning_rate
 from kerax.layers import Embedding
+from kerax.places import local_path
 
 _count = itertools.count()
 
@@ -73,7 +74,7 @@ class TensorBoard(Callback):
             raise ValueError(
                 f"TensorBoard: `update_freq` must be 'epoch', 'batch' or a number of batches. Got {update_freq!r}."
             )
-        self.log_dir = os.fspath(log_dir)
+        self.log_dir = local_path(log_dir, "TensorBoard")
         self.histogram_freq, self.write_graph, self.write_images = histogram_freq, write_graph, write_images
         self.write_steps_per_second = write_steps_per_second
         self.update_freq: str | int = 1 if update_freq == "batch" else update_freq

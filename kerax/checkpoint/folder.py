@@ -18,6 +18,7 @@ import numpy as np
 
 from kerax import tree as trees
 from kerax.checkpoint import codec
+from kerax.places import local_path
 
 Tree = Any
 _DELETED = ".deleted"
@@ -37,7 +38,7 @@ class Folder:
     """
 
     def __init__(self, directory, keep: int | None = 1, keep_best: int = 0, monitor: str | None = None, mode="min"):
-        self.path = os.path.abspath(os.fspath(directory))
+        self.path = os.path.abspath(local_path(directory, "Checkpoints"))
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
         self._writer = None  # orbax's manager while this process writes
         self._lock: int | None = None

@@ -1,12 +1,14 @@
 """Names of serializable things: kerax's own by family, the user's by registration. Nothing else is ever looked up."""
 
+import enum
+import functools
 import inspect
 import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from kerax import dtype_policies
 from kerax.core import lambdas, loading
 from kerax.core.scope import holding
-from kerax.errors import suggest
+from kerax.errors import ConfigError, suggest
 
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
@@ -22,6 +24,7 @@ _scoped: ContextVar[dict[str, Any] | None] = ContextVar("kerax_custom_objects", 
 families: dict[str, "Family"] = {}
 _safe_mode: ContextVar[bool | None] = ContextVar("kerax_safe_mode", default=None)
 _shared: ContextVar[dict | None] = ContextVar("kerax_shared", default=None)  # while describing: (layer, description)
+_owner: ContextVar[str | None] = ContextVar("kerax_owner", default=None)  # name of what is being revived
 _made: ContextVar[dict | None] = ContextVar("kerax_made", default=None)  # while reviving: shared objects by number
 
 
@@ -127,7 +130,8 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
     def register(member):
         registered = f"{package}>{name or member.__name__}"
-        if inspect.isclass(member) and not hasattr(member, "get_config"):
+        is_enum = inspect.isclass(member) and issubclass(member, enum.Enum)
+        if inspect.isclass(member) and not is_enum and not hasattr(member, "get_config"):
             raise ValueError(
                 f"Cannot register {member.__name__}: a serializable class must have a `get_config` method."
             )
@@ -181,13 +185,22 @@ def serialize_keras_object(obj: Any) -> Any:
     Raises:
         TypeError: if `obj` has no such description.
     """
-    if obj is None or isinstance(obj, (str, bool, int, float)):
+    if obj is None or isinstance(obj, (str, bool, int, float, lambdas.Code)):
         return obj
     # Before floats of NumPy could reach `json`, which refuses them.
     if isinstance(obj, np.generic) and obj.ndim == 0:
         return obj.item()
     if isinstance(obj, (list, tuple)):
-        return [serialize_keras_object(item) for item in obj]
+        items = [serialize_keras_object(item) for item in obj]
+        return tuple(items) if isinstance(obj, tuple) else items
+    if isinstance(obj, bytes):
+        # Any bytes, not only those that are text.
+        return {"class_name": "__bytes__", "config": {"value": obj.decode("utf-8", "surrogateescape")}}
+    if isinstance(obj, enum.Enum):
+        return {"class_name": "__enum__", "config": {"enum": get_registered_name(type(obj)), "member": obj.name}}
+    if isinstance(obj, functools.partial):
+        parts = {"func": obj.func, "args": list(obj.args), "keywords": obj.keywords}
+        return {"class_name": "__partial__", "config": serialize_keras_object(parts)}
     if isinstance(obj, dict):
         return {key: serialize_keras_object(item) for key, item in obj.items()}
     if isinstance(obj, (np.ndarray, jax.Array)):
@@ -234,15 +247,17 @@ def sharing_scope() -> AbstractContextManager[None]:
 
 
 def _serialize_function(function) -> Any:
-    name = getattr(function, "__name__", "<lambda>")
+    name = getattr(function, "__name__", None)
+    if name is None:
+        raise TypeError(f"Cannot serialize {function!r}: it has neither a name nor a `get_config` method.")
     if function in _custom_names:
         return {"class_name": "function", "config": _custom_names[function], "module": None, "registered_name": None}
     for family in families.values():
         # `is`: a user's function of the same name is another one.
         if family.entries.get(name) is function:
             return name
-    if name == "<lambda>":
-        raise TypeError(f"Cannot serialize {function!r}: give it a name with `register_keras_serializable`.")
+    if lambdas.is_lambda(function):
+        return lambdas.Code(function, {"value": lambdas.parts_of(function, serialize_keras_object)})
     return {"class_name": "function", "config": name, "module": None, "registered_name": name}
 
 
@@ -275,24 +290,38 @@ def in_safe_mode() -> bool:
     return bool(_safe_mode.get())
 
 
-def deserialize_keras_object(config: Any, custom_objects: dict | None = None, safe_mode: bool = True, **_) -> Any:
+def owned_by(name: str | None) -> AbstractContextManager[None]:
+    """Says for the length of a `with` block whose parts are being made: a lambda of it is looked up by that name."""
+    return holding(_owner, name)
+
+
+def deserialize_keras_object(
+    config: Any, custom_objects: dict | None = None, safe_mode: bool = True, module_objects: dict | None = None, **_
+) -> Any:
     """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
 
     Args:
         config: The description, or any nested structure of descriptions and plain values.
-        custom_objects: More classes and functions by name.
+        custom_objects: More classes and functions by name. That of a layer stands for the lambda in it.
         safe_mode: Whether to refuse what an untrusted config must not do, such as reading a file that it names. An
             outer call or `safe_mode_scope` has the last word.
+        module_objects: More classes and functions, which a plain name means too.
 
     Raises:
-        ValueError: if a class or function is not known by that name.
+        ConfigError: (a `ValueError` and a `TypeError`) if a class or function is not known by that name, or what
+            describes it is of another form.
     """
     made = {} if _made.get() is None else _made.get()
-    with safe_mode_scope(safe_mode), custom_object_scope(custom_objects or {}), holding(_made, made):
+    known = (module_objects or {}) | (custom_objects or {})
+    with safe_mode_scope(safe_mode), custom_object_scope(known), holding(_made, made):
+        if module_objects is not None and isinstance(config, str) and config in known:
+            return known[config]() if inspect.isclass(known[config]) else known[config]
         return _deserialize(config)
 
 
 def _deserialize(config):
+    if isinstance(config, lambdas.Code):  # of this process, not of a file
+        return config.function
     if isinstance(config, (list, tuple)):
         return type(config)(_deserialize(item) for item in config)
     # Plain values, and dicts that describe nothing.
@@ -301,28 +330,23 @@ def _deserialize(config):
             return {key: _deserialize(item) for key, item in config.items()}
         return config
     name, inner = config["class_name"], config["config"]
-    if name in ("__numpy__", "__tensor__"):
-        dtype = np.dtype(inner["dtype"])
-        if dtype.kind not in "biufcV" or dtype.itemsize > 16:  # one of text could ask for any amount of memory
-            raise ValueError(f"An array in a config must be of numbers. Got dtype {inner['dtype']!r}.")
-        return np.asarray(inner["value"], dtype) if name == "__numpy__" else jax.numpy.asarray(inner["value"], dtype)
-    if name == "__slice__":
-        return slice(inner["start"], inner["stop"], inner["step"])
-    if name == "__ellipsis__":
-        return Ellipsis
+    if name == "function":
+        return _find_function(config)
+    if name == "type":
+        return _scalar_type(inner)
+    if not isinstance(inner, dict):
+        raise ConfigError(f"The config of {name!r} must be a dict. Got {inner!r}.")
+    if name in _VALUES:
+        return _VALUES[name](inner)
     if dtype_policies.is_policy(name):
         return dtype_policies.deserialize(config)
-    if name == "__lambda__":
-        if in_safe_mode():
-            raise ValueError(lambdas.REFUSAL)
-        return lambdas.function_from_code(inner)
-    if name == "function":
-        return _find_function(inner)
     number, made = config.get("shared_object_id"), _made.get()
     made = {} if made is None else made  # an empty one is kept: it is being filled
     if number is not None and number in made:
         return made[number]
-    obj = _find_class(config).from_config(inner)
+    owner = inner.get("name")
+    with owned_by(owner if isinstance(owner, str) else _owner.get()):
+        obj = _find_class(config).from_config(inner)
     if number is not None:
         made[number] = obj
     if config.get("build_config") and hasattr(obj, "build_from_config"):
@@ -330,38 +354,107 @@ def _deserialize(config):
     return obj
 
 
+def _array(config: dict) -> np.ndarray:
+    dtype = np.dtype(config["dtype"])
+    if dtype.kind not in "biufcV" or dtype.itemsize > 16:  # one of text could ask for any amount of memory
+        raise ValueError(f"An array in a config must be of numbers. Got dtype {config['dtype']!r}.")
+    return np.asarray(config["value"], dtype)
+
+
+def _scalar_type(name) -> type:
+    """The scalar type of a dtype. Raises `ConfigError` for any other class."""
+    try:
+        return jax.numpy.dtype(name).type
+    except TypeError:
+        raise ConfigError(f"A class in a config must be that of a dtype. Got {name!r}.") from None
+
+
+def _function_from_code(config: dict) -> Any:
+    owner = _owner.get()
+    own = find_custom(owner) if owner else None
+    # The user's own: nothing of the file is run.
+    if own is not None and not inspect.isclass(own):
+        return own
+    if in_safe_mode():
+        raise ConfigError(lambdas.refusal(owner))
+    return lambdas.function_from_code(_deserialize(config))
+
+
+def _partial(config: dict) -> functools.partial:
+    function, args, keywords = (_deserialize(config[name]) for name in ("func", "args", "keywords"))
+    if not callable(function):
+        function = _find_function({"config": function})  # a function of kerax, which has a name only
+    return functools.partial(cast(Callable, function), *cast(list, args), **cast(dict, keywords))
+
+
+def _enum_member(config: dict) -> enum.Enum:
+    found = find_custom(config["enum"])
+    if not inspect.isclass(found) or not issubclass(found, enum.Enum):
+        raise ConfigError(
+            f"Unknown enum {config['enum']!r}. Register it with `register_keras_serializable`, or pass it in "
+            "`custom_objects`."
+        )
+    return found[config["member"]]
+
+
+_VALUES: dict[str, Callable[[dict], Any]] = {
+    "__numpy__": _array,
+    "__tensor__": lambda config: jax.numpy.asarray(_array(config)),
+    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__bytes__": lambda config: config["value"].encode("utf-8", "surrogateescape"),
+    "__lambda__": _function_from_code,
+    "__partial__": _partial,
+    "__enum__": _enum_member,
+}
+"""What makes the plain values that JSON does not have."""
+
+
 def _find_class(config: dict):
     """The class of a description: the user's by registered name, else kerax's by family and name."""
-    for name in (config.get("registered_name"), config["class_name"]):
+    registered, name = config.get("registered_name"), config["class_name"]
+    for known in (registered, name):
         # The registered name first, which tells apart classes of one name.
-        found = find_custom(name) if name else None
+        found = find_custom(known) if isinstance(known, str) else None
         if found is not None:
             return found
     # The module only picks a family: nothing is ever imported by it.
     module = (config.get("module") or "").split(".")[-1]
-    name = config["class_name"]
     loading.load()
     # All families are filled before one is searched.
     searched = [families[module]] if module in families else list(families.values())
     for family in searched:
-        if inspect.isclass(family.entries.get(name)):
+        if isinstance(name, str) and inspect.isclass(family.entries.get(name)):
+            _refuse_other_name(registered, name)
             return family.entries[name]
     known = [entry for family in searched for entry in family.entries]
-    raise ValueError(
+    raise ConfigError(
         f"Unknown class {name!r}.{suggest(name, known)} A class of your own must be registered with "
         "`register_keras_serializable` or passed in `custom_objects`."
     )
 
 
-def _find_function(name: str):
-    found = find_custom(name)
-    if found is not None:
-        return found
+def _find_function(config: dict):
+    registered, name = config.get("registered_name"), config["config"]
+    for known in (registered, name):
+        found = find_custom(known) if isinstance(known, str) else None
+        if found is not None:
+            return found
     loading.load()
     for family in families.values():
-        if callable(family.entries.get(name)):
+        if isinstance(name, str) and callable(family.entries.get(name)):
+            _refuse_other_name(None if registered == "function" else registered, name)
             return family.entries[name]
-    raise ValueError(
+    raise ConfigError(
         f"Unknown function {name!r}. A function of your own must be registered with "
         "`register_keras_serializable` or passed in `custom_objects`."
     )
+
+
+def _refuse_other_name(registered: str | None, name: str):
+    """Raises `ConfigError` for a class or function of kerax where another one was meant, which is not known."""
+    if registered and registered != name:
+        raise ConfigError(
+            f"The config names {registered!r}, which is not registered; {name!r} of kerax is another. Register yours "
+            "with `register_keras_serializable`, or pass it in `custom_objects`."
+        )

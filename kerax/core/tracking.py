@@ -53,12 +53,13 @@ def tracked_attributes(item: Trackable) -> dict[str, Any]:
     return {name: value for name, value in vars(item).items() if name not in item._untracked}
 
 
-def _search(container, path: Path, kind: type, found: list):
+def _search(container, path: Path, kind: type, found: list, outer: tuple = ()):
+    outer = (*outer, container)
     for key, value in container.items() if isinstance(container, dict) else enumerate(container):
         if isinstance(value, kind):
             found.append(((*path, str(key)), value))
-        elif isinstance(value, (list, tuple, dict)) and value:
-            _search(value, (*path, str(key)), kind, found)
+        elif isinstance(value, (list, tuple, dict)) and value and not any(value is other for other in outer):
+            _search(value, (*path, str(key)), kind, found, outer)  # no container in itself
 
 
 def unique(name: str, taken) -> str:

@@ -4,8 +4,9 @@ import inspect
 from typing import Any
 
 from kerax import activations, regularizers
+from kerax.core import lambdas
 from kerax.core.layer import Layer
-from kerax.layers.options import PassesMasks, without
+from kerax.layers.options import PassesMasks
 
 
 class Identity(PassesMasks):
@@ -21,8 +22,8 @@ class Lambda(Layer):
     """A function of the inputs as a layer.
 
     Args:
-        function: Called with the inputs, and with `mask` and `training` if it takes them. To be saved it must have a
-            registered name; kerax saves and loads no code.
+        function: Called with the inputs, and with `mask` and `training` if it takes them. One with a registered name is
+            saved by that; a lambda as code, which `load_model` runs only if it is told that the file is trusted.
         output_shape: Kept for Keras's signature; kerax infers the shape.
         mask: The outputs' mask, or a function `(inputs, mask) -> mask`. Default: none.
         arguments: More keyword arguments of the function.
@@ -35,7 +36,7 @@ class Lambda(Layer):
         self.function = activations.get(function) if isinstance(function, str) else function
         if not callable(self.function):
             raise TypeError(f"{self}: `function` must be callable. Got {function!r}.")
-        self.mask = mask
+        self.mask, self._output_shape = mask, output_shape
         self.arguments = arguments or {}
         self.supports_masking = mask is not None
         # Asked once: a signature takes longer to read than many a function to run.
@@ -51,8 +52,16 @@ class Lambda(Layer):
         return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return without(super().get_config(), "output_shape", "mask") | {"arguments": self.arguments}
+        """The constructor's arguments; those that are `None` are left out, as in Keras's files."""
+        config = super().get_config() | {"arguments": self.arguments}
+        for name in ("function", "output_shape", "mask"):
+            code: Any = config[name]
+            if isinstance(code, lambdas.Code):
+                parts = dict(zip(("code", "defaults", "closure"), code["config"]["value"], strict=True))
+                config[name] = lambdas.Code(code.function, parts)
+        return {
+            name: value for name, value in config.items() if value is not None or name not in ("output_shape", "mask")
+        }
 
 
 class ActivityRegularization(PassesMasks):

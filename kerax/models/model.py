@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection
-from typing import Any, Self, cast
+from typing import IO, Any, Self, cast
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ from kerax.train.compiled import (
 from kerax.train.state import TrainState, state_variables
 from kerax.train.training import Training
 
-Path = str | os.PathLike
+Path = str | os.PathLike | IO[bytes]
 OptimizerLike = str | dict | optimizers_module.Optimizer | optax.GradientTransformation | optax.MultiSteps
 MODELS = Family("models", "model", module="keras")
 
@@ -545,9 +545,9 @@ class Model(Layer):
         """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
         return None
 
-    def save_weights(self, filepath: Path, overwrite: bool = True, max_shard_size: float | None = None):
+    def save_weights(self, filepath: Path, overwrite: bool = True, max_shard_size: float | None = None, **kwargs):
         """Writes the weights, as `kerax.saving.save_weights` says: `*.weights.h5` as Keras reads it, or safetensors."""
-        saving.save_weights(self, filepath, overwrite, max_shard_size)
+        saving.save_weights(self, filepath, overwrite, max_shard_size, **kwargs)
 
     def load_weights(self, filepath: Path, skip_mismatch: bool = False, **kwargs):
         """Reads weights, as `kerax.saving.load_weights` says: all, or none and a `ValueError` listing what differs."""

@@ -201,6 +201,8 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Sequential":
-        """The model that `get_config` described."""
+        """The model that `get_config` described. Raises `ValueError` if name or layers are missing."""
+        if not {"name", "layers"} <= config.keys():
+            raise ValueError(f"{cls.__name__}: a config must have 'name' and 'layers'. Got {sorted(config)}.")
         layers = [deserialize_keras_object(layer, custom_objects) for layer in config["layers"]]
         return cls(layers, trainable=config.get("trainable", True), name=config.get("name"))

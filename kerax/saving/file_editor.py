@@ -1,12 +1,12 @@
 """`KerasFileEditor`: looks into a file of weights, compares it with a model, and mends it."""
 
 import contextlib
-import os
 import tempfile
 
 import numpy as np
 
 from kerax.errors import suggest
+from kerax.places import local_path
 from kerax.saving import archive, h5_members, structure, weights_h5
 
 
@@ -28,7 +28,7 @@ class KerasFileEditor:
     """
 
     def __init__(self, filepath):
-        self.filepath = path = os.fspath(filepath)
+        self.filepath = path = local_path(filepath, "KerasFileEditor")
         self.metadata: dict = {}
         self.weights_dict: dict[str, dict[str, np.ndarray]] = {}
         if path.endswith(".weights.h5"):
@@ -114,12 +114,10 @@ class KerasFileEditor:
 
     def save(self, filepath):
         """Writes the weights to a `.weights.h5` file."""
-        import h5py
-
-        path = os.fspath(filepath)
+        path = local_path(filepath, "KerasFileEditor")
         if not path.endswith(".weights.h5"):
             raise ValueError(f"KerasFileEditor: the name must end in '.weights.h5'. Got {path!r}.")
-        with h5_members.replacing(path) as partial, h5py.File(partial, "w") as file:
+        with h5_members.writing(path) as file:
             for place, weights in self.weights_dict.items():
                 h5_members.write_group(file, structure.vars_of(place), place.split("/")[-1], weights)
 

@@ -151,13 +151,15 @@ _NO_OPTION = ("is_legacy_optimizer", "jit_compile", "decay")
 
 def _loss(loss: Any) -> Any:
     """Losses of Keras 2 said `auto` where Keras 3 says what that meant, and named their function too."""
-    if is_serialized(loss):
+    if is_serialized(loss) and isinstance(loss["config"], dict):
         config = {key: value for key, value in loss["config"].items() if key != "fn"}
         if config.get("reduction") == "auto":
             config["reduction"] = "sum_over_batch_size"
         return loss | {"config": config}
     if isinstance(loss, list):
         return [_loss(item) for item in loss]
+    if is_serialized(loss):
+        return loss
     return {key: _loss(item) for key, item in loss.items()} if isinstance(loss, dict) else loss
 
 
@@ -165,7 +167,7 @@ def _metric(metric: Any) -> Any:
     """A metric that averages a function, by the function's name; `accuracy` is chosen by the targets' form again."""
     if isinstance(metric, list):
         return [_metric(item) for item in metric]
-    if not is_serialized(metric):
+    if not is_serialized(metric) or not isinstance(metric["config"], dict):
         return metric
     config = metric["config"]
     if metric["class_name"] == "MeanMetricWrapper":

@@ -5,7 +5,6 @@ trainable ones first. Long lists are cut into `layer_names0`, `layer_names1`, an
 """
 
 import itertools
-import os
 
 import numpy as np
 
@@ -31,9 +30,14 @@ def load_weights(model, filepath, skip_mismatch: bool = False, by_name: bool = F
             damaged, or refers to another file.
         FileNotFoundError: if there is no such file.
     """
-    path = os.fspath(filepath)
-    with h5_members.open_file(path, "load_weights") as file, h5_members.explaining(path, "load_weights"):
+    with h5_members.open_file(filepath, "load_weights") as file, h5_members.explaining(filepath, "load_weights"):
         fill(file, model, skip_mismatch, by_name)
+
+
+def is_legacy(open_file) -> bool:
+    """Whether an open HDF5 file is one of these."""
+    with h5_members.open_file(open_file, "load_weights") as file:
+        return _has_names(file, "layer_names") or "model_weights" in file
 
 
 def fill(file, model, skip_mismatch: bool = False, by_name: bool = False):
@@ -120,10 +124,11 @@ def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]
             differences.append(f"{name}: expected {len(weights)} weights, the file has {len(datasets)}")
             continue
         for variable, dataset in zip(weights, datasets, strict=True):
-            if dataset.shape != variable.shape:
-                differences.append(f"{name} ({variable.path}): expected shape {variable.shape}, found {dataset.shape}")
+            member = h5_members.Member(dataset)
+            if structure.fits(variable, member):
+                values.append((variable, member[()]))
             else:
-                values.append((variable, h5_members.read_dataset(dataset)))
+                differences.append(f"{name} ({variable.path}): {structure.difference(variable, member)}")
     return values, differences
 
 

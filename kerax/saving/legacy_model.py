@@ -6,11 +6,12 @@ what it was compiled with; the weights lie in the group `model_weights` as `lega
 """
 
 import json
+import os
 import warnings
 from typing import Any, cast
 
 from kerax.core.layer import Layer
-from kerax.core.registry import deserialize_keras_object, serialize_keras_object, sharing_scope
+from kerax.core.registry import deserialize_keras_object, safe_mode_scope, serialize_keras_object, sharing_scope
 from kerax.saving import archive, h5_members, keras2, legacy_h5
 
 _OPTIMIZER = "optimizer_weights"
@@ -22,8 +23,6 @@ def save_model(model, path: str, include_optimizer: bool = True):
     Raises:
         NotImplementedError: for a model of another class: nothing in such a file could make it anew.
     """
-    import h5py
-
     with sharing_scope():
         described = serialize_keras_object(model)
     if described["class_name"] not in ("Functional", "Sequential"):
@@ -33,7 +32,8 @@ def save_model(model, path: str, include_optimizer: bool = True):
         )
     config = {key: described[key] for key in ("class_name", "config")}
     training = archive.compile_config(model) if include_optimizer and model.compiled else None
-    with h5_members.replacing(path) as partial, h5py.File(partial, "w") as file:
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)  # as Keras does for these files alone
+    with h5_members.writing(path) as file:
         # Text of any length: HDF5 keeps it outside the header, which has room for 64 KB only.
         file.attrs["keras_version"], file.attrs["backend"] = archive.KERAS_VERSION, "jax"
         file.attrs["model_config"] = json.dumps(config)
@@ -48,7 +48,8 @@ def save_model(model, path: str, include_optimizer: bool = True):
 def load_model(path: str, custom_objects: dict | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
     """The model of an `.h5` file: see `kerax.saving.load_model`."""
     who = "load_model"
-    with archive.naming(path), h5_members.open_file(path, who) as file:
+    h5_members.require_file(path, who)
+    with archive.naming(path), safe_mode_scope(safe_mode), h5_members.open_file(path, who) as file:
         with h5_members.explaining(path, who):
             texts = {name: file.attrs[name] for name in ("model_config", "training_config") if name in file.attrs}
         if "model_config" not in texts:

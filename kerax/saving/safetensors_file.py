@@ -1,6 +1,5 @@
 """safetensors files: the weights by their paths, for exchange with other libraries."""
 
-import os
 import re
 from collections.abc import Callable
 
@@ -19,15 +18,14 @@ def save(model, path: str):
     materialize(weights.values())
     # The library writes the memory as it lies.
     arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in weights.items()}
-    with h5_members.replacing(path) as partial:
-        library.numpy.save_file(arrays, partial, {"format": "kerax"})
+    with h5_members.replacing(path) as file:
+        file.write(library.numpy.save(arrays, {"format": "kerax"}))
 
 
 def load(model, path: str, skip_mismatch: bool = False, only: str | None = None, rename: Callable | dict | None = None):
     """Reads weights: see `kerax.saving.load_weights`."""
     library = _library()
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
+    h5_members.require_file(path, "load_weights")
     weights = {name: variable for name, variable in _weights(model).items() if only is None or re.match(only, name)}
     if not weights:
         raise ValueError(f"load_weights: no weight of {model} matches only={only!r}. Weights: {list(_weights(model))}.")

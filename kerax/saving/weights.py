@@ -2,7 +2,8 @@
 
 import os
 
-from kerax.saving import legacy_h5, safetensors_file, weights_h5
+from kerax.places import local_path
+from kerax.saving import archive, h5_members, legacy_h5, safetensors_file, weights_h5
 
 
 def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, **kwargs):
@@ -10,15 +11,23 @@ def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, *
 
     Args:
         filepath: `*.weights.h5`, as Keras reads it; `*.weights.json` for shards; `*.safetensors` for the weights alone.
+            An open binary file gets what a `.weights.h5` file holds.
         overwrite: Whether an existing file may be replaced.
         max_shard_size: Most GB in one file of shards, which `filepath` then names.
+        objects_to_skip: Layers that are left out, with what is in them.
 
     Raises:
         ValueError: for another ending, a model that is not built, or a file that is there and not to be replaced.
+        OSError: naming the file, if it cannot be written. What was there is as it was then.
     """
+    objects_to_skip = kwargs.pop("objects_to_skip", None) or ()
     if kwargs:
         raise TypeError(f"save_weights: unknown argument {next(iter(kwargs))!r}.")
-    path = _check(filepath, model, "save_weights", (".weights.h5", ".weights.json", ".safetensors"))
+    _check_built(model, "save_weights")
+    if h5_members.is_open_file(filepath):
+        weights_h5.save(model, filepath, objects_to_skip=objects_to_skip)
+        return
+    path, _ = _ending_of(filepath, "save_weights", (".weights.h5", ".weights.json", ".safetensors"))
     # One without the other would be ignored silently.
     if path.endswith(".weights.json") != (max_shard_size is not None):
         raise ValueError(
@@ -30,15 +39,17 @@ def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, *
     if path.endswith(".safetensors"):
         safetensors_file.save(model, path)
     else:
-        weights_h5.save(model, path, max_shard_size)
+        weights_h5.save(model, path, max_shard_size, objects_to_skip)
 
 
 def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
     """Reads the weights of a model, all or none.
 
     Args:
-        filepath: What `save_weights` wrote, or an older `.h5` or `.hdf5` file of Keras's.
-        skip_mismatch: Whether to skip what does not fit, with a warning that lists it.
+        filepath: What `save_weights` or `save_model` wrote, or an older `.h5` or `.hdf5` file of Keras's, or an open
+            binary file.
+        skip_mismatch: Whether to skip layers that do not fit, with a warning that lists them.
+        objects_to_skip: Layers that are left alone, with what is in them.
         by_name: For older files: whether to match layers by name instead of by order.
         only: For safetensors: regular expression; weights of the model whose path it matches from the start are loaded,
             all others left alone.
@@ -47,41 +58,64 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
 
     Raises:
         ValueError: listing everything that does not fit, changing nothing; or if the file is none of these.
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file; it is a `ValueError` too.
     """
-    # In the order of `_OPTIONS`: `.weights.h5` before `.h5`.
-    ending = next((end for end, known in _OPTIONS.items() if os.fspath(filepath).endswith(end)), None)
-    for name in kwargs:
+    given = {name: value for name, value in kwargs.items() if value or name not in ("by_name", "objects_to_skip")}
+    path, ending = _ending_of(filepath, "load_weights", tuple(_OPTIONS))
+    for name in given:
         kinds = [end for end, options in _OPTIONS.items() if name in options]
         if not kinds:
             raise TypeError(f"load_weights: unknown argument {name!r}.")
         if ending not in kinds:
-            raise ValueError(f"load_weights: `{name}` is for {' and '.join(kinds)} files. Got {os.fspath(filepath)!r}.")
-    path = _check(filepath, model, "load_weights", tuple(_OPTIONS))
+            # Keras's class of error.
+            raise ValueError(f"load_weights: `{name}` is for {' and '.join(kinds)} files. Got {path!r}.")
+    _check_built(model, "load_weights")
     if ending == ".safetensors":
-        safetensors_file.load(model, path, skip_mismatch, **kwargs)
+        safetensors_file.load(model, path, skip_mismatch, **given)
     elif ending in (".h5", ".hdf5"):
-        legacy_h5.load_weights(model, path, skip_mismatch, bool(kwargs.get("by_name")))
+        legacy_h5.load_weights(model, path, skip_mismatch, **given)
+    elif ending in (".keras", "/"):
+        archive.load_weights(model, path, skip_mismatch, **given)
     else:
-        weights_h5.load(model, path, skip_mismatch)
+        weights_h5.load(model, path, skip_mismatch, **given)
 
 
 _OPTIONS = {
-    ".weights.h5": (),
-    ".weights.json": (),
+    # In this order: `.weights.h5` before `.h5`.
+    ".weights.h5": ("objects_to_skip",),
+    ".weights.json": ("objects_to_skip",),
+    ".keras": ("objects_to_skip",),
+    "/": ("objects_to_skip",),
     ".safetensors": ("only", "rename"),
     ".h5": ("by_name",),
     ".hdf5": ("by_name",),
 }
 
 
-def _check(filepath, model, who: str, endings: tuple[str, ...]) -> str:
-    path = os.fspath(filepath)
-    if not path.endswith(endings):
-        listed = " or ".join(map(repr, endings))
+def _ending_of(filepath, who: str, endings: tuple[str, ...]):
+    """A path as text, or an open file, with the ending that says what is in it; `"/"` for a folder.
+
+    Raises:
+        ValueError: if it is none of `endings`.
+    """
+    if h5_members.is_open_file(filepath):
+        start = filepath.read(8)
+        filepath.seek(0)
+        if start != h5_members.SIGNATURE:
+            return filepath, ".keras"
+        return filepath, ".h5" if legacy_h5.is_legacy(filepath) else ".weights.h5"
+    path = local_path(filepath, who)
+    if "/" in endings and archive.is_folder(path):
+        return path, "/"
+    ending = next((ending for ending in endings if path.endswith(ending) and ending != "/"), None)
+    if ending is None:
+        listed = " or ".join(repr(ending) for ending in endings if ending != "/")
         raise ValueError(f"{who}: the name must end in {listed}. Got {path!r}.")
+    return path, ending
+
+
+def _check_built(model, who: str):
     if not model.built:
         raise ValueError(
             f"{who}: {model} is not built, so its weights are not known. Call it on data or `build` it first."
         )
-    return path

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -17,46 +17,45 @@ from kerax.saving import h5_members, structure
 _MOST_JSON = 2**26  # bytes
 
 
-def write(file, model):
+def write(file, model, objects_to_skip: Collection = ()):
     """Writes a model's weights, and its optimizer's state if there is one, into an open HDF5 file."""
-    for group, name, values in structure.stores(model):
-        h5_members.write_group(file, group, name, values)
+    for group, name, values, labels in structure.stores(model, objects_to_skip):
+        h5_members.write_group(file, group, name, values, labels)
 
 
-def read(file, model, where: str, who: str, skip_mismatch: bool = False, strict_optimizer: bool = False):
+def read(file, model, where: str, who: str, skip_mismatch: bool = False, objects_to_skip: Collection = ()):
     """Puts the values of an open HDF5 file into a model: see `structure.fill`."""
-    find = functools.partial(h5_members.members_of, file)
-    structure.fill(model, where, who, find, filled_groups(file), skip_mismatch, strict_optimizer)
+    find, below = functools.partial(h5_members.members_of, file), functools.partial(h5_members.groups_below, file)
+    source = structure.Source(where, find, below, filled_groups(file))
+    structure.fill(model, source, who, skip_mismatch, objects_to_skip)
 
 
-def save(model, path: str, max_shard_size: float | None = None):
+def save(model, path, max_shard_size: float | None = None, objects_to_skip: Collection = ()):
     """Writes a `.weights.h5` file, or with `max_shard_size` (GB) a `.weights.json` file and its shards beside it."""
-    import h5py
-
     if max_shard_size is None:
-        with h5_members.replacing(path) as partial, h5py.File(partial, "w") as file:
-            write(file, model)
+        with h5_members.writing(path) as file:
+            write(file, model, objects_to_skip)
         return
-    _save_shards(model, path, int(max_shard_size * 2**30))
+    _save_shards(model, path, int(max_shard_size * 2**30), objects_to_skip)
 
 
-def _save_shards(model, path: str, most_bytes: int):
-    import h5py
-
+def _save_shards(model, path: str, most_bytes: int, objects_to_skip: Collection):
     base = path.removesuffix(".weights.json")
     weight_map: dict[str, list[str]] = {}
-    total, used, count, file = 0, 0, 0, None
-    with contextlib.ExitStack() as stack:
+    total, used, count, file, shard = 0, 0, 0, None, ""
+    with contextlib.ExitStack() as renamed, contextlib.ExitStack() as in_memory:
+        # The first to be opened is renamed last: without the map nothing could be taken for a whole file.
+        text = renamed.enter_context(h5_members.replacing(path))
 
         def next_file():
-            nonlocal used, count
+            nonlocal used, count, shard
             name = f"{base}_{count:05d}.weights.h5"
-            used, count = 0, count + 1
-            # One shard is open at a time.
-            stack.close()
-            return stack.enter_context(h5py.File(name, "w"))
+            used, count, shard = 0, count + 1, os.path.basename(name)
+            # One shard is in memory at a time.
+            in_memory.close()
+            return in_memory.enter_context(h5_members.hdf5(renamed.enter_context(h5_members.replacing(name))))
 
-        for group, name, values in structure.stores(model):
+        for group, name, values, labels in structure.stores(model, objects_to_skip):
             # A layer without weights has a group all the same, as in Keras's files.
             for key, value in values.items() or [(None, np.zeros(0, np.float32))]:
                 if value.nbytes > most_bytes:
@@ -66,26 +65,23 @@ def _save_shards(model, path: str, most_bytes: int):
                     )
                 if file is None or used + value.nbytes > most_bytes:
                     file = next_file()
-                h5_members.write_group(file, group, name, {} if key is None else {key: value})
+                h5_members.write_group(file, group, name, {} if key is None else {key: value}, labels)
                 used, total = used + value.nbytes, total + value.nbytes
-                shard = os.path.basename(file.filename)
                 if key is not None and shard not in weight_map.setdefault(f"/{group}", []):
                     weight_map[f"/{group}"].append(shard)
-    # The map last: without it there is nothing that could be taken for a whole file.
-    with h5_members.replacing(path) as partial, open(partial, "w", encoding="utf-8") as text:
-        json.dump({"metadata": {"total_size": total}, "weight_map": weight_map}, text, indent=4)
+        text.write(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=4).encode())
 
 
-def load(model, path: str, skip_mismatch: bool = False):
+def load(model, path, skip_mismatch: bool = False, objects_to_skip: Collection = ()):
     """Reads a `.weights.h5` file, or the shards of a `.weights.json` file, into a model."""
-    if path.endswith(".json"):
-        _load_shards(model, path, skip_mismatch)
+    if isinstance(path, str) and path.endswith(".json"):
+        _load_shards(model, path, skip_mismatch, objects_to_skip)
         return
     with h5_members.open_file(path, "load_weights") as file, h5_members.explaining(path, "load_weights"):
-        read(file, model, repr(path), "load_weights", skip_mismatch)
+        read(file, model, repr(path), "load_weights", skip_mismatch, objects_to_skip)
 
 
-def _load_shards(model, path: str, skip_mismatch: bool):
+def _load_shards(model, path: str, skip_mismatch: bool, objects_to_skip: Collection):
     weight_map = read_map(path)
     folder = os.path.dirname(os.path.abspath(path))
     with contextlib.ExitStack() as stack:
@@ -103,13 +99,13 @@ def _load_shards(model, path: str, skip_mismatch: bool):
 
         with h5_members.explaining(path, "load_weights"):
             groups = [group.lstrip("/") for group in weight_map]
-            structure.fill(model, repr(path), "load_weights", find, groups, skip_mismatch, False)
+            source = structure.Source(repr(path), find, lambda place: {}, groups)
+            structure.fill(model, source, "load_weights", skip_mismatch, objects_to_skip)
 
 
 def read_map(path: str) -> dict[str, list[str]]:
     """The shards of each group. Raises `ValueError` if it is no such file, or names one outside its folder."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"load_weights: there is no file {path!r}.")
+    h5_members.require_file(path, "load_weights")
     # Before it is read into memory.
     if os.path.getsize(path) > _MOST_JSON:
         raise ValueError(f"load_weights: {path!r} has more than {_MOST_JSON} bytes; it names no shards.")

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from kerax.callbacks import TensorBoard
 from kerax.errors import check_integers
 from kerax.models import Model
+from kerax.places import local_path
 from kerax.tuner import reports
 from kerax.tuner.hypermodel import EndsSearch, as_hypermodel, as_objective, best_numbers
 from kerax.tuner.hyperparameters import HyperParameters, discover
@@ -114,7 +115,7 @@ class Tuner:
         self.max_retries_per_trial = max_retries_per_trial
         self.max_consecutive_failed_trials = max_consecutive_failed_trials
         self.max_models_to_keep = max_models_to_keep
-        self.directory = "." if directory is None else os.fspath(directory)
+        self.directory = "." if directory is None else local_path(directory, who)
         self.project_name = project_name or "untitled_project"
         is_tuned = getattr(self.hypermodel, "tunable", True)
         self._given = (hyperparameters, tune_new_entries and is_tuned, allow_new_entries)

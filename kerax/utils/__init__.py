@@ -26,6 +26,7 @@ from kerax.core.symbolic import is_keras_tensor as is_keras_tensor
 from kerax.data import PyDataset as PyDataset
 from kerax.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from kerax.utils import bounding_boxes as bounding_boxes
+from kerax.utils import legacy as legacy
 from kerax.utils.config import Config as Config
 from kerax.utils.feature_space import FeatureSpace as FeatureSpace
 from kerax.utils.files import get_file as get_file

@@ -1,7 +1,5 @@
 """`FeatureSpace`: tables with columns of all kinds as vectors of numbers."""
 
-import os
-
 import jax
 import numpy as np
 from jax.core import Tracer
@@ -13,6 +11,7 @@ from kerax.core.registry import Family, deserialize_keras_object, serialize_kera
 from kerax.core.symbolic import KerasTensor
 from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
+from kerax.places import local_path
 
 _FAMILY = Family("feature_space", "feature", module="keras.src.layers.preprocessing.feature_space")
 _OUTPUT_MODES = ("int", "one_hot", "float")
@@ -346,9 +345,10 @@ class FeatureSpace(Layer):
             ValueError: if it is not adapted, or the name has another ending.
         """
         self._check_adapted()
-        if not os.fspath(filepath).endswith(".keras"):
-            raise ValueError(f"{self}: the name of the file must end in '.keras'. Got {os.fspath(filepath)!r}.")
-        saving.save_model(self, filepath)
+        path = local_path(filepath, f"{self}.save")
+        if not path.endswith(".keras"):
+            raise ValueError(f"{self}: the name of the file must end in '.keras'. Got {path!r}.")
+        saving.save_model(self, path)
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the vocabularies and boundaries that were found; means and variances are

@@ -9,6 +9,7 @@ import numpy as np
 from kerax import config
 from kerax.data.rows import RowDataset, shuffle_in_place
 from kerax.errors import check_choice, check_integers
+from kerax.places import local_path
 from kerax.utils import images
 
 _IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -205,7 +206,7 @@ class _Files:
 
     def __init__(self, who: str, directory, labels, label_mode, class_names, follow_links: bool, endings: tuple):
         check_choice(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
-        self.who, self.directory, self.endings = who, os.fspath(directory), endings
+        self.who, self.directory, self.endings = who, local_path(directory, who), endings
         self.paths, found, self.names = self._find(labels if label_mode else None, class_names, follow_links)
         if label_mode == "binary" and self.names is not None and len(self.names) != 2:
             raise ValueError(f"{who}: label_mode='binary' needs exactly 2 classes. Got {self.names}.")

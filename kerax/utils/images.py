@@ -12,6 +12,7 @@ import numpy as np
 from kerax import config
 from kerax.core.dtypes import standardize_dtype
 from kerax.errors import check_choice
+from kerax.places import local_path
 
 _MODES = {"grayscale": ("L", "I;16", "I"), "rgb": ("RGB",), "rgba": ("RGBA",)}
 _PILLOW_METHODS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
@@ -46,6 +47,7 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
     check_choice("load_img", "interpolation", interpolation, _PILLOW_METHODS)
     if not isinstance(path, (str, bytes, os.PathLike, io.BytesIO)):
         raise TypeError(f"load_img: `path` must be a path or io.BytesIO. Got {type(path).__name__}.")
+    path = path if isinstance(path, io.BytesIO) else local_path(path, "load_img")
     with image_module.open(path) as image:
         image.load()  # `open` reads the head only, and closes the file at the end of this block
         image = image if image.mode in _MODES[color_mode] else image.convert(_MODES[color_mode][0])
@@ -116,8 +118,9 @@ def save_img(path, x, data_format: str | None = None, file_format=None, scale: b
         file_format: Default: from the name of the file.
         **kwargs: For Pillow's `save`.
     """
-    if file_format is None and isinstance(path, (str, os.PathLike)):
-        file_format = Path(path).suffix[1:]
+    if isinstance(path, (str, os.PathLike)):
+        path = local_path(path, "save_img")
+        file_format = Path(path).suffix[1:] if file_format is None else file_format
     # Pillow knows the format by this one of its two names.
     file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
     image = array_to_img(x, data_format, scale)

@@ -12,6 +12,7 @@ import jax
 from kerax.core.layer import Layer
 from kerax.errors import check_choice
 from kerax.models import Functional, Sequential
+from kerax.places import local_path
 from kerax.utils.diagram import Box, Cell, Diagram, as_image, as_svg
 from kerax.utils.images import pillow
 
@@ -50,7 +51,7 @@ class ModelGraph:
             ImportError: for a format other than SVG, if neither Graphviz nor Pillow is there.
             ValueError: for a format that is not known.
         """
-        path = os.fspath(path)
+        path = local_path(path, "Dot.write")
         format = (format or os.path.splitext(path)[1][1:] or "png").lower()
         if format in ("dot", "gv", "raw"):
             data = self.to_string().encode()

@@ -1,3 +1,5 @@
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,9 +25,11 @@ def test_lambda_sets_its_mask():
     np.testing.assert_array_equal(masks.get_mask(layer(jnp.array([[1.0], [-1.0]]))), [True, False])
 
 
-def test_lambda_without_a_name_cannot_be_saved():
-    with pytest.raises(TypeError, match="give it a name"):
-        layers.Lambda(lambda x: x).get_config()
+def test_a_lambda_in_a_config_is_code_and_in_this_process_itself():
+    function = lambda x: x
+    config = layers.Lambda(function).get_config()
+    assert set(json.loads(json.dumps(config))["function"]["config"]) == {"code", "defaults", "closure"}
+    assert layers.Lambda.from_config(config).function is function
 
 
 def test_time_distributed_equals_a_loop_over_steps(key):

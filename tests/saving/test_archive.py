@@ -219,7 +219,12 @@ def test_classes_of_ones_own_are_found_by_name_only(tmp_path):
 
 def test_a_loss_that_cannot_be_described_is_left_out_with_a_warning(tmp_path):
     model = kerax.Sequential([kerax.Input((6,)), layers.Dense(1)])
-    model.compile("sgd", lambda y_true, y_pred: (y_true - y_pred) ** 2)
+
+    class Loss:
+        def __call__(self, y_true, y_pred):
+            return (y_true - y_pred) ** 2
+
+    model.compile("sgd", Loss())
     with pytest.warns(UserWarning, match="compile arguments.*left out"):
         model.save(tmp_path / "model.keras")
     assert not saving.load_model(tmp_path / "model.keras").compiled
@@ -251,8 +256,6 @@ def test_saving_leaves_what_was_there_when_it_fails(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
     with pytest.raises(ValueError, match="exists"):
         model.save(path, overwrite=False)
-    with pytest.raises(ValueError, match="not built"):
-        kerax.Sequential([layers.Dense(2)]).save(path)
 
 
 def test_a_checkpoint_folder_loads_as_a_model_too(tmp_path):
