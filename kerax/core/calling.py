@@ -44,8 +44,8 @@ def recording(build: Callable) -> Callable:
     def recorded(self, *args, **kwargs):
         self.require_init()
         if self.build_shapes is None:
-            self.build_shapes = dict(inspect.signature(build).bind(self, *args, **kwargs).arguments)
-            self.build_shapes.pop("self", None)
+            # Without the first, which is the layer itself, whatever it is called.
+            self.build_shapes = dict(list(inspect.signature(build).bind(self, *args, **kwargs).arguments.items())[1:])
         context = call_context.get()
         # Both the calls around and the builds around: a layer may be built in either.
         around = (*(context.around if context else ()), *_building.get())

@@ -239,10 +239,19 @@ class Layer(Operation, Trackable):
 
     def _try_to_build(self, args: tuple, kwargs: dict):
         """Builds what `call` builds, as far as it can be followed without values: the rest is built as it runs."""
-        try:
-            self.build_from(*args, **kwargs)
-        except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
-            pass
+        # Where unknown sizes do not do, 128 may: a `call` asks for multiples of powers of two.
+        for size in (None, 128):
+
+            def sized(leaf, size=size):
+                if isinstance(leaf, symbolic.KerasTensor):
+                    return symbolic.KerasTensor(symbolic.sized(leaf.shape, lambda _: size), leaf.dtype)
+                return leaf
+
+            try:
+                self.build_from(*jax.tree.map(sized, args), **jax.tree.map(sized, kwargs))
+                return
+            except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
+                pass
 
     def _pass_mask(self, first, arguments: dict, outputs):
         previous = arguments.get("mask")
@@ -538,7 +547,10 @@ class Layer(Operation, Trackable):
     def symbolic_call(self, *args, **kwargs) -> Any:
         """`compute_output_spec` of a built layer: only calling the layer itself records a node."""
         cls = type(self)
-        if (cls.compute_output_spec, cls.compute_output_shape) != (Layer.compute_output_spec, Layer.compute_output_shape):
+        if (cls.compute_output_spec, cls.compute_output_shape) != (
+            Layer.compute_output_spec,
+            Layer.compute_output_shape,
+        ):
             # Followed through `call`, a layer is built on the way; one that says by itself what comes out is not.
             if not self.built:
                 arguments = calling.bind(self, args, kwargs)

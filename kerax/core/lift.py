@@ -74,6 +74,8 @@ def _operator(name: str, function: Callable, swapped: bool = False) -> Callable:
     lifted, on_sizes = lift(function, function.__name__), SIZES.get(name)
 
     def method(self, other):
+        if other is None or isinstance(other, str):
+            return NotImplemented
         pair = (other, self) if swapped else (self, other)
         is_size = on_sizes is not None and all(isinstance(item, (int, symbolic.Size)) for item in pair)
         return (on_sizes if is_size else lifted)(*pair)
@@ -83,15 +85,16 @@ def _operator(name: str, function: Callable, swapped: bool = False) -> Callable:
 
 def _equal(self, other):
     # Between symbolic tensors it stays identity: lists and dicts hold them.
-    if other is None or isinstance(other, (symbolic.KerasTensor, str, tuple)):
-        return NotImplemented
-    return EQUAL(self, other)
+    is_value = isinstance(other, (int, float, complex, np.ndarray, np.generic, jax.Array, Variable))
+    return EQUAL(self, other) if is_value else NotImplemented
 
 
 def _get_item(x, index):
     # JSON has no tuples: an index that was saved comes back as a list, the slices in it as dicts.
     parts = index if isinstance(index, (list, tuple)) else [index]
-    return x[tuple(slice(part["start"], part["stop"], part["step"]) if isinstance(part, dict) else part for part in parts)]
+    return x[
+        tuple(slice(part["start"], part["stop"], part["step"]) if isinstance(part, dict) else part for part in parts)
+    ]
 
 
 def _index(self, index):
@@ -106,9 +109,7 @@ def _index(self, index):
 
 
 # Of two sizes that are not known yet, or of one and a number: Python's operators, for shapes are Python's numbers.
-SIZES = {
-    name: lift(getattr(operator, name), f"size_{name}") for name in ("add", "sub", "mul", "floordiv", "mod")
-}
+SIZES = {name: lift(getattr(operator, name), f"size_{name}") for name in ("add", "sub", "mul", "floordiv", "mod")}
 size_of_axis = lift(lambda x, axis: x.shape[axis], "size_of_axis")
 EQUAL, GET_ITEM = lift(jnp.equal, "equal"), lift(_get_item, "get_item")
 for _name, _function in {**BINARY, **COMPARISONS}.items():

@@ -1,6 +1,7 @@
 """`Operation`: a function that can stand in a graph. A layer is one with weights, a `Function` is made of others."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,12 @@ class Operation(Configurable):
     def quantized_call(self, *args, **kwargs) -> Any:
         """The computation on quantized weights. Raises `NotImplementedError`: kerax's layers do it in `call`."""
         raise NotImplementedError(f"{self} has no quantized call. A quantized layer of kerax computes in `call`.")
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, JSON-able, with the name if it takes one."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        takes_name = "name" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        return super().get_config() | ({"name": self.name} if takes_name else {})
 
     def symbolic_call(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, recorded in their graph."""
@@ -138,7 +145,8 @@ class Function(Operation):
         if given != expected:
             raise ValueError(f"{self}: `inputs` must have the form {expected}. Got {given}.")
         for value, tensor in zip(jax.tree.leaves(inputs), self.inputs, strict=True):
-            if len(value.shape) != tensor.ndim:
+            fits = all(want in (None, size) for want, size in zip(tensor.shape, value.shape, strict=False))
+            if len(value.shape) != tensor.ndim or not fits:
                 raise ValueError(f"{self}: input {tensor.name!r} must have shape {tensor.shape}. Got {value.shape}.")
         return self._graph.run(jax.tree.leaves(inputs))
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +27,13 @@ class KerasTensor(Operators):
     reshape: Callable[..., Any]
     squeeze: Callable[..., Any]
     __getitem__: Callable[[Any], Any]
+    _keras_history: tuple[Any, int, int] | None = None  # (operation, node index, tensor index)
 
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
         self.dtype = jnp.dtype(dtype).name
         self.sparse, self.ragged = sparse, ragged
         self.name = name or "keras_tensor"
-        self._keras_history: tuple[Any, int, int] | None = None  # (operation, node index, tensor index)
 
     @property
     def ndim(self) -> int:
@@ -44,8 +44,8 @@ class KerasTensor(Operators):
     def node(self) -> "Node":
         """The call that made this tensor."""
         if self._keras_history is None:
-            raise ValueError(f"{self!r} was made by no call: start a graph with `kerax.Input`.")
-        operation, node_index, _ = self._keras_history
+            Node(Source(), (), {}, self)
+        operation, node_index, _ = cast(tuple, self._keras_history)
         return operation.inbound_nodes[node_index]
 
     @property
@@ -127,6 +127,16 @@ class Node:
     def note(self, outputs, values: dict[KerasTensor, Any]) -> None:
         """Adds what the call returned to the values."""
         values.update(zip(jax.tree.leaves(self.outputs), jax.tree.leaves(outputs), strict=True))
+
+
+class Source:
+    """Where a symbolic tensor comes from that no call made: a graph may start there."""
+
+    auto_named, named_in_graph = True, False
+
+    def __init__(self):
+        self.name = "source"
+        self.inbound_nodes: list[Node] = []
 
 
 def is_keras_tensor(x) -> bool:
@@ -258,7 +268,9 @@ def _agreements(shapes: list[tuple], others: list) -> Iterator[list[tuple]]:
     rank = max(map(len, shapes), default=0)
 
     def known(at: Callable, shape=None) -> set[int]:
-        return {n for s in (*shapes, *others) if s is not shape for k, n in enumerate(s) if at(s, k) and isinstance(n, int)}
+        return {
+            n for s in (*shapes, *others) if s is not shape for k, n in enumerate(s) if at(s, k) and isinstance(n, int)
+        }
 
     def agreeing(start: int) -> list[tuple]:
         """Each unknown size as the greatest that is known at its place, counted from the first or the last axis."""
@@ -292,7 +304,16 @@ def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtype
 def _is_inconclusive(error: Exception) -> bool:
     """Whether a failure is about a symbolic size rather than a mistake that concrete sizes would show too."""
     text = f"{type(error).__name__} {error}"
-    words = ("Inconclusive", "symbolic", "Symbolic", "_DimExpr", "dimension variables", "shape polymorphism", "mod(", "floordiv(")
+    words = (
+        "Inconclusive",
+        "symbolic",
+        "Symbolic",
+        "_DimExpr",
+        "dimension variables",
+        "shape polymorphism",
+        "mod(",
+        "floordiv(",
+    )
     return any(word in text for word in words)
 
 

@@ -375,7 +375,7 @@ def unwrap(value) -> Any:
 def _operator(function: Callable, swapped: bool = False) -> Callable:
     def method(self, other):
         # A symbolic tensor's own operator records the operation in its graph.
-        if hasattr(type(other), "_keras_history"):
+        if other is None or isinstance(other, str) or hasattr(type(other), "_keras_history"):
             return NotImplemented
         pair = self.value, unwrap(other)
         return function(*(pair[::-1] if swapped else pair))

@@ -113,7 +113,10 @@ class Model(Layer):
             return layers[index]
         paths = {path: child for path, child in self._children() if isinstance(child, Layer)}
         # A layer that another model shares may have got another name there: here it keeps that of its path.
-        for layer in [*(layer for layer in layers if layer.name == name), *([paths[(name,)]] if (name,) in paths else [])]:
+        for layer in [
+            *(layer for layer in layers if layer.name == name),
+            *([paths[(name,)]] if (name,) in paths else []),
+        ]:
             return layer
         names = [layer.name for layer in layers]
         raise ValueError(f"{self}: no layer {name!r}.{suggest(name, names)} Layers: {', '.join(names)}.")
@@ -125,7 +128,10 @@ class Model(Layer):
         tensors = jax.tree.map(lambda shape: KerasTensor(shape, self.compute_dtype), input_shape, is_leaf=is_shape)
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
-            self.build_from(tensors)
+            try:
+                self.build_from(tensors)
+            except jax.errors.JAXTypeError:
+                pass  # a `call` that looks at values builds its layers as it runs
         self.claim_seeds()
 
     def summary(
@@ -376,7 +382,9 @@ class Model(Layer):
         # Given validation data count, not the fraction.
         is_split = validation_data is None and validation_split > 0
         # Class weights after the split: validation does without.
-        source = make_source(self.used_inputs(x), y, sample_weight, batch_size, None if is_split else class_weight, "fit")
+        source = make_source(
+            self.used_inputs(x), y, sample_weight, batch_size, None if is_split else class_weight, "fit"
+        )
         if is_split:
             source, held_out = source.split(validation_split)
             source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split

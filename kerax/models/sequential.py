@@ -113,17 +113,23 @@ class Sequential(Model):
 
     def add_input(self, shape: tuple, dtype: str | None = None) -> None:
         """Sets the input of a model that has layers but no `Input`."""
-        # Any batch size, whatever that of the first data.
-        first = InputLayer(batch_shape=(None, *shape[1:]), dtype=dtype or self.compute_dtype)
-        self.input_layer, tensor = first, first.output
-        try:
-            for layer in self._stack:
-                tensor = layer(tensor)
-        except (NotImplementedError, AssertionError, jax.errors.JAXTypeError):
-            self.input_layer = None  # a `call` that wants true sizes or values: its layers are built as it runs
+        errors: list[Exception] = []
+        # Any batch size, whatever that of the first data; that one only for layers which do with no other.
+        for batch in dict.fromkeys((None, shape[0])):
+            first = InputLayer(batch_shape=(batch, *shape[1:]), dtype=dtype or self.compute_dtype)
+            tensor = first.output
+            try:
+                for layer in self._stack:
+                    tensor = layer(tensor)
+            except (NotImplementedError, jax.errors.JAXTypeError):
+                return  # a `call` that wants values: its layers are built as it runs
+            except Exception as error:
+                errors.append(error)
+                continue
+            self.input_layer, self._tensor = first, tensor
+            self.claim_seeds()
             return
-        self._tensor = tensor
-        self.claim_seeds()
+        raise errors[0]
 
     def call(self, inputs, training=None, mask=None) -> Any:
         self._require_layers()

@@ -1,6 +1,6 @@
 """The losses and metrics of all outputs of a model: which belongs to which, and what they are called in the logs."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,37 @@ Tree = Any
 CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
-def name_outputs(output_names: list[str] | None, structure: Tree, what: str) -> dict[str, Any]:
-    """A structure of outputs, targets or weights as `{output name: leaf}`."""
-    # Models of users return dicts; a nested one counts as one output each.
-    if isinstance(structure, dict):
-        return {name: leaf for name, value in structure.items() for leaf in jax.tree.leaves(value)}
-    leaves = jax.tree.leaves(structure)
-    if output_names is None or len(output_names) != len(leaves):
-        if output_names is not None and len(output_names) > 1:
-            raise ValueError(f"{what} has {len(leaves)} parts, but the model has outputs {output_names}.")
-        output_names = [f"output_{index}" for index in range(len(leaves))] if len(leaves) > 1 else ["output"]
-    return dict(zip(output_names, leaves, strict=True))
+def name_outputs(output_names: list[str] | None, structure: Tree, what: str, whole=frozenset()) -> dict[str, Any]:
+    """A structure of outputs as `{name: part}`: its leaves, and the parts at the paths `whole` as they are.
+
+    A leaf is called after its key in a dict, else after the output, and behind the keys and indices around it.
+    """
+    found = list(_parts(structure, whole))
+    is_named = output_names is not None and len(output_names) == len(jax.tree.leaves(structure))
+    if output_names is not None and len(output_names) > 1 and not is_named and not isinstance(structure, dict):
+        raise ValueError(f"{what} has {len(found)} parts, but the model has outputs {output_names}.")
+    if is_named:
+        given = iter(cast("list[str]", output_names))
+    else:
+        given = iter([f"output_{index}" for index in range(len(found))] if len(found) > 1 else ["output"])
+    named = {}
+    for path, part in found:
+        own = [next(given) for _ in jax.tree.leaves(part)] if is_named else [next(given)]
+        is_key = bool(path) and (isinstance(path[-1], str) or isinstance(part, (dict, list, tuple)))
+        last = path[-1] if is_key else own[0]
+        named["/".join(map(str, (*path[:-1], last)))] = part
+    return named
+
+
+def _parts(structure: Tree, whole=frozenset(), path: tuple = ()):
+    """(path, part) in JAX's order."""
+    if path in whole or not isinstance(structure, (dict, list, tuple)):
+        if structure is not None:
+            yield path, structure
+        return
+    items = sorted(structure.items()) if isinstance(structure, dict) else enumerate(structure)
+    for key, item in items:
+        yield from _parts(item, whole, (*path, key))
 
 
 def match(names: list[str], given, what: str) -> dict[str, Any]:
@@ -41,6 +61,32 @@ def match(names: list[str], given, what: str) -> dict[str, Any]:
     return {name: given for name in names}
 
 
+def spread(names: list[str], given, structure: Tree, what: str, path: tuple = ()) -> dict[tuple, Any]:
+    """Values by the path of an output, from one value for all or a structure of them: of the outputs' own form, a dict
+    by the outputs' names, a list in their order."""
+    if not isinstance(given, (dict, list, tuple)):
+        # One for all goes to each leaf; beside others, one for a part of the outputs gets that part.
+        return {path: given} if path else {where: given for where, _ in _parts(structure)}
+    if not isinstance(structure, (dict, list, tuple)):
+        values = list(given.values()) if isinstance(given, dict) else list(given)
+        if len(values) != 1:
+            raise ValueError(f"compile: `{what}` has {len(values)} entries for one output of {names}. Got {given}.")
+        return spread(names, values[0], structure, what, path) or {path: values[0]}
+    is_list = isinstance(structure, (list, tuple))
+    leaves = [where for where, _ in _parts(structure, path=path)]
+    if isinstance(given, dict) == isinstance(structure, dict) and (is_list or given.keys() <= structure.keys()):
+        if not is_list or len(given) == len(structure):
+            items = given.items() if isinstance(given, dict) else enumerate(given)
+            each = [spread(names, value, structure[key], what, (*path, key)) for key, value in items]
+            return {where: value for found in each for where, value in found.items()}
+    by_name = match(names, given, what)  # by the names of all outputs, or in their order
+    return {
+        where: value
+        for (name, given_value), place in zip(by_name.items(), leaves, strict=True)
+        for where, value in spread([name], given_value, None, what, place).items()
+    }
+
+
 class CompiledLoss:
     """The weighted sum of the losses of all outputs.
 
@@ -53,28 +99,34 @@ class CompiledLoss:
     def __init__(self, loss, loss_weights, output_names):
         self.given, self.loss_weights, self.output_names = loss, loss_weights, output_names
         self.losses: dict[str, Any] = {}
+        self.whole: frozenset = frozenset()  # the paths of the structures of outputs that have one loss
         self.weights: dict[str, Any] = {}
         self.trackers: dict[str, metrics_module.Mean] = {}
 
     def build(self, y_true: Tree, y_pred: Tree):
         """Picks a loss per output from the shapes of targets and predictions."""
-        outputs = name_outputs(self.output_names, y_pred, "The prediction")
-        names = list(outputs)
-        targets = name_outputs(names, y_true, "`y`") if y_true is not None else {}
-        for name, loss in match(names, self.given, "loss").items():
+        names = list(name_outputs(self.output_names, y_pred, "The prediction"))
+        by_path = spread(names, self.given, y_pred, "loss")
+        self.whole = frozenset(path for path in by_path if isinstance(_at(y_pred, path), (dict, list, tuple)))
+        outputs = name_outputs(self.output_names, y_pred, "The prediction", self.whole)
+        paths = dict(zip([path for path, _ in _parts(y_pred, self.whole)], outputs, strict=True))
+        targets = pick(list(outputs), list(outputs), y_true, "`y`", self.whole) if y_true is not None else {}
+        for path, loss in by_path.items():
+            name = paths[path]
             if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
                 loss = metrics_module.crossentropy_for(targets[name].shape, outputs[name].shape)().name
             if loss is not None:
                 self.losses[name] = losses_module.as_loss(loss)
-        self.weights = match(names, self.loss_weights, "loss_weights")
+        weights = spread(names, self.loss_weights, y_pred, "loss_weights")
+        self.weights = {paths[path]: weight for path, weight in weights.items() if path in paths}
         # Of a single output the total is its loss: Keras logs it once.
         if len(self.losses) > 1:
             self.trackers = {name: metrics_module.Mean(name=f"{name}_loss") for name in self.losses}
 
     def tells_rows_apart(self, y_true: Tree, y_pred: Tree) -> bool:
         """Whether every loss is a sum or mean of something of each row, for targets and predictions of these shapes."""
-        outputs = name_outputs(self.output_names, y_pred, "The prediction")
-        targets = pick(list(outputs), list(self.losses), y_true, "`y`")
+        outputs = name_outputs(self.output_names, y_pred, "The prediction", self.whole)
+        targets = pick(list(outputs), list(self.losses), y_true, "`y`", self.whole)
         return all(
             _share_rows(targets[name], outputs[name]) and loss.tells_rows_apart(targets[name], outputs[name])
             for name, loss in self.losses.items()
@@ -86,10 +138,10 @@ class CompiledLoss:
         Args:
             counted: Which rows count, bool `(rows,)`. Default: all.
         """
-        outputs = name_outputs(self.output_names, y_pred, "The prediction")
+        outputs = name_outputs(self.output_names, y_pred, "The prediction", self.whole)
         names = list(outputs)
-        targets = pick(names, list(self.losses), y_true, "`y`")
-        weights = pick(names, list(self.losses), sample_weight, "`sample_weight`")
+        targets = pick(names, list(self.losses), y_true, "`y`", self.whole)
+        weights = pick(names, list(self.losses), sample_weight, "`sample_weight`", self.whole)
         total = jnp.zeros((), jnp.float32)
         for name, loss in self.losses.items():
             if targets.get(name) is None:
@@ -107,19 +159,21 @@ class CompiledLoss:
         return total
 
 
-def pick(names: list[str], used: list[str], structure: Tree, what: str) -> dict[str, Any]:
+def pick(names: list[str], used: list[str], structure: Tree, what: str, whole=frozenset()) -> dict[str, Any]:
     """Targets or weights per output: for all outputs, for those with a loss only, or one array for all."""
     if structure is None:
         return {}
+    leaves = [part for _, part in _parts(structure, whole)]
     if isinstance(structure, dict):
         unknown = structure.keys() - set(names)
-        if unknown:
+        if not unknown:
+            return structure
+        # A structure of the outputs' own form goes by its order.
+        if len(leaves) != len(names) or not any(isinstance(part, (dict, list, tuple)) for part in structure.values()):
             raise ValueError(f"{what} names outputs {sorted(unknown)}; the model's are {names}.")
-        return structure
-    # Keras lets targets of outputs without a loss be left out.
-    leaves = jax.tree.leaves(structure)
     if len(leaves) == len(names):
         return dict(zip(names, leaves, strict=True))
+    # Keras lets targets of outputs without a loss be left out.
     if len(leaves) == len(used):
         return dict(zip(used, leaves, strict=True))
     if len(leaves) == 1 and what == "`sample_weight`":
@@ -148,10 +202,13 @@ class CompiledMetrics:
         names = list(outputs)
         targets = pick(names, names, y_true, "`y`")
         for weighted, given in self.given.items():
-            for name, wanted in _per_output(names, given).items():
+            for name, wanted in _per_output(names, given, y_pred).items():
                 for identifier in wanted:
                     metric = _make(identifier, targets.get(name), outputs[name])
-                    log_name = f"{name}_{metric.name}" if len(names) > 1 else metric.name
+                    prefix = f"{name.split('/')[-1]}_" if len(names) > 1 else ""
+                    log_name = prefix + metric.name
+                    if weighted and log_name in self.names.values():
+                        log_name = f"{prefix}weighted_{metric.name}"
                     self.names[id(metric)] = unique(log_name, self.names.values())
                     if not getattr(metric, "built", True):
                         metric.build(targets[name].shape, outputs[name].shape)
@@ -183,10 +240,22 @@ class CompiledMetrics:
             metric.update_state(targets[name], outputs[name], sample_weight=weight)
 
 
-def _per_output(names: list[str], given) -> dict[str, list]:
+def _at(structure: Tree, path: tuple) -> Any:
+    for key in path:
+        structure = structure[key] if not isinstance(structure, dict) or key in structure else None
+        if structure is None:
+            return None
+    return structure
+
+
+def _per_output(names: list[str], given, structure: Tree) -> dict[str, list]:
     if given is None:
         return {}
-    if isinstance(given, dict):
+    paths = [path for path, _ in _parts(structure)]
+    is_nested = max(map(len, paths)) > 1 and isinstance(given, (dict, list, tuple))
+    if is_nested and type(given) is type(structure) and len(given) == len(structure):
+        found = {name: _at(given, path) for name, path in zip(names, paths, strict=True)}
+    elif isinstance(given, dict):
         found = match(names, given, "metrics")
     elif isinstance(given, (list, tuple)) and any(isinstance(g, (list, tuple)) for g in given):
         found = match(names, given, "metrics")
@@ -217,6 +286,7 @@ def _make(identifier, y_true, y_pred) -> metrics_module.Metric:
 
 
 def _rows(array) -> int:
+    array = jax.tree.leaves(array)[0]
     return array.shape[0] if array.ndim else 1
 
 
@@ -227,6 +297,8 @@ def _share_rows(y_true: Tree, y_pred: Tree) -> bool:
 
 def _restricted(y_pred, counted):
     """Predictions whose mask leaves out the rows that do not count, so that a mean is one of those that do."""
+    if isinstance(y_pred, (dict, list, tuple)):
+        return jax.tree.map(lambda leaf: _restricted(leaf, counted), y_pred)
     mask = masks.get_mask(y_pred)
     if mask is not None:
         counted = jnp.logical_and(mask, counted.reshape(-1, *(1,) * (mask.ndim - 1)))

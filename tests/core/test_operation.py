@@ -28,7 +28,7 @@ def test_an_operation_computes_and_stands_in_a_graph():
     assert outputs.shape == (None, 2) and operation.input is inputs and operation.output is outputs
     model = kerax.Model(inputs, operation(outputs))
     np.testing.assert_array_equal(model(np.ones((1, 2), "f")), [[9, 9]])
-    assert operation.get_config() == {"factor": 3.0, "name": None}
+    assert operation.get_config() == {"factor": 3.0, "name": "twice"}
     with pytest.raises(AttributeError, match="never called"):
         _ = Twice().output
     with pytest.raises(ValueError, match="without '/'"):

@@ -277,3 +277,168 @@ class TestGraphs:
         copy = kerax.models.model_from_json(model.to_json())
         assert not copy.get_layer("short").trainable
         assert len(copy.trainable_weights) == len(model.weights) - 2
+
+
+def _inner(outputs=3):
+    inputs = kerax.Input((3,))
+    return kerax.Model(inputs, kerax.layers.Dense(outputs)(kerax.layers.Dense(5)(inputs)))
+
+
+def _twice_and_alone():
+    model, one, two = _inner(), kerax.Input((3,)), kerax.Input((3,))
+    assert model.predict(Z, verbose=0).shape == (5, 3)
+    return kerax.Model([one, two], kerax.layers.Add()([model(one), model(two)])), [Z, Z + 1]
+
+
+def _three_levels():
+    innermost, middle = _inner(), kerax.Input((3,))
+    second = kerax.Model(middle, kerax.layers.Dense(3)(innermost(innermost(middle))))
+    outer = kerax.Input((3,))
+    return kerax.Model(outer, kerax.layers.Add()([second(outer), innermost(outer)])), Z
+
+
+def _ends_in_the_inner_output():
+    model = _inner()
+    return kerax.Model(model.input, [model.output, kerax.layers.Dense(2)(model.output)]), Z
+
+
+def _two_towers_by_their_tensors():
+    left, right = _inner(), _inner()
+    return kerax.Model([left.input, right.input], kerax.layers.Add()([left.output, right.output])), [Z, Z + 1]
+
+
+def _a_layer_of_the_inner_outside():
+    model, inputs = _inner(), kerax.Input((3,))
+    return kerax.Model(inputs, [model(inputs), model.layers[1](inputs), kerax.layers.Dense(5)(inputs)]), Z
+
+
+def _models_on_one_base():
+    base = _inner()
+    head = kerax.layers.Dense(2)(base.layers[1].output)
+    first, second = kerax.Model(base.input, head), kerax.Model(base.input, [base.output, head])
+    inputs = kerax.Input((3,))
+    return kerax.Model(inputs, [first(inputs), second(inputs)[0]]), Z
+
+
+def _one_layer_twice_in_a_sequential():
+    dense = kerax.layers.Dense(3)
+    return kerax.Sequential([kerax.Input((3,)), dense, kerax.layers.Dense(3), dense]), Z
+
+
+def _a_sequential_and_its_inner_model():
+    model = _inner()
+    return kerax.Sequential([kerax.Sequential([model, kerax.layers.Dense(3)]), model]), Z
+
+
+class TestModelsInModels:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            _twice_and_alone,
+            _three_levels,
+            _ends_in_the_inner_output,
+            _two_towers_by_their_tensors,
+            _a_layer_of_the_inner_outside,
+            _models_on_one_base,
+            _one_layer_twice_in_a_sequential,
+            _a_sequential_and_its_inner_model,
+        ],
+    )
+    def test_what_is_shared_stays_shared_in_files_and_clones(self, make, tmp_path):
+        model, x = make()
+        expected = jax.tree.leaves(model.predict(x, verbose=0))
+        assert len({id(weight) for weight in model.weights}) == len(model.weights)
+        assert len({layer.name for layer in model.layers}) == len({id(layer) for layer in model.layers})
+        model.save(tmp_path / "m.keras")
+        clone = kerax.models.clone_model(model)
+        clone.set_weights(model.get_weights())
+        for other in (kerax.models.load_model(tmp_path / "m.keras"), clone):
+            assert [weight.shape for weight in other.weights] == [weight.shape for weight in model.weights]
+            for found, value in zip(jax.tree.leaves(other.predict(x, verbose=0)), expected, strict=True):
+                np.testing.assert_allclose(found, value, rtol=1e-6)
+
+    def test_two_layers_that_the_user_gave_one_name_are_refused(self):
+        inputs = kerax.Input((3,))
+        with pytest.raises(ValueError, match="used 2 times"):
+            kerax.Model(inputs, kerax.layers.Dense(2, name="a")(kerax.layers.Dense(2, name="a")(inputs)))
+
+
+class TestInputs:
+    @staticmethod
+    def difference(inputs):
+        one, two = kerax.Input((3,), name="a"), kerax.Input((3,), name="b")
+        return kerax.Model(inputs(one, two), kerax.layers.Subtract()([one, two]))
+
+    def test_a_list_for_a_dict_goes_by_the_dicts_own_order(self):
+        for make, sign in ((lambda a, b: {"a": a, "b": b}, 1), (lambda a, b: {"b": b, "a": a}, -1)):
+            model = self.difference(make)
+            with pytest.warns(UserWarning, match="structure of `inputs`"):
+                np.testing.assert_allclose(model([Z, Z * 2]), -Z * sign)
+            np.testing.assert_allclose(model.predict({"b": Z * 2, "a": Z}, verbose=0), -Z)
+
+    def test_columns_that_the_model_does_not_use_are_ignored(self):
+        for make in (lambda a, b: {"a": a, "b": b}, lambda a, b: [a, b]):
+            model = self.difference(make)
+            x = {"a": Z, "b": Z * 2, "text": np.array(["x"] * len(Z))}
+            np.testing.assert_allclose(model.predict(x, verbose=0), -Z)
+            model.compile("sgd", "mse")
+            model.fit(x, Z, verbose=0)
+            model.evaluate(x, Z, verbose=0)
+
+    def test_none_for_an_optional_input(self, tmp_path):
+        for make in (lambda a, b: {"a": a, "b": b}, lambda a, b: [a, b]):
+            one, two = kerax.Input((3,), name="a"), kerax.Input((3,), name="b", optional=True)
+            model = kerax.Model(make(one, two), Optional()(one, two))
+            model.compile("sgd", "mse")
+            for x, expected in ((make(Z, None), Z), (make(Z, Z), Z * 2)):
+                np.testing.assert_allclose(model.predict(x, verbose=0), expected)
+                model.fit(x, Z, verbose=0)
+            model.save(tmp_path / "m.keras")
+            loaded = kerax.models.load_model(tmp_path / "m.keras", {"Optional": Optional})
+            np.testing.assert_allclose(loaded.predict(make(Z, None), verbose=0), Z)
+            with pytest.raises(ValueError, match="not optional"):
+                model(make(None, Z))
+
+
+class Optional(kerax.layers.Layer):
+    def call(self, x, y=None):
+        return x if y is None else x + y
+
+
+class Strict(kerax.layers.Layer):
+    """Follows no unknown size, and says by itself what comes out."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = kerax.layers.Dense(4)
+
+    def call(self, x):
+        assert x.shape[0] % 4 == 0
+        return self.dense(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 4)
+
+
+class StrictSpec(Strict):
+    compute_output_shape = kerax.layers.Layer.compute_output_shape
+
+    def compute_output_spec(self, x):
+        return kerax.KerasTensor((*x.shape[:-1], 4))
+
+
+@pytest.mark.parametrize("layer", [Strict, StrictSpec])
+def test_an_overridden_output_shape_decides(layer, tmp_path):
+    x = np.ones((8, 3), "float32")
+    inputs = kerax.Input((3,))
+    inner = kerax.Model(inputs, layer()(inputs))
+    outer = kerax.Input((3,))
+    model = kerax.Model(outer, kerax.layers.Dense(2)(inner(outer)))
+    assert inner.output_shape == (None, 4) and model.output_shape == (None, 2) and len(model.weights) == 4
+    model.compile("sgd", "mse")
+    model.fit(x, np.ones((8, 2)), batch_size=4, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = kerax.models.load_model(tmp_path / "m.keras", {layer.__name__: layer})
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6)
+    assert kerax.Sequential([kerax.Input((3,)), layer()]).output_shape == (None, 4)
+    assert kerax.Sequential([layer()])(x).shape == (8, 4)

@@ -211,3 +211,76 @@ def test_it_trains_as_in_keras_when_deferred():
         return model
 
     assert_same_fit(make, X, X[:, :1], epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "first", "second"),
+    [
+        (lambda: [kerax.layers.Conv1D(2, 3), kerax.layers.GlobalAveragePooling1D()], (2, 8, 3), (3, 12, 3)),
+        (lambda: [kerax.layers.Conv2D(2, 3), kerax.layers.GlobalMaxPooling2D()], (2, 8, 8, 3), (1, 5, 9, 3)),
+        (lambda: [kerax.layers.LSTM(4), kerax.layers.Dense(2)], (2, 5, 3), (4, 7, 3)),
+        (lambda: [kerax.layers.Dense(4)], (2, 8, 3), (2, 5, 8, 3)),
+    ],
+)
+def test_without_an_input_it_takes_other_lengths(layers, first, second):
+    model = kerax.Sequential(layers())
+    model(np.ones(first, "float32"))
+    weights = len(model.weights)
+    assert model(np.ones(second, "float32")).shape[0] == second[0]
+    assert model.predict(np.ones(second, "float32"), verbose=0).shape[0] == second[0]
+    assert len(model.weights) == weights
+
+
+def test_a_model_that_knows_its_input_starts_it():
+    inputs = kerax.Input((4,))
+    for first in (
+        kerax.Model(inputs, kerax.layers.Dense(2)(inputs)),
+        kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(2)]),
+    ):
+        model = kerax.Sequential([first, kerax.layers.Dense(3)])
+        assert model.built and model.output_shape == (None, 3) and len(model.weights) == 4
+
+
+def test_several_inputs_go_to_the_first_layer():
+    class Total(kerax.layers.Layer):
+        def call(self, inputs):
+            return sum(inputs.values()) if isinstance(inputs, dict) else sum(inputs)
+
+    x = np.ones((5, 3), "float32")
+    for inputs in ([x, x], {"a": x, "b": x}):
+        model = kerax.Sequential([Total(), kerax.layers.Dense(2)])
+        assert model(inputs).shape == (5, 2) and model.predict(inputs, verbose=0).shape == (5, 2)
+
+
+def test_a_call_that_wants_values_or_true_sizes_just_runs():
+    class OnHost(kerax.layers.Layer):
+        def call(self, inputs):
+            return np.asarray(inputs) * 2
+
+    class Table(kerax.layers.Layer):
+        def call(self, inputs):
+            return inputs + np.ones((5, 3), "float32")
+
+    x = np.ones((5, 3), "float32")
+    for layer in (OnHost(), Table()):
+        model = kerax.Sequential([layer, kerax.layers.Dense(2)])
+        assert model(x).shape == (5, 2) and len(model.weights) == 2
+
+
+def test_what_it_does_not_know_it_does_not_have():
+    model = kerax.Sequential([kerax.layers.Dense(2)])
+    assert not any(hasattr(model, name) for name in ("input", "output", "inputs", "outputs", "input_shape"))
+    started = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(2)])
+    started.build((None, 4))
+    with pytest.raises(ValueError, match="must have shape"):
+        started.build((None, 5))
+
+
+def test_a_clone_of_a_compiled_model_is_compiled():
+    model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    clone = kerax.models.clone_model(model)
+    assert clone.compiled and clone.optimizer is not model.optimizer
+    assert kerax.models.clone_model(model, input_tensors=kerax.Input((7, 4))).output_shape == (None, 7, 2)
+    with pytest.raises(ValueError, match="call_function"):
+        kerax.models.clone_model(model, call_function=lambda layer, *args: layer(*args))

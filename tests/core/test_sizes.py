@@ -1,0 +1,69 @@
+"""Sizes that are not known yet: as values of a graph, and as they agree in ops."""
+
+import numpy as np
+import pytest
+
+import kerax
+from kerax import ops
+
+X = np.random.default_rng(0).normal(size=(4, 6, 8)).astype("float32")
+
+
+def both(function, array, tmp_path):
+    """What a graph of the function gives on data, built, saved and loaded, and cloned; and the function itself."""
+    inputs = kerax.Input(batch_shape=(None,) * (array.ndim - 1) + array.shape[-1:])
+    model = kerax.Model(inputs, function(inputs))
+    model.save(tmp_path / "m.keras")
+    models = (model, kerax.models.load_model(tmp_path / "m.keras"), kerax.models.clone_model(model))
+    return [each.predict(array, verbose=0) for each in models], function(ops.convert_to_tensor(array))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ops.reshape(x, (ops.shape(x)[0], -1, 4)),
+        lambda x: ops.reshape(x, [ops.shape(x)[0] * ops.shape(x)[1], 8]),
+        lambda x: x[:, ops.shape(x)[1] // 2],
+        lambda x: x[:, : ops.shape(x)[1] - 2, ..., None],
+        lambda x: x[..., 0] * ops.cast(ops.arange(ops.shape(x)[1]), "float32"),
+        lambda x: ops.sum(x, 1) / ops.cast(ops.shape(x)[1], "float32"),
+        lambda x: ops.broadcast_to(x[:, :1], ops.shape(x)),
+        lambda x: x + ops.zeros((ops.shape(x)[0], 1, 8)),
+        lambda x: ops.tile(x, (1, ops.shape(x)[1], 1)),
+        lambda x: ops.slice(x, (0, 0, 0), (ops.shape(x)[0], 2, 8)),
+        lambda x: ops.triu(ops.ones((ops.shape(x)[1], ops.shape(x)[1]))) + x[:, :, :1],
+        lambda x: ops.split(x, 3, axis=1)[1],
+        lambda x: x[:, [0, 2]],
+    ],
+)
+def test_an_unknown_size_is_a_value_of_the_graph(function, tmp_path):
+    found, expected = both(function, X, tmp_path)
+    for values in found:
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def test_an_unknown_size_equals_none_as_in_keras():
+    assert ops.shape(kerax.Input((None, 3))) == (None, None, 3)
+    assert ops.ndim(kerax.Input((None, 3))) == 3
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "expected"),
+    [
+        (ops.add, [(None, 3), (2, None)], (2, 3)),
+        (ops.multiply, [(None, None, 3), (None, 3)], (None, None, 3)),
+        (ops.maximum, [(None, None), (2, 1)], (2, None)),
+        (lambda x, y: ops.where(x > 0, x, y), [(None, None, 3), (2, None)], (None, 2, 3)),
+        (ops.matmul, [(None, None), (4, None)], (None, None)),
+        (lambda x, y: ops.concatenate([x, y], 1), [(None, 3), (2, None)], (2, 6)),
+        (lambda x, y: ops.einsum("ij,jk->ik", x, y), [(None, None), (4, None)], (None, None)),
+        (lambda x, y: kerax.layers.Add()([x, y]), [(None, 3), (2, None)], (2, 3)),
+    ],
+)
+def test_unknown_sizes_agree_with_known_and_unknown_ones(function, shapes, expected):
+    assert function(*[kerax.Input(batch_shape=shape) for shape in shapes]).shape == expected
+
+
+def test_sizes_that_cannot_agree_are_told_in_the_users_own():
+    with pytest.raises((TypeError, ValueError), match="3"):
+        ops.add(kerax.Input((3,)), kerax.Input((4,)))
