@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kerax.core.lift import lift
+from kerax.core.lift import lift, make_importable
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 
 ACTIVATIONS = Family("activations", "activation")
@@ -130,3 +130,6 @@ def serialize(activation) -> str | dict:
 def deserialize(config, custom_objects: dict | None = None) -> Callable:
     """The activation that `serialize` described."""
     return ACTIVATIONS.get(deserialize_keras_object(config, custom_objects))
+
+
+make_importable(globals())

@@ -34,7 +34,12 @@ class Monitor(Callback):
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0):
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}.")
+            # Keras goes on so too.
+            warnings.warn(
+                f"{type(self).__name__}: `mode` must be 'auto', 'min' or 'max'. Got {mode!r}; 'auto' is taken.",
+                stacklevel=3,
+            )
+            mode = "auto"
         self.monitor = monitor
         direction = {"auto": _direction(monitor), "max": 1.0, "min": -1.0}[mode]
         # An unknown direction is an error only when the number is read: the logs may not have it at all.

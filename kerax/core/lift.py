@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import types
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core import symbolic
+from kerax.core import loading, symbolic
 from kerax.core.operators import BINARY, COMPARISONS, UNARY
 from kerax.core.variable import Variable, unwrap
 
@@ -46,6 +47,17 @@ def lift(function: Function, name: str | None = None) -> Function:
 LIFTED: dict[str, Callable] = {}
 
 
+def make_importable(module: dict[str, Any]) -> None:
+    """Tells the functions of a module where they are found, so that models that use them can be pickled.
+
+    Args:
+        module: Its names. A function lifted from JAX says that it is JAX's, which it is not.
+    """
+    for name, value in module.items():
+        if isinstance(value, types.FunctionType) and value.__name__ == name:
+            value.__module__, value.__qualname__ = module["__name__"], name
+
+
 class LiftedOp:
     """One use of a lifted function in a graph: what a layer is for a layer call."""
 
@@ -65,6 +77,17 @@ class LiftedOp:
         if self.op_name.startswith("size_"):
             return symbolic.Size(self.function, args, kwargs)
         return symbolic.inferred_tensors(self, args, kwargs)
+
+    def __getstate__(self) -> dict:
+        """The name instead of the function, which `pickle` may not find."""
+        return vars(self) | ({"function": None} if self.op_name in LIFTED else {})
+
+    def __setstate__(self, state: dict):
+        vars(self).update(state)
+        if self.function is None:
+            if self.op_name not in LIFTED:  # a process that has not used this op
+                loading.load("ops")
+            self.function = LIFTED[self.op_name]
 
     def __repr__(self):
         return f"<op {self.op_name}>"

@@ -237,15 +237,12 @@ class GatedCell(_Cell):
         self.recurrent_activation: Callable = activations.get(recurrent_activation)
 
     def _bias_initial(self):
-        if not self.unit_forget_bias:
-            return self.bias_initializer
+        return self._open_gates if self.unit_forget_bias else self.bias_initializer
 
-        def initial_bias(shape, dtype, key):
-            bias = call_initializer(self.bias_initializer, key, shape, dtype)
-            # Gates that begin open remember from the start: gradients reach far steps before anything is learned.
-            return bias.at[self.units : 2 * self.units].set(1)
-
-        return initial_bias
+    def _open_gates(self, shape, dtype, key):
+        bias = call_initializer(self.bias_initializer, key, shape, dtype)
+        # Gates that begin open remember from the start: gradients reach far steps before anything is learned.
+        return bias.at[self.units : 2 * self.units].set(1)
 
     def gate(self, gates: Any, carry: Any, axis: int = -1) -> tuple:
         """`(output, new states)` from the four gates side by side."""

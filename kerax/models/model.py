@@ -144,12 +144,12 @@ class Model(Layer):
         layer_range=None,
         show_flops: bool = False,
     ):
-        """Prints a table of the layers: output shapes, parameters, bytes, and with `show_trainable` who is trained.
+        """Prints a table of the layers: output shapes, parameters, connections, with `show_trainable` who is trained.
 
         Args:
-            line_length: Width of the table in characters. Default: the terminal's.
+            line_length: Width of the table in characters.
             positions: Ignored; the columns fit what they hold.
-            print_fn: Function that receives each line. Default: printing.
+            print_fn: Function that receives the text. Default: printing.
             expand_nested: Whether to list the layers of models inside this one.
             show_trainable: Whether to say which layers are trained.
             layer_range: Names (regular expressions) of the first and last layer to list.

@@ -1,15 +1,16 @@
 """Tables of a model's layers for terminals and notebooks."""
 
 import html
+import itertools
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from kerax.core.display import format_bytes, html_table, with_unit
 from kerax.core.layer import Layer
-from kerax.core.symbolic import known_shape
+from kerax.core.symbolic import is_shape, known_shape
 from kerax.plan.flops import layer_flops, model_flops
 
 
@@ -19,9 +20,10 @@ class Row(NamedTuple):
     name: str
     kind: str
     shape: str
-    params: int
+    params: str
     bytes: int
     trainable: str
+    connected: str
     flops: int | None
 
 
@@ -36,15 +38,31 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None,
                 indent + layer.name,
                 type(layer).__name__,
                 _output_shape(layer),
-                sum(map(_size, weights)),
+                f"{sum(map(_size, weights)):,}" if layer.built or weights else "0 (unbuilt)",
                 _bytes(weights),
-                "-" if not trained else "partly" if len(trained) > 1 else "yes" if True in trained else "no",
+                "-" if not trained else "Y" if True in trained else "N",
+                _connections(layer),
                 layer_flops(layer) if with_flops else None,
             )
         )
         if expand_nested and hasattr(layer, "layers"):
-            found += rows(layer, True, indent + "  ", with_flops=with_flops)
+            found += rows(layer, True, "   " + (indent or "└ "), with_flops=with_flops)
     return found
+
+
+def _connections(layer: Layer) -> str:
+    """Where the inputs of a layer's calls come from, as `layer[call][output]`."""
+    origins = [tensor._keras_history for node in layer.inbound_nodes for tensor in node.inputs]
+    return ", ".join(f"{origin[0].name}[{origin[1]}][{origin[2]}]" for origin in origins if origin) or "-"
+
+
+def _is_chain(model) -> bool:
+    """Whether each layer follows the one before, so that connections say nothing."""
+    layers = [layer for layer in model.layers if layer.inbound_nodes]
+    return all(len(layer.inbound_nodes) == 1 and len(layer.inbound_nodes[0].inputs) <= 1 for layer in layers) and all(
+        after.inbound_nodes[0].inputs and after.inbound_nodes[0].inputs[0]._keras_history[0] is before
+        for before, after in itertools.pairwise(layers)
+    )
 
 
 def _between(model, layer_range) -> list[Layer]:
@@ -71,9 +89,21 @@ def _bytes(weights) -> int:
 def _output_shape(layer: Layer) -> str:
     if layer.inbound_nodes:
         # The last call: a shared layer may have had several.
-        shapes = [known_shape(tensor.shape) for tensor in jax.tree.leaves(layer.inbound_nodes[-1].outputs)]
-        return ", ".join(str(shape).replace("None", "?") for shape in shapes)
-    return "?" if layer.built else "? (unbuilt)"
+        outputs: Any = jax.tree.map(lambda tensor: tensor.shape, layer.inbound_nodes[-1].outputs)
+    elif layer.build_shapes:
+        try:
+            outputs = layer.compute_output_shape(*layer.build_shapes.values())
+        except Exception:  # it is the user's, and a table is no place to fail
+            return "?"
+    else:
+        return "?"
+    shapes = [str(known_shape(tuple(shape))) for shape in jax.tree.leaves(outputs, is_leaf=is_shape)]
+    return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
+
+
+def _in_units(size: int) -> str:
+    value, unit = with_unit(size, 1024, ("B", "KB", "MB", "GB", "TB"))
+    return f"{value:.2f} {unit}"  # two digits always, as scripts expect
 
 
 def format_flops(count: int | None) -> str:
@@ -87,14 +117,16 @@ def format_flops(count: int | None) -> str:
 def totals(model) -> list[tuple[str, int, int]]:
     """(label, parameters, bytes) of all, trainable, other and optimizer variables."""
     groups = [
-        ("Total params", model.weights),
         ("Trainable params", model.trainable_weights),
         ("Non-trainable params", model.non_trainable_weights),
     ]
     # Its state is made at the first `fit`.
-    if model.optimizer is not None and model.optimizer.built:
-        groups.append(("Optimizer params", model.optimizer.variables))
-    return [(label, sum(map(_size, group)), _bytes(group)) for label, group in groups]
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and optimizer.built:
+        groups.append(("Optimizer params", optimizer.variables))
+    counted = [(label, sum(map(_size, group)), _bytes(group)) for label, group in groups]
+    # As in Keras, the optimizer's as well.
+    return [("Total params", sum(count for _, count, _ in counted), sum(size for *_, size in counted)), *counted]
 
 
 def print_summary(
@@ -106,48 +138,49 @@ def print_summary(
     layer_range=None,
     show_flops: bool = False,
 ) -> None:
-    """Prints the table, or hands its text to `print_fn`."""
-    import io
-
+    """Prints the table as Keras does, or hands its text to `print_fn`."""
     # Imported here: who trains does not wait for it.
+    from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f'Model: "{model.name}"', title_justify="left")
-    for heading in ("Layer (type)", "Output shape"):
-        table.add_column(heading)
-    for heading in ("Params", "Bytes"):
-        table.add_column(heading, justify="right")
-    if show_trainable:
-        table.add_column("Trainable")
-    if show_flops:
-        table.add_column("FLOPs", justify="right")
+    shows_connections = hasattr(type(model), "output_shape") and not _is_chain(model)
+    # (heading, relative width): Keras's.
+    columns = [("Layer (type)", 45), ("Output Shape", 33), ("Param #", 21)]
+    if shows_connections:
+        columns = [("Layer (type)", 27), ("Output Shape", 24), ("Param #", 16), ("Connected to", 29)]
+    columns += [("Trainable", 18)] if show_trainable else []
+    columns += [("FLOPs", 18)] if show_flops else []
+    width = line_length or 80 + 14 * (show_trainable + show_flops)
+    table = Table(width=width - 4, box=box.HEAVY_HEAD, show_lines=True)
+    for heading, ratio in columns:
+        is_number = heading in ("Param #", "FLOPs")
+        table.add_column(heading, ratio=ratio, justify="right" if is_number else "left", overflow="fold")
     for row in rows(model, expand_nested, layer_range=layer_range, with_flops=show_flops):
-        cells = [f"{row.name} ({row.kind})", row.shape, f"{row.params:,}", format_bytes(row.bytes)]
+        cells = [f"{row.name} ({row.kind})", row.shape, row.params]
+        cells += [row.connected] if shows_connections else []
         cells += [row.trainable] if show_trainable else []
-        table.add_row(*cells, *([format_flops(row.flops)] if show_flops else []))
-    footer = [f" {label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model)]
+        cells += [format_flops(row.flops)] if show_flops else []
+        table.add_row(*(escape(cell) for cell in cells))
+    footer = [f" {label}: {count:,} ({_in_units(size)})" for label, count, size in totals(model)]
     if show_flops:
         footer.append(f" FLOPs per example: {format_flops(model_flops(model))}")
-    # For a function, text without colours, and 100 columns wide where nobody says otherwise.
-    written = io.StringIO()
+    # For a function, text without colours.
+    console = Console(width=width, highlight=False, color_system="auto" if print_fn is None else None)
+    with console.capture() as captured:
+        console.print(f'Model: "{escape(model.name)}"')
+        console.print(table)
+        console.print("\n".join(footer))
     if print_fn is None:
-        console = Console(width=line_length, highlight=False)
+        print(captured.get())
     else:
-        console = Console(file=written, width=line_length or 100, highlight=False, color_system=None)
-    console.print(table)
-    console.print("\n".join(footer))
-    if print_fn is not None:
-        for line in written.getvalue().splitlines():
-            print_fn(line)
+        print_fn(captured.get())
 
 
 def summary_html(model) -> str:
     """The table as HTML, for notebooks."""
     headings = ("Layer", "Type", "Output shape", "Params", "Bytes", "Trainable")
-    cells = (
-        (row.name, row.kind, row.shape, f"{row.params:,}", format_bytes(row.bytes), row.trainable)
-        for row in rows(model)
-    )
+    cells = ((row.name, row.kind, row.shape, row.params, format_bytes(row.bytes), row.trainable) for row in rows(model))
     footer = "<br>".join(f"{label}: {count:,} ({format_bytes(size)})" for label, count, size in totals(model))
     return f"<b>{html.escape(model.name)}</b>{html_table(headings, cells)}{footer}"

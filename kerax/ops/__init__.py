@@ -3,6 +3,7 @@
 `lift` makes any other pure JAX function work on all three.
 """
 
+from kerax.core.lift import make_importable as _make_importable
 from kerax.ops import image as image
 from kerax.ops import linalg as linalg
 from kerax.ops.arrays import *  # noqa: F403
@@ -17,3 +18,5 @@ from kerax.ops.nn import *  # noqa: F403
 from kerax.ops.numpy import *  # noqa: F403
 from kerax.ops.quality import *  # noqa: F403
 from kerax.ops.windows import *  # noqa: F403
+
+_make_importable(globals())

@@ -5,6 +5,7 @@
 Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685
 """
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -82,7 +83,10 @@ class LowRank(Weight):
     def _merge_in_files(self):
         for part, variable in self.base.variables.items():
             # Files hold the weight with its update, as Keras's do: loaded, it is one weight again.
-            variable.value_in_files = lambda part=part: self.base.split(self.value)[part]
+            variable.value_in_files = functools.partial(self._part_in_files, part)
+
+    def _part_in_files(self, part: str) -> Any:
+        return self.base.split(self.value)[part]
 
 
 def enable(layer: Any, rank: int, alpha: Any, *initializers: Any) -> None:

@@ -2,6 +2,7 @@
 
 import os
 
+from kerax import checkpoint
 from kerax.places import local_path
 from kerax.saving import archive, h5_members, legacy_h5, safetensors_file, weights_h5
 
@@ -46,8 +47,8 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
     """Reads the weights of a model, all or none.
 
     Args:
-        filepath: What `save_weights` or `save_model` wrote, or an older `.h5` or `.hdf5` file of Keras's, or an open
-            binary file.
+        filepath: What `save_weights` or `save_model` wrote, or an older `.h5` or `.hdf5` file of Keras's, the folder of
+            a checkpoint, or an open binary file.
         skip_mismatch: Whether to skip layers that do not fit, with a warning that lists them.
         objects_to_skip: Layers that are left alone, with what is in them.
         by_name: For older files: whether to match layers by name instead of by order.
@@ -74,6 +75,8 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
         safetensors_file.load(model, path, skip_mismatch, **given)
     elif ending in (".h5", ".hdf5"):
         legacy_h5.load_weights(model, path, skip_mismatch, **given)
+    elif ending == "checkpoint":
+        checkpoint.restore(path, model, strict=not skip_mismatch)
     elif ending in (".keras", "/"):
         archive.load_weights(model, path, skip_mismatch, **given)
     else:
@@ -86,6 +89,7 @@ _OPTIONS = {
     ".weights.json": ("objects_to_skip",),
     ".keras": ("objects_to_skip",),
     "/": ("objects_to_skip",),
+    "checkpoint": (),
     ".safetensors": ("only", "rename"),
     ".h5": ("by_name",),
     ".hdf5": ("by_name",),
@@ -93,7 +97,7 @@ _OPTIONS = {
 
 
 def _ending_of(filepath, who: str, endings: tuple[str, ...]):
-    """A path as text, or an open file, with the ending that says what is in it; `"/"` for a folder.
+    """A path as text, or an open file, with the ending that says what is in it; `"/"` or `"checkpoint"` for a folder.
 
     Raises:
         ValueError: if it is none of `endings`.
@@ -107,9 +111,12 @@ def _ending_of(filepath, who: str, endings: tuple[str, ...]):
     path = local_path(filepath, who)
     if "/" in endings and archive.is_folder(path):
         return path, "/"
-    ending = next((ending for ending in endings if path.endswith(ending) and ending != "/"), None)
+    if "checkpoint" in endings and checkpoint.all_steps(path):
+        return path, "checkpoint"
+    known = [ending for ending in endings if ending.startswith(".")]
+    ending = next((ending for ending in known if path.endswith(ending)), None)
     if ending is None:
-        listed = " or ".join(repr(ending) for ending in endings if ending != "/")
+        listed = " or ".join(map(repr, known))
         raise ValueError(f"{who}: the name must end in {listed}. Got {path!r}.")
     return path, ending
 

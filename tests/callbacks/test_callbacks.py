@@ -239,7 +239,7 @@ class TestEarlyStopping:
     def test_auto_mode_knows_what_grows(self):
         for monitor, sign in (("val_accuracy", 1), ("auc", 1), ("val_loss", -1), ("mae", -1), ("f1_score", 1)):
             assert kerax.callbacks.EarlyStopping(monitor=monitor).sign == sign
-        with pytest.raises(ValueError, match="'auto', 'min' or 'max'"):
+        with pytest.warns(UserWarning, match="'auto', 'min' or 'max'"):  # as Keras does
             kerax.callbacks.EarlyStopping(mode="best")
 
     def test_it_can_be_used_twice(self, pair):

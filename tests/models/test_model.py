@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import jax
+import keras
 import numpy as np
 import pytest
 
@@ -194,7 +195,15 @@ class TestSummary:
     def test_names_types_shapes_parameters_and_bytes(self, capsys):
         model = self.make()
         text = self.text(model)
-        for part in ("mine", "first (Dense)", "(?, 3)", "15", "60 B", "Total params: 35", "Trainable params: 14"):
+        for part in (
+            "mine",
+            "first (Dense)",
+            "(None, 3)",
+            "15",
+            "140.00 B",
+            "Total params: 35",
+            "Trainable params: 14",
+        ):
             assert part in text, text
         assert "Non-trainable params: 21" in text
         assert "inside" not in text
@@ -204,7 +213,31 @@ class TestSummary:
     def test_expand_nested_and_show_trainable(self):
         text = self.text(self.make(), expand_nested=True, show_trainable=True)
         assert "inside (Dense)" in text
-        assert "partly" in text and "yes" in text and "no" in text
+        assert [line.split("│")[-2].strip() for line in text.splitlines() if "(" in line and "│" in line] == list(
+            "NYYY"
+        )
+
+    def test_the_table_is_that_of_keras(self):
+        def make(k):
+            inputs = k.Input((3,), name="in")
+            first = k.layers.Dense(3, name="first")(inputs)
+            added = k.layers.Add(name="added")([first, inputs])
+            return k.Model(inputs, [added, k.layers.Dense(2, name="last")(added)], name="mine")
+
+        def text(model, **arguments):
+            pieces = []
+            model.summary(print_fn=pieces.append, **arguments)
+            assert len(pieces) == 1
+            return pieces[0]
+
+        for arguments in ({}, {"show_trainable": True}, {"expand_nested": True}):
+            ours, theirs = text(make(kerax), **arguments), text(make(keras), **arguments)
+            for words in ("Layer (type)", "Output Shape", "Param #", "Connected to", "in[0][0]", "added[0][0]"):
+                assert (words in ours) == (words in theirs) == True  # noqa: E712
+            cells = [[cell.strip() for cell in line.split("│")[1:4]] for line in ours.splitlines() if "│" in line]
+            expected = [[cell.strip() for cell in line.split("│")[1:4]] for line in theirs.splitlines() if "│" in line]
+            assert cells == expected
+            assert ours.split(" Total")[1].split() == theirs.split(" Total")[1].split()
 
     def test_line_length_and_layer_range(self):
         model = self.make()
