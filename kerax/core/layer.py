@@ -171,7 +171,7 @@ class Layer(Operation, Trackable):
         if not self._initialized:
             self.require_init()
         if symbolic.is_symbolic(args, kwargs):
-            return symbolic.record(self, args, kwargs)
+            return self._record(args, kwargs)
         # From here on each line runs at each call of each layer: hence no helper that could be a line.
         outer = calling.call_context.get()
         compute_dtype = self.compute_dtype if self.autocast else None
@@ -215,6 +215,13 @@ class Layer(Operation, Trackable):
             self._drops_masks = calling.warn_of_lost_mask(self, first, outputs)
         if tap is not None:
             tap(self, outputs)
+        return outputs
+
+    def _record(self, args: tuple, kwargs: dict) -> Any:
+        outputs = symbolic.record(self, args, kwargs)
+        if self.supports_masking:
+            arguments = calling.bind(self, args, kwargs)
+            self._pass_mask(next(iter(arguments.values()), None), arguments, outputs)
         return outputs
 
     def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):

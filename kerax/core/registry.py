@@ -165,9 +165,9 @@ def get_custom_objects() -> dict:
     return _custom
 
 
-def custom_object_scope(custom_objects: dict[str, Any]) -> AbstractContextManager[None]:
+def custom_object_scope(custom_objects: dict[str, Any] | None) -> AbstractContextManager[None]:
     """Makes the objects known by these names for the length of a `with` block, in this thread or task alone."""
-    return holding(_scoped, (_scoped.get() or {}) | custom_objects)
+    return holding(_scoped, (_scoped.get() or {}) | (custom_objects or {}))
 
 
 CustomObjectScope = custom_object_scope

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kerax.core import masks
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
 
@@ -153,25 +154,26 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     leaves, treedef = jax.tree.flatten((args, kwargs))
     # Everything else, as flags and arrays, goes in as it is.
     dynamic = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
+    tensors = [leaves[i] for i in dynamic]
+    tensors = tensors, list(map(masks.get_mask, tensors))
 
-    def pure(*values):
+    def pure(values, their_masks):
         filled = list(leaves)
-        for position, value in zip(dynamic, values, strict=True):
+        for position, value, mask in zip(dynamic, values, their_masks, strict=True):
             filled[position] = value
+            if mask is not None:
+                masks.set_mask(value, mask)
         inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
         # Any key: no number is drawn, only its shape.
         with Scope(key=jax.random.key(0), shapes_only=True):
             return function(*inner_args, **inner_kwargs)
 
     def run(size_of: Callable[[int], Any]):
-        specs = [
-            jax.ShapeDtypeStruct(
-                [size if isinstance(size, int) else size_of(axis) for axis, size in enumerate(leaves[i].shape)],
-                leaves[i].dtype,
-            )
-            for i in dynamic
-        ]
-        return jax.eval_shape(pure, *specs)
+        def spec(tensor):
+            shape = [size if isinstance(size, int) else size_of(axis) for axis, size in enumerate(tensor.shape)]
+            return jax.ShapeDtypeStruct(shape, tensor.dtype)
+
+        return jax.eval_shape(pure, *jax.tree.map(spec, tensors))
 
     # Known shapes need neither symbols nor a second try.
     if all(isinstance(size, int) for i in dynamic for size in leaves[i].shape):
