@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax.core import masks
+from kerax.core.configurable import captured_arguments, revive_arguments, serialize_arguments
 from kerax.core.graph import Graph, assign_names
 from kerax.core.layer import Layer
 from kerax.core.lift import LIFTED, LiftedOp, lift
@@ -53,6 +54,19 @@ class Functional(Model):
         self.claim_seeds()
 
     _untracked = Model._untracked | frozenset({"graph", "operations"})
+
+    @staticmethod
+    def adopt(cls: type) -> None:
+        """Makes a subclass of `Model` that is given inputs and outputs one of `Functional`, which it stays."""
+        # The class itself: an object of another one would have neither its registration nor its place in pickles.
+        if not issubclass(cls, Functional):
+            cls.__bases__ = tuple(
+                Functional if base is Model else base
+                for base in (cls.__bases__ if Model in cls.__bases__ else (*cls.__bases__, Functional))
+            )
+
+    def __reduce__(self):
+        return _unpickled, (type(self),), self.__dict__
 
     def _children(self):
         found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
@@ -143,7 +157,7 @@ class Functional(Model):
 
     def get_config(self) -> dict:
         """The graph in Keras's form: layers with their calls, and which tensors are inputs and outputs."""
-        if type(self) is not Functional:
+        if not self.is_made_of_tensors(type(self)):
             return super().get_config()
         # A shared layer may have calls in other models.
         used = {id(node) for node in self.graph.nodes}
@@ -178,6 +192,7 @@ class Functional(Model):
                 described["config"] |= options
             written.append({**described, "name": key, "inbound_nodes": calls})
         return {
+            **_own_arguments(self),
             "name": self.name,
             "trainable": self.trainable,
             "layers": written,
@@ -185,9 +200,20 @@ class Functional(Model):
             "output_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.graph.outputs),
         }
 
-    @classmethod
-    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Functional":
-        """The model that `get_config` described."""
+    @staticmethod
+    def is_graph(config: dict) -> bool:
+        """Whether a config is that of a graph."""
+        return {"layers", "input_layers", "output_layers"} <= config.keys()
+
+    @staticmethod
+    def is_made_of_tensors(cls: type) -> bool:
+        """Whether a class's constructor takes inputs and outputs, not only arguments that it makes a graph of."""
+        first = list(inspect.signature(cls.__init__).parameters.values())[1:3]
+        return [p.name for p in first] == ["inputs", "outputs"] or any(p.kind is p.VAR_POSITIONAL for p in first[:1])
+
+    @staticmethod
+    def from_graph(config: dict, custom_objects: dict | None, cls: type) -> "Functional":
+        """A model of a class that takes inputs and outputs, of the graph that a config describes."""
         tensors: dict[tuple, KerasTensor] = {}
         operations, waiting = {}, []
         for entry in config["layers"]:
@@ -217,8 +243,31 @@ class Functional(Model):
                     tensors[(name, index, position)] = tensor
             waiting = [item for item in waiting if item not in ready]
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
-        # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
-        return cls(inputs, outputs, name=config["name"], trainable=None if config.get("trainable", True) else False)
+        graph_itself = ("layers", "input_layers", "output_layers", "name", "trainable")
+        own = revive_arguments({name: value for name, value in config.items() if name not in graph_itself})
+        return _of_tensors(cls, inputs, outputs, own, config["name"], config.get("trainable", True))
+
+
+def _own_arguments(model: Functional) -> dict:
+    """The arguments of a user's constructor beside those of the graph, JSON-able."""
+    of_graph = ("inputs", "outputs", "name", "trainable")
+    own = {name: value for name, value in captured_arguments(model).items() if name not in of_graph}
+    return serialize_arguments(model, {name: value for name, value in own.items() if value is not None})
+
+
+def _of_tensors(cls: type, inputs, outputs, own: dict, name: str, trainable: bool = True) -> Functional:
+    parameters = inspect.signature(cls.__init__).parameters
+    takes_name = "name" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    model = cls(inputs, outputs, **own, **({"name": name} if takes_name else {}))
+    # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
+    if not trainable:
+        model.trainable = False
+    return model
+
+
+def _unpickled(cls: type) -> Functional:
+    Functional.adopt(cls)  # in another process it may not have made a model yet
+    return cls.__new__(cls)
 
 
 def _with_inputs(graph: Graph) -> Graph:
@@ -325,7 +374,9 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
                 copies[id(layer)] = type(layer).from_config(layer.get_config())
         return copies[id(layer)]
 
-    if type(model) is Functional:
+    are_own_layers = input_tensors is None and clone_function is None and call_function is None
+    of_tensors = Functional.is_made_of_tensors(type(model))
+    if isinstance(model, Functional) and (of_tensors or not are_own_layers):
 
         def call(node, args, kwargs):
             operation = copy(node.operation)
@@ -337,7 +388,9 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         given = jax.tree.leaves(input_tensors) if input_tensors is not None else [_fresh_input(t) for t in model.inputs]
         outputs = model.graph.run(given, call)
         inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
-        return Functional(inputs, outputs, name=model.name)
+        if not of_tensors:  # its constructor would make another graph
+            return Functional(inputs, outputs, name=model.name)
+        return _of_tensors(type(model), inputs, outputs, revive_arguments(_own_arguments(model)), model.name)
     if type(model) is Sequential:
         clone = Sequential(name=model.name)
         for layer in ([model.input_layer] if model.input_layer is not None else []) + model.layers:
