@@ -42,7 +42,7 @@ class Layer(Operation, Trackable):
         name: Default: the class name in snake case, made unique inside the parent.
     """
 
-    _untracked = frozenset({"_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
+    _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     _initialized = False
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 

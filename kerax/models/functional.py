@@ -183,7 +183,8 @@ class Functional(Model):
             is_op = isinstance(operation, LiftedOp)
             described = _describe_op(operation) if is_op else serialize_keras_object(operation)
             # The names of the graph, which are unique; a layer's own may have changed since.
-            described["config"]["name"] = key
+            if is_op or "name" in described["config"]:  # not if a user's constructor takes none
+                described["config"]["name"] = key
             calls = []
             for node in nodes:
                 args, kwargs, options = _split_arguments(node) if is_op else (node.args, node.kwargs, {})
@@ -243,9 +244,7 @@ class Functional(Model):
                     tensors[(name, index, position)] = tensor
             waiting = [item for item in waiting if item not in ready]
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
-        graph_itself = ("layers", "input_layers", "output_layers", "name", "trainable")
-        own = revive_arguments({name: value for name, value in config.items() if name not in graph_itself})
-        return _of_tensors(cls, inputs, outputs, own, config["name"], config.get("trainable", True))
+        return _of_tensors(cls, inputs, outputs, _beside_graph(config), config["name"], config.get("trainable", True))
 
 
 def _own_arguments(model: Functional) -> dict:
@@ -253,6 +252,11 @@ def _own_arguments(model: Functional) -> dict:
     of_graph = ("inputs", "outputs", "name", "trainable")
     own = {name: value for name, value in captured_arguments(model).items() if name not in of_graph}
     return serialize_arguments(model, {name: value for name, value in own.items() if value is not None})
+
+
+def _beside_graph(config: dict) -> dict:
+    of_graph = ("layers", "input_layers", "output_layers", "name", "trainable")
+    return revive_arguments({name: value for name, value in config.items() if name not in of_graph})
 
 
 def _of_tensors(cls: type, inputs, outputs, own: dict, name: str, trainable: bool = True) -> Functional:
@@ -390,7 +394,7 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
         if not of_tensors:  # its constructor would make another graph
             return Functional(inputs, outputs, name=model.name)
-        return _of_tensors(type(model), inputs, outputs, revive_arguments(_own_arguments(model)), model.name)
+        return _of_tensors(type(model), inputs, outputs, _beside_graph(model.get_config()), model.name)
     if type(model) is Sequential:
         clone = Sequential(name=model.name)
         for layer in ([model.input_layer] if model.input_layer is not None else []) + model.layers:
