@@ -13,14 +13,14 @@ class Configurable:
     """Remembers the arguments an object was constructed with and turns them into a config and back."""
 
     _arguments: tuple[tuple, dict[str, Any]]
-    _base_arguments: tuple[Callable, tuple, dict[str, Any]]  # if a user's constructor calls one of kerax's
+    _base_arguments: tuple[type, tuple, dict[str, Any]]  # if a user's constructor calls one of kerax's
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls) and not is_own(cls):
             base = next(base for base in cls.__mro__[1:] if "__init__" in vars(base))
             if is_own(base) and not hasattr(base.__init__, "notes_arguments"):
-                base.__init__ = _noting(base.__init__)
+                base.__init__ = _noting(base)
 
     def __new__(cls, *args, **kwargs) -> Self:
         # In `__new__`: no constructor has to hand its arguments on, and none can forget to.
@@ -54,13 +54,15 @@ def is_own(cls: type) -> bool:
     return cls.__module__.startswith("kerax.")
 
 
-def _noting(init: Callable) -> Callable:
+def _noting(base: type) -> Callable:
     """A constructor of kerax's that notes what the constructor of a user's subclass calls it with."""
+
+    init: Callable = base.__init__
 
     @functools.wraps(init)
     def noted(self, *args, **kwargs):
         if type(self).__init__ is not noted and "_base_arguments" not in vars(self):
-            self._base_arguments = init, args, kwargs
+            self._base_arguments = base, args, kwargs
         init(self, *args, **kwargs)
 
     cast(Any, noted).notes_arguments = True
@@ -79,7 +81,8 @@ def captured_arguments(instance) -> dict[str, Any]:
     if has_own_config(instance) and not is_own(owner):
         if "_base_arguments" not in vars(instance):
             return {}
-        init, args, kwargs = instance._base_arguments
+        base, args, kwargs = instance._base_arguments
+        init = base.__init__
     signature = inspect.signature(init)
     bound = signature.bind(instance, *args, **kwargs)
     bound.apply_defaults()

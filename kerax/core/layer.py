@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, masks, persistence, placement, registry, symbolic
+from kerax.core import calling, persistence, placement, registry, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -210,7 +210,7 @@ class Layer(Operation, Trackable):
         if self.activity_regularizer is not None and not scopes.infers_shapes():
             self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
-            self._pass_mask(first, arguments, outputs)
+            calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
         elif not self._drops_masks:
             self._drops_masks = calling.warn_of_lost_mask(self, first, outputs)
         if tap is not None:
@@ -221,7 +221,7 @@ class Layer(Operation, Trackable):
         outputs = symbolic.record(self, args, kwargs)
         if self.supports_masking:
             arguments = calling.bind(self, args, kwargs)
-            self._pass_mask(next(iter(arguments.values()), None), arguments, outputs)
+            calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
         return outputs
 
     def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):
@@ -244,23 +244,6 @@ class Layer(Operation, Trackable):
             materialize(variable for _, variable in walk(self))
             # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
-
-    def _pass_mask(self, first, arguments: dict, outputs):
-        previous = arguments.get("mask")
-        if previous is None:
-            previous = jax.tree.map(masks.get_mask, first)
-            # A structure of `None`s is no mask.
-            previous = previous if jax.tree.leaves(previous) else None
-        overridden = type(self).compute_mask is not Layer.compute_mask
-        if previous is None and not overridden:
-            return
-        if all(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(outputs)):
-            return  # `call` set them itself
-        output_mask = self.compute_mask(first, previous)
-        found = output_mask if isinstance(output_mask, (list, tuple)) else [output_mask]
-        for leaf, mask in zip(jax.tree.leaves(outputs), found, strict=False):
-            if mask is not None and not isinstance(mask, (list, tuple, dict)):
-                masks.set_mask(leaf, mask)
 
     def require_init(self) -> None:
         if not self._initialized:

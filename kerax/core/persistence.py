@@ -80,8 +80,8 @@ def get_config(self) -> dict:
     """The constructor's arguments, JSON-able, with name, trainable and dtype."""
     config = captured_arguments(self) | {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
     if has_own_config(self):
-        unset = [name for name in ("activity_regularizer", "autocast") if config.get(name) in (None, True)]
-        config = {name: value for name, value in config.items() if name not in unset}
+        if config.pop("autocast", None) is not None and config["activity_regularizer"] is None:
+            del config["activity_regularizer"]  # `Layer`'s own arguments, which Keras writes only where they are set
     else:
         # A constructor without them could not be called with them.
         parameters = inspect.signature(type(self).__init__).parameters

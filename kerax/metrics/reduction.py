@@ -8,7 +8,17 @@ import jax.numpy as jnp
 from kerax.core import masks
 from kerax.core.configurable import revive_arguments
 from kerax.core.variable import unwrap
-from kerax.losses.loss import LOSSES, apply_mask, describe_fn, fitting_mask, match_ranks, name_of, revive_fn, to_arrays, weigh
+from kerax.losses.loss import (
+    LOSSES,
+    apply_mask,
+    describe_fn,
+    fitting_mask,
+    match_ranks,
+    name_of,
+    revive_fn,
+    to_arrays,
+    weigh,
+)
 from kerax.metrics.metric import FUNCTIONS, Metric
 from kerax.ops import divide_no_nan
 

@@ -56,14 +56,13 @@ class Functional(Model):
     _untracked = Model._untracked | frozenset({"graph", "operations"})
 
     @staticmethod
-    def adopt(cls: type) -> None:
+    def adopt(user_class: type) -> None:
         """Makes a subclass of `Model` that is given inputs and outputs one of `Functional`, which it stays."""
         # The class itself: an object of another one would have neither its registration nor its place in pickles.
-        if not issubclass(cls, Functional):
-            cls.__bases__ = tuple(
-                Functional if base is Model else base
-                for base in (cls.__bases__ if Model in cls.__bases__ else (*cls.__bases__, Functional))
-            )
+        if not issubclass(user_class, Functional):
+            bases = user_class.__bases__
+            bases = bases if Model in bases else (*bases, Functional)
+            user_class.__bases__ = tuple(Functional if base is Model else base for base in bases)
 
     def __reduce__(self):
         return _unpickled, (type(self),), self.__dict__
@@ -207,13 +206,13 @@ class Functional(Model):
         return {"layers", "input_layers", "output_layers"} <= config.keys()
 
     @staticmethod
-    def is_made_of_tensors(cls: type) -> bool:
+    def is_made_of_tensors(of_class: type) -> bool:
         """Whether a class's constructor takes inputs and outputs, not only arguments that it makes a graph of."""
-        first = list(inspect.signature(cls.__init__).parameters.values())[1:3]
+        first = list(inspect.signature(of_class.__init__).parameters.values())[1:3]
         return [p.name for p in first] == ["inputs", "outputs"] or any(p.kind is p.VAR_POSITIONAL for p in first[:1])
 
     @staticmethod
-    def from_graph(config: dict, custom_objects: dict | None, cls: type) -> "Functional":
+    def from_graph(config: dict, custom_objects: dict | None, of_class: type) -> "Functional":
         """A model of a class that takes inputs and outputs, of the graph that a config describes."""
         tensors: dict[tuple, KerasTensor] = {}
         operations, waiting = {}, []
@@ -244,7 +243,9 @@ class Functional(Model):
                     tensors[(name, index, position)] = tensor
             waiting = [item for item in waiting if item not in ready]
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
-        return _of_tensors(cls, inputs, outputs, _beside_graph(config), config["name"], config.get("trainable", True))
+        return _of_tensors(
+            of_class, inputs, outputs, _beside_graph(config), config["name"], config.get("trainable", True)
+        )
 
 
 def _own_arguments(model: Functional) -> dict:
@@ -271,7 +272,7 @@ def _of_tensors(cls: type, inputs, outputs, own: dict, name: str, trainable: boo
 
 def _unpickled(cls: type) -> Functional:
     Functional.adopt(cls)  # in another process it may not have made a model yet
-    return cls.__new__(cls)
+    return object.__new__(cls)
 
 
 def _with_inputs(graph: Graph) -> Graph:

@@ -15,14 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import Source
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs, Rows, StepLogs
 from kerax.train.program import Pace
-from kerax.train.state import Store, inference_values, state_variables
+from kerax.train.state import Store, TrainState, inference_values, metrics_at_start, state_variables
 from kerax.train.training import Training
 
 Tree = Any
@@ -102,7 +101,7 @@ class Evaluation:
         callbacks.on_test_begin()
         with remembering():
             variables = state_variables(model, with_optimizer=False)
-            metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
+            metrics = _fresh_metrics(model, variables)
             program = compiled.test_program(model, variables, self.source)
         frozen = inference_values(model, variables)[: -len(metrics) or None]
         feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
@@ -198,12 +197,18 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
     return jax.tree.map(cut, outputs)
 
 
+def _fresh_metrics(model, variables: TrainState) -> tuple:
+    owners = jax.tree.leaves(variables.metrics)
+    return metrics_at_start(model.compilation.initial_metrics(model), lambda index: owners[index].value)
+
+
 def train_on_batch(model, batch: tuple) -> dict:
     """One step on one batch: the logs of this batch alone."""
     compiled, variables, piece = model.compilation, state_variables(model), single(batch, is_whole=False)
     program = compiled.train_program(model, variables, piece.spec)
     for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
-        variable.assign(value)
+        if value is not None:
+            variable.assign(value)
     with Interrupts(with_termination=False).guarded():
         store = Store(jax.tree.leaves(variables))
         try:
@@ -217,7 +222,7 @@ def test_on_batch(model, batch: tuple) -> dict:
     """Loss and metrics of one batch alone."""
     compiled, piece = model.compilation, single(batch, is_whole=False)
     variables = state_variables(model, with_optimizer=False)
-    metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
+    metrics = _fresh_metrics(model, variables)
     frozen = inference_values(model, variables)[: -len(metrics) or None]
     metrics, logs = compiled.test_program_for(model, variables, piece.spec, False)(frozen, metrics, piece)
     for variable, value in zip(jax.tree.leaves(variables.metrics), metrics, strict=True):

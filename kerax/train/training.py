@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import Source
 from kerax.data.source import BatchSpec, Order
@@ -17,7 +16,7 @@ from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
-from kerax.train.state import Store, state_variables
+from kerax.train.state import Store, metrics_at_start, state_variables
 
 
 class Training:
@@ -128,8 +127,9 @@ class Training:
             states = {} if self._found is None else self._found["callbacks"]
             self.callbacks.set_state(states, self.steps_before, self.step)
         else:
-            kept = self.store.leaves[: len(self.store.leaves) - len(self.fresh_metrics)]
-            self.store.leaves = (*kept, *placement.place_numbers(self.fresh_metrics))
+            leaves, first = self.store.leaves, len(self.store.leaves) - len(self.fresh_metrics)
+            metrics = metrics_at_start(self.fresh_metrics, lambda index: leaves[first + index])
+            self.store.leaves = (*leaves[:first], *metrics)
         self.pace.begin_epoch()
         self.guard = Guard(self.model, self.callbacks)
 
