@@ -183,10 +183,10 @@ class LambdaCallback(Callback):
 
     Args:
         on_epoch_begin, on_epoch_end, on_train_begin, on_train_end, on_train_batch_begin, on_train_batch_end:
-            Functions, or `None`. Other hooks' names are taken too.
+            Functions, or `None`. Other hooks' names are taken too; names that do not begin with `on_` become attributes.
 
     Raises:
-        TypeError: if a name is not a hook.
+        TypeError: if a name begins with `on_` and is not a hook.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class LambdaCallback(Callback):
             **kwargs,
         )
         for name in hooks:
-            if not hasattr(Callback, name):
+            if name.startswith("on_") and not hasattr(Callback, name):
                 raise TypeError(f"LambdaCallback: {name!r} is not a hook.")
         # On the object: `CallbackList` then knows which hooks there are, as for a subclass.
         vars(self).update({name: function for name, function in hooks.items() if function is not None})

@@ -181,6 +181,25 @@ def collect_masks(layer, arguments: dict) -> dict[str, Any]:
     return found
 
 
+def pass_mask(layer, arguments: dict, outputs, default: Callable) -> None:
+    """Gives the outputs the masks of `compute_mask`, unless `call` set them itself; `default` is what passes one on."""
+    first, previous = next(iter(arguments.values()), None), arguments.get("mask")
+    if previous is None:
+        previous = jax.tree.map(masks.get_mask, first)
+        # A structure of `None`s is no mask.
+        previous = previous if jax.tree.leaves(previous) else None
+    if previous is None and getattr(layer.compute_mask, "__func__", None) is default:
+        return
+    leaves = jax.tree.leaves(outputs)
+    if all(masks.get_mask(leaf) is not None for leaf in leaves):
+        return
+    output_mask = layer.compute_mask(first, previous)
+    found = output_mask if isinstance(output_mask, (list, tuple)) else [output_mask]
+    for leaf, mask in zip(leaves, found, strict=False):
+        if mask is not None and not isinstance(mask, (list, tuple, dict)):
+            masks.set_mask(leaf, mask)
+
+
 def warn_of_lost_mask(layer, inputs, outputs) -> bool:
     """Says that the inputs' mask ends at this layer, unless its `call` takes it or sets one. Returns whether it did."""
     takes_mask = "mask" in signature_of(type(layer).call).names

@@ -1,7 +1,9 @@
 """`Configurable`: `get_config` and `from_config` derived from the constructor's arguments."""
 
+import functools
 import inspect
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, cast
 
 from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object
 from kerax.errors import suggest
@@ -11,6 +13,14 @@ class Configurable:
     """Remembers the arguments an object was constructed with and turns them into a config and back."""
 
     _arguments: tuple[tuple, dict[str, Any]]
+    _base_arguments: tuple[type, tuple, dict[str, Any]]  # if a user's constructor calls one of kerax's
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) and not is_own(cls):
+            base = next(base for base in cls.__mro__[1:] if "__init__" in vars(base))
+            if is_own(base) and not hasattr(base.__init__, "notes_arguments"):
+                base.__init__ = _noting(base)
 
     def __new__(cls, *args, **kwargs) -> Self:
         # In `__new__`: no constructor has to hand its arguments on, and none can forget to.
@@ -39,10 +49,41 @@ def reject_unknown(instance, unknown: dict, *more_names: str) -> None:
     raise TypeError(f"{type(instance).__name__}: unknown argument {name!r}.{suggest(name, known)} Known: {listed}.")
 
 
+def is_own(cls: type) -> bool:
+    """Whether a class is one of kerax's, not a user's."""
+    return cls.__module__.startswith("kerax.")
+
+
+def _noting(base: type) -> Callable:
+    """A constructor of kerax's that notes what the constructor of a user's subclass calls it with."""
+
+    init: Callable = base.__init__
+
+    @functools.wraps(init)
+    def noted(self, *args, **kwargs):
+        if type(self).__init__ is not noted and "_base_arguments" not in vars(self):
+            self._base_arguments = base, args, kwargs
+        init(self, *args, **kwargs)
+
+    cast(Any, noted).notes_arguments = True
+    return noted
+
+
+def has_own_config(instance) -> bool:
+    """Whether a user wrote `get_config`, which asks `super().get_config()` for the arguments of kerax's class."""
+    return not is_own(next(cls for cls in type(instance).__mro__ if "get_config" in vars(cls)))
+
+
 def captured_arguments(instance) -> dict[str, Any]:
-    """The arguments `instance` was constructed with, defaults included, by name."""
-    args, kwargs = instance._arguments
-    signature = inspect.signature(type(instance).__init__)
+    """The arguments of the constructor of `instance`, or of kerax's, if a user wrote `get_config`; with defaults."""
+    init, (args, kwargs) = type(instance).__init__, instance._arguments
+    owner = next(cls for cls in type(instance).__mro__ if "__init__" in vars(cls))
+    if has_own_config(instance) and not is_own(owner):
+        if "_base_arguments" not in vars(instance):
+            return {}
+        base, args, kwargs = instance._base_arguments
+        init = base.__init__
+    signature = inspect.signature(init)
     bound = signature.bind(instance, *args, **kwargs)
     bound.apply_defaults()
     captured = {}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, masks, persistence, placement, registry, symbolic
+from kerax.core import calling, persistence, placement, registry, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -42,7 +42,7 @@ class Layer(Operation, Trackable):
         name: Default: the class name in snake case, made unique inside the parent.
     """
 
-    _untracked = frozenset({"_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
+    _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     _initialized = False
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
@@ -171,9 +171,7 @@ class Layer(Operation, Trackable):
         if not self._initialized:
             self.require_init()
         if symbolic.is_symbolic(args, kwargs):
-            outputs = self.symbolic_call(*args, **kwargs)
-            symbolic.Node(self, args, kwargs, outputs)
-            return outputs
+            return self._record(args, kwargs)
         # From here on each line runs at each call of each layer: hence no helper that could be a line.
         outer = calling.call_context.get()
         compute_dtype = self.compute_dtype if self.autocast else None
@@ -212,11 +210,19 @@ class Layer(Operation, Trackable):
         if self.activity_regularizer is not None and not scopes.infers_shapes():
             self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
-            self._pass_mask(first, arguments, outputs)
+            calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
         elif not self._drops_masks:
             self._drops_masks = calling.warn_of_lost_mask(self, first, outputs)
         if tap is not None:
             tap(self, outputs)
+        return outputs
+
+    def _record(self, args: tuple, kwargs: dict) -> Any:
+        outputs = self.symbolic_call(*args, **kwargs)
+        symbolic.Node(self, args, kwargs, outputs)
+        if self.supports_masking:
+            arguments = calling.bind(self, args, kwargs)
+            calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
         return outputs
 
     def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):
@@ -252,23 +258,6 @@ class Layer(Operation, Trackable):
                 return
             except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
                 pass
-
-    def _pass_mask(self, first, arguments: dict, outputs):
-        previous = arguments.get("mask")
-        if previous is None:
-            previous = jax.tree.map(masks.get_mask, first)
-            # A structure of `None`s is no mask.
-            previous = previous if jax.tree.leaves(previous) else None
-        overridden = type(self).compute_mask is not Layer.compute_mask
-        if previous is None and not overridden:
-            return
-        if all(masks.get_mask(leaf) is not None for leaf in jax.tree.leaves(outputs)):
-            return  # `call` set them itself
-        output_mask = self.compute_mask(first, previous)
-        found = output_mask if isinstance(output_mask, (list, tuple)) else [output_mask]
-        for leaf, mask in zip(jax.tree.leaves(outputs), found, strict=False):
-            if mask is not None and not isinstance(mask, (list, tuple, dict)):
-                masks.set_mask(leaf, mask)
 
     def require_init(self) -> None:
         if not self._initialized:

@@ -1,12 +1,13 @@
 """What of a layer goes into files, in Keras's order: its own variables, its config and what it was built with."""
 
+import inspect
 from typing import Any
 
 import jax
 import numpy as np
 
 from kerax.core import placement
-from kerax.core.configurable import captured_arguments, serialize_arguments
+from kerax.core.configurable import captured_arguments, has_own_config, serialize_arguments
 from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
@@ -77,8 +78,16 @@ def policy_to_save(self) -> DTypePolicy:
 
 def get_config(self) -> dict:
     """The constructor's arguments, JSON-able, with name, trainable and dtype."""
-    config = {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
-    return serialize_arguments(self, captured_arguments(self) | config)
+    config = captured_arguments(self) | {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
+    if has_own_config(self):
+        if config.pop("autocast", None) is not None and config["activity_regularizer"] is None:
+            del config["activity_regularizer"]  # `Layer`'s own arguments, which Keras writes only where they are set
+    else:
+        # A constructor without them could not be called with them.
+        parameters = inspect.signature(type(self).__init__).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            config = {name: value for name, value in config.items() if name in parameters}
+    return serialize_arguments(self, config)
 
 
 def get_build_config(self) -> dict | None:

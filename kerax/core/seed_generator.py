@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kerax.core import scope as scopes
 from kerax.core import seeds
@@ -15,11 +16,13 @@ class SeedGenerator(Trackable):
     A layer that holds one saves and restores the position with its state, and stays pure under `apply`.
 
     Args:
-        seed: Integer. Default: drawn from the process-wide stream.
+        seed: Integer of at least 0. Default: drawn from the process-wide stream.
         name: Name of the state variable's owner.
     """
 
-    def __init__(self, seed=None, name=None, **_):
+    def __init__(self, seed=None, name=None):
+        if not isinstance(seed, (int, np.integer, type(None))) or (seed is not None and seed < 0):
+            raise ValueError(f"SeedGenerator: `seed` must be an integer of at least 0, or None. Got seed={seed!r}.")
         self.seed = seeds.make_seed() if seed is None else int(seed)
         self.name = name or "seed_generator"
         # (seed, number of draws)
@@ -47,6 +50,30 @@ class SeedGenerator(Trackable):
     def from_config(cls, config: dict) -> "SeedGenerator":
         """The generator that `get_config` described, at its start."""
         return cls(**config)
+
+
+class CallGenerator(SeedGenerator):
+    """The keys of the running call, as an object that layers without a seed hand to functions that draw.
+
+    It has no position: a call that is given a key draws the same from it, however often it is made.
+    """
+
+    def __init__(self):
+        self.seed, self.name = None, "seed_generator"
+
+    def _own_variables(self):
+        return []
+
+    def next(self, ordered=True) -> jax.Array:
+        """The next key."""
+        return next_key()
+
+
+def generator_for(seed) -> SeedGenerator:
+    """Where a layer draws from: a `SeedGenerator` that it was given, a stream of its own, or the running call."""
+    if isinstance(seed, SeedGenerator):
+        return seed
+    return CallGenerator() if seed is None else SeedGenerator(seed)
 
 
 def next_key(seed=None) -> jax.Array:

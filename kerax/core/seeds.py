@@ -1,7 +1,8 @@
 """Where randomness comes from outside a pure call: one stream of integer seeds, set by `set_random_seed`."""
 
-import os
 import random
+import zlib
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -19,7 +20,41 @@ class _Stream:
         return int(np.random.SeedSequence([self.root, self.count]).generate_state(1)[0])
 
 
-_stream = _Stream(int.from_bytes(os.urandom(4), "little"))
+def _python_state() -> int:
+    return hash(random.getstate()[1]) % 2**64  # of integers alone: the same in each process
+
+
+def _numpy_state() -> int | None:
+    """The state of NumPy's generator if `np.random.seed` was called: then it has no entropy of its own any more."""
+    generator = cast(Any, np.random).get_bit_generator()
+    if generator.seed_seq is not None:
+        return None
+    state = cast(Any, generator.state)["state"]
+    return zlib.crc32(state["key"].tobytes(), int(state["pos"]))
+
+
+class _Unseeded(_Stream):
+    """Seeds that follow from `random.seed` or `np.random.seed`, whichever was called last, while kerax was given none.
+
+    Both generators are looked at, not drawn from, so that users draw from them what they draw without kerax. In Keras
+    only Python's counts.
+    """
+
+    def __init__(self):
+        self.python, self.numpy = _python_state(), _numpy_state()
+        super().__init__(self.python if self.numpy is None else self.numpy)
+
+    def draw(self) -> int:
+        python, numpy = _python_state(), _numpy_state()
+        if python != self.python:
+            self.root, self.count = python, 0
+        elif numpy is not None and numpy != self.numpy:
+            self.root, self.count = numpy, 0
+        self.python, self.numpy = python, numpy
+        return super().draw()
+
+
+_stream = _Unseeded()
 
 
 def set_random_seed(seed: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from kerax.core import masks
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
 
@@ -209,15 +210,19 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         for i, leaf in enumerate(leaves)
         if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct)) and not isinstance(leaf, Size)
     ]
+    # A tensor's mask goes along: a layer's `call` may read it.
+    their_masks = [masks.get_mask(leaves[i]) for i in dynamic]
     shapes = [known_shape(leaves[i].shape) for i in dynamic]
     others = [leaf.shape for leaf in leaves if hasattr(leaf, "shape") and not isinstance(leaf, KerasTensor)]
 
     def run(shapes: list, size_of: Callable[[int], Any]):
         filled = [leaf.for_sizes(size_of) if isinstance(leaf, Size) else leaf for leaf in leaves]
 
-        def pure(*values):
-            for position, value in zip(dynamic, values, strict=True):
+        def pure(values, given):
+            for position, value, mask in zip(dynamic, values, given, strict=True):
                 filled[position] = value
+                if mask is not None:
+                    masks.set_mask(value, mask)
             inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
             # Any key: no number is drawn, only its shape.
             with Scope(key=jax.random.key(0), shapes_only=True):
@@ -227,7 +232,12 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
             jax.ShapeDtypeStruct(sized(shape, size_of), leaves[i].dtype)
             for i, shape in zip(dynamic, shapes, strict=True)
         ]
-        return jax.eval_shape(pure, *specs)
+        # A mask has the first axes of its tensor: where their sizes are not known, they are those.
+        given = [
+            None if mask is None else jax.ShapeDtypeStruct(_as_first_axes(mask.shape, spec.shape, size_of), mask.dtype)
+            for mask, spec in zip(their_masks, specs, strict=True)
+        ]
+        return jax.eval_shape(pure, specs, given)
 
     def symbol(axis):
         return _symbols()[axis]
@@ -258,6 +268,14 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         except Exception:
             raise error from None
     return jax.tree.map(_unknown_where_different, *found)
+
+
+def _as_first_axes(shape, first: tuple, size_of: Callable[[int], Any]) -> tuple:
+    """A shape with the sizes of `first` for those that are not known, as far as there are such."""
+    return tuple(
+        size if isinstance(size, int) else first[axis] if axis < len(first) else size_of(axis)
+        for axis, size in enumerate(shape)
+    )
 
 
 _MOST_AGREEMENTS = 40  # tried in vain before a mistake of the user's is told

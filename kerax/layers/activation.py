@@ -157,6 +157,6 @@ class Softmax(PassesMasks):
                 f"{self}: `mask` of shape {mask.shape} does not broadcast to inputs of shape {inputs.shape}."
             )
         kept = mask if mask.dtype == bool else mask > 0.5
-        # A large finite number, not -inf: rows without any kept position become uniform instead of NaN.
+        # A large finite number, not -inf: rows without any kept position would become NaN, also in the gradient.
         lowest = -3e4 if inputs.dtype == jnp.float16 else -1e9
-        return jax.nn.softmax(jnp.where(kept, inputs, lowest), axis)
+        return jnp.where(kept, jax.nn.softmax(jnp.where(kept, inputs, lowest), axis), 0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kerax import initializers, random
 from kerax.core import placement
-from kerax.core.seed_generator import SeedGenerator
+from kerax.core.seed_generator import generator_for
 from kerax.layers.dense import EinsumDense
 from kerax.layers.options import PassesMasks, check, check_positive, check_rate, leave_out
 from kerax.ops.attention import attend
@@ -24,7 +24,7 @@ class DroppedAttention(PassesMasks):
         super().__init__(**kwargs)
         check_rate(self, dropout=dropout)
         self.dropout, self.seed = dropout, seed
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.seed_generator = generator_for(seed)
 
     def drop(self, weights: Any) -> Any:
         """The weights with a fraction of them 0."""
@@ -108,27 +108,67 @@ class HeadAttention(DroppedAttention):
         masks = (query_mask, value_mask, key_mask, attention_mask)
         # Said to `attend` rather than made a mask of: kernels that know of it can skip what is never seen.
         is_causal = use_causal_mask and query.ndim == 3 and self.sliding_window is None
+        # A user's way to attend gets one mask of all, as it was when Keras had no other.
+        is_plain = type(self)._compute_attention is HeadAttention._compute_attention
+        is_causal = is_causal and is_plain
         mask = self._join_masks(query, value, *masks, use_causal_mask and not is_causal)
         heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
         if query.ndim == 3:  # (batch, positions, heads, size): what a distribution may spread over devices
             heads = [placement.constrain(part, ("batch", "positions", "heads", None)) for part in heads]
-        outputs, weights = attend(
-            *(_flatten_positions(part, self._axes) for part in heads),
-            mask=mask,
-            scale=1 / math.sqrt(self.key_dim),
-            is_causal=is_causal,
-            flash_attention=self.flash_attention,
-            drop=self.drop if training and self.dropout else None,
-            with_weights=return_attention_scores,
-        )
-        outputs = _split_positions(outputs, heads[0].shape, self._axes)
+        if is_plain:  # not by the method, which would put a frame between the layer and its formula
+            mask = None if mask is None else self._with_heads(mask, *heads[:2])
+            outputs, weights = attend(
+                *self._flat(*heads), **self._options(mask, training, return_attention_scores, is_causal)
+            )
+            outputs, weights = self._in_form(outputs, weights, *heads[:2])
+        else:
+            query_heads, key_heads, value_heads = heads
+            given = query_heads, key_heads, value_heads, mask, training
+            outputs, weights = self._compute_attention(*given, return_attention_scores)
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
         outputs = self.output_dense(outputs)
+        return (outputs, weights) if return_attention_scores else outputs
+
+    def _compute_attention(
+        self,
+        query,
+        key,
+        value,
+        attention_mask=None,
+        training=None,
+        return_attention_scores=False,
+        use_causal_mask=False,
+    ) -> tuple[Any, Any]:
+        """The outputs and weights (or `None`) for projected query, key and value; users override it.
+
+        Args:
+            attention_mask: `(batch, ..., queries, keys)`, with or without an axis of heads before these.
+        """
+        mask = None if attention_mask is None else self._with_heads(attention_mask, query, key)
+        options = self._options(mask, training, return_attention_scores, use_causal_mask)
+        return self._in_form(*attend(*self._flat(query, key, value), **options), query, key)
+
+    def _options(self, mask, training, with_weights, is_causal=False) -> dict[str, Any]:
+        return {
+            "mask": mask,
+            "scale": 1 / math.sqrt(self.key_dim),
+            "is_causal": is_causal,
+            "flash_attention": self.flash_attention,
+            "drop": self.drop if training and self.dropout else None,
+            "with_weights": with_weights,
+        }
+
+    def _flat(self, *heads) -> tuple:
+        return tuple(_flatten_positions(part, self._axes) for part in heads)
+
+    def _in_form(self, outputs, weights, query, key) -> tuple[Any, Any]:
+        """Outputs and weights with the axes that the heads have."""
+        outputs = _split_positions(outputs, query.shape, self._axes)
         if weights is None:
-            return outputs
+            return outputs, None
         # The weights' last two axes become the attended ones again: (batch, heads, *queries, *keys).
-        sizes = [part.shape[axis] for part in heads[:2] for axis in self._axes]
+        sizes = [part.shape[axis] for part in (query, key) for axis in self._axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
 
     def get_config(self) -> dict:
@@ -136,7 +176,7 @@ class HeadAttention(DroppedAttention):
         return leave_out(super().get_config(), "flash_attention")
 
     def _join_masks(self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask):
-        """All masks as one that broadcasts to the scores `(batch, ..., heads, queries, keys)`, or `None`."""
+        """All masks as one `(batch, ..., queries, keys)`, or with the heads before these, or `None`."""
         found = []
         if query_mask is not None:  # (batch, queries, 1), the others (batch, 1, keys)
             found.append(query_mask.astype(bool)[..., :, None])
@@ -149,15 +189,17 @@ class HeadAttention(DroppedAttention):
         joined = None
         for mask in [*found, *([attention_mask.astype(bool)] if attention_mask is not None else [])]:
             joined = mask if joined is None else joined & mask
-        if joined is None:
-            return None
+        return joined
+
+    def _with_heads(self, joined, query, key):
+        """A mask that broadcasts to the scores `(batch, ..., heads, queries, keys)` of projected query and key."""
         rank = len(self._axes)
-        for _ in range(query.ndim + rank - joined.ndim):  # the axis of heads, before queries and keys
+        for _ in range(query.ndim - 1 + rank - joined.ndim):  # the axis of heads, before queries and keys
             joined = jnp.expand_dims(joined, -2 * rank - 1)
         if rank == 1:
             return joined
         # Several attended axes become one: (batch, heads, *queries, *keys) to (batch, heads, queries, keys).
-        sizes = (math.prod(array.shape[axis] for axis in self._axes) for array in (query, value))
+        sizes = (math.prod(array.shape[axis] for axis in self._axes) for array in (query, key))
         return joined.reshape(*joined.shape[: joined.ndim - 2 * rank], *sizes)
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from kerax import activations
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
-from kerax.core.seed_generator import SeedGenerator
+from kerax.core.seed_generator import generator_for
 from kerax.core.variable import Variable, call_initializer
 from kerax.layers.options import check_positive, check_rate, weight_options, with_defaults
 from kerax.ops.products import contract
@@ -78,7 +78,7 @@ class _Cell(Layer):
         # A number for one state, a list for several: the form that Keras's `RNN` and users' cells have.
         self.state_size = units if self.num_states == 1 else [units] * self.num_states
         self.output_size = units
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.seed_generator = generator_for(seed)
 
     def build(self, input_shape: Any) -> None:
         width = self.units * self.num_gates

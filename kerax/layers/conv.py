@@ -78,7 +78,7 @@ class BaseConv(Compressible):
             # Broadcast from the last axis; channels in front of the spatial axes need size-1 axes behind them.
             shape = (-1,) if self.channel_axis == -1 else (-1,) + (1,) * self.rank
             outputs = outputs + self.bias.value.reshape(shape)
-        return self.activation(outputs)
+        return outputs if self.activation is None else self.activation(outputs)
 
 
 class _Conv(BaseConv):

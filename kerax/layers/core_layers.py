@@ -47,9 +47,9 @@ class Lambda(Layer):
         offered = {"mask": mask, "training": training}
         return self.function(inputs, **self.arguments, **{name: offered[name] for name in self._passed_on})
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The `mask` of the constructor."""
-        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def get_config(self) -> dict:
         """The constructor's arguments; those that are `None` are left out, as in Keras's files."""

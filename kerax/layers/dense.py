@@ -74,7 +74,8 @@ class Dense(Compressible):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Any) -> Any:
-        return self.activation(self.representations["kernel"].project(inputs, self.bias))
+        outputs = self.representations["kernel"].project(inputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
 
 
 class EinsumDense(Compressible):
@@ -189,7 +190,8 @@ class EinsumDense(Compressible):
         return kernel, outputs, sizes
 
     def call(self, inputs: Any) -> Any:
-        return self.activation(self.representations["kernel"].project(inputs, self.bias))
+        outputs = self.representations["kernel"].project(inputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -60,9 +60,9 @@ class _PlainAttention(DroppedAttention):
             outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
         return outputs if weights is None else (outputs, weights[:, 0])
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The query's mask."""
-        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else None
+        return mask[0] if isinstance(mask, (list, tuple)) else None
 
 
 class Attention(_PlainAttention):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kerax import random
 from kerax.core.layer import Layer
-from kerax.core.seed_generator import SeedGenerator
+from kerax.core.seed_generator import generator_for
 from kerax.layers.options import PassesMasks, Spatial, check, check_rate, leave_out
 
 _SELU_LOWEST = -1.6732632423543772 * 1.0507009873554805
@@ -22,7 +22,7 @@ class _Noise(PassesMasks):
     def __init__(self, seed: int | None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = None if seed is None else SeedGenerator(seed)  # else the running call's key
+        self.seed_generator = generator_for(seed)
 
 
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
@@ -70,7 +70,7 @@ class _SpatialDropout(Spatial):
         super().__init__(data_format, name=name, dtype=dtype)
         check_rate(self, rate=rate)
         self.rate, self.seed, self.supports_masking = rate, seed, True
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.seed_generator = generator_for(seed)
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:

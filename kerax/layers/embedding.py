@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from kerax import ops
 from kerax.core import masks
 from kerax.core.variable import Variable
 from kerax.layers.options import PassesMasks, check, check_positive, leave_out, weight_options
@@ -73,9 +74,9 @@ class Embedding(Compressible):
         # Floats are taken too, as in Keras. Rows are cast after they are picked: else the whole table would be copied.
         return self.representations["embeddings"].take(inputs.astype("int32")).astype(self.compute_dtype)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """True where an integer is not 0, with `mask_zero`."""
-        return inputs != 0 if self.mask_zero else None
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def get_config(self) -> dict:
         """The constructor's arguments but `weights`."""
@@ -143,9 +144,9 @@ class ReversibleEmbedding(Embedding):
         logits = table.project(inputs.astype(dtype)).astype(dtype)
         return logits if self.logit_soft_cap is None else self.logit_soft_cap * jnp.tanh(logits / self.logit_soft_cap)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """`None`: `call`, which knows the direction, has set the mask."""
-        return None
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """True where an integer is not 0, with `mask_zero`. Of arrays `call`, which knows the direction, sets it."""
+        return super().compute_mask(inputs) if jnp.issubdtype(inputs.dtype, jnp.integer) else None
 
 
 class Masking(PassesMasks):
@@ -164,9 +165,9 @@ class Masking(PassesMasks):
     def call(self, inputs: Any) -> Any:
         return jnp.where(self._is_kept(inputs)[..., None], inputs, 0)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """True where a step is not padding."""
         return self._is_kept(inputs)
 
     def _is_kept(self, inputs):
-        return jnp.any(inputs != self.mask_value, axis=-1)
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kerax.core.configurable import captured_arguments, serialize_arguments
 from kerax.core.layer import Layer
-from kerax.core.seed_generator import SeedGenerator
+from kerax.core.seed_generator import generator_for
 from kerax.core.seeds import make_seed
 
 _CALL_ARGUMENTS = ("params", "state", "rng", "inputs", "training")
@@ -50,7 +50,7 @@ class JaxLayer(Layer):
             raise ValueError(
                 f"{self}: `call_fn` takes `params` or `state`, so `init_fn`, `params` or `state` must be given."
             )
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.seed_generator = generator_for(seed)
         if params is not None or state is not None:
             self._add_trees(params, state)
 

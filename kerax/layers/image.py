@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kerax import config
 from kerax.core.configurable import reject_unknown
 from kerax.core.layer import Layer
-from kerax.core.seed_generator import SeedGenerator
+from kerax.core.seed_generator import generator_for
 from kerax.core.tracking import descendants
 from kerax.layers.bounding_boxes import check_format, clip_to_image_size, convert_format
 from kerax.layers.options import check, check_choice, check_positive
@@ -48,7 +48,7 @@ class ImageLayer(Layer):
             check_format(self, "bounding_box_format", bounding_box_format)
         self.autocast = False  # boxes and labels keep their precision
         self.seed = seed
-        self.seed_generator = None if seed is None else SeedGenerator(seed)
+        self.seed_generator = generator_for(seed)
         self.bounding_box_format: Any = bounding_box_format  # `build` refuses boxes without
         self.data_format = config.standardize_data_format(data_format)
 

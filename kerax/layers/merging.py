@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from kerax import ops
 from kerax.core import masks
 from kerax.layers.options import PassesMasks, check
 
@@ -36,11 +37,11 @@ class _Merge(PassesMasks):
     def _refuse(self, shapes, reason: str):
         raise ValueError(f"{self}: {reason}. Got shapes {', '.join(map(str, shapes))}.")
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """True where any input counts; none if one of them has no mask."""
-        if previous_mask is None or any(mask is None for mask in previous_mask):
+        if mask is None or any(one is None for one in mask):
             return None
-        return functools.reduce(jnp.logical_or, previous_mask)
+        return functools.reduce(ops.logical_or, mask)
 
 
 def _align(shape: tuple, ndim: int) -> tuple:
@@ -142,16 +143,16 @@ class Concatenate(_Merge):
     def call(self, inputs: Any) -> Any:
         return jnp.concatenate(inputs, self.axis)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The masks, one behind the other; inputs without one count everywhere."""
-        if previous_mask is None or all(mask is None for mask in previous_mask):
+        if mask is None or all(one is None for one in mask):
             return None
         full = []
-        for value, mask in zip(inputs, previous_mask, strict=True):
-            mask = jnp.ones(value.shape, bool) if mask is None else mask
-            mask = mask[..., None] if mask.ndim < value.ndim else mask
-            full.append(jnp.broadcast_to(mask, value.shape))
-        return jnp.any(jnp.concatenate(full, self.axis), axis=-1)
+        for value, one in zip(inputs, mask, strict=True):
+            everywhere = ops.ones_like(value, dtype="bool")
+            one = everywhere if one is None else ops.expand_dims(one, -1) if len(one.shape) < len(value.shape) else one
+            full.append(ops.logical_and(one, everywhere))
+        return ops.any(ops.concatenate(full, self.axis), axis=-1)
 
 
 def _normalized(value, axis: int):
@@ -199,7 +200,7 @@ class Dot(_Merge):
         outputs = lax.dot_general(left, right, (((first,), (second,)), ((0,), (0,))))
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """`None`."""
         return None
 

@@ -166,9 +166,10 @@ class GlobalAveragePooling1D(_GlobalPooling, rank=1):
         # (batch, steps) beside the channels' axis. Zeros in place of masked steps add nothing, NaN there neither.
         kept = jnp.expand_dims(mask.astype(bool), 2 if self.spatial_axes == (1,) else 1)
         total = jnp.sum(jnp.where(kept, inputs, 0), self.spatial_axes, keepdims=self.keepdims)
-        return total / jnp.sum(kept.astype(inputs.dtype), self.spatial_axes, keepdims=self.keepdims)
+        count = jnp.sum(kept.astype(inputs.dtype), self.spatial_axes, keepdims=self.keepdims)
+        return total / jnp.maximum(count, 1)  # 0 where all steps are masked: NaN there would spoil the whole batch
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """`None`: no steps are left."""
         return None
 

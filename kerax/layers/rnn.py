@@ -209,9 +209,9 @@ class RNN(PassesMasks):
     def _first_state(self, states):
         return as_list(states[-1] if isinstance(self.cell, StackedRNNCells) else states)[0]
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inputs' mask for sequences, none for last outputs and states."""
-        mask = as_list(previous_mask)[0] if self.return_sequences else None
+        mask = as_list(mask)[0] if self.return_sequences else None
         return [mask, *[None] * len(self.state_size)] if self.return_state else mask
 
 
@@ -313,9 +313,9 @@ class Bidirectional(PassesMasks):
 
     reset_states = reset_state
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inputs' mask for each sequence that is returned."""
-        mask = as_list(previous_mask)[0] if self.return_sequences else None
+        mask = as_list(mask)[0] if self.return_sequences else None
         return [mask, mask] if self.merge_mode is None else [mask] if self.return_state else mask
 
     def get_config(self) -> dict:

@@ -1,5 +1,6 @@
 """`Loss`: from predictions to one number, with sample weights, masks and reductions."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -53,6 +54,10 @@ class Loss(Configurable):
         return self._dtype
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        return self.of_rows(y_true, y_pred, sample_weight)
+
+    def of_rows(self, y_true, y_pred, sample_weight=None, counted=None):
+        """What a call returns, of the rows alone that are in `counted`, bool `(rows,)`. Default: all."""
         # Before the casts, which make arrays without it.
         mask = masks.get_mask(y_pred)
         label_dtype = jnp.promote_types(self.dtype, jnp.float32)  # half precision cannot hold class indices
@@ -62,12 +67,10 @@ class Loss(Configurable):
             to_arrays(y_true),
         )
         values = self.call(y_true, y_pred)
-        own_mask = masks.get_mask(values)
         # A loss may mask places itself, as those of an ignored class.
-        if mask is None or own_mask is None:
-            mask = own_mask if mask is None else mask
-        else:
-            mask = jnp.logical_and(mask, own_mask)
+        found = (fitting_mask(one, values) for one in (mask, masks.get_mask(values), counted))
+        found = [one.reshape(*one.shape, *(1,) * (jnp.ndim(values) - one.ndim)) for one in found if one is not None]
+        mask = functools.reduce(jnp.logical_and, found) if found else None
         return reduce_weighted(self.name, jnp.asarray(values, self.dtype), sample_weight, mask, self.reduction)
 
     def call(self, y_true, y_pred):
@@ -227,6 +230,19 @@ def _fix_columns(true_shape: tuple, pred_shape: tuple) -> str:
     return "They must be equal; kerax does not broadcast one over the other. Reshape one of them."
 
 
+def fitting_mask(mask, values):
+    """The mask with no more axes than the values have, or `None` if it is not one of them.
+
+    A function that returns one number per sequence, as CTC, or one for the batch, has no places for a mask of steps.
+    """
+    if mask is None or not hasattr(values, "ndim"):
+        return None
+    if mask.ndim == values.ndim + 1 and mask.shape[-1] == 1:
+        mask = mask[..., 0]
+    fits = mask.ndim <= values.ndim and all(m in (1, v) for m, v in zip(mask.shape, values.shape))
+    return mask if fits and values.ndim else None
+
+
 def apply_mask(sample_weight, mask, dtype, reduction):
     """Weights that are 0 where `mask` is false. Means are scaled up, so that masked values do not count."""
     if mask is None:
@@ -263,12 +279,6 @@ def weigh(name: str, values, sample_weight):
 
 def reduce_weighted(name: str, values, sample_weight=None, mask=None, reduction: str | None = "sum_over_batch_size"):
     """The values times weights and mask, reduced."""
-    if mask is not None and values.ndim == 0:
-        mask = None  # a function that reduced by itself has seen no mask
-    if mask is not None and mask.ndim > values.ndim + 1:
-        raise ValueError(
-            f"{name}: the mask of `y_pred`, of shape {mask.shape}, does not fit losses of shape {values.shape}."
-        )
     weights = apply_mask(unwrap(sample_weight), mask, values.dtype, reduction)
     if weights is not None:
         values, weights = weigh(name, values, weights)

@@ -7,6 +7,7 @@ from kerax import dtype_policies, initializers
 from kerax.core.configurable import Configurable
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.scope import Scope
+from kerax.core.seed_generator import SeedGenerator
 from kerax.core.variable import Variable, unwrap
 
 METRICS = Family("metrics", "metric")
@@ -103,6 +104,8 @@ class Metric(Configurable):
     def reset_state(self):
         """Assigns the initial values; 0, as Keras does for all variables, to one that has no initializer."""
         for variable in self.variables:
+            if not variable.is_weight:  # where a `SeedGenerator` stands, which goes on
+                continue
             initializer = variable.initializer or initializers.get("zeros")
             # On the host where the initializer can: no program is compiled for zeros.
             make = getattr(initializer, "on_host", initializer)
@@ -151,7 +154,8 @@ class Metric(Configurable):
 
 def _gather(value, variables: dict[int, Variable], metrics: list[Metric]):
     """Notes the variables and the metrics in nested lists and dicts, in their order."""
-    if isinstance(value, Variable):
+    if isinstance(value, (Variable, SeedGenerator)):
+        value = value.state if isinstance(value, SeedGenerator) else value
         variables.setdefault(id(value), value)
     elif isinstance(value, Metric):
         metrics.append(value)

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 from kerax.core import masks
 from kerax.core.configurable import revive_arguments
 from kerax.core.variable import unwrap
-from kerax.losses.loss import LOSSES, apply_mask, describe_fn, match_ranks, name_of, revive_fn, to_arrays, weigh
+from kerax.losses.loss import (
+    LOSSES,
+    apply_mask,
+    describe_fn,
+    fitting_mask,
+    match_ranks,
+    name_of,
+    revive_fn,
+    to_arrays,
+    weigh,
+)
 from kerax.metrics.metric import FUNCTIONS, Metric
 from kerax.ops import divide_no_nan
 
@@ -97,9 +107,7 @@ class MeanMetricWrapper(Mean):
         mask = masks.get_mask(y_pred)
         y_pred = jax.tree.map(self._widen, to_arrays(y_pred))
         values = self._fn(to_arrays(y_true), y_pred, **self._fn_kwargs)
-        # One number for the whole batch has no places to mask.
-        if jnp.ndim(values):
-            sample_weight = apply_mask(unwrap(sample_weight), mask, self.sum_dtype, "sum")
+        sample_weight = apply_mask(unwrap(sample_weight), fitting_mask(mask, values), self.sum_dtype, "sum")
         super().update_state(values, sample_weight)
 
     def tells_rows_apart(self, y_true, y_pred) -> bool:

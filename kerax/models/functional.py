@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax.core import masks
+from kerax.core.configurable import captured_arguments, revive_arguments, serialize_arguments
 from kerax.core.graph import Graph, assign_names
 from kerax.core.layer import Layer
 from kerax.core.lift import LIFTED, LiftedOp, lift
@@ -55,6 +56,18 @@ class Functional(Model):
         self._has_warned = False
 
     _untracked = Model._untracked | frozenset({"graph", "operations"})
+
+    @staticmethod
+    def adopt(user_class: type) -> None:
+        """Makes a subclass of `Model` that is given inputs and outputs one of `Functional`, which it stays."""
+        # The class itself: an object of another one would have neither its registration nor its place in pickles.
+        if not issubclass(user_class, Functional):
+            bases = user_class.__bases__
+            bases = bases if Model in bases else (*bases, Functional)
+            user_class.__bases__ = tuple(Functional if base is Model else base for base in bases)
+
+    def __reduce__(self):
+        return _unpickled, (type(self),), self.__dict__
 
     def _children(self):
         found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
@@ -190,7 +203,7 @@ class Functional(Model):
 
     def get_config(self) -> dict:
         """The graph in Keras's form: layers with their calls, and which tensors are inputs and outputs."""
-        if type(self) is not Functional:
+        if not self.is_made_of_tensors(type(self)):
             return super().get_config()
         # A shared layer may have calls in other models.
         used = {id(node) for node in self.graph.nodes}
@@ -216,7 +229,8 @@ class Functional(Model):
             is_op = isinstance(operation, LiftedOp)
             described = _describe_op(operation) if is_op else serialize_keras_object(operation)
             # The names of the graph, which are unique; a layer's own may have changed since.
-            described["config"]["name"] = key
+            if is_op or "name" in described["config"]:  # not if a user's constructor takes none
+                described["config"]["name"] = key
             calls = []
             for node in nodes:
                 args, kwargs, options = _split_arguments(node) if is_op else (node.args, node.kwargs, {})
@@ -225,6 +239,7 @@ class Functional(Model):
                 described["config"] |= options
             written.append({**described, "name": key, "inbound_nodes": calls})
         return {
+            **_own_arguments(self),
             "name": self.name,
             "trainable": self.trainable,
             "layers": written,
@@ -232,9 +247,20 @@ class Functional(Model):
             "output_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.graph.outputs),
         }
 
-    @classmethod
-    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Functional":
-        """The model that `get_config` described."""
+    @staticmethod
+    def is_graph(config: dict) -> bool:
+        """Whether a config is that of a graph."""
+        return {"layers", "input_layers", "output_layers"} <= config.keys()
+
+    @staticmethod
+    def is_made_of_tensors(of_class: type) -> bool:
+        """Whether a class's constructor takes inputs and outputs, not only arguments that it makes a graph of."""
+        first = list(inspect.signature(of_class.__init__).parameters.values())[1:3]
+        return [p.name for p in first] == ["inputs", "outputs"] or any(p.kind is p.VAR_POSITIONAL for p in first[:1])
+
+    @staticmethod
+    def from_graph(config: dict, custom_objects: dict | None, of_class: type) -> "Functional":
+        """A model of a class that takes inputs and outputs, of the graph that a config describes."""
         tensors: dict[tuple, KerasTensor] = {}
         operations, waiting = {}, []
         for entry in config["layers"]:
@@ -266,8 +292,36 @@ class Functional(Model):
         for name, operation in operations.items():
             operation.name = name  # a layer that other models share may have got another name there
         inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
-        # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
-        return cls(inputs, outputs, name=config["name"], trainable=None if config.get("trainable", True) else False)
+        return _of_tensors(
+            of_class, inputs, outputs, _beside_graph(config), config["name"], config.get("trainable", True)
+        )
+
+
+def _own_arguments(model: Functional) -> dict:
+    """The arguments of a user's constructor beside those of the graph, JSON-able."""
+    of_graph = ("inputs", "outputs", "name", "trainable")
+    own = {name: value for name, value in captured_arguments(model).items() if name not in of_graph}
+    return serialize_arguments(model, {name: value for name, value in own.items() if value is not None})
+
+
+def _beside_graph(config: dict) -> dict:
+    of_graph = ("layers", "input_layers", "output_layers", "name", "trainable")
+    return revive_arguments({name: value for name, value in config.items() if name not in of_graph})
+
+
+def _of_tensors(cls: type, inputs, outputs, own: dict, name: str, trainable: bool = True) -> Functional:
+    parameters = inspect.signature(cls.__init__).parameters
+    takes_name = "name" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    model = cls(inputs, outputs, **own, **({"name": name} if takes_name else {}))
+    # Layers know by themselves whether they are trained: only a model frozen as a whole says so here.
+    if not trainable:
+        model.trainable = False
+    return model
+
+
+def _unpickled(cls: type) -> Functional:
+    Functional.adopt(cls)  # in another process it may not have made a model yet
+    return object.__new__(cls)
 
 
 def _form(inputs) -> Any:
@@ -397,7 +451,9 @@ def _clone(model, input_tensors, clone_function, call_function, recursive: bool,
                 copies[id(layer)] = type(layer).from_config(layer.get_config())
         return copies[id(layer)]
 
-    if type(model) is Functional:
+    are_own_layers = input_tensors is None and clone_function is None and call_function is None
+    of_tensors = Functional.is_made_of_tensors(type(model))
+    if isinstance(model, Functional) and (of_tensors or not are_own_layers):
 
         def call(node, args, kwargs):
             operation = copy(node.operation)
@@ -414,7 +470,9 @@ def _clone(model, input_tensors, clone_function, call_function, recursive: bool,
                 raise ValueError(f"clone_model: expected input_tensors of the form {model.input}. Got {input_tensors}.")
         outputs = model.graph.run(given, call)
         inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
-        return Functional(inputs, outputs, name=model.name)
+        if not of_tensors:  # its constructor would make another graph
+            return Functional(inputs, outputs, name=model.name)
+        return _of_tensors(type(model), inputs, outputs, _beside_graph(model.get_config()), model.name)
     if type(model) is Sequential:
         clone = Sequential(name=model.name)
         if input_tensors is not None:

@@ -67,10 +67,8 @@ class Model(Layer):
 
     def __init__(self, *args, trainable: bool = True, name: str | None = None, dtype=None, **kwargs):
         if args or "inputs" in kwargs:
-            # A subclass hands inputs and outputs to `super().__init__`: it becomes a functional model too.
             functional = MODELS.entries["Functional"]
-            cls = type(self)
-            self.__class__ = type(cls.__name__, (cls, functional), {"__module__": cls.__module__})
+            functional.adopt(type(self))
             functional.__init__(self, *args, name=name, trainable=trainable, dtype=dtype, **kwargs)
             return
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
@@ -86,9 +84,9 @@ class Model(Layer):
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Model":
         """The model that `get_config` described: by its graph, if it has one, else by the constructor's arguments."""
-        if {"layers", "input_layers", "output_layers"} <= config.keys():
-            # A subclass given inputs and outputs: its config is a graph.
-            return MODELS.entries["Functional"].from_config(config, custom_objects)
+        functional = MODELS.entries["Functional"]
+        if functional.is_graph(config) and functional.is_made_of_tensors(cls):
+            return functional.from_graph(config, custom_objects, functional if cls is Model else cls)
         return super().from_config(config)
 
     def used_inputs(self, x) -> Any:

@@ -122,7 +122,9 @@ class Compressible(Layer):
 
     def get_config(self) -> dict:
         """The constructor's arguments; those of `unmentioned` only if they are set."""
-        config = super().get_config() | {"quantization_config": serialize_keras_object(self.quantization_config)}
+        config = super().get_config()
+        if "quantization_config" in config:  # not if a user's constructor takes none
+            config["quantization_config"] = serialize_keras_object(self.quantization_config)
         config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha if self.lora_rank else None}
         return {name: value for name, value in config.items() if value is not None or name not in self.unmentioned}
 

@@ -262,8 +262,8 @@ class Compiled:
             )
         return self._own_tell_rows_apart
 
-    def initial_metrics(self, model) -> list[np.ndarray]:
-        """The leaves of the metrics tree at the start of an epoch, on the host."""
+    def initial_metrics(self, model) -> list[np.ndarray | None]:
+        """As the function of this name, which is asked once."""
         key = "initial_metrics", tuple(metric.name for metric in model.metrics)
         if key not in self.programs:
             self.programs[key] = initial_metrics(model)

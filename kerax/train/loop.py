@@ -16,14 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import Source
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs, Rows, StepLogs
 from kerax.train.program import Pace, Program
-from kerax.train.state import Carried, TrainState, inference_values, state_variables, store_of
+from kerax.train.state import (
+    Carried,
+    TrainState,
+    inference_values,
+    metrics_at_start,
+    state_variables,
+    store_of,
+)
 from kerax.train.steps import goes_on
 from kerax.train.training import Training
 
@@ -110,7 +116,7 @@ class Evaluation:
         with remembering():
             # The numbers at the start, not the present ones, which a running epoch may be counting.
             variables = state_variables(model, with_optimizer=False)
-            metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
+            metrics = _fresh_metrics(model, variables)
             program = compiled.test_program(model, variables, self.source)
         inference = _Inference(model, variables, metrics)
         feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
@@ -241,12 +247,18 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
     return jax.tree.map(cut, outputs)
 
 
+def _fresh_metrics(model, variables: TrainState) -> tuple:
+    owners = jax.tree.leaves(variables.metrics)
+    return metrics_at_start(model.compilation.initial_metrics(model), lambda index: owners[index].value)
+
+
 def train_on_batch(model, batch: tuple) -> dict:
     """One step on one batch: the logs of this batch alone."""
     compiled, variables, piece = model.compilation, state_variables(model), single(batch, is_whole=False)
     program = compiled.train_program(model, variables, piece.spec)
     for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
-        variable.assign(value)
+        if value is not None:
+            variable.assign(value)
     with Interrupts(with_termination=False).guarded():
         store = store_of(model, variables)
         try:
@@ -261,8 +273,7 @@ def test_on_batch(model, batch: tuple) -> dict:
     """Loss and metrics of one batch alone."""
     compiled, piece = model.compilation, single(batch, is_whole=False)
     variables = state_variables(model, with_optimizer=False)
-    metrics = tuple(placement.place_numbers(compiled.initial_metrics(model)))
-    inference = _Inference(model, variables, metrics)
+    inference = _Inference(model, variables, _fresh_metrics(model, variables))
     logs = inference.advance(compiled.test_program_for(model, variables, piece.spec, False), piece)
     inference.keep()
     return dict(Logs(logs))

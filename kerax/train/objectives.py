@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
-from kerax.core import masks
 from kerax.core.tracking import unique
 
 Tree = Any
@@ -148,8 +147,10 @@ class CompiledLoss:
                 raise ValueError(
                     f"No target for output {name!r}, whose loss is {loss.name}. Got targets {list(targets)}."
                 )
-            y_pred = outputs[name] if counted is None else _restricted(outputs[name], counted)
-            value = jnp.asarray(loss(targets[name], y_pred, weights.get(name)), jnp.float32)
+            arguments = targets[name], outputs[name], weights.get(name)
+            # A `__call__` of the user's counts, where all rows do.
+            value = loss(*arguments) if counted is None else loss.of_rows(*arguments, counted)
+            value = jnp.asarray(value, jnp.float32)
             if name in self.trackers:
                 num_rows = _rows(outputs[name]) if counted is None else jnp.sum(counted)
                 self.trackers[name].update_state(value, sample_weight=num_rows)
@@ -293,13 +294,3 @@ def _rows(array) -> int:
 def _share_rows(y_true: Tree, y_pred: Tree) -> bool:
     """Whether all arrays have a first axis of one size: the rows of the batch, for targets come as they are."""
     return len({leaf.shape[:1] for leaf in jax.tree.leaves((y_true, y_pred))} | {()}) == 2
-
-
-def _restricted(y_pred, counted):
-    """Predictions whose mask leaves out the rows that do not count, so that a mean is one of those that do."""
-    if isinstance(y_pred, (dict, list, tuple)):
-        return jax.tree.map(lambda leaf: _restricted(leaf, counted), y_pred)
-    mask = masks.get_mask(y_pred)
-    if mask is not None:
-        counted = jnp.logical_and(mask, counted.reshape(-1, *(1,) * (mask.ndim - 1)))
-    return masks.masked(y_pred, counted)

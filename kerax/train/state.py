@@ -110,13 +110,25 @@ def metric_variables(model) -> dict:
     return found
 
 
-def initial_metrics(model) -> list[np.ndarray]:
-    """The leaves of the metrics tree at the start of an epoch, on the host."""
+def initial_metrics(model) -> list[np.ndarray | None]:
+    """The leaves of the metrics tree at the start of an epoch, on the host; `None` for what stays as it is then."""
     variables = jax.tree.leaves(metric_variables(model))
     with scopes.Scope([(variable, None) for variable in variables]) as scope:
         for metric in model.metrics:
             metric.reset_state()
-        return [np.asarray(scope.value_of(variable)) for variable in variables]
+        values = map(scope.value_of, variables)
+        return [None if value is None else np.asarray(value) for value in values]
+
+
+def metrics_at_start(fresh: list[np.ndarray | None], present: Callable[[int], Any]) -> tuple:
+    """The leaves of the metrics tree at the start of an epoch, on the device.
+
+    Args:
+        fresh: As `initial_metrics` gives them.
+        present: The leaf as it is, by its index, where a user's `reset_state` lets it be.
+    """
+    placed = iter(placement.place_numbers([value for value in fresh if value is not None]))
+    return tuple(present(index) if value is None else next(placed) for index, value in enumerate(fresh))
 
 
 def inference_values(model, variables: TrainState, reader: Any) -> tuple:

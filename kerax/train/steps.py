@@ -194,7 +194,7 @@ _DEFAULTS: dict[str, Callable] = {
 
 def overrides(model, name: str) -> bool:
     """Whether one of these methods is a model's own."""
-    return getattr(type(model), name) is not _DEFAULTS[name]
+    return name in vars(model) or getattr(type(model), name) is not _DEFAULTS[name]
 
 
 def overridden(model) -> set[str]:

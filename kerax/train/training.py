@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import Source
 from kerax.data.source import BatchSpec, Order
@@ -18,7 +17,7 @@ from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
-from kerax.train.state import state_variables, store_of
+from kerax.train.state import metrics_at_start, state_variables, store_of
 
 
 class Training:
@@ -135,8 +134,9 @@ class Training:
             self.callbacks.set_state(states, self.steps_before, self.step)
         else:
             # Metrics are last in a state.
-            kept = self.store.leaves[: len(self.store.leaves) - len(self.fresh_metrics)]
-            self.store.leaves = (*kept, *placement.place_numbers(self.fresh_metrics))
+            leaves, first = self.store.leaves, len(self.store.leaves) - len(self.fresh_metrics)
+            metrics = metrics_at_start(self.fresh_metrics, lambda index: leaves[first + index])
+            self.store.leaves = (*leaves[:first], *metrics)
         self.is_counting = True
         self.pace.begin_epoch()
         self.guard = Guard(self.model, self.callbacks)

@@ -1,0 +1,358 @@
+"""Classes that users write against Keras: their configs, their overridden and replaced methods, their seeds."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kerax
+
+X = np.ones((4, 2), "float32")
+Y = np.ones((4, 1), "float32")
+
+
+def asks_super(base, **given):
+    """The names in `super().get_config()` of a user's subclass with an argument of its own."""
+    found = {}
+
+    class User(base):
+        def __init__(self, own, **kwargs):
+            super().__init__(**kwargs)
+            self.own = own
+
+        def get_config(self):
+            found.update(super().get_config())
+            return {**found, "own": self.own}
+
+    config = User(lambda: 1, name="mine", **given).get_config()  # what no config can hold, hence a user's own
+    assert config["name"] == "mine"
+    return sorted(found)
+
+
+BASES = {
+    "Layer": (lambda k: k.layers.Layer, {}),
+    "Dense": (lambda k: k.layers.Dense, {"units": 3}),
+    "Model": (lambda k: k.Model, {}),
+    "Metric": (lambda k: k.metrics.Mean, {}),
+    "Loss": (lambda k: k.losses.MeanSquaredError, {}),
+    "base loss": (lambda k: k.losses.Loss, {}),
+    "SGD": (lambda k: k.optimizers.SGD, {"learning_rate": 0.5}),
+    "Adam": (lambda k: k.optimizers.Adam, {}),
+    "Conv2D": (lambda k: k.layers.Conv2D, {"filters": 1, "kernel_size": 2}),
+    "Dropout": (lambda k: k.layers.Dropout, {"rate": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_super_get_config_holds_what_the_class_of_the_library_was_given(name):
+    base, given = BASES[name]
+    assert asks_super(base(kerax), **given) == asks_super(base(keras), **given)
+
+
+def no_name(k):
+    class User(k.layers.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.units = units
+
+        def call(self, x):
+            return x * self.units
+
+    return User(3)
+
+
+def name_but_no_dtype(k):
+    class User(k.layers.Layer):
+        def __init__(self, units=2, name=None):
+            super().__init__(name=name)
+            self.units = units
+
+        def call(self, x):
+            return x * self.units
+
+    return User(3, name="given")
+
+
+def fixed_dense(k):
+    class User(k.layers.Dense):
+        def __init__(self, half):
+            super().__init__(2 * half, activation="relu")
+            self.half = half
+
+        def get_config(self):
+            return {"half": self.half}
+
+    return User(2)
+
+
+def no_arguments(k):
+    class User(k.layers.Dense):
+        def __init__(self):
+            super().__init__(3, name="always")
+
+    return User()
+
+
+@pytest.mark.parametrize("make", [no_name, name_but_no_dtype, fixed_dense, no_arguments])
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_constructors_that_take_little_are_revived(make, kind, tmp_path):
+    layer = make(kerax)
+    inputs = kerax.Input((2,))
+    model = kerax.Model(inputs, layer(inputs)) if kind == "functional" else kerax.Sequential([inputs, layer])
+    model.save(tmp_path / "m.keras")
+    loaded = kerax.models.load_model(tmp_path / "m.keras", custom_objects={"User": type(layer)})
+    np.testing.assert_array_equal(loaded(X), model(X))
+    assert loaded.layers[-1].name == layer.name
+
+
+# Methods of the user's.
+
+
+def dense_model(k, **kwargs):
+    model = k.Sequential([k.Input((2,)), k.layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", "mse", **kwargs)
+    return model
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end", "on_predict_batch_end", "on_test_batch_end"])
+def test_a_hook_set_on_a_callback_is_called(hook):
+    counts = []
+    for k in (keras, kerax):
+        calls = []
+
+        class Hooked(k.callbacks.Callback):
+            def __init__(self, calls=calls):
+                super().__init__()
+                setattr(self, hook, lambda batch, logs=None: calls.append(hook))
+
+        model, callbacks = dense_model(k), [Hooked()]
+        model.fit(X, Y, batch_size=2, epochs=2, validation_data=(X, Y), verbose=0, callbacks=callbacks)
+        model.predict(X, batch_size=2, verbose=0, callbacks=callbacks)
+        counts.append(len(calls))
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_hook_set_on_a_callback_ends_a_loop_over_endless_data():
+    def batches():
+        while True:
+            yield X, Y
+
+    stopper = kerax.callbacks.Callback()
+    setattr(stopper, "on_train_batch_end", lambda batch, logs: setattr(stopper.model, "stop_training", batch > 0))
+    history = dense_model(kerax).fit(batches(), steps_per_epoch=3, epochs=9, verbose=0, callbacks=[stopper])
+    assert len(history.epoch) == 1
+
+
+def test_a_lambda_callback_keeps_other_names():
+    callback = kerax.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None, answer=lambda: 42)
+    assert callback.answer() == 42
+
+
+@pytest.mark.parametrize("name", ["train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"])
+def test_a_method_set_on_a_model_is_called(name):
+    model, calls = dense_model(kerax, metrics=["mae"]), []
+    method = getattr(model, name)
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return method(*args, **kwargs)
+
+    setattr(model, name, counted)
+    model.fit(X, Y, verbose=0)
+    model.evaluate(X, Y, verbose=0)
+    model.predict(X, verbose=0)
+    assert calls
+
+
+def test_a_loss_set_on_a_model_counts_in_evaluation_too():
+    found = []
+    for k in (keras, kerax):
+        model = dense_model(k)
+        model.compute_loss = lambda x=None, y=None, y_pred=None, sample_weight=None, training=True, k=k: (
+            k.ops.sum(y_pred) * 0 + 5.0
+        )
+        found.append((model.evaluate(X, Y, verbose=0), model.fit(X, Y, verbose=0).history["loss"]))
+    assert found[0] == found[1] == (5.0, [5.0])
+
+
+def test_methods_set_on_a_layer_are_called():
+    layer, shapes = kerax.layers.Dense(1, kernel_initializer="ones"), []
+    build, call = layer.build, layer.call
+    layer.build = lambda shape: (shapes.append(shape), build(shape))
+    layer.call = lambda x: call(x) * 2
+    layer.compute_mask = lambda inputs, mask=None: kerax.ops.ones((4,), "bool")
+    layer.supports_masking = True
+    outputs = layer(X)
+    assert shapes == [(4, 2)] and outputs[0, 0] == 4 and outputs._keras_mask.shape == (4,)
+
+
+class CountsBatches(kerax.metrics.Metric):
+    def __init__(self, start=None, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.batches = start, self.add_variable((), "zeros", name="batches")
+
+    def update_state(self, *args, **kwargs):
+        self.batches.assign_add(1.0)
+
+    def result(self):
+        return self.batches.value
+
+    def reset_state(self):
+        if self.start is not None:
+            self.batches.assign(self.start)
+
+
+@pytest.mark.parametrize("start, expected", [(None, [2, 4, 6]), (10.0, [12, 12, 12])])
+def test_reset_state_of_a_users_metric_decides_where_an_epoch_starts(start, expected):
+    model = dense_model(kerax, metrics=[CountsBatches(start, name="n")])
+    assert model.fit(X, Y, batch_size=2, epochs=3, verbose=0).history["n"] == expected
+    before = 6 if start is None else 10
+    assert model.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True)["n"] == before + 1
+    assert model.train_on_batch(X, Y, return_dict=True)["n"] == (8 if start is None else 11)
+
+
+def convolution(k):
+    class User(k.layers.Conv1D):
+        def convolution_op(self, inputs, kernel):
+            return super().convolution_op(inputs, kernel) * 3
+
+    return User(1, 2, kernel_initializer="ones")(np.ones((1, 3, 1), "float32"))
+
+
+def attention_of(name, *arguments):
+    def attention(k):
+        class User(getattr(k.layers, name)):
+            def _compute_attention(self, query, key, value, attention_mask=None, training=None, *rest, **kwargs):
+                assert attention_mask is not None
+                outputs, scores = super()._compute_attention(
+                    query, key, value, attention_mask, training, *rest, **kwargs
+                )
+                return outputs * 2, scores
+
+        options = {"kernel_initializer": "ones"}
+        x = np.arange(12, dtype="float32").reshape(1, 4, 3)
+        return User(*arguments, **options)(x, x, use_causal_mask=True)
+
+    return attention
+
+
+def no_activation(k):
+    layers = [
+        k.layers.Dense(2, "relu", kernel_initializer="ones"),
+        k.layers.Conv1D(1, 1, activation="relu", kernel_initializer="ones"),
+        k.layers.EinsumDense("abc,cd->abd", (None, 2), activation="relu", kernel_initializer="ones"),
+        k.layers.DepthwiseConv1D(1, activation="relu", depthwise_initializer="ones"),
+        k.layers.Conv1DTranspose(1, 1, activation="relu", kernel_initializer="ones"),
+    ]
+    for layer in layers:
+        layer.activation = None
+    return [layer(-np.ones((1, 3, 2), "float32")) for layer in layers]
+
+
+OVERRIDDEN = {
+    "convolution_op": convolution,
+    "MultiHeadAttention": attention_of("MultiHeadAttention", 2, 2),
+    "GroupQueryAttention": attention_of("GroupQueryAttention", 2, 4, 2),
+    "activation": no_activation,
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_what_users_override_in_layers_is_respected(name):
+    ours, theirs = (k.tree.flatten(OVERRIDDEN[name](k)) for k in (kerax, keras))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_an_attention_asked_directly_joins_its_masks():
+    layer = kerax.layers.MultiHeadAttention(1, 2)
+    x = np.ones((1, 3, 2), "float32")
+    layer(x, x)
+    heads = np.random.default_rng(0).normal(size=(3, 1, 3, 1, 2)).astype("float32")
+    mask = np.array([[[True, False, True]] * 3])
+    _, causal = layer._compute_attention(*heads, mask, return_attention_scores=True, use_causal_mask=True)
+    _, explicit = layer._compute_attention(*heads, mask & np.tril(np.ones((3, 3), bool)), return_attention_scores=True)
+    np.testing.assert_allclose(causal, explicit, rtol=1e-6)
+    assert causal[0, 0, 1, 1] == 0 and causal[0, 0, 0, 2] == 0
+
+
+# Seeds.
+
+
+def test_a_seed_generator_given_as_seed_is_used_and_moves_on():
+    generator = kerax.random.SeedGenerator(3)
+    drop, noise = kerax.layers.Dropout(0.5, seed=generator), kerax.layers.GaussianNoise(1.0, seed=generator)
+    assert drop.seed_generator is noise.seed_generator is generator
+    x = np.ones((1, 64), "float32")
+    assert not np.array_equal(drop(x, training=True), drop(x, training=True))
+    model = kerax.Sequential([kerax.Input((2,)), drop, kerax.layers.Dense(1), noise])
+    model.compile("sgd", "mse")
+    before = int(generator.state.value[1])
+    model.fit(X, Y, batch_size=2, verbose=0)
+    assert int(generator.state.value[1]) == before + 4  # two batches, two draws in each
+    assert type(drop).from_config(drop.get_config()).seed_generator.seed == 3
+
+
+class DrawsOnce(kerax.metrics.Metric):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generator, self.drawn = kerax.random.SeedGenerator(1), self.add_variable((), "zeros", name="drawn")
+
+    def update_state(self, *args, **kwargs):
+        self.drawn.assign(kerax.random.uniform((), seed=self.generator))
+
+    def result(self):
+        return self.drawn.value
+
+
+def test_a_seed_generator_in_a_metric_moves_on_while_training():
+    model = dense_model(kerax, metrics=[DrawsOnce(name="drawn")])
+    assert len(set(model.fit(X, Y, epochs=3, verbose=0).history["drawn"])) == 3
+
+
+@pytest.mark.parametrize("layer", [kerax.layers.Dropout(0.5), kerax.layers.GaussianNoise(0.1)])
+def test_layers_that_draw_have_a_seed_generator_that_draws_from_the_call(layer):
+    assert isinstance(layer.seed_generator, kerax.random.SeedGenerator) and layer.variables == []
+    x = np.ones((1, 64), "float32")
+    draws = [layer.apply({"params": {}, "state": {}}, x, training=True, key=key)[0] for key in (0, 0, 1)]
+    assert np.array_equal(draws[0], draws[1]) and not np.array_equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, -1])
+def test_a_seed_is_an_integer_of_at_least_0(seed):
+    with pytest.raises(ValueError, match="SeedGenerator: `seed` must be an integer"):
+        kerax.random.SeedGenerator(seed)
+
+
+CODE = """
+import random, numpy, kerax
+{}
+x = numpy.random.rand(3)
+layer = kerax.layers.Dense(2)
+layer.build((None, 2))
+print(layer.get_weights()[0], kerax.random.normal((2,)), kerax.layers.Dropout(0.5)(numpy.ones(9), training=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["random.seed(1)", "numpy.random.seed(1)", "random.seed(2); numpy.random.seed(2)"])
+def test_seeds_of_python_and_numpy_decide_where_kerax_has_none(line):
+    runs = [
+        subprocess.run([sys.executable, "-c", CODE.format(line)], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_looking_for_a_seed_leaves_the_generators_of_users_alone():
+    import random
+
+    random.seed(0)
+    np.random.seed(0)
+    expected = random.random(), np.random.rand()
+    random.seed(0)
+    np.random.seed(0)
+    kerax.core.seeds._Unseeded().draw()
+    assert (random.random(), np.random.rand()) == expected
