@@ -72,7 +72,11 @@ class Compiled:
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "training": None, "readers": weakref.WeakSet(), "_checked": set()}
+        return vars(self) | {"programs": {}, "training": None, "readers": None, "_checked": set()}
+
+    def __setstate__(self, state: dict):
+        vars(self).update(state)
+        self.readers = weakref.WeakSet()
 
     def forget(self):
         """Drops everything that was traced: the model is another one now."""
