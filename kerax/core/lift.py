@@ -100,8 +100,8 @@ def _operator(name: str, function: Callable, swapped: bool = False) -> Callable:
         if other is None or isinstance(other, str):
             return NotImplemented
         pair = (other, self) if swapped else (self, other)
-        is_size = on_sizes is not None and all(isinstance(item, (int, symbolic.Size)) for item in pair)
-        return (on_sizes if is_size else lifted)(*pair)
+        are_sizes = all(isinstance(item, (int, symbolic.Size)) for item in pair)
+        return on_sizes(*pair) if on_sizes is not None and are_sizes else lifted(*pair)
 
     return method
 
