@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import calling, persistence, placement, registry, symbolic
+from kerax.core import building, calling, persistence, placement, registry, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -236,28 +236,13 @@ class Layer(Operation, Trackable):
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
             # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
-            if not _are_built(descendants(self)):
-                self._try_to_build(args, kwargs)
+            if not building.are_built(descendants(self)):
+                building.try_to_build(self, args, kwargs)
             self.claim_seeds()
             materialize(variable for _, variable in walk(self))
             # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
 
-    def _try_to_build(self, args: tuple, kwargs: dict):
-        """Builds what `call` builds, as far as it can be followed without values: the rest is built as it runs."""
-        # Where unknown sizes do not do, 128 may: a `call` asks for multiples of powers of two.
-        for size in (None, 128):
-
-            def sized(leaf, size=size):
-                if isinstance(leaf, symbolic.KerasTensor):
-                    return symbolic.KerasTensor(symbolic.sized(leaf.shape, lambda _: size), leaf.dtype)
-                return leaf
-
-            try:
-                self.build_from(*jax.tree.map(sized, args), **jax.tree.map(sized, kwargs))
-                return
-            except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
-                pass
 
     def require_init(self) -> None:
         if not self._initialized:
@@ -311,7 +296,7 @@ class Layer(Operation, Trackable):
             ValueError: if a variable is missing or has the wrong shape, or a key is needed and missing.
         """
         below = structure(self)
-        if not _are_built(below.items):
+        if not building.are_built(below.items):
             self.build_from(*args, **kwargs)
             below = structure(self)
         # `structure` once: the call and what is collected after it see the same variables.
@@ -536,26 +521,19 @@ class Layer(Operation, Trackable):
     def symbolic_call(self, *args, **kwargs) -> Any:
         """`compute_output_spec` of a built layer: only calling the layer itself records a node."""
         cls = type(self)
-        if (cls.compute_output_spec, cls.compute_output_shape) != (
-            Layer.compute_output_spec,
-            Layer.compute_output_shape,
-        ):
-            # Followed through `call`, a layer is built on the way; one that says by itself what comes out is not.
-            if not self.built:
-                arguments = calling.bind(self, args, kwargs)
-                self.build(**calling.shape_arguments(self.build, arguments))
-            if not _are_built(descendants(self)):
-                self._try_to_build(args, kwargs)
+        # Followed through `call`, a layer is built on the way; one that says by itself what comes out is not.
+        if cls.compute_output_spec is not Layer.compute_output_spec or self._says_its_shape():
+            building.build_for(self, args, kwargs)
         return self.compute_output_spec(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
-        if type(self).compute_output_shape is Layer.compute_output_shape:
-            return symbolic.inferred_tensors(self, args, kwargs)
-        shapes = calling.shape_arguments(self.compute_output_shape, calling.bind(self, args, kwargs))
-        return tree.map_shape_structure(
-            lambda shape: symbolic.KerasTensor(shape, self.compute_dtype), self.compute_output_shape(**shapes)
-        )
+        if self._says_its_shape():
+            return building.spec_from_shapes(self, args, kwargs)
+        return symbolic.inferred_tensors(self, args, kwargs)
+
+    def _says_its_shape(self) -> bool:
+        return type(self).compute_output_shape is not Layer.compute_output_shape
 
     def compute_output_shape(self, *shapes, **named_shapes) -> Any:
         """The outputs' shapes for input shapes; `None` where unknown."""
@@ -579,13 +557,6 @@ class Layer(Operation, Trackable):
     get_config = persistence.get_config
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config
-
-
-def _are_built(items: list) -> bool:
-    for item in items:
-        if isinstance(item, Layer) and not item.built:
-            return False
-    return True
 
 
 def _as_spec(leaf):

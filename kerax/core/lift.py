@@ -100,8 +100,9 @@ def _operator(name: str, function: Callable, swapped: bool = False) -> Callable:
         if other is None or isinstance(other, str):
             return NotImplemented
         pair = (other, self) if swapped else (self, other)
-        are_sizes = all(isinstance(item, (int, symbolic.Size)) for item in pair)
-        return on_sizes(*pair) if on_sizes is not None and are_sizes else lifted(*pair)
+        if on_sizes is not None and all(isinstance(item, (int, symbolic.Size)) for item in pair):
+            return on_sizes(*pair)
+        return lifted(*pair)
 
     return method
 
@@ -134,7 +135,8 @@ def _index(self, index):
 # Of two sizes that are not known yet, or of one and a number: Python's operators, for shapes are Python's numbers.
 SIZES = {name: lift(getattr(operator, name), f"size_{name}") for name in ("add", "sub", "mul", "floordiv", "mod")}
 size_of_axis = lift(lambda x, axis: x.shape[axis], "size_of_axis")
-EQUAL, GET_ITEM = lift(jnp.equal, "equal"), lift(_get_item, "get_item")
+EQUAL: Callable[..., Any] = lift(jnp.equal, "equal")
+GET_ITEM = lift(_get_item, "get_item")
 for _name, _function in {**BINARY, **COMPARISONS}.items():
     setattr(symbolic.KerasTensor, f"__{_name}__", _operator(_name, _function))
     if _name in BINARY:

@@ -109,12 +109,9 @@ class Model(Layer):
             if not -len(layers) <= index < len(layers):
                 raise ValueError(f"{self}: no layer {index}; there are {len(layers)}.")
             return layers[index]
-        paths = {path: child for path, child in self._children() if isinstance(child, Layer)}
         # A layer that another model shares may have got another name there: here it keeps that of its path.
-        for layer in [
-            *(layer for layer in layers if layer.name == name),
-            *([paths[(name,)]] if (name,) in paths else []),
-        ]:
+        by_path = [child for path, child in self._children() if path == (name,) and isinstance(child, Layer)]
+        for layer in [*(layer for layer in layers if layer.name == name), *by_path]:
             return layer
         names = [layer.name for layer in layers]
         raise ValueError(f"{self}: no layer {name!r}.{suggest(name, names)} Layers: {', '.join(names)}.")

@@ -71,13 +71,16 @@ def spread(names: list[str], given, structure: Tree, what: str, path: tuple = ()
         if len(values) != 1:
             raise ValueError(f"compile: `{what}` has {len(values)} entries for one output of {names}. Got {given}.")
         return spread(names, values[0], structure, what, path) or {path: values[0]}
-    is_list = isinstance(structure, (list, tuple))
     leaves = [where for where, _ in _parts(structure, path=path)]
-    if isinstance(given, dict) == isinstance(structure, dict) and (is_list or given.keys() <= structure.keys()):
-        if not is_list or len(given) == len(structure):
-            items = given.items() if isinstance(given, dict) else enumerate(given)
-            each = [spread(names, value, structure[key], what, (*path, key)) for key, value in items]
-            return {where: value for found in each for where, value in found.items()}
+    items = None
+    if isinstance(given, dict):
+        if isinstance(structure, dict) and given.keys() <= structure.keys():
+            items = given.items()
+    elif not isinstance(structure, dict) and len(given) == len(structure):
+        items = enumerate(given)
+    if items is not None:
+        each = [spread(names, value, structure[key], what, (*path, key)) for key, value in items]
+        return {where: value for found in each for where, value in found.items()}
     by_name = match(names, given, what)  # by the names of all outputs, or in their order
     return {
         where: value

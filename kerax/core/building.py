@@ -1,0 +1,50 @@
+"""Building a layer whose `call` cannot be followed, or need not be: it says by itself what comes out."""
+
+from typing import Any
+
+import jax
+
+from kerax import tree
+from kerax.core import calling, symbolic
+from kerax.core.tracking import descendants
+
+
+def are_built(items: list) -> bool:
+    """Whether all layers among what is below a layer are built."""
+    for item in items:  # a loop, not `all`: every pure call comes here
+        if not getattr(item, "built", True):
+            return False
+    return True
+
+
+def build_for(layer, args: tuple, kwargs: dict) -> None:
+    """Builds a layer for the arguments of a call, and the layers inside as far as `call` can be followed."""
+    if not layer.built:
+        layer.build(**calling.shape_arguments(layer.build, calling.bind(layer, args, kwargs)))
+    if not are_built(descendants(layer)):
+        try_to_build(layer, args, kwargs)
+
+
+def try_to_build(layer, args: tuple, kwargs: dict) -> None:
+    """Builds what `call` builds, as far as it can be followed without values: the rest is built as it runs."""
+    # Where unknown sizes do not do, 128 may: a `call` asks for multiples of powers of two.
+    for size in (None, 128):
+
+        def sized(leaf, size=size):
+            if isinstance(leaf, symbolic.KerasTensor):
+                return symbolic.KerasTensor(symbolic.sized(leaf.shape, lambda _: size), leaf.dtype)
+            return leaf
+
+        try:
+            layer.build_from(*jax.tree.map(sized, args), **jax.tree.map(sized, kwargs))
+            return
+        except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
+            pass
+
+
+def spec_from_shapes(layer, args: tuple, kwargs: dict) -> Any:
+    """Symbolic outputs of the shapes that the layer's own `compute_output_shape` says."""
+    shapes = calling.shape_arguments(layer.compute_output_shape, calling.bind(layer, args, kwargs))
+    return tree.map_shape_structure(
+        lambda shape: symbolic.KerasTensor(shape, layer.compute_dtype), layer.compute_output_shape(**shapes)
+    )
