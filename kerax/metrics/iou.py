@@ -54,6 +54,11 @@ class IoU(Metric):
         dtype = self.dtype if jnp.issubdtype(self.dtype, jnp.integer) else self.sum_dtype
         self.total_cm = self.add_variable((num_classes,) * 2, "zeros", dtype, name="total_confusion_matrix")
 
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        config = super().get_config()
+        return config | ({"target_class_ids": self.target_class_ids} if "target_class_ids" in config else {})
+
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Counts a batch. `sample_weight`: one number, one per sample, or one per position."""
         y_true, y_pred = to_arrays(y_true), to_arrays(y_pred)
