@@ -90,7 +90,7 @@ def test_masks_of_a_concatenation_are_kerass(axis, given):
     found = {"both": [mask, mask], "first": [mask, None], "second": [None, mask], "of features": [wide, mask[:, ::-1]]}
     ours, theirs = (k.layers.Concatenate(axis).compute_mask([x, x], found[given]) for k in (kerax, keras))
     np.testing.assert_array_equal(ours, theirs)
-    if None not in found[given]:
+    if all(one is not None for one in found[given]):
         symbolic = kerax.Input((3, 4))  # of an unknown batch size
         assert kerax.layers.Concatenate(axis).compute_mask([symbolic, symbolic], found[given]).ndim == 2
 
