@@ -183,7 +183,7 @@ class LambdaCallback(Callback):
 
     Args:
         on_epoch_begin, on_epoch_end, on_train_begin, on_train_end, on_train_batch_begin, on_train_batch_end:
-            Functions, or `None`. Other hooks' names are taken too; names that do not begin with `on_` become attributes.
+            Functions, or `None`. Other hooks' names are taken too. Names without `on_` become attributes.
 
     Raises:
         TypeError: if a name begins with `on_` and is not a hook.

@@ -20,7 +20,9 @@ class SeedGenerator(Trackable):
         name: Name of the state variable's owner.
     """
 
-    def __init__(self, seed=None, name=None):
+    def __init__(self, seed=None, name=None, **unknown):
+        if unknown:
+            raise ValueError(f"SeedGenerator: unknown arguments {sorted(unknown)}. Known: seed, name.")
         if not isinstance(seed, (int, np.integer, type(None))) or (seed is not None and seed < 0):
             raise ValueError(f"SeedGenerator: `seed` must be an integer of at least 0, or None. Got seed={seed!r}.")
         self.seed = seeds.make_seed() if seed is None else int(seed)
@@ -44,7 +46,7 @@ class SeedGenerator(Trackable):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {"seed": self.seed}
+        return {"name": self.name, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict) -> "SeedGenerator":

@@ -123,8 +123,9 @@ class HeadAttention(DroppedAttention):
             outputs, weights = self._in_form(outputs, weights, *heads[:2])
         else:
             query_heads, key_heads, value_heads = heads
-            given = query_heads, key_heads, value_heads, mask, training
-            outputs, weights = self._compute_attention(*given, return_attention_scores)
+            asked = {"return_attention_scores": True} if return_attention_scores else {}  # users' may not know of it
+            options = {"attention_mask": mask, "training": training, **asked}
+            outputs, weights = self._compute_attention(query_heads, key_heads, value_heads, **options)
         if self.use_gate:
             outputs = outputs * self.gate_dense(query)
         outputs = self.output_dense(outputs)
@@ -265,6 +266,9 @@ class MultiHeadAttention(HeadAttention):
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
+        sizes = [output_shape] if output_shape is None or isinstance(output_shape, int) else output_shape
+        are_sizes = isinstance(sizes, (list, tuple)) and all(isinstance(n, (int, type(None))) for n in sizes)
+        check(self, are_sizes, "`output_shape` must be a size or several", output_shape=output_shape)
         self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
 

@@ -36,6 +36,7 @@ class Dense(Compressible):
     """
 
     modes = QUANTIZATION_MODES
+    unmentioned = (*Compressible.unmentioned, "activity_regularizer")
     kernel: Variable
 
     def __init__(

@@ -30,7 +30,7 @@ class _PlainAttention(DroppedAttention):
                 f"(batch, keys, size). Got query {query}, key {key}, value {value}."
             )
 
-    def _scores(self, query, key):
+    def _calculate_scores(self, query, key):
         """How well each query fits each key: `(batch, queries, keys)`."""
         raise NotImplementedError
 
@@ -46,7 +46,7 @@ class _PlainAttention(DroppedAttention):
         if mask is not None and (not isinstance(mask, (list, tuple)) or len(mask) not in (2, 3)):
             raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
-        scores = self._scores(query, key)
+        scores = self._calculate_scores(query, key)
         seen = None if value_mask is None else value_mask.astype(bool)[:, None, None]  # (batch, 1, 1, keys)
         if use_causal_mask:
             causal = jnp.tril(jnp.ones(scores.shape[1:], bool))
@@ -100,7 +100,7 @@ class Attention(_PlainAttention):
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight(name="concat_score_weight", initializer="ones")
 
-    def _scores(self, query, key):
+    def _calculate_scores(self, query, key):
         scale = 1 if self.scale is None else self.scale.value
         if self.score_mode == "dot":
             return query @ jnp.swapaxes(key, -1, -2) * scale
@@ -131,6 +131,6 @@ class AdditiveAttention(_PlainAttention):
         self._check_shapes(input_shape)
         self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale") if self.use_scale else None
 
-    def _scores(self, query, key):
+    def _calculate_scores(self, query, key):
         scale = 1 if self.scale is None else self.scale.value
         return jnp.sum(scale * jnp.tanh(query[:, :, None] + key[:, None]), -1)

@@ -28,7 +28,9 @@ class _Noise(PassesMasks):
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
     if noise_shape is None:
         return None
-    fits = not isinstance(noise_shape, str) and all(size is None or size >= 1 for size in noise_shape)
+    fits = isinstance(noise_shape, (list, tuple)) and all(
+        size is None or (isinstance(size, int) and size >= 1) for size in noise_shape
+    )
     check(layer, fits, "`noise_shape` must hold sizes of at least 1 or None", noise_shape=noise_shape)
     return tuple(noise_shape)
 

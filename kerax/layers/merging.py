@@ -37,9 +37,17 @@ class _Merge(PassesMasks):
     def _refuse(self, shapes, reason: str):
         raise ValueError(f"{self}: {reason}. Got shapes {', '.join(map(str, shapes))}.")
 
+    def _check_masks(self, inputs, mask):
+        are_lists = isinstance(inputs, (list, tuple)) and isinstance(mask, (list, tuple))
+        if not are_lists or len(inputs) != len(mask):
+            raise ValueError(f"{self}: `inputs` and `mask` must be lists of one length. Got {inputs!r}, {mask!r}.")
+
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """True where any input counts; none if one of them has no mask."""
-        if mask is None or any(one is None for one in mask):
+        if mask is None:
+            return None
+        self._check_masks(inputs, mask)
+        if any(one is None for one in mask):
             return None
         return functools.reduce(ops.logical_or, mask)
 
@@ -145,14 +153,21 @@ class Concatenate(_Merge):
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The masks, one behind the other; inputs without one count everywhere."""
-        if mask is None or all(one is None for one in mask):
+        if mask is None:
+            return None
+        self._check_masks(inputs, mask)
+        if all(one is None for one in mask):
             return None
         full = []
         for value, one in zip(inputs, mask, strict=True):
-            everywhere = ops.ones_like(value, dtype="bool")
-            one = everywhere if one is None else ops.expand_dims(one, -1) if len(one.shape) < len(value.shape) else one
-            full.append(ops.logical_and(one, everywhere))
-        return ops.any(ops.concatenate(full, self.axis), axis=-1)
+            if one is None:
+                one = ops.ones_like(value[..., 0], dtype="bool")
+            full.append(ops.any(one, axis=-1) if len(one.shape) == len(value.shape) else one)
+        ndim = len(inputs[0].shape)
+        # Masks have no features: one position counts if it does in any input.
+        if self.axis % ndim == ndim - 1:
+            return functools.reduce(ops.logical_or, full)
+        return ops.concatenate(full, self.axis % ndim)
 
 
 def _normalized(value, axis: int):

@@ -231,6 +231,10 @@ class _AdaptivePooling(Spatial):
     def call(self, inputs: Any) -> Any:
         return adaptive_pool(inputs, self.reduction, self.output_size, self.data_format)
 
+    def get_config(self) -> dict:
+        """The constructor's arguments, a size for each axis."""
+        return super().get_config() | {"output_size": self.output_size}
+
 
 class _AdaptiveAverage(_AdaptivePooling):
     """The mean over windows, which is the mean along each axis in turn."""

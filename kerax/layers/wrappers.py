@@ -19,13 +19,13 @@ class Wrapper(Layer):
         layer: The inner layer.
 
     Raises:
-        TypeError: if `layer` is not a layer.
+        ValueError: if `layer` is not a layer.
     """
 
     def __init__(self, layer, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(layer, Layer):
-            raise TypeError(f"{self}: `layer` must be a layer. Got {layer!r}.")
+            raise ValueError(f"{self}: `layer` must be a layer. Got {layer!r}.")
         self.layer = layer
 
     def build(self, input_shape: Any = None) -> None:

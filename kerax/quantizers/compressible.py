@@ -30,7 +30,7 @@ class Compressible(Layer):
     _untracked = Layer._untracked | {"representations"}  # they hold no variables, but read the layer's
     modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
     bias: Variable | None = None
-    unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha", "activity_regularizer")  # in Keras's configs, if `None`
+    unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha")  # in Keras's configs, if `None`
 
     def __init__(self, lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs):
         super().__init__(**kwargs)

@@ -1,5 +1,6 @@
 """Classes that users write against Keras: their configs, their overridden and replaced methods, their seeds."""
 
+import random
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import kerax
+from kerax.core import seeds
 
 X = np.ones((4, 2), "float32")
 Y = np.ones((4, 1), "float32")
@@ -140,7 +142,7 @@ def test_a_hook_set_on_a_callback_ends_a_loop_over_endless_data():
             yield X, Y
 
     stopper = kerax.callbacks.Callback()
-    setattr(stopper, "on_train_batch_end", lambda batch, logs: setattr(stopper.model, "stop_training", batch > 0))
+    stopper.on_train_batch_end = lambda batch, logs: setattr(stopper.model, "stop_training", batch > 0)
     history = dense_model(kerax).fit(batches(), steps_per_epoch=3, epochs=9, verbose=0, callbacks=[stopper])
     assert len(history.epoch) == 1
 
@@ -347,12 +349,35 @@ def test_seeds_of_python_and_numpy_decide_where_kerax_has_none(line):
 
 
 def test_looking_for_a_seed_leaves_the_generators_of_users_alone():
-    import random
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 what users draw from
+    seeds._Unseeded().draw()
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
 
-    random.seed(0)
-    np.random.seed(0)
-    expected = random.random(), np.random.rand()
-    random.seed(0)
-    np.random.seed(0)
-    kerax.core.seeds._Unseeded().draw()
-    assert (random.random(), np.random.rand()) == expected
+
+WRONG = {
+    "Wrapper": lambda k: k.layers.Wrapper("text"),
+    "output_shape": lambda k: k.layers.MultiHeadAttention(1, 1, output_shape=1.5),
+    "noise_shape": lambda k: k.layers.Dropout(0.5, noise_shape=1.5),
+    "noise_shape of a fraction": lambda k: k.layers.Dropout(0.5, noise_shape=(1, 2.5)),
+    "SeedGenerator": lambda k: k.random.SeedGenerator(1, unknown=2),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_value_errors_as_in_keras(name):
+    for k in (kerax, keras):
+        with pytest.raises(ValueError):
+            WRONG[name](k)
+
+
+@pytest.mark.parametrize("name, size", [("AveragePooling1D", 4), ("MaxPooling2D", (4, 5)), ("AveragePooling3D", 2)])
+def test_configs_of_adaptive_pooling_hold_a_size_for_each_axis(name, size):
+    ours, theirs = (getattr(k.layers, f"Adaptive{name}")(size).get_config()["output_size"] for k in (kerax, keras))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["Conv2D", "DepthwiseConv1D", "SeparableConv2D", "Conv1DTranspose", "Dense"])
+def test_configs_hold_the_same_names_as_kerass(name):
+    arguments = (2,) if name.startswith("Dep") or name == "Dense" else (1, 2)
+    ours, theirs = (sorted(getattr(k.layers, name)(*arguments).get_config()) for k in (kerax, keras))
+    assert ours == theirs

@@ -53,7 +53,7 @@ def test_time_distributed_refuses_inputs_without_steps_and_wrong_masks():
 
 
 def test_wrapper_refuses_what_is_no_layer():
-    with pytest.raises(TypeError, match="`layer` must be a layer"):
+    with pytest.raises(ValueError, match="`layer` must be a layer"):
         layers.Wrapper(3)
 
 

@@ -1,7 +1,9 @@
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 from kerax.core import masks
 
@@ -78,3 +80,27 @@ def test_masked_positions_do_not_count(layer, expected, expected_mask):
     outputs = layer([first, second])
     np.testing.assert_allclose(outputs.ravel(), expected)
     np.testing.assert_array_equal(masks.get_mask(outputs)[0], expected_mask)
+
+
+@pytest.mark.parametrize("axis", [1, -1, 2, -2])
+@pytest.mark.parametrize("given", ["both", "first", "second", "of features"])
+def test_masks_of_a_concatenation_are_kerass(axis, given):
+    x, mask = np.ones((2, 3, 4), "float32"), np.array([[True, False, True], [False, False, True]])
+    wide = np.repeat(mask[..., None], 4, -1)
+    found = {"both": [mask, mask], "first": [mask, None], "second": [None, mask], "of features": [wide, mask[:, ::-1]]}
+    ours, theirs = (k.layers.Concatenate(axis).compute_mask([x, x], found[given]) for k in (kerax, keras))
+    np.testing.assert_array_equal(ours, theirs)
+    if all(one is not None for one in found[given]):
+        symbolic = kerax.Input((3, 4))  # of an unknown batch size
+        assert kerax.layers.Concatenate(axis).compute_mask([symbolic, symbolic], found[given]).ndim == 2
+
+
+@pytest.mark.parametrize("layer", ["Add", "Concatenate", "Maximum"])
+@pytest.mark.parametrize("inputs, num_masks", [(2, 1), (1, 2), (3, 2)])
+def test_merging_refuses_masks_that_are_not_one_for_each_input(layer, inputs, num_masks):
+    x, mask = np.ones((2, 3, 4), "float32"), np.ones((2, 3), bool)
+    for k in (kerax, keras):
+        with pytest.raises(ValueError):
+            getattr(k.layers, layer)().compute_mask([x] * inputs, [mask] * num_masks)
+        with pytest.raises(ValueError):
+            getattr(k.layers, layer)().compute_mask(x, mask)
