@@ -243,7 +243,6 @@ class Layer(Operation, Trackable):
             # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
 
-
     def require_init(self) -> None:
         if not self._initialized:
             raise ValueError(
