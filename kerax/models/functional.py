@@ -17,7 +17,7 @@ from kerax.core.registry import deserialize_keras_object, is_serialized, seriali
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model, fits_shape, wrong_shape
+from kerax.models.model import Model, fit_shape, fits_shape
 from kerax.models.sequential import Sequential
 from kerax.ops import nn
 
@@ -185,15 +185,8 @@ class Functional(Model):
         """An input value with the rank and dtype of its symbolic tensor."""
         if value is None:
             return None
-        given = value = jnp.asarray(value)
-        shape, expected = value.shape, tensor.shape
-        # (batch,) data for an input (batch, 1), and the other way round
-        if len(shape) == len(expected) - 1 and expected[-1] == 1:
-            value = value[..., None]
-        elif len(shape) == len(expected) + 1 and shape[-1] == 1:
-            value = value[..., 0]
-        if not fits_shape(value.shape, expected):
-            raise wrong_shape(f"{self}: input {tensor.operation.name!r}", shape, expected)
+        given = jnp.asarray(value)
+        value = fit_shape(f"{self}: input {tensor.operation.name!r}", given, tensor.shape)
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
         if fitted is not given and (mask := masks.get_mask(given)) is not None:
             masks.set_mask(fitted, mask)

@@ -574,9 +574,20 @@ def fits_shape(shape: tuple, expected: tuple) -> bool:
     )
 
 
-def wrong_shape(who: str, shape: tuple, expected: tuple) -> ValueError:
-    """The error for an input that does not."""
-    return ValueError(
+def fit_shape(who: str, value, expected: tuple) -> Any:
+    """An input in the rank that a model was made for: `(batch,)` for `(batch, 1)`, and the other way round.
+
+    Raises:
+        ValueError: naming `who`, if it does not fit.
+    """
+    shape = value.shape
+    if len(shape) == len(expected) - 1 and expected[-1] == 1:
+        value = value[..., None]
+    elif len(shape) == len(expected) + 1 and shape[-1] == 1:
+        value = value[..., 0]
+    if fits_shape(value.shape, expected):
+        return value
+    raise ValueError(
         f"{who} must have shape {expected}. Got {tuple(shape)}. "
         f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
     )

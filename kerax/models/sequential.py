@@ -11,7 +11,7 @@ from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model, fits_shape, wrong_shape
+from kerax.models.model import Model, fit_shape
 
 
 class Sequential(Model):
@@ -104,7 +104,7 @@ class Sequential(Model):
             self.add_input(tuple(input_shape))
             self._is_inferred = self._tensor is not None
         elif not self._is_inferred:
-            self._check_input(KerasTensor(input_shape))
+            self._fit(KerasTensor(input_shape))
         self.built = True
 
     def _require_layers(self):
@@ -133,25 +133,23 @@ class Sequential(Model):
 
     def call(self, inputs, training=None, mask=None) -> Any:
         self._require_layers()
-        self._check_input(inputs)
-        inputs = masks.masked(inputs, mask)
+        inputs = masks.masked(self._fit(inputs), mask)
         for layer in self._stack:
             inputs = layer(inputs)
         return inputs
 
     def compute_output_spec(self, inputs, training=None, mask=None) -> Any:
         """Symbolic outputs for symbolic inputs: what each layer says, without recording a node."""
-        self._check_input(inputs)
+        inputs = self._fit(inputs)
         for layer in self._stack:
             inputs = layer.compute_output_spec(inputs)
         return inputs
 
-    def _check_input(self, inputs):
-        # Before the first layer says so in its own terms.
-        if self.input_layer is not None and not self._is_inferred and hasattr(inputs, "shape"):
-            expected = self.input_layer.batch_shape
-            if not fits_shape(inputs.shape, expected):
-                raise wrong_shape(f"{self}: the input", inputs.shape, expected)
+    def _fit(self, inputs):
+        """The input in the rank of the `Input`. What does not fit is told before the first layer does in its terms."""
+        if self.input_layer is None or self._is_inferred or not hasattr(inputs, "shape"):
+            return inputs
+        return fit_shape(f"{self}: the input", inputs, self.input_layer.batch_shape)
 
     @property
     def inputs(self) -> list[KerasTensor]:

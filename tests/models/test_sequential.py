@@ -284,3 +284,15 @@ def test_a_clone_of_a_compiled_model_is_compiled():
     assert kerax.models.clone_model(model, input_tensors=kerax.Input((7, 4))).output_shape == (None, 7, 2)
     with pytest.raises(ValueError, match="call_function"):
         kerax.models.clone_model(model, call_function=lambda layer, *args: layer(*args))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 1)])
+def test_a_column_may_lack_its_axis_or_have_another(shape):
+    """As a functional model takes it, and Keras's Sequential too."""
+    x = np.arange(4, dtype="float32").reshape(shape)
+    made = []
+    for module in (keras, kerax):
+        model = module.Sequential([module.Input((1,)), module.layers.Dense(2, kernel_initializer="ones")])
+        made.append((np.asarray(model(x)), model.predict(x, verbose=0)))
+    for theirs, ours in zip(*made, strict=True):
+        np.testing.assert_allclose(ours, theirs)
