@@ -17,8 +17,9 @@ from kerax.core.registry import deserialize_keras_object, is_serialized, seriali
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model, fit_shape, fits_shape
+from kerax.models.model import Model
 from kerax.models.sequential import Sequential
+from kerax.models.shapes import fit_shape, fits_shape
 from kerax.ops import nn
 
 

@@ -11,7 +11,8 @@ from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
-from kerax.models.model import Model, fit_shape
+from kerax.models.model import Model
+from kerax.models.shapes import fit_shape
 
 
 class Sequential(Model):

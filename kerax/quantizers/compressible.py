@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kerax import constraints, dtype_policies, initializers, regularizers
+from kerax.core.configurable import is_own
 from kerax.core.layer import Layer
 from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import descendants
@@ -123,7 +124,8 @@ class Compressible(Layer):
     def get_config(self) -> dict:
         """The constructor's arguments; those of `unmentioned` only if they are set."""
         config = super().get_config()
-        if "quantization_config" in config:  # not if a user's constructor takes none
+        # Not if a user's constructor takes none; kerax's own that do not name it hand it on.
+        if "quantization_config" in config or is_own(type(self)):
             config["quantization_config"] = serialize_keras_object(self.quantization_config)
         config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha if self.lora_rank else None}
         return {name: value for name, value in config.items() if value is not None or name not in self.unmentioned}

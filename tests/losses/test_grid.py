@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kerax import losses
-from tests.losses.test_losses import CLASSES, batch
+from tests.losses.test_losses import CLASSES, batch, made
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def test_values_and_gradients_are_those_of_keras(name):
         def values(y_preds):
             outputs = []
             for (options, y_true, _, weights), y_pred in zip(cases, y_preds, strict=True):
-                outputs.append(getattr(module, name)(dtype="float64", **options)(y_true, y_pred, weights))
+                outputs.append(made(module, name, {"dtype": "float64", **options})(y_true, y_pred, weights))
             return sum(outputs), outputs
 
         (_, outputs), gradients = jax.jit(jax.value_and_grad(values, has_aux=True))([case[2] for case in cases])

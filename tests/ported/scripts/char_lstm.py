@@ -51,14 +51,19 @@ writer = keras.Sequential(
 start(writer, seed=1)
 
 
+def step(letter):
+    # Called, for `predict` of Keras on JAX does not go on where the last one stopped.
+    return ops.convert_to_numpy(writer(np.array([[letter]])))
+
+
 def write(beginning, num_letters):
     writer.get_layer("memory").reset_states()
     for letter in beginning:
-        logits = writer.predict(np.array([[letters.index(letter)]]), verbose=0)
+        logits = step(letters.index(letter))
     written = []
     for _ in range(num_letters):
         written.append(int(np.argmax(logits[0])))
-        logits = writer.predict(np.array([[written[-1]]]), verbose=0)
+        logits = step(written[-1])
     return "".join(letters[token] for token in written), logits
 
 
