@@ -410,14 +410,18 @@ _VALUES: dict[str, Callable[[dict], Any]] = {
 """What makes the plain values that JSON does not have."""
 
 
+def _find_first_custom(*names) -> Any:
+    """The user's object by its registered name, which tells apart those of one name, else by its own; or `None`."""
+    found = (find_custom(name) for name in names if isinstance(name, str))
+    return next((item for item in found if item is not None), None)
+
+
 def _find_class(config: dict):
     """The class of a description: the user's by registered name, else kerax's by family and name."""
     registered, name = config.get("registered_name"), config["class_name"]
-    for known in (registered, name):
-        # The registered name first, which tells apart classes of one name.
-        found = find_custom(known) if isinstance(known, str) else None
-        if found is not None:
-            return found
+    found = _find_first_custom(registered, name)
+    if found is not None:
+        return found
     # The module only picks a family: nothing is ever imported by it.
     module = (config.get("module") or "").split(".")[-1]
     loading.load()
@@ -436,10 +440,9 @@ def _find_class(config: dict):
 
 def _find_function(config: dict):
     registered, name = config.get("registered_name"), config["config"]
-    for known in (registered, name):
-        found = find_custom(known) if isinstance(known, str) else None
-        if found is not None:
-            return found
+    found = _find_first_custom(registered, name)
+    if found is not None:
+        return found
     loading.load()
     for family in families.values():
         if isinstance(name, str) and callable(family.entries.get(name)):

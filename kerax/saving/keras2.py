@@ -29,14 +29,21 @@ _GONE = {name: ("time_major", "implementation") for name in ("LSTM", "GRU", "Sim
 _CODE = ("code", "defaults", "closure")
 _OPS = {
     **{f"math.{name}": name for name in ("add", "subtract", "multiply", "maximum", "minimum", "abs", "square", "sqrt")},
-    **{f"math.{name}": name for name in ("exp", "log", "tanh", "sin", "cos", "negative", "pow", "sigmoid")},
-    **{f"nn.{name}": name for name in ("relu", "softmax", "sigmoid", "gelu", "elu", "silu", "softplus")},
+    **{f"math.{name}": name for name in ("exp", "log", "tanh", "sin", "cos", "negative", "sigmoid", "softplus")},
+    **{f"nn.{name}": name for name in ("relu", "leaky_relu", "softmax", "gelu", "elu", "silu")},
     **{f"math.reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod")},
-    **{"__operators__.add": "add", "math.truediv": "true_divide", "math.divide": "divide", "linalg.matmul": "matmul"},
+    **{"__operators__.add": "add", "math.truediv": "true_divide", "math.divide": "divide", "math.pow": "power"},
     **{name: name for name in ("reshape", "transpose", "expand_dims", "squeeze", "cast", "stack", "tile")},
-    **{"concat": "concatenate", "math.pow": "power"},
+    **{"concat": "concatenate", "linalg.matmul": "matmul", "__operators__.getitem": "get_item"},
 }
-_ARGUMENTS = {"perm": "axes", "multiples": "repeats", "tensor": "x", "input": "x", "logits": "x"}
+"""Ops by TensorFlow's names of them."""
+_ARGUMENTS = {
+    "perm": "axes",
+    "multiples": "repeats",
+    "shape": "newshape",
+    "slice_spec": "index",
+    "alpha": "negative_slope",
+}
 
 
 def modernized(config: Any) -> Any:
@@ -62,8 +69,6 @@ def modernized(config: Any) -> Any:
         # Its code, arguments' defaults and closure: run by nobody who does not say so.
         inner["function"] = {"class_name": "__lambda__", "config": dict(zip(_CODE, inner["function"], strict=False))}
     elif name in _MODELS and isinstance(inner.get("layers"), list):
-        if name == "Sequential" and shape is None:
-            shape = inner.get("build_input_shape")
         config["class_name"] = "Sequential" if name == "Sequential" else "Functional"
         _modernize_calls(inner)
     return config
@@ -78,6 +83,9 @@ def _modernize_calls(model: dict):
     found: list[list] = []  # every mention of a tensor
 
     def tensor(value):
+        # What an operator got first may be a number.
+        if isinstance(value, list) and value[:1] == ["_CONSTANT_VALUE"]:
+            return value[2]
         is_mention = isinstance(value, list) and len(value) >= 3 and value[0] in names and isinstance(value[1], int)
         if not is_mention:
             return [tensor(item) for item in value] if isinstance(value, list) else value
@@ -95,7 +103,7 @@ def _modernize_calls(model: dict):
             tensors = [tensor(mention) for mention in mentions]
             nodes.append({"args": tensors if len(tensors) == 1 else [tensors], "kwargs": kwargs})
         layer["inbound_nodes"] = nodes
-        if layer["class_name"] == "TFOpLambda":
+        if layer["class_name"] in ("TFOpLambda", "SlicingOpLambda"):
             _modernize_operator(layer)
     ends = {key: model[key] for key in ("input_layers", "output_layers")}
     for key, value in ends.items():
@@ -113,7 +121,7 @@ def _modernize_calls(model: dict):
 
 def _modernize_operator(layer: dict):
     """Makes an operator on tensors an op. Raises `ValueError` for one that has no counterpart."""
-    function = layer["config"].get("function", "")
+    function = layer["config"].get("function", "").removeprefix("compat.v1.")
     if function not in _OPS:
         raise ValueError(
             f"the model calls TensorFlow's `tf.{function}`, which has no counterpart here. Make the model in code, and "
@@ -122,9 +130,12 @@ def _modernize_operator(layer: dict):
     class_name = "".join(part.capitalize() for part in _OPS[function].split("_"))
     layer.update(module="keras.src.ops.numpy", class_name=class_name, config={"name": layer["name"]})
     for node in layer["inbound_nodes"]:
-        kwargs = {_ARGUMENTS.get(key, key): value for key, value in node["kwargs"].items() if key != "name"}
+        kwargs = {_ARGUMENTS.get(key, key): value for key, value in node["kwargs"].items() if key not in _LABELS}
         others = [kwargs.pop(key) for key in ("y", "b") if key in kwargs]
         node["args"], node["kwargs"] = [*node["args"], *others], kwargs
+
+
+_LABELS = ("name", "conjugate")  # arguments that say nothing of real numbers
 
 
 def compile_arguments(training: dict, num_outputs: int) -> dict:

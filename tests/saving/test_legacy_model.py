@@ -186,6 +186,74 @@ def test_what_has_no_counterpart_is_named(tmp_path):
         kerax.saving.load_model(tmp_path / "old.h5")
 
 
+X6 = np.random.default_rng(2).uniform(-1, 2, (4, 6)).astype("f4")
+ALL = dict.fromkeys(("start", "stop", "step"))
+OPERATORS = {
+    "add": ("__operators__.add", {"y": 1.5}, lambda x: x + 1.5),
+    "subtract": ("math.subtract", {"y": 1.5}, lambda x: x - 1.5),
+    "subtract from a number": ("math.subtract", None, lambda x: 1.5 - x),
+    "truediv": ("math.truediv", {"y": 2.0}, lambda x: x / 2),
+    "divide": ("math.divide", {"y": 2.0}, lambda x: x / 2),
+    "pow": ("math.pow", {"y": 3.0}, lambda x: x**3),
+    "maximum": ("math.maximum", {"y": 0.9}, lambda x: np.maximum(x, np.float32(0.9))),
+    "minimum": ("math.minimum", {"y": 0.9}, lambda x: np.minimum(x, np.float32(0.9))),
+    "negative": ("math.negative", {}, np.negative),
+    "abs": ("math.abs", {}, np.abs),
+    "square": ("math.square", {}, np.square),
+    "sqrt": ("math.sqrt", {}, np.sqrt),
+    "exp": ("math.exp", {}, np.exp),
+    "log": ("math.log", {}, np.log),
+    "tanh": ("math.tanh", {}, np.tanh),
+    "sin": ("math.sin", {}, np.sin),
+    "cos": ("math.cos", {}, np.cos),
+    "sigmoid": ("math.sigmoid", {}, lambda x: 1 / (1 + np.exp(-x))),
+    "softplus": ("math.softplus", {}, lambda x: np.log1p(np.exp(x))),
+    "relu": ("nn.relu", {}, lambda x: np.maximum(x, 0)),
+    "leaky_relu": ("nn.leaky_relu", {"alpha": 0.3}, lambda x: np.where(x > 0, x, np.float32(0.3) * x)),
+    "softmax": ("nn.softmax", {"axis": -1}, lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
+    "silu": ("nn.silu", {}, lambda x: x / (1 + np.exp(-x))),
+    "elu": ("nn.elu", {}, lambda x: np.where(x > 0, x, np.expm1(x))),
+    "gelu": ("nn.gelu", {"approximate": False}, lambda x: np.asarray(keras.ops.gelu(x, approximate=False))),
+    "mean": ("math.reduce_mean", {"axis": -1, "keepdims": True}, lambda x: x.mean(-1, keepdims=True)),
+    "sum": ("math.reduce_sum", {"axis": [1]}, lambda x: x.sum(1)),
+    "max": ("math.reduce_max", {"axis": 1}, lambda x: x.max(1)),
+    "min": ("math.reduce_min", {"axis": 1}, lambda x: x.min(1)),
+    "prod": ("math.reduce_prod", {"axis": 1}, lambda x: x.prod(1)),
+    "reshape": ("reshape", {"shape": [-1, 2, 3]}, lambda x: x.reshape(-1, 2, 3)),
+    "transpose": ("compat.v1.transpose", {"perm": [0, 1], "conjugate": False}, lambda x: x),
+    "expand_dims": ("expand_dims", {"axis": -1}, lambda x: x[..., None]),
+    "cast": ("cast", {"dtype": "float16"}, lambda x: x.astype("float16")),
+    "tile": ("tile", {"multiples": [1, 2]}, lambda x: np.tile(x, (1, 2))),
+    "concat": ("concat", {"axis": -1}, lambda x: np.concatenate([x, x], -1)),
+    "stack": ("stack", {"axis": 1}, lambda x: np.stack([x, x], 1)),
+    "slice": ("__operators__.getitem", {"slice_spec": [ALL, ALL | {"start": 1, "stop": 3}]}, lambda x: x[:, 1:3]),
+    "one column": ("__operators__.getitem", {"slice_spec": [ALL, 2]}, lambda x: x[:, 2]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_operators_of_tensorflow_are_ops(name, tmp_path):
+    function, kwargs, expected = OPERATORS[name]
+    node = ["_CONSTANT_VALUE", -1, 1.5, {"y": ["a", 0, 0]}] if kwargs is None else call("a", kwargs=kwargs)
+    if name in ("concat", "stack"):
+        node = [call("a", kwargs=kwargs), call("a")]
+    kind = "SlicingOpLambda" if "getitem" in function else "TFOpLambda"
+    inputs = layer("InputLayer", "a", batch_input_shape=[None, 6])
+    config = {"name": "m", "layers": [inputs, layer(kind, "op", [node], function=function)]}
+    config |= {"input_layers": [["a", 0, 0]], "output_layers": [["op", 0, 0]]}
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        root = file.create_group("model_weights")
+        root.attrs["layer_names"] = [b"a", b"op"]
+        for part in ("a", "op"):
+            root.create_group(part).attrs["weight_names"] = []
+    model = kerax.saving.load_model(tmp_path / "old.h5", compile=False)
+    found = model.predict(X6, verbose=0)
+    assert found.dtype == expected(X6).dtype
+    np.testing.assert_allclose(found, expected(X6), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("text", ["[1]", "{", '{"class_name": "Dense", "config": {}}', '"x"'])
 def test_damaged_configs_are_one_clear_error(text, tmp_path):
     functional(kerax).save(tmp_path / "model.h5")
