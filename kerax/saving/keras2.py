@@ -13,18 +13,20 @@ _INITIALIZERS = [f"{kind}{law}" for kind in ("Glorot", "He", "Lecun", "Random") 
 _GONE = {name: ("time_major", "implementation") for name in ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM2D")} | {
     **{name: ("implementation",) for name in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
     **{name: ("dtype",) for name in (*_INITIALIZERS, "Zeros", "Ones", "Constant", "Orthogonal", "VarianceScaling")},
-    "BatchNormalization": ("virtual_batch_size", "fused", "adjustment", "renorm_clipping", "renorm_momentum", "renorm"),
-    "InputLayer": ("ragged", "sparse"),
+    "BatchNormalization": ("virtual_batch_size", "fused", "adjustment"),
     "Embedding": ("input_length",),
     "DepthwiseConv2D": ("groups",),
     "SeparableConv1D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
     "SeparableConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
     "Conv2DTranspose": ("groups",),
     "MultiHeadAttention": ("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
-    "LayerNormalization": ("rms_scaling",),
     "Lambda": ("function_type", "module", "output_shape_type", "output_shape_module"),
 }
 """Arguments by class that are no more: there is one way left, or the backend chooses."""
+_NEUTRAL = {"time_major": False, "virtual_batch_size": None, "adjustment": None, "softmax_robust_masking": False} | {
+    "groups": 1
+}
+"""Of these, those that changed numbers, with the value that did not."""
 
 _CODE = ("code", "defaults", "closure")
 _OPS = {
@@ -60,7 +62,9 @@ def modernized(config: Any) -> Any:
     if name == "InputLayer" and shape is not None:
         inner["batch_shape"] = shape
     for key in _GONE.get(name, ()):
-        inner.pop(key, None)
+        # Any other value stays, and is refused by name where the layer is made.
+        if key not in _NEUTRAL or inner.get(key) == _NEUTRAL[key]:
+            inner.pop(key, None)
     if name == "Policy":
         config["class_name"] = "DTypePolicy"
     elif name == "BatchNormalization" and isinstance(inner.get("axis"), list):

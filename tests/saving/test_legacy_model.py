@@ -34,11 +34,19 @@ def frozen(k):
     return model
 
 
+def normalized(k):
+    """With arguments that only Keras 3 has."""
+    parts = [k.layers.BatchNormalization(renorm=True), k.layers.LayerNormalization(rms_scaling=True), k.layers.Dense(2)]
+    model = k.Sequential([k.Input((4,)), *parts])
+    model.compile("sgd", k.losses.MeanSquaredError())
+    return model
+
+
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(16, 2)).astype("float32")
 
 
-@pytest.mark.parametrize("make", [functional, sequential, frozen])
+@pytest.mark.parametrize("make", [functional, sequential, frozen, normalized])
 @pytest.mark.parametrize(("writer", "reader"), [(keras, kerax), (kerax, keras), (kerax, kerax)])
 def test_models_go_both_ways(make, writer, reader, tmp_path):
     model, path = make(writer), str(tmp_path / "model.h5")
@@ -252,6 +260,19 @@ def test_operators_of_tensorflow_are_ops(name, tmp_path):
     found = model.predict(X6, verbose=0)
     assert found.dtype == expected(X6).dtype
     np.testing.assert_allclose(found, expected(X6), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("index", "name", "value"), [(4, "virtual_batch_size", 8), (2, "kernel_extra", 3), (4, "adjustment", "function")]
+)
+def test_arguments_that_would_change_numbers_are_refused(index, name, value, tmp_path):
+    old_file(tmp_path / "old.h5", np.random.default_rng(0), "together")
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][index]["config"][name] = value
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(ValueError, match=name):
+        kerax.saving.load_model(tmp_path / "old.h5")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"class_name": "Dense", "config": {}}', '"x"'])
