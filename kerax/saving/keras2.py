@@ -54,7 +54,7 @@ def modernized(config: Any) -> Any:
         return [modernized(item) for item in config]
     if not isinstance(config, dict):
         return config
-    config = {key: modernized(value) for key, value in config.items()}
+    config = {key: modernized(value) for key, value in _with_input_layer(config).items()}
     if not is_serialized(config) or not isinstance(config["config"], dict):
         return config
     name, inner = config["class_name"], config["config"]
@@ -76,6 +76,25 @@ def modernized(config: Any) -> Any:
         config["class_name"] = "Sequential" if name == "Sequential" else "Functional"
         _modernize_calls(inner)
     return config
+
+
+def _with_input_layer(config: dict) -> dict:
+    """A `Sequential`'s config with an `InputLayer`, where only its first layer says the shape of the input."""
+    inner = config.get("config")
+    if config.get("class_name") != "Sequential":
+        return config
+    if isinstance(inner, list):  # the oldest files have the layers alone
+        inner = {"name": "sequential", "layers": inner}
+    if not isinstance(inner, dict):
+        return config
+    layers = inner.get("layers")
+    first = layers[0] if isinstance(layers, list) and layers else None
+    if not layers or not is_serialized(first) or "batch_input_shape" not in first["config"]:
+        return config
+    if first["class_name"] == "InputLayer":
+        return config
+    start = {"class_name": "InputLayer", "config": {"batch_shape": first["config"]["batch_input_shape"]}}
+    return config | {"config": inner | {"layers": [start, *layers]}}
 
 
 def _modernize_calls(model: dict):

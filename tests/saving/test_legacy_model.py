@@ -262,6 +262,27 @@ def test_operators_of_tensorflow_are_ops(name, tmp_path):
     np.testing.assert_allclose(found, expected(X6), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_sequential_whose_first_layer_says_the_shape(is_list, tmp_path):
+    parts = [
+        {"class_name": "Dense", "config": {"name": "one", "batch_input_shape": [None, 3], "units": 2}},
+        {"class_name": "Dense", "config": {"name": "two", "units": 1, "activation": "tanh"}},
+    ]
+    weights = [np.ones((3, 2), "f4"), np.zeros(2, "f4"), np.ones((2, 1), "f4"), np.zeros(1, "f4")]
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        config = parts if is_list else {"name": "s", "layers": parts}
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+        root = file.create_group("model_weights")
+        root.attrs["layer_names"] = [b"one", b"two"]
+        for index, name in enumerate(("one", "two")):
+            group = root.create_group(name)
+            group.attrs["weight_names"] = [b"kernel:0", b"bias:0"]
+            group["kernel:0"], group["bias:0"] = weights[2 * index : 2 * index + 2]
+    model = kerax.saving.load_model(tmp_path / "old.h5", compile=False)
+    x = np.full((2, 3), 0.1, "f4")
+    np.testing.assert_allclose(model.predict(x, verbose=0), np.tanh(np.full((2, 1), 0.6)), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("index", "name", "value"), [(4, "virtual_batch_size", 8), (2, "kernel_extra", 3), (4, "adjustment", "function")]
 )
