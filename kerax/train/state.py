@@ -102,10 +102,13 @@ def other_optimizers(model) -> dict[str, Optimizer]:
 
 
 def metric_variables(model) -> dict:
-    """`{metric: {variable: Variable}}` of all metrics of a model."""
+    """`{metric: {variable: Variable}}` of all metrics of a model, the rests of their sums among them."""
     found: dict[str, dict] = {}
     for metric in model.metrics:
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
+        variables |= {
+            f"{name}_rest": variable.rest for name, variable in variables.items() if variable.rest is not None
+        }
         found[unique(model.log_name(metric), found)] = variables
     return found
 

@@ -111,6 +111,23 @@ def test_nan_is_traced_to_its_row(way, monkeypatch, capsys):
     assert int(model.optimizer.iterations.value) == 3
 
 
+def test_counts_go_on_beyond_the_digits_of_float32():
+    class FromFar(kerax.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(y_true[:, 0], sample_weight)
+
+        def reset_state(self):
+            super().reset_state()
+            self.count.assign(2.0**24)
+
+    with STRATEGIES["data"].scope():
+        model = kerax.Sequential([kerax.Input((16,)), layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=[FromFar(name="far")])
+        model.evaluate(X[:72], np.ones((72, 1)), batch_size=8, verbose=0)
+    count = next(metric for metric in model.metrics if metric.name == "far").count
+    assert int(count.numpy()) + int(count.rest.numpy()) == 2**24 + 72
+
+
 def test_images_with_batch_statistics_and_gradients_of_convolutions():
     def train():
         kerax.utils.set_random_seed(1)
