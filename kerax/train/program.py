@@ -10,10 +10,8 @@ dispatched alone.
 """
 
 import functools
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -23,6 +21,7 @@ from jax import lax
 from jax.core import eval_jaxpr
 
 from kerax.core import placement
+from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import BatchSpec
 from kerax.ops import cpu
@@ -73,8 +72,8 @@ class Program:
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, spec.arrays
         self.is_looped = self.can_be_undone = self.fills_up = False
-        self._step, self._keep, self._is_behind, self.is_eager = step, keep, False, is_eager
-        self._one: Any = None  # what `jax.jit` returned, or compiles in a thread
+        self._step, self._keep, self.is_eager = step, keep, is_eager
+        self._one: Any = None
         self._many: Any = None
         self._at_once: Any = None
         if is_eager:
@@ -144,7 +143,12 @@ class Program:
             {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
         )
         options = cpu.compiler_options(closed.jaxpr) if on_cpu else {}
-        compiled: Callable = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
+        key = sharing_key(closed, options)
+
+        def compiled(function, **layout):
+            jitted = jax.jit(function, donate_argnums=1, keep_unused=True, compiler_options=options or None, **layout)
+            return Executable(jitted, key)
+
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
         self._at_once = compiled(at_once) if self._several is not None and self.room > 1 else None
         _raise_map_threshold()
@@ -189,14 +193,13 @@ class Program:
         Args:
             leaves: The carry's arrays, or the variables that hold them; only shapes, dtypes and places are looked at.
         """
-        if self._is_behind or self.is_eager or jax.config.values["jax_compilation_cache_dir"] is not None:
+        if self.is_eager or jax.config.values["jax_compilation_cache_dir"] is not None:
             return
-        self._is_behind = True
         carry = tuple(map(placement.spec_of, leaves))
         if room == 1 or not self.is_looped:
-            self._one = Behind(self._one, (), carry, block_spec(self.spec, 1), 0, 0)
+            self._one.compile_behind((), carry, block_spec(self.spec, 1), 0, 0)
         else:
-            self._many = Behind(self._many, (), carry, block_spec(self.spec, room), 0, 0, 1, 0, 0)
+            self._many.compile_behind((), carry, block_spec(self.spec, room), 0, 0, 1, 0, 0)
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
@@ -235,45 +238,6 @@ def _results(jaxpr) -> list:
 
 def _num_bytes(arrays: list) -> int:
     return max(sum(array.size * array.dtype.itemsize for array in arrays), 1)
-
-
-class Behind:
-    """A jitted function that is compiled for given arguments in a thread; a call with such arguments waits until it is.
-
-    Args:
-        function: What `jax.jit` returned.
-        *args: Arguments like those of the calls to come; only shapes, dtypes and placement are looked at.
-    """
-
-    def __init__(self, function: Any, *args):
-        self._function, self._compiled, self._program = function, Future(), None
-        threading.Thread(target=self._compile, args=(function, args), name="kerax compile").start()
-
-    def _compile(self, function: Any, specs: tuple):
-        try:
-            self._compiled.set_result(function.lower(*specs).compile())
-        # Also what ends a thread: else the one that waits would do so for ever.
-        except BaseException as error:  # raised where the program is called
-            self._compiled.set_exception(error)
-
-    def _wait(self) -> Callable:
-        if not self._compiled.done():
-            begun = time.time()
-            self._compiled.result()
-            jax.monitoring.record_event_time_span("/kerax/compile/wait", begun, time.time())
-        self._program = self._compiled.result()
-        return self._program
-
-    def __call__(self, *args):
-        program = self._program or self._wait()
-        try:
-            return program(*args)
-        except (TypeError, ValueError):  # other shapes or devices: raised before anything is donated
-            return self._function(*args)
-
-    def lower(self, *args):
-        """As that of `jax.jit`."""
-        return self._function.lower(*args)
 
 
 class Pace:
