@@ -119,7 +119,11 @@ class Evaluation:
             metrics = _fresh_metrics(model, variables)
             program = compiled.test_program(model, variables, self.source)
         inference = _Inference(model, variables, metrics)
-        feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
+        if self._feed is None:
+            self._feed = Feed(
+                self.source, program.room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
+            )
+        feed = self._feed
         step, logs, pace = 0, None, Pace()
         for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
             callbacks.on_test_batch_begin(step)
@@ -152,7 +156,7 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     variables = state_variables(model, with_optimizer=False, with_metrics=False)
     inference = _Inference(model, variables)
     program = compiled.predict_program(model, variables, source.spec(fills_up))
-    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps)
+    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps, does_groups=program.does_groups)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
         callbacks.on_predict_batch_begin(step)

@@ -26,7 +26,7 @@ from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import BatchSpec
 from kerax.ops import cpu
 from kerax.plan import flops
-from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
+from kerax.train.feed import BLOCK_BYTES, GROUP, LEAST_GROUPED, Piece, block_spec, room_for
 from kerax.train.logs import Rows, StepLogs
 from kerax.train.state import Store
 
@@ -75,6 +75,7 @@ class Program:
         self._step, self._keep, self.is_eager = step, keep, is_eager
         self._one: Any = None
         self._many: Any = None
+        self._grouped: Any = None
         self._at_once: Any = None
         if is_eager:
             self.room = 1
@@ -110,28 +111,28 @@ class Program:
             most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29) // _num_bytes(_results(closed.jaxpr))
             self.room = max(1, min(self.room, most))
 
-        def many(constants, carry, block, start, groups, count, number, num_rows):
-            # Groups of full batches first, what is left one by one: rows that do not count are in the last batch alone.
-            size, done = spec.num_rows, 0 if self._several is None else groups * _GROUP
+        # Each holds the step once: whoever has a few batches waits for one of them to compile.
 
-            def group(index, state):
-                place = start + index * _GROUP
-                batches = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, place, _GROUP), block)
-                numbers = number + index * _GROUP + jnp.arange(_GROUP)
+        def grouped(constants, carry, block, start, count, number):
+            def body(index, state):
+                place = start + index * GROUP
+                batches = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, place, GROUP), block)
+                numbers = number + index * GROUP + jnp.arange(GROUP)
                 carry, outputs = self._several(constants, state[0], batches, numbers)
                 return carry, self.kept.put_several(state[1], outputs, place)
 
+            carry, kept = lax.fori_loop(0, count // GROUP, body, (carry, self.kept.empty(self.room)))
+            return carry, self.kept.finish(carry, kept)
+
+        def many(constants, carry, block, start, count, number, num_rows):
             def body(place, state):
                 batch = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), block)
                 # The rows of this batch that count: all but in a last one that was filled up.
-                left = jnp.clip(num_rows - (place - start) * size, 0, size)
+                left = jnp.clip(num_rows - (place - start) * spec.num_rows, 0, spec.num_rows)
                 carry, outputs = traced(constants, state[0], batch, number + place - start, left)
                 return carry, self.kept.put(state[1], outputs, place)
 
-            state = carry, self.kept.empty(self.room)
-            if self._several is not None and self.room >= _GROUP:
-                state = lax.fori_loop(0, groups, group, state)
-            carry, kept = lax.fori_loop(start + done, start + count, body, state)
+            carry, kept = lax.fori_loop(start, start + count, body, (carry, self.kept.empty(self.room)))
             return carry, self.kept.finish(carry, kept)
 
         def at_once(constants, carry, block, number):
@@ -150,7 +151,9 @@ class Program:
             return Executable(jitted, key)
 
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
-        self._at_once = compiled(at_once) if self._several is not None and self.room > 1 else None
+        if self._several is not None and self.room > 1:
+            self._at_once = compiled(at_once)
+            self._grouped = compiled(grouped) if self.is_looped and self.room >= LEAST_GROUPED else None
         _raise_map_threshold()
 
     def __call__(self, constants: tuple, carry: tuple, piece: Piece, number: int = 0) -> tuple[tuple, Any]:
@@ -163,12 +166,10 @@ class Program:
             return self._one(constants, carry, piece.block, number, piece.num_rows)
         if self._at_once is not None and piece.is_whole:
             return self._at_once(constants, carry, piece.block, number)
+        if self._grouped is not None and piece.is_in_groups:
+            return self._grouped(constants, carry, piece.block, piece.start, piece.num_batches, number)
         if self.is_looped:
-            size, count = self.spec.num_rows, piece.num_batches
-            groups = (
-                min(count, piece.num_rows // size) // _GROUP if self._at_once is not None and piece.is_steady else 0
-            )
-            return self._many(constants, carry, piece.block, piece.start, groups, count, number, piece.num_rows)
+            return self._many(constants, carry, piece.block, piece.start, piece.num_batches, number, piece.num_rows)
         # Steps that XLA's CPU backend is slow at in a loop, one dispatch for each.
         parts = []
         for batch, num_rows in piece.batches():
@@ -180,6 +181,11 @@ class Program:
     def does_blocks_at_once(self) -> bool:
         """Whether whole blocks are done at once, not batch by batch."""
         return self._at_once is not None
+
+    @property
+    def does_groups(self) -> bool:
+        """Whether groups of batches in a block that is not whole are done at once."""
+        return self._grouped is not None
 
     def steps_at_once(self, wanted: int) -> int:
         """Batches that one dispatch may do, of those that are wanted."""
@@ -199,7 +205,7 @@ class Program:
         if room == 1 or not self.is_looped:
             self._one.compile_behind((), carry, block_spec(self.spec, 1), 0, 0)
         else:
-            self._many.compile_behind((), carry, block_spec(self.spec, room), 0, 0, 1, 0, 0)
+            self._many.compile_behind((), carry, block_spec(self.spec, room), 0, 1, 0, 0)
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
@@ -225,8 +231,6 @@ class Program:
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
 
-_GROUP = 8
-"""Batches of a block that is not full, or not all wanted, that are done at once."""
 _MOST_AT_ONCE = {"cpu": 64 * 2**20}
 """Bytes of intermediate results that a block done at once may have; 512 MB where not said otherwise."""
 
