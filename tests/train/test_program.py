@@ -260,7 +260,7 @@ class TestPrograms:
 
     def test_the_compilation_cache(self, tmp_path, monkeypatch):
         names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-        names += ("jax_persistent_cache_min_entry_size_bytes",)
+        names += ("jax_persistent_cache_min_entry_size_bytes", "jax_enable_compilation_cache")
         before = {name: getattr(jax.config, name) for name in names}
         try:
             assert config.enable_compilation_cache(tmp_path / "xla") == str(tmp_path / "xla")
