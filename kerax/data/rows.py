@@ -1,13 +1,13 @@
 """`RowDataset`: a data set of rows that are read by number, as batches: files in a folder, windows of a series."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 
 from kerax.data.arrays import row_order
-from kerax.data.py_dataset import PyDataset
+from kerax.data.py_dataset import PyDataset, batches_of
 
 
 def shuffle_in_place(numbers: np.ndarray, seed: int | None):
@@ -48,7 +48,9 @@ class RowDataset(PyDataset):
         file_paths: list[str] | None = None,
         workers: int | None = None,
     ):
-        super().__init__(workers=min(8, os.cpu_count() or 1) if workers is None else workers)
+        workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        # Two for each thread: batches of large images would fill the memory otherwise.
+        super().__init__(workers=workers, max_queue_size=2 * workers)
         if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
             raise ValueError(f"`batch_size` must be an integer of at least 1, or None. Got {batch_size!r}.")
         self._read, self.batch_size, self.shuffles = read, batch_size, shuffle
@@ -62,6 +64,10 @@ class RowDataset(PyDataset):
 
     def __len__(self) -> int:
         return len(self.rows) if self.batch_size is None else -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator:
+        # Read ahead by the threads, as in `fit`, and given out in order.
+        return batches_of(self, range(len(self)))
 
     def __getitem__(self, index: int):
         if not -len(self) <= index < len(self):
