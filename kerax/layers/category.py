@@ -1,6 +1,7 @@
 """Layers that turn numbers into categories, and categories into vectors: `Discretization` and `CategoryEncoding`."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -24,12 +25,31 @@ def as_array(layer: Layer, values: Any) -> Any:
     if isinstance(values, (jax.Array, KerasTensor, jax.ShapeDtypeStruct)) or hasattr(values, "_keras_history"):
         return values
     try:
-        values = np.asarray(values)
+        # Straight to objects: NumPy would make fixed-width text of it first.
+        values = np.array(values, object) if _is_text_list(values) else np.asarray(values)
     except ValueError:
         raise ValueError(f"{layer}: lists must have equal lengths; pad the shorter ones. Got {values!r}.") from None
     if values.dtype.kind not in "OSUT":
         return values
+    if values.dtype.kind in "UT":
+        return values.astype(object)
+    if _are_strings(values.ravel().tolist()):
+        return values
     return np.array([_as_str(layer, value) for value in values.ravel()], object).reshape(values.shape)
+
+
+def _is_text_list(values) -> bool:
+    return isinstance(values, (list, tuple)) and bool(values) and type(values[0]) is str and _are_strings(values)
+
+
+def _are_strings(values) -> bool:
+    try:
+        # Joined, for that asks for their types twice as fast as anything else, and in pieces, for texts may be long.
+        for start in range(0, len(values), 2**14):
+            "".join(values[start : start + 2**14])
+    except TypeError:
+        return False
+    return True
 
 
 def _as_str(layer: Layer, value) -> str:
@@ -76,7 +96,7 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
         return (indices == positions).astype(layer.compute_dtype)
     if not isinstance(indices, np.ndarray):
         return _count(indices, weights, depth, mode == "multi_hot", layer.compute_dtype)
-    rows = indices.reshape(-1, indices.shape[-1])
+    rows = indices.reshape(math.prod(indices.shape[:-1]), indices.shape[-1])  # also of empty ones
     # Indices to be left out meet in one more column, which is cut off again: `np.add.at` would count -1 as the last.
     rows = np.where((rows < 0) | (rows >= depth), depth, rows)
     counts = np.zeros((len(rows), depth + 1), layer.compute_dtype)
