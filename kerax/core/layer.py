@@ -436,7 +436,7 @@ class Layer(Operation, Trackable):
         """The weights as NumPy arrays, in the order of `weights`."""
         weights = self.weights
         materialize(weights)
-        return placement.to_host_all([weight.value for weight in weights])
+        return [placement.own(value) for value in placement.to_host_all([weight.value for weight in weights])]
 
     def set_weights(self, weights) -> None:
         """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""

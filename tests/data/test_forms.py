@@ -248,3 +248,28 @@ def test_batches_without_rows_are_said(model, batch):
     for call in (model.fit, model.evaluate, model.predict):
         with pytest.raises(ValueError, match=r"without rows|is empty"):
             call(iter([batch]), verbose=0)
+
+
+def test_arrays_handed_out_are_the_callers_own(model):
+    results(model, X, Y)
+    model.set_weights([np.ones((4, 1)), np.zeros(1)])
+    identity, data = kerax.Sequential([kerax.Input((4,)), layers.Identity()]), X.copy()
+    handed_out = [
+        *model.get_weights(),
+        *model.layers[-1].get_weights(),
+        model.layers[-1].kernel.numpy(),
+        np.asarray(model.layers[-1].kernel),
+        *(variable.numpy() for variable in model.optimizer.variables),
+        model.predict(data, verbose=0),
+        model.predict_on_batch(data),
+        identity.predict(data, verbose=0),
+        identity.predict_on_batch(data),
+        ops.convert_to_numpy(model.layers[-1].kernel.value),
+        ops.convert_to_numpy(data),
+    ]
+    before = model.predict(data, verbose=0)
+    for array in handed_out:
+        array[...] = 7
+    np.testing.assert_array_equal(data, X)
+    np.testing.assert_array_equal(model.predict(data, verbose=0), before)
+    np.testing.assert_array_equal(model.get_weights()[0], np.ones((4, 1)))
