@@ -9,6 +9,7 @@ from kerax.data.py_dataset import PyDataset as PyDataset
 from kerax.data.rows import RowDataset as RowDataset
 from kerax.data.source import BatchSpec as BatchSpec
 from kerax.data.source import Source as Source
+from kerax.data.streams import Dataset as Dataset
 
 
 def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit") -> Source:
