@@ -35,6 +35,16 @@ def _is_ragged(kind: type) -> bool:
     return hasattr(kind, "row_splits") and hasattr(kind, "to_tensor")
 
 
+class GraphTensorGiven(TypeError):
+    """A tensor of a graph of TensorFlow was given, which has no values before the graph runs."""
+
+
+def is_graph_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of a graph of TensorFlow, as inside `tf.data.Dataset.map`."""
+    # Tensors with values have no such attribute.
+    return is_foreign_type(type(value)) and hasattr(value, "graph") and hasattr(value, "op")
+
+
 def is_frame(value: Any) -> bool:
     """Whether a value is a table or a column of one: pandas, Polars, Arrow."""
     return hasattr(value, "to_numpy") and not isinstance(value, (np.ndarray, jax.Array))
@@ -59,6 +69,8 @@ def to_numpy(value: Any) -> Any:
 
 def _tensor(value) -> np.ndarray:
     kind = type(value)
+    if is_graph_tensor(value):
+        raise GraphTensorGiven(f"A tensor of a graph has no values: {value!r}. Call `to_numpy` on tensors with values.")
     if _is_ragged(kind):
         value = value.to_tensor()
     elif hasattr(kind, "toarray"):

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
+from kerax.core.tensorflow_graphs import outside_of_graphs
 from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
@@ -24,6 +26,7 @@ def as_array(layer: Layer, values: Any) -> Any:
     """
     if isinstance(values, (jax.Array, KerasTensor, jax.ShapeDtypeStruct)) or hasattr(values, "_keras_history"):
         return values
+    values = to_numpy(values) if is_foreign_type(type(values)) or is_frame(values) else values
     try:
         # Straight to objects: NumPy would make fixed-width text of it first.
         values = np.array(values, object) if _is_text_list(values) else np.asarray(values)
@@ -119,6 +122,12 @@ class _Categorical(Layer):
 
     _in_keras_only: tuple[str, ...] = ("vocabulary_size", "has_input_vocabulary")
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # These calls look at values, which tensors of a graph do not have.
+        if "__call__" in cls.__dict__:
+            cls.__call__ = outside_of_graphs(cls.__call__)
+
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
         check_choice(self, "output_mode", output_mode, modes)
@@ -136,6 +145,7 @@ class _Categorical(Layer):
         """The layer that `get_config` described. What Keras's configs hold beside a constructor's arguments is left."""
         return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
+    @outside_of_graphs
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
         if is_text(inputs) or is_wide(inputs):
