@@ -4,7 +4,6 @@ import ast
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any
 
 
 def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, list[str]]:
@@ -40,7 +39,7 @@ def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, li
     return __getattr__, lambda: sorted({*vars(sys.modules[package]), *homes}), list(homes)
 
 
-def users_object(module: str, name: str) -> Any:
+def users_object(module: str, name: str) -> object:
     """What has that name in a module of the user's, which is imported; `None` if it has nothing of that name.
 
     Keras's own names are kerax's here, and nobody's layers are in Python's library: of both, nothing is given.
