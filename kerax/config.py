@@ -200,6 +200,51 @@ def enable_unsafe_deserialization() -> None:
     )
 
 
+_COMPATIBLE = ("kerax", "keras")
+_compatibility = "kerax"
+_compatible_here: ContextVar[str | None] = ContextVar("kerax_compatibility", default=None)
+
+
+def compatibility() -> str:
+    """`"kerax"`, or `"keras"` where `set_compatibility` or `compatibility_scope` says so."""
+    return _compatible_here.get() or _compatibility
+
+
+def set_compatibility(value: str) -> None:
+    """Sets whose way is gone where kerax and Keras differ on purpose, `"kerax"` (the default) or `"keras"`.
+
+    With `"keras"`
+    - targets and predictions of different shapes are broadcast by losses and metrics, where Keras does it;
+    - a class or function that is not registered is imported from the module that a file or config names: load such
+      files only from those you trust. Files that are saved name the modules of your classes.
+
+    For one call, use `compatibility_scope`.
+    """
+    global _compatibility
+    _compatibility = _check_compatibility(value)
+
+
+@contextmanager
+def compatibility_scope(value: str) -> Iterator[None]:
+    """A `with` block in which `set_compatibility(value)` holds.
+
+    >>> with compatibility_scope("keras"):
+    ...     print(compatibility())
+    keras
+    """
+    token = _compatible_here.set(_check_compatibility(value))
+    try:
+        yield
+    finally:
+        _compatible_here.reset(token)
+
+
+def _check_compatibility(value: str) -> str:
+    if value not in _COMPATIBLE:
+        raise ValueError(f"set_compatibility: expected one of {_COMPATIBLE}. Got {value!r}.")
+    return value
+
+
 _interactive_logging = True
 _limits: dict[str, int | None] = {"max_epochs": None, "max_steps_per_epoch": None}
 

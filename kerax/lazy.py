@@ -37,3 +37,13 @@ def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, li
         return value
 
     return __getattr__, lambda: sorted({*vars(sys.modules[package]), *homes}), list(homes)
+
+
+def users_object(module: str, name: str) -> object:
+    """What has that name in a module of the user's, which is imported; `None` if it has nothing of that name.
+
+    Keras's own names are kerax's here, and nobody's layers are in Python's library: of both, nothing is given.
+    """
+    if module.partition(".")[0] in {"keras", "kerax", "builtins", *sys.stdlib_module_names}:
+        return None
+    return getattr(importlib.import_module(module), name, None)

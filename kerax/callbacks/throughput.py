@@ -15,6 +15,8 @@ class Throughput(Callback):
     The first epoch of a `fit` has `compile_time` too: the seconds that JAX spent on tracing and compiling up to its
     end, validation left out. They do not count into the other numbers, nor does validation. `mfu` is the share of
     the devices' peak that the operations of the model's step make, from 0 to 1; it is there if both are known.
+    `data_wait` is the part of `step_time` in which the next batch was not ready, where a thread draws batches ahead:
+    if it is large, the data hold training up.
 
     The device is waited for once an epoch, when its batches are done. Give this callback before those that take their
     time at the end of an epoch. Keras has no such callback.
@@ -82,14 +84,16 @@ class Throughput(Callback):
         now = time.time()
         steps, self._iterations = int(iterations) - self._iterations, int(iterations)
         steps = steps or self.params.get("steps") or 0  # a train step of the user's may do without the optimizer
-        seconds = now - self._began - _seconds_compiling(self._began, now)
+        seconds = now - self._began - _seconds(_COMPILING, self._began, now)
         if steps and seconds > 0:
             if rows and rows[0] > 0:
                 self._found["examples_per_second"] = float(rows[0]) / seconds
             self._found["step_time"] = seconds / steps
+            if _spans.get((threading.get_ident(), _WAITING)):
+                self._found["data_wait"] = _seconds(_WAITING, self._began, now) / steps
         if self._is_first:
             self._is_first = False
-            self._found["compile_time"] = _seconds_compiling(self._called, now)
+            self._found["compile_time"] = _seconds(_COMPILING, self._called, now)
             # Now the step's program is there to be asked.
             self._peak = self.peak_flops or chips.chip_of().flops
             self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
@@ -108,27 +112,30 @@ def _step_flops(model) -> float | None:
     return max((flops for flops in found if flops), default=None)
 
 
-_COMPILING = ("/jax/core/compile/", "/kerax/compile/wait")  # the second: waiting for another thread that compiles
-_spans: dict[int, list[tuple[float, float]]] = {}  # by thread: when JAX was at work on a program, in order
+# What is measured, by the beginnings of JAX's names for it; the second: waiting for another thread that compiles.
+_COMPILING, _WAITING = ("/jax/core/compile/", "/kerax/compile/wait"), ("/kerax/data/wait",)
+_spans: dict[tuple[int, tuple], list[tuple[float, float]]] = {}  # by thread and kind: from when to when, in order
 
 
 def _note(event: str, start_time: float, end_time: float, **_: str | int):
-    if event.startswith(_COMPILING):
-        # By thread: what another one compiles meanwhile does not hold this one up.
-        spans = _spans.setdefault(threading.get_ident(), [])
-        while spans and spans[-1][0] >= start_time:  # a program traced while this one was
-            spans.pop()
-        spans.append((start_time, end_time))
+    for kind in (_COMPILING, _WAITING):
+        if event.startswith(kind):
+            # By thread: what another one compiles meanwhile does not hold this one up.
+            spans = _spans.setdefault((threading.get_ident(), kind), [])
+            while spans and spans[-1][0] >= start_time:  # a program traced while this one was
+                spans.pop()
+            spans.append((start_time, end_time))
 
 
 def _listen():
-    """Notes from now on when JAX traces and compiles."""
+    """Notes from now on when JAX traces and compiles, and when the next batch is waited for."""
     if not _spans:
-        _spans[threading.get_ident()] = []
+        _spans[threading.get_ident(), _COMPILING] = []
         jax.monitoring.register_event_time_span_listener(_note)
+    _spans.pop((threading.get_ident(), _WAITING), None)
 
 
-def _seconds_compiling(since: float, until: float) -> float:
-    """Seconds between two times that this thread spent on tracing and compiling."""
-    spans = _spans.get(threading.get_ident(), [])
+def _seconds(kind: tuple, since: float, until: float) -> float:
+    """Seconds between two times that this thread spent on what `kind` names."""
+    spans = _spans.get((threading.get_ident(), kind), [])
     return sum(max(0.0, min(end, until) - max(start, since)) for start, end in spans)

@@ -13,6 +13,7 @@ import numpy as np
 
 from kerax import errors
 from kerax.core import masks
+from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.scope import holding
 from kerax.core.symbolic import KerasTensor, known_shape
 from kerax.core.variable import Variable
@@ -119,7 +120,7 @@ def caster(layer, compute_dtype: str | None) -> Callable:
             return jnp.asarray(leaf, target if target is not None and leaf.dtype.kind == "f" else None)
         if isinstance(leaf, np.ndarray):
             refuse_text(layer, leaf)
-        return leaf
+        return cast(to_numpy(leaf)) if is_foreign_type(type(leaf)) else leaf
 
     return cast
 

@@ -15,11 +15,13 @@ from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
 from kerax.core.display import layer_page
+from kerax.core.host_arrays import GraphTensorGiven
 from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
+from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.core.tracking import Path, Trackable, descendants, members, structure, walk
 from kerax.core.variable import Variable, initial_value, materialize
 
@@ -44,6 +46,7 @@ class Layer(Operation, Trackable):
 
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     _initialized = False
+    autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
     def __init_subclass__(cls, **kwargs):
@@ -175,7 +178,10 @@ class Layer(Operation, Trackable):
         # From here on each line runs at each call of each layer: hence no helper that could be a line.
         outer = calling.call_context.get()
         compute_dtype = self.compute_dtype if self.autocast else None
-        args, kwargs = jax.tree.map(calling.caster(self, compute_dtype), (args, kwargs))
+        try:
+            args, kwargs = jax.tree.map(calling.caster(self, compute_dtype), (args, kwargs))
+        except GraphTensorGiven:
+            return call_in_graph(self, args, kwargs)
         arguments = calling.bind(self, args, kwargs)
         # Before anything is built: a wrong input must leave no weights behind.
         first = next(iter(arguments.values()), None)
@@ -436,7 +442,7 @@ class Layer(Operation, Trackable):
         """The weights as NumPy arrays, in the order of `weights`."""
         weights = self.weights
         materialize(weights)
-        return placement.to_host_all([weight.value for weight in weights])
+        return [placement.own(value) for value in placement.to_host_all([weight.value for weight in weights])]
 
     def set_weights(self, weights) -> None:
         """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""

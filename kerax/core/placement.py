@@ -193,6 +193,11 @@ def to_host(value) -> np.ndarray:
     return np.asarray(value)
 
 
+def own(array: np.ndarray) -> np.ndarray:
+    """An array that is the caller's alone, to be written to: JAX's are views of its memory, which others read too."""
+    return array if array.flags.writeable and array.flags.owndata else array.copy()
+
+
 def to_host_all(values: list) -> list[np.ndarray]:
     """Several arrays as NumPy's, all transfers at once."""
     if jax.process_count() == 1:

@@ -4,6 +4,7 @@ import enum
 import functools
 import inspect
 import re
+import types
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,7 +14,8 @@ from typing import Any, TypeGuard, cast
 import jax
 import numpy as np
 
-from kerax import dtype_policies
+from kerax import config as settings
+from kerax import dtype_policies, lazy
 from kerax.core import lambdas, loading
 from kerax.core.scope import holding
 from kerax.errors import ConfigError, suggest
@@ -258,13 +260,14 @@ def _serialize_function(function) -> Any:
             return name
     if lambdas.is_lambda(function):
         return lambdas.Code(function, {"value": lambdas.parts_of(function, serialize_keras_object)})
-    return {"class_name": "function", "config": name, "module": None, "registered_name": name}
+    module = function.__module__ if settings.compatibility() == "keras" else None
+    return {"class_name": "function", "config": name, "module": module, "registered_name": name}
 
 
 def _module_of(cls: type) -> str | None:
     """Keras's name of the module that offers a class of kerax; `None` for the user's classes."""
     if not cls.__module__.startswith("kerax."):
-        return None
+        return cls.__module__ if settings.compatibility() == "keras" else None
     if "keras_module" in vars(cls):  # it is in none of Keras's public modules
         return vars(cls)["keras_module"]
     of_cls = [family for family in families.values() if family.entries.get(cls.__name__) is cls]
@@ -416,13 +419,16 @@ def _find_first_custom(*names) -> Any:
     return next((item for item in found if item is not None), None)
 
 
-def _find_class(config: dict):
+def _find_class(config: dict) -> Any:
     """The class of a description: the user's by registered name, else kerax's by family and name."""
     registered, name = config.get("registered_name"), config["class_name"]
     found = _find_first_custom(registered, name)
     if found is not None:
         return found
-    # The module only picks a family: nothing is ever imported by it.
+    imported = _import_named(config, name)
+    if inspect.isclass(imported) and hasattr(imported, "from_config"):
+        return imported
+    # The module only picks a family: nothing is imported by it unless `set_compatibility("keras")` asks for it.
     module = (config.get("module") or "").split(".")[-1]
     loading.load()
     # All families are filled before one is searched.
@@ -443,6 +449,9 @@ def _find_function(config: dict):
     found = _find_first_custom(registered, name)
     if found is not None:
         return found
+    imported = _import_named(config, name)
+    if isinstance(imported, types.FunctionType):
+        return imported
     loading.load()
     for family in families.values():
         if isinstance(name, str) and callable(family.entries.get(name)):
@@ -452,6 +461,17 @@ def _find_function(config: dict):
         f"Unknown function {name!r}. A function of your own must be registered with "
         "`register_keras_serializable` or passed in `custom_objects`."
     )
+
+
+def _import_named(config: dict, name) -> Any:
+    """What has that name in the module that a description names, with `set_compatibility("keras")`; else `None`."""
+    module = config.get("module")
+    if settings.compatibility() != "keras" or not isinstance(module, str) or not isinstance(name, str):
+        return None
+    try:
+        return lazy.users_object(module, name)
+    except ImportError as error:
+        raise ConfigError(f"The config names {module!r} for {name!r}, which cannot be imported: {error}.") from None
 
 
 def _refuse_other_name(registered: str | None, name: str):

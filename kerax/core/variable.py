@@ -356,7 +356,7 @@ class Variable(Operators):
 
     def numpy(self) -> np.ndarray:
         """The value on the host. Of one spread over several processes, all of them must ask for it together."""
-        return placement.to_host(self.value)
+        return placement.own(placement.to_host(self.value))
 
     @property
     def ndim(self) -> int:

@@ -3,11 +3,13 @@
 from kerax.data.arrays import ArraySource as ArraySource
 from kerax.data.arrays import array_source as array_source
 from kerax.data.arrays import is_arrays as is_arrays
+from kerax.data.arrays import sparse_reader
 from kerax.data.batches import BatchSource as BatchSource
 from kerax.data.py_dataset import PyDataset as PyDataset
 from kerax.data.rows import RowDataset as RowDataset
 from kerax.data.source import BatchSpec as BatchSpec
 from kerax.data.source import Source as Source
+from kerax.data.streams import Dataset as Dataset
 
 
 def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit") -> Source:
@@ -18,6 +20,10 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
     """
     if x is None:
         raise ValueError(f"{who}: expected data as `x`. Got None.")
+    sparse = sparse_reader((x, y, sample_weight), who)
+    if sparse is not None:
+        rows = RowDataset(*sparse, 32 if batch_size is None else batch_size, shuffle=True, workers=1)
+        return BatchSource(rows, class_weight, who)
     if is_arrays(x):
         return array_source(x, y, sample_weight, batch_size, class_weight, who)
     if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):

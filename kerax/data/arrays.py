@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from kerax import config
+from kerax.core.host_arrays import is_foreign_type, is_frame, is_sparse_type, sparse_rows, to_numpy
 from kerax.data.source import BatchSpec, Chunk, Order
 from kerax.errors import check_integers
 
@@ -137,7 +138,11 @@ def is_arrays(x) -> bool:
     """Whether `x` is a pytree of arrays, frames or numbers rather than a source of batches."""
     leaves = jax.tree.leaves(x, is_leaf=is_leaf)
     return bool(leaves) and all(
-        _is_frame(leaf) or hasattr(leaf, "__array__") or isinstance(leaf, (int, float, bool, np.generic, str, bytes))
+        is_frame(leaf)
+        or hasattr(leaf, "__array__")
+        or is_foreign_type(type(leaf))
+        or is_sparse_type(type(leaf))
+        or isinstance(leaf, (int, float, bool, np.generic, str, bytes))
         for leaf in leaves
     )
 
@@ -171,26 +176,58 @@ def array_source(x, y=None, sample_weight=None, batch_size=None, class_weight=No
     return ArraySource(data, num_rows, int(batch_size))
 
 
+def sparse_reader(parts: tuple, who: str) -> tuple[Any, int] | None:
+    """What reads the rows of these numbers, and how many there are, where a part holds sparse matrices; else `None`.
+
+    The rows of a batch are made dense when their turn comes: all of them would rarely fit into memory.
+
+    Args:
+        parts: `(x, y, sample_weight)`, of which the last ones may be `None`.
+    """
+    if not any(is_sparse_type(type(leaf)) for leaf in jax.tree.leaves(parts, is_leaf=is_leaf)):
+        return None
+
+    def rows_of(leaf):
+        rows = sparse_rows(leaf) if is_sparse_type(type(leaf)) else None
+        return leaf if rows is None else rows
+
+    parts = jax.tree.map(rows_of, parts, is_leaf=is_leaf)
+    given = parts[: 3 if parts[2] is not None else 2 if parts[1] is not None else 1]
+    names = ("x", "y", "sample_weight")
+    # CSR matrices stay as they are, everything else is made an array now.
+    keep = lambda leaf, name: leaf if is_sparse_type(type(leaf)) else to_arrays(leaf, who, name)
+    given = tuple(
+        jax.tree.map(lambda leaf, name=name: keep(leaf, name), part, is_leaf=lambda v: is_leaf(v) or _holds_numbers(v))
+        for part, name in zip(given, names, strict=False)
+    )
+    leaves = jax.tree.leaves(given, is_leaf=is_leaf)
+    if len({leaf.shape[0] for leaf in leaves}) > 1:
+        shapes = ", ".join(str(leaf.shape) for leaf in leaves)
+        raise ValueError(f"{who}: all arrays must have the same number of samples. Got {shapes}.")
+    take = lambda leaf, numbers: to_numpy(leaf[numbers]) if is_sparse_type(type(leaf)) else np.asarray(leaf)[numbers]
+    read = lambda numbers: jax.tree.map(lambda leaf: take(leaf, numbers), given, is_leaf=is_leaf)
+    return read, leaves[0].shape[0]
+
+
 def to_arrays(structure: Tree, who: str, name: str) -> Tree:
     """Frames, lists of numbers and arrays as NumPy or JAX arrays of dtypes that JAX computes in."""
 
     def convert(leaf):
-        if _is_frame(leaf):
-            values = leaf.to_numpy()
-            # A series of targets becomes a column, as Keras makes it, so that it meets predictions `(rows, 1)`.
-            leaf = values[:, None] if values.ndim == 1 and type(leaf).__name__ == "Series" else values
-        if isinstance(leaf, jax.Array):
-            return leaf
+        array = to_numpy(leaf)
+        if isinstance(array, jax.Array):
+            return array
         try:
-            array = np.asarray(leaf)
+            array = np.asarray(array)
         except ValueError as error:
             raise ValueError(
                 f"{who}: `{name}` cannot be made an array; are its rows of equal length? {error}"
             ) from None
-        if array.dtype.kind in "OSU":
+        # A series of targets becomes a column, as Keras makes it, so that it meets predictions `(rows, 1)`.
+        array = array[:, None] if array.ndim == 1 and type(leaf).__name__ == "Series" else array
+        if array.dtype.kind in "OSUTMm":
             raise ValueError(
-                f"{who}: `{name}` has dtype {array.dtype}, which no device computes with. Convert text and mixed "
-                "columns to numbers first, for example with a preprocessing layer."
+                f"{who}: `{name}` has dtype {array.dtype}, which no device computes with{_odd_columns(leaf)}. Convert "
+                "text, categories and dates to numbers first, for example with a preprocessing layer."
             )
         # NumPy's own default is float64, which nobody asked for; other dtypes as JAX would make them.
         target = config.floatx() if array.dtype == np.float64 else jax.dtypes.canonicalize_dtype(array.dtype)
@@ -206,23 +243,33 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
             ) from None
 
     # A list of numbers is data; of anything else it is several inputs.
-    if isinstance(structure, list) and _holds_numbers(structure):
-        return convert(structure)
-    return jax.tree.map(convert_within_memory, structure, is_leaf=is_leaf)
+    return jax.tree.map(convert_within_memory, structure, is_leaf=lambda part: is_leaf(part) or _holds_numbers(part))
 
 
-def _holds_numbers(rows: list) -> bool:
+def _odd_columns(table) -> str:
+    """Which columns of a table are no numbers, for a message."""
+    types: Any = getattr(table, "dtypes", None)
+    if not hasattr(types, "items"):
+        return ""
+    odd = [f"{name!r} ({kind})" for name, kind in types.items() if str(kind) in _NO_NUMBERS or "datetime" in str(kind)]
+    return f" (columns {', '.join(odd)})" if odd else ""
+
+
+_NO_NUMBERS = ("object", "str", "string", "category")
+
+
+def _holds_numbers(rows) -> bool:
+    if not isinstance(rows, list):
+        return False
     leaves = jax.tree.leaves(rows, is_leaf=is_leaf)
-    return bool(leaves) and all(isinstance(leaf, (int, float)) for leaf in leaves)
+    return bool(leaves) and all(isinstance(leaf, (int, float, np.number, np.bool_)) for leaf in leaves)
 
 
 def is_leaf(value) -> bool:
     """Whether a value is a leaf of a data structure: a frame, an array of any library, or a source of batches."""
-    return _is_frame(value) or (hasattr(value, "__iter__") and not isinstance(value, (list, tuple, dict)))
-
-
-def _is_frame(leaf) -> bool:
-    return hasattr(leaf, "to_numpy") and not isinstance(leaf, (np.ndarray, jax.Array))
+    if is_frame(value) or is_sparse_type(type(value)):
+        return True
+    return hasattr(value, "__iter__") and not isinstance(value, (list, tuple, dict))
 
 
 def weights_of_classes(y, class_weight: dict, sample_weight, who="fit"):

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.data.arrays import is_leaf, row_order, to_arrays, weights_of_classes
+from kerax.data.arrays import row_order, to_arrays, weights_of_classes
 from kerax.data.prefetch import Prefetch
 from kerax.data.py_dataset import batches_of
 from kerax.data.rows import RowDataset
@@ -235,7 +235,17 @@ class BatchSource:
         return {"batches": self.num_batches, "steps_per_epoch": steps_per_epoch}
 
     def split(self, fraction: float) -> tuple["BatchSource", "BatchSource"]:
-        """Raises `ValueError`: there are no rows to split."""
+        """The first rows and the last `fraction` of them.
+
+        Raises:
+            ValueError: if there are batches only.
+        """
+        if isinstance(self.batches, RowDataset):
+            count = len(self.batches.rows)
+            cut = int(count * (1 - fraction))
+            parts = self.batches.subset(range(cut)), self.batches.subset(range(cut, count))
+            first, second = (BatchSource(part, None, self.who) for part in parts)
+            return first, second
         raise ValueError("fit: `validation_split` needs arrays. Pass `validation_data` with a source of batches.")
 
     def with_class_weight(self, class_weight: dict | None) -> "BatchSource":
@@ -284,10 +294,11 @@ class BatchSource:
         if len(parts) > 3:
             raise ValueError(f"{self.who}: a batch is x, (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
         names = ("x", "y", "sample_weight")
-        parts = tuple(
-            to_arrays(jax.tree.map(_as_numpy, part, is_leaf=is_leaf), self.who, name)
-            for part, name in zip(parts, names, strict=False)
-        )
+        parts = tuple(to_arrays(part, self.who, name) for part, name in zip(parts, names, strict=False))
+        leaves = jax.tree.leaves(parts)
+        if not leaves or any(leaf.shape[:1] == (0,) for leaf in leaves):
+            shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "no arrays"
+            raise ValueError(f"{self.who}: a batch without rows. Got {shapes}. Leave such batches out.")
         if self.class_weight is not None and len(parts) > 1:
             weight = weights_of_classes(parts[1], self.class_weight, parts[2] if len(parts) > 2 else None, self.who)
             parts = (parts[0], parts[1], weight)
@@ -341,13 +352,6 @@ class BatchPass:
     def close(self):
         """Stops drawing."""
         self.drawn.close()
-
-
-def _as_numpy(leaf):
-    """Tensors of other libraries as NumPy arrays, without importing those libraries."""
-    if isinstance(leaf, (np.ndarray, jax.Array)) or not hasattr(leaf, "__array__") or hasattr(leaf, "to_numpy"):
-        return leaf
-    return np.asarray(leaf)
 
 
 def _own(leaf):

@@ -2,6 +2,7 @@
 
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -69,8 +70,10 @@ class Prefetch:
             like: Function of two items; only items that are like the first are taken with it.
             as_many: Whether to wait until `count` are ready: then it does not depend on time what is taken.
         """
+        began = time.time()
         with self._changed:
             self._changed.wait_for(lambda: self._is_done or len(self._ready) >= (count if as_many else 1))
+            jax.monitoring.record_event_time_span("/kerax/data/wait", began, time.time())  # for whoever wants to know
             # After what was drawn before it: the error belongs to the next item.
             if not self._ready and self._error is not None:
                 error, self._error = self._error, None

@@ -1,6 +1,7 @@
 """Layers that turn numbers into categories, and categories into vectors: `Discretization` and `CategoryEncoding`."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
+from kerax.core.tensorflow_graphs import outside_of_graphs
 from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
@@ -23,13 +26,33 @@ def as_array(layer: Layer, values: Any) -> Any:
     """
     if isinstance(values, (jax.Array, KerasTensor, jax.ShapeDtypeStruct)) or hasattr(values, "_keras_history"):
         return values
+    values = to_numpy(values) if is_foreign_type(type(values)) or is_frame(values) else values
     try:
-        values = np.asarray(values)
+        # Straight to objects: NumPy would make fixed-width text of it first.
+        values = np.array(values, object) if _is_text_list(values) else np.asarray(values)
     except ValueError:
         raise ValueError(f"{layer}: lists must have equal lengths; pad the shorter ones. Got {values!r}.") from None
     if values.dtype.kind not in "OSUT":
         return values
+    if values.dtype.kind in "UT":
+        return values.astype(object)
+    if _are_strings(values.ravel().tolist()):
+        return values
     return np.array([_as_str(layer, value) for value in values.ravel()], object).reshape(values.shape)
+
+
+def _is_text_list(values) -> bool:
+    return isinstance(values, (list, tuple)) and bool(values) and type(values[0]) is str and _are_strings(values)
+
+
+def _are_strings(values) -> bool:
+    try:
+        # Joined, for that asks for their types twice as fast as anything else, and in pieces, for texts may be long.
+        for start in range(0, len(values), 2**14):
+            "".join(values[start : start + 2**14])
+    except TypeError:
+        return False
+    return True
 
 
 def _as_str(layer: Layer, value) -> str:
@@ -76,7 +99,7 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
         return (indices == positions).astype(layer.compute_dtype)
     if not isinstance(indices, np.ndarray):
         return _count(indices, weights, depth, mode == "multi_hot", layer.compute_dtype)
-    rows = indices.reshape(-1, indices.shape[-1])
+    rows = indices.reshape(math.prod(indices.shape[:-1]), indices.shape[-1])  # also of empty ones
     # Indices to be left out meet in one more column, which is cut off again: `np.add.at` would count -1 as the last.
     rows = np.where((rows < 0) | (rows >= depth), depth, rows)
     counts = np.zeros((len(rows), depth + 1), layer.compute_dtype)
@@ -99,6 +122,12 @@ class _Categorical(Layer):
 
     _in_keras_only: tuple[str, ...] = ("vocabulary_size", "has_input_vocabulary")
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # These calls look at values, which tensors of a graph do not have.
+        if "__call__" in cls.__dict__:
+            cls.__call__ = outside_of_graphs(cls.__call__)
+
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
         check_choice(self, "output_mode", output_mode, modes)
@@ -116,6 +145,7 @@ class _Categorical(Layer):
         """The layer that `get_config` described. What Keras's configs hold beside a constructor's arguments is left."""
         return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
+    @outside_of_graphs
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
         if is_text(inputs) or is_wide(inputs):

@@ -1,7 +1,7 @@
 """Layers that number categories by hashing them: `Hashing` and `HashedCrossing`, with the hashes of TensorFlow.
 
-Both hash functions take equally long byte strings as the rows of an array `(..., length)` of uint64, one byte each.
-They are written once for NumPy, and for JAX inside `jax.enable_x64`.
+Both hash functions take equally long byte strings: as the rows of an array `(..., length)` of uint64, one byte each, or
+as `PackedStrings`. They are written once for NumPy, and for JAX inside `jax.enable_x64`.
 """
 
 import functools
@@ -15,6 +15,7 @@ from kerax.layers.category import _Categorical, as_array, encode, is_abstract, i
 from kerax.layers.options import check, check_positive
 
 _MASK = (1 << 64) - 1
+_BLOCK = 2**12  # strings at once: temporary arrays stay in the cache, and in memory that is mapped already
 _K0, _K1, _K2 = np.array([0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F], np.uint64)
 
 
@@ -31,10 +32,35 @@ def _mix(x):
     return x ^ (x >> _u64(47))
 
 
+class PackedStrings:
+    """Equally long byte strings inside one: a load is a single gather, where bytes apart take one for each.
+
+    Args:
+        words: The little-endian 64-bit number at each byte.
+        starts: Where the strings begin.
+        length: Bytes of each.
+    """
+
+    def __init__(self, words: np.ndarray, starts: np.ndarray, length: int):
+        self.words, self.starts, self.shape = words, starts, (len(starts), length)
+
+    def load(self, start: int, size: int) -> np.ndarray:
+        """The little-endian numbers in `size` bytes from `start`."""
+        numbers = self.words[self.starts + start]
+        return numbers if size == 8 else numbers & _u64((1 << 8 * size) - 1)
+
+
 def _load(rows, start: int, size: int = 8):
     """The little-endian number in `size` bytes from `start`, which may count from the end."""
     start %= rows.shape[-1]
+    if isinstance(rows, PackedStrings):
+        return rows.load(start, size)
     return sum((rows[..., start + i] << _u64(8 * i) for i in range(1, size)), rows[..., start])
+
+
+def _zeros(rows):
+    """A zero for each row, in NumPy or in JAX."""
+    return np.zeros(rows.shape[0], np.uint64) if isinstance(rows, PackedStrings) else rows.sum(-1) * _u64(0)
 
 
 def _combine(u, v, mul):
@@ -53,8 +79,8 @@ def fingerprint64(rows: Any) -> Any:
     if length == 0:
         return np.full(rows.shape[:-1], _K2)
     if length < 4:
-        y = rows[..., 0] + (rows[..., length // 2] << _u64(8))
-        z = (rows[..., -1] << _u64(2)) + _u64(length)
+        y = load(0, 1) + (load(length // 2, 1) << _u64(8))
+        z = (load(-1, 1) << _u64(2)) + _u64(length)
         return _mix((y * _K2) ^ (z * _K0)) * _K2
     if length < 8:
         return _combine((load(0, 4) << _u64(3)) + _u64(length), load(-4, 4), mul)
@@ -75,7 +101,7 @@ def fingerprint64(rows: Any) -> Any:
 def _fingerprint_of_long(rows):
     """Fingerprint64 of more than 64 bytes: blocks of 64 change a state of seven numbers; the last may overlap."""
     length = rows.shape[-1]
-    zero = rows[..., 0] * _u64(0)  # the rows' shape, in NumPy or in JAX
+    zero = _zeros(rows)
     x, y, z = zero + _u64(81 * int(_K2)), zero + _u64(81 * int(_K1) + 113), zero
     z, x = _mix(y * _K2 + _u64(113)) * _K2, x + _load(rows, 0)
     v = w = (zero, zero)
@@ -117,7 +143,7 @@ def siphash24(rows: Any, key: tuple[int, int]) -> Any:
     Source: Aumasson & Bernstein 2012, https://www.131002.net/siphash/siphash.pdf
     """
     length = rows.shape[-1]
-    zero = rows.sum(-1) * _u64(0)
+    zero = _zeros(rows)
     initial = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
     a, b, c, d = (zero + _u64(number ^ key[i % 2]) for i, number in enumerate(initial))
 
@@ -147,16 +173,33 @@ def hash_rows(rows: Any, salt: tuple[int, int] | None) -> Any:
     return fingerprint64(rows) if salt is None else siphash24(rows, salt)
 
 
+def _joined(texts: list[str], encoding: str) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """The bytes of all texts, and where each begins and how many it has."""
+    data = "\0".join(texts).encode(encoding)
+    (ends,) = np.nonzero(np.frombuffer(data + b"\0", np.uint8) == 0)
+    # In a quarter of the time that asking each for its length takes, where the mark between them is in none.
+    if len(ends) == len(texts) and encoding in ("utf-8", "ascii"):
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        return data, starts, ends - starts
+    encoded = [text.encode(encoding) for text in texts]
+    lengths = np.fromiter(map(len, encoded), int, len(encoded))
+    return b"".join(encoded), np.cumsum(lengths) - lengths, lengths
+
+
 def hash_text(texts: np.ndarray, salt: tuple[int, int] | None, encoding: str = "utf-8") -> np.ndarray:
     """The hash of each string or integer (as its decimal digits) of an array: uint64 of the same shape."""
-    encoded = [str(text).encode(encoding) for text in texts.ravel().tolist()]
-    # Texts of one length are hashed together, as the rows of an array; the steps of the hash depend on the length.
-    lengths = np.array([len(text) for text in encoded], int)
-    hashes = np.zeros(len(encoded), np.uint64)
-    for length in np.unique(lengths):
+    values = texts.ravel().tolist()
+    flat = [str(value) for value in values] if texts.dtype.kind in "iu" else values
+    data, starts, lengths = _joined(flat, encoding)
+    # The number at every byte, of which the last ones reach beyond the end.
+    words = np.ndarray((len(data) + 1,), "<u8", data + bytes(8), strides=(1,))
+    hashes = np.zeros(len(flat), np.uint64)
+    # Texts of one length are hashed together: the steps of the hash depend on it.
+    for length in np.flatnonzero(np.bincount(lengths)):
         (where,) = np.nonzero(lengths == length)
-        joined = b"".join(encoded[i] for i in where)
-        hashes[where] = hash_rows(np.frombuffer(joined, np.uint8).reshape(len(where), length).astype(np.uint64), salt)
+        for first in range(0, len(where), _BLOCK):
+            block = where[first : first + _BLOCK]
+            hashes[block] = hash_rows(PackedStrings(words, starts[block], int(length)), salt)
     return hashes.reshape(texts.shape)
 
 

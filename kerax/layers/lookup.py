@@ -1,5 +1,6 @@
 """Layers that number tokens by a vocabulary: `IntegerLookup` and `StringLookup`."""
 
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from kerax.core import scope as scopes
 from kerax.core.registry import in_safe_mode
 from kerax.layers.category import ENCODED, Adaptable, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
+from kerax.layers.integer_table import IntegerTable
 from kerax.layers.options import check, check_choice
 
 VOCABULARY_FILE, MAX_BYTES = "vocabulary.txt", 2**30
@@ -48,7 +50,7 @@ class Lookup(Adaptable):
 
     already = "`adapt` finds the vocabulary, but one has been given. Make a layer without."
     # Large, and without weights: not to be searched for some at every call.
-    _untracked = Adaptable._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf", "_found"}
+    _untracked = Adaptable._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf", "_found", "_host_table"}
 
     def _parse(self, token) -> Any:
         """A token as the vocabulary holds it."""
@@ -179,15 +181,17 @@ class Lookup(Adaptable):
         """Counts the tokens of a batch. With output_mode='tf_idf', the last axis is a document."""
         rows = self._rows(as_array(self, data))
         self._num_documents += len(rows)
-        for row in rows:
-            row = [self._parse(token) for token in row]
-            self._counts.update(row)
-            if self.output_mode == "tf_idf":
-                self._documents.update(set(row))
+        # Each token is looked at once, not as often as it is there.
+        for token, count in _count(rows).items():
+            self._counts[self._parse(token)] += count
+        if self.output_mode == "tf_idf":
+            for token, count in Counter(itertools.chain.from_iterable(map(set, rows))).items():
+                self._documents[self._parse(token)] += count
 
-    def _rows(self, tokens: Any) -> list[list]:
-        """The tokens of each document."""
-        return tokens.reshape(-1, tokens.shape[-1] if tokens.ndim else 1).tolist()
+    def _rows(self, tokens: Any) -> Any:
+        """The tokens of each document: lists, or the rows of an array."""
+        rows = np.asarray(tokens).reshape(-1, tokens.shape[-1] if tokens.ndim else 1)
+        return rows.tolist() if self.output_mode == "tf_idf" else rows
 
     def finalize_state(self) -> None:
         """Makes the vocabulary from the counts."""
@@ -224,15 +228,12 @@ class Lookup(Adaptable):
 
     def _check_known(self, indices, inputs):
         # Only on the host: inside a compiled call there are no values to look at, and -1 stays in the outputs.
-        if self.num_oov_indices == 0 and isinstance(indices, np.ndarray):
-            unknown = indices == -1
-            if self.mask_token is not None:
-                unknown &= inputs != self.mask_token
-            if unknown.any():
-                raise ValueError(
-                    f"{self}: with num_oov_indices=0 every token must be in the vocabulary. "
-                    f"Got {inputs[unknown].ravel()[:10].tolist()}."
-                )
+        unknown = indices == -1
+        if unknown.any():
+            raise ValueError(
+                f"{self}: with num_oov_indices=0 every token must be in the vocabulary. "
+                f"Got {inputs[unknown].ravel()[:10].tolist()}."
+            )
 
     def _outputs(self, indices):
         depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
@@ -292,6 +293,16 @@ class Lookup(Adaptable):
         config["vocabulary"] = None if self._tokens is None else self.get_vocabulary()
         config["idf_weights"] = None if self._idf is None else self._idf.tolist()
         return config
+
+
+def _count(rows: Any) -> dict:
+    """How often each token is in lists of tokens, or in an array."""
+    if not isinstance(rows, np.ndarray):
+        return Counter(itertools.chain.from_iterable(rows))
+    if is_text(rows):
+        return Counter(rows.ravel().tolist())
+    tokens, counts = np.unique(rows, return_counts=True)
+    return dict(zip(tokens.tolist(), counts.tolist()))
 
 
 class IntegerLookup(Lookup):
@@ -359,7 +370,12 @@ class IntegerLookup(Lookup):
     def _index(self, tokens):
         # Sorted, for a search that NumPy and JAX both have; a dict would not work inside a compiled call.
         order = np.argsort(found := np.array(tokens, "int64"))
-        return found, (found[order], order + len(self._special))
+        keys, positions = found[order], (order + len(self._special)).astype("int32")
+        mask = [] if self.mask_token is None else [self.mask_token]
+        # On the host the mask is one more token; without an index it counts as -2, which vectors leave out.
+        values = np.concatenate([positions, np.full(len(mask), 0 if self._oov_start() else -2, "int32")])
+        self._host_table = IntegerTable(np.concatenate([keys, np.array(mask, "int64")]), values)
+        return found, (keys, positions)
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
@@ -381,34 +397,47 @@ class IntegerLookup(Lookup):
             is_known = (inputs >= 0) & (inputs < len(vocabulary) - 1)
             return jnp.asarray(vocabulary)[jnp.where(is_known, inputs, len(vocabulary) - 1)]
         with jax.enable_x64(True):  # the vocabulary may be beyond 32 bits
-            indices = self._find(jnp, inputs.astype("int64")).astype("int32")
+            indices = self._find(inputs.astype("int64")).astype("int32")
         return self._outputs(indices)
 
     def call_on_host(self, inputs: Any) -> Any:
         if is_text(inputs):
             raise ValueError(f"{self}: inputs must be integers. Use `StringLookup` for text. Got {inputs.ravel()[:3]}.")
-        indices = np.asarray(self._find(np, inputs.astype("int64")))
-        self._check_known(indices, inputs)
+        indices = self._host_table.find(inputs)
+        if self.num_oov_indices == 0:
+            self._check_known(indices, inputs)
+        else:
+            self._number_unknown(indices, inputs)
         return self._outputs(indices)
 
-    def _find(self, np_or_jnp, integers):
-        """The index of each integer, in NumPy or in JAX."""
-        keys, positions = (np_or_jnp.asarray(array) for array in self._table)
+    def _number_unknown(self, indices, inputs):
+        """Puts the indices of unknown integers where there is -1."""
+        unknown = indices == -1
+        if self.num_oov_indices == 1:
+            indices[unknown] = self._oov_start()
+            return
+        integers = inputs[unknown].astype("int64")
+        if self.oov_method == "farmhash":
+            bins = hash_text(integers, self._salt) % np.uint64(self.num_oov_indices)
+        else:
+            bins = integers % self.num_oov_indices
+        indices[unknown] = bins.astype("int32") + self._oov_start()
+
+    def _find(self, integers):
+        """The index of each integer, in JAX."""
+        keys, positions = map(jnp.asarray, self._table)
         oov_start = self._oov_start()
         if self.num_oov_indices == 0:
-            indices = np_or_jnp.full(integers.shape, -1)
+            indices = jnp.full(integers.shape, -1)
         elif self.oov_method == "floormod" or self.num_oov_indices == 1:
             indices = integers % self.num_oov_indices + oov_start
-        elif np_or_jnp is np:
-            hashes = hash_text(integers, self._salt) % np.uint64(self.num_oov_indices)
-            indices = hashes.astype("int64") + oov_start
         else:
             indices = hash_integers(integers, self.num_oov_indices, self._salt) + oov_start
         if len(keys):
-            place = np_or_jnp.minimum(np_or_jnp.searchsorted(keys, integers), len(keys) - 1)
-            indices = np_or_jnp.where(keys[place] == integers, positions[place], indices)
+            place = jnp.minimum(jnp.searchsorted(keys, integers), len(keys) - 1)
+            indices = jnp.where(keys[place] == integers, positions[place], indices)
         if self.mask_token is not None:
-            indices = np_or_jnp.where(integers == self.mask_token, 0 if oov_start else -1, indices)
+            indices = jnp.where(integers == self.mask_token, 0 if oov_start else -1, indices)
         return indices
 
 
@@ -418,10 +447,14 @@ class TextLookup(Lookup):
     def _parse(self, token) -> str:
         if not isinstance(token, str):
             raise ValueError(f"{self}: tokens must be strings. Use `IntegerLookup` for integers. Got {token!r}.")
-        return token
+        return str(token)  # of NumPy's own kind of `str`, the plain one
 
     def _index(self, tokens):
-        return np.array(tokens, object), {token: index for index, token in enumerate(tokens, len(self._special))}
+        table = {token: index for index, token in enumerate(tokens, len(self._special))}
+        # Without an index of its own the mask counts as -2, which vectors leave out.
+        if self.mask_token is not None:
+            table[self.mask_token] = 0 if self._oov_start() else -2
+        return np.array(tokens, object), table
 
     def check_inputs(self, inputs: Any) -> None:
         """Raises `ValueError` unless inputs of `as_array` can be looked up here, in a vocabulary that is known."""
@@ -440,20 +473,15 @@ class TextLookup(Lookup):
     def call_on_host(self, inputs: Any) -> Any:
         if self.invert:
             return self._to_strings(inputs)
-        get, oov_start = self._table.get, self._oov_start()
-        flat = inputs.ravel()
-        indices = np.fromiter((get(token, -1) for token in flat.tolist()), "int32", inputs.size)
-        is_masked = flat == self.mask_token if self.mask_token is not None else np.zeros(flat.shape, bool)
+        flat, oov_start = inputs.ravel(), self._oov_start()
+        default = oov_start if self.num_oov_indices == 1 else -1
+        indices = np.fromiter(map(self._table.get, flat.tolist(), itertools.repeat(default)), "int32", inputs.size)
         if self.num_oov_indices == 0:
             self._check_known(indices, flat)
-        else:
-            unknown = (indices == -1) & ~is_masked
-            bins = 0
-            if self.num_oov_indices > 1:
-                bins = hash_text(flat[unknown], self._salt, self.encoding) % np.uint64(self.num_oov_indices)
-            indices[unknown] = np.asarray(bins).astype("int32") + oov_start
-        if oov_start:
-            indices[is_masked] = 0
+        elif self.num_oov_indices > 1:
+            unknown = indices == -1
+            bins = hash_text(flat[unknown], self._salt, self.encoding) % np.uint64(self.num_oov_indices)
+            indices[unknown] = bins.astype("int32") + oov_start
         return self._outputs(indices.reshape(inputs.shape))
 
     def _to_strings(self, indices) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from kerax import config
 from kerax.core import calling, symbolic
 from kerax.core import scope as scopes
+from kerax.core.tensorflow_graphs import outside_of_graphs
 from kerax.layers.options import PassesMasks, check
 
 
@@ -94,6 +95,7 @@ class Normalization(PassesMasks):
         statistic = jnp.broadcast_to(jnp.asarray(statistic, self.compute_dtype), self._kept_sizes)
         return jnp.expand_dims(statistic, self._reduced_axes)
 
+    @outside_of_graphs
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = calling.caster(self, self.compute_dtype if self.autocast else None)(inputs)  # refuses text
         # Inside a model or a pure call it is too late, and while building one too early, to ask for `adapt`.

@@ -10,14 +10,12 @@ from kerax.layers.category import as_array
 from kerax.layers.lookup import TextLookup
 from kerax.layers.options import check, check_choice, check_unsupported
 
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_WORD = re.compile(r"[^ \t\n\r\f\v]+")
-_STANDARDIZERS = {
-    "lower": lambda text: text.translate(_LOWER),
-    "strip_punctuation": lambda text: text.translate(_NO_PUNCTUATION),
-    "lower_and_strip_punctuation": lambda text: text.translate(_LOWER).translate(_NO_PUNCTUATION),
+_TABLES = {
+    "lower": str.maketrans(string.ascii_uppercase, string.ascii_lowercase),
+    "strip_punctuation": str.maketrans("", "", string.punctuation),
+    "lower_and_strip_punctuation": str.maketrans(string.ascii_uppercase, string.ascii_lowercase, string.punctuation),
 }
+_WORD = re.compile(r"[^ \t\n\r\f\v]+")
 _SPLITTERS = {"whitespace": _WORD.findall, "character": list}
 
 
@@ -69,7 +67,7 @@ class TextVectorization(TextLookup):
         options = False, output_mode, sparse, pad_to_max_tokens, None, encoding, modes
         super().__init__(max_tokens, 1, "", "[UNK]", vocabulary, idf_weights, *options, name=name, **kwargs)
         check_unsupported(self, ragged=ragged)
-        for name, value, known in (("standardize", standardize, _STANDARDIZERS), ("split", split, _SPLITTERS)):
+        for name, value, known in (("standardize", standardize, _TABLES), ("split", split, _SPLITTERS)):
             if not callable(value):
                 check_choice(self, name, value, (*known, None))
         widths = () if ngrams is None else range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams)
@@ -122,8 +120,7 @@ class TextVectorization(TextLookup):
         if self.standardize is None:
             return texts
         if not callable(self.standardize):
-            function = _STANDARDIZERS[self.standardize]
-            return np.array([function(text) for text in texts.ravel()], object).reshape(texts.shape)
+            return _translated(texts, _TABLES[self.standardize])
         return as_array(self, self.standardize(texts))
 
     def _rows(self, tokens: Any) -> list[list[str]]:
@@ -145,3 +142,17 @@ class TextVectorization(TextLookup):
 
     def _joined(self, tokens: list[str]) -> list[str]:
         return [" ".join(tokens[i : i + n]) for n in self._widths for i in range(len(tokens) - n + 1)]
+
+
+def _translated(texts: np.ndarray, table: dict) -> np.ndarray:
+    """Every text through a table of characters."""
+    flat = texts.ravel().tolist()
+    joined = "\0".join(flat)
+    # In one go, unless the mark between the texts is in them.
+    if joined.count("\0") == len(flat) - 1:
+        flat = joined.translate(table).split("\0")
+    else:
+        flat = [text.translate(table) for text in flat]
+    translated = np.empty(len(flat), object)
+    translated[:] = flat
+    return translated.reshape(texts.shape)

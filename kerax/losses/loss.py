@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kerax import config as settings
 from kerax import dtype_policies
@@ -179,13 +180,25 @@ def align(name: str, y_true, y_pred, fix: Callable[[tuple, tuple], str] | None =
         fix: Makes the way out of a message from both shapes.
 
     Raises:
-        ValueError: if the shapes differ by more than a last axis of size 1: broadcasting would hide a mistake.
+        ValueError: if the shapes differ by more than a last axis of size 1: broadcasting would hide a mistake, and is
+            done only with `config.set_compatibility("keras")`.
     """
     y_pred = jnp.asarray(unwrap(y_pred))
     true, pred = match_ranks(jnp.asarray(unwrap(y_true)).astype(y_pred.dtype), y_pred)
     if true.shape != pred.shape:
+        # Keras does so, but for crossentropies, which have a way out of their own.
+        if fix is None and settings.compatibility() == "keras" and _can_broadcast(true.shape, pred.shape):
+            return tuple(jnp.broadcast_arrays(true, pred))
         raise ValueError(mismatch(name, true.shape, pred.shape, (fix or _fix_columns)(true.shape, pred.shape)))
     return true, pred
+
+
+def _can_broadcast(first: tuple, second: tuple) -> bool:
+    try:
+        np.broadcast_shapes(first, second)
+    except ValueError:
+        return False
+    return True
 
 
 def class_indices(name: str, y_true, y_pred, axis: int = -1):
@@ -227,7 +240,10 @@ def _fix_columns(true_shape: tuple, pred_shape: tuple) -> str:
             "They must be equal; kerax does not broadcast one over the other. "
             f"Give the model's last layer {columns} unit(s), or the targets {pred_shape[-1]} columns."
         )
-    return "They must be equal; kerax does not broadcast one over the other. Reshape one of them."
+    return (
+        "They must be equal; kerax does not broadcast one over the other. Reshape one of them, or see "
+        "`kerax.config.set_compatibility`."
+    )
 
 
 def fitting_mask(mask, values):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core.host_arrays import to_numpy
 from kerax.core.lift import lift, size_of_axis
 from kerax.core.symbolic import KerasTensor
 from kerax.core.variable import unwrap
@@ -39,8 +40,8 @@ def is_tensor(x) -> bool:
 
 
 def convert_to_numpy(x) -> np.ndarray:
-    """The values on the host."""
-    return np.asarray(unwrap(x))
+    """The values on the host, in an array of the caller's own."""
+    return np.array(to_numpy(unwrap(x)))
 
 
 @op

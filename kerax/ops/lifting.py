@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import jax.numpy as jnp
 
+from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.lift import Function, lift
 
 # Parameters of these names take arrays, so lists and tuples passed for them become arrays. Shapes and axes do not.
@@ -21,6 +22,8 @@ def op(function: Function) -> Function:
     names = list(inspect.signature(function).parameters)
 
     def convert(name, value):
+        if is_foreign_type(type(value)):
+            return jnp.asarray(to_numpy(value))
         return jnp.asarray(value) if name in _ARRAYS and isinstance(value, (list, tuple)) else value
 
     @functools.wraps(function)

@@ -249,7 +249,7 @@ class Compiled:
         # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.
         leaves, treedef = jax.tree.flatten(variables)
         specs = tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves)
-        return kind, treedef, specs, model.run_eagerly, placement.active(), *rest
+        return kind, treedef, specs, model.run_eagerly, placement.active(), config.compatibility(), *rest
 
     def _tells_rows_apart(self, model) -> bool:
         """Whether all that is evaluated of a batch is a sum or mean of something of each row."""

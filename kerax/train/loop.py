@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import Source
 from kerax.train.feed import Feed, Piece, single
@@ -290,4 +291,4 @@ def predict_on_batch(model, batch: tuple) -> Tree:
     inference = _Inference(model, variables)
     outputs = jax.device_get(inference.advance(program, piece))
     inference.keep()
-    return outputs
+    return jax.tree.map(placement.own, outputs)

@@ -6,9 +6,11 @@ from jax.core import Tracer
 
 from kerax import layers, ops, saving
 from kerax.core.configurable import Configurable
+from kerax.core.host_arrays import is_graph_tensor
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
+from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
 from kerax.places import local_path
@@ -245,6 +247,8 @@ class FeatureSpace(Layer):
 
     def __call__(self, data):
         self._check_adapted()
+        if any(map(is_graph_tensor, jax.tree.leaves(data))):
+            return call_in_graph(self, (data,), {})
         columns = _as_columns(data)
         if columns is None:
             raise ValueError(f"{self}: expected a dict of columns or a frame. Got {type(data).__name__}.")

@@ -80,14 +80,18 @@ def image_dataset_from_directory(
         raise ValueError(f"{who}: set only one of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`.")
     data_format = config.standardize_data_format(data_format)
 
-    def read(path):
-        image = images.img_to_array(images.load_img(path, color_mode), "channels_last")
-        image = images.resize(image, tuple(size), interpolation.lower(), crop_to_aspect_ratio, pad_to_aspect_ratio)
-        return image.transpose(2, 0, 1) if data_format == "channels_first" else image
+    num_channels = {"grayscale": 1, "rgb": 3, "rgba": 4}[color_mode]
+    options = tuple(size), interpolation.lower(), crop_to_aspect_ratio, pad_to_aspect_ratio
+
+    def read(paths):
+        # Filled in one by one: to stack them afterwards would hold and copy all of them once more.
+        batch = np.empty((len(paths), *size, num_channels), np.float32)
+        for target, path in zip(batch, paths, strict=True):
+            images.resize(images.read_pixels(path, color_mode), *options, out=target)
+        return batch.transpose(0, 3, 1, 2) if data_format == "channels_first" else batch
 
     files = _Files(who, directory, labels, label_mode, class_names, follow_links, _IMAGE_ENDINGS)
-    stack = lambda paths: np.stack([read(path) for path in paths])
-    return _datasets(files, stack, batch_size, shuffle, seed, validation_split, subset, verbose)
+    return _datasets(files, read, batch_size, shuffle, seed, validation_split, subset, verbose)
 
 
 def text_dataset_from_directory(

@@ -4,6 +4,7 @@ import functools
 import io
 import math
 import os
+import threading
 import warnings
 from pathlib import Path
 
@@ -62,6 +63,51 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
         left, top = (image.width - columns) // 2, (image.height - rows) // 2
         box = (left, top, left + columns, top + rows)
     return image.resize((width, height), getattr(image_module.Resampling, interpolation.upper()), box=box)
+
+
+@functools.cache
+def opencv():
+    """The module `cv2`, or `None` where it is not installed: everything can be done without, at half the speed."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    return cv2
+
+
+def read_pixels(path, color_mode: str = "rgb") -> np.ndarray:
+    """The pixels of an image file as `load_img` and `img_to_array` give them, `(height, width, channels)`.
+
+    OpenCV, where installed, decodes whole JPEGs of 1 or 3 components in 0.6 of Pillow's time, to the same bits.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    cv2 = opencv() if color_mode == "rgb" and _is_plain_jpeg(data) else None
+    if cv2 is not None:
+        # As Pillow and TensorFlow: pixels as they are stored, whatever way the camera was held.
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is not None:
+            return pixels
+    try:
+        pixels = np.asarray(load_img(io.BytesIO(data), color_mode))
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files that are no images, or cut off
+        raise ValueError(f"The image {path!r} cannot be read: {error}. Remove the file, or repair it.") from None
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether these are the bytes of a whole JPEG of 1 or 3 components: others OpenCV reads in its own way, and of one
+    that is cut off it makes a picture with a grey rest."""
+    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+        return False
+    place = 2
+    while place + 10 < len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame: size and components
+            return data[place + 4] == 8 and data[place + 9] in (1, 3)
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
@@ -156,7 +202,7 @@ def smart_resize(x, size, interpolation: str = "bilinear", data_format="channels
     return np.moveaxis(array, -1, -3) if data_format == "channels_first" else array
 
 
-def resize(array: np.ndarray, size, method="bilinear", crop: bool = False, pad: bool = False) -> np.ndarray:
+def resize(array: np.ndarray, size, method="bilinear", crop: bool = False, pad: bool = False, out=None) -> np.ndarray:
     """Images `(..., height, width, channels)` of another size, as `kerax.ops.image.resize` makes them, on the host.
 
     On the device every size of image would be a program of its own to compile.
@@ -166,8 +212,10 @@ def resize(array: np.ndarray, size, method="bilinear", crop: bool = False, pad: 
         method: One of `RESIZE_METHODS`.
         crop: Whether to keep proportions by cutting off what is too long.
         pad: Whether to keep proportions by filling up with zeros what is too short.
+        out: A float32 array for the result. Default: a new one.
     """
     height, width = array.shape[-3:-1]
+    out = np.empty((*array.shape[:-3], *size, array.shape[-1]), np.float32) if out is None else out
     of_aspect = int(width * size[0] / size[1]), int(height * size[1] / size[0])
     if crop:
         rows, columns = max(min(height, of_aspect[0]), 1), max(min(width, of_aspect[1]), 1)
@@ -177,21 +225,44 @@ def resize(array: np.ndarray, size, method="bilinear", crop: bool = False, pad: 
         rows, columns = (max(new - old, 0) // 2 for new, old in zip(of_aspect, (height, width), strict=True))
         margins = ((0, 0),) * (array.ndim - 3) + ((rows, rows), (columns, columns), (0, 0))
         array = np.pad(array, margins)
+    cv2 = opencv() if method == "bilinear" and array.ndim == 3 and array.shape[-1] <= 4 else None
+    if cv2 is not None and array.size:
+        # The same sum to 5e-5 of 255, in an eighth of NumPy's time. Its arrays lack the axis of one channel.
+        flat = out[..., 0] if array.shape[-1] == 1 else out
+        cv2.resize(_as_floats(array), tuple(size)[::-1], dst=flat, interpolation=cv2.INTER_LINEAR)
+        return out
     # One axis after the other: the kernels are products, so that this is the same sum with fewer terms.
-    array = array.astype(np.float32, copy=False)
-    return _along(_along(array, -3, size[0], method), -2, size[1], method)
+    rows = _along(array, -3, size[0], method)
+    # Columns and channels as one axis: NumPy takes single numbers faster than groups of three.
+    channels = array.shape[-1]
+    columns = _along(rows.reshape(*rows.shape[:-2], -1), -1, size[1], method, channels)
+    out[...] = columns.reshape(out.shape)
+    return out
 
 
-def _along(array: np.ndarray, axis: int, size: int, method: str) -> np.ndarray:
-    """`array` resampled along one axis: a weighted sum of a few shifted copies."""
-    if array.shape[axis] == size:
+_memory = threading.local()
+
+
+def _as_floats(array: np.ndarray) -> np.ndarray:
+    """A float32 copy in memory that the thread uses again: mapping fresh pages takes 15 times as long as the copy."""
+    memory = getattr(_memory, "floats", None)
+    if memory is None or not array.size <= memory.size <= 16 * array.size:  # not for ever as large as the largest
+        memory = _memory.floats = np.empty(array.size, np.float32)
+    copy = memory[: array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _along(array: np.ndarray, axis: int, size: int, method: str, channels: int = 1) -> np.ndarray:
+    """`array` resampled along one axis, on which `channels` numbers make a position: a weighted sum of a few copies."""
+    if array.shape[axis] == size * channels:
         return array
-    indices, weights = _taps(array.shape[axis], size, method)
+    indices, weights = _taps(array.shape[axis] // channels, size, method, channels)
     # A tap at a time for all positions, as a matrix product would be mostly zeros.
     shape = (-1,) + (1,) * (-axis - 1)
-    result = np.take(array, indices[0], axis) * weights[0].reshape(shape)
+    result = np.take(array, indices[0], axis, mode="clip") * weights[0].reshape(shape)
     for index, weight in zip(indices[1:], weights[1:], strict=True):
-        result += np.take(array, index, axis) * weight.reshape(shape)
+        result += np.take(array, index, axis, mode="clip") * weight.reshape(shape)
     return result
 
 
@@ -213,8 +284,13 @@ _KERNELS = {
 
 
 @functools.lru_cache(256)
-def _taps(old: int, new: int, method: str) -> tuple[list, list]:
-    """Which old positions each new one is made of, and their weights: lists of arrays `(new,)`."""
+def _taps(old: int, new: int, method: str, channels: int = 1) -> tuple[list, list]:
+    """Which old positions each new one is made of, and their weights: lists of arrays `(new * channels,)`."""
+    if channels > 1:
+        indices, weights = _taps(old, new, method)
+        every = np.arange(channels)
+        spread = [(index[:, None] * channels + every).ravel() for index in indices]
+        return spread, [np.repeat(weight, channels) for weight in weights]
     # Without antialiasing, as the function of `ops`: the kernel keeps its width where images shrink.
     step = old / new
     centers = (np.arange(new) + 0.5) * step - 0.5

@@ -106,3 +106,25 @@ def test_bad_arguments_are_refused():
         layers.HashedCrossing(3)([np.array([1]), np.array([1, 2])])
     with pytest.raises(ValueError, match="Cross them before"):
         jax.jit(lambda x: layers.HashedCrossing(3)([x, np.array(["a"])]))(np.array([1]))
+
+
+@pytest.mark.parametrize("salt", [None, (3, 5)])
+def test_texts_are_hashed_alike_alone_and_among_others(salt):
+    texts = ["", "a", "ab", "\0", "a\0b", "ä", "日本語", "x" * 17, "y" * 40, "z" * 70, "w" * 200, "a"]
+    together = hashing.hash_text(np.array(texts, object), salt)
+    alone = [hashing.hash_text(np.array([text], object), salt)[0] for text in texts]
+    assert together.tolist() == alone and together[1] == together[-1]
+    # Beside bytes apart, as JAX takes them.
+    rows = [np.frombuffer(text.encode(), np.uint8).astype(np.uint64)[None] for text in texts]
+    assert [int(hashing.hash_rows(row, salt)[0]) for row in rows] == together.tolist()
+
+
+def test_text_of_every_kind_is_the_same_text():
+    words = ["one", "two", "one", "dreißig"]
+    layer = layers.Hashing(11)
+    kinds = [words, tuple(words), np.array(words), np.array(words, object), np.array([w.encode() for w in words])]
+    kinds.append([np.str_(word) for word in words])
+    for kind in kinds:
+        np.testing.assert_array_equal(layer(kind), layer(np.array(words, object)))
+    with pytest.raises(ValueError, match="mixture"):
+        layer(np.array(["a", 3], object))

@@ -316,3 +316,34 @@ def test_configs_of_keras_are_understood(name):
         config |= {"oov_method": "floormod", "salt": None, "vocabulary_dtype": "int64"}
     again = getattr(layers, name).from_config(config)
     assert type(again).__name__ == name and again.get_vocabulary(include_special_tokens=False) == []
+
+
+@pytest.mark.parametrize("num_oov_indices", [0, 1, 3])
+@pytest.mark.parametrize("mask_token", [None, 7])
+@pytest.mark.parametrize("scale", [1, 10**12])
+def test_integers_are_found_on_the_host_as_in_a_compiled_call(num_oov_indices, mask_token, scale):
+    layer = layers.IntegerLookup(
+        vocabulary=[10 * scale, -20 * scale, 30], num_oov_indices=num_oov_indices, mask_token=mask_token
+    )
+    asked = [10 * scale, 30, -20 * scale] + ([] if mask_token is None else [7]) + [1, 5, 10] * bool(num_oov_indices)
+    with jax.enable_x64(True):
+        compiled = jax.jit(layer.call)(np.array(asked))
+    np.testing.assert_array_equal(layer(np.array(asked)), compiled)
+
+
+@pytest.mark.parametrize("mode", ["multi_hot", "count"])
+@pytest.mark.parametrize("num_oov_indices", [0, 1, 2])
+def test_vectors_leave_the_mask_out(mode, num_oov_indices):
+    text = layers.StringLookup(vocabulary=["a", "b"], mask_token="", output_mode=mode, num_oov_indices=num_oov_indices)
+    integers = layers.IntegerLookup(vocabulary=[1, 2], mask_token=0, output_mode=mode, num_oov_indices=num_oov_indices)
+    for layer, rows in ((text, [["a", "", "b", "a"]]), (integers, np.array([[1, 0, 2, 1]]))):
+        counts = [2, 1] if mode == "count" else [1, 1]
+        np.testing.assert_array_equal(layer(rows), [[0] * num_oov_indices + counts])
+
+
+def test_adapt_refuses_what_is_no_token():
+    with pytest.raises(ValueError, match="tokens must be integers"):
+        layers.IntegerLookup().adapt(np.array([1.5, 2]))
+    layer = layers.StringLookup()
+    layer.adapt([np.str_("b"), np.str_("b"), np.str_("a")])
+    assert [type(token) for token in layer.get_vocabulary()] == [str, str, str]

@@ -116,3 +116,11 @@ def test_bad_calls_are_refused():
         layers.TextVectorization()(["a"])
     with pytest.raises(ValueError, match="Make a layer without"):
         layer.adapt(["a"])
+
+
+def test_a_mark_inside_texts_changes_nothing():
+    texts = ["One, two", "th\0ree. FOUR", "\0", ""]
+    layer = layers.TextVectorization(output_mode="count")
+    layer.adapt(texts)
+    assert set(layer.get_vocabulary()) == {"[UNK]", "one", "two", "th\0ree", "four", "\0"}
+    np.testing.assert_array_equal(layer(texts), np.concatenate([layer([text]) for text in texts]))

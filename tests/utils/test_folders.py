@@ -191,3 +191,46 @@ def test_folders_that_are_not_there_or_empty_are_named(tmp_path):
     for options in ({"interpolation": "cubic"}, {"color_mode": "bgr"}, {"image_size": (1, 2, 3)}):
         with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
             utils.image_dataset_from_directory(tmp_path, **options)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_order_and_bits_do_not_depend_on_the_number_of_threads(pictures, monkeypatch, workers):
+    make = lambda: utils.image_dataset_from_directory(pictures, image_size=(6, 6), batch_size=3, seed=1, verbose=False)
+    expected = [[np.array(part) for part in make()[index]] for index in range(3)]
+    dataset = make()
+    dataset.workers = workers
+    for _ in range(2):
+        for one, other in zip(dataset, expected, strict=True):
+            for mine, theirs in zip(one, other, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+
+
+def test_batches_are_read_ahead_while_one_is_used(texts):
+    import threading
+
+    started = threading.Event()
+
+    def read(numbers):
+        if numbers[0] == 1:
+            started.set()
+        return numbers
+
+    batches = iter(kerax.data.RowDataset(read, 4, 1, workers=2))
+    next(batches)
+    assert started.wait(10)
+    batches.close()
+
+
+def test_the_wait_for_data_is_logged():
+    import time
+
+    def slow(numbers):
+        time.sleep(0.02)
+        return np.ones((len(numbers), 2), "f"), np.ones((len(numbers), 1), "f")
+
+    model = kerax.Sequential([layers.Dense(1)])
+    model.compile("sgd", "mse")
+    data = kerax.data.RowDataset(slow, 8, 2, workers=1)
+    logs = model.fit(data, epochs=2, verbose=0, callbacks=[kerax.callbacks.Throughput()]).history
+    assert 0.005 < logs["data_wait"][1] <= logs["step_time"][1]
+    assert "data_wait" not in model.fit(*slow(range(8)), verbose=0, callbacks=[kerax.callbacks.Throughput()]).history

@@ -108,3 +108,47 @@ def test_a_missing_pillow_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     with pytest.raises(ImportError, match=r"kerax\[images\]"):
         utils.load_img("x.png")
+
+
+def jpeg(path, mode="RGB", size=(37, 29), **options):
+    shape = (size[1], size[0], *{"L": (), "RGB": (3,), "CMYK": (4,)}[mode])
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 4, *shape[2:]), dtype="uint8")
+    Image.fromarray(coarse, mode).resize(size).save(path, "JPEG", **options)
+    return str(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 95}])
+@pytest.mark.parametrize("color_mode", ["rgb", "rgba", "grayscale"])
+def test_pixels_are_the_same_with_and_without_opencv(tmp_path, monkeypatch, mode, options, color_mode):
+    path = jpeg(tmp_path / "a.jpg", mode, **options)
+    pixels = images.read_pixels(path, color_mode)
+    monkeypatch.setattr(images, "opencv", lambda: None)
+    np.testing.assert_array_equal(pixels, images.read_pixels(path, color_mode))
+    np.testing.assert_array_equal(pixels, np.asarray(images.img_to_array(images.load_img(path, color_mode))))
+
+
+def test_how_a_camera_was_held_is_left_to_the_user(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert images.read_pixels(jpeg(tmp_path / "a.jpg", exif=exif)).shape == (29, 37, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(16, 11), (64, 64), (29, 37), (1, 1), (30, 80)])
+def test_resizing_is_the_same_with_and_without_opencv(monkeypatch, channels, size):
+    image = np.random.default_rng(0).integers(0, 256, (29, 37, channels), dtype="uint8")
+    results = [images.resize(image, size)]
+    monkeypatch.setattr(images, "opencv", lambda: None)
+    results.append(images.resize(image, size))
+    assert {(array.shape, str(array.dtype)) for array in results} == {((*size, channels), "float32")}
+    np.testing.assert_allclose(*results, atol=2e-4)
+
+
+def test_images_that_are_cut_off_are_named(tmp_path):
+    path = tmp_path / "a.jpg"
+    data = (tmp_path / jpeg(path)).read_bytes()
+    for content in (data[: len(data) // 2], b"text", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.jpg.*cannot be read"):
+            images.read_pixels(str(path))
