@@ -46,6 +46,12 @@ class ConfigError(ValueError, TypeError):
     """What a config or file describes cannot be made. Both kinds, for Keras raises now the one, now the other."""
 
 
+class UnknownNameError(ValueError, KeyError):
+    """A name that nothing has. Both kinds, for Keras raises now the one, now the other."""
+
+    __str__ = Exception.__str__  # that of `KeyError` puts the message in quotes
+
+
 def check_choice(who: object, name: str, value: object, choices: Collection) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     if value not in choices:

@@ -21,11 +21,11 @@ from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.data import array_source, make_source, validation_source
-from kerax.errors import hide_library_frames, suggest
+from kerax.errors import check_choice, hide_library_frames, suggest
 from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.quantizers.compressible import quantize_all
-from kerax.train import loop, steps
+from kerax.train import keras_state, loop, steps
 from kerax.train.compiled import (
     Compiled,
     check_numbers,
@@ -33,7 +33,7 @@ from kerax.train.compiled import (
     within_max_epochs,
     within_max_steps,
 )
-from kerax.train.state import TrainState, state_variables
+from kerax.train.state import TrainState
 from kerax.train.training import Training
 
 Path = str | os.PathLike | IO[bytes]
@@ -511,24 +511,24 @@ class Model(Layer):
         self.compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
         return loop.predict_on_batch(self, source.rows)
 
-    def get_state_tree(self) -> TrainState:
-        """The current training state as arrays: copies, in the form that `train_step` takes."""
-        return jax.tree.map(lambda variable: variable.value, state_variables(self))
+    def get_state_tree(self, value_format: str = "backend_tensor") -> TrainState:
+        """The current training state: copies, in the form that `train_step` takes, and by name in that of Keras:
+        `tree["trainable_variables"]["dense"]["kernel"]`.
 
-    def set_state_tree(self, state: TrainState):
-        """Puts a training state back. Raises `ValueError` if its form differs."""
-        variables = state_variables(self)
-        # Else values would go to other variables of the same number.
-        if jax.tree.structure(variables) != jax.tree.structure(state):
-            raise ValueError(
-                f"{self}: the state has another form. Expected {jax.tree.structure(variables)}, "
-                f"got {jax.tree.structure(state)}."
-            )
-        jax.tree.map(lambda variable, value: variable.assign(value), variables, state)
+        Args:
+            value_format: `"backend_tensor"`, or `"numpy_array"`.
+        """
+        check_choice(self, "value_format", value_format, ("backend_tensor", "numpy_array"))
+        return keras_state.state_of(self, on_host=value_format == "numpy_array")
+
+    def set_state_tree(self, state_tree: TrainState | dict):
+        """Puts a training state back, or of a dict in Keras's form the values it has. Raises `ValueError` if they do
+        not fit."""
+        keras_state.put_state(self, state_tree)
 
     # Saving.
 
-    def quantize(self, mode=None, config=None, filters=None, **kwargs):
+    def quantize(self, mode=None, config=None, filters=None, type_check=True, **unknown):
         """Quantizes dense layers, embeddings and convolutions, as their `quantize` does.
 
         Keras does not quantize convolutions and cannot read files in which they are; `filters` can leave them out.
@@ -541,7 +541,9 @@ class Model(Layer):
 
         Compile again before training on. Raises `ValueError` if there is no such layer.
         """
-        quantize_all(self, mode, config, filters, **kwargs)
+        if unknown:
+            raise ValueError(f"{self}: `quantize` takes no {sorted(unknown)}.")
+        quantize_all(self, mode, config, filters, type_check)
         self.compilation.forget()
 
     def get_quantization_layer_structure(self, mode: str) -> dict | None:

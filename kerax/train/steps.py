@@ -129,7 +129,7 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
         if scope.added_losses:
             raise LossOfBatch
         loss = sum(model.losses, jnp.zeros((), jnp.float32))
-        if compiled.loss.losses:
+        if compiled.loss.parts:
             loss = loss + compiled.loss(y, y_pred, sample_weight, counted)
     with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as scope:
         compiled.loss_tracker.update_state(loss, sample_weight=jnp.sum(counted))
@@ -162,7 +162,7 @@ def goes_on(model) -> bool:
 def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
     """The scalar that training minimises: the compiled loss plus everything in `self.losses`."""
     total = None
-    if self.compilation.loss is not None and self.compilation.loss.losses:
+    if self.compilation.loss is not None and self.compilation.loss.given is not None:
         if y is None:
             raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
         total = self.compilation.loss(y, y_pred, sample_weight)
