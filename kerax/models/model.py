@@ -90,7 +90,7 @@ class Model(Layer):
         return super().from_config(config)
 
     def used_inputs(self, x) -> Any:
-        """What of the inputs `x` the model uses. Default: all."""
+        """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is."""
         return x
 
     # Structure.
@@ -378,14 +378,14 @@ class Model(Layer):
         is_split = validation_data is None and validation_split > 0
         # Class weights after the split: validation does without.
         source = make_source(
-            self.used_inputs(x), y, sample_weight, batch_size, None if is_split else class_weight, "fit"
+            x, y, sample_weight, batch_size, None if is_split else class_weight, "fit", self.used_inputs
         )
         if is_split:
             source, held_out = source.split(validation_split)
             source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
-            held_out = validation_source(validation_data, size)
+            held_out = validation_source(validation_data, size, self.used_inputs)
         if overfit_batches is not None:
             source, shuffle = source.head(overfit_batches), False
             held_out = None if held_out is None else source
@@ -438,7 +438,7 @@ class Model(Layer):
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
         self.compilation.require(self, "evaluate")
         check_numbers("evaluate", steps=(steps, 1))
-        source = make_source(self.used_inputs(x), y, sample_weight, batch_size, who="evaluate")
+        source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.used_inputs)
         self.compilation.make_ready(self, source.batch_spec(), "evaluate")
         self.compilation.check_labels(self, source, "evaluate")
         steps = within_max_steps(steps, source)
@@ -467,7 +467,7 @@ class Model(Layer):
     ) -> Any:
         """The outputs for all rows of `x`, as NumPy arrays."""
         check_numbers("predict", steps=(steps, 1))
-        source = make_source(self.used_inputs(x), None, None, batch_size, who="predict")
+        source = make_source(x, None, None, batch_size, who="predict", prepare=self.used_inputs)
         self.compilation.make_ready(self, source.batch_spec(), "predict")
         steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
