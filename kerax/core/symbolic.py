@@ -334,6 +334,8 @@ def _is_inconclusive(error: Exception) -> bool:
         "_DimExpr",
         "dimension variables",
         "shape polymorphism",
+        "non-constant",
+        "concrete values",
         "mod(",
         "floordiv(",
     )

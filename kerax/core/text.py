@@ -85,7 +85,7 @@ def reads_text(value) -> bool:
     dtype = getattr(value, "dtype", None)
     if dtype is None or isinstance(value, jax.Array):
         return isinstance(value, (str, bytes))
-    if dtype == object:  # of NumPy or pandas: anything may be in there
+    if getattr(dtype, "kind", None) == "O":  # of NumPy or pandas: anything may be in there
         return isinstance(next(iter(np.asarray(value).flat), None), (str, bytes))
     return getattr(dtype, "kind", None) in ("S", "U", "T") or str(dtype) in ("string", "str", "<dtype: 'string'>")
 

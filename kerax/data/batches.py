@@ -292,10 +292,10 @@ class BatchSource:
         if len(parts) > 3:
             raise ValueError(f"{self.who}: a batch is x, (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
         names = ("x", "y", "sample_weight")
-        parts = (self.prepare(parts[0]), *parts[1:])
+        inputs = [self.prepare(part) for part in parts[:1]]
         parts = tuple(
             to_arrays(jax.tree.map(_as_numpy, part, is_leaf=is_leaf), self.who, name)
-            for part, name in zip(parts, names, strict=False)
+            for part, name in zip((*inputs, *parts[1:]), names, strict=False)
         )
         if self.class_weight is not None and len(parts) > 1:
             weight = weights_of_classes(parts[1], self.class_weight, parts[2] if len(parts) > 2 else None, self.who)

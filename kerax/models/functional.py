@@ -14,6 +14,7 @@ from kerax.core.graph import Graph, assign_names
 from kerax.core.layer import Layer
 from kerax.core.lift import LIFTED, LiftedOp, lift
 from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object, to_snake_case
+from kerax.core.seed_generator import SeedGenerator
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.text import TEXT, Cut, Prepared, as_arrays
 from kerax.core.tracking import unique
@@ -52,7 +53,7 @@ class Functional(Model):
             names.append(unique(tensor.operation.name, names))
         self.output_names = names
         takes_text = any(tensor.dtype == TEXT for tensor in self.inputs)
-        self._cut = None
+        self._cut: Any = None
         if takes_text:
             self._cut = Cut(self.inputs, self.graph.nodes, self.outputs, lambda op: isinstance(op, Model))
         self.built = True
@@ -79,6 +80,15 @@ class Functional(Model):
         found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
         # Layers in attributes of a subclass that are not in the graph.
         known = set(map(id, self.operations))
+        # Ops that draw from a stream of the user's move it on.
+        calls = [(key, node) for key, op in zip(self.keys, self.operations, strict=True) for node in op.inbound_nodes]
+        found += [
+            ((key, "seed_generator"), leaf)
+            for key, node in calls
+            if isinstance(node.operation, LiftedOp)
+            for leaf in jax.tree.leaves((node.args, node.kwargs))
+            if isinstance(leaf, SeedGenerator)
+        ]
         return found + [(path, child) for path, child in super()._children() if id(child) not in known]
 
     @property
@@ -387,6 +397,8 @@ def _split_arguments(node) -> tuple[list, dict, dict]:
     parameters = inspect.signature(node.operation.function).parameters.values()
     # Up to `*args`: what comes after has no place by position.
     names = [p.name for p in itertools.takewhile(lambda p: p.kind is p.POSITIONAL_OR_KEYWORD, parameters)]
+    if len(node.args) > len(names):  # what goes to `*args` has no name
+        return list(node.args), node.kwargs, {}
     args, kwargs, options = [], {}, {}
     for position, value in enumerate(node.args):
         name = names[position] if position < len(names) else ""

@@ -142,8 +142,8 @@ class CompiledLoss:
         found = spread(names, jax.tree.unflatten(form, range(len(losses))), y_pred, "loss")
         found = [(path, index) for path, index in found if index is not None and losses[index] is not None]
         weights, weights_form = jax.tree.flatten(self.loss_weights, is_leaf=lambda value: not _is_nested(value))
-        if weights_form != form:
-            by_path = dict(spread(names, self.loss_weights, y_pred, "loss_weights"))
+        has_form = weights_form == form
+        by_path = {} if has_form else dict(spread(names, self.loss_weights, y_pred, "loss_weights"))
         inner = {path[:size] for path, _ in found for size in range(len(path))}
         self.whole = frozenset(path for path, _ in found if path and path not in places and path not in inner)
         outputs = name_outputs(self.output_names, y_pred, self.whole)
@@ -153,8 +153,8 @@ class CompiledLoss:
             name, loss = places.get(path) or "/".join(map(str, path)) or "_".join(names), losses[index]
             if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
                 loss = metrics_module.crossentropy_for(targets[name].shape, outputs[name].shape)().name
-            weight = weights[index] if weights_form == form else by_path.get(path)
-            made, log_name = losses_module.as_loss(loss), f"{name}_loss"
+            weight = weights[index] if has_form else by_path.get(path)
+            made, log_name = cast(losses_module.Loss, losses_module.as_loss(loss)), f"{name}_loss"
             if _is_unnamed(self.output_names, y_pred, path):
                 # It is told by its loss, as in Keras.
                 own = losses[index] if isinstance(losses[index], str) else made.name
@@ -186,7 +186,7 @@ class CompiledLoss:
                 raise ValueError(
                     f"No target for output {part.name!r}, whose loss is {part.loss.name}. Got targets {list(targets)}."
                 )
-            yield part, *found
+            yield part, found[0], found[1], found[2]
 
     def tells_rows_apart(self, y_true: Tree, y_pred: Tree) -> bool:
         """Whether every loss is a sum or mean of something of each row, for targets and predictions of these shapes."""
