@@ -177,6 +177,7 @@ class Variable(Operators):
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.goes_on = False  # whether evaluation and prediction keep what they make of it: states of recurrent layers
+        self.is_drawn_from = False  # likewise, of a stream of keys that they draw from
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.place_in_files: int | None = 0  # in a layer's order, smaller ones first; `None`: files do not hold it
         self.value_in_files: Callable | None = None  # gives what files hold in place of `value`

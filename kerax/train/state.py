@@ -41,7 +41,8 @@ class TrainState(NamedTuple):
 class Carried:
     """Which leaves of a state evaluation and prediction carry from batch to batch; all others stay as they are.
 
-    They are the states of recurrent layers that go on, if there are any, and the metrics.
+    They are the states of recurrent layers that go on and where streams stand that layers draw from, if there are any,
+    and the metrics.
 
     Args:
         variables: What hold the state.
@@ -54,10 +55,10 @@ class Carried:
     def __init__(self, variables: TrainState):
         self.owners, self._treedef = jax.tree.flatten(variables)
         first = len(self.owners) - len(jax.tree.leaves(variables.metrics))
-        going_on = [place for place in range(first) if self.owners[place].goes_on]
+        going_on = [place for place in range(first) if self.owners[place].goes_on or self.owners[place].is_drawn_from]
         self.states = [self.owners[place] for place in going_on]
         self._carried = [*going_on, *range(first, len(self.owners))]
-        self._constant = [place for place in range(first) if not self.owners[place].goes_on]
+        self._constant = [place for place in range(first) if place not in going_on]
 
     def split(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The constants and the carry."""

@@ -131,11 +131,12 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
         loss = sum(model.losses, jnp.zeros((), jnp.float32))
         if compiled.loss.parts:
             loss = loss + compiled.loss(y, y_pred, sample_weight, counted)
-    with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as scope:
+    with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as metric_scope:
         compiled.loss_tracker.update_state(loss, sample_weight=jnp.sum(counted))
         compiled.metrics.update_state(y, y_pred, sample_weight, counted)
-    metrics = collect_metrics(model, scope, state)
-    return compute_logs(model, metrics, training=False), state._replace(metrics=metrics)
+    metrics = collect_metrics(model, metric_scope, state)
+    state = state._replace(state=model.collect_state(scope, state.state), metrics=metrics)
+    return compute_logs(model, metrics, training=False), state
 
 
 class LossOfBatch(Exception):
