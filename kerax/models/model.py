@@ -74,7 +74,7 @@ class Model(Layer):
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
         # Before `compile` too: `predict` needs programs, and nothing else of it.
         self.compilation = Compiled()
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # a hook sets one to end the loop
         self.run_eagerly = False
         self.history: Any = None
         self.passes = 0  # over the training data so far: with the seed, what orders the next one
