@@ -77,7 +77,7 @@ class Monitor(Callback):
             if not self.is_known:
                 raise ValueError(
                     f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or "
-                    'less. Pass `mode=\'max\'` or `mode=\'min\'`, or give the metric\'s class `_direction = "up"`.'
+                    "less. Pass `mode='max'` or `mode='min'`, or give the metric's class `_direction = \"up\"`."
                 )
             self.monitor_op = ops.greater if self.sign > 0 else ops.less
             # As Keras has it from here on: subclasses compare `monitor_op(value - min_delta, best)`.

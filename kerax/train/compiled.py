@@ -164,7 +164,7 @@ class Compiled:
         if y is not None:
             if given["loss"] is not None:
                 loss.build(y, y_pred)
-            metrics.build(y, y_pred)
+            metrics.build(y, y_pred, loss.losses)
         elif given["loss"] is not None and not {"compute_loss", "train_step"} & steps.overridden(model):
             raise ValueError(f"{model}: the loss needs targets, and the data has none. Pass `y`.")
         self.loss, self.metrics, self.output_spec, self._target_spec = loss, metrics, y_pred, y

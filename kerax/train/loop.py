@@ -137,7 +137,7 @@ class Evaluation:
             raise ValueError("evaluate: the data ran out before the first batch.")
         feed.rewind()
         inference.keep()
-        logs = Logs(logs)
+        logs = Logs(dict(sorted(logs.items())))
         callbacks.on_test_end(logs)
         return logs
 
