@@ -45,9 +45,8 @@ def validation_source(validation_data, batch_size, prepare: Callable = lambda x:
     if validation_data is None:
         return None
     # As in Keras a pair is always (x, y), never two inputs without a target.
-    if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
-        x, y, *weight = validation_data
-        weight = weight[0] if weight else None
+    if isinstance(validation_data, (tuple, list)) and len(validation_data) in (1, 2, 3):
+        x, y, weight = unpack_x_y_sample_weight(validation_data)
         return make_source(x, y, weight, batch_size, who="fit (validation_data)", prepare=prepare)
     return make_source(validation_data, batch_size=batch_size, who="fit (validation_data)", prepare=prepare)
 

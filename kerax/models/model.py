@@ -74,7 +74,7 @@ class Model(Layer):
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
         # Before `compile` too: `predict` needs programs, and nothing else of it.
         self.compilation = Compiled()
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # a hook sets one to end the loop
         self.run_eagerly = False
         self.history: Any = None
         self.passes = 0  # over the training data so far: with the seed, what orders the next one
@@ -453,7 +453,7 @@ class Model(Layer):
         finally:
             evaluation.close()
             watching.close()
-        return _as_list(logs, return_dict)
+        return self._returned(logs, return_dict)
 
     plan = planning.plan
 
@@ -490,12 +490,19 @@ class Model(Layer):
     ) -> Any:
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
         batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
-        return _as_list(loop.train_on_batch(self, batch), return_dict)
+        return self._returned(loop.train_on_batch(self, batch), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         batch = self._batch(x, y, sample_weight, None, "test_on_batch")
-        return _as_list(loop.test_on_batch(self, batch), return_dict)
+        return self._returned(loop.test_on_batch(self, batch), return_dict)
+
+    def _returned(self, logs: dict, return_dict: bool):
+        """Logs as a dict, a list in the order of the metrics, or the only number."""
+        if return_dict:
+            return logs
+        in_order = {name: logs[name] for name in self.metrics_names if name in logs} | logs
+        return list(in_order.values()) if len(logs) > 1 else next(iter(logs.values()))
 
     def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
         self.compilation.require(self, who)
@@ -565,11 +572,3 @@ class Model(Layer):
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
-
-
-def _as_list(logs: dict, return_dict: bool):
-    """Logs as a dict, a list, or the only number."""
-    if return_dict:
-        return logs
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values

@@ -168,7 +168,7 @@ class Compiled:
                     # A step of the model's own may have others: they are made when it calls them.
                     if not steps.overrides(model, "train_step"):
                         raise
-            metrics.build(y, y_pred)
+            metrics.build(y, y_pred, [part.name for part in loss.parts])
         elif given["loss"] is not None and not {"compute_loss", "train_step"} & steps.overridden(model):
             raise ValueError(f"{model}: the loss needs targets, and the data has none. Pass `y`.")
         self.loss, self.metrics, self.output_spec, self._target_spec = loss, metrics, y_pred, y
@@ -183,7 +183,7 @@ class Compiled:
         def update_all(x, y, y_pred, sample_weight):
             with scopes.Scope(key=jax.random.key(0), shapes_only=True):
                 if is_own:
-                    model.compute_loss(x, y, y_pred, sample_weight, training=True)
+                    steps.loss_of(model, x, y, y_pred, sample_weight, training=True)
                 elif self.loss is not None and self.loss.parts:
                     self.loss(y, y_pred, sample_weight)
                 if self.metrics is not None and y is not None:

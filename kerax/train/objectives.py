@@ -1,6 +1,6 @@
 """The losses and metrics of all outputs of a model: which belongs to which, and what they are called in the logs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -148,7 +148,8 @@ class CompiledLoss:
         self.whole = frozenset(path for path, _ in found if path and path not in places and path not in inner)
         outputs = name_outputs(self.output_names, y_pred, self.whole)
         places |= zip([path for path, _ in _parts(y_pred, self.whole)], outputs, strict=True)
-        targets = self._targets(y_true, outputs, list(outputs)) if y_true is not None else {}
+        used = [name for name in dict.fromkeys(places.get(path) for path, _ in found) if name in outputs]
+        targets = self._targets(y_true, outputs, used) if y_true is not None else {}
         for path, index in found:
             name, loss = places.get(path) or "/".join(map(str, path)) or "_".join(names), losses[index]
             if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
@@ -254,18 +255,24 @@ class CompiledMetrics:
         self.output_names = output_names
         self.metrics: list[tuple[str, bool, metrics_module.Metric]] = []  # (output, weighted, metric)
         self.names: dict[int, str] = {}  # in the logs, by the metric's id: users' objects keep their own names
+        self.used: list[str] = []  # the outputs that have targets where not all have
 
-    def build(self, y_true: Tree, y_pred: Tree):
-        """Makes the metric objects, picking the kind of "accuracy" from the shapes."""
-        if not any(jax.tree.leaves(list(self.given.values()))):
-            return
+    def build(self, y_true: Tree, y_pred: Tree, with_loss: Collection[str] = ()):
+        """Makes the metric objects, picking the kind of "accuracy" from the shapes.
+
+        Args:
+            with_loss: The outputs that have a loss, and so a target.
+        """
         outputs = name_outputs(self.output_names, y_pred)
         names = list(outputs)
-        targets = pick(names, names, y_true, "`y`")
+        by_output = {weighted: _per_output(names, given, y_pred) for weighted, given in self.given.items()}
+        watched = [name for name in names if any(wanted.get(name) for wanted in by_output.values())]
+        self.used = [name for name in names if name in watched or name in with_loss]
+        targets = pick(names, self.used, y_true, "`y`") if watched else {}
         paths = zip(names, _parts(y_pred), strict=True)
         unnamed = [name for name, (path, _) in paths if _is_unnamed(self.output_names, y_pred, path)]
-        for weighted, given in self.given.items():
-            for name, wanted in _per_output(names, given, y_pred).items():
+        for weighted, found in by_output.items():
+            for name, wanted in found.items():
                 for identifier in wanted:
                     metric = _make(identifier, targets.get(name), outputs[name])
                     prefix = f"{name.split('/')[-1]}_" if len(names) > 1 and name not in unnamed else ""
@@ -280,7 +287,7 @@ class CompiledMetrics:
     def tells_rows_apart(self, y_true: Tree, y_pred: Tree) -> bool:
         """Whether every metric takes weights of rows, for targets and predictions of these shapes."""
         outputs = name_outputs(self.output_names, y_pred)
-        targets = pick(list(outputs), list(dict.fromkeys(name for name, _, _ in self.metrics)), y_true, "`y`")
+        targets = pick(list(outputs), self.used, y_true, "`y`") if self.metrics else {}
         return all(
             _share_rows(targets[name], outputs[name]) and metric.tells_rows_apart(targets[name], outputs[name])
             for name, _, metric in self.metrics
@@ -292,9 +299,8 @@ class CompiledMetrics:
             return
         outputs = name_outputs(self.output_names, y_pred)
         names = list(outputs)
-        used = list(dict.fromkeys(name for name, _, _ in self.metrics))
-        targets = pick(names, used, y_true, "`y`")
-        weights = pick(names, used, sample_weight, "`sample_weight`")
+        targets = pick(names, self.used, y_true, "`y`")
+        weights = pick(names, self.used, sample_weight, "`sample_weight`")
         for name, weighted, metric in self.metrics:
             weight = weights.get(name) if weighted else None
             if counted is not None:

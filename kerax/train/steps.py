@@ -1,6 +1,7 @@
 """The three pure steps, and what they are made of: methods of `Model`, which a subclass may override."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 
@@ -59,7 +60,7 @@ def _loss(params, model, state: TrainState, data, key):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     with bind(model, state._replace(params=params), key) as scope:
         y_pred = model(x, training=True)
-        loss = scaled = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+        loss = scaled = loss_of(model, x, y, y_pred, sample_weight, training=True)
         if model.compilation.auto_scale_loss:
             scaled = model.optimizer.scale_loss(loss, own_opt_state(state))
     new = state._replace(state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state))
@@ -109,7 +110,7 @@ def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     with bind(self, state, step_key(state)) as scope:
         y_pred = self(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        loss = loss_of(self, x, y, y_pred, sample_weight, training=False)
     metrics, results = update_metrics(self, collect_metrics(self, scope, state), loss, x, y, y_pred, sample_weight)
     state = state._replace(state=self.collect_state(scope, state.state), metrics=metrics)
     return compute_logs(self, metrics, results, training=False), state
@@ -175,6 +176,15 @@ def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training
             f"{self}: nothing to minimise. Pass `loss` to `compile`, call `add_loss`, or override `compute_loss`."
         )
     return jnp.asarray(total, jnp.float32)
+
+
+def loss_of(model, x, y, y_pred, sample_weight, training: bool):
+    """What the model's `compute_loss` returns, also one that was written before it was given `training`."""
+    named = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
+    parameters = inspect.signature(model.compute_loss).parameters
+    if "training" in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        named["training"] = training
+    return model.compute_loss(**named)
 
 
 def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:

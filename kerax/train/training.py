@@ -173,7 +173,8 @@ class Training:
         """After an epoch's last batch: its logs. The moment is kept for checkpoints until `next_epoch`."""
         if self.steps_per_epoch is not None and self.step < self.steps_per_epoch and not self.model.stop_training:
             warnings.warn(f"fit: the data ran out after {self.step} of {self.steps_per_epoch} batches.", stacklevel=4)
-            self.model.stop_training = True
+            # What can be read again begins anew in the next epoch.
+            self.model.stop_training = self.source.is_single_pass
         if self.callbacks.savers:
             # Validation and hooks change metrics and callbacks' states; a checkpoint is of the moment before.
             values = dict(zip(map(id, self.store.variables), self.store.leaves, strict=True))
