@@ -86,7 +86,10 @@ class Monitor(Callback):
         return float(value[tuple(map(int, index))] if index else value.mean())
 
     def _ask_metric(self, name: str):
-        for metric in getattr(self.model, "metrics", ()):
+        found = getattr(self.model, "metrics", ())
+        # Those that `compile` was given are one in the model's list.
+        each = [one for metric in found for one in (metric.each() if hasattr(metric, "each") else [metric])]
+        for metric in each:
             direction = getattr(metric, "_direction", None)
             if direction is not None and name in (metric.name, self.model.log_name(metric)):
                 self._set_direction(1.0 if direction == "up" else -1.0)

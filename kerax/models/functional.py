@@ -197,7 +197,7 @@ class Functional(Model):
     def used_inputs(self, x) -> Any:
         """`x` without the entries of a dict that the model has no input for, whatever they hold."""
         if self._cut is not None:
-            return self._on_host(x)
+            return x if isinstance(x, Prepared) else self._on_host(x)
         if not isinstance(x, dict):
             return x
         form = self.graph.inputs

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import IO, Any, Self, cast
 
 import jax
@@ -20,7 +20,7 @@ from kerax.core.registry import Family, deserialize_keras_object, serialize_kera
 from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
-from kerax.data import array_source, make_source, validation_source
+from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, hide_library_frames, suggest
 from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
@@ -33,7 +33,7 @@ from kerax.train.compiled import (
     within_max_epochs,
     within_max_steps,
 )
-from kerax.train.state import TrainState
+from kerax.train.state import TrainState, each_metric
 from kerax.train.training import Training
 
 Path = str | os.PathLike | IO[bytes]
@@ -253,7 +253,7 @@ class Model(Layer):
 
     @property
     def metrics(self) -> list:
-        """The mean loss, the outputs' losses, the compiled metrics, and metrics in attributes of the model's layers."""
+        """The mean loss, the compiled metrics as one, the outputs' losses, and metrics in attributes of the layers."""
         found = self.compilation.own_metrics()
         for item in descendants(self):
             found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
@@ -264,30 +264,29 @@ class Model(Layer):
     @property
     def metrics_names(self) -> list[str]:
         """The names of the metrics."""
-        return [self.log_name(metric) for metric in self.metrics]
+        return [self.log_name(metric) for metric in each_metric(self)]
 
     def log_name(self, metric: metrics_module.Metric) -> str:
         """The name of a metric in the logs: its own, after the output's if there are several."""
-        names = {} if self.compilation.metrics is None else self.compilation.metrics.names
-        return names.get(id(metric), metric.name)
+        return self.compilation.metrics.log_name(metric)
 
     @property
     def metrics_variables(self) -> list[Variable]:
         """The variables of all metrics."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
-    def reset_metrics(self):
-        """Sets every metric to its start."""
-        for metric in self.metrics:
-            metric.reset_state()
-
     # The step, for overriding.
 
+    train_function = test_function = predict_function = None
+    make_train_function = steps.make_train_function
+    make_test_function = steps.make_test_function
+    make_predict_function = steps.make_predict_function
     train_step = steps.train_step
     test_step = steps.test_step
     predict_step = steps.predict_step
     compute_loss = steps.compute_loss
     compute_metrics = steps.compute_metrics
+    reset_metrics = steps.reset_metrics
     stateless_compute_loss = stateless.stateless_compute_loss
     compute_loss_and_updates = stateless.compute_loss_and_updates
 
@@ -404,7 +403,11 @@ class Model(Layer):
             compilation.check_labels(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
         watching = for_call(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
-        validate = None if held_out is None else loop.Evaluation(self, held_out, watching, validation_steps)
+        validate: Any = None
+        if held_out is not None and steps.is_own(self, "evaluate", Model):
+            validate = self._own_evaluation(held_out, watching, validation_steps)
+        elif held_out is not None:
+            validate = loop.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
         # Only where a callback wants to know: the check is part of the program.
         compilation.bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
@@ -416,10 +419,19 @@ class Model(Layer):
             raise
         finally:
             compilation.bad_step = None
-            if validate is not None:
+            if isinstance(validate, loop.Evaluation):
                 validate.close()
             watching.close()
         return self.history
+
+    def _own_evaluation(self, source, callbacks, steps: int | None) -> Callable[[], dict]:
+        """A function that evaluates by an `evaluate` of the model's own."""
+        x, y, sample_weight = (
+            (source.batches, None, None) if source.rows is None else unpack_x_y_sample_weight(source.rows)
+        )
+        named = {"x": x, "y": y, "sample_weight": sample_weight, "steps": steps, "callbacks": callbacks}
+        size = getattr(source, "batch_size", None)
+        return lambda: self.evaluate(**named, batch_size=size, return_dict=True)
 
     def evaluate(
         self,
@@ -452,7 +464,8 @@ class Model(Layer):
             raise
         finally:
             evaluation.close()
-            watching.close()
+            if watching is not callbacks:  # not that of a `fit` around
+                watching.close()
         return self._returned(logs, return_dict)
 
     plan = planning.plan

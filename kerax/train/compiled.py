@@ -57,7 +57,7 @@ class Compiled:
         wants_norm = self.arguments.get("log_gradient_norm", False)
         self.gradient_norm = metrics_module.Mean(name="gradient_norm") if wants_norm else None
         self.loss: CompiledLoss | None = None
-        self.metrics: CompiledMetrics | None = None
+        self.metrics = CompiledMetrics(self.arguments.get("metrics"), self.arguments.get("weighted_metrics"))
         self.output_spec: Tree = None
         self.bad_step: Variable | None = None
         self.training: Any = None
@@ -111,11 +111,11 @@ class Compiled:
         return {name: value for name, value in self.arguments.items() if name not in left_out}
 
     def own_metrics(self) -> list:
-        """The mean loss, the outputs' losses and the compiled metrics."""
-        found = [self.loss_tracker] if self.is_given else []
-        if self.loss is not None and self.metrics is not None:
-            found += [*self.loss.trackers.values(), *(metric for _, _, metric in self.metrics.metrics)]
-        return found
+        """The mean loss, the compiled metrics as one, and the outputs' losses."""
+        found: list = [self.loss_tracker] if self.is_given else []
+        if jax.tree.leaves(list(self.metrics.given.values())):
+            found.append(self.metrics)
+        return found + ([] if self.loss is None else list(self.loss.trackers.values()))
 
     # What comes before training, evaluation and prediction.
 
@@ -159,7 +159,7 @@ class Compiled:
         """Makes losses and metrics for shapes and dtypes of targets and outputs."""
         given, names = self.arguments, model.output_names
         loss = CompiledLoss(given["loss"], given["loss_weights"], names)
-        metrics = CompiledMetrics(given["metrics"], given["weighted_metrics"], names)
+        metrics = self.metrics = CompiledMetrics(given["metrics"], given["weighted_metrics"], names)
         if y is not None:
             if given["loss"] is not None and not steps.overrides(model, "compute_loss"):
                 try:
@@ -171,7 +171,7 @@ class Compiled:
             metrics.build(y, y_pred, [part.name for part in loss.parts])
         elif given["loss"] is not None and not {"compute_loss", "train_step"} & steps.overridden(model):
             raise ValueError(f"{model}: the loss needs targets, and the data has none. Pass `y`.")
-        self.loss, self.metrics, self.output_spec, self._target_spec = loss, metrics, y_pred, y
+        self.loss, self.output_spec, self._target_spec = loss, y_pred, y
 
     def _follow(self, model, *data):
         """Raises what losses and metrics raise for data of these shapes, before anything is compiled.
@@ -186,7 +186,7 @@ class Compiled:
                     steps.loss_of(model, x, y, y_pred, sample_weight, training=True)
                 elif self.loss is not None and self.loss.parts:
                     self.loss(y, y_pred, sample_weight)
-                if self.metrics is not None and y is not None:
+                if y is not None:
                     self.metrics.update_state(y, y_pred, sample_weight)
 
         try:
@@ -282,7 +282,8 @@ class Compiled:
     def initial_metrics(self, model) -> list[np.ndarray | None]:
         """As the function of this name, which is asked once."""
         key = "initial_metrics", tuple(metric.name for metric in model.metrics)
-        if key not in self.programs:
+        # One of the model's own may do more each time.
+        if key not in self.programs or steps.overrides(model, "reset_metrics"):
             self.programs[key] = initial_metrics(model)
         return self.programs[key]
 

@@ -241,8 +241,8 @@ def pick(names: list[str], used: list[str], structure: Tree, what: str, whole=fr
     raise ValueError(f"{what} has {len(leaves)} arrays, but the model has {len(names)} outputs: {names}.")
 
 
-class CompiledMetrics:
-    """The metrics of all outputs.
+class CompiledMetrics(metrics_module.Metric):
+    """The metrics of all outputs, as one: what a model's `metrics` list has in their place.
 
     Args:
         metrics: Metrics that ignore sample weights: a list for all outputs, a list of lists, or a dict by output name.
@@ -250,14 +250,15 @@ class CompiledMetrics:
         output_names: Names of the model's outputs, if it has any.
     """
 
-    def __init__(self, metrics, weighted_metrics, output_names):
+    def __init__(self, metrics, weighted_metrics, output_names=None):
+        super().__init__(name="compile_metrics")
         self.given = {False: metrics, True: weighted_metrics}
         self.output_names = output_names
         self.metrics: list[tuple[str, bool, metrics_module.Metric]] = []  # (output, weighted, metric)
-        self.names: dict[int, str] = {}  # in the logs, by the metric's id: users' objects keep their own names
+        self.names: list[str] = []  # in the logs, one for each: users' objects keep their own
         self.used: list[str] = []  # the outputs that have targets where not all have
 
-    def build(self, y_true: Tree, y_pred: Tree, with_loss: Collection[str] = ()):
+    def build(self, y_true: Tree, y_pred: Tree, with_loss: Collection[str] = ()):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Makes the metric objects, picking the kind of "accuracy" from the shapes.
 
         Args:
@@ -277,12 +278,35 @@ class CompiledMetrics:
                     metric = _make(identifier, targets.get(name), outputs[name])
                     prefix = f"{name.split('/')[-1]}_" if len(names) > 1 and name not in unnamed else ""
                     log_name = prefix + metric.name
-                    if weighted and log_name in self.names.values():
+                    if weighted and log_name in self.names:
                         log_name = f"{prefix}weighted_{metric.name}"
-                    self.names[id(metric)] = unique(log_name, self.names.values())
+                    self.names.append(unique(log_name, self.names))
                     if not getattr(metric, "built", True):
                         metric.build(targets[name].shape, outputs[name].shape)
                     self.metrics.append((name, weighted, metric))
+
+    @property
+    def variables(self) -> list:
+        """The variables of all metrics."""
+        return [variable for metric in self.each() for variable in metric.variables]
+
+    def each(self) -> list[metrics_module.Metric]:
+        """The metrics, one by one."""
+        return [metric for _, _, metric in self.metrics]
+
+    def result(self) -> dict:
+        """The results of all metrics, by their names in the logs."""
+        return {name: metric.result() for name, metric in zip(self.names, self.each(), strict=True)}
+
+    def log_name(self, metric: metrics_module.Metric) -> str:
+        """The name of a metric in the logs: its own, unless it is one of these."""
+        found = (name for name, one in zip(self.names, self.each(), strict=True) if one is metric)
+        return next(found, metric.name)
+
+    def reset_state(self):
+        """Sets every metric to its start."""
+        for metric in self.each():
+            metric.reset_state()
 
     def tells_rows_apart(self, y_true: Tree, y_pred: Tree) -> bool:
         """Whether every metric takes weights of rows, for targets and predictions of these shapes."""
@@ -293,7 +317,7 @@ class CompiledMetrics:
             for name, _, metric in self.metrics
         )
 
-    def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None, counted=None):
+    def update_state(self, y_true: Tree, y_pred: Tree, sample_weight=None, counted=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Updates every metric with a batch, of which only the rows count that are in `counted`. Default: all."""
         if not self.metrics:
             return

@@ -102,10 +102,19 @@ def other_optimizers(model) -> dict[str, Optimizer]:
     return found
 
 
+def each_metric(model, found: list | None = None) -> list:
+    """The metrics of a model, or those found, with those that `compile` was given one by one."""
+    compiled, found = model.compilation.metrics, model.metrics if found is None else found
+    return [one for metric in found for one in (compiled.each() if metric is compiled else [metric])]
+
+
 def metric_variables(model) -> dict:
     """`{metric: {variable: Variable}}` of all metrics of a model."""
     found: dict[str, dict] = {}
-    for metric in model.metrics:
+    # Also those that a `metrics` of the model's own leaves out: they count all the same.
+    compiled = [metric for metric in model.compilation.own_metrics() if metric is not model.compilation.loss_tracker]
+    metrics = each_metric(model, list({id(metric): metric for metric in [*model.metrics, *compiled]}.values()))
+    for metric in metrics:
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
         found[unique(model.log_name(metric), found)] = variables
     return found
@@ -115,8 +124,7 @@ def initial_metrics(model) -> list[np.ndarray | None]:
     """The leaves of the metrics tree at the start of an epoch, on the host; `None` for what stays as it is then."""
     variables = jax.tree.leaves(metric_variables(model))
     with scopes.Scope([(variable, None) for variable in variables]) as scope:
-        for metric in model.metrics:
-            metric.reset_state()
+        model.reset_metrics()
         values = map(scope.value_of, variables)
         return [None if value is None else np.asarray(value) for value in values]
 

@@ -189,12 +189,19 @@ def loss_of(model, x, y, y_pred, sample_weight, training: bool):
 
 def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
     """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
-    if self.compilation.metrics is not None and y is not None:
+    if y is not None:
         self.compilation.metrics.update_state(y, y_pred, sample_weight)
     return self.get_metrics_result()
 
 
+def reset_metrics(self):
+    """Sets every metric to its start."""
+    for metric in self.metrics:
+        metric.reset_state()
+
+
 _DEFAULTS: dict[str, Callable] = {
+    "reset_metrics": reset_metrics,
     "train_step": train_step,
     "test_step": test_step,
     "predict_step": predict_step,
@@ -203,9 +210,54 @@ _DEFAULTS: dict[str, Callable] = {
 }
 
 
+def make_train_function(self, force: bool = False) -> Callable:
+    """Sets and returns `train_function`: of (state, iterator of batches), it gives what `train_step` gives for the
+    next batch. Where a subclass makes another one, that is the step, traced as such."""
+    self.train_function = lambda state, iterator: self.train_step(state, next(iterator))
+    return self.train_function
+
+
+def make_test_function(self, force: bool = False) -> Callable:
+    """Sets and returns `test_function`, as `make_train_function` does."""
+    self.test_function = lambda state, iterator: self.test_step(state, next(iterator))
+    return self.test_function
+
+
+def make_predict_function(self, force: bool = False) -> Callable:
+    """Sets and returns `predict_function`, as `make_train_function` does; it returns (outputs, state)."""
+    self.predict_function = lambda state, iterator: (self.predict_step(state, next(iterator)), state)
+    return self.predict_function
+
+
+_MAKERS: dict[str, Callable] = {
+    "train_step": make_train_function,
+    "test_step": make_test_function,
+    "predict_step": make_predict_function,
+}
+
+
+def step_of(model, name: str) -> Callable:
+    """The model's step of this name, or what its own `make_..._function` makes of it."""
+    maker = _MAKERS[name]
+    if not _is_own(model, maker.__name__, maker):
+        return getattr(model, name)
+    made = getattr(model, maker.__name__)() or getattr(model, maker.__name__.removeprefix("make_"))
+    return lambda state, data: made(state, iter([data]))
+
+
+def _is_own(model, name: str, default: Callable) -> bool:
+    return name in vars(model) or getattr(type(model), name) is not default
+
+
+def is_own(model, name: str, base: type) -> bool:
+    """Whether a method of `base` is a model's own."""
+    return _is_own(model, name, getattr(base, name))
+
+
 def overrides(model, name: str) -> bool:
-    """Whether one of these methods is a model's own."""
-    return name in vars(model) or getattr(type(model), name) is not _DEFAULTS[name]
+    """Whether one of these methods is a model's own, or a step is made by one."""
+    maker = _MAKERS.get(name)
+    return _is_own(model, name, _DEFAULTS[name]) or (maker is not None and _is_own(model, maker.__name__, maker))
 
 
 def overridden(model) -> set[str]:

@@ -18,6 +18,7 @@ from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import metrics_at_start, state_variables, store_of
+from kerax.train.steps import overrides
 
 
 class Training:
@@ -135,6 +136,8 @@ class Training:
         else:
             # Metrics are last in a state.
             leaves, first = self.store.leaves, len(self.store.leaves) - len(self.fresh_metrics)
+            if overrides(self.model, "reset_metrics"):
+                self.fresh_metrics = self.model.compilation.initial_metrics(self.model)
             metrics = metrics_at_start(self.fresh_metrics, lambda index: leaves[first + index])
             self.store.leaves = (*leaves[:first], *metrics)
         self.is_counting = True
