@@ -30,6 +30,10 @@ def is_traceback_filtering_enabled() -> bool:
     return _filtering
 
 
+class UnknownArgument(TypeError, ValueError):
+    """A keyword argument that a constructor does not take: Python raises `TypeError` there, Keras `ValueError`."""
+
+
 def suggest(name: object, options: Iterable[object]) -> str:
     """` Did you mean 'x'?` when an option is close to `name`, else an empty string."""
     # Several candidates, for `difflib` counts `raet` as far from `rate` as another word with one letter changed.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kerax import ops
-from kerax.callbacks.callback import Callback
+from kerax.callbacks.callback import Callback, read_rates, with_rates
 from kerax.errors import suggest
 
 _GROWING = tuple(
@@ -221,8 +221,8 @@ class ReduceLROnPlateau(Monitor):
         self.best = None
 
     def on_epoch_end(self, epoch, logs=None):
-        # Before any change: the rate of this epoch.
-        logs["learning_rate"] = rate = float(np.asarray(self.model.optimizer.learning_rate))
+        # Before any change: the rates of this epoch.
+        logs.update(read_rates(self.model.optimizer))
         value = self.get_monitor_value(logs)
         if value is None:
             return
@@ -234,10 +234,15 @@ class ReduceLROnPlateau(Monitor):
         # In the cooldown the wait does not grow, but the best value does.
         elif not self.in_cooldown():
             self.wait += 1
+            if self.wait >= self.patience:
+                self._reduce(epoch)
+
+    def _reduce(self, epoch: int):
+        for optimizer in with_rates(self.model.optimizer).values():
+            rate = float(np.asarray(optimizer.learning_rate))
             # In float32, as the rate is kept: one at its minimum could otherwise look a little above it.
-            if self.wait >= self.patience and rate > np.float32(self.min_lr):
-                rate = max(rate * self.factor, self.min_lr)
-                self.model.optimizer.learning_rate = rate
+            if rate > np.float32(self.min_lr):
+                optimizer.learning_rate = rate = max(rate * self.factor, self.min_lr)
                 if self.verbose:
                     print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
                 self.cooldown_counter, self.wait = self.cooldown, 0
@@ -266,17 +271,18 @@ class LearningRateScheduler(Callback):
             self._takes_rate = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        current = float(np.asarray(self.model.optimizer.learning_rate))
-        rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
-        # As in Keras: an int is most likely a mistake.
-        if not isinstance(rate, (float, np.floating)):
-            raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
-        if self.verbose:
-            print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
-        self.model.optimizer.learning_rate = float(rate)
+        for optimizer in with_rates(self.model.optimizer).values():
+            current = float(np.asarray(optimizer.learning_rate))
+            rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
+            # As in Keras: an int is most likely a mistake.
+            if not isinstance(rate, (float, np.floating)):
+                raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
+            if self.verbose:
+                print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
+            optimizer.learning_rate = float(rate)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+        logs.update(read_rates(self.model.optimizer))
 
 
 class TerminateOnNaN(Callback):

@@ -171,7 +171,7 @@ class Variable(Operators):
         layout=None,
     ):
         self.name = name or "variable"
-        self.path = self.name
+        self.path = "/".join((*scopes.names.get(), self.name))
         # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
@@ -341,6 +341,11 @@ class Variable(Operators):
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether a training run owns the array at the moment."""
+        return self._store is not None
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.numpy(), dtype)

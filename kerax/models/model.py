@@ -193,7 +193,7 @@ class Model(Layer):
             ValueError: for an unknown name, with a suggestion.
         """
         self.require_init()
-        optimizer = None if optimizer is None else optimizers_module.get(optimizer)
+        optimizer = optimizers_module.get(optimizer)
         if auto_scale_loss:
             # float16 cannot hold small gradients: it gets a loss scale unless told otherwise.
             optimizer = optimizers_module.for_policy(optimizer, self.dtype_policy)

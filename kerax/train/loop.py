@@ -71,7 +71,8 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                     break
                 logs = training.end_batches()
                 if validate is not None and _is_due(epoch + 1, validation_freq):
-                    logs.update({f"val_{name}": value for name, value in validate().items()})
+                    validated = {f"val_{name}": value for name, value in validate().items()}
+                    logs = Logs(dict(sorted((dict(logs) | validated).items())))
                 training.source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
                 training.next_epoch(logs)
