@@ -27,12 +27,14 @@ def lift(function: Function, name: str | None = None) -> Function:
     Returns: a function with the same arguments. Called with a symbolic tensor it returns symbolic tensors.
     """
 
+    key = name or function.__name__
+
     @functools.wraps(function)
     def lifted(*args, **kwargs):
         # One pass over the leaves for both questions.
         kinds = {type(leaf) for leaf in jax.tree.leaves((args, kwargs))}
         if symbolic.KerasTensor in kinds or symbolic.Size in kinds:
-            return symbolic.record(LiftedOp(function, lifted.__name__), args, kwargs)
+            return symbolic.record(LiftedOp(function, key), args, kwargs)
         if Variable in kinds:
             args, kwargs = jax.tree.map(unwrap, (args, kwargs))
         return function(*args, **kwargs)
@@ -40,7 +42,7 @@ def lift(function: Function, name: str | None = None) -> Function:
     if name is not None:
         lifted.__name__ = lifted.__qualname__ = name
     # By name, for models whose files name an op.
-    LIFTED[lifted.__name__] = function
+    LIFTED[key] = function
     return cast(Function, lifted)
 
 

@@ -32,7 +32,7 @@ class KerasTensor(Operators):
 
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
-        self.dtype = jnp.dtype(dtype).name
+        self.dtype = "string" if dtype in ("string", str) else jnp.dtype(dtype).name
         self.sparse, self.ragged = sparse, ragged
         self.name = name or "keras_tensor"
 
@@ -210,6 +210,11 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         for i, leaf in enumerate(leaves)
         if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct)) and not isinstance(leaf, Size)
     ]
+    if any(leaves[i].dtype == "string" for i in dynamic):
+        raise ValueError(
+            f"{function} cannot take text. In a model only layers that turn text into numbers do, as `StringLookup`, "
+            "`TextVectorization` and `Hashing`, and those that say what comes out by `compute_output_shape`."
+        )
     # A tensor's mask goes along: a layer's `call` may read it.
     their_masks = [masks.get_mask(leaves[i]) for i in dynamic]
     shapes = [known_shape(leaves[i].shape) for i in dynamic]
@@ -329,6 +334,8 @@ def _is_inconclusive(error: Exception) -> bool:
         "_DimExpr",
         "dimension variables",
         "shape polymorphism",
+        "non-constant",
+        "concrete values",
         "mod(",
         "floordiv(",
     )

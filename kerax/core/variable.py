@@ -171,12 +171,13 @@ class Variable(Operators):
         layout=None,
     ):
         self.name = name or "variable"
-        self.path = self.name
+        self.path = "/".join((*scopes.names.get(), self.name))
         # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.goes_on = False  # whether evaluation and prediction keep what they make of it: states of recurrent layers
+        self.is_drawn_from = False  # likewise, of a stream of keys that they draw from
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.place_in_files: int | None = 0  # in a layer's order, smaller ones first; `None`: files do not hold it
         self.value_in_files: Callable | None = None  # gives what files hold in place of `value`
@@ -362,6 +363,11 @@ class Variable(Operators):
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether a training run owns the array at the moment."""
+        return self._store is not None
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.numpy(), dtype)

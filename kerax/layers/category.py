@@ -13,6 +13,7 @@ from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tensorflow_graphs import outside_of_graphs
+from kerax.core.text import reads_text
 from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
@@ -64,7 +65,7 @@ def _as_str(layer: Layer, value) -> str:
 
 def is_text(values: Any) -> bool:
     """Whether an array of `as_array` holds text."""
-    return getattr(values, "dtype", None) == np.dtype(object)
+    return isinstance(values, np.ndarray) and values.dtype == np.dtype(object)
 
 
 def is_abstract(values: Any) -> bool:
@@ -151,6 +152,26 @@ class _Categorical(Layer):
         if is_text(inputs) or is_wide(inputs):
             return self.call_on_host(inputs)
         return super().__call__(inputs, **kwargs)
+
+    def compute_output_spec(self, inputs: Any, *args, **kwargs) -> Any:
+        """Symbolic outputs for symbolic inputs, without recording a node."""
+        first = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+        if not isinstance(first, KerasTensor) or not reads_text(inputs):
+            return super().compute_output_spec(inputs, *args, **kwargs)
+        dtype = "int32" if self.output_mode == "int" else self.compute_dtype
+        return KerasTensor(self._shape_for_text(first.shape), dtype)
+
+    def _depth(self) -> int:
+        """Entries of a vector of the outputs."""
+        return getattr(self, "num_bins", 0)
+
+    def _shape_for_text(self, shape: tuple) -> tuple:
+        """The outputs' shape for text of this shape, as `encode` makes it."""
+        if self.output_mode == "int":
+            return shape
+        if self.output_mode == "one_hot" and (len(shape) == 1 or shape[-1] != 1):
+            return (*shape, self._depth())
+        return (*shape[:-1], self._depth())
 
     def call_on_host(self, inputs: Any) -> np.ndarray:
         """The outputs for text, or for integers beyond JAX's, as NumPy arrays."""

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core.symbolic import KerasTensor
+from kerax.core.text import reads_text
 from kerax.layers.category import _Categorical, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.options import check, check_positive
 
@@ -326,6 +328,8 @@ class HashedCrossing(_Categorical):
         shapes = [tuple(feature.shape) for feature in features]
         if len(set(shapes)) > 1 or not (len(shapes[0]) < 2 or shapes[0][1:] == (1,)):
             raise ValueError(f"{self}: features must have one shape of (), (batch,) or (batch, 1). Got {shapes}.")
+        if reads_text(features) and isinstance(features[0], KerasTensor):
+            return super(_Categorical, self).__call__(features, **kwargs)
         if any(is_text(feature) or is_wide(feature) for feature in features):
             if any(map(is_abstract, features)):
                 raise ValueError(

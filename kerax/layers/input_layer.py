@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from kerax import config, dtype_policies
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor, Node
@@ -42,8 +40,10 @@ class InputLayer(Layer):
     ):
         found = None if input_tensor is None else input_tensor.dtype
         # As a policy, "int8" would be the name of a quantization.
-        policy = dtype_policies.DTypePolicy(jnp.dtype(dtype or found or config.floatx()).name)
+        dtype = KerasTensor((), dtype or found or config.floatx()).dtype
+        policy = dtype_policies.DTypePolicy("float32" if dtype == "string" else dtype)
         super().__init__(name=name, dtype=policy, **kwargs)
+        self._data_dtype = dtype
         check_unsupported(self, sparse=sparse, ragged=ragged)
         given = {"batch_shape": batch_shape, "shape": shape, "batch_size": batch_size}
         is_one = batch_shape is None or (shape is None and batch_size is None)
@@ -72,7 +72,7 @@ class InputLayer(Layer):
     @property
     def dtype(self) -> str:
         """The dtype of the data."""
-        return self.dtype_policy.variable_dtype
+        return self._data_dtype
 
     def call(self, inputs: Any) -> Any:
         return inputs

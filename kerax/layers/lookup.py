@@ -11,7 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax.core import scope as scopes
+from kerax.core.layer import Layer
 from kerax.core.registry import in_safe_mode
+from kerax.core.symbolic import KerasTensor
+from kerax.core.text import reads_text
 from kerax.layers.category import ENCODED, Adaptable, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
 from kerax.layers.integer_table import IntegerTable
@@ -235,8 +238,12 @@ class Lookup(Adaptable):
                 f"Got {inputs[unknown].ravel()[:10].tolist()}."
             )
 
+    def _depth(self) -> int:
+        """Entries of a vector of the outputs."""
+        return self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+
     def _outputs(self, indices):
-        depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+        depth = self._depth()
         if self._idf is None:
             return encode(self, indices, depth)
         # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
@@ -466,6 +473,8 @@ class TextLookup(Lookup):
         self._check_ready()
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
+        if isinstance(inputs, KerasTensor) and reads_text(inputs):
+            return Layer.__call__(self, inputs, **kwargs)  # a call in a graph
         inputs = as_array(self, inputs)
         self.check_inputs(inputs)
         return self.call_on_host(np.asarray(inputs))
@@ -495,8 +504,8 @@ class TextLookup(Lookup):
 class StringLookup(TextLookup):
     """Strings as their indices in a vocabulary, or vectors that say which are there.
 
-    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
-    model, for JAX knows no strings.
+    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays, for JAX knows no strings. In a
+    model with `Input(dtype="string")` it is computed before the compiled part.
 
     Args:
         max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.

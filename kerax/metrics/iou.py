@@ -30,6 +30,8 @@ class IoU(Metric):
         ValueError: if a target class is none of the classes.
     """
 
+    _direction = "up"
+
     def __init__(
         self,
         num_classes,

@@ -27,6 +27,9 @@ class Metric(Configurable):
         name: Default: the class name in snake case.
     """
 
+    # "up" or "down": Keras's name for what callbacks with `mode="auto"` go by; users' metrics say it so.
+    _direction: str | None = None
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("kerax.metrics") and not cls.__name__.startswith("_"):

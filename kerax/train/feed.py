@@ -128,10 +128,11 @@ class Feed:
         """The pieces of an epoch from batch `done` on.
 
         Args:
-            steps: Batches of the epoch, which goes on where the last one stopped; `None`: a pass is an epoch.
+            steps: Batches of the epoch, which goes on where the last one stopped, and ends early where a pass does, as
+                in Keras; `None`: a pass is an epoch.
             most: Function of a batch's number: how many may be done at once from there.
         """
-        # A pass that ends inside an epoch of fixed length is followed by the next; one that is empty ends it.
+        # Nothing left of the last epoch's pass: the next begins; one that is empty ends the epoch.
         while steps is None or done < steps:
             is_new = self._pass is None and self._open()
             piece = self.take(most(done) if steps is None else min(most(done), steps - done))
@@ -140,7 +141,7 @@ class Feed:
                     piece = piece._replace(left=steps - done)
                 done += piece.num_batches
                 yield piece
-            elif is_new or self.source.is_single_pass or (steps is None and done):
+            elif is_new or self.source.is_single_pass or done:
                 return
 
     def _open(self) -> bool:

@@ -56,6 +56,7 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
     constants, carry = map(_specs, carried.split(carried.owners))
     is_own = steps.overrides(model, "predict_step")
     lists = KerasLists(model, variables, ("params", "state")) if is_own else None
+    predict_step = steps.step_of(model, "predict_step")
 
     def step(constants, carry, batch, number, num_rows):
         state, batch = _at(carried.join(constants, carry), number), placement.constrain_batch(batch)
@@ -64,7 +65,7 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
             _, carry = carried.split(jax.tree.leaves(new))
         else:
             given = lists.give(state)
-            outputs = _without_state(model.predict_step(given, batch), given)
+            outputs = _without_state(predict_step(given, batch), given)
         return carry, placement.replicate(outputs) if jax.process_count() > 1 else outputs
 
     join = None if carried.states else _side_by_side
@@ -79,6 +80,8 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
 def _without_state(outputs, given: ListedState):
     """What a step of prediction returned, without the variables that Keras's own return beside the outputs."""
     if isinstance(outputs, tuple) and len(outputs) == 2 and isinstance(outputs[1], (list, tuple)):
+        if isinstance(outputs[1], TrainState):
+            return outputs[0]
         shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs[1])]
         if shapes in ([leaf.shape for leaf in given[1]], [leaf.shape for part in given for leaf in part]):
             return outputs[0]
@@ -99,7 +102,7 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
     variables and metrics as Keras users do; what it writes there takes precedence over the state it returns.
     The position of the random key is advanced here, whatever the step does with it.
     """
-    train_step = model.train_step
+    train_step = steps.step_of(model, "train_step")
     owners, treedef = jax.tree.flatten(variables)
     # By identity: a variable may compare elementwise.
     key_index = next(index for index, owner in enumerate(owners) if owner is model.random_key)
@@ -156,7 +159,10 @@ def _leaves_like(step: Callable, new, old: TrainState) -> list:
 def _checked_logs(step: Callable, logs) -> OrderedDict:
     if not isinstance(logs, dict):
         raise TypeError(f"{step.__qualname__} must return logs as a dict of scalars. Got {type(logs).__name__}.")
-    return OrderedDict((name, jnp.asarray(value)) for name, value in logs.items())
+    named = OrderedDict()
+    for name, value in logs.items():  # the result of all compiled metrics is a dict
+        named.update(value if isinstance(value, dict) else {name: value})
+    return OrderedDict((name, jnp.asarray(value)) for name, value in named.items())
 
 
 def _guarded(new: list, old: tuple, guard: int, step) -> list:
@@ -180,7 +186,7 @@ def _test_on_leaves(model, variables: TrainState, carried: Carried, size: int | 
 
     Of a batch of `size` rows, the first `num_rows` count; all for `None`.
     """
-    test_step = model.test_step
+    test_step = steps.step_of(model, "test_step")
     parts = ("params", "state", "metrics")
     lists = KerasLists(model, variables, parts) if steps.overrides(model, "test_step") else None
 
