@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core import loading, symbolic
+from kerax.core import loading, sparse, symbolic
 from kerax.core.operators import BINARY, COMPARISONS, UNARY
 from kerax.core.variable import Variable, unwrap
 
@@ -37,6 +38,8 @@ def lift(function: Function, name: str | None = None) -> Function:
             return symbolic.record(LiftedOp(function, key), args, kwargs)
         if Variable in kinds:
             args, kwargs = jax.tree.map(unwrap, (args, kwargs))
+        if sparse.MODULE in sys.modules and sparse.holds_any(args, kwargs):
+            return sparse.apply(function, key, args, kwargs)
         return function(*args, **kwargs)
 
     if name is not None:
@@ -72,6 +75,8 @@ class LiftedOp:
         if symbolic.is_symbolic(args, kwargs):
             return symbolic.record(LiftedOp(self.function, self.op_name), args, kwargs)
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
+        if sparse.MODULE in sys.modules and sparse.holds_any(args, kwargs):
+            return sparse.apply(self.function, self.op_name, args, kwargs)
         return self.function(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:

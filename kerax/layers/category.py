@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from kerax.core import sparse as sparse_arrays
 from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
@@ -118,6 +120,22 @@ def _count(indices, weights, depth: int, only_presence: bool, dtype: str):
     return jnp.sum(is_there.astype(dtype) * weights, -2)
 
 
+def _as_sparse(call: Callable) -> Callable:
+    """A layer's `__call__` whose vectors are sparse if the layer says so."""
+
+    @functools.wraps(call)
+    def called(self, inputs, **kwargs):
+        outputs = call(self, inputs, **kwargs)
+        if not self.sparse or isinstance(outputs, KerasTensor) or sparse_arrays.is_sparse(outputs):
+            return outputs
+        outputs = jnp.asarray(outputs)
+        is_known = not isinstance(outputs, Tracer)
+        # Each index of the inputs makes one element at most.
+        return sparse_arrays.from_dense(outputs, int(jnp.count_nonzero(outputs)) if is_known else np.size(inputs))
+
+    return called
+
+
 class _Categorical(Layer):
     """A layer without weights that also takes lists, and on text works on the host, in NumPy."""
 
@@ -127,16 +145,13 @@ class _Categorical(Layer):
         super().__init_subclass__(**kwargs)
         # These calls look at values, which tensors of a graph do not have.
         if "__call__" in cls.__dict__:
-            cls.__call__ = outside_of_graphs(cls.__call__)
+            cls.__call__ = outside_of_graphs(_as_sparse(cls.__call__))
 
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
         check_choice(self, "output_mode", output_mode, modes)
-        if sparse:
-            raise ValueError(
-                f"{self}: `sparse=True` is not supported: JAX's models take dense arrays. Leave it out; for a large "
-                "vocabulary use output_mode='int' followed by an `Embedding`."
-            )
+        if sparse and output_mode == "int":
+            raise ValueError(f"{self}: `sparse=True` needs an `output_mode` of vectors. Got 'int'.")
         self.output_mode, self.sparse = output_mode, sparse
         self.autocast = False  # integers and bin boundaries lose their meaning when they are rounded
         self.built = True
@@ -147,19 +162,22 @@ class _Categorical(Layer):
         return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
     @outside_of_graphs
+    @_as_sparse
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
-        if is_text(inputs) or is_wide(inputs):
-            return self.call_on_host(inputs)
-        return super().__call__(inputs, **kwargs)
+        on_host = is_text(inputs) or is_wide(inputs)
+        return self.call_on_host(inputs) if on_host else super().__call__(inputs, **kwargs)
 
     def compute_output_spec(self, inputs: Any, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
         first = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
         if not isinstance(first, KerasTensor) or not reads_text(inputs):
-            return super().compute_output_spec(inputs, *args, **kwargs)
-        dtype = "int32" if self.output_mode == "int" else self.compute_dtype
-        return KerasTensor(self._shape_for_text(first.shape), dtype)
+            outputs = super().compute_output_spec(inputs, *args, **kwargs)
+        else:
+            dtype = "int32" if self.output_mode == "int" else self.compute_dtype
+            outputs = KerasTensor(self._shape_for_text(first.shape), dtype)
+        outputs.sparse = self.sparse
+        return outputs
 
     def _depth(self) -> int:
         """Entries of a vector of the outputs."""
@@ -220,7 +238,7 @@ class Discretization(Adaptable):
         num_bins: Number of ranges that `adapt` shall find, equally full. Either this or `bin_boundaries`.
         epsilon: Fraction of the data by which the found boundaries may be off.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), `"multi_hot"` or `"count"` (one for the last axis).
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
 
     Input shape: any. Output shape: the same with `"int"` (int32), else with a last axis of one entry for each range,
         in the layer's compute dtype. NaN counts as beyond the last boundary.
@@ -339,7 +357,7 @@ class CategoryEncoding(_Categorical):
         num_tokens: Number of categories: the largest integer plus 1.
         output_mode: `"one_hot"`: a vector for each integer; `"multi_hot"`: one for the last axis, 1 where an integer is
             there; `"count"`: how often it is.
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
 
     Call arguments: `inputs`; `count_weights`, of the same shape, what each integer counts for with `"count"`.
     Input shape: any, integers in `[0, num_tokens)`; others are left out.

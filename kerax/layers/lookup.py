@@ -329,7 +329,7 @@ class IntegerLookup(Lookup):
         invert: Whether indices are turned into integers.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
             `"count"`, `"tf_idf"` (counts times the weights).
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
         oov_method: How several indices for unknown integers are shared: `"floormod"`, `"farmhash"`.
         salt: Key of the hash with `"farmhash"`: one or two integers.
@@ -519,7 +519,7 @@ class StringLookup(TextLookup):
         output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
             `"count"`, `"tf_idf"` (counts times the weights).
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
         encoding: Of `bytes` in the input and of the file.
         salt: Key of the hash: one or two integers.
 

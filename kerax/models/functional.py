@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerax.core import masks
+from kerax.core import masks, sparse
 from kerax.core.configurable import captured_arguments, revive_arguments, serialize_arguments
 from kerax.core.graph import Graph, assign_names
 from kerax.core.layer import Layer
@@ -170,7 +170,7 @@ class Functional(Model):
             given = [inputs[name] for name in known]
         else:
             given = inputs
-        leaves = jax.tree.leaves(given, is_leaf=_is_none)
+        leaves = sparse.leaves(given, _is_none)
         if len(leaves) != len(names):
             raise ValueError(f"{self}: expected {len(names)} inputs {names}. Got {len(leaves)}.")
         if isinstance(expected, dict) and isinstance(inputs, (list, tuple)) and len(expected) == len(names):
@@ -224,6 +224,8 @@ class Functional(Model):
             return value
         if tensor.dtype == TEXT:
             return fit_shape(f"{self}: input {tensor.operation.name!r}", value, tensor.shape)
+        if sparse.is_sparse(value):
+            return value if tensor.sparse else sparse.to_dense(value)
         given = jnp.asarray(value)
         value = fit_shape(f"{self}: input {tensor.operation.name!r}", given, tensor.shape)
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)

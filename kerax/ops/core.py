@@ -1,5 +1,7 @@
 """Conversion, slices, scatters and control flow."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from kerax.core.closures import captures, taking_functions
 from kerax.core.host_arrays import to_numpy
 from kerax.core.lift import lift, size_of_axis
+from kerax.core.sparse import is_sparse, to_dense
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.variable import unwrap
 from kerax.ops.lifting import op
@@ -36,8 +39,8 @@ def dtype(x) -> str:
 
 
 def is_tensor(x) -> bool:
-    """Whether `x` is a JAX array or a symbolic tensor. Variables and NumPy arrays are not."""
-    return isinstance(x, (jax.Array, KerasTensor))
+    """Whether `x` is a JAX array, dense or sparse, or a symbolic tensor. Variables and NumPy arrays are not."""
+    return isinstance(x, (jax.Array, KerasTensor)) or is_sparse(x)
 
 
 def convert_to_numpy(x) -> np.ndarray:
@@ -45,10 +48,12 @@ def convert_to_numpy(x) -> np.ndarray:
     return np.array(to_numpy(unwrap(x)))
 
 
-@op
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
-    """`x` as an array. `sparse` and `ragged` are kept for Keras's signature."""
-    return jnp.asarray(x, dtype)
+    """`x` as an array, of a sparse one a dense one if `sparse` is false. `ragged` is kept for Keras's signature."""
+    return _convert_to_tensor(to_dense(x) if sparse is False else x, dtype)
+
+
+_convert_to_tensor = op(functools.wraps(convert_to_tensor)(lambda x, dtype=None: jnp.asarray(x, dtype)))
 
 
 @op

@@ -93,8 +93,8 @@ def test_bad_arguments_are_refused():
         layers.Discretization([1.0]).adapt(np.ones(3))
     with pytest.raises(ValueError, match="`adapt` got no data"):
         layers.Discretization(num_bins=2).adapt([])
-    with pytest.raises(ValueError, match="`sparse=True` is not supported"):
-        layers.CategoryEncoding(4, sparse=True)
+    with pytest.raises(ValueError, match="`sparse=True` needs an `output_mode` of vectors"):
+        layers.Discretization([1.0], sparse=True)
     with pytest.raises(ValueError, match="`IntegerLookup` finds the categories"):
         layers.CategoryEncoding()
     with pytest.raises(ValueError, match="`output_mode` must be one of"):
