@@ -199,7 +199,9 @@ class Program:
         Args:
             leaves: The carry's arrays, or the variables that hold them; only shapes, dtypes and places are looked at.
         """
-        if self.is_eager or jax.config.values["jax_compilation_cache_dir"] is not None:
+        settings = jax.config.values
+        is_kept = settings["jax_enable_compilation_cache"] and settings["jax_compilation_cache_dir"] is not None
+        if self.is_eager or is_kept:
             return
         carry = tuple(map(placement.spec_of, leaves))
         if room == 1 or not self.is_looped:
