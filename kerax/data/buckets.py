@@ -61,14 +61,14 @@ def pad_to_buckets(
     if y is not None:
         raise ValueError("pad_to_buckets: `y` goes with a list of sequences; batches carry their targets themselves.")
     if isinstance(x, RowDataset):
-        return x.map(lambda *parts: padding(parts if len(parts) > 1 else parts[0]))
+        return x.map(lambda *batch: padding(batch if len(batch) != 1 else next(iter(batch))))
     if hasattr(x, "__next__"):
         return map(padding, x)
     if hasattr(x, "__getitem__") and hasattr(x, "__len__") and not hasattr(x, "__iter__"):
         return _Indexed(x, padding)
-    begin = x if callable(x) and not hasattr(x, "__iter__") else lambda: x
-    known = len(x) if hasattr(x, "__len__") else UNKNOWN
-    return Dataset(lambda _: map(padding, begin()), known)
+    batches: Any = x
+    begin = batches if callable(x) and not hasattr(x, "__iter__") else lambda: batches
+    return Dataset(lambda _: map(padding, begin()), len(batches) if hasattr(x, "__len__") else UNKNOWN)
 
 
 def _are_sequences(x) -> bool:
@@ -93,7 +93,7 @@ class _Padding:
         x, *rest = parts
         inside = self._inside(x, sizes)
         if self.targets and rest:
-            y, weight = (*rest, None)[:2]
+            y, weight = rest[0], rest[1] if len(rest) > 1 else None
             weight = np.ones(len(inside), np.float32) if weight is None else weight
             # A weight for each row counts at all of its places.
             weight = self._fill(weight.reshape(weight.shape + (1,) * (inside.ndim - weight.ndim)), 0, is_whole=False)
@@ -145,9 +145,9 @@ class _Sequences(PyDataset):
     def __init__(self, x, y, batch_size: int, padding: _Padding, seed: int | None):
         super().__init__()
         self.x = [np.asarray(row) for row in x]
-        self.y = (
-            None if y is None else np.asarray(to_numpy(y)) if not padding.targets else [np.asarray(row) for row in y]
-        )
+        self.y: Any = None
+        if y is not None:
+            self.y = [np.asarray(row) for row in y] if padding.targets else np.asarray(to_numpy(y))
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"pad_to_buckets: {len(self.x)} sequences need as many targets. Got {len(self.y)}.")
         self.padding = padding
