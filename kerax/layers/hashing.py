@@ -250,7 +250,8 @@ class Hashing(_Categorical):
         mask_value: The value that gets bin 0, which then no other gets. Default: there is none.
         salt: One or two integers that key the hash. `None`: FarmHash's Fingerprint64; else SipHash-2-4.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), `"multi_hot"` or `"count"` (one for the last axis).
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
+            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
 
     Input shape: any. Output shape: the same with `"int"` (int32), else `(..., num_bins)`.
     Source: Weinberger et al. 2009, https://arxiv.org/abs/0902.2206
@@ -305,7 +306,8 @@ class HashedCrossing(_Categorical):
     Args:
         num_bins: Number of bins.
         output_mode: `"int"` or `"one_hot"`.
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
+            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
 
     Input shape: a list of two or more features, each `()`, `(batch,)` or `(batch, 1)`, of text or integers.
     Output shape: that of a feature with `"int"` (int32), `(batch, num_bins)` with `"one_hot"`.

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import BCOO
 
 from kerax.core import scope as scopes
 from kerax.core.registry import in_safe_mode
@@ -190,7 +191,8 @@ class Lookup(Adaptable):
 
     def _rows(self, tokens: Any) -> Any:
         """The tokens of each document: lists, or the rows of an array."""
-        rows = np.asarray(tokens).reshape(-1, tokens.shape[-1] if tokens.ndim else 1)
+        # Of one axis alone, each token is a document, as in Keras.
+        rows = np.asarray(tokens).reshape(-1, tokens.shape[-1] if tokens.ndim > 1 else 1)
         return rows.tolist() if self.output_mode == "tf_idf" else rows
 
     def finalize_state(self) -> None:
@@ -241,7 +243,10 @@ class Lookup(Adaptable):
             return encode(self, indices, depth)
         # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
         weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
-        return encode(self, indices, depth) * weights
+        vectors = encode(self, indices, depth)
+        if isinstance(vectors, BCOO):
+            return BCOO((vectors.data * weights[vectors.indices[:, -1]], vectors.indices), shape=vectors.shape)
+        return vectors * weights
 
     # Files.
 
@@ -322,7 +327,8 @@ class IntegerLookup(Lookup):
         invert: Whether indices are turned into integers.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
             `"count"`, `"tf_idf"` (counts times the weights).
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
+            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
         oov_method: How several indices for unknown integers are shared: `"floormod"`, `"farmhash"`.
         salt: Key of the hash with `"farmhash"`: one or two integers.
@@ -381,7 +387,8 @@ class IntegerLookup(Lookup):
         inputs = as_array(self, inputs)
         if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and not self.invert:
             self._check_ready()
-            return jnp.asarray(self.call_on_host(inputs))  # the only place where 64 bits are kept
+            outputs = self.call_on_host(inputs)  # the only place where 64 bits are kept
+            return outputs if isinstance(outputs, BCOO) else jnp.asarray(outputs)
         return super().__call__(inputs, **kwargs)
 
     def call(self, inputs: Any) -> Any:
@@ -510,7 +517,8 @@ class StringLookup(TextLookup):
         output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
             `"count"`, `"tf_idf"` (counts times the weights).
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
-        sparse: Not supported; must be `False`.
+        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
+            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
         encoding: Of `bytes` in the input and of the file.
         salt: Key of the hash: one or two integers.
 

@@ -37,7 +37,8 @@ class TextVectorization(TextLookup):
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
         vocabulary: The tokens: list, array, or path of a text file with one in each line. `adapt` finds them else.
         idf_weights: With `"tf_idf"`, a weight for each.
-        sparse, ragged: Not supported; must be `False`.
+        sparse: With vectors, whether they are sparse: `jax.experimental.sparse.BCOO`.
+        ragged: Not supported; must be `False`.
         encoding: Of `bytes` in the input and of the file.
 
     Input shape: `(batch,)` or `(batch, 1)`; any with `split=None`.
