@@ -56,7 +56,7 @@ def to_dense(structure: Any) -> Any:
         if not is_sparse(leaf):
             return leaf
         # Elements are added up where they lie, which JAX does not do with booleans.
-        return _like(leaf, leaf.data.astype(jnp.int8)).todense() > 0 if leaf.dtype == bool else leaf.todense()
+        return with_data(leaf, leaf.data.astype(jnp.int8)).todense() > 0 if leaf.dtype == bool else leaf.todense()
 
     return jax.tree.map(dense, structure, is_leaf=is_sparse)
 
@@ -65,10 +65,10 @@ def apply(function: Callable, name: str, args: tuple, kwargs: dict) -> Any:
     """`function(*args, **kwargs)`, sparse if JAX has rules for what it does, or `name` says that it keeps zero."""
     if name in KEEPS_ZERO and args and is_sparse(args[0]) and not holds_any(args[1:], kwargs):
         x = _without_duplicates(args[0])
-        return _like(x, function(x.data, *args[1:], **kwargs))
+        return with_data(x, function(x.data, *args[1:], **kwargs))
     if name in KEEPS_ZERO_OF_BOTH and len(args) == 2 and all(map(is_sparse, args)) and args[0].shape == args[1].shape:
         first, second = _with_the_same_places(*args)
-        return _like(first, function(first.data, second.data))
+        return with_data(first, function(first.data, second.data))
     given, form = jax.tree.flatten((args, kwargs), is_leaf=is_sparse)
     places = [place for place, leaf in enumerate(given) if is_sparse(leaf)]
 
@@ -118,7 +118,8 @@ def _with_the_same_places(*arrays: Any) -> list:
     return found
 
 
-def _like(x: Any, data: jax.Array) -> Any:
+def with_data(x: Any, data: jax.Array) -> Any:
+    """A sparse array with other elements at the same places."""
     flags = dict(indices_sorted=x.indices_sorted, unique_indices=x.unique_indices)
     return type(x)((data, x.indices), shape=x.shape, **flags)
 

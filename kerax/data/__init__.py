@@ -7,6 +7,7 @@ from kerax.data.arrays import array_source as array_source
 from kerax.data.arrays import is_arrays as is_arrays
 from kerax.data.arrays import sparse_reader
 from kerax.data.batches import BatchSource as BatchSource
+from kerax.data.buckets import pad_to_buckets as pad_to_buckets
 from kerax.data.py_dataset import PyDataset as PyDataset
 from kerax.data.rows import RowDataset as RowDataset
 from kerax.data.source import BatchSpec as BatchSpec

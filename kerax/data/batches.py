@@ -355,8 +355,8 @@ class BatchPass:
         return self.fills_up and is_smaller and spec.fits_into(self.spec)
 
     def _are_alike(self, first: tuple, second: tuple) -> bool:
-        """Whether two items make one chunk: only a last batch can be filled up."""
-        return first[1] == second[1] and (first[1] == self.spec or not self.fills_up)
+        """Whether two items make one chunk: there are blocks for the form of the first batch only."""
+        return first[1] == second[1] == self.spec
 
     def close(self):
         """Stops drawing."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from kerax.core import scope as scopes
 from kerax.core import sparse as sparse_arrays
 from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
@@ -88,11 +89,13 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
 
     `"int"`: unchanged; `"one_hot"`: a vector for each, in place of a last axis of size 1; `"multi_hot"`, `"count"`:
     one vector for the last axis, as Keras documents; for three axes and more Keras reduces another one. NumPy arrays
-    give NumPy arrays.
+    give NumPy arrays; a layer with `sparse=True` gives BCOO where there are values.
     """
     mode = layer.output_mode
     if mode == "int":
         return indices.astype("int32")
+    if layer.sparse and not (isinstance(indices, Tracer) or scopes.infers_shapes()):
+        return _encode_sparse(layer, np.asarray(indices), depth, weights)
     if indices.ndim == 0:  # one value is its own last axis
         indices = indices.reshape(1)
     if mode == "one_hot":
@@ -109,6 +112,25 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
     np.add.at(counts, (np.arange(len(rows))[:, None], rows), 1)
     counts = np.minimum(counts, 1) if mode == "multi_hot" else counts
     return counts[:, :depth].reshape(*indices.shape[:-1], depth)
+
+
+def _encode_sparse(layer: "_Categorical", indices: np.ndarray, depth: int, weights: Any) -> Any:
+    """The vectors as BCOO, with an entry for each place that is not 0; never dense, for a vocabulary may be large."""
+    from jax.experimental.sparse import BCOO
+
+    indices = np.atleast_1d(indices)
+    if layer.output_mode == "one_hot" and (indices.ndim == 1 or indices.shape[-1] != 1):
+        indices = indices[..., None]  # each index is a vector of its own
+    counts = np.ones(indices.shape, "float32") if weights is None else np.broadcast_to(weights, indices.shape)
+    kept = (indices >= 0) & (indices < depth)
+    *places, _ = np.nonzero(kept)
+    found = np.stack([*places, indices[kept]], axis=-1)
+    # Several of one place are one entry: their sum, or 1 for "is there".
+    unique, where = np.unique(found, axis=0, return_inverse=True)
+    values = np.bincount(where.ravel(), counts[kept], len(unique))
+    values = np.ones(len(unique)) if layer.output_mode == "multi_hot" else values
+    entries = jnp.asarray(values, layer.compute_dtype), jnp.asarray(unique, "int32")
+    return BCOO(entries, shape=(*indices.shape[:-1], depth), indices_sorted=True, unique_indices=True)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))  # in one program XLA never stores the one-hot vectors
@@ -150,8 +172,7 @@ class _Categorical(Layer):
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
         check_choice(self, "output_mode", output_mode, modes)
-        if sparse and output_mode == "int":
-            raise ValueError(f"{self}: `sparse=True` needs an `output_mode` of vectors. Got 'int'.")
+        check(self, not sparse or output_mode != "int", "`sparse=True` needs vectors", output_mode=output_mode)
         self.output_mode, self.sparse = output_mode, sparse
         self.autocast = False  # integers and bin boundaries lose their meaning when they are rounded
         self.built = True
@@ -387,4 +408,5 @@ class CategoryEncoding(_Categorical):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return leave_out(super().get_config(), "sparse")
+        # Keras 3.15 never writes it, later ones do.
+        return super().get_config() if self.sparse else leave_out(super().get_config(), "sparse")

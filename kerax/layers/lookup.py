@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax.core import scope as scopes
+from kerax.core import sparse
 from kerax.core.layer import Layer
 from kerax.core.registry import in_safe_mode
 from kerax.core.symbolic import KerasTensor
@@ -193,7 +194,8 @@ class Lookup(Adaptable):
 
     def _rows(self, tokens: Any) -> Any:
         """The tokens of each document: lists, or the rows of an array."""
-        rows = np.asarray(tokens).reshape(-1, tokens.shape[-1] if tokens.ndim else 1)
+        # Of one axis alone, each token is a document, as in Keras.
+        rows = np.asarray(tokens).reshape(-1, tokens.shape[-1] if tokens.ndim > 1 else 1)
         return rows.tolist() if self.output_mode == "tf_idf" else rows
 
     def finalize_state(self) -> None:
@@ -248,7 +250,10 @@ class Lookup(Adaptable):
             return encode(self, indices, depth)
         # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
         weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
-        return encode(self, indices, depth) * weights
+        vectors = encode(self, indices, depth)
+        if sparse.is_sparse(vectors):
+            return sparse.with_data(vectors, vectors.data * weights[vectors.indices[:, -1]])
+        return vectors * weights
 
     # Files.
 
@@ -388,7 +393,8 @@ class IntegerLookup(Lookup):
         inputs = as_array(self, inputs)
         if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and not self.invert:
             self._check_ready()
-            return jnp.asarray(self.call_on_host(inputs))  # the only place where 64 bits are kept
+            outputs = self.call_on_host(inputs)  # the only place where 64 bits are kept
+            return outputs if sparse.is_sparse(outputs) else jnp.asarray(outputs)
         return super().__call__(inputs, **kwargs)
 
     def call(self, inputs: Any) -> Any:

@@ -9,6 +9,7 @@ lie on the device, if they fit, and a small program gathers them there.
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -182,6 +183,8 @@ class Feed:
         if buffers is None:
             room = self.room if chunk.spec == self._full else 1
             buffers = self._buffers[chunk.spec] = _make_buffers(chunk.spec, room, self.source.rows, self.in_place)
+            if len(self._buffers) == MANY_FORMS:
+                _warn_of_many_forms(self._buffers)
         block, spec, num_rows = chunk.place(buffers), chunk.spec, chunk.num_rows
         # Rows that are read by number are the same everywhere; of batches each process brings its own.
         if jax.process_count() > 1 and not is_steady:  # each has a share of the rows
@@ -214,6 +217,18 @@ class Feed:
         for buffers in self._buffers.values():
             buffers.recycle(results)
         self._buffers = {}
+
+
+MANY_FORMS = 8  # of batches in one run
+
+
+def _warn_of_many_forms(specs) -> None:
+    shapes = [jax.tree.leaves(spec.arrays)[0].shape for spec in specs]
+    warnings.warn(
+        f"Batches of {len(shapes)} forms so far, each with a program that was compiled: {', '.join(map(str, shapes))}. "
+        "Fill them up to a few lengths with `kerax.utils.pad_to_buckets(data)`, or make batches of one shape.",
+        stacklevel=2,
+    )
 
 
 def block_spec(spec: BatchSpec, room: int) -> Tree:

@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.sparse import BCOO
 
+import kerax
 from kerax import layers
 
 SHAPES = [(), (1,), (3,), (3, 1), (3, 2)]
@@ -93,8 +95,8 @@ def test_bad_arguments_are_refused():
         layers.Discretization([1.0]).adapt(np.ones(3))
     with pytest.raises(ValueError, match="`adapt` got no data"):
         layers.Discretization(num_bins=2).adapt([])
-    with pytest.raises(ValueError, match="`sparse=True` needs an `output_mode` of vectors"):
-        layers.Discretization([1.0], sparse=True)
+    with pytest.raises(ValueError, match="`sparse=True` needs vectors"):
+        layers.Hashing(4, sparse=True)
     with pytest.raises(ValueError, match="`IntegerLookup` finds the categories"):
         layers.CategoryEncoding()
     with pytest.raises(ValueError, match="`output_mode` must be one of"):
@@ -109,3 +111,38 @@ def test_bad_arguments_are_refused():
         layers.CategoryEncoding(4)([[1]], count_weights=[[1.0]])
     with pytest.raises(ValueError, match=r"the inputs' shape \(1, 1\)"):
         layers.CategoryEncoding(4, output_mode="count")([[1]], count_weights=[1.0])
+
+
+INTEGERS = [np.array([1, 3, 3, 9]), np.array([[1, 3, 3], [0, 2, -1]]), np.array([[[1], [3]], [[2], [2]]]), np.array(2)]
+
+
+@pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
+@pytest.mark.parametrize("inputs", INTEGERS)
+def test_sparse_vectors_are_the_dense_ones(mode, inputs):
+    kinds = {
+        "CategoryEncoding": {"num_tokens": 4},
+        "Discretization": {"bin_boundaries": [0.5, 2.0]},
+        "Hashing": {"num_bins": 4},
+        "IntegerLookup": {"vocabulary": [1, 2, 3], "num_oov_indices": 2},
+    }
+    for name, options in kinds.items():
+        sparse, dense = (getattr(layers, name)(**options, output_mode=mode, sparse=flag) for flag in (True, False))
+        found = sparse(inputs)
+        assert isinstance(found, BCOO), name
+        np.testing.assert_array_equal(found.todense(), dense(inputs), err_msg=name)
+        assert type(sparse).from_config(sparse.get_config()).sparse and sparse.compute_dtype == found.dtype
+        # Inside a compiled call there are no values to look at.
+        np.testing.assert_array_equal(jax.jit(sparse.call)(jnp.asarray(inputs)), dense(inputs))
+
+
+def test_sparse_weights_and_text():
+    inputs, weights = np.array([[1, 1, 2], [0, 0, 0]]), np.array([[1.0, 2, 3], [4, 5, 6]])
+    sparse, dense = (layers.CategoryEncoding(4, "count", sparse=flag) for flag in (True, False))
+    found = sparse(inputs, count_weights=weights)
+    np.testing.assert_array_equal(found.todense(), dense(inputs, count_weights=weights))
+    texts = ["a b b", "", "c z z"]
+    options = dict(vocabulary=["a", "b", "c"], idf_weights=[0.5, 2.0, 3.0], output_mode="tf_idf")
+    sparse, dense = (layers.TextVectorization(**options, sparse=flag) for flag in (True, False))
+    np.testing.assert_allclose(sparse(texts).todense(), dense(texts))
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(1, kernel_initializer="ones")])
+    np.testing.assert_allclose(model.predict(sparse(texts), verbose=0), model.predict(dense(texts), verbose=0))

@@ -151,7 +151,7 @@ def test_large_vocabularies_stay_out_of_the_search_for_weights():
         ({"vocabulary": ["a", "b"], "max_tokens": 2}, "at most max_tokens=2 entries. Got 3"),
         ({"vocabulary": "nowhere.txt"}, "does not exist"),
         ({"vocabulary": [1, 2]}, "Use `IntegerLookup` for integers"),
-        ({"sparse": True}, "followed by an `Embedding`"),
+        ({"sparse": True}, "`sparse=True` needs vectors"),
         ({"output_mode": "binary"}, "`output_mode` must be one of"),
     ],
 )
@@ -347,3 +347,14 @@ def test_adapt_refuses_what_is_no_token():
     layer = layers.StringLookup()
     layer.adapt([np.str_("b"), np.str_("b"), np.str_("a")])
     assert [type(token) for token in layer.get_vocabulary()] == [str, str, str]
+
+
+def test_single_tokens_are_documents_as_in_keras():
+    data = np.array([1, 1, 1, 2, 2, 3])
+    ours = layers.IntegerLookup(output_mode="tf_idf")
+    ours.adapt(data)
+    documents = [[1]] * 3 + [[2]] * 2 + [[3]]
+    again = layers.IntegerLookup(output_mode="tf_idf")
+    again.adapt(np.array(documents))
+    np.testing.assert_allclose(ours([[1, 2, 3, 4]]), again([[1, 2, 3, 4]]))
+    np.testing.assert_allclose(ours([[1, 2, 4]])[0, 1:3], np.log1p([6 / 4, 6 / 3]), rtol=1e-6)

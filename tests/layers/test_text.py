@@ -92,7 +92,7 @@ def test_config_carries_what_was_adapted():
     "arguments, message",
     [
         ({"ragged": True}, "`ragged` is not supported"),
-        ({"sparse": True}, "`sparse=True` needs an `output_mode` of vectors"),
+        ({"sparse": True}, "`sparse=True` needs vectors"),
         ({"standardize": "upper"}, "`standardize` must be one of"),
         ({"split": "lines"}, "`split` must be one of"),
         ({"ngrams": 0}, "`ngrams` must be"),
