@@ -366,7 +366,7 @@ def _form(inputs) -> Any:
 
 
 def _described(inputs) -> Any:
-    return jax.tree.map(lambda leaf: tuple(getattr(leaf, "shape", ())), inputs)
+    return jax.tree.map(lambda leaf: tuple(getattr(leaf, "shape", ())), inputs, is_leaf=sparse.is_sparse)
 
 
 def _shapes(tensors) -> Any:
