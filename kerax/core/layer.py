@@ -68,6 +68,8 @@ class Layer(Operation, Trackable):
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
+        if not isinstance(trainable, (bool, int)):
+            raise ValueError(f"{self}: `trainable` must be a boolean. Got {trainable!r}.")
         self._trainable = bool(trainable)
         self.built = self._ready = False
         self.path: str | None = None  # the names of the layers it was built in, and its own
@@ -114,6 +116,8 @@ class Layer(Operation, Trackable):
             name: Default: the attribute it is assigned to.
         """
         self.require_init()
+        if isinstance(shape, str):
+            raise ValueError(f"{self}: the first argument of `add_weight` is the shape. Got {shape!r}; pass name=.")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -135,6 +139,14 @@ class Layer(Operation, Trackable):
     def add_variable(self, shape, initializer, *args, name=None, **kwargs) -> Variable:
         """`add_weight` under its other name, without `aggregation` and `overwrite_with_gradient`."""
         return self.add_weight(shape, initializer, *args, name=name, **kwargs)
+
+    def quantize(self, mode=None, type_check: bool = True, config=None) -> None:
+        """Raises `NotImplementedError`, as in Keras: this layer has no quantized form."""
+        raise NotImplementedError(f"{self}: layers of the class {type(self).__name__} cannot be quantized.")
+
+    def quantized_build(self, input_shape, mode) -> None:
+        """Raises `NotImplementedError`: kerax's layers are quantized by `quantize`."""
+        raise NotImplementedError(f"{self} has no quantized build.")
 
     def add_metric(self, *args, **kwargs) -> Any:
         """Raises `NotImplementedError`, as in Keras 3."""
@@ -541,11 +553,14 @@ class Layer(Operation, Trackable):
             return symbolic.KerasTensor(shape, self.compute_dtype)
 
         # Inputs are taken to be in the compute dtype: shapes do not tell.
-        args = jax.tree.map(tensor, shapes, is_leaf=symbolic.is_shape)
-        kwargs = {
-            name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape)
-            for name, shape in named_shapes.items()
-        }
+        args = tuple(jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape) for shape in shapes)
+        kwargs = {}
+        for name, shape in named_shapes.items():
+            given, name = jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape), name.removesuffix("_shape")
+            if name in calling.signature_of(type(self).call).names:
+                kwargs[name] = given
+            else:  # `input_shape`, whatever the argument of `call` is called
+                args = (*args, given)
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
 
     def _repr_html_(self) -> str:
@@ -574,7 +589,9 @@ def _resolve(family: str, identifier):
 def _penalty(regularizer, outputs):
     """The regularizer of a layer's outputs per row of the batch."""
     # As Keras: what is added must not depend on the batch size.
-    return regularizer(outputs) / outputs.shape[0] if outputs.ndim else regularizer(outputs)
+    if not outputs.ndim:
+        return regularizer(outputs)
+    return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty
 
 
 def _split(triples) -> dict:

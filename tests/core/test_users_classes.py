@@ -381,3 +381,22 @@ def test_configs_hold_the_same_names_as_kerass(name):
     arguments = (2,) if name.startswith("Dep") or name == "Dense" else (1, 2)
     ours, theirs = (sorted(getattr(k.layers, name)(*arguments).get_config()) for k in (kerax, keras))
     assert ours == theirs
+
+
+def test_wrong_arguments_of_a_layer_are_refused_as_in_keras():
+    for library in (keras, kerax):
+        with pytest.raises(ValueError, match="trainable|boolean"):
+            library.layers.Dense(2, trainable="yes")
+        with pytest.raises(ValueError, match="shape|w"):
+            library.layers.Layer().add_weight("w")
+        layer = library.layers.Layer()
+        layer.build((2, 2))
+        for call in (
+            lambda layer=layer: layer.quantize("int8"),
+            lambda layer=layer: layer.quantized_build((2,), "int8"),
+        ):
+            with pytest.raises(NotImplementedError):
+                call()
+        regularized = library.layers.Dense(2, activity_regularizer="l2")
+        regularized(np.zeros((0, 3), "float32"))
+        assert float(regularized.losses[0]) == 0
