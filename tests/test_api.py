@@ -21,20 +21,12 @@ EXCEPTIONS = {
 
 # Methods that are not offered, and why.
 _INSIDE = "a step inside Keras's `call`; kerax's layers compute in one function"
-_QUANTIZED = "layers that can be quantized have `quantize`; their `call` reads the quantized weights"
 _OPTIMIZERS = "a step inside Keras's `update_step`; kerax's own optimizers are optax transformations"
 METHOD_EXCEPTIONS = {
     "is_multihost_enabled": "orbax asks JAX's runtime itself",
     "is_primary_host": "orbax asks JAX's runtime itself",
-    "make_train_function": "the engine compiles `train_step`, which is what one overrides",
-    "make_test_function": "the engine compiles `test_step`",
-    "make_predict_function": "the engine compiles `predict_step`",
-    "quantize": _QUANTIZED,
-    "quantized_build": _QUANTIZED,
     "check_finite": _OPTIMIZERS,
-    "lr_adjust": _OPTIMIZERS,
     "transpose_last_axis": _OPTIMIZERS,
-    "zeropower_via_newtonschulz5": _OPTIMIZERS,
     "convert_weight": "TensorFlow's data pipelines",
     "convolution_op": _INSIDE,
     "inner_loop": _INSIDE,

@@ -71,7 +71,7 @@ class Callback:
     def is_resuming(self) -> bool:
         """Whether the running `fit` goes on from a checkpoint."""
         # A callback may be asked before it has a model.
-        run = None if self._model is None else self._model.compilation.training
+        run = None if self._model is None else self._model.kerax_compilation.training
         return run is not None and run.is_resumed
 
     def get_state(self) -> dict:

@@ -275,7 +275,7 @@ class BackupAndRestore(Callback):
             is_wanted = self.save_freq == "epoch" or self.double_checkpoint
         else:
             # Counted through all epochs, as `When` counts.
-            total = self.model.compilation.training.steps_before + batch
+            total = self.model.kerax_compilation.training.steps_before + batch
             is_due = self._batches is not None and total % self._batches == 0
             # A save that is not done yet is no reason to wait in the midst of an epoch.
             is_wanted = (is_due or self._seconds is not None) and not self._writer.is_busy
@@ -296,7 +296,7 @@ class BackupAndRestore(Callback):
         if not self._writer.is_open:  # training was done, and what was saved is removed
             return
         self._writer.save(with_run=True, wait=True)
-        run = self.model.compilation.training
+        run = self.model.kerax_compilation.training
         print(f"Interrupted in epoch {run.epoch + 1} after {run.step} batches; saved to {self.backup_dir}.")
 
     def on_train_end(self, logs=None):

@@ -91,7 +91,7 @@ class Monitor(Callback):
         each = [one for metric in found for one in (metric.each() if hasattr(metric, "each") else [metric])]
         for metric in each:
             direction = getattr(metric, "_direction", None)
-            if direction is not None and name in (metric.name, self.model.log_name(metric)):
+            if direction is not None and name in (metric.name, self.model.kerax_log_name(metric)):
                 self._set_direction(1.0 if direction == "up" else -1.0)
 
 
@@ -169,7 +169,7 @@ class EarlyStopping(Monitor):
         """Copies the weights on the device, without waiting for it."""
         # A loop of one's own may hand over anything that has Keras's `get_weights`.
         model = self.model
-        is_own = hasattr(model, "compilation")
+        is_own = hasattr(model, "kerax_compilation")
         self.best_weights = [weight.value for weight in model.weights] if is_own else model.get_weights()
         self.best_epoch = epoch
 

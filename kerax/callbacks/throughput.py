@@ -75,7 +75,7 @@ class Throughput(Callback):
         if self._found is not None:
             return
         model, self._found = self.model, {}
-        tracker = model.compilation.loss_tracker
+        tracker = model.kerax_compilation.loss_tracker
         # A model whose `metrics` leave it out may never update it.
         tracker = tracker if any(metric is tracker for metric in model.metrics) else None
         wanted = [model.optimizer._iterations, *([] if tracker is None else [tracker.count])]
@@ -108,7 +108,7 @@ def _step_flops(model) -> float | None:
     ask = getattr(model, "train_flops", None)
     if ask is not None:
         return ask()
-    found = [program.flops() for key, program in model.compilation.programs.items() if key[0] == "train"]
+    found = [program.flops() for key, program in model.kerax_compilation.programs.items() if key[0] == "train"]
     return max((flops for flops in found if flops), default=None)
 
 

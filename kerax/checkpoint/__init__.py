@@ -198,8 +198,8 @@ class Checkpointer:
 
 def _num_steps(model) -> int:
     """Training steps so far. Inside `fit` it is not waited for the device."""
-    training = model.compilation.training
-    return int(model.random_key.peek()[2]) if training is None else training.num_steps
+    training = model.kerax_compilation.training
+    return int(model.kerax_random_key.peek()[2]) if training is None else training.num_steps
 
 
 _open: weakref.WeakSet = weakref.WeakSet()

@@ -44,7 +44,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
         with_run: Whether the model is in a `fit` that shall be able to go on from here.
         weights_only: Whether to leave the optimizer's state and the metrics out.
     """
-    run = model.compilation.training if with_run else None
+    run = model.kerax_compilation.training if with_run else None
     kept = {} if run is None else run.kept_values()
     state = state_tree(model, lambda variable: jnp.copy(kept[id(variable)]) if id(variable) in kept else variable.value)
     if weights_only:
@@ -58,8 +58,8 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
         "leaves": leaf_specs(state),
         "user": metadata or {},
         "versions": {"kerax": __version__, "jax": jax.__version__, "orbax-checkpoint": version("orbax-checkpoint")},
-        "passes": model.passes,
-        "inferences": model.inferences if run is None else run.inferences(),
+        "passes": model.kerax_passes,
+        "inferences": model.kerax_inferences if run is None else run.inferences(),
         "model": description,
         "run": None if run is None else run.describe() | {"callbacks": structure},
     }
@@ -140,7 +140,7 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
     for name, variable in variables.items():
         # All is read and checked by now.
         variable.assign(_placed_like(variable, values[name]))
-    model.passes, model.inferences = meta["passes"], meta["inferences"]
+    model.kerax_passes, model.kerax_inferences = meta["passes"], meta["inferences"]
     if with_run:
         by_number = {name.removeprefix("callbacks/"): values[name] for name in arrays}
         meta["run"]["callbacks"] = codec.join_arrays(meta["run"]["callbacks"], by_number)
@@ -185,7 +185,7 @@ def state_tree(model, read) -> dict:
     Weights are in `params` or `state` by how they were created, so that freezing a layer changes nothing here.
     """
     found = state_variables(model)
-    weights: dict = {"params": [], "state": [(("random_key",), model.random_key)]}
+    weights: dict = {"params": [], "state": [(("random_key",), model.kerax_random_key)]}
     for path, variable in walk(model):
         weights["params" if variable.is_parameter else "state"].append((path, variable))
     nested = {name: tree.nest(leaves) for name, leaves in weights.items()}

@@ -36,7 +36,7 @@ def try_to_build(layer, args: tuple, kwargs: dict) -> None:
             return leaf
 
         try:
-            layer.build_from(*jax.tree.map(sized, args), **jax.tree.map(sized, kwargs))
+            layer.kerax_build_from(*jax.tree.map(sized, args), **jax.tree.map(sized, kwargs))
             return
         except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
             pass

@@ -44,10 +44,12 @@ def recording(build: Callable) -> Callable:
 
     @functools.wraps(build)
     def recorded(self, *args, **kwargs):
-        self.require_init()
-        if self.build_shapes is None:
+        self.kerax_require_init()
+        if self.kerax_build_shapes is None:
             # Without the first, which is the layer itself, whatever it is called.
-            self.build_shapes = dict(list(inspect.signature(build).bind(self, *args, **kwargs).arguments.items())[1:])
+            self.kerax_build_shapes = dict(
+                list(inspect.signature(build).bind(self, *args, **kwargs).arguments.items())[1:]
+            )
         context = call_context.get()
         # Both the calls around and the builds around: a layer may be built in either.
         around = (*(context.around if context else ()), *_building.get())

@@ -23,7 +23,7 @@ from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from, make_seed
 from kerax.core.tensorflow_graphs import call_in_graph
-from kerax.core.tracking import Path, Trackable, descendants, members, structure, walk
+from kerax.core.tracking import Alias, Path, Trackable, aliases, descendants, members, structure, walk
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
@@ -46,6 +46,7 @@ class Layer(Operation, Trackable):
     """
 
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
+    build_shapes = Alias("kerax_build_shapes")
     _initialized = False
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
@@ -72,13 +73,15 @@ class Layer(Operation, Trackable):
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
+        if not isinstance(trainable, (bool, int)):
+            raise ValueError(f"{self}: `trainable` must be a boolean. Got {trainable!r}.")
         self._trainable = bool(trainable)
         self.built = self._ready = False
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         # Who writes `compute_mask` has thought of masks.
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
-        self.build_shapes: dict[str, Any] | None = None
+        self.kerax_build_shapes: dict[str, Any] | None = None
         self._remat = rematerialization.current_mode()
         self._drops_masks = False
         # Keras's older ways to start a `Sequential` without an `Input`.
@@ -117,7 +120,9 @@ class Layer(Operation, Trackable):
             overwrite_with_gradient: Whether the optimizer puts the gradient in the weight's place.
             name: Default: the attribute it is assigned to.
         """
-        self.require_init()
+        self.kerax_require_init()
+        if isinstance(shape, str):
+            raise ValueError(f"{self}: the first argument of `add_weight` is the shape. Got {shape!r}; pass name=.")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -173,7 +178,7 @@ class Layer(Operation, Trackable):
 
     def __call__(self, *args, **kwargs) -> Any:
         if not self._initialized:
-            self.require_init()
+            self.kerax_require_init()
         if symbolic.is_symbolic(args, kwargs):
             return self._record(args, kwargs)
         # From here on each line runs at each call of each layer: hence no helper that could be a line.
@@ -247,12 +252,12 @@ class Layer(Operation, Trackable):
             # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
             if not building.are_built(descendants(self)):
                 building.try_to_build(self, args, kwargs)
-            self.claim_seeds()
+            self.kerax_claim_seeds()
             materialize(variable for _, variable in walk(self))
             # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
 
-    def require_init(self) -> None:
+    def kerax_require_init(self) -> None:
         if not self._initialized:
             raise ValueError(
                 f"{type(self).__name__}: `super().__init__()` was not called. Make it the first line of `__init__`."
@@ -260,12 +265,12 @@ class Layer(Operation, Trackable):
 
     # The pure pair.
 
-    def build_from(self, *args, **kwargs) -> Any:
+    def kerax_build_from(self, *args, **kwargs) -> Any:
         """Builds this layer and all below it from arrays, specs or symbolic tensors, computing nothing.
 
         Returns: the outputs' `jax.ShapeDtypeStruct`s.
         """
-        self.require_init()
+        self.kerax_require_init()
         args, kwargs = jax.tree.map(_as_spec, (args, kwargs))
         # Calling it on shapes builds it.
         return symbolic.infer(self, args, kwargs)
@@ -280,7 +285,7 @@ class Layer(Operation, Trackable):
         Returns: `{"params": {...}, "state": {...}}`, nested dicts by structure.
         """
         if args or kwargs:
-            self.build_from(*args, **kwargs)
+            self.kerax_build_from(*args, **kwargs)
         elif not self.built:
             raise ValueError(f"{self}: not built yet. Pass inputs (arrays or ShapeDtypeStructs): init(key, x).")
         key_data = jax.random.key_data(key_from(key))
@@ -305,14 +310,14 @@ class Layer(Operation, Trackable):
         """
         below = structure(self)
         if not building.are_built(below.items):
-            self.build_from(*args, **kwargs)
+            self.kerax_build_from(*args, **kwargs)
             below = structure(self)
         # `structure` once: the call and what is collected after it see the same variables.
-        with self.bind_variables(variables, key, below.variables) as scope:
+        with self.kerax_bind_variables(variables, key, below.variables) as scope:
             outputs = self(*args, **kwargs)
-        return outputs, self.collect_state(scope, variables.get("state", {}), below.variables)
+        return outputs, self.kerax_collect_state(scope, variables.get("state", {}), below.variables)
 
-    def bind_variables(self, variables: dict, key=None, own: Own = None) -> scopes.Scope:
+    def kerax_bind_variables(self, variables: dict, key=None, own: Own = None) -> scopes.Scope:
         """A pure scope in which this layer's variables have the values of `variables`, to be opened by `with`.
 
         `own` is what `walk` finds, where that is known.
@@ -333,7 +338,7 @@ class Layer(Operation, Trackable):
             pairs.append((variable, given[path]))
         return scopes.Scope(pairs, None if key is None else key_from(key))
 
-    def collect_state(self, scope: scopes.Scope, before: dict, own: Own = None) -> dict:
+    def kerax_collect_state(self, scope: scopes.Scope, before: dict, own: Own = None) -> dict:
         """The state tree after a call in `scope`: `before` with every written variable replaced."""
         leaves = tree.unnest(before)
         for path, variable in walk(self) if own is None else own:
@@ -372,7 +377,7 @@ class Layer(Operation, Trackable):
         Returns: outputs and new non-trainable values, and with `return_losses` the list of losses.
         """
         if isinstance(trainable_variables, dict):
-            scope = self.bind_variables({"params": trainable_variables, "state": non_trainable_variables}, key)
+            scope = self.kerax_bind_variables({"params": trainable_variables, "state": non_trainable_variables}, key)
         else:
             variables = [*self.trainable_variables, *self.non_trainable_variables]
             values = [*trainable_variables, *non_trainable_variables]
@@ -381,7 +386,7 @@ class Layer(Operation, Trackable):
             outputs = self(*args, **kwargs)
             losses = [self.losses] if return_losses else []
         if isinstance(non_trainable_variables, dict):
-            return outputs, self.collect_state(scope, non_trainable_variables), *losses
+            return outputs, self.kerax_collect_state(scope, non_trainable_variables), *losses
         return outputs, [scope.value_of(variable) for variable in self.non_trainable_variables], *losses
 
     # Variables.
@@ -401,7 +406,7 @@ class Layer(Operation, Trackable):
                 (parameters if variable.is_parameter else others).append((name, variable))
         return parameters + others
 
-    def claim_seeds(self) -> None:
+    def kerax_claim_seeds(self) -> None:
         """Gives every abstract variable without a seed one of this root's, by its path below it."""
         root = None
         for path, variable in walk(self):
@@ -459,8 +464,8 @@ class Layer(Operation, Trackable):
         for variable, value in zip(own, weights, strict=True):
             variable.assign(value)
 
-    stored_variables = persistence.stored_variables
-    stored_values = persistence.stored_values
+    kerax_stored_variables = persistence.kerax_stored_variables
+    kerax_stored_values = persistence.kerax_stored_values
     also_loaded = persistence.also_loaded
     save_own_variables = persistence.save_own_variables
     load_own_variables = persistence.load_own_variables
@@ -506,17 +511,17 @@ class Layer(Operation, Trackable):
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
-        return self.own_policy.variable_dtype
+        return self.kerax_own_policy.variable_dtype
 
     variable_dtype = dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation."""
-        return self.own_policy.compute_dtype
+        return self.kerax_own_policy.compute_dtype
 
     @property
-    def own_policy(self) -> dtype_policies.DTypePolicy:
+    def kerax_own_policy(self) -> dtype_policies.DTypePolicy:
         """The dtype policy of this very layer: of a `DTypePolicyMap` the entry of its path."""
         policy = self.dtype_policy
         return policy[self.path] if isinstance(policy, dtype_policies.DTypePolicyMap) and self.path else policy
@@ -524,7 +529,7 @@ class Layer(Operation, Trackable):
     @property
     def quantization_mode(self) -> str | None:
         """How the weights are quantized, `"int8"` for example; `None` if they are not."""
-        return self.own_policy.quantization_mode
+        return self.kerax_own_policy.quantization_mode
 
     def symbolic_call(self, *args, **kwargs) -> Any:
         """`compute_output_spec` of a built layer: only calling the layer itself records a node."""
@@ -550,11 +555,14 @@ class Layer(Operation, Trackable):
             return symbolic.KerasTensor(shape, self.compute_dtype)
 
         # Inputs are taken to be in the compute dtype: shapes do not tell.
-        args = jax.tree.map(tensor, shapes, is_leaf=symbolic.is_shape)
-        kwargs = {
-            name.removesuffix("_shape"): jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape)
-            for name, shape in named_shapes.items()
-        }
+        args = tuple(jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape) for shape in shapes)
+        kwargs = {}
+        for name, shape in named_shapes.items():
+            given, name = jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape), name.removesuffix("_shape")
+            if name in calling.signature_of(type(self).call).names:
+                kwargs[name] = given
+            else:  # `input_shape`, whatever the argument of `call` is called
+                args = (*args, given)
         return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
 
     def _repr_html_(self) -> str:
@@ -565,6 +573,9 @@ class Layer(Operation, Trackable):
     get_config = persistence.get_config
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config
+
+
+aliases(Layer)
 
 
 def _as_spec(leaf):
@@ -583,7 +594,9 @@ def _resolve(family: str, identifier):
 def _penalty(regularizer, outputs):
     """The regularizer of a layer's outputs per row of the batch."""
     # As Keras: what is added must not depend on the batch size.
-    return regularizer(outputs) / outputs.shape[0] if outputs.ndim else regularizer(outputs)
+    if not outputs.ndim:
+        return regularizer(outputs)
+    return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty
 
 
 def _split(triples) -> dict:

@@ -53,6 +53,14 @@ class Operation(Configurable):
         """The computation on quantized weights. Raises `NotImplementedError`: kerax's layers do it in `call`."""
         raise NotImplementedError(f"{self} has no quantized call. A quantized layer of kerax computes in `call`.")
 
+    def quantize(self, mode=None, type_check: bool = True, config=None) -> None:
+        """Raises `NotImplementedError`, as in Keras: this layer has no quantized form."""
+        raise NotImplementedError(f"{self}: layers of the class {type(self).__name__} cannot be quantized.")
+
+    def quantized_build(self, input_shape, mode) -> None:
+        """Raises `NotImplementedError`: kerax's layers are quantized by `quantize`."""
+        raise NotImplementedError(f"{self} has no quantized build.")
+
     def get_config(self) -> dict:
         """The constructor's arguments, JSON-able, with the name if it takes one."""
         parameters = inspect.signature(type(self).__init__).parameters

@@ -14,16 +14,16 @@ from kerax.core.variable import Variable, materialize
 from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
 
 
-def stored_variables(self) -> list[Variable]:
+def kerax_stored_variables(self) -> list[Variable]:
     """The layer's own weights, without those of layers inside, in the order of files."""
     own = [variable for _, variable in self._own_variables() if variable.is_weight]
     # `sorted` keeps the order in which they were added where places are equal.
     return sorted((v for v in own if v.place_in_files is not None), key=lambda v: v.place_in_files)
 
 
-def stored_values(self) -> list:
+def kerax_stored_values(self) -> list:
     """The values that files hold for `stored_variables`."""
-    variables = self.stored_variables()
+    variables = self.kerax_stored_variables()
     materialize(variables)
     return [v.value if v.value_in_files is None else v.value_in_files() for v in variables]
 
@@ -35,7 +35,7 @@ def also_loaded(self) -> list[tuple[Variable, np.ndarray]]:
 
 def save_own_variables(self, store) -> None:
     """Puts the layer's own weights into a mapping under `"0"`, `"1"` and so on."""
-    for index, value in enumerate(self.stored_values()):
+    for index, value in enumerate(self.kerax_stored_values()):
         store[str(index)] = placement.to_host(value)
 
 
@@ -45,7 +45,7 @@ def load_own_variables(self, store) -> None:
     Raises:
         ValueError: if their number or a shape differs; nothing is changed then.
     """
-    variables = self.stored_variables()
+    variables = self.kerax_stored_variables()
     if len(store) != len(variables):
         state = "" if self.built else " The layer is not built: call it on data or `build` it first."
         raise ValueError(f"{self}: expected {len(variables)} stored weights, got {len(store)}.{state}")
@@ -69,7 +69,7 @@ def policy_to_save(self) -> DTypePolicy:
         policy, known = policy.default_policy, dict(policy)
     below: list[Any] = descendants(self)
     inside = {
-        layer.path: layer.own_policy
+        layer.path: layer.kerax_own_policy
         for layer in below
         if layer is not self and getattr(layer, "path", None) and layer.quantization_mode is not None
     }
@@ -92,9 +92,9 @@ def get_config(self) -> dict:
 
 def get_build_config(self) -> dict | None:
     """The arguments `build` was called with."""
-    if not self.build_shapes:
+    if not self.kerax_build_shapes:
         return None
-    shapes = self.build_shapes
+    shapes = self.kerax_build_shapes
     # Keras's two forms, of which the second is for more arguments.
     return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
 

@@ -12,6 +12,20 @@ from kerax.core.variable import Variable
 Path = tuple[str, ...]
 
 
+class Alias:
+    """Another name of an attribute or method, which a user's class may take for something of its own.
+
+    What the library itself reads of layers and models and Keras has not begins with `kerax_`: users who write for
+    Keras know none of it, and have attributes named as they like.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, item, _=None) -> Any:
+        return self if item is None else getattr(item, self.name)
+
+
 class Trackable:
     """Something that owns variables and may hold others that do: a layer or a seed generator."""
 
@@ -28,6 +42,14 @@ class Trackable:
     def _patterns(self) -> list["Trackable"]:
         """What is computed in here with other variables than its own: no children."""
         return []
+
+
+def aliases(cls: type) -> None:
+    """Gives what begins with `kerax_` in a class its name without that."""
+    for name in [name for name in vars(cls) if name.startswith("kerax_")]:
+        short = name.removeprefix("kerax_")
+        if short not in vars(cls):
+            setattr(cls, short, Alias(name))
 
 
 _EMPTY = frozenset({str, int, float, bool, type(None), type, FunctionType, MethodType})  # what most attributes are

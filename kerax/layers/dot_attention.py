@@ -24,14 +24,15 @@ class _PlainAttention(DroppedAttention):
         if not is_list or len(shapes) not in (2, 3):
             raise ValueError(f"{self}: call it on a list [query, value] or [query, value, key]. Got shapes {shapes}.")
         query, value, key = (*shapes, shapes[1])[:3]
-        if any(len(shape) != 3 for shape in shapes) or query[-1] != key[-1] or value[1] != key[1]:
+        have_rank = len(query) >= 2 and all(len(shape) == len(query) for shape in shapes)
+        if not have_rank or query[-1] != key[-1] or value[-2] != key[-2]:
             raise ValueError(
-                f"{self}: query must have shape (batch, queries, features), key (batch, keys, features), and value "
-                f"(batch, keys, size). Got query {query}, key {key}, value {value}."
+                f"{self}: query must have shape (batch, ..., queries, features), key (batch, ..., keys, features), and "
+                f"value (batch, ..., keys, size). Got query {query}, key {key}, value {value}."
             )
 
     def _calculate_scores(self, query, key):
-        """How well each query fits each key: `(batch, queries, keys)`."""
+        """How well each query fits each key: `(batch, ..., queries, keys)`."""
         raise NotImplementedError
 
     def call(
@@ -47,18 +48,30 @@ class _PlainAttention(DroppedAttention):
             raise ValueError(f"{self}: `mask` must be a list [query_mask, value_mask]. Got mask={mask!r}.")
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
         scores = self._calculate_scores(query, key)
-        seen = None if value_mask is None else value_mask.astype(bool)[:, None, None]  # (batch, 1, 1, keys)
+        around = scores.shape[:-2]
+        seen = None
+        if value_mask is not None:
+            seen = jnp.broadcast_to(value_mask.astype(bool)[..., None, :], scores.shape)
+            seen = seen.reshape(-1, 1, *scores.shape[-2:])
         if use_causal_mask:
-            causal = jnp.tril(jnp.ones(scores.shape[1:], bool))
+            causal = jnp.tril(jnp.ones(scores.shape[-2:], bool))
             seen = causal if seen is None else seen & causal
         drop = self.drop if training and self.dropout else None
         # One head: the softmax, its masking and the CPU's form of it are those of multi-head attention.
-        outputs, weights = weighted_mean(scores[:, None], value[:, None], seen, drop, return_attention_scores)
-        outputs = outputs[:, 0]
+        scores, heads = (part.reshape(-1, 1, *part.shape[-2:]) for part in (scores, value))
+        outputs, weights = weighted_mean(
+            scores, heads, seen, None if return_attention_scores else drop, return_attention_scores
+        )
+        if weights is not None:
+            weights = weights.reshape(*around, *weights.shape[-2:])
+            if drop is not None:  # the weights that are returned are those that were used
+                weights = drop(weights)
+                outputs = weights @ value
+        outputs = outputs.reshape(*around, *outputs.shape[-2:])
         if query_mask is not None:
             # The softmax gave them some mean of the values: a mask of queries is not one of scores.
             outputs = jnp.where(query_mask.astype(bool)[..., None], outputs, 0)
-        return outputs if weights is None else (outputs, weights[:, 0])
+        return outputs if weights is None else (outputs, weights)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The query's mask."""
@@ -105,7 +118,8 @@ class Attention(_PlainAttention):
         if self.score_mode == "dot":
             return query @ jnp.swapaxes(key, -1, -2) * scale
         # (batch, queries, 1, features) + (batch, 1, keys, features)
-        return self.concat_score_weight.value * jnp.sum(jnp.tanh(scale * (query[:, :, None] + key[:, None])), -1)
+        sums = query[..., None, :] + key[..., None, :, :]
+        return self.concat_score_weight.value * jnp.sum(jnp.tanh(scale * sums), -1)
 
 
 class AdditiveAttention(_PlainAttention):
@@ -133,4 +147,4 @@ class AdditiveAttention(_PlainAttention):
 
     def _calculate_scores(self, query, key):
         scale = 1 if self.scale is None else self.scale.value
-        return jnp.sum(scale * jnp.tanh(query[:, :, None] + key[:, None]), -1)
+        return jnp.sum(scale * jnp.tanh(query[..., None, :] + key[..., None, :, :]), -1)

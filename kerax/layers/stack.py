@@ -119,7 +119,7 @@ class Stack(Layer):
 
     def build(self, input_shape: Any) -> None:
         dtype = self.block.compute_dtype
-        outputs = self.block.build_from(symbolic.KerasTensor(input_shape, dtype))
+        outputs = self.block.kerax_build_from(symbolic.KerasTensor(input_shape, dtype))
         fits = hasattr(outputs, "shape") and symbolic.known_shape(outputs.shape) == tuple(input_shape)
         expected = "the outputs of `block` must have the shape of its inputs"
         check(self, fits, expected, outputs=outputs, input_shape=tuple(input_shape))
@@ -155,7 +155,7 @@ class Stack(Layer):
     def _patterns(self) -> list[Trackable]:
         return [self.block]
 
-    def stored_variables(self) -> list[Variable]:
+    def kerax_stored_variables(self) -> list[Variable]:
         """All weights, which files hold as the layer's own, in the order of `get_weights`."""
         return [stacked for _, stacked in self.pairs if stacked.is_weight]
 
@@ -211,7 +211,7 @@ class Stack(Layer):
 
     def get_block_weights(self, index: int) -> list[np.ndarray]:
         """The weights of one block, in the order of the block's `get_weights`."""
-        return [np.asarray(stacked.value[index]) for stacked in self.stored_variables()]
+        return [np.asarray(stacked.value[index]) for stacked in self.kerax_stored_variables()]
 
     def set_block_weights(self, index: int, weights: Any) -> None:
         """Sets the weights of one block from a list like that of `get_block_weights`.
@@ -219,7 +219,7 @@ class Stack(Layer):
         Raises:
             ValueError: if their number or a shape differs; nothing is changed then.
         """
-        own = self.stored_variables()
+        own = self.kerax_stored_variables()
         shapes, given = [stacked.shape[1:] for stacked in own], [np.shape(value) for value in weights]
         if shapes != given:
             raise ValueError(f"{self}: a block's weights have shapes {shapes}. Got {given}.")

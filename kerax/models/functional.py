@@ -17,7 +17,7 @@ from kerax.core.registry import deserialize_keras_object, is_serialized, seriali
 from kerax.core.seed_generator import SeedGenerator
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.text import TEXT, Cut, Prepared, as_arrays
-from kerax.core.tracking import unique
+from kerax.core.tracking import Alias, unique
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
 from kerax.models.sequential import Sequential
@@ -41,28 +41,29 @@ class Functional(Model):
     """
 
     keras_module = "keras.src.models.functional"
+    graph, keys = Alias("kerax_graph"), Alias("kerax_keys")
 
     def __init__(self, inputs, outputs, name: str | None = None, trainable=None, **kwargs):
         # Each layer casts its own inputs; integers for an `Embedding` stay what they are.
         super().__init__(name=name, trainable=True, autocast=False, **kwargs)
-        self.graph = _with_inputs(Graph(inputs, outputs, owner=repr(self)))
-        self.operations = self.graph.operations
-        self.keys = assign_names(self.operations, self)
+        self.kerax_graph = _with_inputs(Graph(inputs, outputs, owner=repr(self)))
+        self.operations = self.kerax_graph.operations
+        self.kerax_keys = assign_names(self.operations, self)
         names: list[str] = []
-        for tensor in self.graph.flat_outputs:
+        for tensor in self.kerax_graph.flat_outputs:
             names.append(unique(tensor.operation.name, names))
-        self.output_names = names
+        self.kerax_output_names = names
         takes_text = any(tensor.dtype == TEXT for tensor in self.inputs)
         self._cut: Any = None
         if takes_text:
-            self._cut = Cut(self.inputs, self.graph.nodes, self.outputs, lambda op: isinstance(op, Model))
+            self._cut = Cut(self.inputs, self.kerax_graph.nodes, self.outputs, lambda op: isinstance(op, Model))
         self.built = True
         if trainable is not None:
             self.trainable = trainable
-        self.claim_seeds()
+        self.kerax_claim_seeds()
         self._has_warned = False
 
-    _untracked = Model._untracked | frozenset({"graph", "operations", "_cut"})
+    _untracked = Model._untracked | frozenset({"kerax_graph", "operations", "_cut"})
 
     @staticmethod
     def adopt(user_class: type) -> None:
@@ -77,11 +78,15 @@ class Functional(Model):
         return _unpickled, (type(self),), self.__dict__
 
     def _children(self):
-        found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
+        found = [
+            ((key,), op) for key, op in zip(self.kerax_keys, self.operations, strict=True) if isinstance(op, Layer)
+        ]
         # Layers in attributes of a subclass that are not in the graph.
         known = set(map(id, self.operations))
         # Ops that draw from a stream of the user's move it on.
-        calls = [(key, node) for key, op in zip(self.keys, self.operations, strict=True) for node in op.inbound_nodes]
+        calls = [
+            (key, node) for key, op in zip(self.kerax_keys, self.operations, strict=True) for node in op.inbound_nodes
+        ]
         found += [
             ((key, "seed_generator"), leaf)
             for key, node in calls
@@ -99,39 +104,39 @@ class Functional(Model):
     @property
     def inputs(self) -> list[KerasTensor]:
         """The symbolic inputs, flat."""
-        return self.graph.flat_inputs
+        return self.kerax_graph.flat_inputs
 
     @property
     def outputs(self) -> list[KerasTensor]:
         """The symbolic outputs, flat."""
-        return self.graph.flat_outputs
+        return self.kerax_graph.flat_outputs
 
     @property
     def input(self) -> Any:
         """The symbolic inputs as given."""
-        return self.graph.inputs
+        return self.kerax_graph.inputs
 
     @property
     def output(self) -> Any:
         """The symbolic outputs as given."""
-        return self.graph.outputs
+        return self.kerax_graph.outputs
 
     @property
     def input_shape(self) -> Any:
         """The shapes of the inputs as given; the shape, if there is one input."""
-        return _shapes(self.graph.inputs)
+        return _shapes(self.kerax_graph.inputs)
 
     @property
     def output_shape(self) -> Any:
         """The shapes of the outputs as given; the shape, if there is one output."""
-        return _shapes(self.graph.outputs)
+        return _shapes(self.kerax_graph.outputs)
 
     def call(self, inputs, training=None, mask=None) -> Any:
-        nodes, starts = self.graph.nodes, self.inputs
+        nodes, starts = self.kerax_graph.nodes, self.inputs
         if isinstance(inputs, Prepared):
             nodes, starts, given = self._cut.compiled, self._cut.starts, inputs.values
         else:
-            given = self._flatten(inputs if self._cut is None else as_arrays(inputs, self.graph.inputs))
+            given = self._flatten(inputs if self._cut is None else as_arrays(inputs, self.kerax_graph.inputs))
         values = [self._fit(tensor, value) for tensor, value in zip(starts, given, strict=True)]
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
@@ -141,7 +146,7 @@ class Functional(Model):
         for node in nodes:  # `Graph.run` without a frame of its own between a model and its layers
             args, kwargs = node.arguments(known)
             node.note(node.operation(*args, **kwargs), known)
-        outputs = jax.tree.map(known.__getitem__, self.graph.outputs)
+        outputs = jax.tree.map(known.__getitem__, self.kerax_graph.outputs)
         # As Keras: a list of one output is that output.
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
@@ -155,12 +160,14 @@ class Functional(Model):
         ):
             return super().compute_output_spec(inputs)  # which says what does not fit
         if all(value is not None and value.shape == tensor.shape for tensor, value in pairs):
-            return jax.tree.map(lambda tensor: KerasTensor(tensor.shape, tensor.dtype), self.graph.outputs)
-        return self.graph.run(values, lambda node, args, kwargs: node.operation.compute_output_spec(*args, **kwargs))
+            return jax.tree.map(lambda tensor: KerasTensor(tensor.shape, tensor.dtype), self.kerax_graph.outputs)
+        return self.kerax_graph.run(
+            values, lambda node, args, kwargs: node.operation.compute_output_spec(*args, **kwargs)
+        )
 
     def _flatten(self, inputs) -> list:
         """The inputs in the order of the graph's: dicts by name, everything else by position."""
-        expected, names = self.graph.inputs, [tensor.operation.name for tensor in self.inputs]
+        expected, names = self.kerax_graph.inputs, [tensor.operation.name for tensor in self.inputs]
         if isinstance(inputs, dict):
             known = sorted(expected) if isinstance(expected, dict) else names
             missing = [name for name in known if name not in inputs]
@@ -189,24 +196,24 @@ class Functional(Model):
             self._has_warned = True
             warnings.warn(
                 f"The structure of `inputs` doesn't match the expected structure of {self}. Expected "
-                f"{_described(self.graph.inputs)}, got {_described(inputs)}. They were taken by "
+                f"{_described(self.kerax_graph.inputs)}, got {_described(inputs)}. They were taken by "
                 f"{'name' if isinstance(inputs, dict) else 'position'}.",
                 stacklevel=5,
             )
 
-    def used_inputs(self, x) -> Any:
+    def kerax_used_inputs(self, x) -> Any:
         """`x` without the entries of a dict that the model has no input for, whatever they hold."""
         if self._cut is not None:
             return x if isinstance(x, Prepared) else self._on_host(x)
         if not isinstance(x, dict):
             return x
-        form = self.graph.inputs
+        form = self.kerax_graph.inputs
         names = form if isinstance(form, dict) else {tensor.operation.name for tensor in self.inputs}
         return {name: value for name, value in x.items() if name in names} or x
 
     def _on_host(self, inputs) -> Prepared:
         """What the layers that read text make of inputs, for `call` to go on with."""
-        given = self._flatten(as_arrays(inputs, self.graph.inputs))
+        given = self._flatten(as_arrays(inputs, self.kerax_graph.inputs))
         pairs = zip(self.inputs, given, strict=True)
         # Numbers are left to the compiled part, as they are.
         known = {tensor: self._fit(tensor, value) if tensor.dtype == TEXT else value for tensor, value in pairs}
@@ -215,7 +222,7 @@ class Functional(Model):
             if resumed is None:
                 node.note(node.operation(*args, **kwargs), known)
             else:
-                known[resumed.prepared] = node.operation.used_inputs(*args)
+                known[resumed.prepared] = node.operation.kerax_used_inputs(*args)
         return Prepared(tuple(known[tensor] for tensor in self._cut.starts))
 
     def _fit(self, tensor: KerasTensor, value):
@@ -240,10 +247,10 @@ class Functional(Model):
         if not self.is_made_of_tensors(type(self)):
             return super().get_config()
         # A shared layer may have calls in other models.
-        used = {id(node) for node in self.graph.nodes}
+        used = {id(node) for node in self.kerax_graph.nodes}
         history = {}
         layers = []
-        for key, operation in zip(self.keys, self.operations, strict=True):
+        for key, operation in zip(self.kerax_keys, self.operations, strict=True):
             nodes = [node for node in operation.inbound_nodes if id(node) in used]
             # An `InputLayer` has no call among the graph's.
             sources = nodes or operation.inbound_nodes[:1]
@@ -277,8 +284,8 @@ class Functional(Model):
             "name": self.name,
             "trainable": self.trainable,
             "layers": written,
-            "input_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.graph.inputs),
-            "output_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.graph.outputs),
+            "input_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.kerax_graph.inputs),
+            "output_layers": jax.tree.map(lambda tensor: history[id(tensor)], self.kerax_graph.outputs),
         }
 
     @staticmethod
@@ -504,8 +511,8 @@ def _clone(model, input_tensors, clone_function, call_function, recursive: bool,
             given, structures = jax.tree.leaves(input_tensors), (input_tensors, model.input)
             if len(given) != len(model.inputs) or (len(given) > 1 and _form(structures[0]) != _form(structures[1])):
                 raise ValueError(f"clone_model: expected input_tensors of the form {model.input}. Got {input_tensors}.")
-        outputs = model.graph.run(given, call)
-        inputs = jax.tree.unflatten(jax.tree.structure(model.graph.inputs), given)
+        outputs = model.kerax_graph.run(given, call)
+        inputs = jax.tree.unflatten(jax.tree.structure(model.kerax_graph.inputs), given)
         if not of_tensors:  # its constructor would make another graph
             return Functional(inputs, outputs, name=model.name)
         return _of_tensors(type(model), inputs, outputs, _beside_graph(model.get_config()), model.name)

@@ -18,7 +18,7 @@ from kerax.core import seeds
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
-from kerax.core.tracking import attributes, descendants
+from kerax.core.tracking import Alias, aliases, attributes, descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, hide_library_frames, suggest
@@ -51,8 +51,9 @@ class Model(Layer):
     """
 
     # Their variables are no weights.
-    _untracked = Layer._untracked | frozenset({"compilation", "history", "_random_key"})
-    output_names: list[str] | None = None
+    _untracked = Layer._untracked | frozenset({"kerax_compilation", "history", "_random_key"})
+    kerax_output_names: list[str] | None = None
+    compilation, passes, inferences = Alias("kerax_compilation"), Alias("kerax_passes"), Alias("kerax_inferences")
 
     def __new__(cls, *args, **kwargs) -> Self:
         # Looked up by name: `functional` imports this module.
@@ -73,12 +74,12 @@ class Model(Layer):
             return
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
         # Before `compile` too: `predict` needs programs, and nothing else of it.
-        self.compilation = Compiled()
+        self.kerax_compilation = Compiled()
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # a hook sets one to end the loop
         self.run_eagerly = False
         self.history: Any = None
-        self.passes = 0  # over the training data so far: with the seed, what orders the next one
-        self.inferences = 0  # evaluations and predictions so far, each with random draws of its own
+        self.kerax_passes = 0  # over the training data so far: with the seed, what orders the next one
+        self.kerax_inferences = 0  # evaluations and predictions so far, each with random draws of its own
         self._random_key: Variable | None = None
 
     @classmethod
@@ -89,7 +90,7 @@ class Model(Layer):
             return functional.from_graph(config, custom_objects, functional if cls is Model else cls)
         return super().from_config(config)
 
-    def used_inputs(self, x) -> Any:
+    def kerax_used_inputs(self, x) -> Any:
         """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is."""
         return x
 
@@ -124,10 +125,10 @@ class Model(Layer):
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
             try:
-                self.build_from(tensors)
+                self.kerax_build_from(tensors)
             except jax.errors.JAXTypeError:
                 pass  # a `call` that looks at values builds its layers as it runs
-        self.claim_seeds()
+        self.kerax_claim_seeds()
 
     def summary(
         self,
@@ -192,14 +193,14 @@ class Model(Layer):
         Raises:
             ValueError: for an unknown name, with a suggestion.
         """
-        self.require_init()
-        optimizer = optimizers_module.get(optimizer)
+        self.kerax_require_init()
+        found: Any = optimizers_module.get(optimizer)
         if auto_scale_loss:
             # float16 cannot hold small gradients: it gets a loss scale unless told otherwise.
-            optimizer = optimizers_module.for_policy(optimizer, self.dtype_policy)
-        self.compilation = Compiled(
+            found = optimizers_module.for_policy(found, self.dtype_policy)
+        self.kerax_compilation = Compiled(
             {
-                "optimizer": optimizer,
+                "optimizer": found,
                 "loss": loss,
                 "loss_weights": loss_weights,
                 "metrics": metrics,
@@ -221,20 +222,20 @@ class Model(Layer):
     @property
     def compiled(self) -> bool:
         """Whether `compile` was called."""
-        return self.compilation.is_given
+        return self.kerax_compilation.is_given
 
     @property
     def optimizer(self):
         """The optimizer that `compile` was given, or that was assigned."""
-        return self.compilation.optimizer
+        return self.kerax_compilation.optimizer
 
     @optimizer.setter
     def optimizer(self, optimizer):
-        self.compilation.optimizer = optimizer
+        self.kerax_compilation.optimizer = optimizer
 
     def get_compile_config(self) -> dict | None:
         """The arguments of `compile`, JSON-able."""
-        return serialize_keras_object(self.compilation.config()) if self.compiled else None
+        return serialize_keras_object(self.kerax_compilation.config()) if self.compiled else None
 
     def compile_from_config(self, config: dict):
         """Compiles as `get_compile_config` described."""
@@ -244,7 +245,7 @@ class Model(Layer):
             self.optimizer.build(self.trainable_variables)
 
     @property
-    def random_key(self) -> Variable:
+    def kerax_random_key(self) -> Variable:
         """The key from which every training step's is made: uint32 (stream 0, seed, number of steps so far)."""
         if self._random_key is None:
             start = np.array([0, seeds.make_seed(), 0], np.uint32)
@@ -254,21 +255,21 @@ class Model(Layer):
     @property
     def metrics(self) -> list:
         """The mean loss, the compiled metrics as one, the outputs' losses, and metrics in attributes of the layers."""
-        found = self.compilation.own_metrics()
+        found = self.kerax_compilation.own_metrics()
         for item in descendants(self):
             found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
-        if self.compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
-            found.append(self.compilation.gradient_norm)
+        if self.kerax_compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
+            found.append(self.kerax_compilation.gradient_norm)
         return list({id(metric): metric for metric in found}.values())
 
     @property
     def metrics_names(self) -> list[str]:
         """The names of the metrics."""
-        return [self.log_name(metric) for metric in each_metric(self)]
+        return [self.kerax_log_name(metric) for metric in each_metric(self)]
 
-    def log_name(self, metric: metrics_module.Metric) -> str:
+    def kerax_log_name(self, metric: metrics_module.Metric) -> str:
         """The name of a metric in the logs: its own, after the output's if there are several."""
-        return self.compilation.metrics.log_name(metric)
+        return self.kerax_compilation.metrics.log_name(metric)
 
     @property
     def metrics_variables(self) -> list[Variable]:
@@ -298,7 +299,7 @@ class Model(Layer):
         results = {}
         for metric in self.metrics:
             result = jax.tree.map(unwrap, metric.result())
-            results.update(result if isinstance(result, dict) else {self.log_name(metric): result})
+            results.update(result if isinstance(result, dict) else {self.kerax_log_name(metric): result})
         return results
 
     def bind_state(self, state: TrainState, key=None):
@@ -360,8 +361,8 @@ class Model(Layer):
         Raises:
             ValueError: before anything is compiled, for data, targets or arguments that do not fit.
         """
-        self.require_init()
-        compilation = self.compilation
+        self.kerax_require_init()
+        compilation = self.kerax_compilation
         compilation.require(self, "fit")
         check_numbers(
             "fit",
@@ -377,14 +378,14 @@ class Model(Layer):
         is_split = validation_data is None and validation_split > 0
         # Class weights after the split: validation does without.
         source = make_source(
-            x, y, sample_weight, batch_size, None if is_split else class_weight, "fit", self.used_inputs
+            x, y, sample_weight, batch_size, None if is_split else class_weight, "fit", self.kerax_used_inputs
         )
         if is_split:
             source, held_out = source.split(validation_split)
             source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
-            held_out = validation_source(validation_data, size, self.used_inputs)
+            held_out = validation_source(validation_data, size, self.kerax_used_inputs)
         if overfit_batches is not None:
             source, shuffle = source.head(overfit_batches), False
             held_out = None if held_out is None else source
@@ -448,11 +449,11 @@ class Model(Layer):
         """Loss and metrics over data, as a list in the order of `metrics_names`, or a dict. Arguments as in `fit`."""
         if kwargs:
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
-        self.compilation.require(self, "evaluate")
+        self.kerax_compilation.require(self, "evaluate")
         check_numbers("evaluate", steps=(steps, 1))
-        source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.used_inputs)
-        self.compilation.make_ready(self, source.batch_spec(), "evaluate")
-        self.compilation.check_labels(self, source, "evaluate")
+        source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.kerax_used_inputs)
+        self.kerax_compilation.make_ready(self, source.batch_spec(), "evaluate")
+        self.kerax_compilation.check_labels(self, source, "evaluate")
         steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
         watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
@@ -480,8 +481,8 @@ class Model(Layer):
     ) -> Any:
         """The outputs for all rows of `x`, as NumPy arrays."""
         check_numbers("predict", steps=(steps, 1))
-        source = make_source(x, None, None, batch_size, who="predict", prepare=self.used_inputs)
-        self.compilation.make_ready(self, source.batch_spec(), "predict")
+        source = make_source(x, None, None, batch_size, who="predict", prepare=self.kerax_used_inputs)
+        self.kerax_compilation.make_ready(self, source.batch_spec(), "predict")
         steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
         watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
@@ -518,17 +519,17 @@ class Model(Layer):
         return list(in_order.values()) if len(logs) > 1 else next(iter(logs.values()))
 
     def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
-        self.compilation.require(self, who)
+        self.kerax_compilation.require(self, who)
         # One batch of all rows, however many.
-        source = array_source(self.used_inputs(x), y, sample_weight, 2**31 - 1, class_weight, who)
-        self.compilation.make_ready(self, source.batch_spec(), who)
-        self.compilation.check_labels(self, source, who)
+        source = array_source(self.kerax_used_inputs(x), y, sample_weight, 2**31 - 1, class_weight, who)
+        self.kerax_compilation.make_ready(self, source.batch_spec(), who)
+        self.kerax_compilation.check_labels(self, source, who)
         return source.rows
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        source = array_source(self.used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
-        self.compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
+        source = array_source(self.kerax_used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
+        self.kerax_compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
         return loop.predict_on_batch(self, source.rows)
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> TrainState:
@@ -548,7 +549,7 @@ class Model(Layer):
 
     # Saving.
 
-    def quantize(self, mode=None, config=None, filters=None, type_check=True, **unknown):
+    def quantize(self, mode=None, config=None, filters=None, type_check=True, **unknown):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Quantizes dense layers, embeddings and convolutions, as their `quantize` does.
 
         Keras does not quantize convolutions and cannot read files in which they are; `filters` can leave them out.
@@ -564,7 +565,7 @@ class Model(Layer):
         if unknown:
             raise ValueError(f"{self}: `quantize` takes no {sorted(unknown)}.")
         quantize_all(self, mode, config, filters, type_check)
-        self.compilation.forget()
+        self.kerax_compilation.forget()
 
     def get_quantization_layer_structure(self, mode: str) -> dict | None:
         """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
@@ -585,3 +586,6 @@ class Model(Layer):
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
+
+
+aliases(Model)

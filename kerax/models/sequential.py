@@ -59,7 +59,7 @@ class Sequential(Model):
             if not callable(layer):
                 raise ValueError(f"{self}: only layers can be added. Got {layer!r}.")
             layer = Lambda(layer)
-        layer.require_init()
+        layer.kerax_require_init()
         if not self._stack and self.input_layer is None:
             start = getattr(layer, "input", None) if isinstance(layer, Model) and hasattr(layer, "outputs") else None
             if layer.first_input_shape is not None:
@@ -69,18 +69,18 @@ class Sequential(Model):
         # Unique among the layers before it: a shared counter would name them by what else the process made.
         assign_names([*self._stack, layer], self)
         self._stack.append(layer)
-        self.compilation.forget()
+        self.kerax_compilation.forget()
         if self._tensor is not None:
             self._tensor = layer(self._tensor)
             self.built = True
-            self.claim_seeds()
+            self.kerax_claim_seeds()
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Removes and returns the last layer. Raises `ValueError` if there is none."""
         if not self._stack:
             raise ValueError(f"{self}: there is no layer to pop.")
         layer = self._stack.pop()
-        self.compilation.forget()
+        self.kerax_compilation.forget()
         if self._tensor is not None:
             # The call is taken back, so that the layer can be added elsewhere.
             self._tensor = layer.inbound_nodes.pop().inputs[0]
@@ -132,7 +132,7 @@ class Sequential(Model):
                 errors.append(error)
                 continue
             self.input_layer, self._tensor = first, tensor
-            self.claim_seeds()
+            self.kerax_claim_seeds()
             return
         raise errors[0]
 
@@ -147,7 +147,7 @@ class Sequential(Model):
             inputs = layer(inputs)
         return inputs
 
-    def used_inputs(self, x) -> Any:
+    def kerax_used_inputs(self, x) -> Any:
         """What the model's steps get of the inputs `x`: of text, what the layers that read it make of it."""
         if not reads_text(x):
             return x
@@ -158,7 +158,7 @@ class Sequential(Model):
         x, start = self._fit(x), 0
         for layer in self._stack:
             if isinstance(layer, Model):  # which goes on in the compiled part
-                x = layer.used_inputs(x)
+                x = layer.kerax_used_inputs(x)
                 break
             if not reads_text(x):
                 break

@@ -30,8 +30,8 @@ def _specs(structure):
 
 def _make_losses(model, y, y_pred):
     # Losses are made by shapes at the first batch, which is this one.
-    if model.compiled and model.compilation.loss is None:
-        model.compilation.build_losses(model, _specs(y), _specs(y_pred))
+    if model.compiled and model.kerax_compilation.loss is None:
+        model.kerax_compilation.build_losses(model, _specs(y), _specs(y_pred))
 
 
 def stateless_compute_loss(

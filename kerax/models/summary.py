@@ -90,9 +90,9 @@ def _output_shape(layer: Layer) -> str:
     if layer.inbound_nodes:
         # The last call: a shared layer may have had several.
         outputs: Any = jax.tree.map(lambda tensor: tensor.shape, layer.inbound_nodes[-1].outputs)
-    elif layer.build_shapes:
+    elif layer.kerax_build_shapes:
         try:
-            outputs = layer.compute_output_shape(*layer.build_shapes.values())
+            outputs = layer.compute_output_shape(*layer.kerax_build_shapes.values())
         except Exception:  # it is the user's, and a table is no place to fail
             return "?"
     else:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax import tree
 from kerax.core.variable import unwrap
-from kerax.optimizers import slots
+from kerax.optimizers import slots, stepwise
 
 
 def apply(optimizer, grads, trainable_variables=None):
@@ -36,7 +37,11 @@ def apply(optimizer, grads, trainable_variables=None):
     params, state = optimizer.weights_tree, optimizer.state_variables
     # Zeros where there is none, for a tree of one form; their results are not used.
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
-    new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
+    was_applying, optimizer.is_applying = optimizer.is_applying, True
+    try:
+        new, new_state = optimizer.update(gradients, jax.tree.map(unwrap, state), jax.tree.map(unwrap, params))
+    finally:
+        optimizer.is_applying = was_applying
     for variable, value in zip(jax.tree.leaves(params), jax.tree.leaves(new), strict=True):
         if id(variable) in given:
             variable.assign(value if variable.constraint is None else variable.constraint(value))
@@ -56,25 +61,27 @@ def _dense(gradient) -> jax.Array:
 
 def update_step(optimizer, gradient, variable, learning_rate):
     """Assigns one weight's next value and those of its slots: see `Optimizer.update_step`."""
-    params, state = optimizer.weights_tree, optimizer.state_variables
-    if state is None or not any(variable is known for known in optimizer.given_weights):
+    state, rule = optimizer.state_variables, optimizer.transformation()
+    path = next((path for path, known in tree.unnest(optimizer.weights_tree).items() if known is variable), None)
+    if state is None or path is None:
         raise ValueError(f"{optimizer}: call `build(variables)` with {variable.path} before `update_step`.")
-    # Zeros for the others, whose results are not used; traced, they are not even computed.
-    gradients = jax.tree.map(lambda v: _dense(gradient) if v is variable else jnp.zeros(v.shape), params)
-    updates, new = optimizer.transformation().update(
-        gradients,
-        jax.tree.map(unwrap, state.slots),
-        jax.tree.map(unwrap, params),
+    # A tree of this weight alone, in its place: a rule may look at that.
+    params = tree.nest([(path, variable.value)])
+    own = dict(jax.tree_util.tree_leaves_with_path(stepwise.slots_of_rule(optimizer, state.slots)))
+    places, form = jax.tree_util.tree_flatten_with_path(jax.eval_shape(rule.init, params))
+    found = [own[place] for place, _ in places]
+    updates, new = rule.update(
+        tree.nest([(path, _dense(gradient))]),
+        jax.tree.unflatten(form, map(unwrap, found)),
+        params,
         learning_rate=unwrap(learning_rate),
         step=optimizer.num_updates + 1,
     )
-    for known, update in zip(jax.tree.leaves(params), jax.tree.leaves(updates), strict=True):
-        if known is variable:
-            variable.assign((variable.value + update).astype(variable.stored_dtype))
+    variable.assign((variable.value + jax.tree.leaves(updates)[0]).astype(variable.stored_dtype))
     owners = optimizer.slot_owners()
-    for slot, value in zip(jax.tree.leaves(state.slots), jax.tree.leaves(new), strict=True):
+    for slot, value in zip(found, jax.tree.leaves(new), strict=True):
         if owners.get(id(slot)) == id(variable):
-            slot.assign(value)
+            slot.assign(value.astype(slot.stored_dtype))
 
 
 def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) -> tuple[list, list]:

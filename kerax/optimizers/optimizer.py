@@ -95,7 +95,7 @@ class Optimizer(Configurable):
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             OPTIMIZERS.add(cls, cls.__name__.lower())
         # Keras's `build` takes a list and makes variables; here `build` takes the engine's tree and calls that.
-        elif "build" in vars(cls) and cls.is_stepwise():
+        elif "build" in vars(cls):
             cls.build_own = vars(cls)["build"]  # takes a list of weights; the engine's `build` calls it
             del cls.build
 
@@ -150,7 +150,7 @@ class Optimizer(Configurable):
         self._learning_rate: Variable | None = None  # `None` if the first is a schedule
         self.state_variables: OptimizerState | None = None  # made by `build`
         self.own_slots: stepwise.Slots | None = None  # of a subclass with `update_step`
-        self.is_making_slots = False
+        self.is_making_slots = self.is_applying = False
         self._set_learning_rate(learning_rate)
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
@@ -169,10 +169,23 @@ class Optimizer(Configurable):
         `transformation`."""
         eager.update_step(self, gradient, variable, learning_rate)
 
-    @classmethod
-    def is_stepwise(cls) -> bool:
-        """Whether a subclass wrote `update_step`."""
-        return cls.update_step is not Optimizer.update_step
+    def is_stepwise(self) -> bool:
+        """Whether a subclass wrote `update_step`, or `build`, or an `update_step` was set."""
+        cls = type(self)
+        return (
+            "update_step" in vars(self)
+            or cls.update_step is not Optimizer.update_step
+            or cls.build_own is not Optimizer.build_own
+        )
+
+    def has_rule(self) -> bool:
+        """Whether the class, or a base, is a transformation."""
+        return type(self).transformation is not Optimizer.transformation
+
+    def _rule(self) -> optax.GradientTransformationExtraArgs:
+        """The transformation, as an `update_step` of a subclass applies it."""
+        rule = self.transformation()
+        return stepwise.around(self, rule) if self.has_rule() and self.is_stepwise() else rule
 
     def build_own(self, variables: list[Variable]):
         """The `build` of a subclass with `update_step`; the default adds nothing."""
@@ -214,7 +227,7 @@ class Optimizer(Configurable):
         return OptimizerState(
             jnp.zeros((), jnp.int32),
             () if rate is None or self._schedule is not None else jnp.asarray(rate.value, jnp.float32),
-            self.transformation().init(params),
+            self._rule().init(params),
             zeros if self.use_ema else (),
             zeros if self.gradient_accumulation_steps else (),
         )
@@ -222,6 +235,13 @@ class Optimizer(Configurable):
     @sparing
     def update(self, grads: Tree, state: OptimizerState, params: Tree) -> tuple[Tree, OptimizerState]:
         """One step: the new weights and the new state."""
+        # In there it comes back here.
+        if not self.is_applying and not type(self).apply.__module__.startswith("kerax."):
+            self.is_applying = True
+            try:
+                return stepwise.by_apply(self, grads, state, params)
+            finally:
+                self.is_applying = False
         if self.loss_scale_factor is not None:
             grads = jax.tree.map(lambda grad: grad / self.loss_scale_factor, grads)
         if self.gradient_accumulation_steps:
@@ -252,7 +272,7 @@ class Optimizer(Configurable):
         # Weights and slots keep their dtypes: a float32 rate would make float32 of bfloat16 weights.
         dtypes = jax.tree.map(lambda weight: weight.dtype, params)
         params = jax.tree_util.tree_map_with_path(decayed, params)
-        updates, slots = self.transformation().update(
+        updates, slots = self._rule().update(
             # Decay is no gradient: it is not clipped.
             clipped(grads, self.clipnorm, self.clipvalue, self.global_clipnorm),
             state.slots,

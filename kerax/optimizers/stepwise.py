@@ -4,7 +4,7 @@ Both are kept, and made a pure transformation of trees: each step runs in a scop
 optimizer's own variables have the values that are given, and keep none of what is assigned to them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -66,10 +66,55 @@ def add_variable(optimizer, shape, initializer, dtype, name, reference: Variable
 
 
 def adopt(optimizer, values: Tree) -> Tree:
-    """The part of the state that a subclass made, with its own variables as leaves, which take the values over."""
+    """The slots of a state, with the variables that a subclass made as leaves, which take the values over."""
     own = _state_of(optimizer.own_slots, optimizer.weights_tree, lambda variable: variable)
-    jax.tree.map(lambda variable, value: variable.assign(value.value), own, values)
-    return own
+    if not own and optimizer.has_rule():
+        return values
+    jax.tree.map(lambda variable, value: variable.assign(value.value), own, {name: values[name] for name in own})
+    return values | own
+
+
+_OF_RULE = "of_rule"
+
+
+def slots_of_rule(optimizer, slots: Tree) -> Tree:
+    """The slots of the rule that a subclass has from its base, without those that it made itself."""
+    return slots[_OF_RULE] if isinstance(slots, dict) and optimizer.has_rule() and _OF_RULE in slots else slots
+
+
+def around(optimizer, rule: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """The rule of a base class, as a subclass applies it: by an `update_step` that calls its base's."""
+    steps = transformation(optimizer)
+
+    def init(params: Tree) -> Tree:
+        own: Any = steps.init(params)
+        return own | {_OF_RULE: rule.init(params)} if own else rule.init(params)
+
+    def update(grads: Tree, state: Tree, params: Tree, *, learning_rate, step):
+        before, variables = (slots_of_rule(optimizer, slots) for slots in (state, optimizer.state_variables.slots))
+        pairs = list(zip(jax.tree.leaves(variables), jax.tree.leaves(before), strict=True))
+        updates, own, scope = _stepped(optimizer, grads, state, params, learning_rate, step, pairs)
+        # What belongs to no weight changes once in a step, whatever the gradients are.
+        _, once = rule.update(grads, before, params, learning_rate=learning_rate, step=step)
+        owners = optimizer.slot_owners()
+        after = jax.tree.map(
+            lambda slot, value: value if owners[id(slot)] is None else scope.value_of(slot), variables, once
+        )
+        return updates, (own | {_OF_RULE: after} if own else after)
+
+    return optax.GradientTransformationExtraArgs(init, cast(Any, update))
+
+
+def by_apply(optimizer, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+    """A step of an optimizer whose subclass wrote `apply`: new weights and state."""
+    weights, variables = optimizer.weights_tree, optimizer.state_variables
+    pairs = [*zip(jax.tree.leaves(weights), jax.tree.leaves(params), strict=True)]
+    pairs += zip(jax.tree.leaves(variables), jax.tree.leaves(state), strict=True)
+    by_weight = dict(zip(map(id, jax.tree.leaves(weights)), jax.tree.leaves(grads), strict=True))
+    listed = [weight for weight in optimizer.given_weights if id(weight) in by_weight]
+    with StatelessScope(pairs) as scope:
+        optimizer.apply([by_weight[id(weight)] for weight in listed], listed)
+    return jax.tree.map(scope.value_of, weights), jax.tree.map(scope.value_of, variables)
 
 
 def in_order(optimizer, variables: list[Variable]) -> list[Variable]:
@@ -85,29 +130,36 @@ def transformation(optimizer) -> optax.GradientTransformationExtraArgs:
         return _state_of(_slots_for(optimizer, params), params, lambda variable: variable.value)
 
     def update(grads: Tree, state: Tree, params: Tree, *, learning_rate, step):
-        slots = _slots_for(optimizer, params)
-        # The order of `slots.weights`, as `build` got them.
-        before = jax.tree.leaves(params)
-        pairs = list(zip(slots.weights, before, strict=True))
-        for name, of_weight in slots.by_name.items():
-            values = jax.tree.leaves(state[name])
-            owners = [of_weight[id(weight)] for weight in slots.weights if id(weight) in of_weight]
-            pairs += zip(owners, values, strict=True)
-        pairs += [(variable, state[name]) for name, variable in slots.free.items()]
-        # `step` counts updates from 1; the variable counts steps from 0.
-        pairs.append((optimizer._iterations, (step - 1) * (optimizer.gradient_accumulation_steps or 1)))
-        if optimizer._learning_rate is not None:
-            pairs.append((optimizer._learning_rate, learning_rate))
-        # What `update_step` assigns stays in the scope, from where it is read below.
-        with StatelessScope(pairs) as scope:
-            for weight, grad in zip(slots.weights, jax.tree.leaves(grads), strict=True):
-                optimizer.update_step(grad, weight, learning_rate)
-        after = [scope.value_of(weight) for weight in slots.weights]
-        # As optax wants it: what is added, not the new weight.
-        updates = [(new - old).astype(old.dtype) for new, old in zip(after, before, strict=True)]
-        return _in_form(params, updates), _state_of(slots, params, scope.value_of)
+        updates, state, _ = _stepped(optimizer, grads, state, params, learning_rate, step)
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(init, cast(Any, update))  # optax's annotations know no more arguments
+
+
+def _stepped(optimizer, grads: Tree, state: Tree, params: Tree, learning_rate, step, pairs: Sequence = ()) -> tuple:
+    """What `update_step` adds to the weights, the state of what the subclass made, and the scope in which it ran, where
+    other variables had the values in `pairs`."""
+    slots = _slots_for(optimizer, params)
+    # The order of `slots.weights`, as `build` got them.
+    before = jax.tree.leaves(params)
+    pairs = [*pairs, *zip(slots.weights, before, strict=True)]
+    for name, of_weight in slots.by_name.items():
+        values = jax.tree.leaves(state[name])
+        owners = [of_weight[id(weight)] for weight in slots.weights if id(weight) in of_weight]
+        pairs += zip(owners, values, strict=True)
+    pairs += [(variable, state[name]) for name, variable in slots.free.items()]
+    # `step` counts updates from 1; the variable counts steps from 0.
+    pairs.append((optimizer._iterations, (step - 1) * (optimizer.gradient_accumulation_steps or 1)))
+    if optimizer._learning_rate is not None:
+        pairs.append((optimizer._learning_rate, learning_rate))
+    # What `update_step` assigns stays in the scope, from where it is read below.
+    with StatelessScope(pairs) as scope:
+        for weight, grad in zip(slots.weights, jax.tree.leaves(grads), strict=True):
+            optimizer.update_step(grad, weight, learning_rate)
+    after = [scope.value_of(weight) for weight in slots.weights]
+    # As optax wants it: what is added, not the new weight.
+    updates = [(new - old).astype(old.dtype) for new, old in zip(after, before, strict=True)]
+    return _in_form(params, updates), _state_of(slots, params, scope.value_of), scope
 
 
 def _slots_for(optimizer, params: Tree) -> Slots:

@@ -183,7 +183,7 @@ def model_flops(model) -> int | None:
 
 def _built_inputs(model):
     """Symbolic inputs of the one shape that a model was built for."""
-    shapes = list((model.build_shapes or {}).values())
+    shapes = list((model.kerax_build_shapes or {}).values())
     if not model.built or len(shapes) != 1 or not isinstance(shapes[0], tuple):
         return None
     return KerasTensor((None, *shapes[0][1:]), model.compute_dtype)

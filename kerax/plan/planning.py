@@ -26,13 +26,13 @@ _NAMED = {
 
 def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distribution: Any = "fsdp") -> Plan | Plans:
     """The plan of a compiled model, or one for each of several distributions: see `Model.plan`."""
-    model.compilation.require(model, "plan")
+    model.kerax_compilation.require(model, "plan")
     if isinstance(distribution, (list, tuple)):
         return Plans(make_plan(model, topology, batch, batch_size, each) for each in distribution)
     devices = None if topology is None else chips.devices_of(topology)
     with config.compiling_for("cpu" if devices is None else _platform(devices)):
         # Built here, so that a function that makes a distribution can look at the weights.
-        model.compilation.make_ready(model, _rows(batch, None), "fit")
+        model.kerax_compilation.make_ready(model, _rows(batch, None), "fit")
     spread = _resolve(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
@@ -75,12 +75,12 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
     kind, platform, shape = devices[0].device_kind, _platform(devices), spread.device_mesh.shape
     # Programs for devices that are not there must not be found by a later `fit`.
-    before = dict(model.compilation.programs)
+    before = dict(model.kerax_compilation.programs)
     try:
         with spread.scope(), config.compiling_for(platform):
-            model.compilation.make_ready(model, batch, "fit")
+            model.kerax_compilation.make_ready(model, batch, "fit")
             variables = state_variables(model)
-            program = model.compilation.train_program(model, variables, BatchSpec(batch))
+            program = model.kerax_compilation.train_program(model, variables, BatchSpec(batch))
             state = jax.tree.map(
                 lambda owner: _spec(owner, owner.stored_dtype, spread.variable_sharding(owner)), variables
             )
@@ -91,7 +91,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
             model_flops, activations = _forward(model, variables, batch)
             compiled, problem = _compile(lowered)
     finally:
-        model.compilation.programs = before
+        model.kerax_compilation.programs = before
     plan = Plan(
         topology or f"{platform}:{len(devices)}",
         len(devices),

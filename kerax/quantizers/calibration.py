@@ -151,7 +151,7 @@ def store(layer: Any, config: Any, statistics: Any) -> None:
     floats.drop()
     layer.lora_rank, layer.lora_alpha, layer.lora_enabled = None, None, False
     layer.quantization_config = type(config).from_config(config.get_config())  # without the data
-    layer._dtype_policy = dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.own_policy.name}")
+    layer._dtype_policy = dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.kerax_own_policy.name}")
     layer.representations["kernel"] = weight
     weight.add_parts(parts)
 

@@ -153,7 +153,9 @@ def quantize(
     if mode == "float8" and layer.lora_enabled:
         raise ValueError(f"{layer}: mode 'float8' does not go with LoRA. Make a layer with the merged weights.")
     # Past the property, which would quantize again.
-    layer._dtype_policy = policy or dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.own_policy.name}")
+    layer._dtype_policy = policy or dtype_policies.get(
+        f"{config.dtype_policy_string()}_from_{layer.kerax_own_policy.name}"
+    )
     layer.quantization_config = config
     for name, weight in layer.representations.items():
         layer.representations[name] = weight.quantized(config)

@@ -273,12 +273,12 @@ class Groups(Quantized):
         return found[part] if part in found else super().names(part)
 
     def specs(self) -> Any:
-        policy = self.layer.own_policy
+        policy = self.layer.kerax_own_policy
         numbers = policy.weight_bits, policy.group_size, self.layer.variable_dtype, policy.quantization_mode == "awq"
         return schemes.empty_groups(self.num_rows, self.num_columns, *numbers)
 
     def join(self, parts: Any) -> Any:
-        bits = self.layer.own_policy.weight_bits
+        bits = self.layer.kerax_own_policy.weight_bits
         return schemes.join_groups(parts, bits, self.num_columns).reshape(self.shape)
 
 
@@ -305,7 +305,7 @@ class Float8(Quantized):
 
     def add_scales(self) -> None:
         """Makes the variables beside the weight: scales, and the largest magnitudes of the last steps."""
-        length = getattr(self.layer.own_policy, "amax_history_length", 1024)
+        length = getattr(self.layer.kerax_own_policy, "amax_history_length", 1024)
         for part in self.scales:
             shape, initializer = ((), "ones") if part.endswith("scale") else ((length,), "zeros")
             options = {"dtype": "float32", "autocast": False, "overwrite_with_gradient": True}
@@ -334,4 +334,4 @@ def as_policy_says(weight: Weight, shape: Any) -> Quantized:
     layer, mode = weight.layer, weight.layer.quantization_mode
     if mode not in layer.modes:
         raise ValueError(f"{layer}: `dtype` must have no quantization mode or one of {layer.modes}. Got {mode!r}.")
-    return KINDS[mode](weight, layer.quantization_config or default_config(layer.own_policy), shape)
+    return KINDS[mode](weight, layer.quantization_config or default_config(layer.kerax_own_policy), shape)

@@ -55,7 +55,7 @@ def write_layers(group, model):
     _write_names(group, "layer_names", [layer.name for layer in layers])
     for layer in layers:
         write_weights(group.create_group(layer.name), _ordered(layer))
-    write_weights(group.create_group(_TOP), model.stored_variables())
+    write_weights(group.create_group(_TOP), model.kerax_stored_variables())
 
 
 def write_weights(group, variables: list[Variable]):
@@ -114,7 +114,7 @@ def _match(file, model, by_name: bool) -> tuple[list[tuple[Variable, np.ndarray]
             (name if name == other else f"{name} (in the file {other})", weights, datasets)
             for (name, weights), (other, datasets) in zip(own, filled, strict=True)
         ]
-    top = model.stored_variables()
+    top = model.kerax_stored_variables()
     # Weights of the model itself, in no layer; by name only if it has some.
     if not by_name or top:
         pairs.append((f"{model.name} itself", top, _weights_of(root, _TOP) if _TOP in root else []))

@@ -254,7 +254,7 @@ def by_number(item: tuple[str, Any]) -> tuple[int, str]:
 def match(group: str, owner, members: Mapping) -> list:
     """(variable, member) pairs of an object and its group, and sentences about what does not fit."""
     # An optimizer has all its variables in one group.
-    variables = owner.variables if isinstance(owner, Optimizer) else owner.stored_variables()
+    variables = owner.variables if isinstance(owner, Optimizer) else owner.kerax_stored_variables()
     if len(members) != len(variables):
         return [f"{group} ({owner.name}): expected {len(variables)} weights, the file has {len(members)}"]
     found: list = []

@@ -144,7 +144,7 @@ class Compiled:
         own_step, y_pred = steps.overrides(model, "train_step"), None
         if type(model).call is not Layer.call or not own_step:
             y_pred = _outputs_for(model, x)
-        model.claim_seeds()
+        model.kerax_claim_seeds()
         if is_new:
             self.build_losses(model, y, y_pred)
         if with_loss and not own_step and (y is not None or steps.overrides(model, "compute_loss")):
@@ -157,7 +157,7 @@ class Compiled:
 
     def build_losses(self, model, y, y_pred):
         """Makes losses and metrics for shapes and dtypes of targets and outputs."""
-        given, names = self.arguments, model.output_names
+        given, names = self.arguments, model.kerax_output_names
         loss = CompiledLoss(given["loss"], given["loss_weights"], names)
         metrics = self.metrics = CompiledMetrics(given["metrics"], given["weighted_metrics"], names)
         if y is not None:
@@ -299,7 +299,7 @@ def _takes_labels(part: Part) -> bool:
 def _outputs_for(model, x):
     """Shapes and dtypes of the outputs for the shapes `x`. Builds what is not built."""
     try:
-        return model.build_from(x, training=False)
+        return model.kerax_build_from(x, training=False)
     except Exception:
         # Step by step, `call` may do whatever Python can.
         if not model.run_eagerly:

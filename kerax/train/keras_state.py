@@ -91,7 +91,7 @@ def _variables_by_path(model) -> dict[tuple[str, ...], Variable]:
         for variable in variables:
             path = tuple(variable.path.split("/"))
             # A graph's layers stand for themselves in Keras.
-            is_own = kind in _KINDS[:2] and hasattr(model, "graph") and path[0] == model.name
+            is_own = kind in _KINDS[:2] and hasattr(model, "kerax_graph") and path[0] == model.name
             found[kind, *(path[1:] if is_own else path)] = variable
     return found
 

@@ -113,7 +113,7 @@ class Evaluation:
 
     def __call__(self) -> Logs:
         """Loss and metrics over the data. The metrics keep their values afterwards."""
-        model, callbacks, compiled = self.model, self.callbacks, self.model.compilation
+        model, callbacks, compiled = self.model, self.callbacks, self.model.kerax_compilation
         model.stop_evaluating = False
         callbacks.on_test_begin()
         with remembering():
@@ -155,7 +155,7 @@ class Evaluation:
 
 def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
-    compiled, fills_up = model.compilation, not goes_on(model)
+    compiled, fills_up = model.kerax_compilation, not goes_on(model)
     source = source.for_inference() if fills_up else source
     model.stop_predicting = False
     callbacks.on_predict_begin()
@@ -192,7 +192,7 @@ class _Inference:
     """
 
     def __init__(self, model, variables: TrainState, metrics: tuple = ()):
-        self._carried, self._training = Carried(variables), model.compilation.training
+        self._carried, self._training = Carried(variables), model.kerax_compilation.training
         self._constants, carry = self._carried.split(inference_values(model, variables, self))
         # Copies: the carry is donated, and these arrays are the variables' own.
         self._carry = (*map(jnp.copy, carry[: len(carry) - len(metrics)]), *metrics)
@@ -261,12 +261,12 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
 
 def _fresh_metrics(model, variables: TrainState) -> tuple:
     owners = jax.tree.leaves(variables.metrics)
-    return metrics_at_start(model.compilation.initial_metrics(model), lambda index: owners[index].value)
+    return metrics_at_start(model.kerax_compilation.initial_metrics(model), lambda index: owners[index].value)
 
 
 def train_on_batch(model, batch: tuple) -> dict:
     """One step on one batch: the logs of this batch alone."""
-    compiled, variables, piece = model.compilation, state_variables(model), single(batch, is_whole=False)
+    compiled, variables, piece = model.kerax_compilation, state_variables(model), single(batch, is_whole=False)
     program = compiled.train_program(model, variables, piece.spec)
     for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
         if value is not None:
@@ -283,7 +283,7 @@ def train_on_batch(model, batch: tuple) -> dict:
 
 def test_on_batch(model, batch: tuple) -> dict:
     """Loss and metrics of one batch alone."""
-    compiled, piece = model.compilation, single(batch, is_whole=False)
+    compiled, piece = model.kerax_compilation, single(batch, is_whole=False)
     variables = state_variables(model, with_optimizer=False)
     inference = _Inference(model, variables, _fresh_metrics(model, variables))
     logs = inference.advance(compiled.test_program_for(model, variables, piece.spec, False), piece)
@@ -294,7 +294,7 @@ def test_on_batch(model, batch: tuple) -> dict:
 def predict_on_batch(model, batch: tuple) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
     variables, piece = state_variables(model, False, False), single(batch, is_whole=False)
-    program = model.compilation.predict_program(model, variables, piece.spec)
+    program = model.kerax_compilation.predict_program(model, variables, piece.spec)
     inference = _Inference(model, variables)
     outputs = jax.device_get(inference.advance(program, piece))
     inference.keep()

@@ -30,7 +30,7 @@ class Guard:
 
     def __init__(self, model, callbacks):
         self.model, self.callbacks = model, callbacks
-        self.is_on = model.compilation.bad_step is not None
+        self.is_on = model.kerax_compilation.bad_step is not None
         self._recent: deque = deque(maxlen=3)  # (block, room, model's step of its first batch), while blocks exist
 
     def note(self, piece: Piece, first: int):

@@ -105,9 +105,9 @@ def _train_on_leaves(model, variables: TrainState) -> Callable:
     train_step = steps.step_of(model, "train_step")
     owners, treedef = jax.tree.flatten(variables)
     # By identity: a variable may compare elementwise.
-    key_index = next(index for index, owner in enumerate(owners) if owner is model.random_key)
+    key_index = next(index for index, owner in enumerate(owners) if owner is model.kerax_random_key)
     lists = KerasLists(model, variables) if steps.overrides(model, "train_step") else None
-    bad_step = model.compilation.bad_step
+    bad_step = model.kerax_compilation.bad_step
     guard = next((index for index, owner in enumerate(owners) if owner is bad_step), None)
 
     def step(constants, leaves, batch, number, num_rows):

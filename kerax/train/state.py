@@ -78,9 +78,9 @@ def state_variables(model, with_optimizer: bool = True, with_metrics: bool = Tru
         is_trained = model.trainable and variable.trainable and variable.is_parameter
         (params if is_trained else state).append((path, variable))
     params = tree.nest(params)
-    state = tree.nest(state) | {RANDOM_KEY: model.random_key}
-    if model.compilation.bad_step is not None:
-        state[FIRST_BAD_STEP] = model.compilation.bad_step
+    state = tree.nest(state) | {RANDOM_KEY: model.kerax_random_key}
+    if model.kerax_compilation.bad_step is not None:
+        state[FIRST_BAD_STEP] = model.kerax_compilation.bad_step
     opt_state = ()
     if with_optimizer and model.optimizer is not None:
         model.optimizer.build(params)
@@ -104,7 +104,7 @@ def other_optimizers(model) -> dict[str, Optimizer]:
 
 def each_metric(model, found: list | None = None) -> list:
     """The metrics of a model, or those found, with those that `compile` was given one by one."""
-    compiled, found = model.compilation.metrics, model.metrics if found is None else found
+    compiled, found = model.kerax_compilation.metrics, model.metrics if found is None else found
     return [one for metric in found for one in (compiled.each() if metric is compiled else [metric])]
 
 
@@ -112,14 +112,16 @@ def metric_variables(model) -> dict:
     """`{metric: {variable: Variable}}` of all metrics of a model, the rests of their sums among them."""
     found: dict[str, dict] = {}
     # Also those that a `metrics` of the model's own leaves out: they count all the same.
-    compiled = [metric for metric in model.compilation.own_metrics() if metric is not model.compilation.loss_tracker]
+    compiled = [
+        metric for metric in model.kerax_compilation.own_metrics() if metric is not model.kerax_compilation.loss_tracker
+    ]
     metrics = each_metric(model, list({id(metric): metric for metric in [*model.metrics, *compiled]}.values()))
     for metric in metrics:
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
         variables |= {
             f"{name}_rest": variable.rest for name, variable in variables.items() if variable.rest is not None
         }
-        found[unique(model.log_name(metric), found)] = variables
+        found[unique(model.kerax_log_name(metric), found)] = variables
     return found
 
 
@@ -151,13 +153,13 @@ def inference_values(model, variables: TrainState, reader: Any) -> tuple:
     Args:
         reader: Who uses them: while that object lives, a run that begins in another thread leaves them alone.
     """
-    model.inferences += 1
+    model.kerax_inferences += 1
     leaves = jax.tree.leaves(variables)
     materialize(leaves)
     with _changing_hands:
-        model.compilation.readers.add(reader)
-        key = np.array([model.inferences, np.asarray(model.random_key.peek())[1], 0], np.uint32)
-        return tuple(key if variable is model.random_key else variable.peek() for variable in leaves)
+        model.kerax_compilation.readers.add(reader)
+        key = np.array([model.kerax_inferences, np.asarray(model.kerax_random_key.peek())[1], 0], np.uint32)
+        return tuple(key if variable is model.kerax_random_key else variable.peek() for variable in leaves)
 
 
 _changing_hands = threading.Lock()
@@ -166,7 +168,7 @@ _changing_hands = threading.Lock()
 def store_of(model, variables: TrainState) -> "Store":
     """A store of a model's state, which a run of this thread is about to change."""
     with _changing_hands:
-        return Store(jax.tree.leaves(variables), are_read=len(model.compilation.readers) > 0)
+        return Store(jax.tree.leaves(variables), are_read=len(model.kerax_compilation.readers) > 0)
 
 
 class Store:

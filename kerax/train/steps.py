@@ -22,13 +22,13 @@ from kerax.train.state import RANDOM_KEY, TrainState, metric_variables
 def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
     """One update of the weights. Pure. Returns the logs and the next `TrainState`."""
     # The parts must be of one size: the largest number of them that divides the batch.
-    key, num_parts = step_key(state), math.gcd(self.compilation.micro_batches or 1, num_rows_of(data))
+    key, num_parts = step_key(state), math.gcd(self.kerax_compilation.micro_batches or 1, num_rows_of(data))
     if num_parts == 1:
         found = _value_and_grad(self, state, data, key)(state.params)
         grads, state, results = _with_metrics(self, state, data, found)
     else:
         grads, state, results = mean_gradients(num_parts, self, state, data, key)
-    if self.compilation.gradient_norm is not None:
+    if self.kerax_compilation.gradient_norm is not None:
         state = state._replace(metrics=_note_norm(self, state, grads))
     params, opt_state = self.optimizer.update(grads, own_opt_state(state), state.params)
     if isinstance(state.opt_state, dict):
@@ -61,9 +61,11 @@ def _loss(params, model, state: TrainState, data, key):
     with bind(model, state._replace(params=params), key) as scope:
         y_pred = model(x, training=True)
         loss = scaled = loss_of(model, x, y, y_pred, sample_weight, training=True)
-        if model.compilation.auto_scale_loss:
+        if model.kerax_compilation.auto_scale_loss:
             scaled = model.optimizer.scale_loss(loss, own_opt_state(state))
-    new = state._replace(state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state))
+    new = state._replace(
+        state=model.kerax_collect_state(scope, state.state), metrics=collect_metrics(model, scope, state)
+    )
     return scaled, (loss, masks.Carrier(y_pred), new)
 
 
@@ -92,10 +94,10 @@ def mean_gradients(num_parts: int, model, state: TrainState, data, key):
 
 
 def _note_norm(model, state: TrainState, grads) -> dict:
-    is_scaled = model.compilation.auto_scale_loss
+    is_scaled = model.kerax_compilation.auto_scale_loss
     scale = model.optimizer.scale_loss(jnp.ones(()), own_opt_state(state)) if is_scaled else 1.0
     with scopes.Scope(_metric_pairs(model, state.metrics)) as scope:
-        model.compilation.gradient_norm.update_state(optax.global_norm(_trained(model, grads)) / scale)
+        model.kerax_compilation.gradient_norm.update_state(optax.global_norm(_trained(model, grads)) / scale)
     return jax.tree.map(lambda variable, value: scope.value_of(variable, value), metric_variables(model), state.metrics)
 
 
@@ -112,7 +114,7 @@ def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
         y_pred = self(x, training=False)
         loss = loss_of(self, x, y, y_pred, sample_weight, training=False)
     metrics, results = update_metrics(self, collect_metrics(self, scope, state), loss, x, y, y_pred, sample_weight)
-    state = state._replace(state=self.collect_state(scope, state.state), metrics=metrics)
+    state = state._replace(state=self.kerax_collect_state(scope, state.state), metrics=metrics)
     return compute_logs(self, metrics, results, training=False), state
 
 
@@ -123,7 +125,7 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
         LossOfBatch: if layers add losses, which are of all rows.
     """
     x, y, sample_weight = unpack_x_y_sample_weight(data)
-    compiled = model.compilation
+    compiled = model.kerax_compilation
     with bind(model, state, step_key(state)) as scope:
         y_pred = model(x, training=False)
         # Found while tracing, so that the caller takes the exact program instead.
@@ -136,7 +138,7 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
         compiled.loss_tracker.update_state(loss, sample_weight=jnp.sum(counted))
         compiled.metrics.update_state(y, y_pred, sample_weight, counted)
     metrics = collect_metrics(model, metric_scope, state)
-    state = state._replace(state=model.collect_state(scope, state.state), metrics=metrics)
+    state = state._replace(state=model.kerax_collect_state(scope, state.state), metrics=metrics)
     return compute_logs(model, metrics, training=False), state
 
 
@@ -153,7 +155,7 @@ def predict_and_go_on(model, state: TrainState, data):
     """`predict_step`, and the state after it, in which those of recurrent layers may have gone on."""
     x, _, _ = unpack_x_y_sample_weight(data)
     with bind(model, state, step_key(state)) as scope:
-        return model(x, training=False), state._replace(state=model.collect_state(scope, state.state))
+        return model(x, training=False), state._replace(state=model.kerax_collect_state(scope, state.state))
 
 
 def goes_on(model) -> bool:
@@ -164,10 +166,10 @@ def goes_on(model) -> bool:
 def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
     """The scalar that training minimises: the compiled loss plus everything in `self.losses`."""
     total = None
-    if self.compilation.loss is not None and self.compilation.loss.given is not None:
+    if self.kerax_compilation.loss is not None and self.kerax_compilation.loss.given is not None:
         if y is None:
             raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
-        total = self.compilation.loss(y, y_pred, sample_weight)
+        total = self.kerax_compilation.loss(y, y_pred, sample_weight)
     # Regularizers and `add_loss`, after the compiled loss as Keras adds them.
     for loss in self.losses:
         total = loss if total is None else total + loss
@@ -190,7 +192,7 @@ def loss_of(model, x, y, y_pred, sample_weight, training: bool):
 def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
     """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
     if y is not None:
-        self.compilation.metrics.update_state(y, y_pred, sample_weight)
+        self.kerax_compilation.metrics.update_state(y, y_pred, sample_weight)
     return self.get_metrics_result()
 
 
@@ -267,7 +269,7 @@ def overridden(model) -> set[str]:
 
 def bind(model, state: TrainState, key=None) -> scopes.Scope:
     """A pure scope in which the model's variables and metrics have the values of `state`."""
-    scope = model.bind_variables({"params": state.params, "state": state.state}, key)
+    scope = model.kerax_bind_variables({"params": state.params, "state": state.state}, key)
     for variable, value in _metric_pairs(model, state.metrics):
         scope.values[id(variable)] = value
     return scope
@@ -289,7 +291,7 @@ def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> t
 
     Also what `compute_metrics` returned if a subclass wrote its own, which is then what is logged; else `None`.
     """
-    variables, tracker = metric_variables(model), model.compilation.loss_tracker
+    variables, tracker = metric_variables(model), model.kerax_compilation.loss_tracker
     with scopes.Scope(_metric_pairs(model, metrics)) as scope:
         if any(metric is tracker for metric in model.metrics):
             tracker.update_state(loss, sample_weight=num_rows_of(x))
@@ -303,7 +305,7 @@ def update_metrics(model, metrics: dict, loss, x, y, y_pred, sample_weight) -> t
 
 def compute_logs(model, metrics: dict, results: dict | None = None, training: bool = True) -> dict:
     """`{name: result}` of every metric, or the `results` of an overridden `compute_metrics`, and the gradient norm."""
-    norm = None if model.compilation.gradient_norm is None else model.compilation.gradient_norm.name
+    norm = None if model.kerax_compilation.gradient_norm is None else model.kerax_compilation.gradient_norm.name
     with scopes.Scope(_metric_pairs(model, metrics)):
         logs = model.get_metrics_result()
     if results is not None:

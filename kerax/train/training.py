@@ -57,13 +57,13 @@ class Training:
         self.data: Any = None  # position in the data
         self._found: dict | None = callbacks.resume(self.description)
         self.is_resumed = self._found is not None
-        self._base = int(np.asarray(model.random_key.peek())[2])  # training steps before batch 0 of epoch 0
+        self._base = int(np.asarray(model.kerax_random_key.peek())[2])  # training steps before batch 0 of epoch 0
         self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
         position = None if self._found is None else self._go_on(self._found)
         with remembering():
             self.variables = state_variables(model)
-            self.fresh_metrics = model.compilation.initial_metrics(model)
-            program = model.compilation.train_program(model, self.variables, source.spec(False))
+            self.fresh_metrics = model.kerax_compilation.initial_metrics(model)
+            program = model.kerax_compilation.train_program(model, self.variables, source.spec(False))
         self.programs = {source.spec(False): program}
         # A block for one batch would be a copy for nothing.
         room = program.room if source.num_batches != 1 else 1
@@ -85,7 +85,7 @@ class Training:
         if self.data is None:
             return None
         is_inside = self.step > 0 or self.data.get("goes_on", True)
-        self.model.passes = self.data["pass"] if is_inside else self.data["pass"] + 1
+        self.model.kerax_passes = self.data["pass"] if is_inside else self.data["pass"] + 1
         return self.data if is_inside else None
 
     def _limit(self) -> int | None:
@@ -95,13 +95,13 @@ class Training:
         return self.steps_per_epoch * max(self.epochs - self.epoch, 0) - self.step
 
     def _begin_pass(self) -> tuple[int, Order]:
-        number = self.model.passes
-        self.model.passes += 1
-        seed = int(np.asarray(self.model.random_key.peek())[1])
+        number = self.model.kerax_passes
+        self.model.kerax_passes += 1
+        seed = int(np.asarray(self.model.kerax_random_key.peek())[1])
         return number, (seed, number) if self.shuffle else None
 
     def __enter__(self) -> "Training":
-        compilation = self.model.compilation
+        compilation = self.model.kerax_compilation
         self._outer, self.thread = compilation.training, threading.get_ident()
         self.store = store_of(self.model, self.variables)
         compilation.training = self
@@ -112,7 +112,7 @@ class Training:
         return self
 
     def __exit__(self, *_):
-        self.interrupts.busy, self.model.compilation.training = True, self._outer
+        self.interrupts.busy, self.model.kerax_compilation.training = True, self._outer
         try:
             self.feed.close(self.store.leaves)
         finally:
@@ -137,7 +137,7 @@ class Training:
             # Metrics are last in a state.
             leaves, first = self.store.leaves, len(self.store.leaves) - len(self.fresh_metrics)
             if overrides(self.model, "reset_metrics"):
-                self.fresh_metrics = self.model.compilation.initial_metrics(self.model)
+                self.fresh_metrics = self.model.kerax_compilation.initial_metrics(self.model)
             metrics = metrics_at_start(self.fresh_metrics, lambda index: leaves[first + index])
             self.store.leaves = (*leaves[:first], *metrics)
         self.is_counting = True
@@ -168,7 +168,7 @@ class Training:
         return self.logs
 
     def _program(self, spec: BatchSpec) -> Program:
-        program = self.model.compilation.train_program(self.model, self.variables, spec)
+        program = self.model.kerax_compilation.train_program(self.model, self.variables, spec)
         self.programs[spec] = program
         return program
 
@@ -181,7 +181,7 @@ class Training:
         if self.callbacks.savers:
             # Validation and hooks change metrics and callbacks' states; a checkpoint is of the moment before.
             values = dict(zip(map(id, self.store.variables), self.store.leaves, strict=True))
-            self._held = values, self.callbacks.get_state(), self.model.inferences
+            self._held = values, self.callbacks.get_state(), self.model.kerax_inferences
         # The last dispatch of an epoch has been waited for by nobody.
         self.guard.look((1, self.logs))
         self.is_counting = False
@@ -233,4 +233,4 @@ class Training:
 
     def inferences(self) -> int:
         """Evaluations so far."""
-        return self.model.inferences if self._held is None else self._held[2]
+        return self.model.kerax_inferences if self._held is None else self._held[2]

@@ -138,7 +138,7 @@ def find_learning_rate(
     # Evenly spaced in the logarithm: rates that work differ by factors, not by amounts.
     rates = np.geomspace(min_rate, max_rate, steps)
     test = _RangeTest(rates, smoothing, divergence)
-    passes, history, stopping = model.passes, model.history, model.stop_training
+    passes, history, stopping = model.kerax_passes, model.history, model.stop_training
     arguments = dict(batch_size=batch_size, sample_weight=sample_weight, class_weight=class_weight, shuffle=shuffle)
     try:
         with warnings.catch_warnings():
@@ -148,7 +148,7 @@ def find_learning_rate(
         # Also after an error or Ctrl-C: nobody wants the weights of a test that was ended.
         if test.state is not None:
             model.set_state_tree(test.state)
-        model.passes, model.history, model.stop_training = passes, history, stopping
+        model.kerax_passes, model.history, model.stop_training = passes, history, stopping
     if not test.losses:
         raise ValueError(
             f"find_learning_rate: the loss of the first batch is not finite, with a learning rate of {min_rate:g}. "

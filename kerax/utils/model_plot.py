@@ -120,8 +120,8 @@ def _calls(model) -> tuple[list, list[tuple]]:
     """The operations of a model in order, and the pairs of which one leads to the other."""
     if isinstance(model, Functional):
         # A layer that is called twice is one box, to which both of its calls lead.
-        operations = model.graph.operations
-        edges = [(needed.node.operation, call.operation) for call in model.graph.nodes for needed in call.inputs]
+        operations = model.kerax_graph.operations
+        edges = [(needed.node.operation, call.operation) for call in model.kerax_graph.nodes for needed in call.inputs]
     elif isinstance(model, Sequential):
         operations = model.layers
         edges = list(itertools.pairwise(operations))

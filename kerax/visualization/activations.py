@@ -55,7 +55,7 @@ def _build(model, inputs):
     inputs = jax.tree.map(jnp.asarray, inputs)
     # Built beforehand: the tap would otherwise see the calls that only find out shapes.
     if not all(child.built for child in descendants(model) if isinstance(child, Layer)):
-        model.build_from(inputs)
+        model.kerax_build_from(inputs)
     return inputs
 
 

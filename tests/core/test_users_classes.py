@@ -381,3 +381,77 @@ def test_configs_hold_the_same_names_as_kerass(name):
     arguments = (2,) if name.startswith("Dep") or name == "Dense" else (1, 2)
     ours, theirs = (sorted(getattr(k.layers, name)(*arguments).get_config()) for k in (kerax, keras))
     assert ours == theirs
+
+
+def test_wrong_arguments_of_a_layer_are_refused_as_in_keras():
+    for library in (keras, kerax):
+        with pytest.raises(ValueError, match="trainable|boolean"):
+            library.layers.Dense(2, trainable="yes")
+        with pytest.raises(ValueError, match="shape|w"):
+            library.layers.Layer().add_weight("w")
+        layer = library.layers.Layer()
+        layer.build((2, 2))
+        for call in (
+            lambda layer=layer: layer.quantize("int8"),
+            lambda layer=layer: layer.quantized_build((2,), "int8"),
+        ):
+            with pytest.raises(NotImplementedError):
+                call()
+        regularized = library.layers.Dense(2, activity_regularizer="l2")
+        regularized(np.zeros((0, 3), "float32"))
+        assert float(regularized.losses[0]) == 0
+
+
+NAMES = (
+    "compilation passes inferences random_key own_policy output_names log_name used_inputs build_shapes build_from apply "
+    "init claim_seeds collect_state bind_variables stored_values stored_variables require_init next_key plan graph keys "
+    "variables_tree hands_on_text also_loaded"
+).split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["attribute", "method"])
+def test_names_that_keras_has_not_are_free(name, kind, tmp_path):
+    def value(self, *args, **kwargs):
+        return 3
+
+    members = {name: value} if kind == "method" else {}
+
+    class Base:
+        def set(self):
+            if kind == "attribute":
+                setattr(self, name, 3)
+
+    class Layer(Base, kerax.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = kerax.layers.Dense(1)
+            self.set()
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    class Model(Base, kerax.Model):
+        def __init__(self, **kwargs):
+            inputs = kerax.Input((2,))
+            super().__init__(inputs, Own(name="own")(inputs), **kwargs)
+            self.set()
+
+        def get_config(self):
+            return {}
+
+        @classmethod
+        def from_config(cls, config):
+            return cls()
+
+    Own, Whole = type("Own", (Layer,), members), type("Whole", (Model,), members)
+    model = Whole()
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit(X, Y, verbose=0, validation_data=(X, Y))
+    model.train_on_batch(X, Y)
+    model.save(tmp_path / "m.keras")
+    loaded = kerax.saving.load_model(tmp_path / "m.keras", custom_objects={"Own": Own, "Whole": Whole})
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+    for item in (model, model.get_layer("own")):
+        found = getattr(item, name)
+        assert (found() if kind == "method" else found) == 3

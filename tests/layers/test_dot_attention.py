@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 
 
@@ -66,3 +68,34 @@ def test_groups_of_heads_equal_repeated_heads(key):
 def test_bad_arguments_and_inputs_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["Attention", "AdditiveAttention"])
+@pytest.mark.parametrize("around", [(2,), (2, 8), (1, 2, 3)])
+def test_axes_before_the_positions_are_all_batch_axes(name, around):
+    rng = np.random.default_rng(0)
+    query, value = (rng.normal(size=(*around, size, 4)).astype("float32") for size in (6, 7))
+    for options in ({}, {"return_attention_scores": True}, {"use_causal_mask": True}):
+        found, expected = (
+            getattr(library.layers, name)(use_scale=False)([query, value], **options) for library in (kerax, keras)
+        )
+        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Attention", "AdditiveAttention"])
+def test_the_scores_are_those_that_were_used(name):
+    x = np.ones((1, 2, 2), "float32")
+    pair = [getattr(library.layers, name)(dropout=0.7, seed=1) for library in (kerax, keras)]
+    for _ in range(2):
+        found, expected = (layer([x, x], return_attention_scores=True, training=True) for layer in pair)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_shapes_may_be_given_by_name():
+    assert layers.Attention().compute_output_shape(input_shape=[(2, 8, 4), (2, 7, 4)]) == (2, 8, 4)
+    assert layers.Dense(3).compute_output_shape(input_shape=(2, 4)) == (2, 3)
+    assert layers.LSTM(3).compute_output_shape(sequences_shape=(2, 4, 5)) == (2, 3)
+    attention = layers.MultiHeadAttention(2, 3)
+    assert attention.compute_output_shape(query_shape=(2, 8, 4), value_shape=(2, 7, 5)) == (2, 8, 4)
