@@ -328,6 +328,9 @@ class HashedCrossing(_Categorical):
         shapes = [tuple(feature.shape) for feature in features]
         if len(set(shapes)) > 1 or not (len(shapes[0]) < 2 or shapes[0][1:] == (1,)):
             raise ValueError(f"{self}: features must have one shape of (), (batch,) or (batch, 1). Got {shapes}.")
+        for feature in features:
+            if not is_text(feature) and np.dtype(feature.dtype).kind not in "iu":
+                raise ValueError(f"{self}: features must be text or integers. Got dtype {feature.dtype}.")
         if any(is_text(feature) or is_wide(feature) for feature in features):
             if any(map(is_abstract, features)):
                 raise ValueError(
