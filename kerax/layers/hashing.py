@@ -330,6 +330,9 @@ class HashedCrossing(_Categorical):
             raise ValueError(f"{self}: features must have one shape of (), (batch,) or (batch, 1). Got {shapes}.")
         if reads_text(features) and isinstance(features[0], KerasTensor):
             return super(_Categorical, self).__call__(features, **kwargs)
+        for feature in features:
+            if not is_text(feature) and np.dtype(feature.dtype).kind not in "iu":
+                raise ValueError(f"{self}: features must be text or integers. Got dtype {feature.dtype}.")
         if any(is_text(feature) or is_wide(feature) for feature in features):
             if any(map(is_abstract, features)):
                 raise ValueError(

@@ -438,7 +438,7 @@ class IntegerLookup(Lookup):
 
     def _find(self, integers):
         """The index of each integer, in JAX."""
-        keys, positions = map(jnp.asarray, self._table)
+        keys, positions = (jnp.asarray(array, "int64") for array in self._table)
         oov_start = self._oov_start()
         if self.num_oov_indices == 0:
             indices = jnp.full(integers.shape, -1)

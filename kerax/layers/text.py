@@ -133,7 +133,8 @@ class TextVectorization(TextLookup):
             return texts
         if not callable(self.standardize):
             return _translated(texts, _TABLES[self.standardize])
-        return as_array(self, self.standardize(texts))
+        # As text of NumPy's own kind, which its functions of strings take.
+        return as_array(self, self.standardize(texts.astype(str)))
 
     def _rows(self, tokens: Any) -> list[list[str]]:
         texts = self._standardized(tokens)

@@ -128,3 +128,8 @@ def test_text_of_every_kind_is_the_same_text():
         np.testing.assert_array_equal(layer(kind), layer(np.array(words, object)))
     with pytest.raises(ValueError, match="mixture"):
         layer(np.array(["a", 3], object))
+
+
+def test_features_that_are_no_categories_are_refused():
+    with pytest.raises(ValueError, match="must be text or integers. Got dtype float"):
+        layers.HashedCrossing(4)([np.array([1.5]), np.array([2])])

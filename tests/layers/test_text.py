@@ -124,3 +124,8 @@ def test_a_mark_inside_texts_changes_nothing():
     layer.adapt(texts)
     assert set(layer.get_vocabulary()) == {"[UNK]", "one", "two", "th\0ree", "four", "\0"}
     np.testing.assert_array_equal(layer(texts), np.concatenate([layer([text]) for text in texts]))
+
+
+def test_functions_of_numpy_standardize():
+    layer = layers.TextVectorization(standardize=np.strings.lower, vocabulary=["a", "b"])
+    assert layer(["A b", "c"]).tolist() == [[2, 3], [1, 0]]
