@@ -25,7 +25,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5):
     """1 where `y_pred > threshold` is what the label 0 or 1 says, else 0."""
     y_true, y_pred = align("binary_accuracy", y_true, y_pred)
     # Strictly above: a score of just `threshold` is a no.
-    return _as_float(y_true == (y_pred > threshold))
+    return _as_float(y_true == (y_pred > threshold).astype(y_true.dtype))
 
 
 @FUNCTIONS.add

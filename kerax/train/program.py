@@ -247,11 +247,14 @@ class Behind:
 
     def __init__(self, function: Any, *args):
         self._function, self._compiled, self._program = function, Future(), None
+        settings: Any = jax.config  # a thread does not inherit what `with` blocks of JAX's set
+        self._x64, self._partitionable = settings.jax_enable_x64, settings.jax_threefry_partitionable
         threading.Thread(target=self._compile, args=(function, args), name="kerax compile").start()
 
     def _compile(self, function: Any, specs: tuple):
         try:
-            self._compiled.set_result(function.lower(*specs).compile())
+            with jax.enable_x64(self._x64), jax.threefry_partitionable(self._partitionable):
+                self._compiled.set_result(function.lower(*specs).compile())
         # Also what ends a thread: else the one that waits would do so for ever.
         except BaseException as error:  # raised where the program is called
             self._compiled.set_exception(error)
