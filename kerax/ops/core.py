@@ -45,7 +45,11 @@ def convert_to_numpy(x) -> np.ndarray:
 
 @op
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
-    """`x` as an array. `sparse` and `ragged` are kept for Keras's signature."""
+    """`x` as an array. One of JAX's sparse arrays stays as it is, unless `sparse=False` makes it dense."""
+    if hasattr(x, "todense"):
+        if sparse is not False:
+            return x
+        x = x.todense()
     return jnp.asarray(x, dtype)
 
 
