@@ -359,9 +359,11 @@ class _Writer:
         return step
 
     def wait(self):
-        """Returns when nothing is being written."""
+        """Returns when nothing is being written, as after `fit`."""
+        if self._claimed is None:
+            return
         try:
-            self._checkpointer.wait()
+            self._claimed.wait()
         except OSError as error:
             self._failed(error)
 

@@ -54,7 +54,7 @@ class Monitor(Callback):
         self.min_delta = abs(min_delta)
 
     def _set_direction(self, direction: float | None):
-        # An unknown direction is an error only when the number is read: the logs may not have it at all.
+        # An unknown direction is an error only at the end of an epoch: the model's metrics may say it.
         self.sign, self.is_known = direction or -1.0, direction is not None
 
     def is_better(self, value: float, than: float | None) -> bool:
@@ -63,36 +63,36 @@ class Monitor(Callback):
 
     def get_monitor_value(self, logs) -> float | None:
         """The monitored number, or `None` after a warning."""
-        name, *index = self.monitor.split("/") if self.monitor not in (logs or {}) else [self.monitor]
-        if logs is None or name not in logs:
-            names = list(logs or {})
+        names = list(logs or {})
+        name, *index = [self.monitor] if self.monitor in names else self.monitor.split("/")
+        if self.monitor_op is None:
+            self._find_direction(name, names)
+        if name not in names:
             warnings.warn(
                 f"{type(self).__name__}: {self.monitor!r} is not among the logs {names}.{suggest(self.monitor, names)}",
                 stacklevel=2,
             )
             return None
-        if self.monitor_op is None:
-            if self.mode == "auto":
-                self._ask_metric(name.removeprefix("val_"))
-            if not self.is_known:
-                raise ValueError(
-                    f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or "
-                    "less. Pass `mode='max'` or `mode='min'`, or give the metric's class `_direction = \"up\"`."
-                )
-            self.monitor_op = ops.greater if self.sign > 0 else ops.less
-            # As Keras has it from here on: subclasses compare `monitor_op(value - min_delta, best)`.
-            self.min_delta *= self.sign
         value = np.asarray(logs[name])  # here the device is waited for
         return float(value[tuple(map(int, index))] if index else value.mean())
 
-    def _ask_metric(self, name: str):
-        found = getattr(self.model, "metrics", ())
+    def _find_direction(self, name: str, names: list[str]):
+        found = getattr(self.model, "metrics", ()) if self.mode == "auto" else ()
         # Those that `compile` was given are one in the model's list.
         each = [one for metric in found for one in (metric.each() if hasattr(metric, "each") else [metric])]
         for metric in each:
             direction = getattr(metric, "_direction", None)
-            if direction is not None and name in (metric.name, self.model.kerax_log_name(metric)):
+            if direction is not None and name.removeprefix("val_") in (metric.name, self.model.kerax_log_name(metric)):
                 self._set_direction(1.0 if direction == "up" else -1.0)
+        if not self.is_known:
+            absent = "" if name in names else f" It is not among the logs {names}.{suggest(self.monitor, names)}"
+            raise ValueError(
+                f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or less. "
+                f"Pass `mode='max'` or `mode='min'`, or give the metric's class `_direction = 'up'`.{absent}"
+            )
+        self.monitor_op = ops.greater if self.sign > 0 else ops.less
+        # As in Keras from here on: subclasses compare `monitor_op(value - min_delta, best)`.
+        self.min_delta *= self.sign
 
 
 def _direction_of_name(monitor: str) -> float | None:

@@ -224,13 +224,15 @@ class Folder:
             shutil.rmtree(aside, ignore_errors=True)
         self.close()
         with contextlib.suppress(OSError):
-            os.remove(os.path.join(self.path, _LOCK))
             os.rmdir(self.path)
 
     def close(self):
         """Gives the folder free."""
         self._drop_writer()
         if self._lock is not None:
+            # While it is held: scripts look for the latest step among the folder's names.
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(self.path, _LOCK))
             os.close(self._lock)
             self._lock = None
 
@@ -289,8 +291,18 @@ def _claim(path: str) -> int:
             "of this one. Give each run a folder of its own."
         ) from None
     except OSError:  # a file system without locks
-        pass
+        return descriptor
+    if not _is_same(descriptor, path):  # who held it has removed it since
+        os.close(descriptor)
+        return _claim(path)
     return descriptor
+
+
+def _is_same(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def part(key) -> str:

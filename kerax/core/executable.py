@@ -43,12 +43,15 @@ class Executable:
     def compile_behind(self, *args):
         """Compiles it in a thread for arguments like these; only shapes, dtypes and placement are looked at."""
         if self._coming is None and self._program is None:
+            settings: Any = jax.config  # a thread does not inherit what `with` blocks of JAX's set
+            switches = settings.jax_enable_x64, settings.jax_threefry_partitionable
             self._coming = Future()
-            threading.Thread(target=self._compile, args=(self._coming, args), name="kerax compile").start()
+            threading.Thread(target=self._compile, args=(self._coming, args, *switches), name="kerax compile").start()
 
-    def _compile(self, coming: Future, args: tuple):
+    def _compile(self, coming: Future, args: tuple, x64: bool, partitionable: bool):
         try:
-            coming.set_result(self._made(args))
+            with jax.enable_x64(x64), jax.threefry_partitionable(partitionable):
+                coming.set_result(self._made(args))
         # Also what ends a thread: else the one that waits would do so for ever.
         except BaseException as error:  # raised where the program is called
             coming.set_exception(error)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import building, calling, persistence, placement, registry, sparse, symbolic
+from kerax.core import building, calling, persistence, placement, registry, sparse, switches, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -179,10 +179,12 @@ class Layer(Operation, Trackable):
     def __call__(self, *args, **kwargs) -> Any:
         if not self._initialized:
             self.kerax_require_init()
-        if symbolic.is_symbolic(args, kwargs):
-            return self._record(args, kwargs)
         # From here on each line runs at each call of each layer: hence no helper that could be a line.
         outer = calling.call_context.get()
+        if outer is None and switches.are_on():
+            return switches.call_without(lambda: self(*args, **kwargs), {})
+        if symbolic.is_symbolic(args, kwargs):
+            return self._record(args, kwargs)
         compute_dtype = self.compute_dtype if self.autocast else None
         try:
             args, kwargs = jax.tree.map(calling.caster(self, compute_dtype), (args, kwargs))

@@ -86,7 +86,7 @@ def _fresh_array(variable: "Variable", key_data: dict[int, np.ndarray]) -> jax.A
     if root not in key_data:
         key_data[root] = np.array([root >> 32, root & 0xFFFFFFFF], np.uint32)  # `key_data(key(root))`, uncompiled
     arguments = key_data[root], path_hash(path)
-    if not on_cpu or not hasattr(draw, "lower"):
+    if not on_cpu or not hasattr(draw, "lower") or jax.config.values["jax_disable_jit"]:
         return draw(*arguments)
     if draw not in _compiled:
         _compiled[draw] = draw.lower(*arguments).compile({"xla_backend_optimization_level": 1})

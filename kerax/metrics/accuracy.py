@@ -25,7 +25,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5):
     """1 where `y_pred > threshold` is what the label 0 or 1 says, else 0."""
     y_true, y_pred = align("binary_accuracy", y_true, y_pred)
     # Strictly above: a score of just `threshold` is a no.
-    return _as_float(y_true == (y_pred > threshold))
+    return _as_float(y_true == (y_pred > threshold).astype(y_true.dtype))
 
 
 @FUNCTIONS.add
@@ -113,6 +113,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype=None):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
+        self.k = k
 
 
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
@@ -125,6 +126,7 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
 
     def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None, from_sorted_ids=False):
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)
+        self.k, self.from_sorted_ids = k, from_sorted_ids
 
     def get_config(self) -> dict:
         """The constructor's arguments; `from_sorted_ids` only if it is set, as Keras writes it."""

@@ -14,7 +14,7 @@ from kerax import optimizers as optimizers_module
 from kerax import saving
 from kerax.callbacks.callback_list import for_call
 from kerax.callbacks.history import History
-from kerax.core import seeds
+from kerax.core import seeds, switches
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
@@ -361,6 +361,8 @@ class Model(Layer):
         Raises:
             ValueError: before anything is compiled, for data, targets or arguments that do not fit.
         """
+        if switches.are_on():
+            return switches.call_without(Model.fit, locals())
         self.kerax_require_init()
         compilation = self.kerax_compilation
         compilation.require(self, "fit")
@@ -447,6 +449,8 @@ class Model(Layer):
         **kwargs,
     ) -> Any:
         """Loss and metrics over data, as a list in the order of `metrics_names`, or a dict. Arguments as in `fit`."""
+        if switches.are_on():
+            return switches.call_without(Model.evaluate, locals())
         if kwargs:
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
         self.kerax_compilation.require(self, "evaluate")
@@ -480,6 +484,8 @@ class Model(Layer):
         callbacks: Any = None,
     ) -> Any:
         """The outputs for all rows of `x`, as NumPy arrays."""
+        if switches.are_on():
+            return switches.call_without(Model.predict, locals())
         check_numbers("predict", steps=(steps, 1))
         source = make_source(x, None, None, batch_size, who="predict", prepare=self.kerax_used_inputs)
         self.kerax_compilation.make_ready(self, source.batch_spec(), "predict")
@@ -503,11 +509,15 @@ class Model(Layer):
         return_dict: bool = False,
     ) -> Any:
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
+        if switches.are_on():
+            return switches.call_without(Model.train_on_batch, locals())
         batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
         return self._returned(loop.train_on_batch(self, batch), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
+        if switches.are_on():
+            return switches.call_without(Model.test_on_batch, locals())
         batch = self._batch(x, y, sample_weight, None, "test_on_batch")
         return self._returned(loop.test_on_batch(self, batch), return_dict)
 
@@ -528,6 +538,8 @@ class Model(Layer):
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
+        if switches.are_on():
+            return switches.call_without(Model.predict_on_batch, locals())
         source = array_source(self.kerax_used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
         self.kerax_compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
         return loop.predict_on_batch(self, source.rows)

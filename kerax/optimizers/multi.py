@@ -23,8 +23,8 @@ class OptimizerMap(Configurable, UserDict):
 
     Args:
         default_optimizer: The optimizer of weights that no pattern fits.
-        optimizer_map: `{pattern: optimizer}`; a pattern is a path or a regular expression that fits all of it. The
-            first that fits counts, an equal path before all.
+        optimizer_map: `{pattern: optimizer}`; a pattern is a path or a regular expression that fits all of it. An
+            equal path comes before all; of the others one at most may fit.
 
     Raises:
         TypeError: for what is not an optimizer, or a map that is not a dict.
@@ -70,11 +70,12 @@ class OptimizerMap(Configurable, UserDict):
             # Equal paths before patterns, whatever their order.
             if path in self.data:
                 return self.data[path]
-        for pattern, optimizer in self.data.items():
-            # The first pattern that fits counts: a dict keeps its order.
-            if any(re.fullmatch(pattern, path) for path in paths):
-                return optimizer
-        return self.default_optimizer
+        fitting = [pattern for pattern in self.data if any(re.fullmatch(pattern, path) for path in paths)]
+        if len(fitting) > 1:
+            raise ValueError(
+                f"OptimizerMap: {paths[0]!r} is matched by several patterns, {fitting}. Make one of them fit."
+            )
+        return self.data[fitting[0]] if fitting else self.default_optimizer
 
     def get_config(self) -> dict:
         """The optimizers' configs."""

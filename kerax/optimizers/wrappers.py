@@ -165,7 +165,7 @@ class LossScaleOptimizer(Optimizer):
         return opt_state._replace(slots=opt_state.slots._replace(inner=inner))
 
 
-def for_policy(optimizer: Optimizer | None, dtype_policy) -> Optimizer | None:
+def for_policy(optimizer: Any, dtype_policy) -> Any:
     """The optimizer for a model of a dtype policy: under "mixed_float16" with a `LossScaleOptimizer` around it."""
     # bfloat16 has float32's range: it needs no scale.
     if optimizer is None or isinstance(optimizer, LossScaleOptimizer) or dtype_policy.name != "mixed_float16":

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -165,3 +167,10 @@ def test_the_watched_number_is_read_as_in_keras():
         assert stopping.get_monitor_value({"loss": 2.0}) == 2.0
     with pytest.warns(UserWarning, match="Did you mean 'loss'"):
         assert kerax.callbacks.EarlyStopping("losss", mode="min").get_monitor_value({"loss": 2.0}) is None
+
+
+def test_after_fit_a_checkpoint_callback_is_done_and_its_folder_holds_steps_alone(model, tmp_path):
+    callback = kerax.callbacks.OrbaxCheckpoint(tmp_path / "steps", max_to_keep=1)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[callback])
+    callback.wait_until_finished()
+    assert [name.isdigit() for name in os.listdir(tmp_path / "steps")] == [True]

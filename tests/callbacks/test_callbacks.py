@@ -231,10 +231,15 @@ class TestEarlyStopping:
 
     def test_a_missing_number_warns_with_a_suggestion(self, pair):
         model, _ = pair()
+        misspelt, callbacks = "val_los", kerax.callbacks
         with pytest.warns(UserWarning, match="'val_los'.*Did you mean"):
             model.fit(
-                X, Y, verbose=0, validation_data=(X, Y), callbacks=[kerax.callbacks.EarlyStopping(monitor="val_los")]
+                X, Y, verbose=0, validation_data=(X, Y), callbacks=[callbacks.EarlyStopping(misspelt, mode="min")]
             )
+        with pytest.raises(
+            ValueError, match="'val_los'.*Did you mean 'val_loss'"
+        ):  # as Keras, which knows no direction
+            model.fit(X, Y, verbose=0, validation_data=(X, Y), callbacks=[callbacks.EarlyStopping(misspelt)])
 
     def test_auto_mode_knows_what_grows(self):
         for monitor, sign in (("val_accuracy", 1), ("auc", 1), ("val_loss", -1), ("mae", -1), ("f1_score", 1)):

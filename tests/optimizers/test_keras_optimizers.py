@@ -123,6 +123,13 @@ class TestSteps:
                 found.append(weight.value)
         np.testing.assert_array_equal(*found)
 
+    def test_sparse_arrays_are_converted_as_in_keras(self):
+        found = [
+            [type(library.ops.convert_to_tensor(array, sparse=how)) for how in (None, True, False)]
+            for library, array in ((library, sparse.BCOO.fromdense(np.eye(3))) for library in (kerax, keras))
+        ]
+        assert found[0] == found[1]
+
     def test_muons_functions(self):
         x = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "float32")
         found = []
@@ -168,3 +175,12 @@ def test_variables_have_the_names_of_scopes_in_their_paths():
             layer.build((None, 3))
         assert variable.path == "outer/inner/kernel" and layer.kernel.path.endswith("dense/kernel")
         assert library.Variable([1.0], name="kernel").path == "kernel"
+
+
+def test_a_path_that_several_patterns_fit():
+    for library in (kerax, keras):
+        optimizers = library.optimizers
+        chosen = optimizers.OptimizerMap(optimizers.SGD(), {".*kernel": optimizers.Adam(), "dense.*": optimizers.SGD()})
+        variable = library.Variable([1.0], name="dense_kernel")
+        with pytest.raises(ValueError):
+            chosen(variable)
