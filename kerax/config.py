@@ -147,6 +147,11 @@ def enable_compilation_cache(directory=None, min_compile_seconds: float = 0.0) -
         os.path.expanduser(default if directory is None else local_path(directory, "enable_compilation_cache"))
     )
     os.makedirs(path, exist_ok=True)
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        from jax.experimental.compilation_cache import compilation_cache
+
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation_cache.reset_cache()  # JAX has noted that there is none
     jax.config.update("jax_compilation_cache_dir", path)
     # JAX's default leaves out what compiles in less than a second: most programs of a small model.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", min_compile_seconds)

@@ -30,6 +30,10 @@ def is_traceback_filtering_enabled() -> bool:
     return _filtering
 
 
+class UnknownArgument(TypeError, ValueError):
+    """A keyword argument that a constructor does not take: Python raises `TypeError` there, Keras `ValueError`."""
+
+
 def suggest(name: object, options: Iterable[object]) -> str:
     """` Did you mean 'x'?` when an option is close to `name`, else an empty string."""
     # Several candidates, for `difflib` counts `raet` as far from `rate` as another word with one letter changed.
@@ -44,6 +48,12 @@ class MissingFileError(FileNotFoundError, ValueError):
 
 class ConfigError(ValueError, TypeError):
     """What a config or file describes cannot be made. Both kinds, for Keras raises now the one, now the other."""
+
+
+class UnknownNameError(ValueError, KeyError):
+    """A name that nothing has. Both kinds, for Keras raises now the one, now the other."""
+
+    __str__ = Exception.__str__  # that of `KeyError` puts the message in quotes
 
 
 def check_choice(who: object, name: str, value: object, choices: Collection) -> None:

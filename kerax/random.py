@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax import config
+from kerax.core.lift import Function, lift
 from kerax.core.registry import Family
 from kerax.core.seed_generator import SeedGenerator as SeedGenerator
 from kerax.core.seed_generator import next_key
@@ -18,28 +19,40 @@ def _dtype(dtype):
     return jnp.dtype(dtype or config.floatx())
 
 
+def _drawing(function: Function) -> Function:
+    """`function` on symbolic tensors too, and for shapes that only the graph knows. Each run draws anew."""
+    lifted = lift(function, f"random_{function.__name__}")
+    lifted.__name__ = lifted.__qualname__ = function.__name__
+    return lifted
+
+
+@_drawing
 def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None):
     """Normally distributed numbers."""
     dtype = _dtype(dtype)
     return (jax.random.normal(next_key(seed), shape, dtype) * stddev + mean).astype(dtype)
 
 
+@_drawing
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None):
     """Normally distributed numbers, redrawn beyond 2 `stddev` from `mean`."""
     dtype = _dtype(dtype)
     return (jax.random.truncated_normal(next_key(seed), -2.0, 2.0, shape, dtype) * stddev + mean).astype(dtype)
 
 
+@_drawing
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None):
     """Numbers spread evenly over `[minval, maxval)`."""
     return jax.random.uniform(next_key(seed), shape, _dtype(dtype), minval, maxval)
 
 
+@_drawing
 def randint(shape, minval, maxval, dtype: Any = "int32", seed=None):
     """Integers spread evenly over `[minval, maxval)`."""
     return jax.random.randint(next_key(seed), shape, minval, maxval, jnp.dtype(dtype))
 
 
+@_drawing
 def categorical(logits, num_samples, dtype: Any = "int32", seed=None):
     """`num_samples` class indices for each row of `logits (batch, classes)`: shape `(batch, num_samples)`."""
     logits = jnp.asarray(logits)
@@ -47,6 +60,7 @@ def categorical(logits, num_samples, dtype: Any = "int32", seed=None):
     return jax.random.categorical(next_key(seed), logits[..., None, :], axis=-1, shape=shape).astype(dtype)
 
 
+@_drawing
 def dropout(inputs, rate, noise_shape=None, seed=None):
     """`inputs` with a fraction `rate` of its values set to 0 and the others scaled by `1 / (1 - rate)`.
 
@@ -64,21 +78,25 @@ def dropout(inputs, rate, noise_shape=None, seed=None):
     return jnp.where(kept, scaled, 0).astype(inputs.dtype)
 
 
+@_drawing
 def shuffle(x, axis: int = 0, seed=None):
     """`x` with its slices along `axis` in random order."""
     return jax.random.permutation(next_key(seed), jnp.asarray(x), axis)
 
 
+@_drawing
 def gamma(shape, alpha, dtype=None, seed=None):
     """Gamma distributed numbers of shape parameter `alpha` and scale 1."""
     return jax.random.gamma(next_key(seed), alpha, shape, _dtype(dtype))
 
 
+@_drawing
 def beta(shape, alpha, beta, dtype=None, seed=None):
     """Beta distributed numbers of concentrations `alpha` and `beta`."""
     return jax.random.beta(next_key(seed), alpha, beta, shape, _dtype(dtype))
 
 
+@_drawing
 def binomial(shape, counts, probabilities, dtype=None, seed=None):
     """Numbers of successes in `counts` trials of success probability `probabilities`."""
     dtype = _dtype(dtype)

@@ -3,6 +3,8 @@
     python scripts/benchmark.py                          # all workloads, all contenders that are installed
     python scripts/benchmark.py --workloads mlp cnn --contenders jax kerax keras --rounds 7
     python scripts/benchmark.py --workloads tiny mlp --contenders jax jax_reading kerax_reading
+    python scripts/benchmark.py --first                  # from a process's start to the end of its first few steps
+    python scripts/benchmark.py --first --cached         # the same where another process has compiled before
     python scripts/benchmark.py --leaves                 # what a step costs by the number of arrays in the model
     python scripts/benchmark.py --layers                 # layers, forward and backward, against the same in plain JAX
     python scripts/benchmark.py --formulations           # what is computed otherwise on CPU, against the plain way
@@ -23,6 +25,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -49,16 +52,19 @@ def main():
     parser.add_argument("--contenders", nargs="+", default=USUAL, choices=list(CONTENDERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder for results.json, results.md and results.png")
+    parser.add_argument("--first", action="store_true", help="first fit, evaluate or predict, of a fresh process")
+    parser.add_argument("--cached", action="store_true", help="with --first: programs are kept on disk")
     parser.add_argument("--leaves", action="store_true", help="cost of a step by the number of arrays")
     parser.add_argument("--layers", action="store_true", help="layers against the same computation in plain JAX")
     parser.add_argument("--formulations", action="store_true", help="formulations for a CPU against the plain ones")
     parser.add_argument("--checkpoints", action="store_true", help="what saving costs")
     parser.add_argument("--display", action="store_true", help="what the progress display costs")
     parser.add_argument("--serve", nargs=2, metavar=("CONTENDER", "WORKLOAD"), help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sys.path.insert(0, str(HERE))
     if arguments.serve:
-        return serve(*arguments.serve)
+        return serve(*arguments.serve, arguments.steps)
     if arguments.leaves or arguments.layers:
         from contenders import parts
 
@@ -76,6 +82,8 @@ def main():
 
         return print(display.table())
     contenders = [name for name in arguments.contenders if importlib.util.find_spec(CONTENDERS[name][1])]
+    if arguments.first:
+        return print(first(arguments.workloads, contenders, arguments.rounds, arguments.cached))
     results = {name: compare(name, contenders, arguments.rounds) for name in arguments.workloads}
     text = table(results)
     print(text)
@@ -113,12 +121,48 @@ def compare(workload: str, contenders: list[str], rounds: int) -> dict[str, dict
     return found
 
 
-class Worker:
-    """A contender in a process of its own, which does a round whenever it is told to."""
+def first(workloads: list[str], contenders: list[str], rounds: int, is_cached: bool) -> str:
+    """A Markdown table: seconds from a process's start to the end of its first four steps, CPU seconds, and compiling.
 
-    def __init__(self, contender: str, workload: str):
+    Medians over the rounds, in which the contenders take turns; in brackets the ratio to the first of them.
+    """
+    lines = [f"| wall (ratio) / cpu / compile s | {' | '.join(contenders)} |", "|---" * (len(contenders) + 1) + "|"]
+    for workload in workloads:
+        found: dict[str, list] = {name: [] for name in contenders}
+        with tempfile.TemporaryDirectory() as folder:
+            for turn in range(rounds + is_cached):
+                for name in contenders:
+                    begun = time.time()
+                    worker = Worker(name, workload, 4, f"{folder}/{name}" if is_cached else None)
+                    result = worker.run()
+                    worker.close()
+                    if turn >= is_cached:
+                        found[name].append((result["ended"] - begun, result["cpu_in_all"], result["compiling"]))
+        medians = {name: [statistics.median(column) for column in zip(*turns)] for name, turns in found.items()}
+        base = medians[contenders[0]][0]
+        cells = [f"{wall:.2f} ({wall / base:.2f}) / {cpu:.2f} / {c:.2f}" for wall, cpu, c in medians.values()]
+        lines.append(f"| {workload} | {' | '.join(cells)} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    return "\n".join(lines) + "\n"
+
+
+class Worker:
+    """A contender in a process of its own, which does a round whenever it is told to.
+
+    Args:
+        contender: Its name.
+        workload: The workload's name.
+        steps: Number of steps in place of the workload's own.
+        cache: Folder where JAX keeps compiled programs.
+    """
+
+    def __init__(self, contender: str, workload: str, steps: int | None = None, cache: str | None = None):
         command = [sys.executable, __file__, "--serve", contender, workload]
+        command += [] if steps is None else ["--steps", str(steps)]
         environment = os.environ | {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        if cache is not None:
+            environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -137,17 +181,25 @@ class Worker:
         self._process.wait()
 
 
-def serve(contender: str, workload: str):
+def serve(contender: str, workload: str, num_steps: int | None = None):
     """The worker's side: a round for every line on standard input."""
     from contenders import workloads
 
     module = importlib.import_module(f"contenders.{CONTENDERS[contender][0]}")
-    work = workloads.Workload(workload)
+    work = workloads.Workload(workload, num_steps)
+    compiling = []
+    if contender != "torch":
+        import jax
+
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, seconds, **_: compiling.append(seconds if event.endswith("compile_duration") else 0)
+        )
     run = module.build(work, contender)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         loss = run()
         result = dict(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu, steps=work.num_steps, loss=loss)
+        result |= dict(ended=time.time(), cpu_in_all=time.process_time(), compiling=sum(compiling))
         print(json.dumps(result), flush=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # commands would keep programs in the user's folder
 # Scripts and notebooks run in processes of their own, which shall find this checkout even if it is not installed.
 _paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))

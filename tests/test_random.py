@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import random
 from kerax.core.scope import Scope
 from kerax.core.seeds import set_random_seed
@@ -75,3 +77,50 @@ def test_dtypes():
     assert random.normal((2,), dtype="bfloat16", seed=0).dtype == jnp.bfloat16
     assert random.binomial((2,), 300.0, 1.0, dtype="float32", seed=0)[0] == 300
     assert random.randint((2,), 0, 5, seed=0).dtype == jnp.int32
+
+
+def test_a_stream_gives_the_keys_of_keras():
+    ours, theirs = kerax.random.SeedGenerator(42), keras.random.SeedGenerator(42)
+    for _ in range(3):
+        found, expected = ours.next(), theirs.next()
+        np.testing.assert_array_equal(found, expected)
+    assert found.dtype == "uint32" and jax.random.normal(found, (2,)).shape == (2,)
+    np.testing.assert_allclose(
+        kerax.random.normal((3,), seed=kerax.random.SeedGenerator(7)),
+        keras.random.normal((3,), seed=keras.random.SeedGenerator(7)),
+    )
+    np.testing.assert_array_equal(kerax.random.uniform((3,), seed=found), kerax.random.uniform((3,), seed=found))
+    for wrong in (1.5, "seed", np.float32(1)):
+        with pytest.raises(ValueError, match="seed"):
+            kerax.random.normal((2,), seed=wrong)
+
+
+@pytest.mark.parametrize("library", [keras, kerax])
+def test_a_stream_in_a_layer_moves_on_by_every_way_to_run_it(library):
+    class Noise(library.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.generator = library.random.SeedGenerator(7)
+
+        def call(self, inputs):
+            return inputs + library.random.normal(library.ops.shape(inputs), seed=self.generator)
+
+    model = library.Sequential([library.Input((2,)), Noise()])
+    model.compile("sgd", "mse")
+    x = np.zeros((6, 2), "float32")
+    stream = model.layers[-1].generator.state
+    draws = {
+        "predict": lambda: model.predict(x, batch_size=2, verbose=0),
+        "evaluate": lambda: model.evaluate(x, x, batch_size=2, verbose=0),
+        "predict_on_batch": lambda: model.predict_on_batch(x),
+        "test_on_batch": lambda: model.test_on_batch(x, x),
+        "fit": lambda: model.fit(x, x, batch_size=2, verbose=0),
+        "train_on_batch": lambda: model.train_on_batch(x, x),
+        "call": lambda: model(x),
+    }
+    first = draws["predict"]()
+    assert not np.allclose(first, draws["predict"]()) and not np.allclose(first[:2], first[2:4])
+    for name, draw in draws.items():
+        before = int(stream.numpy()[1])
+        draw()
+        assert stream.numpy()[1] - before == (3 if name in ("predict", "evaluate", "fit") else 1), name

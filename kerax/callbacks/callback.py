@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kerax.core.tracking import unique
+
 Logs = Any  # a mapping of names to numbers, which the engine always gives; a hook may add to it
 
 
@@ -154,11 +156,23 @@ class Callback:
         """After a prediction batch; `logs` holds its `outputs`."""
 
 
-def read_learning_rate(optimizer) -> float | None:
-    """An optimizer's learning rate now; `None` for an optax transformation that keeps its own to itself."""
+def with_rates(optimizer) -> dict[str, Any]:
+    """The optimizers that have a learning rate each, by the rate's name in the logs: `learning_rate`, and of the parts
+    of a `MultiOptimizer`, as in Keras, `learning_rate_` and the part's name."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not hasattr(inner, "optimizers"):
+        return {"learning_rate": optimizer}
+    found: dict[str, Any] = {}
+    for part in inner.optimizers:
+        found[unique(f"learning_rate_{part.name}", found)] = part
+    return found
+
+
+def read_rates(optimizer) -> dict[str, float]:
+    """The learning rates now; without that of an optax transformation that keeps its own to itself."""
     # `OptaxOptimizer` raises `AttributeError` for a rate that it does not know.
-    rate = getattr(optimizer, "learning_rate", None)
-    return None if rate is None else float(np.asarray(rate))
+    rates = {name: getattr(one, "learning_rate", None) for name, one in with_rates(optimizer).items()}
+    return {name: float(np.asarray(rate)) for name, rate in rates.items() if rate is not None}
 
 
 def num_iterations(model) -> int:

@@ -102,9 +102,7 @@ class CallbackList:
             kind: `"train"`, `"test"` or `"predict"`.
         """
         watchers = self._watchers[kind]
-        if kind == "predict":
-            return 1 if watchers else _FAR
-        if kind == "test":
+        if kind != "train":
             return self._least - step % self._least if watchers else _FAR
         due = self._until_save(step)
         for callback in watchers:
@@ -181,7 +179,11 @@ class CallbackList:
         """After an epoch's batches: the hooks for those since the last full `steps_per_execution`."""
         for callback in self._watchers["train"]:
             if callback.sees_batches.every == 1 and self._until_due(callback, self._step):
-                callback.on_train_batch_end(self._step - 1, Logs(latest))
+                callback.on_train_batch_end(self._last_of_execution(self._step - 1), Logs(latest))
+
+    def _last_of_execution(self, batch: int) -> int:
+        """The number that Keras gives the end of `steps_per_execution` batches, also where the data ends before."""
+        return batch + (-(batch + 1)) % self._least
 
     def on_test_begin(self, logs=None):
         """Before an evaluation."""
@@ -195,7 +197,7 @@ class CallbackList:
     def on_test_batch_end(self, batch, logs=None):
         """After a piece of evaluation."""
         for callback in self._watchers["test"]:
-            callback.on_test_batch_end(batch, Logs(logs))
+            callback.on_test_batch_end(self._last_of_execution(batch), Logs(logs))
 
     def on_test_end(self, logs=None):
         """After an evaluation."""
@@ -221,7 +223,7 @@ class CallbackList:
     def on_predict_batch_end(self, batch, logs=None):
         """After a prediction batch, whose `outputs` are in the logs."""
         for callback in self._watchers["predict"]:
-            callback.on_predict_batch_end(batch, logs)
+            callback.on_predict_batch_end(self._last_of_execution(batch), logs)
 
     def on_predict_end(self, logs=None):
         """After a prediction."""

@@ -30,7 +30,7 @@ class _Saver(Monitor):
         _check_save_freq(self, save_freq)
         self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
         self.save_freq = save_freq
-        self.best = self.worst if initial_value_threshold is None else initial_value_threshold
+        self.best = initial_value_threshold
 
     def _is_worth_it(self, logs) -> bool:
         if not self.save_best_only:

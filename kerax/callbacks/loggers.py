@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from kerax.callbacks.callback import Callback, read_learning_rate
+from kerax.callbacks.callback import Callback, read_rates
 from kerax.callbacks.history import FileLogger
 
 
@@ -109,9 +109,7 @@ class LearningRateLogger(Callback):
     """
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = read_learning_rate(self.model.optimizer)
-        if rate is not None:
-            logs["learning_rate"] = rate
+        logs.update(read_rates(self.model.optimizer))
 
 
 def to_json(numbers: dict) -> str:

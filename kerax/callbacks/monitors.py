@@ -1,12 +1,13 @@
 """Callbacks that watch a number: `EarlyStopping`, `ReduceLROnPlateau`, `LearningRateScheduler`, `TerminateOnNaN`."""
 
 import inspect
-import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
-from kerax.callbacks.callback import Callback
+from kerax import ops
+from kerax.callbacks.callback import Callback, read_rates, with_rates
 from kerax.errors import suggest
 
 _GROWING = tuple(
@@ -23,12 +24,17 @@ class Monitor(Callback):
     """Base of callbacks that compare one logged number with its best value so far.
 
     Args:
-        monitor: Name in the logs.
-        mode: `"min"`, `"max"`, or `"auto"`: max for accuracies and their kin, min for losses and errors.
+        monitor: Name in the logs. Of an array among them, the mean is meant; `"val_f1_score/2"` is an entry of it.
+        mode: `"min"`, `"max"`, or `"auto"`: what the metric of that name says by its class's `_direction`, `"up"` or
+            `"down"`; of others, max for names of accuracies and their kin, min for losses and errors.
         min_delta: Least change that counts as better.
 
+    Attributes:
+        best: The best value so far, `None` before the first.
+        monitor_op: `ops.greater` or `ops.less`, once the direction is known.
+
     Raises:
-        ValueError: at the end of the first epoch with `"auto"`, for a name that does not say whether more is better.
+        ValueError: at the end of the first epoch with `"auto"`, if neither metric nor name says whether more is better.
     """
 
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0):
@@ -40,40 +46,56 @@ class Monitor(Callback):
                 stacklevel=3,
             )
             mode = "auto"
-        self.monitor = monitor
-        direction = {"auto": _direction(monitor), "max": 1.0, "min": -1.0}[mode]
-        # An unknown direction is an error only when the number is read: the logs may not have it at all.
-        self.sign, self.is_known = direction or -1.0, direction is not None
+        self.monitor, self.mode = monitor, mode
+        self.best: float | None = None
+        self.monitor_op: Callable | None = None
+        self._set_direction({"auto": _direction_of_name(monitor), "max": 1.0, "min": -1.0}[mode])
         # As in Keras, which takes the sign from the mode.
         self.min_delta = abs(min_delta)
 
-    @property
-    def worst(self) -> float:
-        """What any number is better than."""
-        return -self.sign * math.inf
+    def _set_direction(self, direction: float | None):
+        # An unknown direction is an error only when the number is read: the logs may not have it at all.
+        self.sign, self.is_known = direction or -1.0, direction is not None
 
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether `value` is better than another by more than `min_delta`."""
-        return self.sign * (value - than) > self.min_delta
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether `value` is better than another, or than none, by more than `min_delta`."""
+        return than is None or self.sign * (value - than) > abs(self.min_delta)
 
     def get_monitor_value(self, logs) -> float | None:
         """The monitored number, or `None` after a warning."""
-        if logs is None or self.monitor not in logs:
+        name, *index = self.monitor.split("/") if self.monitor not in (logs or {}) else [self.monitor]
+        if logs is None or name not in logs:
             names = list(logs or {})
             warnings.warn(
                 f"{type(self).__name__}: {self.monitor!r} is not among the logs {names}.{suggest(self.monitor, names)}",
                 stacklevel=2,
             )
             return None
-        if not self.is_known:
-            raise ValueError(
-                f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or less. "
-                "Pass `mode='max'` or `mode='min'`."
-            )
-        return float(logs[self.monitor])  # here the device is waited for
+        if self.monitor_op is None:
+            if self.mode == "auto":
+                self._ask_metric(name.removeprefix("val_"))
+            if not self.is_known:
+                raise ValueError(
+                    f"{type(self).__name__}: it is not known whether {self.monitor!r} is better when it is more or "
+                    "less. Pass `mode='max'` or `mode='min'`, or give the metric's class `_direction = \"up\"`."
+                )
+            self.monitor_op = ops.greater if self.sign > 0 else ops.less
+            # As Keras has it from here on: subclasses compare `monitor_op(value - min_delta, best)`.
+            self.min_delta *= self.sign
+        value = np.asarray(logs[name])  # here the device is waited for
+        return float(value[tuple(map(int, index))] if index else value.mean())
+
+    def _ask_metric(self, name: str):
+        found = getattr(self.model, "metrics", ())
+        # Those that `compile` was given are one in the model's list.
+        each = [one for metric in found for one in (metric.each() if hasattr(metric, "each") else [metric])]
+        for metric in each:
+            direction = getattr(metric, "_direction", None)
+            if direction is not None and name in (metric.name, self.model.log_name(metric)):
+                self._set_direction(1.0 if direction == "up" else -1.0)
 
 
-def _direction(monitor: str) -> float | None:
+def _direction_of_name(monitor: str) -> float | None:
     """1 where more is better, -1 where less is, by the last word that says so: `accelerometer_loss` is a loss."""
 
     def end(words):
@@ -114,13 +136,12 @@ class EarlyStopping(Monitor):
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
         self.wait = self.stopped_epoch = self.best_epoch = 0
-        self.best: float | None = None
         self.best_weights: list | None = None
 
     def on_train_begin(self, logs=None):
         # Used again in another `fit`, it starts anew.
         self.wait = self.stopped_epoch = self.best_epoch = 0
-        self.best, self.best_weights = self.worst, None
+        self.best = self.best_weights = None
 
     def on_epoch_end(self, epoch, logs=None):
         value = self.get_monitor_value(logs)
@@ -131,7 +152,7 @@ class EarlyStopping(Monitor):
             self._keep(epoch)
         self.wait += 1
         # `wait` starts over only where `baseline` is beaten as well, as in Keras.
-        if self.best is None or self.is_better(value, self.best):
+        if self.is_better(value, self.best):
             self.best = value
             if self.restore_best_weights:
                 self._keep(epoch)
@@ -146,7 +167,10 @@ class EarlyStopping(Monitor):
 
     def _keep(self, epoch: int):
         """Copies the weights on the device, without waiting for it."""
-        self.best_weights = [weight.value for weight in self.model.weights]
+        # A loop of one's own may hand over anything that has Keras's `get_weights`.
+        model = self.model
+        is_own = hasattr(model, "compilation")
+        self.best_weights = [weight.value for weight in model.weights] if is_own else model.get_weights()
         self.best_epoch = epoch
 
     def on_train_end(self, logs=None):
@@ -194,11 +218,11 @@ class ReduceLROnPlateau(Monitor):
 
     def on_train_begin(self, logs=None):
         self.wait = self.cooldown_counter = 0
-        self.best = self.worst
+        self.best = None
 
     def on_epoch_end(self, epoch, logs=None):
-        # Before any change: the rate of this epoch.
-        logs["learning_rate"] = rate = float(np.asarray(self.model.optimizer.learning_rate))
+        # Before any change: the rates of this epoch.
+        logs.update(read_rates(self.model.optimizer))
         value = self.get_monitor_value(logs)
         if value is None:
             return
@@ -210,10 +234,15 @@ class ReduceLROnPlateau(Monitor):
         # In the cooldown the wait does not grow, but the best value does.
         elif not self.in_cooldown():
             self.wait += 1
+            if self.wait >= self.patience:
+                self._reduce(epoch)
+
+    def _reduce(self, epoch: int):
+        for optimizer in with_rates(self.model.optimizer).values():
+            rate = float(np.asarray(optimizer.learning_rate))
             # In float32, as the rate is kept: one at its minimum could otherwise look a little above it.
-            if self.wait >= self.patience and rate > np.float32(self.min_lr):
-                rate = max(rate * self.factor, self.min_lr)
-                self.model.optimizer.learning_rate = rate
+            if rate > np.float32(self.min_lr):
+                optimizer.learning_rate = rate = max(rate * self.factor, self.min_lr)
                 if self.verbose:
                     print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
                 self.cooldown_counter, self.wait = self.cooldown, 0
@@ -242,17 +271,18 @@ class LearningRateScheduler(Callback):
             self._takes_rate = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        current = float(np.asarray(self.model.optimizer.learning_rate))
-        rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
-        # As in Keras: an int is most likely a mistake.
-        if not isinstance(rate, (float, np.floating)):
-            raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
-        if self.verbose:
-            print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
-        self.model.optimizer.learning_rate = float(rate)
+        for optimizer in with_rates(self.model.optimizer).values():
+            current = float(np.asarray(optimizer.learning_rate))
+            rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
+            # As in Keras: an int is most likely a mistake.
+            if not isinstance(rate, (float, np.floating)):
+                raise ValueError(f"LearningRateScheduler: `schedule` must return a float. Got {rate!r}.")
+            if self.verbose:
+                print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
+            optimizer.learning_rate = float(rate)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+        logs.update(read_rates(self.model.optimizer))
 
 
 class TerminateOnNaN(Callback):

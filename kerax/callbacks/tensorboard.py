@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations, read_learning_rate
+from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations, read_rates
 from kerax.layers import Embedding
 from kerax.places import local_path
 
@@ -135,9 +135,7 @@ class TensorBoard(Callback):
             steps += self.params.get("steps") or 0
         # Keras writes training and validation into folders of their own, under the same tags.
         trained = {name: value for name, value in logs.items() if not name.startswith("val_")}
-        rate = read_learning_rate(self.model.optimizer)
-        if rate is not None:
-            trained["learning_rate"] = rate
+        trained |= read_rates(self.model.optimizer)
         if self.write_steps_per_second:
             trained["steps_per_second"] = (steps - self._before) / (time.perf_counter() - self._began)
         self._before = steps

@@ -19,6 +19,7 @@ import yaml
 
 from kerax import callbacks
 from kerax.cli.config import ConfigError, Field
+from kerax.config import enable_compilation_cache
 from kerax.version import __version__
 
 CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
@@ -27,6 +28,19 @@ CHECKPOINT, BACKUP = "checkpoint", "backup"
 LOGS = ("csv", "jsonl", "tensorboard", "backup")
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "orbax-checkpoint", "h5py")
 _SETTINGS = ("JAX_", "XLA_", "KERAX_", "CUDA_VISIBLE_DEVICES", "TPU_")
+
+
+def keep_programs():
+    """Has compiled programs kept on disk, so that a second process of the same run starts at once.
+
+    `JAX_COMPILATION_CACHE_DIR` says where, `JAX_ENABLE_COMPILATION_CACHE=false` prevents it.
+    """
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        return
+    try:
+        print(f"compiled programs: {enable_compilation_cache()}")
+    except OSError as error:  # a home that cannot be written to: a run is as good without
+        print(f"compiled programs are not kept: {error}", file=sys.stderr)
 
 
 def to_yaml(tree: Any) -> str:

@@ -54,6 +54,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     """
     # As much as can be wrong in a config is found before the folder is made, so that mistakes leave nothing behind.
     kept = run_folder.check_logs(config["logs"])
+    run_folder.keep_programs()
     set_seed(config)  # before the model, whose weights are drawn from it
     (x_train, y_train), (x_test, y_test) = load_data(config)
     model = build_model(config)

@@ -49,6 +49,7 @@ def search(config: Field, overwrite: bool = False) -> Path:
     Raises:
         ConfigError: for what is wrong in the config, or a folder that holds another search.
     """
+    run_folder.keep_programs()
     hypermodel = _FromConfig(config)
     hypermodel.check()  # before anything is written
     folder = Path(config["run_dir"].value)

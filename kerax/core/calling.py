@@ -15,6 +15,7 @@ from kerax import errors
 from kerax.core import masks
 from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.scope import holding
+from kerax.core.sparse import is_sparse
 from kerax.core.symbolic import KerasTensor, known_shape
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
@@ -216,7 +217,7 @@ def warn_of_lost_mask(layer, inputs, outputs) -> bool:
 
 def shapes_of(value) -> Any:
     """The shapes of the tensors in a structure, unknown sizes as `None`."""
-    return jax.tree.map(lambda leaf: known_shape(leaf.shape), value)
+    return jax.tree.map(lambda leaf: known_shape(leaf.shape), value, is_leaf=is_sparse)
 
 
 def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
@@ -244,7 +245,8 @@ def explain(error: Exception, layer, inputs, at_root: bool) -> None:
     # The innermost layer has said where it was.
     if any(note.startswith("In the call of") for note in getattr(error, "__notes__", ())):
         return
-    shapes = jax.tree.leaves(jax.tree.map(lambda leaf: str(getattr(leaf, "shape", type(leaf).__name__)), inputs))
+    leaves = jax.tree.leaves(inputs, is_leaf=is_sparse)
+    shapes = [str(getattr(leaf, "shape", type(leaf).__name__)) for leaf in leaves]
     error.add_note(f"In the call of {layer} on inputs of shape {', '.join(shapes)}.")
     if isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
         error.add_note("A Variable is not an array: pass `variable.value` to `jax.numpy`, or use `kerax.ops`.")

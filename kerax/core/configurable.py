@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self, cast
 
 from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object
-from kerax.errors import suggest
+from kerax.errors import UnknownArgument, suggest
 
 
 class Configurable:
@@ -39,14 +39,15 @@ class Configurable:
 
 
 def reject_unknown(instance, unknown: dict, *more_names: str) -> None:
-    """Raises `TypeError` with a suggestion for keyword arguments that a constructor does not take."""
+    """Raises `UnknownArgument` with a suggestion for keyword arguments that a constructor does not take."""
     if not unknown:
         return
     parameters = list(inspect.signature(type(instance).__init__).parameters.values())[1:]
     known = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)] + list(more_names)
     name = next(iter(unknown))
     listed = ", ".join(dict.fromkeys(known))
-    raise TypeError(f"{type(instance).__name__}: unknown argument {name!r}.{suggest(name, known)} Known: {listed}.")
+    who = type(instance).__name__
+    raise UnknownArgument(f"{who}: unknown argument {name!r}.{suggest(name, known)} Known: {listed}.")
 
 
 def is_own(cls: type) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from kerax.core import sparse
 from kerax.core.symbolic import known_shape
 
 
@@ -89,7 +90,7 @@ def check_inputs(layer, inputs) -> Any:
         return specs.check(layer, inputs.shape)
     # Nested specs and inputs meet in flat order.
     specs = jax.tree.leaves(specs, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
-    tensors = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "shape")]
+    tensors = [leaf for leaf in sparse.leaves(inputs) if hasattr(leaf, "shape")]
     if len(tensors) != len(specs):
         raise ValueError(f"{layer}: expected {len(specs)} input(s), arrays, got {len(tensors)}.")
     for spec, tensor in zip(specs, tensors, strict=True):

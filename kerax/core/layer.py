@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import sys
 import weakref
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import building, calling, persistence, placement, registry, symbolic
+from kerax.core import building, calling, persistence, placement, registry, sparse, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -203,6 +204,8 @@ class Layer(Operation, Trackable):
         cast = scopes.autocast.set(compute_dtype)
         bound = inspect.BoundArguments(signature.signature, arguments)
         call = self.call if self._remat is None else self.rematerialized_call(self.call, first)
+        if sparse.MODULE in sys.modules and sparse.holds_any(arguments):
+            call = sparse.caller(self, call)
         try:
             # Names in profiles and in XLA's programs.
             with jax.named_scope(self.name):

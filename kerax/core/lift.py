@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core import loading, symbolic
+from kerax.core import loading, sparse, symbolic
 from kerax.core.operators import BINARY, COMPARISONS, UNARY
 from kerax.core.variable import Variable, unwrap
 
@@ -27,20 +28,24 @@ def lift(function: Function, name: str | None = None) -> Function:
     Returns: a function with the same arguments. Called with a symbolic tensor it returns symbolic tensors.
     """
 
+    key = name or function.__name__
+
     @functools.wraps(function)
     def lifted(*args, **kwargs):
         # One pass over the leaves for both questions.
         kinds = {type(leaf) for leaf in jax.tree.leaves((args, kwargs))}
         if symbolic.KerasTensor in kinds or symbolic.Size in kinds:
-            return symbolic.record(LiftedOp(function, lifted.__name__), args, kwargs)
+            return symbolic.record(LiftedOp(function, key), args, kwargs)
         if Variable in kinds:
             args, kwargs = jax.tree.map(unwrap, (args, kwargs))
+        if sparse.MODULE in sys.modules and sparse.holds_any(args, kwargs):
+            return sparse.apply(function, key, args, kwargs)
         return function(*args, **kwargs)
 
     if name is not None:
         lifted.__name__ = lifted.__qualname__ = name
     # By name, for models whose files name an op.
-    LIFTED[lifted.__name__] = function
+    LIFTED[key] = function
     return cast(Function, lifted)
 
 
@@ -70,6 +75,8 @@ class LiftedOp:
         if symbolic.is_symbolic(args, kwargs):
             return symbolic.record(LiftedOp(self.function, self.op_name), args, kwargs)
         args, kwargs = jax.tree.map(unwrap, (args, kwargs))
+        if sparse.MODULE in sys.modules and sparse.holds_any(args, kwargs):
+            return sparse.apply(self.function, self.op_name, args, kwargs)
         return self.function(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:

@@ -21,6 +21,8 @@ def is_tracing() -> bool:
 
 Value = TypeVar("Value")
 _ZERO = np.zeros((), np.int32)
+names: ContextVar[tuple[str, ...]] = ContextVar("kerax_names", default=())
+"""The open `name_scope`s, which variables that no layer owns have in their paths."""
 _current: ContextVar["Scope | None"] = ContextVar("kerax_scope", default=None)
 
 

@@ -11,7 +11,7 @@ from kerax.core.variable import Variable
 
 
 class SeedGenerator(Trackable):
-    """Keys `fold_in(key(seed), n)` for n = 0, 1, 2, ...
+    """Keys `(seed, n)` for n = 0, 1, 2, ..., as in Keras.
 
     A layer that holds one saves and restores the position with its state, and stays pure under `apply`.
 
@@ -37,12 +37,14 @@ class SeedGenerator(Trackable):
         return [("seed_generator_state", self.state)]
 
     def next(self, ordered=True) -> jax.Array:
-        """The next key."""
+        """The next key, uint32[2], for `jax.random` and `kerax.random`."""
         # Before anything is drawn: a constant key would go unnoticed.
         _refuse_tracing(self.state)
+        # Who draws in a call without training is found out where its shapes are.
+        self.state.is_drawn_from |= scopes.infers_shapes()
         state = self.state.value
         self.state.assign(state + jnp.array([0, 1], jnp.uint32))
-        return jax.random.fold_in(jax.random.key(state[0]), state[1])
+        return state
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -67,8 +69,8 @@ class CallGenerator(SeedGenerator):
         return []
 
     def next(self, ordered=True) -> jax.Array:
-        """The next key."""
-        return next_key()
+        """The next key, uint32[2]."""
+        return jax.random.key_data(next_key())
 
 
 def generator_for(seed) -> SeedGenerator:
@@ -84,8 +86,7 @@ def next_key(seed=None) -> jax.Array:
     Raises:
         ValueError: inside a pure call that was given no key.
     """
-    if isinstance(seed, SeedGenerator):
-        return seed.next()
+    seed = seed.next() if isinstance(seed, SeedGenerator) else seed
     if seed is not None:
         return seeds.key_from(seed)
     # An inner scope without a key draws from the one around it.

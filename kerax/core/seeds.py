@@ -81,6 +81,8 @@ def key_from(seed) -> jax.Array:
     if isinstance(seed, (int, np.integer)):
         # Any integer, negative ones too.
         return jax.random.key(int(seed) % 2**32)
+    if not hasattr(seed, "dtype") or isinstance(seed, np.floating):
+        raise ValueError(f"`seed` must be an integer, a `SeedGenerator` or a key of JAX. Got {seed!r}.")
     if jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key):
         return seed
     return jax.random.wrap_key_data(seed)

@@ -73,10 +73,9 @@ class SymbolicScope(scopes.Scope):
 
 
 class name_scope:
-    """A `with` block whose operations carry `name` in profiles and compiled programs.
+    """A `with` block whose operations carry `name` in profiles and compiled programs, and whose variables in `path`.
 
-    Deviation from Keras: variables made in it do not take the name into their paths, which follow the structure of
-    the model that owns them.
+    Deviation from Keras: paths of variables that a layer owns follow the structure of the model alone.
 
     Args:
         name: A string without `/`.
@@ -91,9 +90,11 @@ class name_scope:
 
     def __enter__(self):
         self._scope.__enter__()
+        self._token = scopes.names.set((*scopes.names.get(), self.name))
         return self
 
     def __exit__(self, *exception):
+        scopes.names.reset(self._token)
         self._scope.__exit__(*exception)
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from kerax.core import masks
+from kerax.core import masks, sparse
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
 
@@ -20,7 +20,8 @@ class KerasTensor(Operators):
     Args:
         shape: Tuple of sizes, `None` where unknown.
         dtype: Name of the dtype.
-        sparse, ragged, record_history: Kept for Keras's signature.
+        sparse: Whether it stands for a sparse array, JAX's `BCOO`.
+        ragged, record_history: Kept for Keras's signature.
         name: Optional name.
     """
 
@@ -32,7 +33,7 @@ class KerasTensor(Operators):
 
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
-        self.dtype = jnp.dtype(dtype).name
+        self.dtype = "string" if dtype in ("string", str) else jnp.dtype(dtype).name
         self.sparse, self.ragged = sparse, ragged
         self.name = name or "keras_tensor"
 
@@ -127,7 +128,7 @@ class Node:
 
     def note(self, outputs, values: dict[KerasTensor, Any]) -> None:
         """Adds what the call returned to the values."""
-        values.update(zip(jax.tree.leaves(self.outputs), jax.tree.leaves(outputs), strict=True))
+        values.update(zip(jax.tree.leaves(self.outputs), sparse.leaves(outputs), strict=True))
 
 
 class Source:
@@ -175,7 +176,11 @@ def record(operation, args: tuple, kwargs: dict) -> Any:
 def inferred_tensors(function: Callable, args: tuple, kwargs: dict) -> Any:
     """What `infer` finds, as symbolic tensors that are in no graph yet."""
     specs = infer(function, args, kwargs)
-    return jax.tree.map(lambda spec: KerasTensor(known_shape(spec.shape), spec.dtype), specs)
+
+    def tensor(spec):
+        return KerasTensor(known_shape(spec.shape), spec.dtype, sparse=isinstance(spec, sparse.SparseSpec))
+
+    return jax.tree.map(tensor, specs)
 
 
 def is_shape(value) -> bool:
@@ -210,6 +215,11 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         for i, leaf in enumerate(leaves)
         if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct)) and not isinstance(leaf, Size)
     ]
+    if any(leaves[i].dtype == "string" for i in dynamic):
+        raise ValueError(
+            f"{function} cannot take text. In a model only layers that turn text into numbers do, as `StringLookup`, "
+            "`TextVectorization` and `Hashing`, and those that say what comes out by `compute_output_shape`."
+        )
     # A tensor's mask goes along: a layer's `call` may read it.
     their_masks = [masks.get_mask(leaves[i]) for i in dynamic]
     shapes = [known_shape(leaves[i].shape) for i in dynamic]
@@ -229,7 +239,9 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
                 return function(*inner_args, **inner_kwargs)
 
         specs = [
-            jax.ShapeDtypeStruct(sized(shape, size_of), leaves[i].dtype)
+            (sparse.spec if getattr(leaves[i], "sparse", False) else jax.ShapeDtypeStruct)(
+                sized(shape, size_of), leaves[i].dtype
+            )
             for i, shape in zip(dynamic, shapes, strict=True)
         ]
         # A mask has the first axes of its tensor: where their sizes are not known, they are those.
@@ -237,7 +249,7 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
             None if mask is None else jax.ShapeDtypeStruct(_as_first_axes(mask.shape, spec.shape, size_of), mask.dtype)
             for mask, spec in zip(their_masks, specs, strict=True)
         ]
-        return jax.eval_shape(pure, specs, given)
+        return sparse.specs_of(jax.eval_shape(pure, specs, given))
 
     def symbol(axis):
         return _symbols()[axis]
@@ -316,7 +328,7 @@ def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtype
     shape = [
         a if a == b else _symbols()[axis] for axis, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))
     ]
-    return jax.ShapeDtypeStruct(shape, first.dtype)
+    return type(first)(shape, first.dtype)
 
 
 def _is_inconclusive(error: Exception) -> bool:
@@ -329,6 +341,8 @@ def _is_inconclusive(error: Exception) -> bool:
         "_DimExpr",
         "dimension variables",
         "shape polymorphism",
+        "non-constant",
+        "concrete values",
         "mod(",
         "floordiv(",
     )

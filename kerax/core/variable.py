@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from kerax import config
-from kerax.core import host_random, placement, seeds
+from kerax.core import host_random, placement, seeds, sums
 from kerax.core import scope as scopes
 from kerax.core.operators import BINARY, COMPARISONS, UNARY, Operators
 from kerax.core.registry import family
@@ -171,12 +171,13 @@ class Variable(Operators):
         layout=None,
     ):
         self.name = name or "variable"
-        self.path = self.name
+        self.path = "/".join((*scopes.names.get(), self.name))
         # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.goes_on = False  # whether evaluation and prediction keep what they make of it: states of recurrent layers
+        self.is_drawn_from = False  # likewise, of a stream of keys that they draw from
         self.is_weight = True  # whether `weights` lists it: not so for positions of seeds and recurrent states
         self.place_in_files: int | None = 0  # in a layer's order, smaller ones first; `None`: files do not hold it
         self.value_in_files: Callable | None = None  # gives what files hold in place of `value`
@@ -191,6 +192,7 @@ class Variable(Operators):
         self.num_stacked = 0  # how many first axes are blocks that lie on top of each other
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
+        self.rest: Variable | None = None  # of a sum that must not stop growing: see `core.sums`
         if isinstance(initializer, str):
             initializer = family("initializers").get(initializer)
         if callable(initializer):
@@ -281,6 +283,8 @@ class Variable(Operators):
         value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self.stored_dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
+        if self.rest is not None:
+            self._clear_rest()
         # Before the scope takes it: inside a traced step this is a constraint on its layout.
         value = placement.put_variable(self, value)
         scope = scopes.find(self, to_write=True)
@@ -325,8 +329,27 @@ class Variable(Operators):
             store.write(index, value)
 
     def assign_add(self, value) -> jax.Array:
-        """`assign(self.value + value)`."""
-        return self.assign(self.value + unwrap(value))
+        """`assign(self.value + value)`; exact far beyond the dtype's digits for a sum that has a `rest`."""
+        if self.rest is None or not self._has_rest_at_hand():
+            return self.assign(self.value + unwrap(value))
+        total, rest = sums.add_up(self.value, self.rest.value, unwrap(value))
+        total = self.assign(total)
+        self.rest.assign(rest)
+        return total
+
+    def _has_rest_at_hand(self) -> bool:
+        # A user's own step may hold the sum alone: then it is added to as any variable.
+        scope = scopes.find(self)
+        return scope is None or self.rest is None or id(self.rest) in scope.values
+
+    def _clear_rest(self):
+        rest = self.rest
+        if rest is None or not self._has_rest_at_hand():
+            return
+        if rest._store is None and scopes.find(rest, to_write=True) is None:
+            rest._value, rest._is_shared = None, True  # zeros again, made when they are read
+        else:
+            rest.assign(np.zeros(rest.shape, rest.stored_dtype))
 
     def assign_sub(self, value) -> jax.Array:
         """`assign(self.value - value)`."""
@@ -340,6 +363,11 @@ class Variable(Operators):
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether a training run owns the array at the moment."""
+        return self._store is not None
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.numpy(), dtype)

@@ -1,5 +1,7 @@
 """Sources of batches for `fit`, `evaluate` and `predict`."""
 
+from collections.abc import Callable
+
 from kerax.data.arrays import ArraySource as ArraySource
 from kerax.data.arrays import array_source as array_source
 from kerax.data.arrays import is_arrays as is_arrays
@@ -13,8 +15,13 @@ from kerax.data.source import Source as Source
 from kerax.data.streams import Dataset as Dataset
 
 
-def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit") -> Source:
+def make_source(
+    x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit", prepare: Callable = lambda x: x
+) -> Source:
     """The source for the arguments of `fit`, `evaluate` or `predict`.
+
+    Args:
+        prepare: Function of inputs, of all or of a batch, that returns those for the model's steps.
 
     Raises:
         ValueError: if there is no data, or `y` or `sample_weight` come beside a source of batches.
@@ -26,7 +33,7 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
         rows = RowDataset(*sparse, 32 if batch_size is None else batch_size, shuffle=True, workers=1)
         return BatchSource(rows, class_weight, who)
     if is_arrays(x):
-        return array_source(x, y, sample_weight, batch_size, class_weight, who)
+        return array_source(prepare(x), y, sample_weight, batch_size, class_weight, who)
     if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):
         # Not one array in it, nor is it a source of batches of its own.
         if isinstance(x, (list, tuple, dict)):
@@ -34,21 +41,21 @@ def make_source(x, y=None, sample_weight=None, batch_size=None, class_weight=Non
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(f"{who}: `{name}` must be left out when `x` gives batches; they carry it themselves.")
-        return BatchSource(x, class_weight, who, batch_size)
+        return BatchSource(x, class_weight, who, batch_size, prepare)
     raise ValueError(
         f"{who}: `x` must be arrays, a pandas frame, a generator, or an iterable of batches. Got {type(x).__name__}."
     )
 
 
-def validation_source(validation_data, batch_size) -> Source | None:
+def validation_source(validation_data, batch_size, prepare: Callable = lambda x: x) -> Source | None:
     """The source for `validation_data` of `fit`, or `None`."""
     if validation_data is None:
         return None
     # As in Keras a pair is always (x, y), never two inputs without a target.
-    if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
-        x, y, *weight = validation_data
-        return make_source(x, y, weight[0] if weight else None, batch_size, who="fit (validation_data)")
-    return make_source(validation_data, batch_size=batch_size, who="fit (validation_data)")
+    if isinstance(validation_data, (tuple, list)) and len(validation_data) in (1, 2, 3):
+        x, y, weight = unpack_x_y_sample_weight(validation_data)
+        return make_source(x, y, weight, batch_size, who="fit (validation_data)", prepare=prepare)
+    return make_source(validation_data, batch_size=batch_size, who="fit (validation_data)", prepare=prepare)
 
 
 def unpack_x_y_sample_weight(data) -> tuple:

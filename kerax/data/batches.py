@@ -6,7 +6,7 @@ source can, the position after the last one. No library is imported; sources are
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -177,12 +177,20 @@ class BatchSource:
         class_weight: `{class index: weight}` or `None`.
         who: The method that was called, for messages.
         batch_size: Rows per batch, for a source that has rows instead of batches.
+        prepare: Function of a batch's inputs that returns those for the model's steps.
     """
 
     rows = None
 
-    def __init__(self, batches, class_weight: dict | None = None, who: str = "fit", batch_size: int | None = None):
-        self.batches, self.class_weight, self.who = batches, class_weight, who
+    def __init__(
+        self,
+        batches,
+        class_weight: dict | None = None,
+        who: str = "fit",
+        batch_size: int | None = None,
+        prepare: Callable = lambda x: x,
+    ):
+        self.batches, self.class_weight, self.who, self.prepare = batches, class_weight, who, prepare
         self.reader = make_reader(batches, batch_size)
         self._form: BatchSpec | None = None
         self._first: list = []  # the batch that was looked at, and its position
@@ -294,7 +302,8 @@ class BatchSource:
         if len(parts) > 3:
             raise ValueError(f"{self.who}: a batch is x, (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
         names = ("x", "y", "sample_weight")
-        parts = tuple(to_arrays(part, self.who, name) for part, name in zip(parts, names, strict=False))
+        inputs = [self.prepare(part) for part in parts[:1]]
+        parts = tuple(to_arrays(part, self.who, name) for part, name in zip((*inputs, *parts[1:]), names, strict=False))
         leaves = jax.tree.leaves(parts)
         if not leaves or any(leaf.shape[:1] == (0,) for leaf in leaves):
             shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "no arrays"

@@ -2,8 +2,10 @@
 
 import collections.abc
 import difflib
+import functools
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,15 +36,16 @@ def get_device_count(device_type: str | None = None) -> int:
 
 
 def _device(device):
-    """A JAX device from itself or its name."""
+    """A JAX device from itself or its name; of one that is not there its name."""
     if not isinstance(device, str):
         return device
     platform, _, number = device.lower().partition(":")
-    # JAX itself calls the platform `cuda` in places.
-    for known in jax.devices({"cuda": "gpu"}.get(platform, platform)):
-        if str(known.id) == number:
-            return known
-    raise ValueError(f"DeviceMesh: there is no device {device!r}. There: {list_devices()}.")
+    try:
+        # JAX itself calls the platform `cuda` in places.
+        known = jax.devices({"cuda": "gpu"}.get(platform, platform))
+    except RuntimeError:  # no device of that kind
+        known = []
+    return next((one for one in known if str(one.id) == number), device)
 
 
 class DeviceMesh:
@@ -52,7 +55,7 @@ class DeviceMesh:
         shape: Number of devices along each axis; one of them may be -1, for as many as there are.
         axis_names: Name of each axis.
         devices: Array or list of JAX devices or their names. Default: all of all processes, in an order in which
-            neighbours are close.
+            neighbours are close. Some may be missing, for plans and tests, until arrays are to lie on them.
 
     Raises:
         ValueError: if the names do not fit the shape, or the shape the devices.
@@ -79,7 +82,14 @@ class DeviceMesh:
             self.devices = jax.make_mesh(shape, axis_names, axis_types=(AxisType.Auto,) * len(shape)).devices
         else:
             self.devices = np.array(given, object).reshape(shape)
-        self.backend_mesh = Mesh(self.devices, axis_names, axis_types=(AxisType.Auto,) * len(shape))
+
+    @functools.cached_property
+    def backend_mesh(self) -> Mesh:
+        """The JAX mesh. Raises `ValueError` if a device is not there."""
+        missing = [device for device in self.devices.flat if isinstance(device, str)]
+        if missing:
+            raise ValueError(f"DeviceMesh: there is no device {missing[0]!r}. There: {list_devices()}.")
+        return Mesh(self.devices, self.axis_names, axis_types=(AxisType.Auto,) * len(self.shape))
 
     def axis_size(self, axes) -> int:
         """Number of devices along an axis, or along several together."""
@@ -199,6 +209,10 @@ class LayoutMap(collections.abc.MutableMapping):
         # The whole path, as in Keras: `dense/kernel` would else find `big_dense/kernel` as well.
         return [rule for rule in self._layouts if rule == path or re.fullmatch(rule, path)]
 
+    def of_part(self, path: str) -> TensorLayout | None:
+        """The layout for a path in a model, whose own name rules may leave out."""
+        return self[path] or (self[path.partition("/")[2]] if "/" in path else None)
+
     def __setitem__(self, key: str, layout):
         if key in self._layouts:
             raise ValueError(f"LayoutMap: {key!r} has a layout already, {self._layouts[key].axes}.")
@@ -221,14 +235,15 @@ class LayoutMap(collections.abc.MutableMapping):
         return iter(self._layouts)
 
     def check_used(self, paths: list[str]):
-        """Raises `ValueError` if a rule matches none of the paths."""
+        """Warns of a rule that matches none of the paths: a misspelt one would spread nothing, unnoticed."""
         for rule in self._layouts:
             if not any(rule == path or re.fullmatch(rule, path) for path in paths):
                 # The closest three whatever they are: a regular expression is like no path.
                 close = difflib.get_close_matches(rule, paths, 3, 0.0)
-                raise ValueError(
+                warnings.warn(
                     f"LayoutMap: the rule {rule!r} with axes {self._layouts[rule].axes} matches nothing in the model; "
-                    f"a rule must match a whole path. The closest: {close}."
+                    f"a rule must match a whole path. The closest: {close}.",
+                    stacklevel=2,
                 )
 
 

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1910.02054, stage 3).
 import contextlib
 import functools
 import math
+import warnings
 import weakref
 from typing import Any
 
@@ -43,14 +44,18 @@ class Distribution:
         self.device_mesh, self.auto_shard_dataset = device_mesh, auto_shard_dataset
         self.batch_dim_name = batch_dim_name or device_mesh.axis_names[0]
         TensorLayout((self.batch_dim_name,), device_mesh)  # checks the name
-        self.replicated = NamedSharding(device_mesh.backend_mesh, PartitionSpec())
         # Models that were checked: `fit` is called again and again. Weakly, so that they can go.
         self._checked: weakref.WeakSet = weakref.WeakSet()
+
+    @functools.cached_property
+    def replicated(self) -> NamedSharding:
+        """The sharding of what is whole on every device."""
+        return NamedSharding(self.device_mesh.backend_mesh, PartitionSpec())
 
     @property
     def num_processes(self) -> int:
         """Number of processes whose devices are in the mesh."""
-        return len({device.process_index for device in self.device_mesh.devices.flat})
+        return len({getattr(device, "process_index", 0) for device in self.device_mesh.devices.flat})
 
     @property
     def num_model_replicas(self) -> int:
@@ -169,14 +174,16 @@ class Distribution:
         return (shape[0] * count, *shape[1:]) if shape else shape
 
     def check(self, model, batch_spec: Tree, who: str):
-        """Raises `ValueError` unless rules match the model's paths, layouts its shapes, and devices divide a batch."""
-        for leaf in jax.tree.leaves(batch_spec):
-            if leaf.shape and leaf.shape[0] % self.num_model_replicas:
-                raise ValueError(
-                    f"{who}: a batch of {leaf.shape[0]} rows cannot be spread over the {self.num_model_replicas} "
-                    f"devices of mesh axis {self.batch_dim_name!r}. Use a `batch_size` that divides by "
-                    f"{self.num_model_replicas}."
-                )
+        """Raises `ValueError` unless layouts fit the model's shapes; warns of rules that match nothing and of a batch
+        that the devices do not divide, which each of them computes whole."""
+        sizes = {leaf.shape[0] for leaf in jax.tree.leaves(batch_spec) if leaf.shape}
+        for size in (size for size in sizes if size % self.num_model_replicas):
+            warnings.warn(
+                f"{who}: a batch of {size} rows cannot be spread over the {self.num_model_replicas} devices of mesh "
+                f"axis {self.batch_dim_name!r}; each computes all of it. Use a `batch_size` that divides by "
+                f"{self.num_model_replicas}.",
+                stacklevel=5,
+            )
         if model not in self._checked:
             self.check_model(model)
             self._checked.add(model)
@@ -228,14 +235,14 @@ class ModelParallel(Distribution):
 
     def get_variable_layout(self, variable) -> TensorLayout:
         """The variable's own layout, else that of the rule that matches its path, else whole on every device."""
-        own, rule = getattr(variable, "layout", None), self.layout_map[variable.path]
+        own, rule = getattr(variable, "layout", None), self.layout_map.of_part(variable.path)
         if own is None and rule is not None and _num_stacked(variable):  # a rule is about the weight of one block
             rule = TensorLayout((*[None] * _num_stacked(variable), *rule.axes), self.device_mesh)
         return own or rule or super().get_variable_layout(variable)
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout of the rule that matches this path of an output."""
-        return self.layout_map[path]
+        return self.layout_map.of_part(path)
 
     @property
     def logical_axes(self) -> dict[str, Any]:
@@ -243,10 +250,11 @@ class ModelParallel(Distribution):
         return super().logical_axes | self.layout_map.logical_axes
 
     def check_model(self, model):
-        """Raises `ValueError` also if a rule matches nothing."""
+        """Warns also if a rule matches nothing."""
         super().check_model(model)
         outputs = [f"{path}/output" for layer in all_that_compute(model) if (path := getattr(layer, "path", None))]
-        self.layout_map.check_used([variable.path for variable in model.variables] + outputs)
+        paths = [variable.path for variable in model.variables] + outputs
+        self.layout_map.check_used(paths + [path.partition("/")[2] for path in paths])
 
 
 class FSDP(ModelParallel):

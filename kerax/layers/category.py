@@ -2,19 +2,21 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.experimental.sparse import BCOO
 
 from kerax.core import scope as scopes
+from kerax.core import sparse as sparse_arrays
 from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tensorflow_graphs import outside_of_graphs
+from kerax.core.text import reads_text
 from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
@@ -66,7 +68,7 @@ def _as_str(layer: Layer, value) -> str:
 
 def is_text(values: Any) -> bool:
     """Whether an array of `as_array` holds text."""
-    return getattr(values, "dtype", None) == np.dtype(object)
+    return isinstance(values, np.ndarray) and values.dtype == np.dtype(object)
 
 
 def is_abstract(values: Any) -> bool:
@@ -112,8 +114,10 @@ def encode(layer: "_Categorical", indices: Any, depth: int, weights: Any = None)
     return counts[:, :depth].reshape(*indices.shape[:-1], depth)
 
 
-def _encode_sparse(layer: "_Categorical", indices: np.ndarray, depth: int, weights: Any) -> BCOO:
-    """The vectors as BCOO, with an entry for each place that is not 0."""
+def _encode_sparse(layer: "_Categorical", indices: np.ndarray, depth: int, weights: Any) -> Any:
+    """The vectors as BCOO, with an entry for each place that is not 0; never dense, for a vocabulary may be large."""
+    from jax.experimental.sparse import BCOO
+
     indices = np.atleast_1d(indices)
     if layer.output_mode == "one_hot" and (indices.ndim == 1 or indices.shape[-1] != 1):
         indices = indices[..., None]  # each index is a vector of its own
@@ -138,6 +142,22 @@ def _count(indices, weights, depth: int, only_presence: bool, dtype: str):
     return jnp.sum(is_there.astype(dtype) * weights, -2)
 
 
+def _as_sparse(call: Callable) -> Callable:
+    """A layer's `__call__` whose vectors are sparse if the layer says so."""
+
+    @functools.wraps(call)
+    def called(self, inputs, **kwargs):
+        outputs = call(self, inputs, **kwargs)
+        if not self.sparse or isinstance(outputs, KerasTensor) or sparse_arrays.is_sparse(outputs):
+            return outputs
+        outputs = jnp.asarray(outputs)
+        is_known = not isinstance(outputs, Tracer)
+        # Each index of the inputs makes one element at most.
+        return sparse_arrays.from_dense(outputs, int(jnp.count_nonzero(outputs)) if is_known else np.size(inputs))
+
+    return called
+
+
 class _Categorical(Layer):
     """A layer without weights that also takes lists, and on text works on the host, in NumPy."""
 
@@ -147,7 +167,7 @@ class _Categorical(Layer):
         super().__init_subclass__(**kwargs)
         # These calls look at values, which tensors of a graph do not have.
         if "__call__" in cls.__dict__:
-            cls.__call__ = outside_of_graphs(cls.__call__)
+            cls.__call__ = outside_of_graphs(_as_sparse(cls.__call__))
 
     def __init__(self, output_mode="int", sparse=False, modes=("int", *ENCODED), **kwargs):
         super().__init__(**kwargs)
@@ -163,11 +183,34 @@ class _Categorical(Layer):
         return super().from_config({name: value for name, value in config.items() if name not in cls._in_keras_only})
 
     @outside_of_graphs
+    @_as_sparse
     def __call__(self, inputs: Any, **kwargs) -> Any:
         inputs = as_array(self, inputs)
-        if is_text(inputs) or is_wide(inputs):
-            return self.call_on_host(inputs)
-        return super().__call__(inputs, **kwargs)
+        on_host = is_text(inputs) or is_wide(inputs)
+        return self.call_on_host(inputs) if on_host else super().__call__(inputs, **kwargs)
+
+    def compute_output_spec(self, inputs: Any, *args, **kwargs) -> Any:
+        """Symbolic outputs for symbolic inputs, without recording a node."""
+        first = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+        if not isinstance(first, KerasTensor) or not reads_text(inputs):
+            outputs = super().compute_output_spec(inputs, *args, **kwargs)
+        else:
+            dtype = "int32" if self.output_mode == "int" else self.compute_dtype
+            outputs = KerasTensor(self._shape_for_text(first.shape), dtype)
+        outputs.sparse = self.sparse
+        return outputs
+
+    def _depth(self) -> int:
+        """Entries of a vector of the outputs."""
+        return getattr(self, "num_bins", 0)
+
+    def _shape_for_text(self, shape: tuple) -> tuple:
+        """The outputs' shape for text of this shape, as `encode` makes it."""
+        if self.output_mode == "int":
+            return shape
+        if self.output_mode == "one_hot" and (len(shape) == 1 or shape[-1] != 1):
+            return (*shape, self._depth())
+        return (*shape[:-1], self._depth())
 
     def call_on_host(self, inputs: Any) -> np.ndarray:
         """The outputs for text, or for integers beyond JAX's, as NumPy arrays."""
@@ -216,8 +259,7 @@ class Discretization(Adaptable):
         num_bins: Number of ranges that `adapt` shall find, equally full. Either this or `bin_boundaries`.
         epsilon: Fraction of the data by which the found boundaries may be off.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), `"multi_hot"` or `"count"` (one for the last axis).
-        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
-            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
 
     Input shape: any. Output shape: the same with `"int"` (int32), else with a last axis of one entry for each range,
         in the layer's compute dtype. NaN counts as beyond the last boundary.
@@ -336,8 +378,7 @@ class CategoryEncoding(_Categorical):
         num_tokens: Number of categories: the largest integer plus 1.
         output_mode: `"one_hot"`: a vector for each integer; `"multi_hot"`: one for the last axis, 1 where an integer is
             there; `"count"`: how often it is.
-        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
-            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
 
     Call arguments: `inputs`; `count_weights`, of the same shape, what each integer counts for with `"count"`.
     Input shape: any, integers in `[0, num_tokens)`; others are left out.

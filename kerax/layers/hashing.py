@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core.symbolic import KerasTensor
+from kerax.core.text import reads_text
 from kerax.layers.category import _Categorical, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.options import check, check_positive
 
@@ -250,8 +252,7 @@ class Hashing(_Categorical):
         mask_value: The value that gets bin 0, which then no other gets. Default: there is none.
         salt: One or two integers that key the hash. `None`: FarmHash's Fingerprint64; else SipHash-2-4.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), `"multi_hot"` or `"count"` (one for the last axis).
-        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
-            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
 
     Input shape: any. Output shape: the same with `"int"` (int32), else `(..., num_bins)`.
     Source: Weinberger et al. 2009, https://arxiv.org/abs/0902.2206
@@ -306,8 +307,7 @@ class HashedCrossing(_Categorical):
     Args:
         num_bins: Number of bins.
         output_mode: `"int"` or `"one_hot"`.
-        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
-            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
 
     Input shape: a list of two or more features, each `()`, `(batch,)` or `(batch, 1)`, of text or integers.
     Output shape: that of a feature with `"int"` (int32), `(batch, num_bins)` with `"one_hot"`.
@@ -328,6 +328,8 @@ class HashedCrossing(_Categorical):
         shapes = [tuple(feature.shape) for feature in features]
         if len(set(shapes)) > 1 or not (len(shapes[0]) < 2 or shapes[0][1:] == (1,)):
             raise ValueError(f"{self}: features must have one shape of (), (batch,) or (batch, 1). Got {shapes}.")
+        if reads_text(features) and isinstance(features[0], KerasTensor):
+            return super(_Categorical, self).__call__(features, **kwargs)
         for feature in features:
             if not is_text(feature) and np.dtype(feature.dtype).kind not in "iu":
                 raise ValueError(f"{self}: features must be text or integers. Got dtype {feature.dtype}.")

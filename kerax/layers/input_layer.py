@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from kerax import config, dtype_policies
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor, Node
@@ -17,7 +15,7 @@ class InputLayer(Layer):
         shape: Sizes without the batch axis, `None` where unknown.
         batch_size: Size of the batch axis. Default: unknown.
         dtype: Default: `floatx()`.
-        sparse: Not supported; must be false.
+        sparse: Whether it stands for a sparse array, JAX's `BCOO`.
         ragged: Not supported; must be false.
         batch_shape: Sizes with the batch axis, instead of `shape` and `batch_size`.
         input_tensor: Symbolic tensor to use instead of a new one.
@@ -42,9 +40,11 @@ class InputLayer(Layer):
     ):
         found = None if input_tensor is None else input_tensor.dtype
         # As a policy, "int8" would be the name of a quantization.
-        policy = dtype_policies.DTypePolicy(jnp.dtype(dtype or found or config.floatx()).name)
+        dtype = KerasTensor((), dtype or found or config.floatx()).dtype
+        policy = dtype_policies.DTypePolicy("float32" if dtype == "string" else dtype)
         super().__init__(name=name, dtype=policy, **kwargs)
-        check_unsupported(self, sparse=sparse, ragged=ragged)
+        self._data_dtype = dtype
+        check_unsupported(self, ragged=ragged)
         given = {"batch_shape": batch_shape, "shape": shape, "batch_size": batch_size}
         is_one = batch_shape is None or (shape is None and batch_size is None)
         check(self, is_one, "pass either `batch_shape` or `shape` with `batch_size`", **given)
@@ -58,12 +58,12 @@ class InputLayer(Layer):
                 f"{self}: `shape` is missing. Pass the sizes without the batch axis, such as shape=(28, 28)."
             )
         if input_tensor is None:
-            input_tensor = KerasTensor(batch_shape, self.dtype, name=name)
+            input_tensor = KerasTensor(batch_shape, self.dtype, bool(sparse), name=name)
         # The batch size may differ: a tensor's is often not known.
         elif batch_shape is not None and tuple(batch_shape[1:]) != input_tensor.shape[1:]:
             raise ValueError(f"{self}: the shape {batch_shape} differs from that of the tensor, {input_tensor.shape}.")
         self.batch_shape = input_tensor.shape
-        self.sparse = self.ragged = False
+        self.sparse, self.ragged = input_tensor.sparse, False
         self.optional = optional
         self.built = True
         # The graph begins at the tensor's node: it says which layer made it, from nothing.
@@ -72,7 +72,7 @@ class InputLayer(Layer):
     @property
     def dtype(self) -> str:
         """The dtype of the data."""
-        return self.dtype_policy.variable_dtype
+        return self._data_dtype
 
     def call(self, inputs: Any) -> Any:
         return inputs

@@ -9,10 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import BCOO
 
 from kerax.core import scope as scopes
+from kerax.core import sparse
+from kerax.core.layer import Layer
 from kerax.core.registry import in_safe_mode
+from kerax.core.symbolic import KerasTensor
+from kerax.core.text import reads_text
 from kerax.layers.category import ENCODED, Adaptable, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
 from kerax.layers.integer_table import IntegerTable
@@ -237,15 +240,19 @@ class Lookup(Adaptable):
                 f"Got {inputs[unknown].ravel()[:10].tolist()}."
             )
 
+    def _depth(self) -> int:
+        """Entries of a vector of the outputs."""
+        return self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+
     def _outputs(self, indices):
-        depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+        depth = self._depth()
         if self._idf is None:
             return encode(self, indices, depth)
         # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
         weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
         vectors = encode(self, indices, depth)
-        if isinstance(vectors, BCOO):
-            return BCOO((vectors.data * weights[vectors.indices[:, -1]], vectors.indices), shape=vectors.shape)
+        if sparse.is_sparse(vectors):
+            return sparse.with_data(vectors, vectors.data * weights[vectors.indices[:, -1]])
         return vectors * weights
 
     # Files.
@@ -327,8 +334,7 @@ class IntegerLookup(Lookup):
         invert: Whether indices are turned into integers.
         output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
             `"count"`, `"tf_idf"` (counts times the weights).
-        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
-            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
         oov_method: How several indices for unknown integers are shared: `"floormod"`, `"farmhash"`.
         salt: Key of the hash with `"farmhash"`: one or two integers.
@@ -388,7 +394,7 @@ class IntegerLookup(Lookup):
         if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and not self.invert:
             self._check_ready()
             outputs = self.call_on_host(inputs)  # the only place where 64 bits are kept
-            return outputs if isinstance(outputs, BCOO) else jnp.asarray(outputs)
+            return outputs if sparse.is_sparse(outputs) else jnp.asarray(outputs)
         return super().__call__(inputs, **kwargs)
 
     def call(self, inputs: Any) -> Any:
@@ -473,6 +479,8 @@ class TextLookup(Lookup):
         self._check_ready()
 
     def __call__(self, inputs: Any, **kwargs) -> Any:
+        if isinstance(inputs, KerasTensor) and reads_text(inputs):
+            return Layer.__call__(self, inputs, **kwargs)  # a call in a graph
         inputs = as_array(self, inputs)
         self.check_inputs(inputs)
         return self.call_on_host(np.asarray(inputs))
@@ -502,8 +510,8 @@ class TextLookup(Lookup):
 class StringLookup(TextLookup):
     """Strings as their indices in a vocabulary, or vectors that say which are there.
 
-    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
-    model, for JAX knows no strings.
+    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays, for JAX knows no strings. In a
+    model with `Input(dtype="string")` it is computed before the compiled part.
 
     Args:
         max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
@@ -517,8 +525,7 @@ class StringLookup(TextLookup):
         output_mode: `"int"`, `"one_hot"` (a vector for each input), or one vector for the last axis: `"multi_hot"`,
             `"count"`, `"tf_idf"` (counts times the weights).
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
-        sparse: Whether vectors are sparse, `jax.experimental.sparse.BCOO`, where there are values to look at: in eager
-            calls. Inside compiled calls and graphs they are dense. `fit` takes both.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
         encoding: Of `bytes` in the input and of the file.
         salt: Key of the hash: one or two integers.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kerax.core.symbolic import KerasTensor
 from kerax.layers.category import as_array
 from kerax.layers.lookup import TextLookup
 from kerax.layers.options import check, check_choice, check_unsupported
@@ -22,8 +23,9 @@ _SPLITTERS = {"whitespace": _WORD.findall, "character": list}
 class TextVectorization(TextLookup):
     """Sentences as rows of integers, one for each word, or as vectors that say which words are there.
 
-    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays: map it over the data before a
-    model, for JAX knows no strings. Index 0 is padding (only with `"int"`), the next unknown words.
+    Works on the host, on NumPy arrays or lists of strings, and returns NumPy arrays, for JAX knows no strings. In a
+    model with `Input(dtype="string")` it is computed before the compiled part; without `output_sequence_length` the
+    rows of all data are as long as the longest. Index 0 is padding (only with `"int"`), the next unknown words.
 
     Args:
         max_tokens: Largest size of the vocabulary, special tokens included. Default: unlimited.
@@ -37,7 +39,7 @@ class TextVectorization(TextLookup):
         pad_to_max_tokens: Whether vectors have `max_tokens` entries whatever the size of the vocabulary.
         vocabulary: The tokens: list, array, or path of a text file with one in each line. `adapt` finds them else.
         idf_weights: With `"tf_idf"`, a weight for each.
-        sparse: With vectors, whether they are sparse: `jax.experimental.sparse.BCOO`.
+        sparse: Whether vectors come as JAX's sparse `BCOO`; not with "int".
         ragged: Not supported; must be `False`.
         encoding: Of `bytes` in the input and of the file.
 
@@ -95,7 +97,16 @@ class TextVectorization(TextLookup):
         """
         super().adapt(data, steps)
 
+    def _shape_for_text(self, shape: tuple) -> tuple:
+        """The outputs' shape for text of this shape."""
+        if self.split is None and not self._widths:
+            found = super()._shape_for_text(shape)
+            return (*found[:-1], self.output_sequence_length or found[-1]) if len(shape) > 1 else found
+        return (*shape[:1], self.output_sequence_length if self.output_mode == "int" else self._depth())
+
     def __call__(self, inputs: Any, **kwargs) -> Any:
+        if isinstance(inputs, KerasTensor):
+            return super().__call__(inputs, **kwargs)
         inputs = as_array(self, inputs)
         self.check_inputs(inputs)
         if self.split is None and not self._widths:

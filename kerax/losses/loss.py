@@ -147,8 +147,8 @@ def revive_fn(config: dict, *families: Family) -> dict:
 
 
 def name_of(function: Callable) -> str:
-    """The name of a function, or the snake case name of a callable object's class."""
-    return getattr(function, "__name__", None) or to_snake_case(type(function).__name__)
+    """The name of a function, or of a callable object's class, in snake case: `lambda` for a lambda."""
+    return to_snake_case(getattr(function, "__name__", None) or type(function).__name__)
 
 
 def to_arrays(structure):

@@ -73,12 +73,16 @@ def _in_top_k(labels, scores, k):
 class Accuracy(MeanMetricWrapper):
     """Fraction of values of `y_pred` that equal `y_true`. Arguments as `Metric`."""
 
+    _direction = "up"
+
     def __init__(self, name: str = "accuracy", dtype=None):
         super().__init__(accuracy, name, dtype)
 
 
 class BinaryAccuracy(MeanMetricWrapper):
     """Fraction of right yes/no predictions: `y_pred > threshold` against labels 0 and 1. Others as `Metric`."""
+
+    _direction = "up"
 
     def __init__(self, name: str = "binary_accuracy", dtype=None, threshold: float = 0.5):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
@@ -87,6 +91,8 @@ class BinaryAccuracy(MeanMetricWrapper):
 class CategoricalAccuracy(MeanMetricWrapper):
     """Fraction of samples whose class (one-hot) has the largest score. Arguments as `Metric`."""
 
+    _direction = "up"
+
     def __init__(self, name: str = "categorical_accuracy", dtype=None):
         super().__init__(categorical_accuracy, name, dtype)
 
@@ -94,12 +100,16 @@ class CategoricalAccuracy(MeanMetricWrapper):
 class SparseCategoricalAccuracy(MeanMetricWrapper):
     """Fraction of samples whose class (an integer) has the largest score. Arguments as `Metric`."""
 
+    _direction = "up"
+
     def __init__(self, name: str = "sparse_categorical_accuracy", dtype=None):
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
 
 class TopKCategoricalAccuracy(MeanMetricWrapper):
     """Fraction of samples whose class (one-hot) is among the `k` largest scores. Others as `Metric`."""
+
+    _direction = "up"
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype=None):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
@@ -110,6 +120,8 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
 
     `from_sorted_ids` says that `y_pred` holds class indices in falling order of their scores. Others as `Metric`.
     """
+
+    _direction = "up"
 
     def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None, from_sorted_ids=False):
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)

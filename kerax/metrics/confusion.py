@@ -120,6 +120,8 @@ class Decisions(Metric):
     Other arguments as `Metric`.
     """
 
+    _direction = "up"
+
     _counted: tuple[str, ...] = ()
     true_positives: Variable
     true_negatives: Variable
@@ -230,6 +232,8 @@ class AUC(Metric):
     Other arguments as `Metric`. Scores are clipped to [0, 1].
     Source of the PR interpolation: https://doi.org/10.1145/1143844.1143874
     """
+
+    _direction = "up"
 
     def __init__(
         self,

@@ -42,12 +42,16 @@ def concordance_correlation(y_true, y_pred, axis: int = -1):
 class PearsonCorrelation(MeanMetricWrapper):
     """Mean over samples of `pearson_correlation` along `axis`. Others as `Metric`."""
 
+    _direction = "up"
+
     def __init__(self, name: str = "pearson_correlation", dtype=None, axis: int = -1):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
 
 
 class ConcordanceCorrelation(MeanMetricWrapper):
     """Mean over samples of `concordance_correlation` along `axis`. Others as `Metric`."""
+
+    _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype=None, axis: int = -1):
         super().__init__(concordance_correlation, name, dtype, axis=axis)

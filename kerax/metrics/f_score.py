@@ -22,6 +22,8 @@ class FBetaScore(Metric):
         ValueError: if an argument is none of the above.
     """
 
+    _direction = "up"
+
     def __init__(self, average=None, beta: float = 1.0, threshold=None, name: str = "fbeta_score", dtype=None):
         super().__init__(dtype, name)
         if average not in (None, "micro", "macro", "weighted"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kerax import config as settings
+from kerax.core import sums
 from kerax.core.variable import unwrap
 from kerax.losses.loss import mismatch, to_arrays
 from kerax.metrics.metric import Metric
@@ -28,6 +29,8 @@ class IoU(Metric):
     Raises:
         ValueError: if a target class is none of the classes.
     """
+
+    _direction = "up"
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class IoU(Metric):
         # The matrix as one row: cell (true, predicted) is at `true * num_classes + predicted`.
         cells = jnp.where(counts, labels * self.num_classes + guesses, 0)
         matrix = jax.ops.segment_sum(jnp.where(counts, weights, 0), cells, self.num_classes**2)
-        self.total_cm.assign(self.total_cm.value + matrix.reshape(self.total_cm.shape))
+        self.total_cm.assign_add(matrix.reshape(self.total_cm.shape))
 
     def _weights(self, sample_weight, shape: tuple):
         if sample_weight is None:
@@ -102,11 +105,11 @@ class IoU(Metric):
 
     def result(self):
         """The mean over the target classes, float32; 0 if none of them occurred."""
-        matrix = self.total_cm.value
+        matrix = sums.whole(self.total_cm)
         right = jnp.diagonal(matrix)  # rows are true classes, columns predicted ones
         union = jnp.sum(matrix, axis=0) + jnp.sum(matrix, axis=1) - right
         ids = jnp.asarray(self.target_class_ids)
-        right, union = right[ids].astype(jnp.float32), union[ids].astype(jnp.float32)
+        right, union = right[ids], union[ids]
         # A class that neither labels nor predictions have is left out of the mean.
         occurs = union > 1e-9
         scores = jnp.where(occurs, right / (union + settings.epsilon()), 0)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from kerax import config as settings
 from kerax import dtype_policies, initializers
+from kerax.core import sums
 from kerax.core.configurable import Configurable
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.scope import Scope
@@ -25,6 +26,9 @@ class Metric(Configurable):
             Keras has it in some metrics, does not grow beyond 256.
         name: Default: the class name in snake case.
     """
+
+    # "up" or "down": Keras's name for what callbacks with `mode="auto"` go by; users' metrics say it so.
+    _direction: str | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -70,6 +74,10 @@ class Metric(Configurable):
         # Not autocast: read in bfloat16 inside a mixed-precision step, counts would be lost.
         variable = Variable(initializer, shape, dtype or self.sum_dtype, False, False, aggregation, name=name)
         variable.path = f"{self.name}/{variable.name}"
+        if sums.has_rest(variable.stored_dtype):
+            # In no list: a step carries it along, and what users see are Keras's variables.
+            variable.rest = Variable("zeros", shape, variable.stored_dtype, False, False, aggregation)
+            variable.rest.path = f"{variable.path}_rest"
         self._variables.append(variable)
         return variable
 

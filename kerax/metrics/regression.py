@@ -11,12 +11,16 @@ from kerax.metrics.reduction import Mean, MeanMetricWrapper
 class MeanSquaredError(MeanMetricWrapper):
     """`mean((y_true - y_pred)**2)`. Arguments as `Metric`."""
 
+    _direction = "down"
+
     def __init__(self, name: str = "mean_squared_error", dtype=None):
         super().__init__(losses.mean_squared_error, name, dtype)
 
 
 class RootMeanSquaredError(Mean):
     """`sqrt(mean((y_true - y_pred)**2))`. Arguments as `Metric`."""
+
+    _direction = "down"
 
     def __init__(self, name: str = "root_mean_squared_error", dtype=None):
         super().__init__(name, dtype)
@@ -36,12 +40,16 @@ class RootMeanSquaredError(Mean):
 class MeanAbsoluteError(MeanMetricWrapper):
     """`mean(|y_true - y_pred|)`. Arguments as `Metric`."""
 
+    _direction = "down"
+
     def __init__(self, name: str = "mean_absolute_error", dtype=None):
         super().__init__(losses.mean_absolute_error, name, dtype)
 
 
 class MeanAbsolutePercentageError(MeanMetricWrapper):
     """`100 * mean(|y_true - y_pred| / |y_true|)`. Arguments as `Metric`."""
+
+    _direction = "down"
 
     def __init__(self, name: str = "mean_absolute_percentage_error", dtype=None):
         super().__init__(losses.mean_absolute_percentage_error, name, dtype)
@@ -50,12 +58,16 @@ class MeanAbsolutePercentageError(MeanMetricWrapper):
 class MeanSquaredLogarithmicError(MeanMetricWrapper):
     """`mean((log(1 + y_true) - log(1 + y_pred))**2)`. Arguments as `Metric`."""
 
+    _direction = "down"
+
     def __init__(self, name: str = "mean_squared_logarithmic_error", dtype=None):
         super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
 
 
 class LogCoshError(MeanMetricWrapper):
     """`mean(log(cosh(y_pred - y_true)))`. Arguments as `Metric`."""
+
+    _direction = "down"
 
     def __init__(self, name: str = "logcosh", dtype=None):
         super().__init__(losses.log_cosh, name, dtype)
@@ -64,12 +76,16 @@ class LogCoshError(MeanMetricWrapper):
 class CosineSimilarity(MeanMetricWrapper):
     """The cosine of the angle between vectors along `axis` (without the loss's minus). Others as `Metric`."""
 
+    _direction = "up"
+
     def __init__(self, name: str = "cosine_similarity", dtype=None, axis: int = -1):
         super().__init__(losses.cosine, name, dtype, axis=axis)
 
 
 class Hinge(MeanMetricWrapper):
     """`mean(max(1 - y_true * y_pred, 0))`. Arguments as `Metric`."""
+
+    _direction = "down"
 
     def __init__(self, name: str = "hinge", dtype=None):
         super().__init__(losses.hinge, name, dtype)
@@ -78,12 +94,16 @@ class Hinge(MeanMetricWrapper):
 class SquaredHinge(MeanMetricWrapper):
     """`mean(max(1 - y_true * y_pred, 0)**2)`. Arguments as `Metric`."""
 
+    _direction = "down"
+
     def __init__(self, name: str = "squared_hinge", dtype=None):
         super().__init__(losses.squared_hinge, name, dtype)
 
 
 class CategoricalHinge(MeanMetricWrapper):
     """`max(largest wrong score - right score + 1, 0)` for one-hot targets. Arguments as `Metric`."""
+
+    _direction = "down"
 
     def __init__(self, name: str = "categorical_hinge", dtype=None):
         super().__init__(losses.categorical_hinge, name, dtype)
@@ -104,6 +124,8 @@ class R2Score(Metric):
     Raises:
         ValueError: if an argument is none of these.
     """
+
+    _direction = "up"
 
     def __init__(self, class_aggregation="uniform_average", num_regressors=0, name="r2_score", dtype=None):
         super().__init__(dtype, name)

@@ -8,13 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerax.core import masks
+from kerax.core import masks, sparse
 from kerax.core.configurable import captured_arguments, revive_arguments, serialize_arguments
 from kerax.core.graph import Graph, assign_names
 from kerax.core.layer import Layer
 from kerax.core.lift import LIFTED, LiftedOp, lift
 from kerax.core.registry import deserialize_keras_object, is_serialized, serialize_keras_object, to_snake_case
+from kerax.core.seed_generator import SeedGenerator
 from kerax.core.symbolic import KerasTensor, is_symbolic
+from kerax.core.text import TEXT, Cut, Prepared, as_arrays
 from kerax.core.tracking import unique
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
@@ -50,13 +52,17 @@ class Functional(Model):
         for tensor in self.graph.flat_outputs:
             names.append(unique(tensor.operation.name, names))
         self.output_names = names
+        takes_text = any(tensor.dtype == TEXT for tensor in self.inputs)
+        self._cut: Any = None
+        if takes_text:
+            self._cut = Cut(self.inputs, self.graph.nodes, self.outputs, lambda op: isinstance(op, Model))
         self.built = True
         if trainable is not None:
             self.trainable = trainable
         self.claim_seeds()
         self._has_warned = False
 
-    _untracked = Model._untracked | frozenset({"graph", "operations"})
+    _untracked = Model._untracked | frozenset({"graph", "operations", "_cut"})
 
     @staticmethod
     def adopt(user_class: type) -> None:
@@ -74,6 +80,15 @@ class Functional(Model):
         found = [((key,), op) for key, op in zip(self.keys, self.operations, strict=True) if isinstance(op, Layer)]
         # Layers in attributes of a subclass that are not in the graph.
         known = set(map(id, self.operations))
+        # Ops that draw from a stream of the user's move it on.
+        calls = [(key, node) for key, op in zip(self.keys, self.operations, strict=True) for node in op.inbound_nodes]
+        found += [
+            ((key, "seed_generator"), leaf)
+            for key, node in calls
+            if isinstance(node.operation, LiftedOp)
+            for leaf in jax.tree.leaves((node.args, node.kwargs))
+            if isinstance(leaf, SeedGenerator)
+        ]
         return found + [(path, child) for path, child in super()._children() if id(child) not in known]
 
     @property
@@ -112,13 +127,18 @@ class Functional(Model):
         return _shapes(self.graph.outputs)
 
     def call(self, inputs, training=None, mask=None) -> Any:
-        values = [self._fit(tensor, value) for tensor, value in zip(self.inputs, self._flatten(inputs), strict=True)]
+        nodes, starts = self.graph.nodes, self.inputs
+        if isinstance(inputs, Prepared):
+            nodes, starts, given = self._cut.compiled, self._cut.starts, inputs.values
+        else:
+            given = self._flatten(inputs if self._cut is None else as_arrays(inputs, self.graph.inputs))
+        values = [self._fit(tensor, value) for tensor, value in zip(starts, given, strict=True)]
         if mask is not None:
             given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
             # Masks come by position; inputs without one keep their own.
             values[: len(given)] = map(masks.masked, values, given)
-        known = dict(zip(self.inputs, values, strict=True))
-        for node in self.graph.nodes:  # `Graph.run` without a frame of its own between a model and its layers
+        known = dict(zip(starts, values, strict=True))
+        for node in nodes:  # `Graph.run` without a frame of its own between a model and its layers
             args, kwargs = node.arguments(known)
             node.note(node.operation(*args, **kwargs), known)
         outputs = jax.tree.map(known.__getitem__, self.graph.outputs)
@@ -150,7 +170,7 @@ class Functional(Model):
             given = [inputs[name] for name in known]
         else:
             given = inputs
-        leaves = jax.tree.leaves(given, is_leaf=_is_none)
+        leaves = sparse.leaves(given, _is_none)
         if len(leaves) != len(names):
             raise ValueError(f"{self}: expected {len(names)} inputs {names}. Got {len(leaves)}.")
         if isinstance(expected, dict) and isinstance(inputs, (list, tuple)) and len(expected) == len(names):
@@ -176,16 +196,36 @@ class Functional(Model):
 
     def used_inputs(self, x) -> Any:
         """`x` without the entries of a dict that the model has no input for, whatever they hold."""
+        if self._cut is not None:
+            return x if isinstance(x, Prepared) else self._on_host(x)
         if not isinstance(x, dict):
             return x
         form = self.graph.inputs
         names = form if isinstance(form, dict) else {tensor.operation.name for tensor in self.inputs}
         return {name: value for name, value in x.items() if name in names} or x
 
+    def _on_host(self, inputs) -> Prepared:
+        """What the layers that read text make of inputs, for `call` to go on with."""
+        given = self._flatten(as_arrays(inputs, self.graph.inputs))
+        pairs = zip(self.inputs, given, strict=True)
+        # Numbers are left to the compiled part, as they are.
+        known = {tensor: self._fit(tensor, value) if tensor.dtype == TEXT else value for tensor, value in pairs}
+        for node, resumed in self._cut.on_host:
+            args, kwargs = node.arguments(known)
+            if resumed is None:
+                node.note(node.operation(*args, **kwargs), known)
+            else:
+                known[resumed.prepared] = node.operation.used_inputs(*args)
+        return Prepared(tuple(known[tensor] for tensor in self._cut.starts))
+
     def _fit(self, tensor: KerasTensor, value):
         """An input value with the rank and dtype of its symbolic tensor."""
-        if value is None:
-            return None
+        if value is None or not isinstance(tensor.operation, InputLayer):  # text that layers made numbers of
+            return value
+        if tensor.dtype == TEXT:
+            return fit_shape(f"{self}: input {tensor.operation.name!r}", value, tensor.shape)
+        if sparse.is_sparse(value):
+            return value if tensor.sparse else sparse.to_dense(value)
         given = jnp.asarray(value)
         value = fit_shape(f"{self}: input {tensor.operation.name!r}", given, tensor.shape)
         fitted = value if value.dtype == tensor.dtype else value.astype(tensor.dtype)
@@ -359,6 +399,8 @@ def _split_arguments(node) -> tuple[list, dict, dict]:
     parameters = inspect.signature(node.operation.function).parameters.values()
     # Up to `*args`: what comes after has no place by position.
     names = [p.name for p in itertools.takewhile(lambda p: p.kind is p.POSITIONAL_OR_KEYWORD, parameters)]
+    if len(node.args) > len(names):  # what goes to `*args` has no name
+        return list(node.args), node.kwargs, {}
     args, kwargs, options = [], {}, {}
     for position, value in enumerate(node.args):
         name = names[position] if position < len(names) else ""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import IO, Any, Self, cast
 
 import jax
@@ -20,12 +20,12 @@ from kerax.core.registry import Family, deserialize_keras_object, serialize_kera
 from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.tracking import attributes, descendants
 from kerax.core.variable import Variable, unwrap
-from kerax.data import array_source, make_source, validation_source
-from kerax.errors import hide_library_frames, suggest
+from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
+from kerax.errors import check_choice, hide_library_frames, suggest
 from kerax.models import planning, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.quantizers.compressible import quantize_all
-from kerax.train import loop, steps
+from kerax.train import keras_state, loop, steps
 from kerax.train.compiled import (
     Compiled,
     check_numbers,
@@ -33,7 +33,7 @@ from kerax.train.compiled import (
     within_max_epochs,
     within_max_steps,
 )
-from kerax.train.state import TrainState, state_variables
+from kerax.train.state import TrainState, each_metric
 from kerax.train.training import Training
 
 Path = str | os.PathLike | IO[bytes]
@@ -74,7 +74,7 @@ class Model(Layer):
         super().__init__(trainable=trainable, name=name, dtype=dtype, **kwargs)
         # Before `compile` too: `predict` needs programs, and nothing else of it.
         self.compilation = Compiled()
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # a hook sets one to end the loop
         self.run_eagerly = False
         self.history: Any = None
         self.passes = 0  # over the training data so far: with the seed, what orders the next one
@@ -90,7 +90,7 @@ class Model(Layer):
         return super().from_config(config)
 
     def used_inputs(self, x) -> Any:
-        """What of the inputs `x` the model uses. Default: all."""
+        """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is."""
         return x
 
     # Structure.
@@ -193,7 +193,7 @@ class Model(Layer):
             ValueError: for an unknown name, with a suggestion.
         """
         self.require_init()
-        optimizer = None if optimizer is None else optimizers_module.get(optimizer)
+        optimizer = optimizers_module.get(optimizer)
         if auto_scale_loss:
             # float16 cannot hold small gradients: it gets a loss scale unless told otherwise.
             optimizer = optimizers_module.for_policy(optimizer, self.dtype_policy)
@@ -253,7 +253,7 @@ class Model(Layer):
 
     @property
     def metrics(self) -> list:
-        """The mean loss, the outputs' losses, the compiled metrics, and metrics in attributes of the model's layers."""
+        """The mean loss, the compiled metrics as one, the outputs' losses, and metrics in attributes of the layers."""
         found = self.compilation.own_metrics()
         for item in descendants(self):
             found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
@@ -264,30 +264,29 @@ class Model(Layer):
     @property
     def metrics_names(self) -> list[str]:
         """The names of the metrics."""
-        return [self.log_name(metric) for metric in self.metrics]
+        return [self.log_name(metric) for metric in each_metric(self)]
 
     def log_name(self, metric: metrics_module.Metric) -> str:
         """The name of a metric in the logs: its own, after the output's if there are several."""
-        names = {} if self.compilation.metrics is None else self.compilation.metrics.names
-        return names.get(id(metric), metric.name)
+        return self.compilation.metrics.log_name(metric)
 
     @property
     def metrics_variables(self) -> list[Variable]:
         """The variables of all metrics."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
-    def reset_metrics(self):
-        """Sets every metric to its start."""
-        for metric in self.metrics:
-            metric.reset_state()
-
     # The step, for overriding.
 
+    train_function = test_function = predict_function = None
+    make_train_function = steps.make_train_function
+    make_test_function = steps.make_test_function
+    make_predict_function = steps.make_predict_function
     train_step = steps.train_step
     test_step = steps.test_step
     predict_step = steps.predict_step
     compute_loss = steps.compute_loss
     compute_metrics = steps.compute_metrics
+    reset_metrics = steps.reset_metrics
     stateless_compute_loss = stateless.stateless_compute_loss
     compute_loss_and_updates = stateless.compute_loss_and_updates
 
@@ -378,14 +377,14 @@ class Model(Layer):
         is_split = validation_data is None and validation_split > 0
         # Class weights after the split: validation does without.
         source = make_source(
-            self.used_inputs(x), y, sample_weight, batch_size, None if is_split else class_weight, "fit"
+            x, y, sample_weight, batch_size, None if is_split else class_weight, "fit", self.used_inputs
         )
         if is_split:
             source, held_out = source.split(validation_split)
             source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
-            held_out = validation_source(validation_data, size)
+            held_out = validation_source(validation_data, size, self.used_inputs)
         if overfit_batches is not None:
             source, shuffle = source.head(overfit_batches), False
             held_out = None if held_out is None else source
@@ -404,7 +403,11 @@ class Model(Layer):
             compilation.check_labels(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
         watching = for_call(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
-        validate = None if held_out is None else loop.Evaluation(self, held_out, watching, validation_steps)
+        validate: Any = None
+        if held_out is not None and steps.is_own(self, "evaluate", Model):
+            validate = self._own_evaluation(held_out, watching, validation_steps)
+        elif held_out is not None:
+            validate = loop.Evaluation(self, held_out, watching, validation_steps)
         self.stop_training = False
         # Only where a callback wants to know: the check is part of the program.
         compilation.bad_step = Variable(-1, dtype="int32", trainable=False) if watching.guards_numbers else None
@@ -416,10 +419,19 @@ class Model(Layer):
             raise
         finally:
             compilation.bad_step = None
-            if validate is not None:
+            if isinstance(validate, loop.Evaluation):
                 validate.close()
             watching.close()
         return self.history
+
+    def _own_evaluation(self, source, callbacks, steps: int | None) -> Callable[[], dict]:
+        """A function that evaluates by an `evaluate` of the model's own."""
+        x, y, sample_weight = (
+            (source.batches, None, None) if source.rows is None else unpack_x_y_sample_weight(source.rows)
+        )
+        named = {"x": x, "y": y, "sample_weight": sample_weight, "steps": steps, "callbacks": callbacks}
+        size = getattr(source, "batch_size", None)
+        return lambda: self.evaluate(**named, batch_size=size, return_dict=True)
 
     def evaluate(
         self,
@@ -438,7 +450,7 @@ class Model(Layer):
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
         self.compilation.require(self, "evaluate")
         check_numbers("evaluate", steps=(steps, 1))
-        source = make_source(self.used_inputs(x), y, sample_weight, batch_size, who="evaluate")
+        source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.used_inputs)
         self.compilation.make_ready(self, source.batch_spec(), "evaluate")
         self.compilation.check_labels(self, source, "evaluate")
         steps = within_max_steps(steps, source)
@@ -452,8 +464,9 @@ class Model(Layer):
             raise
         finally:
             evaluation.close()
-            watching.close()
-        return _as_list(logs, return_dict)
+            if watching is not callbacks:  # not that of a `fit` around
+                watching.close()
+        return self._returned(logs, return_dict)
 
     plan = planning.plan
 
@@ -467,7 +480,7 @@ class Model(Layer):
     ) -> Any:
         """The outputs for all rows of `x`, as NumPy arrays."""
         check_numbers("predict", steps=(steps, 1))
-        source = make_source(self.used_inputs(x), None, None, batch_size, who="predict")
+        source = make_source(x, None, None, batch_size, who="predict", prepare=self.used_inputs)
         self.compilation.make_ready(self, source.batch_spec(), "predict")
         steps = within_max_steps(steps, source)
         num_steps = source.num_batches if steps is None else steps
@@ -490,12 +503,19 @@ class Model(Layer):
     ) -> Any:
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
         batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
-        return _as_list(loop.train_on_batch(self, batch), return_dict)
+        return self._returned(loop.train_on_batch(self, batch), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         batch = self._batch(x, y, sample_weight, None, "test_on_batch")
-        return _as_list(loop.test_on_batch(self, batch), return_dict)
+        return self._returned(loop.test_on_batch(self, batch), return_dict)
+
+    def _returned(self, logs: dict, return_dict: bool):
+        """Logs as a dict, a list in the order of the metrics, or the only number."""
+        if return_dict:
+            return logs
+        in_order = {name: logs[name] for name in self.metrics_names if name in logs} | logs
+        return list(in_order.values()) if len(logs) > 1 else next(iter(logs.values()))
 
     def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
         self.compilation.require(self, who)
@@ -511,24 +531,24 @@ class Model(Layer):
         self.compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
         return loop.predict_on_batch(self, source.rows)
 
-    def get_state_tree(self) -> TrainState:
-        """The current training state as arrays: copies, in the form that `train_step` takes."""
-        return jax.tree.map(lambda variable: variable.value, state_variables(self))
+    def get_state_tree(self, value_format: str = "backend_tensor") -> TrainState:
+        """The current training state: copies, in the form that `train_step` takes, and by name in that of Keras:
+        `tree["trainable_variables"]["dense"]["kernel"]`.
 
-    def set_state_tree(self, state: TrainState):
-        """Puts a training state back. Raises `ValueError` if its form differs."""
-        variables = state_variables(self)
-        # Else values would go to other variables of the same number.
-        if jax.tree.structure(variables) != jax.tree.structure(state):
-            raise ValueError(
-                f"{self}: the state has another form. Expected {jax.tree.structure(variables)}, "
-                f"got {jax.tree.structure(state)}."
-            )
-        jax.tree.map(lambda variable, value: variable.assign(value), variables, state)
+        Args:
+            value_format: `"backend_tensor"`, or `"numpy_array"`.
+        """
+        check_choice(self, "value_format", value_format, ("backend_tensor", "numpy_array"))
+        return keras_state.state_of(self, on_host=value_format == "numpy_array")
+
+    def set_state_tree(self, state_tree: TrainState | dict):
+        """Puts a training state back, or of a dict in Keras's form the values it has. Raises `ValueError` if they do
+        not fit."""
+        keras_state.put_state(self, state_tree)
 
     # Saving.
 
-    def quantize(self, mode=None, config=None, filters=None, **kwargs):
+    def quantize(self, mode=None, config=None, filters=None, type_check=True, **unknown):
         """Quantizes dense layers, embeddings and convolutions, as their `quantize` does.
 
         Keras does not quantize convolutions and cannot read files in which they are; `filters` can leave them out.
@@ -541,7 +561,9 @@ class Model(Layer):
 
         Compile again before training on. Raises `ValueError` if there is no such layer.
         """
-        quantize_all(self, mode, config, filters, **kwargs)
+        if unknown:
+            raise ValueError(f"{self}: `quantize` takes no {sorted(unknown)}.")
+        quantize_all(self, mode, config, filters, type_check)
         self.compilation.forget()
 
     def get_quantization_layer_structure(self, mode: str) -> dict | None:
@@ -563,11 +585,3 @@ class Model(Layer):
     def to_json(self, **kwargs) -> str:
         """The model's structure without weights, as `kerax.models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
-
-
-def _as_list(logs: dict, return_dict: bool):
-    """Logs as a dict, a list, or the only number."""
-    if return_dict:
-        return logs
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values

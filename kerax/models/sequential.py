@@ -3,12 +3,14 @@
 from typing import Any, cast
 
 import jax
+import numpy as np
 
 from kerax.core import calling, masks
 from kerax.core.graph import assign_names
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
+from kerax.core.text import TEXT, Prepared, reads_text
 from kerax.layers.core_layers import Lambda
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
@@ -115,9 +117,11 @@ class Sequential(Model):
     def add_input(self, shape: tuple, dtype: str | None = None) -> None:
         """Sets the input of a model that has layers but no `Input`."""
         errors: list[Exception] = []
-        # Any batch size, whatever that of the first data; that one only for layers which do with no other.
-        for batch in dict.fromkeys((None, shape[0])):
-            first = InputLayer(batch_shape=(batch, *shape[1:]), dtype=dtype or self.compute_dtype)
+        dtype = dtype or self.compute_dtype
+        # Any batch size, whatever that of the first data; that one only for layers which do with no other. Layers that
+        # read text say no to anything else.
+        for batch, kind in dict.fromkeys(((None, dtype), (shape[0], dtype), (None, TEXT))):
+            first = InputLayer(batch_shape=(batch, *shape[1:]), dtype=kind)
             tensor = first.output
             try:
                 for layer in self._stack:
@@ -134,10 +138,32 @@ class Sequential(Model):
 
     def call(self, inputs, training=None, mask=None) -> Any:
         self._require_layers()
-        inputs = masks.masked(self._fit(inputs), mask)
-        for layer in self._stack:
+        start = 0
+        if isinstance(inputs, Prepared):
+            (inputs,), start = inputs.values, inputs.start
+        else:
+            inputs = masks.masked(self._fit(np.asarray(inputs, object) if reads_text(inputs) else inputs), mask)
+        for layer in self._stack[start:]:
             inputs = layer(inputs)
         return inputs
+
+    def used_inputs(self, x) -> Any:
+        """What the model's steps get of the inputs `x`: of text, what the layers that read it make of it."""
+        if not reads_text(x):
+            return x
+        self._require_layers()
+        x = np.asarray(x, object)
+        if self.input_layer is None:
+            self.add_input((None, *x.shape[1:]), TEXT)
+        x, start = self._fit(x), 0
+        for layer in self._stack:
+            if isinstance(layer, Model):  # which goes on in the compiled part
+                x = layer.used_inputs(x)
+                break
+            if not reads_text(x):
+                break
+            x, start = layer(x), start + 1
+        return Prepared((x,), start)
 
     def compute_output_spec(self, inputs, training=None, mask=None) -> Any:
         """Symbolic outputs for symbolic inputs: what each layer says, without recording a node."""

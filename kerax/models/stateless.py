@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from kerax.core.seeds import key_from
 from kerax.core.stateless import StatelessScope
+from kerax.train import steps
 
 
 def _groups(model) -> tuple:
@@ -51,7 +52,7 @@ def stateless_compute_loss(
     values = (trainable_variables, non_trainable_variables, metrics_variables)
     _make_losses(self, y, y_pred)
     with _scope(self, values) as scope:
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=training)
+        loss = steps.loss_of(self, x, y, y_pred, sample_weight, training=training)
     _, frozen, metrics = _groups(self)
     return loss, (trainable_variables, [scope.value_of(v) for v in frozen], [scope.value_of(v) for v in metrics])
 
@@ -81,7 +82,7 @@ def compute_loss_and_updates(
     with _scope(self, (trainable_variables, non_trainable_variables, metrics_variables), key) as scope:
         y_pred = self(x, training=training)
         _make_losses(self, y, y_pred)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=training)
+        loss = steps.loss_of(self, x, y, y_pred, sample_weight, training=training)
     # Gradients are taken of the scaled loss; `update` divides by the scale.
     scaled = self.optimizer.scale_loss(loss) if training and self.optimizer is not None else loss
     return scaled, (loss, y_pred, [scope.value_of(v) for v in frozen], [scope.value_of(v) for v in metrics])

@@ -1,12 +1,16 @@
 """Conversion, slices, scatters and control flow."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core.closures import captures, taking_functions
 from kerax.core.host_arrays import to_numpy
 from kerax.core.lift import lift, size_of_axis
-from kerax.core.symbolic import KerasTensor
+from kerax.core.sparse import is_sparse, to_dense
+from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.variable import unwrap
 from kerax.ops.lifting import op
 
@@ -35,8 +39,8 @@ def dtype(x) -> str:
 
 
 def is_tensor(x) -> bool:
-    """Whether `x` is a JAX array or a symbolic tensor. Variables and NumPy arrays are not."""
-    return isinstance(x, (jax.Array, KerasTensor))
+    """Whether `x` is a JAX array, dense or sparse, or a symbolic tensor. Variables and NumPy arrays are not."""
+    return isinstance(x, (jax.Array, KerasTensor)) or is_sparse(x)
 
 
 def convert_to_numpy(x) -> np.ndarray:
@@ -44,10 +48,12 @@ def convert_to_numpy(x) -> np.ndarray:
     return np.array(to_numpy(unwrap(x)))
 
 
-@op
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
-    """`x` as an array. `sparse` and `ragged` are kept for Keras's signature."""
-    return jnp.asarray(x, dtype)
+    """`x` as an array, of a sparse one a dense one if `sparse` is false. `ragged` is kept for Keras's signature."""
+    return _convert_to_tensor(to_dense(x) if sparse is False else x, dtype)
+
+
+_convert_to_tensor = op(functools.wraps(convert_to_tensor)(lambda x, dtype=None: jnp.asarray(x, dtype)))
 
 
 @op
@@ -105,19 +111,28 @@ def unstack(x, num=None, axis=0):
     return list(jnp.moveaxis(jnp.asarray(x), axis, 0))
 
 
-@lift
 def cond(pred, true_fn, false_fn):
-    """`true_fn()` or `false_fn()`."""
-    return jax.lax.cond(pred, true_fn, false_fn)
+    """`true_fn()` or `false_fn()`. In a graph both are computed, and one is taken."""
+    if is_symbolic(pred) or captures(true_fn, false_fn):
+        return _CHOOSE(pred, true_fn(), false_fn())
+    return _CHOOSE(pred, true_fn, false_fn)
 
 
-@lift
+def _choose(pred, true_fn, false_fn):
+    branches = (branch if callable(branch) else lambda branch=branch: branch for branch in (true_fn, false_fn))
+    return jax.lax.cond(pred, *branches)
+
+
+_CHOOSE = lift(_choose, "cond")
+
+
+@taking_functions
 def switch(index, branches, *operands):
     """`branches[index](*operands)`, the index clipped to the range."""
     return jax.lax.switch(index, branches, *operands)
 
 
-@lift
+@taking_functions
 def while_loop(cond, body, loop_vars, maximum_iterations=None):
     """`body(*loop_vars)` again and again while `cond(*loop_vars)` holds, at most `maximum_iterations` times."""
     # `lax` has a single value that goes round: a tuple of all, with the count beside them.
@@ -139,31 +154,31 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
     return values if is_sequence else values[0]
 
 
-@lift
+@taking_functions
 def fori_loop(lower, upper, body_fun, init_val):
     """`val = body_fun(i, val)` for `i` from `lower` to `upper - 1`."""
     return jax.lax.fori_loop(lower, upper, body_fun, init_val)
 
 
-@lift
+@taking_functions
 def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
     """`carry, y = f(carry, x)` over the leading axis of `xs`. Returns the last carry and the stacked `y`."""
     return jax.lax.scan(f, init, xs, length, reverse, unroll)
 
 
-@lift
+@taking_functions
 def associative_scan(f, elems, reverse=False, axis=0):
     """All prefixes of `elems` combined by the associative function `f`."""
     return jax.lax.associative_scan(f, elems, reverse, axis)
 
 
-@lift
+@taking_functions
 def map(f, xs):
     """`f` of each slice along the leading axis, one after the other, stacked."""
     return jax.lax.map(f, xs)
 
 
-@lift
+@taking_functions
 def vectorized_map(function, elements):
     """`function` of each slice along the leading axis, all at once, stacked."""
     return jax.vmap(function)(elements)

@@ -35,6 +35,7 @@ from kerax.activations import (
     tanh_shrink,
     threshold,
 )
+from kerax.core.sparse import from_dense
 from kerax.ops import convolutions, normalizations
 from kerax.ops.attention import attend
 from kerax.ops.ctc import ctc_decode as ctc_decode
@@ -101,17 +102,19 @@ def gelu(x, approximate=True):
 
 @op
 def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
-    """1 at the index `x` of a new axis, 0 elsewhere; all 0 for an index out of range."""
-    return jax.nn.one_hot(jnp.asarray(x), num_classes, axis=axis, dtype=dtype or config.floatx())
+    """1 at the index `x` of a new axis, 0 elsewhere; all 0 for an index out of range. Sparse as JAX's `BCOO`."""
+    encoded = jax.nn.one_hot(jnp.asarray(x), num_classes, axis=axis, dtype=dtype or config.floatx())
+    return from_dense(encoded, jnp.size(x)) if sparse else encoded
 
 
 @op
 def multi_hot(inputs, num_classes: Any = None, axis=-1, dtype=None, sparse=False):
-    """1 at every index that occurs in a row of `inputs`, 0 elsewhere."""
+    """1 at every index that occurs in a row of `inputs`, 0 elsewhere. Sparse as JAX's `BCOO`."""
     inputs = jnp.asarray(inputs)
     encoded = jax.nn.one_hot(inputs, num_classes, axis=axis, dtype=dtype or config.floatx())
     # The axis of the indices, behind that of the batch.
-    return jnp.max(encoded, axis=1 if inputs.ndim > 1 else 0)
+    encoded = jnp.max(encoded, axis=1 if inputs.ndim > 1 else 0)
+    return from_dense(encoded, inputs.size) if sparse else encoded
 
 
 def clip_probabilities(probabilities):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from kerax.core.sparse import from_dense
 from kerax.ops.arrays import *  # noqa: F403
 from kerax.ops.core import ndim as ndim
 from kerax.ops.core import size as size
@@ -175,7 +176,7 @@ def cumprod(x, axis=None, dtype=None):
 def bincount(x, weights=None, minlength=0, sparse=False):
     """How often each integer from 0 occurs in each row, or the sum of its weights.
 
-    Under `jit` give `minlength`: larger integers are then left out.
+    Under `jit` give `minlength`: larger integers are then left out. Sparse as JAX's `BCOO`.
     """
     # `length` makes the size of the result a number of the program; without it JAX needs the values.
     counts = lambda x, weights: jnp.bincount(x, weights, minlength=length, length=length)
@@ -183,8 +184,10 @@ def bincount(x, weights=None, minlength=0, sparse=False):
     is_traced = isinstance(x, Tracer)
     length = minlength if is_traced or not x.size else builtins.max(minlength, int(jnp.max(x)) + 1)
     if x.ndim == 1:
-        return counts(x, weights)
-    return jax.vmap(counts, in_axes=(0, None if weights is None else 0))(x, weights)
+        counted = counts(x, weights)
+    else:
+        counted = jax.vmap(counts, in_axes=(0, None if weights is None else 0))(x, weights)
+    return from_dense(counted, x.size) if sparse else counted
 
 
 @op

@@ -1,5 +1,7 @@
 """Optimizers with Keras's names and defaults, made of optax transformations."""
 
+from typing import Any
+
 import optax
 
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
@@ -40,8 +42,9 @@ __all__ = [
 ]
 
 
-def get(identifier) -> Optimizer:
-    """The optimizer for a name, a config, an `Optimizer`, any optax transformation, or a dict of these by part.
+def get(identifier) -> Any:
+    """The optimizer for a name, a config, an `Optimizer`, any optax transformation, or a dict of these by part; `None`
+    stays `None`.
 
     A dict like `{"generator": Adam(), "discriminator": "sgd"}` has the names of a model's attributes as keys and makes
     a `MultiOptimizer`.
@@ -50,7 +53,7 @@ def get(identifier) -> Optimizer:
         ValueError: for an unknown name, with a suggestion.
         TypeError: for anything else.
     """
-    if isinstance(identifier, Optimizer):
+    if identifier is None or isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, optax.GradientTransformation):
         return OptaxOptimizer(identifier)

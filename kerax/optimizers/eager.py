@@ -17,7 +17,7 @@ def apply(optimizer, grads, trainable_variables=None):
     if len(grads) != len(variables):
         raise ValueError(f"{optimizer}: expected a gradient for each of {len(variables)} variables. Got {len(grads)}.")
     # By identity: `==` of variables compares their values.
-    given = {id(v): jnp.asarray(unwrap(grad)) for v, grad in zip(variables, grads, strict=True) if grad is not None}
+    given = {id(v): _dense(grad) for v, grad in zip(variables, grads, strict=True) if grad is not None}
     unknown = [v for v in variables if id(v) in given and not any(v is other for other in known)]
     if unknown:
         # The old ones come first: they keep their slots and places.
@@ -48,6 +48,35 @@ def apply(optimizer, grads, trainable_variables=None):
             slot.assign(value)
 
 
+def _dense(gradient) -> jax.Array:
+    """A gradient as an array, also one of JAX's sparse arrays."""
+    gradient = unwrap(gradient)
+    return jnp.asarray(gradient.todense() if hasattr(gradient, "todense") else gradient)
+
+
+def update_step(optimizer, gradient, variable, learning_rate):
+    """Assigns one weight's next value and those of its slots: see `Optimizer.update_step`."""
+    params, state = optimizer.weights_tree, optimizer.state_variables
+    if state is None or not any(variable is known for known in optimizer.given_weights):
+        raise ValueError(f"{optimizer}: call `build(variables)` with {variable.path} before `update_step`.")
+    # Zeros for the others, whose results are not used; traced, they are not even computed.
+    gradients = jax.tree.map(lambda v: _dense(gradient) if v is variable else jnp.zeros(v.shape), params)
+    updates, new = optimizer.transformation().update(
+        gradients,
+        jax.tree.map(unwrap, state.slots),
+        jax.tree.map(unwrap, params),
+        learning_rate=unwrap(learning_rate),
+        step=optimizer.num_updates + 1,
+    )
+    for known, update in zip(jax.tree.leaves(params), jax.tree.leaves(updates), strict=True):
+        if known is variable:
+            variable.assign((variable.value + update).astype(variable.stored_dtype))
+    owners = optimizer.slot_owners()
+    for slot, value in zip(jax.tree.leaves(state.slots), jax.tree.leaves(new), strict=True):
+        if owners.get(id(slot)) == id(variable):
+            slot.assign(value)
+
+
 def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) -> tuple[list, list]:
     """New weights and optimizer values, from lists in the order of the weights and of `optimizer.variables`."""
     if not optimizer.built:
@@ -55,6 +84,7 @@ def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) 
     # Lists in Keras's order, trees in the optimizer's own. `update` sees to weights that become their gradients.
     tree, weights = optimizer.given_tree, optimizer.given_weights
     form, own = optimizer.state_variables, optimizer.variables
+    grads = [_dense(grad) for grad in grads]
     gradients, params = (slots.placed(tree, weights, values) for values in (grads, trainable_variables))
     new, new_state = optimizer.update(gradients, slots.placed(form, own, optimizer_variables), params)
     return slots.taken(tree, weights, new), slots.taken(form, own, new_state)

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Unpack
 
+import jax.numpy as jnp
+
 from kerax.optimizers import adaptive_rules as rules
-from kerax.optimizers.muon_rule import muon
+from kerax.optimizers.muon_rule import muon, orthogonal, scaled
 from kerax.optimizers.optimizer import (
     ArgumentsWithoutDecay,
     CommonArguments,
@@ -134,6 +136,14 @@ class Muon(Optimizer):
             (self.momentum, self.nesterov, self.ns_steps, self.rms_rate),
             (self.muon_a, self.muon_b, self.muon_c),
         )
+
+    def zeropower_via_newtonschulz5(self, x, steps: int):
+        """The orthogonal matrix near `x`, after so many steps of the polynomial: `muon_rule.orthogonal`."""
+        return orthogonal(jnp.asarray(x), steps, (self.muon_a, self.muon_b, self.muon_c))
+
+    def lr_adjust(self, x):
+        """An orthogonal update `x` with the RMS that `rms_rate` says."""
+        return scaled(x, self.rms_rate)
 
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""

@@ -45,14 +45,18 @@ def muon(uses_adam: Callable, adam: tuple, momentum: tuple, coefficients: tuple)
             if uses_adam(path, g):
                 return -alpha * m / (jnp.sqrt(v) + epsilon)
             direction = orthogonal(decay * m + g if nesterov else m, num_steps, coefficients)
-            scale = 1.0 if rms is None else rms * max(g.shape) ** 0.5
-            return -learning_rate * scale * direction
+            return -learning_rate * scaled(direction, rms)
 
         m = map_with_path(first_moment, grads, slots.momentum)
         v = map_with_path(second_moment, grads, slots.velocity)
         return map_with_path(descend, grads, m, v), MomentSlots(m, v)
 
     return rule(init, update)
+
+
+def scaled(direction, rms: float | None):
+    """An orthogonal matrix times the factor that gives its elements the RMS `rms`; `None` leaves it."""
+    return direction if rms is None else rms * max(direction.shape) ** 0.5 * direction
 
 
 def orthogonal(matrix, num_steps: int, coefficients: tuple):

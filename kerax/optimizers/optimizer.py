@@ -165,12 +165,9 @@ class Optimizer(Configurable):
     # As Keras users write optimizers.
 
     def update_step(self, gradient, variable, learning_rate):
-        """Assigns one weight's next value. A subclass may write this instead of `transformation`.
-
-        Raises:
-            NotImplementedError: in kerax's own optimizers, which are transformations.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no `update_step`; it computes in `transformation`.")
+        """Assigns one weight's next value, from its gradient as it is. A subclass may write this instead of
+        `transformation`."""
+        eager.update_step(self, gradient, variable, learning_rate)
 
     @classmethod
     def is_stepwise(cls) -> bool:
@@ -334,14 +331,19 @@ class Optimizer(Configurable):
     @property
     def iterations(self):
         """The number of updates made: a variable that counts steps, or with accumulation, its value divided."""
-        return self._updates(self._iterations.value) if self.gradient_accumulation_steps else self._iterations
+        return self.num_updates if self.gradient_accumulation_steps else self._iterations
+
+    @property
+    def num_updates(self):
+        """The number of updates made, as an array."""
+        return self._updates(self._iterations.value)
 
     @property
     def learning_rate(self):
         """The learning rate as a variable that can be assigned; under a schedule, its current value."""
         if self._schedule is None:
             return self._learning_rate
-        return jnp.asarray(self._schedule(self._updates(self._iterations.value)), jnp.float32)
+        return jnp.asarray(self._schedule(self.num_updates), jnp.float32)
 
     @learning_rate.setter
     def learning_rate(self, value):
@@ -351,8 +353,12 @@ class Optimizer(Configurable):
         if isinstance(value, dict):
             value = LearningRateSchedule.revive(value)
         if callable(value) and not isinstance(value, Variable):
-            if self._learning_rate is not None and self._schedule is None and self.state_variables is not None:
-                raise ValueError(f"{self}: cannot replace a number by a schedule once training has begun.")
+            if self._learning_rate is not None and self._learning_rate.is_lent:
+                raise ValueError(f"{self}: cannot replace a number by a schedule while `fit` runs. Do so after it.")
+            # The rate is no state any more.
+            self._learning_rate = None
+            if self.state_variables is not None:
+                self.state_variables = self.state_variables._replace(learning_rate=())
             self._schedule = value if inspect.signature(value).parameters else lambda step: value()
             return
         if self._schedule is not None:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from kerax.core.configurable import Configurable
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+from kerax.core.variable import unwrap
 
 SCHEDULES = Family("schedules", "learning-rate schedule", "keras.optimizers.schedules")
 
@@ -69,8 +70,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
     def __call__(self, step):
         # "left": a step that is a boundary still has the value before it.
-        position = jnp.searchsorted(jnp.asarray(self.boundaries), jnp.asarray(step), side="left")
-        return jnp.asarray(self.values, jnp.float32)[position]
+        boundaries, values = (jnp.asarray([unwrap(item) for item in items]) for items in (self.boundaries, self.values))
+        return values.astype(jnp.float32)[jnp.searchsorted(boundaries, jnp.asarray(unwrap(step)), side="left")]
 
 
 class PolynomialDecay(LearningRateSchedule):

@@ -87,6 +87,8 @@ class AdamW(Adam):
     ):
         # Decay is the base's, for every optimizer: AdamW differs from Adam by its default alone.
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **common)
+        if weight_decay is None:
+            raise ValueError(f"{self}: `weight_decay` must be a number. Got None; `Adam` has none.")
 
 
 class RMSprop(Optimizer):

@@ -1,5 +1,6 @@
 """Optimizers around others: `LossScaleOptimizer` for float16, `OptaxOptimizer` for any optax transformation."""
 
+import inspect
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -40,6 +41,14 @@ class LossScaleOptimizer(Optimizer):
     """
 
     def __init__(self, inner_optimizer, initial_scale=2.0**15, dynamic_growth_steps=2000, name=None, **kwargs):
+        # Keras 2's argument, and configs that hold what all optimizers take.
+        if not kwargs.pop("dynamic", True):
+            raise ValueError(
+                "LossScaleOptimizer: a scale that stays (`dynamic=False`) is the `loss_scale_factor` of the optimizer "
+                "itself. Set that instead."
+            )
+        defaults = inspect.signature(Optimizer.__init__).parameters
+        kwargs = {k: v for k, v in kwargs.items() if k not in defaults or v != defaults[k].default}
         # Clipping and the like must see gradients without the scale: inside, not here.
         for argument in kwargs:
             if argument in CommonArguments.__annotations__:
@@ -61,6 +70,11 @@ class LossScaleOptimizer(Optimizer):
         self.dynamic_scale = Variable(
             float(initial_scale), dtype="float32", trainable=False, autocast=False, name="dynamic_scale"
         )
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, without what it only tolerates."""
+        own = ("name", "inner_optimizer", "initial_scale", "dynamic_growth_steps")
+        return {name: value for name, value in super().get_config().items() if name in own}
 
     def init(self, params):
         """The state for a tree of weights: the inner state in its `slots`."""

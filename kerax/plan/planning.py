@@ -168,7 +168,7 @@ def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
 
     def loss(params, rest, x, y, sample_weight):
         with steps.bind(model, rest._replace(params=params), steps.step_key(rest)):
-            return model.compute_loss(x, y, model(x, training=True), sample_weight, training=True)
+            return steps.loss_of(model, x, y, model(x, training=True), sample_weight, training=True)
 
     def kept(params, *rest):
         return jax.tree.leaves(jax.vjp(lambda params: loss(params, *rest), params)[1])

@@ -5,7 +5,7 @@ from typing import Any
 from kerax.core.configurable import Configurable, captured_arguments
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.dtype_policies import QUANTIZATION_MODES, DTypePolicy
-from kerax.errors import suggest
+from kerax.errors import ConfigError, suggest
 from kerax.quantizers.functions import abs_max_quantize
 
 QUANTIZERS = Family("quantizers", "quantizer")
@@ -329,7 +329,7 @@ def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
             )
         config = _DEFAULTS[mode]()
     if not isinstance(config, QuantizationConfig):
-        raise TypeError(f"{who}: `config` must be a `kerax.quantizers.QuantizationConfig`. Got {config!r}.")
+        raise ConfigError(f"{who}: `config` must be a `kerax.quantizers.QuantizationConfig`. Got {config!r}.")
     if mode is not None and config.mode != mode:
         raise ValueError(f"{who}: `config` must be for mode {mode!r}. Got one for {config.mode!r}.")
     return config

@@ -19,7 +19,7 @@ from kerax.core.tracking import descendants, forgetting
 from kerax.core.variable import Variable
 from kerax.data import BatchSpec, unpack_x_y_sample_weight
 from kerax.train import steps
-from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, name_outputs, pick
+from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, Part
 from kerax.train.program import Program
 from kerax.train.programs import predict_program, test_program, train_program
 from kerax.train.state import TrainState, initial_metrics, other_optimizers, state_variables
@@ -57,7 +57,7 @@ class Compiled:
         wants_norm = self.arguments.get("log_gradient_norm", False)
         self.gradient_norm = metrics_module.Mean(name="gradient_norm") if wants_norm else None
         self.loss: CompiledLoss | None = None
-        self.metrics: CompiledMetrics | None = None
+        self.metrics = CompiledMetrics(self.arguments.get("metrics"), self.arguments.get("weighted_metrics"))
         self.output_spec: Tree = None
         self.bad_step: Variable | None = None
         self.training: Any = None
@@ -111,11 +111,11 @@ class Compiled:
         return {name: value for name, value in self.arguments.items() if name not in left_out}
 
     def own_metrics(self) -> list:
-        """The mean loss, the outputs' losses and the compiled metrics."""
-        found = [self.loss_tracker] if self.is_given else []
-        if self.loss is not None and self.metrics is not None:
-            found += [*self.loss.trackers.values(), *(metric for _, _, metric in self.metrics.metrics)]
-        return found
+        """The mean loss, the compiled metrics as one, and the outputs' losses."""
+        found: list = [self.loss_tracker] if self.is_given else []
+        if jax.tree.leaves(list(self.metrics.given.values())):
+            found.append(self.metrics)
+        return found + ([] if self.loss is None else list(self.loss.trackers.values()))
 
     # What comes before training, evaluation and prediction.
 
@@ -147,9 +147,8 @@ class Compiled:
         model.claim_seeds()
         if is_new:
             self.build_losses(model, y, y_pred)
-        if with_loss and y is not None and not own_step:
-            # Shapes only: what does not fit is said before anything is compiled.
-            jax.eval_shape(self._update_all, y, y_pred, sample_weight)  # raises what losses and metrics raise
+        if with_loss and not own_step and (y is not None or steps.overrides(model, "compute_loss")):
+            self._follow(model, x, y, y_pred, sample_weight)
         is_training = who in ("fit", "train_on_batch")
         placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
         if is_training:
@@ -160,42 +159,56 @@ class Compiled:
         """Makes losses and metrics for shapes and dtypes of targets and outputs."""
         given, names = self.arguments, model.output_names
         loss = CompiledLoss(given["loss"], given["loss_weights"], names)
-        metrics = CompiledMetrics(given["metrics"], given["weighted_metrics"], names)
+        metrics = self.metrics = CompiledMetrics(given["metrics"], given["weighted_metrics"], names)
         if y is not None:
-            if given["loss"] is not None:
-                loss.build(y, y_pred)
-            metrics.build(y, y_pred)
+            if given["loss"] is not None and not steps.overrides(model, "compute_loss"):
+                try:
+                    loss.build(y, y_pred)
+                except ValueError:
+                    # A step of the model's own may have others: they are made when it calls them.
+                    if not steps.overrides(model, "train_step"):
+                        raise
+            metrics.build(y, y_pred, [part.name for part in loss.parts])
         elif given["loss"] is not None and not {"compute_loss", "train_step"} & steps.overridden(model):
             raise ValueError(f"{model}: the loss needs targets, and the data has none. Pass `y`.")
-        self.loss, self.metrics, self.output_spec, self._target_spec = loss, metrics, y_pred, y
+        self.loss, self.output_spec, self._target_spec = loss, y_pred, y
 
-    def _update_all(self, y, y_pred, sample_weight):
-        with scopes.Scope(shapes_only=True):
-            if self.loss is not None and self.loss.losses:
-                self.loss(y, y_pred, sample_weight)
-            if self.metrics is not None:
-                self.metrics.update_state(y, y_pred, sample_weight)
+    def _follow(self, model, *data):
+        """Raises what losses and metrics raise for data of these shapes, before anything is compiled.
+
+        What a `compute_loss` of the model's own calls the compiled losses on decides what these are.
+        """
+        is_own = steps.overrides(model, "compute_loss")
+
+        def update_all(x, y, y_pred, sample_weight):
+            with scopes.Scope(key=jax.random.key(0), shapes_only=True):
+                if is_own:
+                    steps.loss_of(model, x, y, y_pred, sample_weight, training=True)
+                elif self.loss is not None and self.loss.parts:
+                    self.loss(y, y_pred, sample_weight)
+                if y is not None:
+                    self.metrics.update_state(y, y_pred, sample_weight)
+
+        try:
+            jax.eval_shape(update_all, *data)
+        except Exception:
+            # Step by step, it may do whatever Python can.
+            if not (is_own and model.run_eagerly):
+                raise
 
     def check_labels(self, model, source, who: str = "fit"):
         """Raises `ValueError` if labels of a sparse crossentropy are outside the range of classes.
 
         Of a source of batches only the first batch is looked at.
         """
-        losses = {} if self.loss is None else self.loss.losses
-        sparse = {
-            name: fn
-            for name, fn in losses.items()
-            if isinstance(fn, losses_module.SparseCategoricalCrossentropy)
-            or getattr(fn, "fn", None) is losses_module.sparse_categorical_crossentropy
-        }
         _, y, _ = unpack_x_y_sample_weight(source.sample())
-        if not sparse or y is None:
+        if self.loss is None or y is None or not any(map(_takes_labels, self.loss.parts)):
             return
-        outputs = name_outputs(model.output_names, self.output_spec, "The prediction")
-        targets = pick(list(outputs), list(losses), y, "`y`")
-        for name, function in sparse.items():
-            labels, num_classes = np.asarray(targets[name]), outputs[name].shape[-1]
-            ignored = getattr(function, "ignore_class", None)
+        for part, labels, outputs, _ in self.loss.arguments(y, self.output_spec):
+            if not _takes_labels(part):
+                continue
+            name, labels, num_classes = part.name, np.asarray(labels), outputs.shape[-1]
+            ignored = getattr(part.loss, "ignore_class", None)
             if ignored is not None:
                 labels = labels[labels != ignored]
             if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
@@ -269,9 +282,18 @@ class Compiled:
     def initial_metrics(self, model) -> list[np.ndarray | None]:
         """As the function of this name, which is asked once."""
         key = "initial_metrics", tuple(metric.name for metric in model.metrics)
-        if key not in self.programs:
+        # One of the model's own may do more each time.
+        if key not in self.programs or steps.overrides(model, "reset_metrics"):
             self.programs[key] = initial_metrics(model)
         return self.programs[key]
+
+
+def _takes_labels(part: Part) -> bool:
+    loss = part.loss
+    return (
+        isinstance(loss, losses_module.SparseCategoricalCrossentropy)
+        or getattr(loss, "fn", None) is losses_module.sparse_categorical_crossentropy
+    )
 
 
 def _outputs_for(model, x):

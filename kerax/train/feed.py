@@ -24,6 +24,10 @@ Tree = Any
 BLOCK_BYTES = 4 * 2**20
 """Of a block: it is copied and read within the cache."""
 MOST_BATCHES = 64
+GROUP = 8
+"""Batches of a block that is not full, or not all wanted, that are done at once where that is faster."""
+LEAST_GROUPED = 32
+"""Fewer are not worth a program of their own: it compiles in the time of hundreds of them."""
 
 
 class Piece(NamedTuple):
@@ -53,6 +57,13 @@ class Piece(NamedTuple):
     def is_whole(self) -> bool:
         """Whether it is a whole block of full batches, and would be so again."""
         return self.is_steady and self.num_batches == self.room and self.num_rows >= self.room * self.spec.num_rows
+
+    @property
+    def is_in_groups(self) -> bool:
+        """Whether it is groups of full batches, and would be so again."""
+        count = self.num_batches
+        is_full = self.num_rows >= count * self.spec.num_rows
+        return self.is_steady and is_full and count >= LEAST_GROUPED and count % GROUP == 0
 
     def batches(self) -> Iterator[tuple[Tree, int]]:
         """Each batch, and how many of its rows count."""
@@ -92,6 +103,7 @@ class Feed:
         in_place: Whether blocks may be parts of the rows themselves: nobody changes them meanwhile.
         begin_pass: Function that numbers and orders the next pass: (number, seed of its order).
         limit: Batches that are used at most until `rewind`.
+        does_groups: Whether what is left of a block is cut after its groups of full batches.
     """
 
     def __init__(
@@ -102,10 +114,11 @@ class Feed:
         in_place: bool = False,
         begin_pass: Callable[[], tuple[int, Order]] = lambda: (0, None),
         limit: int | None = None,
+        does_groups: bool = False,
     ):
         self.source, self.room, self.fills_up, self.in_place = source, room, fills_up, in_place
         self._full = source.spec(fills_up)
-        self._begin_pass, self._limit, self._left = begin_pass, limit, limit
+        self._begin_pass, self._limit, self._left, self._does_groups = begin_pass, limit, limit, does_groups
         self._buffers: dict[BatchSpec, Any] = {}
         self._pass: Pass | None = None
         self._number, self._resumes_at = 0, None
@@ -116,10 +129,11 @@ class Feed:
         """The pieces of an epoch from batch `done` on.
 
         Args:
-            steps: Batches of the epoch, which goes on where the last one stopped; `None`: a pass is an epoch.
+            steps: Batches of the epoch, which goes on where the last one stopped, and ends early where a pass does, as
+                in Keras; `None`: a pass is an epoch.
             most: Function of a batch's number: how many may be done at once from there.
         """
-        # A pass that ends inside an epoch of fixed length is followed by the next; one that is empty ends it.
+        # Nothing left of the last epoch's pass: the next begins; one that is empty ends the epoch.
         while steps is None or done < steps:
             is_new = self._pass is None and self._open()
             piece = self.take(most(done) if steps is None else min(most(done), steps - done))
@@ -128,7 +142,7 @@ class Feed:
                     piece = piece._replace(left=steps - done)
                 done += piece.num_batches
                 yield piece
-            elif is_new or self.source.is_single_pass or (steps is None and done):
+            elif is_new or self.source.is_single_pass or done:
                 return
 
     def _open(self) -> bool:
@@ -152,6 +166,9 @@ class Feed:
             self._chunk, self._piece = chunk, self._placed(chunk)
         rest = self._piece
         count = min(most, rest.left)
+        if self._does_groups and LEAST_GROUPED <= count < rest.room:
+            # Rows that do not count are in the last batch alone.
+            count = min(count, rest.num_rows // rest.spec.num_rows) // GROUP * GROUP
         after = rest.start + count
         self._piece = None
         if count < rest.left:

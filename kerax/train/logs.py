@@ -18,7 +18,8 @@ class Packing:
     """
 
     def __init__(self, specs: dict):
-        self.names = tuple(name for name in specs if not name.startswith("_"))
+        # In Keras's order, which histories, tables and displays have.
+        self.names = tuple(sorted(name for name in specs if not name.startswith("_")))
         self._groups: dict[tuple, list[str]] = {}
         for name, spec in specs.items():
             self._groups.setdefault((spec.shape, jnp.dtype(spec.dtype)), []).append(name)

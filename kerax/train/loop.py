@@ -72,7 +72,8 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                     break
                 logs = training.end_batches()
                 if validate is not None and _is_due(epoch + 1, validation_freq):
-                    logs.update({f"val_{name}": value for name, value in validate().items()})
+                    validated = {f"val_{name}": value for name, value in validate().items()}
+                    logs = Logs(dict(sorted((dict(logs) | validated).items())))
                 training.source.on_epoch_end()
                 callbacks.on_epoch_end(epoch, logs)
                 training.next_epoch(logs)
@@ -113,6 +114,7 @@ class Evaluation:
     def __call__(self) -> Logs:
         """Loss and metrics over the data. The metrics keep their values afterwards."""
         model, callbacks, compiled = self.model, self.callbacks, self.model.compilation
+        model.stop_evaluating = False
         callbacks.on_test_begin()
         with remembering():
             # The numbers at the start, not the present ones, which a running epoch may be counting.
@@ -120,7 +122,11 @@ class Evaluation:
             metrics = _fresh_metrics(model, variables)
             program = compiled.test_program(model, variables, self.source)
         inference = _Inference(model, variables, metrics)
-        feed = self._feed = self._feed or Feed(self.source, program.room, program.fills_up, True, limit=self.steps)
+        if self._feed is None:
+            self._feed = Feed(
+                self.source, program.room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
+            )
+        feed = self._feed
         step, logs, pace = 0, None, Pace()
         for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
             callbacks.on_test_batch_begin(step)
@@ -131,11 +137,13 @@ class Evaluation:
             step += piece.num_batches
             pace.dispatched(program, piece.num_batches, logs, next(iter(logs.values()), None))
             callbacks.on_test_batch_end(step - 1, logs)
+            if model.stop_evaluating:
+                break
         if logs is None:
             raise ValueError("evaluate: the data ran out before the first batch.")
         feed.rewind()
         inference.keep()
-        logs = Logs(logs)
+        logs = Logs(dict(sorted(logs.items())))
         callbacks.on_test_end(logs)
         return logs
 
@@ -149,11 +157,12 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
     compiled, fills_up = model.compilation, not goes_on(model)
     source = source.for_inference() if fills_up else source
+    model.stop_predicting = False
     callbacks.on_predict_begin()
     variables = state_variables(model, with_optimizer=False, with_metrics=False)
     inference = _Inference(model, variables)
     program = compiled.predict_program(model, variables, source.spec(fills_up))
-    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps)
+    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps, does_groups=program.does_groups)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
         callbacks.on_predict_batch_begin(step)
@@ -164,6 +173,8 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
         step += piece.num_batches
         if callbacks.watches("predict"):
             callbacks.on_predict_batch_end(step - 1, {"outputs": _rows_of(piece, outputs)})
+        if model.stop_predicting:
+            break
     outputs = results.joined()
     inference.keep()
     feed.close(())

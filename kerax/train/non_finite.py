@@ -76,7 +76,7 @@ def explain(model, batch: tuple) -> str:
     try:
         with steps.bind(model, state, key):
             y_pred = model(x, training=True)
-            loss: Any = None if found else model.compute_loss(x, y, y_pred, sample_weight, training=True)
+            loss: Any = None if found else steps.loss_of(model, x, y, y_pred, sample_weight, training=True)
     finally:
         calling.call_context.reset(token)
     if found:

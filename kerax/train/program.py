@@ -10,10 +10,8 @@ dispatched alone.
 """
 
 import functools
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -23,11 +21,12 @@ from jax import lax
 from jax.core import eval_jaxpr
 
 from kerax.core import placement
+from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import BatchSpec
 from kerax.ops import cpu
 from kerax.plan import flops
-from kerax.train.feed import BLOCK_BYTES, Piece, block_spec, room_for
+from kerax.train.feed import BLOCK_BYTES, GROUP, LEAST_GROUPED, Piece, block_spec, room_for
 from kerax.train.logs import Rows, StepLogs
 from kerax.train.state import Store
 
@@ -73,9 +72,10 @@ class Program:
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, spec.arrays
         self.is_looped = self.can_be_undone = self.fills_up = False
-        self._step, self._keep, self._is_behind, self.is_eager = step, keep, False, is_eager
-        self._one: Any = None  # what `jax.jit` returned, or compiles in a thread
+        self._step, self._keep, self.is_eager = step, keep, is_eager
+        self._one: Any = None
         self._many: Any = None
+        self._grouped: Any = None
         self._at_once: Any = None
         if is_eager:
             self.room = 1
@@ -111,28 +111,28 @@ class Program:
             most = _MOST_AT_ONCE.get(jax.default_backend(), 2**29) // _num_bytes(_results(closed.jaxpr))
             self.room = max(1, min(self.room, most))
 
-        def many(constants, carry, block, start, groups, count, number, num_rows):
-            # Groups of full batches first, what is left one by one: rows that do not count are in the last batch alone.
-            size, done = spec.num_rows, 0 if self._several is None else groups * _GROUP
+        # Each holds the step once: whoever has a few batches waits for one of them to compile.
 
-            def group(index, state):
-                place = start + index * _GROUP
-                batches = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, place, _GROUP), block)
-                numbers = number + index * _GROUP + jnp.arange(_GROUP)
+        def grouped(constants, carry, block, start, count, number):
+            def body(index, state):
+                place = start + index * GROUP
+                batches = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, place, GROUP), block)
+                numbers = number + index * GROUP + jnp.arange(GROUP)
                 carry, outputs = self._several(constants, state[0], batches, numbers)
                 return carry, self.kept.put_several(state[1], outputs, place)
 
+            carry, kept = lax.fori_loop(0, count // GROUP, body, (carry, self.kept.empty(self.room)))
+            return carry, self.kept.finish(carry, kept)
+
+        def many(constants, carry, block, start, count, number, num_rows):
             def body(place, state):
                 batch = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), block)
                 # The rows of this batch that count: all but in a last one that was filled up.
-                left = jnp.clip(num_rows - (place - start) * size, 0, size)
+                left = jnp.clip(num_rows - (place - start) * spec.num_rows, 0, spec.num_rows)
                 carry, outputs = traced(constants, state[0], batch, number + place - start, left)
                 return carry, self.kept.put(state[1], outputs, place)
 
-            state = carry, self.kept.empty(self.room)
-            if self._several is not None and self.room >= _GROUP:
-                state = lax.fori_loop(0, groups, group, state)
-            carry, kept = lax.fori_loop(start + done, start + count, body, state)
+            carry, kept = lax.fori_loop(start, start + count, body, (carry, self.kept.empty(self.room)))
             return carry, self.kept.finish(carry, kept)
 
         def at_once(constants, carry, block, number):
@@ -144,9 +144,16 @@ class Program:
             {} if shardings is None else {"out_shardings": (tuple(shardings), placement.active().replicated)}
         )
         options = cpu.compiler_options(closed.jaxpr) if on_cpu else {}
-        compiled: Callable = functools.partial(jax.jit, compiler_options=options or None, donate_argnums=1)
+        key = sharing_key(closed, options)
+
+        def compiled(function, **layout):
+            jitted = jax.jit(function, donate_argnums=1, keep_unused=True, compiler_options=options or None, **layout)
+            return Executable(jitted, key)
+
         self._one, self._many = compiled(one, **layout), compiled(many, **layout)
-        self._at_once = compiled(at_once) if self._several is not None and self.room > 1 else None
+        if self._several is not None and self.room > 1:
+            self._at_once = compiled(at_once)
+            self._grouped = compiled(grouped) if self.is_looped and self.room >= LEAST_GROUPED else None
         _raise_map_threshold()
 
     def __call__(self, constants: tuple, carry: tuple, piece: Piece, number: int = 0) -> tuple[tuple, Any]:
@@ -159,12 +166,10 @@ class Program:
             return self._one(constants, carry, piece.block, number, piece.num_rows)
         if self._at_once is not None and piece.is_whole:
             return self._at_once(constants, carry, piece.block, number)
+        if self._grouped is not None and piece.is_in_groups:
+            return self._grouped(constants, carry, piece.block, piece.start, piece.num_batches, number)
         if self.is_looped:
-            size, count = self.spec.num_rows, piece.num_batches
-            groups = (
-                min(count, piece.num_rows // size) // _GROUP if self._at_once is not None and piece.is_steady else 0
-            )
-            return self._many(constants, carry, piece.block, piece.start, groups, count, number, piece.num_rows)
+            return self._many(constants, carry, piece.block, piece.start, piece.num_batches, number, piece.num_rows)
         # Steps that XLA's CPU backend is slow at in a loop, one dispatch for each.
         parts = []
         for batch, num_rows in piece.batches():
@@ -176,6 +181,11 @@ class Program:
     def does_blocks_at_once(self) -> bool:
         """Whether whole blocks are done at once, not batch by batch."""
         return self._at_once is not None
+
+    @property
+    def does_groups(self) -> bool:
+        """Whether groups of batches in a block that is not whole are done at once."""
+        return self._grouped is not None
 
     def steps_at_once(self, wanted: int) -> int:
         """Batches that one dispatch may do, of those that are wanted."""
@@ -189,14 +199,15 @@ class Program:
         Args:
             leaves: The carry's arrays, or the variables that hold them; only shapes, dtypes and places are looked at.
         """
-        if self._is_behind or self.is_eager or jax.config.values["jax_compilation_cache_dir"] is not None:
+        settings = jax.config.values
+        is_kept = settings["jax_enable_compilation_cache"] and settings["jax_compilation_cache_dir"] is not None
+        if self.is_eager or is_kept:
             return
-        self._is_behind = True
         carry = tuple(map(placement.spec_of, leaves))
         if room == 1 or not self.is_looped:
-            self._one = Behind(self._one, (), carry, block_spec(self.spec, 1), 0, 0)
+            self._one.compile_behind((), carry, block_spec(self.spec, 1), 0, 0)
         else:
-            self._many = Behind(self._many, (), carry, block_spec(self.spec, room), 0, 0, 1, 0, 0)
+            self._many.compile_behind((), carry, block_spec(self.spec, room), 0, 1, 0, 0)
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""
@@ -222,8 +233,6 @@ class Program:
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
 
-_GROUP = 8
-"""Batches of a block that is not full, or not all wanted, that are done at once."""
 _MOST_AT_ONCE = {"cpu": 64 * 2**20}
 """Bytes of intermediate results that a block done at once may have; 512 MB where not said otherwise."""
 
@@ -235,45 +244,6 @@ def _results(jaxpr) -> list:
 
 def _num_bytes(arrays: list) -> int:
     return max(sum(array.size * array.dtype.itemsize for array in arrays), 1)
-
-
-class Behind:
-    """A jitted function that is compiled for given arguments in a thread; a call with such arguments waits until it is.
-
-    Args:
-        function: What `jax.jit` returned.
-        *args: Arguments like those of the calls to come; only shapes, dtypes and placement are looked at.
-    """
-
-    def __init__(self, function: Any, *args):
-        self._function, self._compiled, self._program = function, Future(), None
-        threading.Thread(target=self._compile, args=(function, args), name="kerax compile").start()
-
-    def _compile(self, function: Any, specs: tuple):
-        try:
-            self._compiled.set_result(function.lower(*specs).compile())
-        # Also what ends a thread: else the one that waits would do so for ever.
-        except BaseException as error:  # raised where the program is called
-            self._compiled.set_exception(error)
-
-    def _wait(self) -> Callable:
-        if not self._compiled.done():
-            begun = time.time()
-            self._compiled.result()
-            jax.monitoring.record_event_time_span("/kerax/compile/wait", begun, time.time())
-        self._program = self._compiled.result()
-        return self._program
-
-    def __call__(self, *args):
-        program = self._program or self._wait()
-        try:
-            return program(*args)
-        except (TypeError, ValueError):  # other shapes or devices: raised before anything is donated
-            return self._function(*args)
-
-    def lower(self, *args):
-        """As that of `jax.jit`."""
-        return self._function.lower(*args)
 
 
 class Pace:

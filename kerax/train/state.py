@@ -41,7 +41,8 @@ class TrainState(NamedTuple):
 class Carried:
     """Which leaves of a state evaluation and prediction carry from batch to batch; all others stay as they are.
 
-    They are the states of recurrent layers that go on, if there are any, and the metrics.
+    They are the states of recurrent layers that go on and where streams stand that layers draw from, if there are any,
+    and the metrics.
 
     Args:
         variables: What hold the state.
@@ -54,10 +55,10 @@ class Carried:
     def __init__(self, variables: TrainState):
         self.owners, self._treedef = jax.tree.flatten(variables)
         first = len(self.owners) - len(jax.tree.leaves(variables.metrics))
-        going_on = [place for place in range(first) if self.owners[place].goes_on]
+        going_on = [place for place in range(first) if self.owners[place].goes_on or self.owners[place].is_drawn_from]
         self.states = [self.owners[place] for place in going_on]
         self._carried = [*going_on, *range(first, len(self.owners))]
-        self._constant = [place for place in range(first) if not self.owners[place].goes_on]
+        self._constant = [place for place in range(first) if place not in going_on]
 
     def split(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The constants and the carry."""
@@ -101,11 +102,23 @@ def other_optimizers(model) -> dict[str, Optimizer]:
     return found
 
 
+def each_metric(model, found: list | None = None) -> list:
+    """The metrics of a model, or those found, with those that `compile` was given one by one."""
+    compiled, found = model.compilation.metrics, model.metrics if found is None else found
+    return [one for metric in found for one in (compiled.each() if metric is compiled else [metric])]
+
+
 def metric_variables(model) -> dict:
-    """`{metric: {variable: Variable}}` of all metrics of a model."""
+    """`{metric: {variable: Variable}}` of all metrics of a model, the rests of their sums among them."""
     found: dict[str, dict] = {}
-    for metric in model.metrics:
+    # Also those that a `metrics` of the model's own leaves out: they count all the same.
+    compiled = [metric for metric in model.compilation.own_metrics() if metric is not model.compilation.loss_tracker]
+    metrics = each_metric(model, list({id(metric): metric for metric in [*model.metrics, *compiled]}.values()))
+    for metric in metrics:
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
+        variables |= {
+            f"{name}_rest": variable.rest for name, variable in variables.items() if variable.rest is not None
+        }
         found[unique(model.log_name(metric), found)] = variables
     return found
 
@@ -114,8 +127,7 @@ def initial_metrics(model) -> list[np.ndarray | None]:
     """The leaves of the metrics tree at the start of an epoch, on the host; `None` for what stays as it is then."""
     variables = jax.tree.leaves(metric_variables(model))
     with scopes.Scope([(variable, None) for variable in variables]) as scope:
-        for metric in model.metrics:
-            metric.reset_state()
+        model.reset_metrics()
         values = map(scope.value_of, variables)
         return [None if value is None else np.asarray(value) for value in values]
 

@@ -1,6 +1,7 @@
 """The three pure steps, and what they are made of: methods of `Model`, which a subclass may override."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 
@@ -59,7 +60,7 @@ def _loss(params, model, state: TrainState, data, key):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     with bind(model, state._replace(params=params), key) as scope:
         y_pred = model(x, training=True)
-        loss = scaled = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+        loss = scaled = loss_of(model, x, y, y_pred, sample_weight, training=True)
         if model.compilation.auto_scale_loss:
             scaled = model.optimizer.scale_loss(loss, own_opt_state(state))
     new = state._replace(state=model.collect_state(scope, state.state), metrics=collect_metrics(model, scope, state))
@@ -109,7 +110,7 @@ def test_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     with bind(self, state, step_key(state)) as scope:
         y_pred = self(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        loss = loss_of(self, x, y, y_pred, sample_weight, training=False)
     metrics, results = update_metrics(self, collect_metrics(self, scope, state), loss, x, y, y_pred, sample_weight)
     state = state._replace(state=self.collect_state(scope, state.state), metrics=metrics)
     return compute_logs(self, metrics, results, training=False), state
@@ -129,13 +130,14 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
         if scope.added_losses:
             raise LossOfBatch
         loss = sum(model.losses, jnp.zeros((), jnp.float32))
-        if compiled.loss.losses:
+        if compiled.loss.parts:
             loss = loss + compiled.loss(y, y_pred, sample_weight, counted)
-    with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as scope:
+    with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as metric_scope:
         compiled.loss_tracker.update_state(loss, sample_weight=jnp.sum(counted))
         compiled.metrics.update_state(y, y_pred, sample_weight, counted)
-    metrics = collect_metrics(model, scope, state)
-    return compute_logs(model, metrics, training=False), state._replace(metrics=metrics)
+    metrics = collect_metrics(model, metric_scope, state)
+    state = state._replace(state=model.collect_state(scope, state.state), metrics=metrics)
+    return compute_logs(model, metrics, training=False), state
 
 
 class LossOfBatch(Exception):
@@ -162,7 +164,7 @@ def goes_on(model) -> bool:
 def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
     """The scalar that training minimises: the compiled loss plus everything in `self.losses`."""
     total = None
-    if self.compilation.loss is not None and self.compilation.loss.losses:
+    if self.compilation.loss is not None and self.compilation.loss.given is not None:
         if y is None:
             raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
         total = self.compilation.loss(y, y_pred, sample_weight)
@@ -176,14 +178,30 @@ def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training
     return jnp.asarray(total, jnp.float32)
 
 
+def loss_of(model, x, y, y_pred, sample_weight, training: bool):
+    """What the model's `compute_loss` returns, also one that was written before it was given `training`."""
+    named = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
+    parameters = inspect.signature(model.compute_loss).parameters
+    if "training" in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        named["training"] = training
+    return model.compute_loss(**named)
+
+
 def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
     """Updates the compiled metrics with a batch. Returns `{name: result}`, which are the logs of a step."""
-    if self.compilation.metrics is not None and y is not None:
+    if y is not None:
         self.compilation.metrics.update_state(y, y_pred, sample_weight)
     return self.get_metrics_result()
 
 
+def reset_metrics(self):
+    """Sets every metric to its start."""
+    for metric in self.metrics:
+        metric.reset_state()
+
+
 _DEFAULTS: dict[str, Callable] = {
+    "reset_metrics": reset_metrics,
     "train_step": train_step,
     "test_step": test_step,
     "predict_step": predict_step,
@@ -192,9 +210,54 @@ _DEFAULTS: dict[str, Callable] = {
 }
 
 
+def make_train_function(self, force: bool = False) -> Callable:
+    """Sets and returns `train_function`: of (state, iterator of batches), it gives what `train_step` gives for the
+    next batch. Where a subclass makes another one, that is the step, traced as such."""
+    self.train_function = lambda state, iterator: self.train_step(state, next(iterator))
+    return self.train_function
+
+
+def make_test_function(self, force: bool = False) -> Callable:
+    """Sets and returns `test_function`, as `make_train_function` does."""
+    self.test_function = lambda state, iterator: self.test_step(state, next(iterator))
+    return self.test_function
+
+
+def make_predict_function(self, force: bool = False) -> Callable:
+    """Sets and returns `predict_function`, as `make_train_function` does; it returns (outputs, state)."""
+    self.predict_function = lambda state, iterator: (self.predict_step(state, next(iterator)), state)
+    return self.predict_function
+
+
+_MAKERS: dict[str, Callable] = {
+    "train_step": make_train_function,
+    "test_step": make_test_function,
+    "predict_step": make_predict_function,
+}
+
+
+def step_of(model, name: str) -> Callable:
+    """The model's step of this name, or what its own `make_..._function` makes of it."""
+    maker = _MAKERS[name]
+    if not _is_own(model, maker.__name__, maker):
+        return getattr(model, name)
+    made = getattr(model, maker.__name__)() or getattr(model, maker.__name__.removeprefix("make_"))
+    return lambda state, data: made(state, iter([data]))
+
+
+def _is_own(model, name: str, default: Callable) -> bool:
+    return name in vars(model) or getattr(type(model), name) is not default
+
+
+def is_own(model, name: str, base: type) -> bool:
+    """Whether a method of `base` is a model's own."""
+    return _is_own(model, name, getattr(base, name))
+
+
 def overrides(model, name: str) -> bool:
-    """Whether one of these methods is a model's own."""
-    return name in vars(model) or getattr(type(model), name) is not _DEFAULTS[name]
+    """Whether one of these methods is a model's own, or a step is made by one."""
+    maker = _MAKERS.get(name)
+    return _is_own(model, name, _DEFAULTS[name]) or (maker is not None and _is_own(model, maker.__name__, maker))
 
 
 def overridden(model) -> set[str]:

@@ -18,6 +18,7 @@ from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
 from kerax.train.state import metrics_at_start, state_variables, store_of
+from kerax.train.steps import overrides
 
 
 class Training:
@@ -135,6 +136,8 @@ class Training:
         else:
             # Metrics are last in a state.
             leaves, first = self.store.leaves, len(self.store.leaves) - len(self.fresh_metrics)
+            if overrides(self.model, "reset_metrics"):
+                self.fresh_metrics = self.model.compilation.initial_metrics(self.model)
             metrics = metrics_at_start(self.fresh_metrics, lambda index: leaves[first + index])
             self.store.leaves = (*leaves[:first], *metrics)
         self.is_counting = True
@@ -173,7 +176,8 @@ class Training:
         """After an epoch's last batch: its logs. The moment is kept for checkpoints until `next_epoch`."""
         if self.steps_per_epoch is not None and self.step < self.steps_per_epoch and not self.model.stop_training:
             warnings.warn(f"fit: the data ran out after {self.step} of {self.steps_per_epoch} batches.", stacklevel=4)
-            self.model.stop_training = True
+            # What can be read again begins anew in the next epoch.
+            self.model.stop_training = self.source.is_single_pass
         if self.callbacks.savers:
             # Validation and hooks change metrics and callbacks' states; a checkpoint is of the moment before.
             values = dict(zip(map(id, self.store.variables), self.store.leaves, strict=True))

@@ -9,7 +9,7 @@ from kerax.config import disable_interactive_logging as disable_interactive_logg
 from kerax.config import enable_interactive_logging as enable_interactive_logging
 from kerax.config import is_interactive_logging_enabled as is_interactive_logging_enabled
 from kerax.config import standardize_data_format as standardize_data_format
-from kerax.core import variable
+from kerax.core import executable, variable
 from kerax.core.dtypes import standardize_dtype as standardize_dtype
 from kerax.core.registry import CustomObjectScope as CustomObjectScope
 from kerax.core.registry import custom_object_scope as custom_object_scope
@@ -62,6 +62,7 @@ def clear_session(free_memory: bool = True):
     """
     # JAX's own caches last: those of kerax hold compiled functions that would keep them alive.
     variable.forget_programs()
+    executable.forget()
     forget_uids()
     jax.clear_caches()
     if free_memory:

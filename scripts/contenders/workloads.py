@@ -15,11 +15,17 @@ SIZES = {
 
 
 class Workload:
-    """A model's sizes as attributes, with `x`, `y` and the initial `weights` in the order of Keras's `get_weights`."""
+    """A model's sizes as attributes, with `x`, `y` and the initial `weights` in the order of Keras's `get_weights`.
 
-    def __init__(self, name: str):
+    Args:
+        name: One of `SIZES`.
+        num_steps: Number of steps in place of the workload's own.
+    """
+
+    def __init__(self, name: str, num_steps: int | None = None):
         self.name, self.task, self.classes = name, "fit", 10
         vars(self).update(SIZES[name])
+        self.num_steps = num_steps or self.num_steps
         draw = np.random.default_rng(0)
         rows = self.num_steps * self.batch
         self.y = draw.integers(0, self.classes, rows).astype(np.int32)

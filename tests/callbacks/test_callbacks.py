@@ -149,8 +149,8 @@ class TestHooks:
         model.fit(X, Y, batch_size=3, epochs=2, verbose=0, callbacks=[callback])
         calls = [call[:-1] for call in callback.calls if "batch" in call[0]]
         begin, end = "on_train_batch_begin", "on_train_batch_end"
-        # Keras calls the last `end` with 8, as if the execution were full; there are batches 0 to 6.
-        assert calls == [(begin, 0), (end, 2), (begin, 3), (end, 5), (begin, 6), (end, 6)] * 2
+        # As Keras, which calls the last `end` as if the execution were full; there are batches 0 to 6.
+        assert calls == [(begin, 0), (end, 2), (begin, 3), (end, 5), (begin, 6), (end, 8)] * 2
 
     def test_close_is_called_however_the_run_ends(self, pair):
         model, _ = pair()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -334,3 +335,29 @@ def test_the_command_is_a_module_too():
     command = [sys.executable, "-m", "kerax", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout) == (0, f"kerax {kerax.__version__}\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_a_second_process_of_a_run_compiles_nothing(config, tmp_path):
+    cache = tmp_path / "programs"
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+    command = [sys.executable, "-m", "kerax", "train", str(config)]
+    kept = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert f"compiled programs: {cache}\n" in done.stdout
+        kept.append({path.name for path in cache.iterdir() if not path.name.endswith("-atime")})
+    assert kept[0] and kept[0] == kept[1]
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_to_stops_no_run(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "file" / "programs"),
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+    }
+    command = [sys.executable, "-m", "kerax", "train", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "compiled programs are not kept" in done.stderr, done.stderr

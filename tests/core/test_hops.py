@@ -14,6 +14,7 @@ import pytest
 import kerax
 from kerax import layers
 from kerax.core import layer as layer_module
+from kerax.core import sparse
 
 FOLDER = os.path.dirname(kerax.__file__) + os.sep
 
@@ -22,6 +23,7 @@ FOLDER = os.path.dirname(kerax.__file__) + os.sep
 def _no_pending_losses(monkeypatch):
     """Layers of other tests that hold losses make every call look through its own layers."""
     monkeypatch.setattr(layer_module, "_with_losses", weakref.WeakSet())
+    monkeypatch.setattr(sparse, "MODULE", "nobody's")  # where another test has sparse arrays, they are looked for
 
 
 def library_calls(function) -> Counter:

@@ -40,7 +40,7 @@ def test_config_makes_the_same_input():
         ({}, "`shape` is missing"),
         ({"shape": (3,), "batch_shape": (2, 3)}, "pass either `batch_shape` or `shape`"),
         ({"shape": (-3,)}, "sizes of at least 0"),
-        ({"shape": (3,), "sparse": True}, "`sparse` is not supported"),
+        ({"shape": (3,), "ragged": True}, "`ragged` is not supported"),
     ],
 )
 def test_mistakes_are_refused(kwargs, message):

@@ -268,3 +268,31 @@ class TestSummary:
         text = self.text(model)
         assert "Total params: 76" in text
         assert text.count("(Dense)") == 5
+
+
+def test_state_tree_answers_as_keras_s_dict():
+    def trained(library):
+        inputs = library.Input((4,))
+        x = library.layers.BatchNormalization(name="norm")(library.layers.Dense(3, name="hidden")(inputs))
+        model = library.Model(inputs, library.layers.Dense(1, name="out")(x))
+        model.compile("adam", "mse", metrics=["mae"])
+        model.fit(X, X[:, :1], verbose=0)
+        return model
+
+    ours, theirs = trained(kerax), trained(keras)
+    found, expected = (model.get_state_tree("numpy_array") for model in (ours, theirs))
+    theirs.set_state_tree(expected)
+    for kind in ("trainable_variables", "non_trainable_variables", "metrics_variables"):
+        assert jax.tree.structure(found[kind]) == jax.tree.structure(expected[kind])
+    assert set(found.keys()) == set(expected) and found["optimizer_variables"]["adam"]["iteration"] == 1
+    found["trainable_variables"]["out"]["bias"] = [5.0]
+    ours.set_state_tree(found)
+    assert ours.get_layer("out").bias.numpy() == 5
+    ours.set_state_tree({"trainable_variables": {"out": {"bias": [7.0]}}})
+    doubled = jax.tree.map(lambda leaf: leaf * 2, ours.get_state_tree())
+    assert doubled["trainable_variables"]["out"]["bias"] == 14
+    for wrong in ({"weights": {}}, {"trainable_variables": {"other": {"bias": [7.0]}}}):
+        with pytest.raises(ValueError, match="not there"):
+            ours.set_state_tree(wrong)
+    with pytest.raises(ValueError, match="value_format"):
+        ours.get_state_tree("list")

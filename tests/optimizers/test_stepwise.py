@@ -143,7 +143,7 @@ def test_optimizers_without_variables_and_wrong_ones():
     np.testing.assert_array_equal(variable.value, [0.5, 0.5])
     with pytest.raises(NotImplementedError, match="`transformation` or `update_step`"):
         kerax.Optimizer(0.1).apply([jnp.ones(2)], [variable])
-    with pytest.raises(NotImplementedError, match="computes in `transformation`"):
+    with pytest.raises(ValueError, match="call `build"):
         kerax.optimizers.SGD().update_step(1, variable, 0.1)
     with pytest.raises(ValueError, match="added in `build`"):
         Plain(0.5).add_variable(())

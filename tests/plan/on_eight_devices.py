@@ -101,7 +101,6 @@ def test_other_batches_and_wrong_calls():
     assert "total" in str(plan) and "batch 128" in str(plan)
     for arguments, message in (
         ({"topology": "cpu:9"}, "there are 8 such devices"),
-        ({"topology": "cpu:8", "batch_size": 12}, "cannot be spread over the 8"),
         ({"topology": "cpu:8", "batch_size": "largest"}, "nobody knows how much memory"),
         ({"topology": "cpu:8", "distribution": "all"}, "`distribution` must be one of"),
         ({"topology": None}, "name a `topology`"),

@@ -179,7 +179,7 @@ class TestData:
 
     def test_text_and_objects(self):
         model = make_model()
-        assert_refused(lambda: model.fit(np.array([["a"]] * 12), LABELS, verbose=0), "numbers")
+        assert_refused(lambda: model.fit(np.array([["a"] * 4] * 12), LABELS, verbose=0), "numbers")
         assert_refused(lambda: model.fit(X, np.array(["cat"] * 12), verbose=0), "`y`", "numbers")
         assert_refused(lambda: model.fit(np.array([None] * 12), LABELS, verbose=0), "object")
 

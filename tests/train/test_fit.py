@@ -335,9 +335,10 @@ class TestArguments:
         theirs.fit(X[:16], Y[:16], batch_size=4, epochs=2, shuffle=False, verbose=0)
         assert_same_weights(ours, theirs)
 
-    def test_steps_per_epoch_above_the_data_go_round(self):
+    def test_steps_per_epoch_above_the_data_end_with_it(self):
         ours, theirs = make_pair(lambda module: regression(module, optimizer=module.optimizers.SGD(0.05)))
-        ours.fit(X[:16], Y[:16], batch_size=4, steps_per_epoch=8, shuffle=False, verbose=0)
+        with pytest.warns(UserWarning, match="ran out"):
+            ours.fit(X[:16], Y[:16], batch_size=4, epochs=2, steps_per_epoch=8, shuffle=False, verbose=0)
         theirs.fit(X[:16], Y[:16], batch_size=4, epochs=2, shuffle=False, verbose=0)
         assert_same_weights(ours, theirs)
 

@@ -409,6 +409,7 @@ class TestHops:
                     stacks.append(frames[: frames.index("Model.fit") + 1])
                     return original(*args)
 
+                spy.compile_behind = original.compile_behind
                 monkeypatch.setattr(compiled, form, spy)
         model.fit(X, Y, batch_size=13, verbose=0)
         assert stacks

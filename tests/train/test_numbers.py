@@ -139,7 +139,9 @@ class TestRunsInsideARun:
 
     def test_validation_is_read_from_metrics_afterwards(self):
         model, seen = linear(), []
-        read = kerax.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(model.metrics[-1].result()))
+        read = kerax.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(model.metrics[-1].result()["mae"])
+        )
         logs = model.fit(X, Y, validation_data=(X, -Y), verbose=0, callbacks=[read]).history
         assert float(seen[0]) == pytest.approx(logs["val_mae"][0])
 

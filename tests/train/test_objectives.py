@@ -87,6 +87,60 @@ def test_one_loss_for_a_part_of_the_outputs_gets_that_part():
     assert found == pytest.approx(expected, rel=1e-5) and "0_loss" in found
 
 
-def test_two_losses_for_one_output_are_refused():
-    with pytest.raises(ValueError, match="2 entries for one output"):
-        history(kerax, two, [Y, Y], ["mse", ["mse", "mae"]])
+def of_all(y_true, y_pred):
+    """A loss of a whole structure of outputs."""
+    return sum((y**2).mean(-1) for y in (y_pred.values() if isinstance(y_pred, dict) else y_pred))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "y", "loss", "options"),
+    [
+        (two, [Y, Y], ["mse", ["mae", "mse"]], {}),
+        (two, [Y, Y], [["mae", "mse"], "mae"], {"loss_weights": [[0.5, 2.0], 3.0]}),
+        (two, [Y, Y], (of_all, ["mse", "mae"]), {}),
+        (pair, Pair(Y, Y), [of_all, Pair("mse", "mae")], {"loss_weights": [0.5, Pair(2.0, 3.0)]}),
+        (both, {"a": Y, "b": Y}, [of_all, {"a": "mse", "b": "mae"}], {"loss_weights": [0.5, {"a": 2.0, "b": 3.0}]}),
+        (both, {"a": Y, "b": Y}, {"a": ["mse", "mae"], "b": "mae"}, {}),
+        (both, {"a": Y, "b": Y}, [of_all], {}),
+        (nested, {"a": Y, "r": (Y, {"c": Y})}, {"a": "mse", "r": ["mse", (None, {"c": "mae"})]}, {}),
+    ],
+)
+def test_several_losses_of_one_output_or_of_a_structure_are_added(outputs, y, loss, options):
+    if outputs is nested:
+        loss = {"a": "mse", "r": [lambda y_true, y_pred: (y_pred[0] ** 2).mean(-1), (None, {"c": "mae"})]}
+    ours, theirs = history(kerax, outputs, y, loss, **options), history(keras, outputs, y, loss, **options)
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    assert ours.keys() == theirs.keys()
+
+
+def test_several_losses_of_the_only_output_are_added():
+    # Keras hands the first loss the first row of the targets, and its sum is that of the first loss.
+    ours = history(kerax, lambda a, b, c: a, Y, ["mse", "mae"], loss_weights=[2.0, 3.0])
+    each = [history(kerax, lambda a, b, c: a, Y, loss)["loss"] for loss in ("mse", "mae")]
+    assert ours["loss"] == pytest.approx(2 * each[0] + 3 * each[1]) and ours["a_loss"] == pytest.approx(sum(each))
+
+
+@pytest.mark.parametrize("library", [keras, kerax])
+@pytest.mark.parametrize("num_outputs", [1, 2])
+def test_a_compute_loss_may_call_the_compiled_losses_on_other_outputs(library, num_outputs):
+    class Model(library.Model):
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            y_pred = [y_pred, y_pred] if num_outputs == 1 else y_pred[0]
+            return super().compute_loss(x, [Y, Y] if num_outputs == 1 else Y, y_pred, sample_weight, training)
+
+    inputs = library.Input((3,))
+    outputs = [library.layers.Dense(1, kernel_initializer="ones", name=name)(inputs) for name in "ab"][:num_outputs]
+    model = Model(inputs, outputs)
+    model.compile("sgd", ["mse", "mae"] if num_outputs == 1 else "mse")
+    ours = model.fit(X, [Y, Y][:num_outputs], batch_size=4, verbose=0).history["loss"][0]
+    error = Y - X.sum(1, keepdims=True)
+    expected = (error**2).mean() + (abs(error).mean() if num_outputs == 1 else 0)
+    assert ours == pytest.approx(float(expected), rel=1e-5)
+    assert np.isfinite(model.evaluate(X, [Y, Y][:num_outputs], verbose=0)).all()
+
+
+def test_names_that_no_output_has_are_refused_as_in_keras():
+    for kind, outputs, y in ((KeyError, both, {"a": Y, "b": Y}), (ValueError, two, [Y, Y])):
+        for library in (keras, kerax):
+            with pytest.raises(kind, match="z"):
+                history(library, outputs, y, {"a": "mse", "z": "mae"})
