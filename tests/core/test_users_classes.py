@@ -403,9 +403,9 @@ def test_wrong_arguments_of_a_layer_are_refused_as_in_keras():
 
 
 NAMES = (
-    "compilation passes inferences random_key own_policy output_names log_name used_inputs build_shapes "
-    "build_from apply init claim_seeds collect_state bind_variables stored_values stored_variables "
-    "require_init next_key plan graph keys variables_tree hands_on_text also_loaded"
+    "compilation passes inferences random_key own_policy output_names log_name used_inputs build_shapes build_from "
+    "apply init claim_seeds collect_state bind_variables stored_values stored_variables require_init next_key plan "
+    "graph keys variables_tree hands_on_text also_loaded"
 ).split()
 
 
