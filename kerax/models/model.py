@@ -30,6 +30,7 @@ from kerax.train.compiled import (
     Compiled,
     check_numbers,
     check_validation_arguments,
+    whole_executions,
     within_max_epochs,
     within_max_steps,
 )
@@ -395,8 +396,9 @@ class Model(Layer):
             steps_per_epoch = min(limit_batches, steps_per_epoch or source.num_batches or limit_batches)
             validation_steps = min(limit_batches, validation_steps or limit_batches)
         epochs = within_max_epochs(epochs)
-        steps_per_epoch = within_max_steps(steps_per_epoch, source)
-        validation_steps = within_max_steps(validation_steps, held_out)
+        per_execution = getattr(self, "steps_per_execution", None)
+        steps_per_epoch = within_max_steps(whole_executions(steps_per_epoch, per_execution), source)
+        validation_steps = within_max_steps(whole_executions(validation_steps, per_execution), held_out)
         # Before callbacks begin: what does not fit is said before anything is compiled or written.
         compilation.make_ready(self, source.batch_spec(), "fit")
         compilation.check_labels(self, source)
@@ -445,7 +447,7 @@ class Model(Layer):
         source = make_source(self.used_inputs(x), y, sample_weight, batch_size, who="evaluate")
         self.compilation.make_ready(self, source.batch_spec(), "evaluate")
         self.compilation.check_labels(self, source, "evaluate")
-        steps = within_max_steps(steps, source)
+        steps = within_max_steps(whole_executions(steps, getattr(self, "steps_per_execution", None)), source)
         num_steps = source.num_batches if steps is None else steps
         watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
         evaluation = loop.Evaluation(self, source, watching, steps)
@@ -475,7 +477,7 @@ class Model(Layer):
         check_numbers("predict", steps=(steps, 1))
         source = make_source(self.used_inputs(x), None, None, batch_size, who="predict")
         self.compilation.make_ready(self, source.batch_spec(), "predict")
-        steps = within_max_steps(steps, source)
+        steps = within_max_steps(whole_executions(steps, getattr(self, "steps_per_execution", None)), source)
         num_steps = source.num_batches if steps is None else steps
         watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
         try:

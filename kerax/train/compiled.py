@@ -331,6 +331,13 @@ def within_max_epochs(epochs: int) -> int:
     return most
 
 
+def whole_executions(steps: int | None, per_execution: int | str | None) -> int | None:
+    """Steps rounded up to whole executions of `steps_per_execution`, which Keras does not cut either."""
+    if steps is None or not isinstance(per_execution, int):
+        return steps
+    return -(-steps // per_execution) * per_execution
+
+
 def within_max_steps(steps: int | None, source) -> int | None:
     """The steps over a source, at most `config.max_steps_per_epoch()`; says so where that is less.
 
