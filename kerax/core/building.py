@@ -48,3 +48,11 @@ def spec_from_shapes(layer, args: tuple, kwargs: dict) -> Any:
     return tree.map_shape_structure(
         lambda shape: symbolic.KerasTensor(shape, layer.compute_dtype), layer.compute_output_shape(**shapes)
     )
+
+
+def parameters_and_state(triples) -> dict:
+    """(path, variable, value) as `{"params", "state"}` trees of values, by whether a variable was created trainable."""
+    params, state = [], []
+    for path, variable, value in triples:
+        (params if variable.is_parameter else state).append((path, value))
+    return {"params": tree.nest(params), "state": tree.nest(state)}

@@ -291,7 +291,7 @@ class Layer(Operation, Trackable):
         elif not self.built:
             raise ValueError(f"{self}: not built yet. Pass inputs (arrays or ShapeDtypeStructs): init(key, x).")
         key_data = jax.random.key_data(key_from(key))
-        return _split(
+        return building.parameters_and_state(
             (path, variable, variable._value)
             # Made from a value, which no key changes.
             if variable.initializer is None
@@ -353,7 +353,7 @@ class Layer(Operation, Trackable):
         """The current values as `{"params": ..., "state": ...}`."""
         found = list(walk(self))
         materialize(variable for _, variable in found)
-        return _split((path, variable, variable.value) for path, variable in found)
+        return building.parameters_and_state((path, variable, variable.value) for path, variable in found)
 
     def set_variables_tree(self, variables: dict) -> None:
         """Puts values of the form of `variables_tree` back. Raises `ValueError` for a missing or unknown path."""
@@ -594,16 +594,7 @@ def _resolve(family: str, identifier):
 
 
 def _penalty(regularizer, outputs):
-    """The regularizer of a layer's outputs per row of the batch."""
-    # As Keras: what is added must not depend on the batch size.
+    """The regularizer of a layer's outputs per row, as in Keras: it must not depend on the batch size."""
     if not outputs.ndim:
         return regularizer(outputs)
     return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty
-
-
-def _split(triples) -> dict:
-    """Values as `{"params", "state"}` trees by whether their variable was created trainable."""
-    params, state = [], []
-    for path, variable, value in triples:
-        (params if variable.is_parameter else state).append((path, value))
-    return {"params": tree.nest(params), "state": tree.nest(state)}

@@ -395,8 +395,8 @@ class Model(Layer):
             steps_per_epoch = min(limit_batches, steps_per_epoch or source.num_batches or limit_batches)
             validation_steps = min(limit_batches, validation_steps or limit_batches)
         epochs = within_max_epochs(epochs)
-        steps_per_epoch = within_max_steps(steps_per_epoch, source)
-        validation_steps = within_max_steps(validation_steps, held_out)
+        steps_per_epoch = within_max_steps(self, steps_per_epoch, source)
+        validation_steps = within_max_steps(self, validation_steps, held_out)
         # Before callbacks begin: what does not fit is said before anything is compiled or written.
         compilation.make_ready(self, source.batch_spec(), "fit")
         compilation.check_labels(self, source)
@@ -458,9 +458,8 @@ class Model(Layer):
         source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.kerax_used_inputs)
         self.kerax_compilation.make_ready(self, source.batch_spec(), "evaluate")
         self.kerax_compilation.check_labels(self, source, "evaluate")
-        steps = within_max_steps(steps, source)
-        num_steps = source.num_batches if steps is None else steps
-        watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=num_steps)
+        steps = within_max_steps(self, steps, source)
+        watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=steps or source.num_batches)
         evaluation = loop.Evaluation(self, source, watching, steps)
         try:
             logs = dict(evaluation())
@@ -489,9 +488,8 @@ class Model(Layer):
         check_numbers("predict", steps=(steps, 1))
         source = make_source(x, None, None, batch_size, who="predict", prepare=self.kerax_used_inputs)
         self.kerax_compilation.make_ready(self, source.batch_spec(), "predict")
-        steps = within_max_steps(steps, source)
-        num_steps = source.num_batches if steps is None else steps
-        watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=num_steps)
+        steps = within_max_steps(self, steps, source)
+        watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=steps or source.num_batches)
         try:
             return loop.predict(self, source, watching, steps)
         except Exception as error:
@@ -555,8 +553,7 @@ class Model(Layer):
         return keras_state.state_of(self, on_host=value_format == "numpy_array")
 
     def set_state_tree(self, state_tree: TrainState | dict):
-        """Puts a training state back, or of a dict in Keras's form the values it has. Raises `ValueError` if they do
-        not fit."""
+        """Puts a training state back, or what a dict in Keras's form has of it; `ValueError` if it does not fit."""
         keras_state.put_state(self, state_tree)
 
     # Saving.

@@ -353,13 +353,18 @@ def within_max_epochs(epochs: int) -> int:
     return most
 
 
-def within_max_steps(steps: int | None, source) -> int | None:
-    """The steps over a source, at most `config.max_steps_per_epoch()`; says so where that is less.
+def within_max_steps(model, steps: int | None, source) -> int | None:
+    """The steps over a source: whole executions of `steps_per_execution`, which Keras does not cut either, and at most
+    `config.max_steps_per_epoch()`; says so where that is less.
 
     Args:
+        model: The model, which may have `steps_per_execution`.
         steps: The steps asked for; `None` for all there are.
         source: The source of batches, or `None`.
     """
+    per_execution = getattr(model, "steps_per_execution", None)
+    if steps is not None and isinstance(per_execution, int):
+        steps = -(-steps // per_execution) * per_execution
     most = config.max_steps_per_epoch()
     planned = steps or (source.num_batches if source is not None else 0)
     if most is None or (planned is not None and planned <= most):

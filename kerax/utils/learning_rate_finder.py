@@ -143,7 +143,8 @@ def find_learning_rate(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: after epoch")  # that the loss is not finite: it may be, here
-            model.fit(x, y, steps_per_epoch=steps, verbose=0, callbacks=[test], **arguments)
+            # Pass after pass, until the callback has seen as many batches as it wants.
+            model.fit(x, y, epochs=steps, verbose=0, callbacks=[test], **arguments)
     finally:
         # Also after an error or Ctrl-C: nobody wants the weights of a test that was ended.
         if test.state is not None:
@@ -169,6 +170,7 @@ class _RangeTest(Callback):
         self.losses: list[float] = []
         self.diverged = False
         self._total, self._best = 0.0, math.inf
+        self._before = self._done = 0  # batches before this epoch, and with it
 
     def on_train_begin(self, logs=None):
         self.state = self.model.get_state_tree()
@@ -177,7 +179,11 @@ class _RangeTest(Callback):
         except AttributeError as error:
             raise ValueError(f"find_learning_rate: the learning rate cannot be set. {error}") from None
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._before = self._done
+
     def on_train_batch_end(self, batch, logs=None):
+        self._done = self._before + batch + 1
         if "loss" not in logs:
             raise ValueError(f"find_learning_rate: `train_step` must report 'loss'. Got {list(logs)}.")
         loss = logs["loss"]
@@ -192,11 +198,11 @@ class _RangeTest(Callback):
             self.diverged = average > self._best + (self.divergence - 1) * abs(self._best)
         else:
             self.diverged = True
-        if self.diverged:
+        if self.diverged or self._done >= len(self.rates):
             self.model.stop_training = True
-        elif batch + 1 < len(self.rates):
+        else:
             self.model.reset_metrics()  # so that the next loss is that of its batch alone
-            self._set(self.rates[batch + 1])
+            self._set(self.rates[self._done])
 
     def _set(self, rate):
         self.model.optimizer.learning_rate = self._rate = rate

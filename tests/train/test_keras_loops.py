@@ -78,6 +78,8 @@ def predict(model, callback):
         (fit(epochs=5, initial_epoch=3, validation_data=(X, Y), validation_steps=2), {}),
         (fit(epochs=4, validation_data=(X, Y), validation_freq=[1, 3], validation_batch_size=10), {}),
         (fit(epochs=2, validation_data=(X, Y), validation_steps=9), {"jit_compile": False}),
+        (fit(epochs=3, steps_per_epoch=3, validation_data=(X, Y), validation_steps=1), {"steps_per_execution": 2}),
+        (lambda model, callback: model.predict(X, batch_size=4, steps=3, verbose=0), {"steps_per_execution": 2}),
         (evaluate, {"steps_per_execution": 7}),
         (predict, {"steps_per_execution": 2}),
         (lambda model, callback: model.predict(X, batch_size=4, steps=9, verbose=0, callbacks=[callback]), {}),

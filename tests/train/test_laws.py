@@ -373,7 +373,8 @@ class TestReadingAndWritingWhileTraining:
 class TestHops:
     def run_counted(self, model, num_steps):
         """Calls of functions in kerax during a fit of that many steps."""
-        calls, (x, y) = [], (np.tile(X[:64], (10, 1)), np.tile(Y[:64], 10))
+        times = num_steps // 64
+        calls, (x, y) = [], (np.tile(X[:64], (times, 1)), np.tile(Y[:64], times))
 
         def profile(frame, event, _):
             if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
