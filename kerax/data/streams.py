@@ -49,7 +49,7 @@ class Dataset:
         cardinality: Number of elements, or `INFINITE` or `UNKNOWN`.
 
     >>> numbers = Dataset(lambda _: iter(range(5)), 5)
-    >>> list(numbers.filter(lambda number: number % 2 == 0).repeat(2).as_numpy_iterator())
+    >>> list(map(int, numbers.filter(lambda number: number % 2 == 0).repeat(2).as_numpy_iterator()))
     [0, 2, 4, 0, 2, 4]
     """
 

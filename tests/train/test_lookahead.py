@@ -59,7 +59,7 @@ class Run:
         self.taken_back.clear()
         model = self.model
         model.set_state_tree(self.state)
-        model.passes, model.stop_training = 0, False
+        model.kerax_passes, model.stop_training = 0, False
         error, history = None, None
         try:
             history = model.fit(
