@@ -86,7 +86,7 @@ SOURCES = {
     "arrays": (lambda: (X, Y), dict(batch_size=8)),
     "arrays, cut passes": (lambda: (X, Y), dict(batch_size=8, steps_per_epoch=5)),
     "PyDataset": (lambda: (Rows(),), {}),
-    "PyDataset, cut passes": (lambda: (Rows(),), dict(steps_per_epoch=3)),
+    "PyDataset, cut passes": (lambda: (Rows(),), dict(steps_per_epoch=4)),
     "generator": (lambda: (generator(),), dict(steps_per_epoch=7)),
     "grain": (lambda: (grain_rows(),), dict(steps_per_epoch=7)),
 }
