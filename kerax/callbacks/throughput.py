@@ -78,16 +78,17 @@ class Throughput(Callback):
         tracker = model.kerax_compilation.loss_tracker
         # A model whose `metrics` leave it out may never update it.
         tracker = tracker if any(metric is tracker for metric in model.metrics) else None
-        wanted = [model.optimizer._iterations, *([] if tracker is None else [tracker.count])]
-        # One wait for both numbers.
+        counts = [] if tracker is None else [tracker.count, tracker.count.rest]  # which add up to the rows
+        wanted = [model.optimizer._iterations, *counts]
+        # One wait for all numbers.
         iterations, *rows = jax.device_get([variable.peek() for variable in wanted])
         now = time.time()
         steps, self._iterations = int(iterations) - self._iterations, int(iterations)
         steps = steps or self.params.get("steps") or 0  # a train step of the user's may do without the optimizer
         seconds = now - self._began - _seconds(_COMPILING, self._began, now)
         if steps and seconds > 0:
-            if rows and rows[0] > 0:
-                self._found["examples_per_second"] = float(rows[0]) / seconds
+            if sum(rows) > 0:
+                self._found["examples_per_second"] = float(sum(rows)) / seconds
             self._found["step_time"] = seconds / steps
             if _spans.get((threading.get_ident(), _WAITING)):
                 self._found["data_wait"] = _seconds(_WAITING, self._began, now) / steps

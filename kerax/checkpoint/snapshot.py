@@ -46,7 +46,7 @@ def take(model, metadata: dict | None, description: dict, with_run: bool, weight
     """
     run = model.kerax_compilation.training if with_run else None
     kept = {} if run is None else run.kept_values()
-    state = state_tree(model, lambda variable: jnp.copy(kept[id(variable)]) if id(variable) in kept else variable.value)
+    state = state_tree(model, lambda variable: jnp.copy(kept[id(variable)]) if id(variable) in kept else variable.raw)
     if weights_only:
         state = {name: part for name, part in state.items() if name in ("params", "state")}
     structure, arrays = _encoded_states(run)

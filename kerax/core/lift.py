@@ -13,7 +13,7 @@ import numpy as np
 
 from kerax.core import loading, sparse, symbolic
 from kerax.core.operators import BINARY, COMPARISONS, UNARY
-from kerax.core.variable import Variable, unwrap
+from kerax.core.variable import KINDS, Variable, unwrap
 
 Function = TypeVar("Function", bound=Callable)  # lifted, a function keeps its signature
 
@@ -36,7 +36,7 @@ def lift(function: Function, name: str | None = None) -> Function:
         kinds = {type(leaf) for leaf in jax.tree.leaves((args, kwargs))}
         if symbolic.KerasTensor in kinds or symbolic.Size in kinds:
             return symbolic.record(LiftedOp(function, key), args, kwargs)
-        if Variable in kinds:
+        if not kinds.isdisjoint(KINDS):
             args, kwargs = jax.tree.map(unwrap, (args, kwargs))
         if sparse.MODULE in sys.modules and sparse.holds_any(args, kwargs):
             return sparse.apply(function, key, args, kwargs)

@@ -140,6 +140,10 @@ def _materialize_spread(variables: list["Variable"], abstract: list["Variable"])
         variable._value = placement.put_variable(variable, variable._value)
 
 
+KINDS: set[type] = set()
+"""`Variable` and its subclasses: a type is looked up sooner than an object is asked."""
+
+
 class Variable(Operators):
     """A named array with an initializer; the array is made when `value` is first read.
 
@@ -192,7 +196,6 @@ class Variable(Operators):
         self.num_stacked = 0  # how many first axes are blocks that lie on top of each other
         self.layout = layout
         self.reference: Variable | None = None  # the weight that an optimizer's slot lies beside
-        self.rest: Variable | None = None  # of a sum that must not stop growing: see `core.sums`
         if isinstance(initializer, str):
             initializer = family("initializers").get(initializer)
         if callable(initializer):
@@ -219,6 +222,10 @@ class Variable(Operators):
             self._initial, self._value = None, value
             # As JAX holds it: without x64 that is 32 bits.
             self.shape, self.stored_dtype = value.shape, value.dtype.name
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        KINDS.add(cls)
 
     def _seed_pair(self) -> tuple[int, str]:
         if self.seed_and_path is None:
@@ -259,6 +266,11 @@ class Variable(Operators):
         cast = scopes.cast_name(self)
         return value.astype(cast) if cast else value
 
+    @property
+    def raw(self) -> jax.Array:
+        """The array that the variable holds, which for a `Sum` is not all of its value."""
+        return self.value
+
     def peek(self) -> jax.Array:
         """The array itself, not a copy: for reading at once, before the next training step donates it.
 
@@ -283,8 +295,6 @@ class Variable(Operators):
         value = value if isinstance(value, np.ndarray) else jnp.asarray(value, self.stored_dtype)
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: cannot assign shape {value.shape} to a variable of shape {self.shape}.")
-        if self.rest is not None:
-            self._clear_rest()
         # Before the scope takes it: inside a traced step this is a constraint on its layout.
         value = placement.put_variable(self, value)
         scope = scopes.find(self, to_write=True)
@@ -329,27 +339,8 @@ class Variable(Operators):
             store.write(index, value)
 
     def assign_add(self, value) -> jax.Array:
-        """`assign(self.value + value)`; exact far beyond the dtype's digits for a sum that has a `rest`."""
-        if self.rest is None or not self._has_rest_at_hand():
-            return self.assign(self.value + unwrap(value))
-        total, rest = sums.add_up(self.value, self.rest.value, unwrap(value))
-        total = self.assign(total)
-        self.rest.assign(rest)
-        return total
-
-    def _has_rest_at_hand(self) -> bool:
-        # A user's own step may hold the sum alone: then it is added to as any variable.
-        scope = scopes.find(self)
-        return scope is None or self.rest is None or id(self.rest) in scope.values
-
-    def _clear_rest(self):
-        rest = self.rest
-        if rest is None or not self._has_rest_at_hand():
-            return
-        if rest._store is None and scopes.find(rest, to_write=True) is None:
-            rest._value, rest._is_shared = None, True  # zeros again, made when they are read
-        else:
-            rest.assign(np.zeros(rest.shape, rest.stored_dtype))
+        """`assign(self.value + value)`."""
+        return self.assign(self.value + unwrap(value))
 
     def assign_sub(self, value) -> jax.Array:
         """`assign(self.value - value)`."""
@@ -393,6 +384,68 @@ class Variable(Operators):
 
     def __repr__(self):
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.stored_dtype}>"
+
+
+KINDS.add(Variable)
+
+
+class Sum(Variable):
+    """A variable of a metric that is added to, exactly far beyond the digits of its dtype: see `core.sums`.
+
+    Args:
+        dtype: Of which `sums.has_rest` holds.
+        initializer, shape, aggregation, name: As those of `Variable`.
+
+    Attributes:
+        rest: The variable beside it. In no list: a program carries it along, and what users see are Keras's variables.
+    """
+
+    def __init__(self, initializer, shape, dtype, aggregation="none", name=None):
+        super().__init__(initializer, shape, dtype, False, False, aggregation, name=name)
+        self.rest = Variable("zeros", shape, dtype, False, False, aggregation, name=f"{self.name}_rest")
+
+    @property
+    def raw(self) -> jax.Array:
+        """The array that the variable holds, without the rest."""
+        return Variable.value.__get__(self)
+
+    @property
+    def value(self) -> jax.Array:
+        """The sum, as far as its dtype has digits; of integers modulo `sums.UNIT`."""
+        # Not of integers, and zero before anyone added to it.
+        if self.stored_dtype == "int32" or not self._has_rest() or (self.rest._value is None and not self._is_lent()):
+            return self.raw
+        return self.raw + self.rest.raw
+
+    def assign(self, value) -> Any:
+        """As that of `Variable`; the rest is 0 then."""
+        value = super().assign(value)
+        if self._is_lent():
+            if self._has_rest():
+                self.rest.assign(np.zeros(self.shape, self.stored_dtype))
+        else:
+            self.rest._value, self.rest._is_shared = None, True  # zeros again, made when they are read
+        return value
+
+    def assign_add(self, value) -> jax.Array:
+        """Adds to the sum, and returns it."""
+        if not self._has_rest():
+            return super().assign_add(value)
+        if self.stored_dtype == "int32" or scopes.find(self) is None:
+            total, rest = sums.add_up(self.raw, self.rest.raw, unwrap(value))
+            super().assign(total)
+        else:
+            rest = self.rest.raw + unwrap(value)  # the program settles it
+        self.rest.assign(rest)
+        return self.value
+
+    def _has_rest(self) -> bool:
+        # A user's own step may hold the sum alone: then it is added to as any variable.
+        scope = scopes.find(self)
+        return scope is None or id(self.rest) in scope.values
+
+    def _is_lent(self) -> bool:
+        return self.rest._store is not None or scopes.find(self.rest, to_write=True) is not None
 
 
 def unwrap(value) -> Any:

@@ -31,7 +31,7 @@ def make_source(
     sparse = sparse_reader((x, y, sample_weight), who)
     if sparse is not None:
         rows = RowDataset(*sparse, 32 if batch_size is None else batch_size, shuffle=True, workers=1)
-        return BatchSource(rows, class_weight, who)
+        return BatchSource(rows, class_weight, who, prepare=prepare)
     if is_arrays(x):
         return array_source(prepare(x), y, sample_weight, batch_size, class_weight, who)
     if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):

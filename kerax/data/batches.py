@@ -252,13 +252,13 @@ class BatchSource:
             count = len(self.batches.rows)
             cut = int(count * (1 - fraction))
             parts = self.batches.subset(range(cut)), self.batches.subset(range(cut, count))
-            first, second = (BatchSource(part, None, self.who) for part in parts)
+            first, second = (BatchSource(part, None, self.who, prepare=self.prepare) for part in parts)
             return first, second
         raise ValueError("fit: `validation_split` needs arrays. Pass `validation_data` with a source of batches.")
 
     def with_class_weight(self, class_weight: dict | None) -> "BatchSource":
         """The same batches, weighted by the classes of their rows too."""
-        return BatchSource(self.batches, class_weight, self.who)
+        return BatchSource(self.batches, class_weight, self.who, prepare=self.prepare)
 
     def head(self, num_batches: int) -> "BatchSource":
         """The first batches, kept in memory."""

@@ -9,7 +9,7 @@ from kerax.core.configurable import Configurable
 from kerax.core.registry import Family, to_snake_case
 from kerax.core.scope import Scope
 from kerax.core.seed_generator import SeedGenerator
-from kerax.core.variable import Variable, unwrap
+from kerax.core.variable import Sum, Variable, unwrap
 
 METRICS = Family("metrics", "metric")
 FUNCTIONS = Family("metric_functions", "metric function")
@@ -72,12 +72,12 @@ class Metric(Configurable):
             raise RuntimeError(f"{type(self).__name__}: call `super().__init__()` before adding variables.")
         initializer = initializers.get("zeros" if initializer is None else initializer)
         # Not autocast: read in bfloat16 inside a mixed-precision step, counts would be lost.
-        variable = Variable(initializer, shape, dtype or self.sum_dtype, False, False, aggregation, name=name)
+        dtype = jnp.dtype(dtype or self.sum_dtype).name
+        if sums.has_rest(dtype):
+            variable = Sum(initializer, shape, dtype, aggregation, name)
+        else:
+            variable = Variable(initializer, shape, dtype, False, False, aggregation, name=name)
         variable.path = f"{self.name}/{variable.name}"
-        if sums.has_rest(variable.stored_dtype):
-            # In no list: a step carries it along, and what users see are Keras's variables.
-            variable.rest = Variable("zeros", shape, variable.stored_dtype, False, False, aggregation)
-            variable.rest.path = f"{variable.path}_rest"
         self._variables.append(variable)
         return variable
 

@@ -101,7 +101,7 @@ def state_of(model, on_host: bool = False) -> PathState:
     variables = state_variables(model)
     paths = {id(variable): path for path, variable in _variables_by_path(model).items()}
     owners, treedef = jax.tree.flatten(variables)
-    values = [np.asarray(owner.value) if on_host else owner.value for owner in owners]
+    values = [np.asarray(owner.raw) if on_host else owner.raw for owner in owners]
     return _unflatten(tuple(paths.get(id(owner)) for owner in owners), jax.tree.unflatten(treedef, values))
 
 

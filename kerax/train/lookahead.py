@@ -39,7 +39,7 @@ class LookAhead(Stepper):
         self._useful = 0  # steps done ahead and not taken back since the last that were
         self._ahead: tuple[Program, Piece] | None = None  # what was dispatched, while hooks of it are to come
         self._before: tuple | None = None  # a copy of the state before it
-        self._seen = 0  # its steps whose turn came
+        self._seen = self._first = 0  # its steps whose turn came, and the number of the first
 
     def __call__(self, program: Program, piece: Piece, step: int) -> StepLogs:
         """As `Stepper`; nothing is dispatched for a step that was done before."""
@@ -57,7 +57,7 @@ class LookAhead(Stepper):
             return super().__call__(program, piece, step)
         # The state from before is needed only until the hooks have seen these steps.
         whole = piece._replace(num_batches=count)
-        self._ahead, self._before, self._seen = (program, whole), _copy(self.store.leaves), 1
+        self._ahead, self._before, self._seen, self._first = (program, whole), _copy(self.store.leaves), 1, step
         super().__call__(program, whole, step)
         self.store.take_back = self._take_back
         return StepLogs(self.rows, piece.start)
@@ -97,7 +97,7 @@ class LookAhead(Stepper):
         enough = self._useful > 8 * self._pause
         self._length, self._useful = 2, 0
         self._wait = self._pause = self.pause if enough else min(2 * self._pause, 4096)
-        leaves, _ = program((), self._before, piece._replace(num_batches=self._seen))
+        leaves, _ = program((), self._before, piece._replace(num_batches=self._seen), self._first)
         return leaves
 
 

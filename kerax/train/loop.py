@@ -261,7 +261,7 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
 
 def _fresh_metrics(model, variables: TrainState) -> tuple:
     owners = jax.tree.leaves(variables.metrics)
-    return metrics_at_start(model.kerax_compilation.initial_metrics(model), lambda index: owners[index].value)
+    return metrics_at_start(model.kerax_compilation.initial_metrics(model), lambda index: owners[index].raw)
 
 
 def train_on_batch(model, batch: tuple) -> dict:

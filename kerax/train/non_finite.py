@@ -64,7 +64,7 @@ def explain(model, batch: tuple) -> str:
             if (rows := _bad_rows(leaf)) is not None:
                 where = f"`{name}`{jax.tree_util.keystr(path)}"
                 return f"{where} of the batch holds NaN or infinity, first in row {rows[0]} ({len(rows)} rows)"
-    state = jax.tree.map(lambda variable: variable.value, state_variables(model))
+    state = jax.tree.map(lambda variable: variable.raw, state_variables(model))
     x, y, sample_weight = unpack_x_y_sample_weight(batch)
     key, found = steps.step_key(state), []
 

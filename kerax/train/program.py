@@ -10,6 +10,7 @@ dispatched alone.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from jax import lax
 from jax.core import eval_jaxpr
 
-from kerax.core import placement
+from kerax.core import placement, sums
 from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.data.source import BatchSpec
@@ -49,6 +50,7 @@ class Program:
             several full batches at once and returns (carry, outputs), or `None` if that is not the same.
         is_eager: Whether the step runs as plain Python, so that `print` and debuggers work in it.
         shardings: Where the carry lies, under a distribution.
+        rests: Place in the carry of what lies beside a sum, by the place of the sum: see `core.sums`.
 
     Attributes:
         room: Batches in the blocks it takes.
@@ -67,12 +69,18 @@ class Program:
         join: Callable | None = None,
         is_eager: bool = False,
         shardings: list | None = None,
+        rests: dict[int, int] | None = None,
     ):
         self.spec, self.room, self.shardings = spec, room_for(spec, 1 if join is None else 2), shardings
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, spec.arrays
         self.is_looped = self.can_be_undone = self.fills_up = False
         self._step, self._keep, self.is_eager = step, keep, is_eager
+        # Integers are exact at each step.
+        self._rests = {place: rest for place, rest in (rests or {}).items() if carry[place].dtype == jnp.float32}
+        # So many batches are counted exactly. They are numbered in the epoch, so that bits do not depend on dispatches.
+        most = max(sums.EXACT // max(leaf.size for leaf in [*jax.tree.leaves(spec.arrays), _NUMBER]), 1)
+        self._period = min(2 ** int(math.log2(most)), 64)
         self._one: Any = None
         self._many: Any = None
         self._grouped: Any = None
@@ -104,6 +112,7 @@ class Program:
 
         def one(constants, carry, batch, number, num_rows):
             carry, outputs = traced(constants, carry, batch, number, num_rows)
+            carry = self._settled(carry, number + 1)
             return carry, self.kept.one(carry, outputs)
 
         self._several: Any = None if join is None else join(traced, closed.jaxpr)
@@ -122,6 +131,7 @@ class Program:
                 return carry, self.kept.put_several(state[1], outputs, place)
 
             carry, kept = lax.fori_loop(0, count // GROUP, body, (carry, self.kept.empty(self.room)))
+            carry = self._settled(carry)
             return carry, self.kept.finish(carry, kept)
 
         def many(constants, carry, block, start, count, number, num_rows):
@@ -132,11 +142,24 @@ class Program:
                 carry, outputs = traced(constants, state[0], batch, number + place - start, left)
                 return carry, self.kept.put(state[1], outputs, place)
 
-            carry, kept = lax.fori_loop(start, start + count, body, (carry, self.kept.empty(self.room)))
+            def period(state):
+                place, carry, kept = state
+                end = place + self._period - (number + place - start) % self._period
+                end = jnp.minimum(end, start + count)
+                carry, kept = lax.fori_loop(place, end, body, (carry, kept))
+                return end, self._settled(carry, number + end - start), kept
+
+            kept = self.kept.empty(self.room)
+            if self._rests:
+                state = jnp.asarray(start, jnp.int32), carry, kept
+                _, carry, kept = lax.while_loop(lambda state: state[0] < start + count, period, state)
+            else:
+                carry, kept = lax.fori_loop(start, start + count, body, (carry, kept))
             return carry, self.kept.finish(carry, kept)
 
         def at_once(constants, carry, block, number):
             carry, outputs = self._several(constants, carry, block, number + jnp.arange(self.room))
+            carry = self._settled(carry)
             return carry, self.kept.finish(carry, outputs)
 
         # Results that are read on the host are the same on all devices.
@@ -224,13 +247,33 @@ class Program:
         """Floating-point operations of one step, on all devices together; `None` for a step that is not traced."""
         return None if self.is_eager else flops.count(self._jaxpr).total
 
+    def _settled(self, carry: tuple, num_done: Any = 0) -> tuple:
+        """The carry with its sums settled, if `num_done` batches of the epoch are whole periods."""
+        if not self._rests or (isinstance(num_done, int) and num_done % self._period):
+            return carry
+        pairs = {place: (carry[place], carry[rest]) for place, rest in self._rests.items()}
+        if isinstance(num_done, int):
+            pairs = _settle_all(pairs)
+        else:
+            is_due = num_done % self._period == 0
+            pairs = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), _settle_all(pairs), pairs)
+        new = list(carry)
+        for place, rest in self._rests.items():
+            new[place], new[rest] = pairs[place]
+        return tuple(new)
+
     def _eagerly(self, constants, carry, batch, number, num_rows):
         carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
+        carry = self._settled(carry, number + 1)
         self.kept = self._keep(outputs)
         return carry, self.kept.one(carry, outputs)
 
 
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
+
+
+def _settle_all(pairs: dict) -> dict:
+    return {place: sums.settle(*pair) for place, pair in pairs.items()}
 
 
 _MOST_AT_ONCE = {"cpu": 64 * 2**20}
@@ -325,7 +368,7 @@ class Stepper:
         """Does a piece that begins with batch `step` of the epoch. Returns the logs of its last batch."""
         # The state is the carry and donated; nothing is constant.
         with self.store.lock:  # of threads that read weights: what is donated here was copied by them, or is not read
-            self.store.leaves, arrays = program((), self.store.leaves, piece)
+            self.store.leaves, arrays = program((), self.store.leaves, piece, step)
         self.rows = Rows(program.kept, arrays)
         logs = StepLogs(self.rows, piece.start + piece.num_batches - 1)
         token = self.rows.token

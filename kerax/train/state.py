@@ -13,7 +13,7 @@ from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.display import tree_page
 from kerax.core.tracking import unique, walk
-from kerax.core.variable import Variable, materialize
+from kerax.core.variable import Sum, Variable, materialize
 from kerax.optimizers import Optimizer
 
 Tree = Any
@@ -118,9 +118,7 @@ def metric_variables(model) -> dict:
     metrics = each_metric(model, list({id(metric): metric for metric in [*model.metrics, *compiled]}.values()))
     for metric in metrics:
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
-        variables |= {
-            f"{name}_rest": variable.rest for name, variable in variables.items() if variable.rest is not None
-        }
+        variables |= {f"{name}_rest": owner.rest for name, owner in variables.items() if isinstance(owner, Sum)}
         found[unique(model.kerax_log_name(metric), found)] = variables
     return found
 

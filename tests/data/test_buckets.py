@@ -9,6 +9,7 @@ import kerax
 from kerax import layers
 from kerax.data import RowDataset
 from kerax.utils import PyDataset, pad_to_buckets
+from tests.indexed import Indexed
 
 RNG = np.random.default_rng(0)
 LENGTHS = [3, 9, 5, 12, 1, 7, 16, 2]
@@ -43,17 +44,8 @@ def test_results_are_those_of_the_batches_as_they_are():
     model = make()
     expected = [model.evaluate(iter([batch]), verbose=0) for batch in BATCHES]
 
-    class Indexed(PyDataset):
-        ends = 0
-
-        def __len__(self):
-            return len(BATCHES)
-
-        def __getitem__(self, index):
-            return BATCHES[index]
-
-        def on_epoch_end(self):
-            self.ends += 1
+    class Counted(Indexed, PyDataset):
+        pass
 
     class Loader:
         def __len__(self):
@@ -62,7 +54,7 @@ def test_results_are_those_of_the_batches_as_they_are():
         def __iter__(self):
             return iter(BATCHES)
 
-    indexed = Indexed()
+    indexed = Counted(BATCHES)
     sources = (indexed, Loader(), lambda: iter(BATCHES), iter(BATCHES), (batch for batch in BATCHES))
     for data in sources:
         padded = pad_to_buckets(data)

@@ -7,6 +7,7 @@ import pytest
 import kerax
 from kerax import data as data_module
 from kerax.data import ArraySource, BatchSource, make_source, unpack_x_y_sample_weight
+from tests.indexed import Indexed
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(10, 3)).astype("float32")
@@ -128,20 +129,8 @@ class Loader:
         return ([self.Tensor(x), self.Tensor(y)] for x, y in BATCHES)
 
 
-class Indexed:
-    """Looks like `PyDataset`: batches by index."""
-
-    def __init__(self):
-        self.ends = 0
-
-    def __len__(self):
-        return len(BATCHES)
-
-    def __getitem__(self, index):
-        return BATCHES[index]
-
-    def on_epoch_end(self):
-        self.ends += 1
+def indexed():
+    return Indexed(BATCHES)
 
 
 class Reiterable:
@@ -158,7 +147,7 @@ def rows_of(source):
 
 
 class TestBatches:
-    @pytest.mark.parametrize("make", [Loader, Indexed, Reiterable, lambda: generator, generator, lambda: iter(BATCHES)])
+    @pytest.mark.parametrize("make", [Loader, indexed, Reiterable, lambda: generator, generator, lambda: iter(BATCHES)])
     def test_every_source_gives_the_same_batches(self, make):
         source = make_source(make())
         assert isinstance(source, BatchSource)
@@ -167,7 +156,7 @@ class TestBatches:
             np.testing.assert_array_equal(found[0], expected[0])
             np.testing.assert_array_equal(found[1], expected[1])
 
-    @pytest.mark.parametrize("make", [Loader, Indexed, Reiterable, lambda: generator])
+    @pytest.mark.parametrize("make", [Loader, indexed, Reiterable, lambda: generator])
     def test_sources_that_can_start_again_do(self, make):
         source = make_source(make())
         assert [len(rows_of(source)) for _ in range(3)] == [3, 3, 3]
@@ -188,7 +177,7 @@ class TestBatches:
 
     def test_number_of_batches_where_known(self):
         assert make_source(Loader()).num_batches == 3
-        assert make_source(Indexed()).num_batches == 3
+        assert make_source(indexed()).num_batches == 3
         assert make_source(generator()).num_batches is None
 
     def test_inputs_alone_and_weights(self):
@@ -222,12 +211,8 @@ class TestBatches:
             make()
 
     def test_an_empty_sequence_of_batches(self):
-        class Empty(Indexed):
-            def __len__(self):
-                return 0
-
         with pytest.raises(ValueError, match="empty"):
-            make_source(Empty())
+            make_source(Indexed([]))
 
 
 class TestFit:
@@ -240,10 +225,10 @@ class TestFit:
         expected = self.make()
         losses = expected.fit(X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
         frame = pd.DataFrame(X)
-        indexed = Indexed()
+        by_index = indexed()
         for x, y in (
             (Loader(), None),
-            (indexed, None),
+            (by_index, None),
             (Reiterable(), None),
             (generator, None),
             (frame, pd.Series(Y[:, 0])),
@@ -255,7 +240,7 @@ class TestFit:
             np.testing.assert_allclose(found, losses, rtol=1e-5)
             for one, two in zip(model.get_weights(), expected.get_weights()):
                 np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
-        assert indexed.ends == 2
+        assert by_index.ends == 2
 
     def test_a_generator_that_ends_early_is_said_and_ends_training(self):
         model = self.make()
@@ -277,7 +262,7 @@ class TestFit:
     def test_evaluate_and_predict_take_every_source(self):
         model = self.make()
         expected, outputs = model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)
-        for make in (Loader, Indexed, Reiterable, lambda: generator, generator):
+        for make in (Loader, indexed, Reiterable, lambda: generator, generator):
             assert model.evaluate(make(), verbose=0) == pytest.approx(expected, rel=1e-5)
             np.testing.assert_allclose(model.predict(make(), verbose=0), outputs, rtol=1e-5)
         np.testing.assert_allclose(model.predict(generator(), steps=1, verbose=0), outputs[:4], rtol=1e-5)

@@ -125,7 +125,7 @@ def test_counts_go_on_beyond_the_digits_of_float32():
         metric = FromFar(name="far")
         model.compile("sgd", "mse", metrics=[metric])
         model.evaluate(X[:72], np.ones((72, 1)), batch_size=8, verbose=0)
-    assert int(metric.count.numpy()) + int(metric.count.rest.numpy()) == 2**24 + 72
+    assert int(metric.count.raw) + int(metric.count.rest.raw) == 2**24 + 72
 
 
 def test_images_with_batch_statistics_and_gradients_of_convolutions():
