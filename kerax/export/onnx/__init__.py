@@ -1,0 +1,89 @@
+"""ONNX files: what a model computes, from its jaxpr, each primitive by a rule."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from kerax.export.onnx import control, elementwise, formulas, indexing, products
+from kerax.export.onnx.graph import INT64, ExportError, Graph, Value, constant, is_known, stored
+from kerax.export.onnx.interpreter import run
+
+__all__ = ["ExportError", "to_onnx"]
+_RULES = control, elementwise, formulas, indexing, products  # imported for the rules that they add
+OPSET = 18
+_IR_VERSION = 9
+
+
+def to_onnx(
+    function: Callable, weights: Any, inputs: Any, input_names: Sequence[str], output_names: Sequence[str], opset: int = OPSET
+) -> ir.Model:
+    """What a function computes, as a model in ONNX.
+
+    Args:
+        function: Of `weights` and `inputs`, in JAX.
+        weights: A tree of arrays, which are named in the file by their paths.
+        inputs: A tree of `jax.ShapeDtypeStruct`; their sizes may be symbols of `jax.export.symbolic_shape`.
+        input_names: One for each leaf of `inputs`.
+        output_names: One for each leaf of what `function` returns.
+        opset: Version of ONNX's operators, 18 or higher.
+
+    Raises:
+        ExportError: for what has no ONNX, naming the layer and the primitive.
+    """
+    closed = jax.make_jaxpr(function)(weights, inputs)
+    graph = Graph()
+    arguments: list[Value] = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        name = jax.tree_util.keystr(path, simple=True, separator="/").partition("/")[2]
+        arguments.append(constant(leaf, name or None))
+    given = []
+    for name, spec in zip(input_names, jax.tree.leaves(inputs), strict=True):
+        kind = ir.TensorType(ir.DataType.from_numpy(stored(spec.dtype)))
+        shape = ir.Shape([int(size) if is_known(size) else str(size) for size in spec.shape])
+        value = ir.Value(name=graph.unique(name), type=kind, shape=shape)
+        given.append(value)
+        arguments.append(Value(spec.shape, stored(spec.dtype), value))
+    for value, spec in zip(given, jax.tree.leaves(inputs), strict=True):
+        for axis, size in enumerate(spec.shape):
+            if not is_known(size) and str(size) not in graph.shared.symbols:
+                graph.shared.symbols[str(size)] = graph.node("Shape", [value], INT64, (1,), start=axis, end=axis + 1)
+    outputs = run(graph, closed.jaxpr, [constant(array) for array in closed.consts], arguments)
+    results = []
+    for name, output in zip(output_names, outputs, strict=True):
+        output = graph.full(output)
+        result = graph.node("Identity", [output], output.dtype, output.shape)
+        result.name = graph.unique(name)
+        results.append(result)
+    model = ir.Model(
+        ir.Graph(
+            given,
+            results,
+            nodes=graph.nodes,
+            initializers=graph.shared.initializers,
+            opset_imports={"": opset},
+            name="kerax",
+        ),
+        ir_version=_IR_VERSION,
+        producer_name="kerax",
+    )
+    # Not the pass that removes identities: bodies of loops with one value as two outputs give wrong numbers in
+    # onnxruntime.
+    for clean in (passes.CommonSubexpressionEliminationPass(), passes.RemoveUnusedNodesPass()):
+        clean(model)
+    _drop_unused(model)
+    return model
+
+
+def _drop_unused(model: ir.Model):
+    for name in [name for name, value in model.graph.initializers.items() if not value.uses()]:
+        del model.graph.initializers[name]
+
+
+def save(model: ir.Model, path: str):
+    """Writes a model to a file; weights of more than 1.5 GB to one beside it, as ONNX's limit of 2 GB asks."""
+    size = sum(np.prod(v.shape.numpy()) * 4 for v in model.graph.initializers.values() if v.shape is not None)
+    ir.save(model, path, external_data=None if size < 1.5e9 else f"{path.rpartition('/')[2]}.data")

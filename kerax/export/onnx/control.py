@@ -1,0 +1,103 @@
+"""Loops and branches."""
+
+import numpy as np
+
+from kerax.export.onnx.graph import BOOL, INT32, INT64, Graph, Value, constant, stored
+from kerax.export.onnx.interpreter import parts, rule, run
+
+
+@rule("scan")
+def _scan(graph: Graph, equation, *values: Value):
+    params = equation.params
+    jaxpr, constants = parts(params["jaxpr"])
+    num_fixed, num_carried = _numbers(params, jaxpr, equation)
+    values = tuple(graph.full(value) for value in values)
+    fixed, carried = values[:num_fixed], values[num_fixed : num_fixed + num_carried]
+    scanned = values[num_fixed + num_carried :]
+    num_stacked = len(jaxpr.outvars) - num_carried
+    counted = ()
+    if not scanned:  # Scan wants something to go through
+        length, zero = params["length"], constant(np.zeros(1, np.int64))
+        counted = (graph.full(Value((length,), INT64, None, zero.constant, (1,))),)
+    specs = [(v.shape, v.dtype) for v in carried] + [(v.shape[1:], v.dtype) for v in (*scanned, *counted)]
+
+    def step(body: Graph, *given: Value):
+        return run(body, jaxpr, constants, [*fixed, *given[: len(given) - len(counted)]])
+
+    going_back = int(params["reverse"])
+    results = graph.node(
+        "Scan",
+        [*carried, *scanned, *counted],
+        outputs=num_carried + num_stacked,
+        body=graph.body(step, specs),
+        num_scan_inputs=len(scanned) + len(counted),
+        scan_input_directions=[going_back] * (len(scanned) + len(counted)),
+        **({"scan_output_directions": [going_back] * num_stacked} if num_stacked else {}),
+    )
+    return _values(equation, results)
+
+
+def _numbers(params: dict, jaxpr, equation) -> tuple[int, int]:
+    """How many inputs stay the same in all steps, and how many are carried from step to step."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    # Where the parameters have other names the ranks tell: what is stacked has an axis more than in the body.
+    carried = sum(
+        len(outside.aval.shape) == len(inside.aval.shape)
+        for outside, inside in zip(equation.outvars, jaxpr.outvars, strict=True)
+    )
+    scanned = sum(
+        len(outside.aval.shape) > len(inside.aval.shape)
+        for outside, inside in zip(equation.invars, jaxpr.invars, strict=True)
+    )
+    return len(equation.invars) - carried - scanned, carried
+
+
+def _values(equation, results) -> list[Value]:
+    results = results if isinstance(results, list) else [results]
+    return [
+        Value(variable.aval.shape, stored(variable.aval.dtype), result)
+        for variable, result in zip(equation.outvars, results, strict=True)
+    ]
+
+
+@rule("while")
+def _while(graph: Graph, equation, *values: Value):
+    params = equation.params
+    num_test, num_body = params["cond_nconsts"], params["body_nconsts"]
+    values = tuple(graph.full(value) for value in values)
+    of_test, of_body = values[:num_test], values[num_test : num_test + num_body]
+    carried = values[num_test + num_body :]
+    (test, test_constants), (body, body_constants) = parts(params["cond_jaxpr"]), parts(params["body_jaxpr"])
+
+    def step(inner: Graph, count: Value, goes_on: Value, *given: Value):
+        new = run(inner, body, body_constants, [*of_body, *given])
+        return [*run(inner, test, test_constants, [*of_test, *new]), *new]
+
+    specs = [((), INT64), ((), BOOL)] + [(value.shape, value.dtype) for value in carried]
+    first = graph.full(run(graph, test, test_constants, [*of_test, *carried])[0])
+    results = graph.node("Loop", [None, first, *carried], outputs=len(carried), body=graph.body(step, specs))
+    return _values(equation, results)
+
+
+@rule("cond")
+def _cond(graph: Graph, equation, which: Value, *values: Value):
+    branches = equation.params["branches"]
+    values = tuple(graph.full(value) for value in values)
+
+    def choose(inner: Graph, index: int):
+        jaxpr, constants = parts(branches[index])
+        if index == len(branches) - 1:
+            return run(inner, jaxpr, constants, list(values))
+        at = inner.cast(inner.full(which), INT32)
+        test = inner.elementwise("LessOrEqual", [at, constant(np.array(index, np.int32))], BOOL)
+        results = inner.node(
+            "If",
+            [test],
+            outputs=len(equation.outvars),
+            then_branch=inner.body(lambda body: run(body, jaxpr, constants, list(values)), []),
+            else_branch=inner.body(lambda body: choose(body, index + 1), []),
+        )
+        return _values(equation, results)
+
+    return choose(graph, 0)

@@ -1,0 +1,104 @@
+"""Primitives that ONNX has no operator for, as formulas of those it has."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerax.export.onnx.interpreter import FORMULAS
+
+
+def _cumulative(combine):
+    def with_parameters(axis, reverse, **others):
+        return lambda x: jax.lax.associative_scan(combine, x, reverse=reverse, axis=axis)
+
+    return with_parameters
+
+
+def _log1p(x):
+    # Kahan's: what rounding takes from 1 + x is given back by the quotient.
+    sum_ = 1 + x
+    difference = sum_ - 1
+    return jnp.where(difference == 0, x, jnp.log(sum_) * (x / jnp.where(difference == 0, 1, difference)))
+
+
+def _expm1(x):
+    # 2 tanh(x / 2) / (1 - tanh(x / 2)): no difference of nearly equal numbers where x is small.
+    half = jnp.tanh(x / 2)
+    return jnp.where(jnp.abs(x) < 0.5, 2 * half / (1 - half), jnp.exp(x) - 1)
+
+
+def _cbrt(x):
+    guess = jnp.sign(x) * jnp.exp(jnp.log(jnp.abs(x)) / 3)
+    # One step of Newton's: a logarithm of large numbers has few digits after the point.
+    square = jnp.where(x == 0, 1, guess * guess)
+    return jnp.where(x == 0, x, guess - (guess - x / square) / 3)
+
+
+def _polynomial(x, coefficients):
+    result = jnp.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        result = result * x + coefficient
+    return result
+
+
+_NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 2.1858087e-04, -1.25372503e-03)
+_NEAR += (-4.17768164e-03, 0.246640727, 1.50140941)
+_FAR = (-2.00214257e-04, 1.00950558e-04, 1.34934322e-03, -3.67342844e-03, 5.73950773e-03, -7.6224613e-03)
+_FAR += (9.43887047e-03, 1.00167406, 2.83297682)
+
+
+def _erf_inv(x):
+    """Giles: Approximating the erfinv function (2012), single precision."""
+    tail = -jnp.log((1 - x) * (1 + x))
+    near, far = _polynomial(tail - 2.5, _NEAR), _polynomial(jnp.sqrt(jnp.maximum(tail, 0)) - 3, _FAR)
+    inside = jnp.where(tail < 5, near, far) * x
+    return jnp.where(jnp.abs(x) == 1, x * jnp.inf, inside)
+
+
+_LANCZOS = (676.5203681218851, -1259.1392167224028, 771.3234287776531, -176.61502916214059, 12.507343278686905)
+_LANCZOS += (-0.13857109526572012, 9.984369578019572e-6, 1.5056327351493116e-7)
+
+
+def _lgamma(x):
+    """Lanczos's approximation (g = 7, 9 terms); below 1/2 by the reflection formula."""
+    small = x < 0.5
+    z = jnp.where(small, -x, x - 1)
+    series = 0.9999999999998099 + sum(term / (z + index + 1) for index, term in enumerate(_LANCZOS))
+    shifted = z + 7.5
+    value = 0.5 * np.log(2 * np.pi) + (z + 0.5) * jnp.log(shifted) - shifted + jnp.log(series)
+    reflected = np.log(np.pi) - jnp.log(jnp.abs(jnp.sin(np.pi * x))) - value
+    return jnp.where(small, reflected, value).astype(x.dtype)
+
+
+def _digamma(x):
+    """Ten steps up of the recurrence, then the asymptotic series; below 1/2 by the reflection formula."""
+    small = x < 0.5
+    z = jnp.where(small, 1 - x, x)
+    steps = sum(1 / (z + index) for index in range(10))
+    far = z + 10
+    square = 1 / (far * far)
+    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    value = jnp.log(far) - 0.5 / far - series - steps
+    return jnp.where(small, value - np.pi / jnp.tan(np.pi * x), value).astype(x.dtype)
+
+
+def _atan2(y, x):
+    angle = jnp.arctan(y / jnp.where(x == 0, 1, x))
+    turned = jnp.where(y < 0, angle - np.pi, angle + np.pi)
+    straight = jnp.sign(y) * (np.pi / 2)
+    return jnp.where(x > 0, angle, jnp.where(x < 0, turned, straight)).astype(x.dtype)
+
+
+FORMULAS.update(
+    cummax=_cumulative(jnp.maximum),
+    cummin=_cumulative(jnp.minimum),
+    cumprod=_cumulative(jnp.multiply),
+    cumlogsumexp=_cumulative(jnp.logaddexp),
+    log1p=lambda **_: _log1p,
+    expm1=lambda **_: _expm1,
+    cbrt=lambda **_: _cbrt,
+    erf_inv=lambda **_: _erf_inv,
+    lgamma=lambda **_: _lgamma,
+    digamma=lambda **_: _digamma,
+    atan2=lambda **_: _atan2,
+)
