@@ -11,7 +11,7 @@ FLOORS = [
     {"core"},
     {"ops", "activations", "initializers", "regularizers", "constraints", "quantizers", "random"},
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},
-    {"train", "callbacks", "checkpoint", "saving", "plan"},
+    {"train", "callbacks", "checkpoint", "saving", "plan", "export"},
     {"models"},
     {
         "cli",

@@ -22,7 +22,7 @@ from kerax.core.tracking import Alias, aliases, attributes, descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, hide_library_frames, suggest
-from kerax.models import planning, stateless
+from kerax.models import outward, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.quantizers.compressible import quantize_all
 from kerax.train import keras_state, loop, steps
@@ -472,7 +472,7 @@ class Model(Layer):
                 watching.close()
         return self._returned(logs, return_dict)
 
-    plan = planning.plan
+    plan, export = outward.plan, outward.export
 
     def predict(
         self,

@@ -64,7 +64,7 @@ def to_onnx(
             results,
             nodes=graph.nodes,
             initializers=graph.shared.initializers,
-            opset_imports={"": opset},
+            opset_imports={"": max(opset, graph.shared.opset)},
             name="kerax",
         ),
         ir_version=_IR_VERSION,

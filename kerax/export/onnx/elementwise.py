@@ -226,8 +226,12 @@ def _clamp(graph: Graph, equation, low: Value, x: Value, high: Value):
 
 @rule("select_n")
 def _select(graph: Graph, equation, which: Value, *cases: Value):
+    dtype = cases[0].dtype
+    if dtype.kind in "iu" and dtype not in (INT32, INT64):
+        wide = _select(graph, equation, which, *(graph.cast(value, INT64) for value in cases))
+        return graph.cast(wide, dtype)
     if which.dtype == BOOL:
-        return graph.elementwise("Where", [which, cases[1], cases[0]], cases[0].dtype)
+        return graph.elementwise("Where", [which, cases[1], cases[0]], dtype)
     result = cases[-1]
     for index in reversed(range(len(cases) - 1)):
         test = graph.elementwise("Equal", [which, constant(np.full((), index, which.dtype))], BOOL)

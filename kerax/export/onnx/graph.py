@@ -9,13 +9,12 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from kerax.export.errors import ExportError
+
 BOOL, INT32, INT64, FLOAT = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32)
+_OPSET_OF_FLOAT8 = 19
 _SIZE_TO_COMPARE = 1024
 """Bytes up to which constants are compared by their content: equal ones, of which there are many small ones, are one."""
-
-
-class ExportError(ValueError):
-    """What a model computes cannot be written in a format."""
 
 
 def stored(dtype) -> np.dtype:
@@ -112,6 +111,7 @@ class _Shared:
         self.sizes: dict[str, ir.Value] = {}
         self.names: set[str] = set()
         self.scope = ""
+        self.opset = 18  # the lowest version that has all operators of the nodes
 
 
 class Graph:
@@ -276,6 +276,8 @@ class Graph:
             return value
         if value.constant is not None and value.constant.nbytes <= _SIZE_TO_COMPARE:
             return Value(value.shape, dtype, None, value.constant.astype(dtype), value.actual)
+        if "float8" in f"{dtype} {value.dtype}":
+            self.shared.opset = _OPSET_OF_FLOAT8
         to = int(ir.DataType.from_numpy(dtype))
         return self.value("Cast", [value], dtype, value.shape, value.actual, to=to)
 
