@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from kerax.export.errors import ExportError
 from kerax.export.onnx import control, elementwise, formulas, indexing, products
-from kerax.export.onnx.graph import INT64, ExportError, Graph, Value, constant, is_known, stored
+from kerax.export.onnx.graph import INT64, Complex, Graph, Value, constant, is_known, stored
 from kerax.export.onnx.interpreter import run
 
 __all__ = ["ExportError", "to_onnx"]
@@ -54,6 +55,8 @@ def to_onnx(
     outputs = run(graph, closed.jaxpr, [constant(array) for array in closed.consts], arguments)
     results = []
     for name, output in zip(output_names, outputs, strict=True):
+        if isinstance(output, Complex):
+            raise ExportError(f"output {name!r} is complex, which ONNX has no numbers for. Give its two parts instead.")
         output = graph.full(output)
         result = graph.node("Identity", [output], output.dtype, output.shape)
         result.name = graph.unique(name)

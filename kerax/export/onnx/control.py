@@ -101,3 +101,12 @@ def _cond(graph: Graph, equation, which: Value, *values: Value):
         return _values(equation, results)
 
     return choose(graph, 0)
+
+
+@rule("custom_linear_solve")
+def _solve(graph: Graph, equation, *values: Value):
+    lengths, jaxprs = equation.params["const_lengths"], equation.params["jaxprs"]
+    before = lengths.matvec + lengths.vecmat
+    own, rest = values[before : before + lengths.solve], values[sum(lengths) :]
+    jaxpr, constants = parts(jaxprs.solve)
+    return run(graph, jaxpr, constants, [*own, *rest])

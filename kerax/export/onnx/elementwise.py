@@ -57,7 +57,7 @@ _COMPARISONS = {
 }
 PARTWISE.update(("add", "sub", "neg", "add_any", "select_n", "copy", "copy_p", "stop_gradient", "optimization_barrier"))
 PARTWISE.update(("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "concatenate", "split", "tile"))
-PARTWISE.update(("stack", "unstack", "slice", "rev", "dynamic_slice", "gather", "reduce_sum"))
+PARTWISE.update(("stack", "unstack", "slice", "rev", "dynamic_slice", "gather", "reduce_sum", "pad"))
 
 
 @rule(*_OPERATORS)
@@ -97,12 +97,26 @@ def _not_equal(graph: Graph, equation, x: Value, y: Value):
 
 @rule("div")
 def _div(graph: Graph, equation, x: Value, y: Value):
-    return graph.elementwise("Div", [x, y])
+    if x.dtype.kind == "f":
+        return graph.elementwise("Div", [x, y])
+    return _of_integers(graph, "Div", x, y, constant(np.full((), -1).astype(x.dtype)))
 
 
 @rule("rem")
 def _rem(graph: Graph, equation, x: Value, y: Value):
-    return graph.elementwise("Mod", [x, y], fmod=1)  # of the sign of what is divided, as in C
+    if x.dtype.kind == "f":
+        return graph.elementwise("Mod", [x, y], fmod=1)  # of the sign of what is divided, as in C
+    return _of_integers(graph, "Mod", x, y, x, fmod=1)
+
+
+def _of_integers(graph: Graph, kind: str, x: Value, y: Value, by_zero: Value, **attributes) -> Value:
+    """A division, which gives `by_zero` where XLA does not fail and runtimes do."""
+    if y.constant is not None and np.all(y.constant != 0):
+        return graph.elementwise(kind, [x, y], **attributes)
+    is_zero = graph.elementwise("Equal", [y, constant(np.zeros((), y.dtype))], BOOL)
+    divisor = graph.elementwise("Where", [is_zero, constant(np.ones((), y.dtype)), y], y.dtype)
+    result = graph.elementwise(kind, [x, divisor], **attributes)
+    return graph.elementwise("Where", [is_zero, by_zero, result], x.dtype)
 
 
 @rule("pow")
@@ -261,6 +275,8 @@ def _is_one(size) -> bool:
 @rule("reshape", "squeeze", "expand_dims")
 def _reshape(graph: Graph, equation, x: Value, *sizes: Value):
     shape = equation.outvars[0].aval.shape
+    if equation.primitive.name == "reshape" and equation.params["dimensions"] is not None:  # axes in another order
+        x = graph.transpose(x, equation.params["dimensions"])
     wide = [(size, actual) for size, actual in zip(x.shape, x.actual, strict=True) if not _is_one(size)]
     if x.is_lazy and is_same([size for size, _ in wide], [size for size in shape if not _is_one(size)]):
         # Only ones come and go: what is to be broadcast later still is.

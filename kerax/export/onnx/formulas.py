@@ -89,7 +89,90 @@ def _atan2(y, x):
     return jnp.where(x > 0, angle, jnp.where(x < 0, turned, straight)).astype(x.dtype)
 
 
+def _bessel_i0e(x):
+    """Abramowitz and Stegun, 9.8.1 and 9.8.2."""
+    size = jnp.abs(x)
+    near = _polynomial((size / 3.75) ** 2, (0.0045813, 0.0360768, 0.2659732, 1.2067492, 3.0899424, 3.5156229, 1.0))
+    terms = (0.00392377, -0.01647633, 0.02635537, -0.02057706, 0.00916281, -0.00157565, 0.00225319, 0.01328592)
+    far = _polynomial(3.75 / jnp.maximum(size, 3.75), (*terms, 0.39894228)) / jnp.sqrt(jnp.maximum(size, 3.75))
+    return jnp.where(size < 3.75, near * jnp.exp(-size), far)
+
+
+# Matrices, row by row or column by column.
+
+
+def _batched(function, ndims):
+    """A function of matrices for stacks of them."""
+
+    def call(*arrays):
+        for _ in range(arrays[0].ndim - ndims):
+            nonlocal function
+            function = jax.vmap(function)
+        return function(*arrays)
+
+    return call
+
+
+def _cholesky(**_):
+    def one(a):
+        rows = jnp.arange(a.shape[0])
+
+        def column(j, lower):
+            rest = a[:, j] - lower @ lower[j]
+            return lower.at[:, j].set(jnp.where(rows >= j, rest / jnp.sqrt(rest[j]), 0))
+
+        return jax.lax.fori_loop(0, a.shape[0], column, jnp.zeros_like(a))
+
+    return _batched(one, 2)
+
+
+def _triangular_solve(left_side, lower, transpose_a, conjugate_a, unit_diagonal, **_):
+    def one(a, b):
+        is_lower = lower
+        if transpose_a:
+            a, is_lower = a.T, not is_lower
+        if not left_side:  # x a = b is a' x' = b'
+            a, b, is_lower = a.T, b.T, not is_lower
+        if not is_lower:
+            a, b = a[::-1, ::-1], b[::-1]
+
+        def row(i, x):
+            rest = b[i] - a[i] @ x
+            return x.at[i].set(rest if unit_diagonal else rest / a[i, i])
+
+        x = jax.lax.fori_loop(0, a.shape[0], row, jnp.zeros_like(b))
+        x = x if is_lower else x[::-1]
+        return x if left_side else x.T
+
+    return _batched(one, 2)
+
+
+def _lu(**_):
+    def one(a):
+        num_rows, num_steps = a.shape[0], min(a.shape)
+        rows, columns = jnp.arange(num_rows), jnp.arange(a.shape[1])
+
+        def step(k, state):
+            a, pivots, order = state
+            best = jnp.argmax(jnp.where(rows >= k, jnp.abs(a[:, k]), -1)).astype(jnp.int32)
+            swapped = jnp.where(rows == k, best, jnp.where(rows == best, k, rows))
+            a, order = a[swapped], order[swapped]
+            factors = jnp.where(rows > k, a[:, k] / a[k, k], 0)
+            below = a - factors[:, None] * jnp.where(columns > k, a[k], 0)
+            below = below.at[:, k].set(jnp.where(rows > k, factors, a[:, k]))
+            return below, pivots.at[k].set(best), order
+
+        start = a, jnp.zeros(num_steps, jnp.int32), rows.astype(jnp.int32)
+        return jax.lax.fori_loop(0, num_steps, step, start)
+
+    return _batched(one, 2)
+
+
 FORMULAS.update(
+    bessel_i0e=lambda **_: _bessel_i0e,
+    cholesky=_cholesky,
+    triangular_solve=_triangular_solve,
+    lu=_lu,
     cummax=_cumulative(jnp.maximum),
     cummin=_cumulative(jnp.minimum),
     cumprod=_cumulative(jnp.multiply),

@@ -94,9 +94,11 @@ class Complex:
         return self.real.shape
 
 
-def constant(array, name: str | None = None) -> Value:
-    """A constant of the program."""
+def constant(array, name: str | None = None) -> Any:
+    """A constant of the program: a `Value`, or a `Complex`."""
     array = np.asarray(array)
+    if array.dtype.kind == "c":
+        return Complex(constant(array.real), constant(array.imag))
     array = array.astype(stored(array.dtype), copy=False)
     return Value(array.shape, array.dtype, constant=array, name=name)
 

@@ -179,6 +179,10 @@ def _has_symbols(params: dict) -> bool:
     )
 
 
+def _reordered(array: np.ndarray, axes) -> np.ndarray:
+    return array if axes is None else np.transpose(array, axes)
+
+
 _BY_NUMPY: dict[str, Callable[..., Any]] = {
     "add": lambda _, x, y: x + y,
     "sub": lambda _, x, y: x - y,
@@ -186,7 +190,7 @@ _BY_NUMPY: dict[str, Callable[..., Any]] = {
     "neg": lambda _, x: -x,
     "sqrt": lambda _, x: np.sqrt(x),
     "rsqrt": lambda _, x: np.asarray(1, x.dtype) / np.sqrt(x),
-    "reshape": lambda _, x: x,
+    "reshape": lambda equation, x: _reordered(x, equation.params["dimensions"]),
     "squeeze": lambda _, x: x,
     "expand_dims": lambda _, x: x,
     "copy": lambda _, x: x,
