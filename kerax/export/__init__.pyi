@@ -1,2 +1,2 @@
-from kerax.export.archive import ExportArchive as ExportArchive
-from kerax.export.errors import ExportError as ExportError
+from .archive import ExportArchive as ExportArchive
+from .errors import ExportError as ExportError

@@ -180,7 +180,9 @@ def export_model(
     if format == "litert":  # phones plan their memory beforehand
         batch = 1 if batch is None else None if batch == "dynamic" else batch
     if batch is not None and (not isinstance(batch, int) or batch < 1):
-        raise ValueError(f"export: `batch` must be a whole number of at least 1, None, or for litert 'dynamic'. Got {batch!r}.")
+        raise ValueError(
+            f"export: `batch` must be a whole number of at least 1, None, or for litert 'dynamic'. Got {batch!r}."
+        )
     archive = ExportArchive()
     signature = endpoints.signature_of(model, input_signature)
     archive.track(model)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerax import config
 from kerax.core.input_spec import InputSpec
+from kerax.core.layer import Layer
 from kerax.core.scope import Scope
 from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants, walk
@@ -31,6 +32,7 @@ class Endpoint:
         weights: `{"params": {path: array}, "state": {path: array}}`.
         variables: The variables by path.
         output: Shape and dtype of what `function` returns.
+        dtypes: Those that it computes in and that its weights are kept in.
         smallest_table: Integers below it are rows of every embedding.
         specs: The arguments' shapes, in which sizes that are not known are symbols.
         input_names, output_names: One for each array.
@@ -45,8 +47,13 @@ class Endpoint:
         materialize(variable for _, variable in self.variables)
         self.signature = tuple(signature)
         self.specs, output = self._infer(batch)
-        self.output = output
-        sizes = [layer.input_dim for owner in owners for layer in descendants(owner) if hasattr(layer, "embeddings")]
+        self.output: Any = output
+        layers: list[Any] = [
+            layer for owner in owners for layer in (owner, *descendants(owner)) if isinstance(layer, Layer)
+        ]
+        sizes = [layer.input_dim for layer in layers if hasattr(layer, "embeddings")]
+        self.dtypes = {str(leaf.dtype) for leaf in (*jax.tree.leaves(output), *jax.tree.leaves(self.weights))}
+        self.dtypes |= {str(layer.compute_dtype) for layer in layers}
         self.smallest_table = min([size for size in sizes if size], default=2)
         self.input_names = _names_of_inputs(self.signature)
         self.output_names = _names_of_outputs(output)
@@ -198,10 +205,11 @@ def _as_spec(value) -> InputSpec:
         raise TypeError(f"input_signature: expected `InputSpec`s, tensors or arrays. Got {value!r}.")
     if value.shape is None:
         raise ValueError("input_signature: each spec must have a shape, `None` for sizes that are not known.")
-    operation = getattr(value, "operation", None)  # of a symbolic input, whose name is the user's
+    operation = getattr(value, "operation", None)
+    named = operation if isinstance(operation, Layer) else value  # an input's layer has the name that the user gave it
     dtype = getattr(value.dtype, "name", value.dtype) or "float32"
     sizes = [size if size is None else int(size) for size in tuple(value.shape)]
-    return InputSpec(shape=sizes, dtype=str(dtype), name=getattr(operation, "name", None) or getattr(value, "name", None))
+    return InputSpec(shape=sizes, dtype=str(dtype), name=getattr(named, "name", None))
 
 
 def _check_fit(model, signature: tuple):
@@ -242,7 +250,9 @@ def _specs(signature: tuple, batch: int | None, is_shared: bool) -> tuple:
                 sizes.append(symbol("batch" if axis == 0 else f"size_{axis}" if is_shared else f"size_{number}_{axis}"))
         return jax.ShapeDtypeStruct(sizes, jax.dtypes.canonicalize_dtype(np.dtype(one.dtype)))
 
-    return tuple(jax.tree.map(spec, argument, is_leaf=lambda leaf: isinstance(leaf, InputSpec)) for argument in signature)
+    return tuple(
+        jax.tree.map(spec, argument, is_leaf=lambda leaf: isinstance(leaf, InputSpec)) for argument in signature
+    )
 
 
 def _names_of_inputs(signature: tuple) -> list[str]:

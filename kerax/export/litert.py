@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from kerax.export.endpoints import Endpoint
-from kerax.export.errors import ExportError
+from kerax.export.errors import ExportError, package
+from kerax.export.rewriting import FOR_LITERT, rewritten
 from kerax.export.stablehlo import exported
 
 _QUANTIZATIONS = ("int8",)
@@ -29,13 +30,12 @@ def write(endpoints: list[Endpoint], path: str, quantize: str | None = None) -> 
 
 
 def _converted(endpoint: Endpoint) -> bytes:
-    from litert_converter.mlir import ir, passmanager
-    from litert_converter.mlir._mlir_libs import converter_api_ext as converter
-    from litert_converter.mlir.dialects import stablehlo
-
     from kerax.export import litert_loops
 
-    program = exported(endpoint, holds_weights=True, platforms=("cpu",))
+    mlir = "litert_converter.mlir"
+    ir, passmanager, stablehlo = (package(f"{mlir}.{name}") for name in ("ir", "passmanager", "dialects.stablehlo"))
+    converter = package(f"{mlir}._mlir_libs.converter_api_ext")
+    program = exported(endpoint, True, ("cpu",), change=lambda call: rewritten(call, FOR_LITERT))
     context = ir.Context()
     converter.prepare_mlir_context(context)
     context.allow_unregistered_dialects = True
@@ -59,8 +59,7 @@ def _short(error: Exception) -> str:
 
 
 def _quantized(blob: bytes) -> bytes:
-    from ai_edge_quantizer import quantizer, recipe
-
+    quantizer, recipe = package("ai_edge_quantizer.quantizer"), package("ai_edge_quantizer.recipe")
     tool = quantizer.Quantizer(bytearray(blob))
     # Products are made of integers where they are large; inputs and outputs stay floats.
     tool.load_quantization_recipe(recipe.dynamic_wi8_afp32())
@@ -69,9 +68,7 @@ def _quantized(blob: bytes) -> bytes:
 
 def run(path: str, endpoint: Endpoint, inputs: list) -> list:
     """What LiteRT computes of the file."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=os.fspath(path))
+    interpreter = package("ai_edge_litert.interpreter").Interpreter(model_path=os.fspath(path))
     runner = interpreter.get_signature_runner("serving_default")
     known = runner.get_input_details()
     given = {n: np.asarray(v) for n, v in zip(endpoint.input_names, inputs, strict=True) if n in known}

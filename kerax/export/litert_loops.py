@@ -6,9 +6,9 @@ litert-converter 0.5 leaves them inside `tfl.while` and then refuses to write th
 from collections.abc import Iterator
 from typing import Any
 
-from litert_converter.mlir import ir
-from litert_converter.mlir.dialects import func
+from kerax.export.errors import package
 
+ir, func = package("litert_converter.mlir.ir"), package("litert_converter.mlir.dialects.func")
 _CONSTANTS = ("arith.constant", "tfl.pseudo_const", "tfl.no_value")
 
 

@@ -5,6 +5,7 @@ import tempfile
 from typing import Any
 
 from kerax.export.endpoints import Endpoint, plain_formulations
+from kerax.export.errors import package
 
 
 def write(endpoints: list[Endpoint], path: str, opset_version: int | None = None) -> None:
@@ -38,8 +39,7 @@ def run(path: str, endpoint: Endpoint, inputs: list) -> list:
 
 def write_openvino(endpoints: list[Endpoint], path: str, opset_version: int | None = None) -> None:
     """Writes the first endpoint as an `.xml` file, and a `.bin` file of its weights beside it."""
-    import openvino
-
+    openvino = package("openvino")
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "model.onnx")
         write(endpoints, file, opset_version)
@@ -49,9 +49,7 @@ def write_openvino(endpoints: list[Endpoint], path: str, opset_version: int | No
 
 def run_openvino(path: str, endpoint: Endpoint, inputs: list) -> list:
     """What OpenVINO computes of the file, in the precision of its weights."""
-    import openvino
-
-    core = openvino.Core()
+    core = package("openvino").Core()
     # Its plugin for CPUs would otherwise compute in bfloat16 where the processor has it.
     compiled: Any = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     given = {name: value for name, value in zip(endpoint.input_names, inputs, strict=True) if _has(compiled, name)}

@@ -8,6 +8,7 @@ import numpy as np
 
 from kerax.core.input_spec import InputSpec
 from kerax.export.endpoints import Endpoint
+from kerax.export.errors import package
 from kerax.export.stablehlo import PLATFORMS, exported, portable_artifact
 
 
@@ -20,8 +21,7 @@ def write(endpoints: list[Endpoint], path: str, collections: dict[str, Sequence]
         collections: Further attributes of the loaded object: lists of kerax's variables.
         options: TensorFlow's `tf.saved_model.SaveOptions`.
     """
-    import tensorflow as tf
-
+    tf = package("tensorflow")
     root: Any = tf.Module()
     known: dict[str, Any] = {}
     by_variable: dict[int, Any] = {}
@@ -47,10 +47,9 @@ def _ascii(path: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_./-") else "_" for c in path).lstrip("_/-") or "weight"
 
 
-def _functions(tf, endpoint: Endpoint, variables: dict) -> tuple[Any, Any]:
+def _functions(tf: Any, endpoint: Endpoint, variables: dict) -> tuple[Any, Any]:
     """An endpoint as a `tf.function` of its arguments, and as one of inputs by name to outputs by name."""
-    from tensorflow.compiler.tf2xla.python import xla  # not in `tf.raw_ops`
-
+    xla = package("tensorflow.compiler.tf2xla.python.xla")  # not in `tf.raw_ops`
     program = exported(endpoint, holds_weights=False)
     artifact = portable_artifact(program)
     paths = [path for kind in ("params", "state") for path in sorted(endpoint.weights[kind])]
@@ -59,7 +58,7 @@ def _functions(tf, endpoint: Endpoint, variables: dict) -> tuple[Any, Any]:
 
     def call(inputs: Sequence) -> list:
         arguments = [*(variables[path] for path in paths), *inputs]
-        outputs = xla.call_module(
+        outputs: Any = xla.call_module(
             tuple(arguments[index] for index in program.module_kept_var_idx),
             version=program.calling_convention_version,
             module=artifact,
@@ -85,18 +84,16 @@ def _functions(tf, endpoint: Endpoint, variables: dict) -> tuple[Any, Any]:
     def structured(*arguments):
         return jax.tree.unflatten(form, call(jax.tree.leaves(arguments)))
 
-    @tf.function(autograph=False)
     def named(**inputs):
         outputs = call([inputs[name] for name in endpoint.input_names])
         return dict(zip(endpoint.output_names, outputs, strict=True))
 
-    return structured, named.get_concrete_function(**{spec.name: spec for spec in specs})
+    return structured, tf.function(named, autograph=False).get_concrete_function(**{spec.name: spec for spec in specs})
 
 
 def run(path: str, endpoint: Endpoint, inputs: list) -> list:
     """What TensorFlow computes of the folder's signature."""
-    import tensorflow as tf
-
+    tf = package("tensorflow")
     loaded = tf.saved_model.load(path)  # kept: a signature alone loses its variables
     given = {name: tf.constant(value) for name, value in zip(endpoint.input_names, inputs, strict=True)}
     found = loaded.signatures[endpoint.name](**given)

@@ -1,6 +1,7 @@
 """An endpoint as StableHLO, of a version that other programs read."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,11 +16,14 @@ newer."""
 _COMPOSITE = re.compile(r'stablehlo\.composite "[^"]*" ([^{]*?) \{.*?decomposition = (@[\w.]+).*?\} :')
 
 
-def exported(endpoint: Endpoint, holds_weights: bool, platforms: tuple[str, ...] = PLATFORMS) -> export.Exported:
+def exported(
+    endpoint: Endpoint, holds_weights: bool, platforms: tuple[str, ...] = PLATFORMS, change: Callable | None = None
+) -> export.Exported:
     """An endpoint as JAX exports it.
 
     Args:
         holds_weights: Whether the weights are in the program as constants. Otherwise they are its first arguments.
+        change: Of a function that holds the weights, what to make of it first.
     """
     with plain_formulations():
         if holds_weights:
@@ -28,7 +32,7 @@ def exported(endpoint: Endpoint, holds_weights: bool, platforms: tuple[str, ...]
             def call(*inputs):
                 return endpoint.call(weights, inputs)
 
-            return export.export(jax.jit(call), platforms=platforms)(*endpoint.specs)
+            return export.export(jax.jit(change(call) if change else call), platforms=platforms)(*endpoint.specs)
         specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), endpoint.weights)
         return export.export(jax.jit(endpoint.call_flat), platforms=platforms)(specs, *endpoint.flat_specs)
 

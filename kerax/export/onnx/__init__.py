@@ -10,7 +10,7 @@ from onnx_ir.passes import common as passes
 
 from kerax.export.errors import ExportError
 from kerax.export.onnx import control, elementwise, formulas, indexing, products
-from kerax.export.onnx.graph import INT64, Complex, Graph, Value, constant, is_known, stored
+from kerax.export.onnx.graph import INT64, Complex, Graph, Operand, constant, is_known, stored
 from kerax.export.onnx.interpreter import run
 
 __all__ = ["ExportError", "to_onnx"]
@@ -20,7 +20,12 @@ _IR_VERSION = 9
 
 
 def to_onnx(
-    function: Callable, weights: Any, inputs: Any, input_names: Sequence[str], output_names: Sequence[str], opset: int = OPSET
+    function: Callable,
+    weights: Any,
+    inputs: Any,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    opset: int = OPSET,
 ) -> ir.Model:
     """What a function computes, as a model in ONNX.
 
@@ -37,7 +42,7 @@ def to_onnx(
     """
     closed = jax.make_jaxpr(function)(weights, inputs)
     graph = Graph()
-    arguments: list[Value] = []
+    arguments: list[Operand] = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         name = jax.tree_util.keystr(path, simple=True, separator="/").partition("/")[2]
         arguments.append(constant(leaf, name or None))
@@ -47,7 +52,7 @@ def to_onnx(
         shape = ir.Shape([int(size) if is_known(size) else str(size) for size in spec.shape])
         value = ir.Value(name=graph.unique(name), type=kind, shape=shape)
         given.append(value)
-        arguments.append(Value(spec.shape, stored(spec.dtype), value))
+        arguments.append(Operand(spec.shape, stored(spec.dtype), value))
     for value, spec in zip(given, jax.tree.leaves(inputs), strict=True):
         for axis, size in enumerate(spec.shape):
             if not is_known(size) and str(size) not in graph.shared.symbols:

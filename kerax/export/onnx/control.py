@@ -1,13 +1,15 @@
 """Loops and branches."""
 
+from typing import Any
+
 import numpy as np
 
-from kerax.export.onnx.graph import BOOL, INT32, INT64, Graph, Value, constant, stored
+from kerax.export.onnx.graph import BOOL, INT32, INT64, Graph, Operand, constant, stored
 from kerax.export.onnx.interpreter import parts, rule, run
 
 
 @rule("scan")
-def _scan(graph: Graph, equation, *values: Value):
+def _scan(graph: Graph, equation, *values: Operand):
     params = equation.params
     jaxpr, constants = parts(params["jaxpr"])
     num_fixed, num_carried = _numbers(params, jaxpr, equation)
@@ -18,13 +20,14 @@ def _scan(graph: Graph, equation, *values: Value):
     counted = ()
     if not scanned:  # Scan wants something to go through
         length, zero = params["length"], constant(np.zeros(1, np.int64))
-        counted = (graph.full(Value((length,), INT64, None, zero.constant, (1,))),)
+        counted = (graph.full(Operand((length,), INT64, None, zero.constant, (1,))),)
     specs = [(v.shape, v.dtype) for v in carried] + [(v.shape[1:], v.dtype) for v in (*scanned, *counted)]
 
-    def step(body: Graph, *given: Value):
+    def step(body: Graph, *given: Operand):
         return run(body, jaxpr, constants, [*fixed, *given[: len(given) - len(counted)]])
 
     going_back = int(params["reverse"])
+    stacked: dict[str, Any] = {"scan_output_directions": [going_back] * num_stacked} if num_stacked else {}
     results = graph.node(
         "Scan",
         [*carried, *scanned, *counted],
@@ -32,7 +35,7 @@ def _scan(graph: Graph, equation, *values: Value):
         body=graph.body(step, specs),
         num_scan_inputs=len(scanned) + len(counted),
         scan_input_directions=[going_back] * (len(scanned) + len(counted)),
-        **({"scan_output_directions": [going_back] * num_stacked} if num_stacked else {}),
+        **stacked,
     )
     return _values(equation, results)
 
@@ -53,16 +56,16 @@ def _numbers(params: dict, jaxpr, equation) -> tuple[int, int]:
     return len(equation.invars) - carried - scanned, carried
 
 
-def _values(equation, results) -> list[Value]:
+def _values(equation, results) -> list[Operand]:
     results = results if isinstance(results, list) else [results]
     return [
-        Value(variable.aval.shape, stored(variable.aval.dtype), result)
+        Operand(variable.aval.shape, stored(variable.aval.dtype), result)
         for variable, result in zip(equation.outvars, results, strict=True)
     ]
 
 
 @rule("while")
-def _while(graph: Graph, equation, *values: Value):
+def _while(graph: Graph, equation, *values: Operand):
     params = equation.params
     num_test, num_body = params["cond_nconsts"], params["body_nconsts"]
     values = tuple(graph.full(value) for value in values)
@@ -70,7 +73,7 @@ def _while(graph: Graph, equation, *values: Value):
     carried = values[num_test + num_body :]
     (test, test_constants), (body, body_constants) = parts(params["cond_jaxpr"]), parts(params["body_jaxpr"])
 
-    def step(inner: Graph, count: Value, goes_on: Value, *given: Value):
+    def step(inner: Graph, count: Operand, goes_on: Operand, *given: Operand):
         new = run(inner, body, body_constants, [*of_body, *given])
         return [*run(inner, test, test_constants, [*of_test, *new]), *new]
 
@@ -81,7 +84,7 @@ def _while(graph: Graph, equation, *values: Value):
 
 
 @rule("cond")
-def _cond(graph: Graph, equation, which: Value, *values: Value):
+def _cond(graph: Graph, equation, which: Operand, *values: Operand):
     branches = equation.params["branches"]
     values = tuple(graph.full(value) for value in values)
 
@@ -104,7 +107,7 @@ def _cond(graph: Graph, equation, which: Value, *values: Value):
 
 
 @rule("custom_linear_solve")
-def _solve(graph: Graph, equation, *values: Value):
+def _solve(graph: Graph, equation, *values: Operand):
     lengths, jaxprs = equation.params["const_lengths"], equation.params["jaxprs"]
     before = lengths.matvec + lengths.vecmat
     own, rest = values[before : before + lengths.solve], values[sum(lengths) :]

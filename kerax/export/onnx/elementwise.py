@@ -9,7 +9,7 @@ from kerax.export.onnx.graph import (
     Complex,
     ExportError,
     Graph,
-    Value,
+    Operand,
     are_known,
     constant,
     is_known,
@@ -61,14 +61,14 @@ PARTWISE.update(("stack", "unstack", "slice", "rev", "dynamic_slice", "gather", 
 
 
 @rule(*_OPERATORS)
-def _operator(graph: Graph, equation, *values: Value):
+def _operator(graph: Graph, equation, *values: Operand):
     kind, dtype = _OPERATORS[equation.primitive.name], values[0].dtype
     if dtype.kind in "iu" and kind in ("Add", "Sub", "Mul", "Abs", "Neg", "Sign") and dtype not in (INT32, INT64):
         return _through(graph, equation, values)
     return graph.elementwise(kind, values)
 
 
-def _through(graph: Graph, equation, values) -> Value:
+def _through(graph: Graph, equation, values) -> Operand:
     """Small and unsigned integers by int64, whose last bits are the same: runtimes have hardly an operator for them."""
     dtype = values[0].dtype
     wide = graph.elementwise(_OPERATORS[equation.primitive.name], [graph.cast(value, INT64) for value in values])
@@ -76,11 +76,11 @@ def _through(graph: Graph, equation, values) -> Value:
 
 
 @rule(*_COMPARISONS)
-def _comparison(graph: Graph, equation, x: Value, y: Value):
+def _comparison(graph: Graph, equation, x: Operand, y: Operand):
     return _compare(graph, _COMPARISONS[equation.primitive.name], x, y)
 
 
-def _compare(graph: Graph, kind: str, x: Value, y: Value) -> Value:
+def _compare(graph: Graph, kind: str, x: Operand, y: Operand) -> Operand:
     if x.dtype == BOOL and kind != "Equal":
         x, y = graph.cast(x, INT32), graph.cast(y, INT32)
     elif x.dtype.kind in "iu" and x.dtype not in (INT32, INT64):
@@ -89,27 +89,27 @@ def _compare(graph: Graph, kind: str, x: Value, y: Value) -> Value:
 
 
 @rule("ne")
-def _not_equal(graph: Graph, equation, x: Value, y: Value):
+def _not_equal(graph: Graph, equation, x: Operand, y: Operand):
     if x.dtype == BOOL:
         return graph.elementwise("Xor", [x, y])
     return graph.elementwise("Not", [_compare(graph, "Equal", x, y)])
 
 
 @rule("div")
-def _div(graph: Graph, equation, x: Value, y: Value):
+def _div(graph: Graph, equation, x: Operand, y: Operand):
     if x.dtype.kind == "f":
         return graph.elementwise("Div", [x, y])
     return _of_integers(graph, "Div", x, y, constant(np.full((), -1).astype(x.dtype)))
 
 
 @rule("rem")
-def _rem(graph: Graph, equation, x: Value, y: Value):
+def _rem(graph: Graph, equation, x: Operand, y: Operand):
     if x.dtype.kind == "f":
         return graph.elementwise("Mod", [x, y], fmod=1)  # of the sign of what is divided, as in C
     return _of_integers(graph, "Mod", x, y, x, fmod=1)
 
 
-def _of_integers(graph: Graph, kind: str, x: Value, y: Value, by_zero: Value, **attributes) -> Value:
+def _of_integers(graph: Graph, kind: str, x: Operand, y: Operand, by_zero: Operand, **attributes) -> Operand:
     """A division, which gives `by_zero` where XLA does not fail and runtimes do."""
     if y.constant is not None and np.all(y.constant != 0):
         return graph.elementwise(kind, [x, y], **attributes)
@@ -120,38 +120,38 @@ def _of_integers(graph: Graph, kind: str, x: Value, y: Value, by_zero: Value, **
 
 
 @rule("pow")
-def _pow(graph: Graph, equation, x: Value, y: Value):
+def _pow(graph: Graph, equation, x: Operand, y: Operand):
     return graph.elementwise("Pow", [x, y])
 
 
 @rule("square")
-def _square(graph: Graph, equation, x: Value):
+def _square(graph: Graph, equation, x: Operand):
     return graph.elementwise("Mul", [x, x])
 
 
 @rule("rsqrt")
-def _rsqrt(graph: Graph, equation, x: Value):
+def _rsqrt(graph: Graph, equation, x: Operand):
     return graph.elementwise("Reciprocal", [graph.elementwise("Sqrt", [x])])
 
 
 @rule("erfc")
-def _erfc(graph: Graph, equation, x: Value):
+def _erfc(graph: Graph, equation, x: Operand):
     return graph.elementwise("Sub", [constant(np.ones((), x.dtype)), graph.elementwise("Erf", [x])])
 
 
 @rule("exp2")
-def _exp2(graph: Graph, equation, x: Value):
+def _exp2(graph: Graph, equation, x: Operand):
     return graph.elementwise("Pow", [constant(np.full((), 2, x.dtype)), x])
 
 
 @rule("is_finite")
-def _is_finite(graph: Graph, equation, x: Value):
+def _is_finite(graph: Graph, equation, x: Operand):
     odd = [graph.elementwise(kind, [x], BOOL) for kind in ("IsInf", "IsNaN")]
     return graph.elementwise("Not", [graph.elementwise("Or", odd)])
 
 
 @rule("round")
-def _round(graph: Graph, equation, x: Value):
+def _round(graph: Graph, equation, x: Operand):
     if int(equation.params["rounding_method"]) == 1:  # halves to even
         return graph.elementwise("Round", [x])
     half = graph.elementwise("Add", [graph.elementwise("Abs", [x]), constant(np.full((), 0.5, x.dtype))])
@@ -159,22 +159,22 @@ def _round(graph: Graph, equation, x: Value):
 
 
 @rule("copy", "copy_p", "stop_gradient", "sharding_constraint", "pvary")
-def _same(graph: Graph, equation, x: Value):
+def _same(graph: Graph, equation, x: Operand):
     return x
 
 
 @rule("optimization_barrier")
-def _all_the_same(graph: Graph, equation, *values: Value):
+def _all_the_same(graph: Graph, equation, *values: Operand):
     return list(values)
 
 
 @rule("reduce_precision")
-def _reduce_precision(graph: Graph, equation, x: Value):
+def _reduce_precision(graph: Graph, equation, x: Operand):
     return x  # of the bits of a smaller float: those of bfloat16 are written as float32
 
 
 @rule("convert_element_type")
-def _convert(graph: Graph, equation, x: Value):
+def _convert(graph: Graph, equation, x: Operand):
     dtype = equation.params["new_dtype"]
     if np.dtype(dtype).kind == "c":
         return Complex(graph.cast(x, np.float32), constant(np.zeros((1,) * x.rank, np.float32)))
@@ -182,7 +182,7 @@ def _convert(graph: Graph, equation, x: Value):
 
 
 @rule("max", "min")
-def _extremum(graph: Graph, equation, x: Value, y: Value):
+def _extremum(graph: Graph, equation, x: Operand, y: Operand):
     name = equation.primitive.name
     if x.dtype == BOOL:
         return graph.elementwise("Or" if name == "max" else "And", [x, y])
@@ -197,13 +197,13 @@ def _extremum(graph: Graph, equation, x: Value, y: Value):
 
 
 @rule("and", "or", "xor", "not")
-def _logic(graph: Graph, equation, *values: Value):
+def _logic(graph: Graph, equation, *values: Operand):
     kind = equation.primitive.name.title()
     return graph.elementwise(kind if values[0].dtype == BOOL else f"Bitwise{kind}", values)
 
 
 @rule("shift_left", "shift_right_logical")
-def _shift(graph: Graph, equation, x: Value, y: Value):
+def _shift(graph: Graph, equation, x: Operand, y: Operand):
     unsigned = np.dtype(f"uint{x.dtype.itemsize * 8}")
     direction = "LEFT" if equation.primitive.name == "shift_left" else "RIGHT"
     given = [graph.cast(x, unsigned), graph.cast(y, unsigned)]
@@ -211,7 +211,7 @@ def _shift(graph: Graph, equation, x: Value, y: Value):
 
 
 @rule("shift_right_arithmetic")
-def _shift_right(graph: Graph, equation, x: Value, y: Value):
+def _shift_right(graph: Graph, equation, x: Operand, y: Operand):
     if x.dtype.kind == "u":
         return _shift(graph, equation, x, y)
     # x >> y is floor(x / 2^y), and ONNX divides towards zero: a negative number by way of its complement.
@@ -222,7 +222,7 @@ def _shift_right(graph: Graph, equation, x: Value, y: Value):
 
 
 @rule("integer_pow")
-def _integer_pow(graph: Graph, equation, x: Value):
+def _integer_pow(graph: Graph, equation, x: Operand):
     power = equation.params["y"]
     result = x
     if abs(power) in (2, 3):
@@ -234,12 +234,12 @@ def _integer_pow(graph: Graph, equation, x: Value):
 
 
 @rule("clamp")
-def _clamp(graph: Graph, equation, low: Value, x: Value, high: Value):
+def _clamp(graph: Graph, equation, low: Operand, x: Operand, high: Operand):
     return graph.elementwise("Min", [graph.elementwise("Max", [x, low]), high])
 
 
 @rule("select_n")
-def _select(graph: Graph, equation, which: Value, *cases: Value):
+def _select(graph: Graph, equation, which: Operand, *cases: Operand):
     dtype = cases[0].dtype
     if dtype.kind in "iu" and dtype not in (INT32, INT64):
         wide = _select(graph, equation, which, *(graph.cast(value, INT64) for value in cases))
@@ -257,15 +257,15 @@ def _select(graph: Graph, equation, which: Value, *cases: Value):
 
 
 @rule("broadcast_in_dim")
-def _broadcast(graph: Graph, equation, x: Value, *sizes: Value):
+def _broadcast(graph: Graph, equation, x: Operand, *sizes: Operand):
     shape = equation.outvars[0].aval.shape
     actual: list = [1] * len(shape)
     for axis, target in enumerate(equation.params["broadcast_dimensions"]):
         actual[target] = x.actual[axis]
     if x.constant is not None:
-        return Value(shape, x.dtype, None, x.constant.reshape([int(size) for size in actual]), actual, x.name)
-    moved = graph.reshape(Value(x.actual, x.dtype, x.result), actual)
-    return Value(shape, x.dtype, moved.result, actual=tuple(actual))
+        return Operand(shape, x.dtype, None, x.constant.reshape([int(size) for size in actual]), actual, x.name)
+    moved = graph.reshape(Operand(x.actual, x.dtype, x.result), actual)
+    return Operand(shape, x.dtype, moved.result, actual=tuple(actual))
 
 
 def _is_one(size) -> bool:
@@ -273,7 +273,7 @@ def _is_one(size) -> bool:
 
 
 @rule("reshape", "squeeze", "expand_dims")
-def _reshape(graph: Graph, equation, x: Value, *sizes: Value):
+def _reshape(graph: Graph, equation, x: Operand, *sizes: Operand):
     shape = equation.outvars[0].aval.shape
     if equation.primitive.name == "reshape" and equation.params["dimensions"] is not None:  # axes in another order
         x = graph.transpose(x, equation.params["dimensions"])
@@ -282,46 +282,46 @@ def _reshape(graph: Graph, equation, x: Value, *sizes: Value):
         # Only ones come and go: what is to be broadcast later still is.
         left = iter(wide)
         actual = [1 if _is_one(size) else next(left)[1] for size in shape]
-        moved = graph.reshape(Value(x.actual, x.dtype, x.result, x.constant, name=x.name), actual)
-        return Value(shape, x.dtype, moved.result, moved.constant, tuple(actual))
+        moved = graph.reshape(Operand(x.actual, x.dtype, x.result, x.constant, name=x.name), actual)
+        return Operand(shape, x.dtype, moved.result, moved.constant, tuple(actual))
     return graph.reshape(graph.full(x), shape)
 
 
 @rule("transpose")
-def _transpose(graph: Graph, equation, x: Value):
+def _transpose(graph: Graph, equation, x: Operand):
     return graph.transpose(x, equation.params["permutation"])
 
 
 @rule("concatenate")
-def _concatenate(graph: Graph, equation, *values: Value):
+def _concatenate(graph: Graph, equation, *values: Operand):
     shape = equation.outvars[0].aval.shape
     return graph.concatenate([graph.full(value) for value in values], equation.params["dimension"], shape)
 
 
 @rule("split")
-def _split(graph: Graph, equation, x: Value):
+def _split(graph: Graph, equation, x: Operand):
     sizes = equation.params["sizes"]
     if len(sizes) == 1:
         return [x]
     results = graph.node("Split", [graph.full(x), graph.sizes(sizes)], outputs=len(sizes), axis=equation.params["axis"])
-    return [Value(v.aval.shape, x.dtype, result) for v, result in zip(equation.outvars, results, strict=True)]
+    return [Operand(v.aval.shape, x.dtype, result) for v, result in zip(equation.outvars, results, strict=True)]
 
 
 @rule("tile")
-def _tile(graph: Graph, equation, x: Value):
+def _tile(graph: Graph, equation, x: Operand):
     shape = equation.outvars[0].aval.shape
     return graph.value("Tile", [graph.full(x), graph.sizes(equation.params["reps"])], x.dtype, shape)
 
 
 @rule("stack")
-def _stack(graph: Graph, equation, *values: Value):
+def _stack(graph: Graph, equation, *values: Operand):
     axis, shape = equation.params["axis"], tuple(equation.outvars[0].aval.shape)
     thin = (*shape[:axis], 1, *shape[axis + 1 :])
     return graph.concatenate([graph.reshape(graph.full(value), thin) for value in values], axis, shape)
 
 
 @rule("unstack")
-def _unstack(graph: Graph, equation, x: Value):
+def _unstack(graph: Graph, equation, x: Operand):
     axis, x = equation.params["axis"], graph.full(x)
     return [
         graph.value("Gather", [x, np.array(index, np.int64)], x.dtype, variable.aval.shape, axis=axis)
@@ -330,7 +330,7 @@ def _unstack(graph: Graph, equation, x: Value):
 
 
 @rule("slice")
-def _slice(graph: Graph, equation, x: Value):
+def _slice(graph: Graph, equation, x: Operand):
     params, x, shape = equation.params, graph.full(x), equation.outvars[0].aval.shape
     starts, ends, steps = params["start_indices"], params["limit_indices"], params["strides"] or (1,) * x.rank
     cut = [
@@ -342,19 +342,19 @@ def _slice(graph: Graph, equation, x: Value):
         return x
     chosen = [graph.sizes([numbers[axis] for axis in cut]) for numbers in (starts, ends, steps)]
     result = graph.slice(x, chosen[0], chosen[1], cut, chosen[2])
-    return Value(shape, x.dtype, result.result)
+    return Operand(shape, x.dtype, result.result)
 
 
 @rule("rev")
-def _reverse(graph: Graph, equation, x: Value):
+def _reverse(graph: Graph, equation, x: Operand):
     axes, x = equation.params["dimensions"], graph.full(x)
     back = np.full(len(axes), -1, np.int64)
     before_first = np.full(len(axes), np.iinfo(np.int64).min + 1, np.int64)
-    return Value(x.shape, x.dtype, graph.slice(x, back, before_first, axes, back).result)
+    return Operand(x.shape, x.dtype, graph.slice(x, back, before_first, axes, back).result)
 
 
 @rule("pad")
-def _pad(graph: Graph, equation, x: Value, fill: Value):
+def _pad(graph: Graph, equation, x: Operand, fill: Operand):
     config, x = equation.params["padding_config"], graph.full(x)
     for axis, (_, _, inside) in enumerate(config):
         if inside:
@@ -363,14 +363,16 @@ def _pad(graph: Graph, equation, x: Value, fill: Value):
     if are_known([*low, *high]) and not any([*low, *high]):
         return x
     if x.dtype.kind in "biu" and x.dtype not in (INT32, INT64):  # runtimes pad these only
-        wide = graph.value("Pad", [graph.cast(x, INT32), graph.sizes([*low, *high]), graph.cast(fill, INT32)], INT32, ())
-        return graph.cast(Value(equation.outvars[0].aval.shape, INT32, wide.result), x.dtype)
+        wide = graph.value(
+            "Pad", [graph.cast(x, INT32), graph.sizes([*low, *high]), graph.cast(fill, INT32)], INT32, ()
+        )
+        return graph.cast(Operand(equation.outvars[0].aval.shape, INT32, wide.result), x.dtype)
     # Negative amounts cut, in ONNX too.
     shape = equation.outvars[0].aval.shape
     return graph.value("Pad", [x, graph.sizes([*low, *high]), fill], x.dtype, shape)
 
 
-def _spread(graph: Graph, x: Value, fill: Value, axis: int, inside: int) -> Value:
+def _spread(graph: Graph, x: Operand, fill: Operand, axis: int, inside: int) -> Operand:
     """`inside` fills between the entries of an axis: (n) to (n, 1) to (n, 1 + inside), in one row, and cut."""
     size, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
     x = graph.reshape(x, (*before, size, 1, *after))
@@ -380,29 +382,29 @@ def _spread(graph: Graph, x: Value, fill: Value, axis: int, inside: int) -> Valu
     x = graph.reshape(x, (*before, size * (1 + inside), *after))
     whole = size + (size - 1) * inside
     cut = graph.slice(x, np.array([0]), graph.size(whole), [axis])
-    return Value((*before, whole, *after), x.dtype, cut.result)
+    return Operand((*before, whole, *after), x.dtype, cut.result)
 
 
 @rule("iota")
-def _iota(graph: Graph, equation, *sizes: Value):
+def _iota(graph: Graph, equation, *sizes: Operand):
     axis, shape = equation.params["dimension"], equation.outvars[0].aval.shape
     dtype, size = stored(equation.params["dtype"]), shape[axis]
     actual = tuple(size if index == axis else 1 for index in range(len(shape)))
     if is_known(size):
-        return Value(shape, dtype, None, np.arange(size, dtype=dtype).reshape([int(s) for s in actual]), actual)
+        return Operand(shape, dtype, None, np.arange(size, dtype=dtype).reshape([int(s) for s in actual]), actual)
     counted = graph.node("Range", [np.array(0), graph.scalar_size(size), np.array(1)], INT64, (size,))
-    numbers = graph.reshape(graph.cast(Value((size,), INT64, counted), dtype), actual)
-    return Value(shape, dtype, numbers.result, actual=actual)
+    numbers = graph.reshape(graph.cast(Operand((size,), INT64, counted), dtype), actual)
+    return Operand(shape, dtype, numbers.result, actual=actual)
 
 
 @rule("dim_as_value")
 def _size(graph: Graph, equation):
-    size = Value((), INT64, graph.scalar_size(equation.params["dim"]))
+    size = Operand((), INT64, graph.scalar_size(equation.params["dim"]))
     return graph.cast(size, equation.outvars[0].aval.dtype)
 
 
 @rule("bitcast_convert_type")
-def _bitcast(graph: Graph, equation, x: Value):
+def _bitcast(graph: Graph, equation, x: Operand):
     dtype = stored(equation.params["new_dtype"])
     if {x.dtype.kind, dtype.kind} <= set("iu") and x.dtype.itemsize == dtype.itemsize:
         return graph.cast(x, dtype)
@@ -413,7 +415,7 @@ def _bitcast(graph: Graph, equation, x: Value):
 
 
 @rule("complex")
-def _complex(graph: Graph, equation, real: Value, imaginary: Value):
+def _complex(graph: Graph, equation, real: Operand, imaginary: Operand):
     return Complex(real, imaginary)
 
 
@@ -454,7 +456,7 @@ def _complex_mul(graph: Graph, equation, x, y):
     return Complex(real, imaginary)
 
 
-def _scaled(graph: Graph, x: Complex, factor: Value) -> Complex:
+def _scaled(graph: Graph, x: Complex, factor: Operand) -> Complex:
     return Complex(*(graph.elementwise("Mul", [part, factor]) for part in (x.real, x.imaginary)))
 
 

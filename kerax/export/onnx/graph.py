@@ -2,8 +2,8 @@
 
 import ast
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +14,7 @@ from kerax.export.errors import ExportError
 BOOL, INT32, INT64, FLOAT = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32)
 _OPSET_OF_FLOAT8 = 19
 _SIZE_TO_COMPARE = 1024
-"""Bytes up to which constants are compared by their content: equal ones, of which there are many small ones, are one."""
+"""Bytes up to which constants are compared by their content: equal ones are one, of which there are many."""
 
 
 def stored(dtype) -> np.dtype:
@@ -49,7 +49,7 @@ def product(sizes: Sequence) -> Any:
 
 
 @dataclasses.dataclass(slots=True)
-class Value:
+class Operand:
     """A value of the program: a constant, or what a node gives.
 
     Args:
@@ -61,11 +61,11 @@ class Value:
         name: What a constant is called in the file.
     """
 
-    shape: tuple
+    shape: Any
     dtype: np.dtype
     result: Any = None
     constant: Any = None
-    actual: tuple = None  # pyright: ignore[reportAssignmentType]
+    actual: Any = None
     name: str | None = None
 
     def __post_init__(self):
@@ -86,8 +86,8 @@ class Value:
 class Complex:
     """A complex value: ONNX has none, so its two parts are written."""
 
-    real: Value
-    imaginary: Value
+    real: Operand
+    imaginary: Operand
 
     @property
     def shape(self) -> tuple:
@@ -95,12 +95,12 @@ class Complex:
 
 
 def constant(array, name: str | None = None) -> Any:
-    """A constant of the program: a `Value`, or a `Complex`."""
-    array = np.asarray(array)
+    """A constant of the program: a `Operand`, or a `Complex`."""
+    array = cast(Any, np.asarray(array))
     if array.dtype.kind == "c":
         return Complex(constant(array.real), constant(array.imag))
     array = array.astype(stored(array.dtype), copy=False)
-    return Value(array.shape, array.dtype, constant=array, name=name)
+    return Operand(array.shape, array.dtype, constant=array, name=name)
 
 
 class _Shared:
@@ -142,7 +142,10 @@ class Graph:
             name = self.unique(name or f"constant_{len(self.shared.initializers)}")
             tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
             value = ir.Value(
-                name=name, shape=tensor.shape, type=ir.TensorType(ir.DataType.from_numpy(array.dtype)), const_value=tensor
+                name=name,
+                shape=tensor.shape,
+                type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+                const_value=tensor,
             )
             self.shared.initializers.append(value)
             # The array is kept beside it, for its id must not become another's.
@@ -153,11 +156,11 @@ class Graph:
         """What a node takes for a value, a NumPy array, or nothing."""
         if value is None or isinstance(value, ir.Value):
             return value
-        if isinstance(value, Value):
+        if isinstance(value, Operand):
             return value.result if value.constant is None else self.initializer(value.constant, value.name)
         return self.initializer(np.asarray(value))
 
-    def node(self, kind: str, inputs: Sequence, dtype=None, shape=None, outputs: int = 1, domain="", **attributes) -> Any:
+    def node(self, kind: str, inputs: Sequence, dtype=None, shape=None, outputs: int = 1, **attributes) -> Any:
         """Writes a node. Returns its output, or a list of several."""
         label = f"{self.shared.scope}/{kind}" if self.shared.scope else kind
         results = [ir.Value(name=self.unique(f"{label}:{index}")) for index in range(outputs)]
@@ -167,13 +170,13 @@ class Graph:
             results[0].shape = ir.Shape([int(size) if is_known(size) else str(size) for size in shape])
         given = {name: _attribute(value) for name, value in attributes.items()}
         read = [self.input(value) for value in inputs]
-        self.nodes.append(ir.node(kind, read, given, domain=domain, outputs=results, name=self.unique(label)))
+        self.nodes.append(ir.node(kind, read, given, outputs=results, name=self.unique(label)))
         return results[0] if outputs == 1 else results
 
-    def value(self, kind: str, inputs: Sequence, dtype, shape, actual=None, **attributes) -> Value:
+    def value(self, kind: str, inputs: Sequence, dtype, shape, actual=None, **attributes) -> Operand:
         """Writes a node of one output and returns it as a value of the program."""
         given = shape if actual is None else actual
-        return Value(shape, dtype, self.node(kind, inputs, dtype, given, **attributes), actual=actual)
+        return Operand(shape, dtype, self.node(kind, inputs, dtype, given, **attributes), actual=actual)
 
     # Sizes.
 
@@ -240,20 +243,22 @@ class Graph:
 
     # What most rules need.
 
-    def full(self, value: Value) -> Value:
+    def full(self, value: Operand) -> Operand:
         """A value with its broadcast carried out."""
         if not value.is_lazy:
             return value
         if value.constant is not None and are_known(value.shape):
-            return Value(value.shape, value.dtype, constant=np.broadcast_to(value.constant, value.shape))
+            return Operand(value.shape, value.dtype, constant=np.broadcast_to(value.constant, value.shape))
         return self.value("Expand", [value, self.sizes(value.shape)], value.dtype, value.shape)
 
-    def reshape(self, value: Value, shape: Sequence) -> Value:
+    def reshape(self, value: Operand, shape: Sequence) -> Operand:
         """A value, its broadcast carried out, in another shape."""
         if is_same(value.shape, shape):
             return value
         if value.constant is not None and are_known(shape):
-            return Value(shape, value.dtype, constant=value.constant.reshape([int(s) for s in shape]), name=value.name)
+            return Operand(
+                shape, value.dtype, constant=value.constant.reshape([int(s) for s in shape]), name=value.name
+            )
         unknown = [index for index, size in enumerate(shape) if not is_known(size)]
         if len(unknown) <= 1 and 0 not in [size for size in shape if is_known(size)]:
             target = np.array([-1 if index in unknown else size for index, size in enumerate(shape)], np.int64)
@@ -261,44 +266,44 @@ class Graph:
             target = self.sizes(shape)
         return self.value("Reshape", [value, target], value.dtype, shape)
 
-    def transpose(self, value: Value, axes: Sequence[int]) -> Value:
+    def transpose(self, value: Operand, axes: Iterable) -> Operand:
         """A value with its axes in another order, its broadcast left as it is."""
         axes = [int(axis) for axis in axes]
         if axes == list(range(value.rank)):
             return value
         shape, actual = (tuple(sizes[axis] for axis in axes) for sizes in (value.shape, value.actual))
         if value.constant is not None:
-            return Value(shape, value.dtype, None, np.transpose(value.constant, axes), actual)
+            return Operand(shape, value.dtype, None, np.transpose(value.constant, axes), actual)
         return self.value("Transpose", [value], value.dtype, shape, actual, perm=axes)
 
-    def cast(self, value: Value, dtype) -> Value:
+    def cast(self, value: Operand, dtype) -> Operand:
         """A value in another dtype."""
         dtype = np.dtype(dtype)
         if value.dtype == dtype:
             return value
         if value.constant is not None and value.constant.nbytes <= _SIZE_TO_COMPARE:
-            return Value(value.shape, dtype, None, value.constant.astype(dtype), value.actual)
+            return Operand(value.shape, dtype, None, value.constant.astype(dtype), value.actual)
         if "float8" in f"{dtype} {value.dtype}":
             self.shared.opset = _OPSET_OF_FLOAT8
         to = int(ir.DataType.from_numpy(dtype))
         return self.value("Cast", [value], dtype, value.shape, value.actual, to=to)
 
-    def elementwise(self, kind: str, values: Sequence[Value], dtype=None, **attributes) -> Value:
+    def elementwise(self, kind: str, values: Sequence[Operand], dtype=None, **attributes) -> Operand:
         """An operator that broadcasts: what its inputs have left to broadcast is left in its output."""
         rank = max(value.rank for value in values)
         shape, actual = _broadcast([v.shape for v in values], rank), _broadcast([v.actual for v in values], rank)
         return self.value(kind, values, np.dtype(dtype or values[0].dtype), shape, actual, **attributes)
 
-    def concatenate(self, values: Sequence[Value], axis: int, shape: Sequence) -> Value:
+    def concatenate(self, values: Sequence[Operand], axis: int, shape: Sequence) -> Operand:
         """Values with their broadcasts carried out, beside each other."""
         if len(values) == 1:
             return values[0]
         return self.value("Concat", values, values[0].dtype, shape, axis=axis)
 
-    def slice(self, value: Value, starts, ends, axes, steps=None) -> Value:
+    def slice(self, value: Operand, starts, ends, axes, steps=None) -> Operand:
         """A part of a value; its shape is left to the caller, who knows it."""
         given = [value, starts, ends, np.array(axes, np.int64), *([] if steps is None else [steps])]
-        return Value(value.shape, value.dtype, self.node("Slice", given, value.dtype))
+        return Operand(value.shape, value.dtype, self.node("Slice", given, value.dtype))
 
     def body(self, function, specs: Sequence[tuple]) -> ir.Graph:
         """The body of a loop or of a branch.
@@ -312,7 +317,7 @@ class Graph:
         for shape, dtype in specs:
             sizes = ir.Shape([int(size) if is_known(size) else str(size) for size in shape])
             kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
-            inputs.append(Value(shape, dtype, ir.Value(name=self.unique("in"), type=kind, shape=sizes)))
+            inputs.append(Operand(shape, dtype, ir.Value(name=self.unique("in"), type=kind, shape=sizes)))
         outputs = [graph.full(value) for value in function(graph, *inputs)]
         # An output of a body is made in the body, also where it is a constant or comes from outside.
         results = [graph.node("Identity", [value], value.dtype, value.shape) for value in outputs]

@@ -10,7 +10,7 @@ from kerax.export.onnx.graph import (
     INT64,
     ExportError,
     Graph,
-    Value,
+    Operand,
     is_known,
     is_same,
 )
@@ -27,7 +27,7 @@ _REDUCTIONS = {
 
 
 @rule(*_REDUCTIONS)
-def _reduce(graph: Graph, equation, x: Value):
+def _reduce(graph: Graph, equation, x: Operand):
     axes, shape, dtype = equation.params["axes"], equation.outvars[0].aval.shape, x.dtype
     if not axes:
         return x
@@ -40,7 +40,7 @@ def _reduce(graph: Graph, equation, x: Value):
 
 
 @rule("argmax", "argmin")
-def _arg(graph: Graph, equation, x: Value):
+def _arg(graph: Graph, equation, x: Operand):
     kind, shape = {"argmax": "ArgMax", "argmin": "ArgMin"}[equation.primitive.name], equation.outvars[0].aval.shape
     x = graph.cast(graph.full(x), INT32) if x.dtype == BOOL else graph.full(x)
     result = graph.value(kind, [x], INT64, shape, axis=int(equation.params["axes"][0]), keepdims=0)
@@ -48,7 +48,7 @@ def _arg(graph: Graph, equation, x: Value):
 
 
 @rule("cumsum")
-def _cumsum(graph: Graph, equation, x: Value):
+def _cumsum(graph: Graph, equation, x: Operand):
     axis, reverse = np.array(equation.params["axis"], np.int64), int(equation.params["reverse"])
     dtype, x = x.dtype, graph.full(x)
     if dtype.kind in "iu" and dtype not in (INT32, INT64):
@@ -57,7 +57,7 @@ def _cumsum(graph: Graph, equation, x: Value):
 
 
 @rule("sort")
-def _sort(graph: Graph, equation, *values: Value):
+def _sort(graph: Graph, equation, *values: Operand):
     axis, num_keys = equation.params["dimension"], equation.params["num_keys"]
     values = tuple(graph.full(value) for value in values)
     # By the last key first, each time keeping the order of equal ones: TopK puts the lower index first.
@@ -73,13 +73,13 @@ def _sort(graph: Graph, equation, *values: Value):
 
 
 @rule("top_k")
-def _top_k(graph: Graph, equation, x: Value):
+def _top_k(graph: Graph, equation, x: Operand):
     axis = equation.params.get("axis", -1)
     values, aval = equation.outvars
     sortable = graph.full(x) if x.dtype.kind == "f" or x.dtype in (INT32, INT64) else graph.cast(graph.full(x), INT64)
     found, at = graph.node("TopK", [sortable, graph.size(equation.params["k"])], outputs=2, axis=axis)
-    taken = graph.cast(Value(values.aval.shape, sortable.dtype, found), x.dtype)
-    return [taken, graph.cast(Value(aval.aval.shape, INT64, at), aval.aval.dtype)]
+    taken = graph.cast(Operand(values.aval.shape, sortable.dtype, found), x.dtype)
+    return [taken, graph.cast(Operand(aval.aval.shape, INT64, at), aval.aval.dtype)]
 
 
 # Positions.
@@ -94,11 +94,11 @@ def _is_filled(params: dict) -> bool:
     return "FILL" in str(params["mode"]).upper()
 
 
-def _is_inside(graph: Graph, at: Value, limits: Sequence) -> Value:
+def _is_inside(graph: Graph, at: Operand, limits: Sequence) -> Operand:
     """Whether each row of positions is one of the operand."""
     low = graph.node("GreaterOrEqual", [at, np.array(0)], BOOL, at.shape)
     high = graph.node("LessOrEqual", [at, graph.sizes(limits)], BOOL, at.shape)
-    both = graph.cast(Value(at.shape, BOOL, graph.node("And", [low, high], BOOL, at.shape)), INT32)
+    both = graph.cast(Operand(at.shape, BOOL, graph.node("And", [low, high], BOOL, at.shape)), INT32)
     every = graph.value("ReduceMin", [both, np.array([-1])], INT32, at.shape[:-1], keepdims=0)
     return graph.cast(every, BOOL)
 
@@ -112,7 +112,7 @@ def _fill_value(given, dtype: np.dtype):
 
 
 @rule("gather")
-def _gather(graph: Graph, equation, x: Value, at: Value):
+def _gather(graph: Graph, equation, x: Operand, at: Operand):
     params, out = equation.params, equation.outvars[0].aval
     numbers, slice_sizes = params["dimension_numbers"], params["slice_sizes"]
     x, at = graph.full(x), graph.cast(graph.full(at), INT64)
@@ -120,7 +120,7 @@ def _gather(graph: Graph, equation, x: Value, at: Value):
     limits = [x.shape[axis] - slice_sizes[axis] for axis in numbers.start_index_map]
     inside = _is_inside(graph, at, limits) if _is_filled(params) else None
     if "PROMISE" not in str(params["mode"]).upper() and limits:
-        at = Value(at.shape, INT64, _clipped(graph, at, limits))
+        at = Operand(at.shape, INT64, _clipped(graph, at, limits))
     taken, labels = _take(graph, numbers, slice_sizes, x, at)
     # Where XLA wants each axis: those of a slice at `offset_dims`, those of the positions in between.
     offsets = [a for a in range(x.rank) if a not in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)]
@@ -130,14 +130,12 @@ def _gather(graph: Graph, equation, x: Value, at: Value):
     taken = graph.transpose(taken, [labels.index(label) for label in wanted])
     if inside is None:
         return taken
-    shape = tuple(
-        size if kind == "batch" else 1 for (kind, _), size in zip(wanted, out.shape, strict=True)
-    )
+    shape = tuple(size if kind == "batch" else 1 for (kind, _), size in zip(wanted, out.shape, strict=True))
     fill = np.asarray(_fill_value(params["fill_value"], x.dtype), x.dtype)
     return graph.value("Where", [graph.reshape(inside, shape), taken, fill], x.dtype, out.shape)
 
 
-def _take(graph: Graph, numbers, slice_sizes, x: Value, at: Value) -> tuple[Value, list[tuple[str, int]]]:
+def _take(graph: Graph, numbers, slice_sizes, x: Operand, at: Operand) -> tuple[Operand, list[tuple[str, int]]]:
     """The slices at positions, and of each axis what it is: one of the positions, or one of the slices."""
     batch, indexed = at.shape[:-1], list(numbers.start_index_map)
     x_batch, at_batch = list(numbers.operand_batching_dims), list(numbers.start_indices_batching_dims)
@@ -174,19 +172,19 @@ def _take(graph: Graph, numbers, slice_sizes, x: Value, at: Value) -> tuple[Valu
     return taken, labels + [("slice", axis) for axis in [*windows, *kept]]
 
 
-def _column(graph: Graph, at: Value, grid: tuple, index: int | None) -> Value:
+def _column(graph: Graph, at: Operand, grid: tuple, index: int | None) -> Operand:
     """One column of the positions, for every place in a window; zeros for an axis that is not indexed."""
     if index is None:
-        return graph.full(Value(grid, INT64, None, np.zeros((1,) * len(grid), np.int64), (1,) * len(grid)))
+        return graph.full(Operand(grid, INT64, None, np.zeros((1,) * len(grid), np.int64), (1,) * len(grid)))
     one = graph.slice(at, np.array([index]), np.array([index + 1]), [at.rank - 1])
     wide = graph.reshape(
-        Value((*at.shape[:-1], 1), INT64, one.result), (*at.shape[:-1], *(1,) * (len(grid) - at.rank), 1)
+        Operand((*at.shape[:-1], 1), INT64, one.result), (*at.shape[:-1], *(1,) * (len(grid) - at.rank), 1)
     )
-    return graph.full(Value(grid, INT64, wide.result, actual=wide.shape))
+    return graph.full(Operand(grid, INT64, wide.result, actual=wide.shape))
 
 
 @rule("dynamic_slice")
-def _dynamic_slice(graph: Graph, equation, x: Value, *starts: Value):
+def _dynamic_slice(graph: Graph, equation, x: Operand, *starts: Operand):
     x, shape = graph.full(x), equation.outvars[0].aval.shape
     axes = [axis for axis in range(x.rank) if not is_same((shape[axis],), (x.shape[axis],))]
     if not axes:
@@ -195,16 +193,16 @@ def _dynamic_slice(graph: Graph, equation, x: Value, *starts: Value):
     joined = graph.concatenate(given, 0, (len(axes),))
     low = _clipped(graph, joined, [x.shape[axis] - shape[axis] for axis in axes])
     high = graph.node("Add", [low, graph.sizes([shape[axis] for axis in axes])], INT64)
-    return Value(shape, x.dtype, graph.slice(x, low, high, axes).result)
+    return Operand(shape, x.dtype, graph.slice(x, low, high, axes).result)
 
 
 @rule("dynamic_update_slice")
-def _dynamic_update_slice(graph: Graph, equation, x: Value, update: Value, *starts: Value):
+def _dynamic_update_slice(graph: Graph, equation, x: Operand, update: Operand, *starts: Operand):
     x, update = graph.full(x), graph.full(update)
     axes = [axis for axis in range(x.rank) if not is_same((update.shape[axis],), (x.shape[axis],))]
     end = np.array([np.iinfo(np.int64).max])
 
-    def put(part: Value, left: list[int]) -> Value:
+    def put(part: Operand, left: list[int]) -> Operand:
         # Before, the update between what is around it along the next axis, and after.
         if not left:
             return update
@@ -226,7 +224,7 @@ _SCATTERS = {"scatter": "none", "add": "add", "mul": "mul", "max": "max", "min":
     "scatter",
     *(f"scatter{sign}{kind}" for sign in "-_" for kind in ("add", "mul", "max", "min")),
 )
-def _scatter(graph: Graph, equation, x: Value, at: Value, update: Value):
+def _scatter(graph: Graph, equation, x: Operand, at: Operand, update: Operand):
     numbers = equation.params["dimension_numbers"]
     kind = _SCATTERS[equation.primitive.name.replace("_", "-").removeprefix("scatter-")]
     dtype, is_bool = x.dtype, x.dtype == BOOL
@@ -235,33 +233,32 @@ def _scatter(graph: Graph, equation, x: Value, at: Value, update: Value):
         x, update = graph.cast(x, INT32), graph.cast(update, INT32)
     indexed = list(numbers.scatter_dims_to_operand_dims)
     windows = [axis for axis in indexed if axis not in numbers.inserted_window_dims]
+    window_axes = list(numbers.update_window_dims)
+    update_axes = [axis for axis in range(update.rank) if axis not in window_axes] + window_axes
     if windows:
         at, update = _spread_windows(graph, numbers, x, at, update, windows)
-        update_axes = [axis for axis in range(update.rank)]
+        update_axes = list(range(update.rank))
     at, indexed, rest = _with_batches(graph, numbers, x, at, indexed)
-    if not windows:
-        window_axes = list(numbers.update_window_dims)
-        update_axes = [axis for axis in range(update.rank) if axis not in window_axes] + window_axes
     update = graph.transpose(update, update_axes)
     y = graph.transpose(x, indexed + rest)
     limits = [x.shape[axis] for axis in indexed]
     # What falls outside is dropped: it goes to a row beyond the last, which is cut off again.
     inside = _is_inside(graph, at, [size - 1 for size in limits])
     inside = graph.reshape(inside, (*at.shape[:-1], 1))
-    at = Value(at.shape, INT64, graph.node("Where", [inside, at, graph.sizes(limits)], INT64))
+    at = Operand(at.shape, INT64, graph.node("Where", [inside, at, graph.sizes(limits)], INT64))
     pads = np.array([0] * y.rank + [1] * len(indexed) + [0] * len(rest), np.int64)
     padded = y if y.dtype != BOOL else graph.cast(y, INT32)
     update = update if y.dtype != BOOL else graph.cast(update, INT32)
     grown = graph.node("Pad", [padded, pads, np.array(0, padded.dtype)], padded.dtype)
     put = graph.node("ScatterND", [grown, at, update], padded.dtype, reduction=kind)
     cut = graph.slice(
-        Value(y.shape, padded.dtype, put), np.zeros(len(indexed), np.int64), graph.sizes(limits), range(len(indexed))
+        Operand(y.shape, padded.dtype, put), np.zeros(len(indexed), np.int64), graph.sizes(limits), range(len(indexed))
     )
-    result = graph.cast(Value(y.shape, padded.dtype, cut.result), dtype)
+    result = graph.cast(Operand(y.shape, padded.dtype, cut.result), dtype)
     return graph.transpose(result, np.argsort(indexed + rest))
 
 
-def _with_batches(graph: Graph, numbers, x: Value, at: Value, indexed: list[int]):
+def _with_batches(graph: Graph, numbers, x: Operand, at: Operand, indexed: list[int]):
     """Positions with a column more for each axis that positions and operand share, which is indexed by its own
     numbers."""
     rest = [axis for axis in range(x.rank) if axis not in indexed]
@@ -269,15 +266,15 @@ def _with_batches(graph: Graph, numbers, x: Value, at: Value, indexed: list[int]
         size = at.shape[place]
         counted = graph.node("Range", [np.array(0), graph.scalar_size(size), np.array(1)], INT64, (size,))
         thin = tuple(size if index == place else 1 for index in range(at.rank))
-        column = graph.reshape(Value((size,), INT64, counted), thin)
-        column = graph.full(Value((*at.shape[:-1], 1), INT64, column.result, column.constant, thin))
+        column = graph.reshape(Operand((size,), INT64, counted), thin)
+        column = graph.full(Operand((*at.shape[:-1], 1), INT64, column.result, column.constant, thin))
         at = graph.concatenate([at, column], at.rank - 1, (*at.shape[:-1], at.shape[-1] + 1))
         indexed = [*indexed, axis]
         rest.remove(axis)
     return at, indexed, rest
 
 
-def _spread_windows(graph: Graph, numbers, x: Value, at: Value, update: Value, windows: list[int]):
+def _spread_windows(graph: Graph, numbers, x: Operand, at: Operand, update: Operand, windows: list[int]):
     """Positions of single entries for those of windows; the update with its axes in their order."""
     if numbers.operand_batching_dims or set(windows) != set(numbers.scatter_dims_to_operand_dims):
         raise ExportError("ONNX has no counterpart to this kind of scatter")
@@ -296,11 +293,10 @@ def _spread_windows(graph: Graph, numbers, x: Value, at: Value, update: Value, w
 
 
 @rule("select_and_gather_add", "select_and_scatter_add")
-def _of_gradients(graph: Graph, equation, *values: Value):
+def _of_gradients(graph: Graph, equation, *values: Operand):
     raise ExportError("it computes a gradient")
 
 
 @rule("clz", "population_count")
-def _bits(graph: Graph, equation, x: Value):
+def _bits(graph: Graph, equation, x: Operand):
     raise ExportError("ONNX does not count bits")
-

@@ -13,7 +13,7 @@ from kerax.export.onnx.graph import (
     Complex,
     ExportError,
     Graph,
-    Value,
+    Operand,
     are_known,
     constant,
     is_known,
@@ -40,13 +40,13 @@ def rule(*names: str):
     """Makes a function the rule of primitives."""
 
     def add(function):
-        RULES.update(dict.fromkeys(names, function))
+        RULES.update({name: function for name in names})
         return function
 
     return add
 
 
-def parts(jaxpr) -> tuple[Any, list[Value]]:
+def parts(jaxpr) -> tuple[Any, list[Operand]]:
     """A closed jaxpr and its constants."""
     return getattr(jaxpr, "jaxpr", jaxpr), [constant(array) for array in getattr(jaxpr, "consts", ())]
 
@@ -60,7 +60,11 @@ def run(graph: Graph, jaxpr, constants: Sequence, arguments: Sequence) -> list:
     known: dict[Any, Any] = {}
 
     def read(atom):
-        return constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
+        return (
+            constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+            if isinstance(atom, Literal)
+            else known[atom]
+        )
 
     known.update(zip(jaxpr.constvars, constants, strict=True))
     known.update(zip(jaxpr.invars, arguments, strict=True))
@@ -89,13 +93,13 @@ def _scope(outside: str, inner: str) -> str:
     return outside if outside.endswith(inner) else f"{outside}/{inner}"
 
 
-def _as_told(output, aval):
+def _as_told(output: Any, aval: Any):
     """A rule's output in the shape that JAX knows: of what broadcasts, rules know less."""
     if isinstance(output, Complex):
         return output
     if not is_same(output.shape, aval.shape):
         actual = output.actual if len(output.actual) == len(aval.shape) else None
-        output = Value(aval.shape, output.dtype, output.result, output.constant, actual, output.name)
+        output = Operand(aval.shape, output.dtype, output.result, output.constant, actual, output.name)
     if output.dtype != stored(aval.dtype):
         raise ExportError(f"expected {stored(aval.dtype)}, got {output.dtype}: a mistake of kerax's. Please report it")
     return output
@@ -124,7 +128,7 @@ def _write(graph: Graph, equation, values: list) -> Any:
     return trace(graph, function, values)
 
 
-def trace(graph: Graph, function: Callable, values: Sequence[Value]) -> list:
+def trace(graph: Graph, function: Callable, values: Sequence[Operand]) -> list:
     """Writes what a function in JAX computes of values."""
     specs = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in values]
     closed = jax.make_jaxpr(function)(*specs)
@@ -146,7 +150,7 @@ def _write_complex(graph: Graph, equation, values: list) -> Any:
     raise ExportError("ONNX has no complex numbers, and kerax writes no parts for it")
 
 
-def _fold(equation, values: list[Value]) -> list[Value] | None:
+def _fold(equation, values: list[Operand]) -> list[Operand] | None:
     """What an equation gives for constants, if the file is not larger for it."""
     avals = [variable.aval for variable in equation.outvars]
     if any(not are_known(aval.shape) for aval in avals) or _has_symbols(equation.params):
@@ -164,9 +168,7 @@ def _fold(equation, values: list[Value]) -> list[Value] | None:
         return [constant(np.asarray(array, stored(avals[0].dtype)).reshape(avals[0].shape), name)]
     wide = any(np.dtype(aval.dtype).itemsize == 8 for aval in [*avals, *(atom.aval for atom in equation.invars)])
     with jax.ensure_compile_time_eval(), jax.enable_x64(True) if wide else contextlib.nullcontext():
-        given = [
-            jnp.asarray(array, atom.aval.dtype) for array, atom in zip(arrays, equation.invars, strict=True)
-        ]
+        given = [jnp.asarray(array, atom.aval.dtype) for array, atom in zip(arrays, equation.invars, strict=True)]
         outputs = equation.primitive.bind(*given, **equation.params)
     outputs = outputs if equation.primitive.multiple_results else [outputs]
     return [constant(np.asarray(output), name) for output in outputs]

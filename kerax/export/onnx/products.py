@@ -13,7 +13,7 @@ from kerax.export.onnx.graph import (
     Complex,
     ExportError,
     Graph,
-    Value,
+    Operand,
     are_known,
     constant,
     is_known,
@@ -25,7 +25,7 @@ from kerax.export.onnx.interpreter import rule
 
 
 @rule("dot_general")
-def _dot_general(graph: Graph, equation, x: Value, y: Value):
+def _dot_general(graph: Graph, equation, x: Operand, y: Operand):
     (x_summed, y_summed), (x_batch, y_batch) = equation.params["dimension_numbers"]
     aval = equation.outvars[0].aval
     dtype = stored(aval.dtype)
@@ -51,7 +51,7 @@ def _dot_general(graph: Graph, equation, x: Value, y: Value):
 
 
 @rule("conv_general_dilated")
-def _conv(graph: Graph, equation, x: Value, kernel: Value):
+def _conv(graph: Graph, equation, x: Operand, kernel: Operand):
     params, aval = equation.params, equation.outvars[0].aval
     if params["batch_group_count"] != 1:
         raise ExportError("ONNX has no convolution with groups of the batch, which gradients are made of")
@@ -61,16 +61,16 @@ def _conv(graph: Graph, equation, x: Value, kernel: Value):
     shape = tuple(aval.shape[axis] for axis in spec.out_spec)
     compute = _plain_conv if all(step == 1 for step in params["lhs_dilation"]) else _transposed_conv
     result = compute(graph, params, x, kernel, shape)
-    return graph.transpose(Value(shape, dtype, result), np.argsort(spec.out_spec))
+    return graph.transpose(Operand(shape, dtype, result), np.argsort(spec.out_spec))
 
 
-def _plain_conv(graph: Graph, params: dict, x: Value, kernel: Value, shape: tuple):
+def _plain_conv(graph: Graph, params: dict, x: Operand, kernel: Operand, shape: tuple):
     low, high = [side[0] for side in params["padding"]], [side[1] for side in params["padding"]]
     if not are_known([*low, *high]) or min([*low, *high]) < 0:
         # Of a size that is not known, "same" pads as much as that size says when it runs.
         zero = np.zeros((), x.dtype)
         padded = graph.node("Pad", [x, graph.sizes([0, 0, *low, 0, 0, *high]), zero], x.dtype)
-        x = Value(x.shape, x.dtype, padded)
+        x = Operand(x.shape, x.dtype, padded)
         low = high = [0] * len(low)
     return graph.node(
         "Conv",
@@ -85,7 +85,7 @@ def _plain_conv(graph: Graph, params: dict, x: Value, kernel: Value, shape: tupl
     )
 
 
-def _transposed_conv(graph: Graph, params: dict, x: Value, kernel: Value, shape: tuple):
+def _transposed_conv(graph: Graph, params: dict, x: Operand, kernel: Operand, shape: tuple):
     if any(step != 1 for step in params["window_strides"]):
         raise ExportError("ONNX has no convolution with both strides and dilated inputs")
     groups, sizes = int(params["feature_group_count"]), [int(size) for size in kernel.shape[2:]]
@@ -94,7 +94,7 @@ def _transposed_conv(graph: Graph, params: dict, x: Value, kernel: Value, shape:
     axes = list(range(2, kernel.rank))
     back = np.full(len(axes), -1, np.int64)
     if kernel.constant is not None:
-        kernel = constant(np.flip(kernel.constant, axes), kernel.name)
+        kernel = constant(np.flip(kernel.constant, tuple(axes)), kernel.name)
     else:
         before_first = np.full(len(axes), np.iinfo(np.int64).min + 1, np.int64)
         kernel = graph.slice(kernel, back, before_first, axes, back)
@@ -127,7 +127,7 @@ _WINDOWS = {("add",): "reduce_window_sum", ("max",): "reduce_window_max", ("min"
 
 
 @rule("reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window")
-def _window(graph: Graph, equation, x: Value, *initial: Value):
+def _window(graph: Graph, equation, x: Operand, *initial: Operand):
     params, name, shape = equation.params, equation.primitive.name, equation.outvars[0].aval.shape
     if name == "reduce_window":
         name = _WINDOWS.get(tuple(inner.primitive.name for inner in params["jaxpr"].eqns))
@@ -160,27 +160,29 @@ def _moves(params: dict, axis: int) -> bool:
     return not is_same((window, step, *padding), (1, 1, 0, 0))
 
 
-def _count(equation, x: Value, initial: Sequence[Value], axes: Sequence[int]) -> Value:
+def _count(equation, x: Operand, initial: Sequence[Operand], axes: Sequence[int]) -> Operand:
     """How many entries a window holds, which an average divides by: the same along all other axes."""
     small = [int(size) if axis in axes else 1 for axis, size in enumerate(x.shape)]
     with jax.ensure_compile_time_eval():
         array = jnp.broadcast_to(jnp.asarray(x.constant.reshape(())), small)
         result = equation.primitive.bind(array, *(jnp.asarray(v.constant) for v in initial), **equation.params)
     result = np.asarray(result[0] if isinstance(result, (list, tuple)) else result)
-    return Value(equation.outvars[0].aval.shape, x.dtype, None, result, result.shape)
+    return Operand(equation.outvars[0].aval.shape, x.dtype, None, result, result.shape)
 
 
-def _pool(graph: Graph, name: str, y: Value, shape: tuple, window: dict[str, list[Any]]) -> Value:
+def _pool(graph: Graph, name: str, y: Operand, shape: tuple, window: dict[str, list[Any]]) -> Operand:
     sizes, low = [int(size) for size in window["window_dimensions"]], [side[0] for side in window["padding"]]
     high = [side[1] for side in window["padding"]]
     is_sum = name == "reduce_window_sum"
     if name == "reduce_window_min":
         y = graph.elementwise("Neg", [y])
     # ONNX wants each padding smaller than its window.
-    if not are_known([*low, *high]) or any(amount >= size for amount, size in zip([*low, *high], sizes * 2, strict=True)):
+    if not are_known([*low, *high]) or any(
+        amount >= size for amount, size in zip([*low, *high], sizes * 2, strict=True)
+    ):
         fill = np.array(0 if is_sum else -np.inf, y.dtype)
         padded = graph.node("Pad", [y, graph.sizes([0, 0, *low, 0, 0, *high]), fill], y.dtype)
-        y = Value(y.shape, y.dtype, padded)
+        y = Operand(y.shape, y.dtype, padded)
         low = high = [0] * len(sizes)
     common: dict[str, Any] = {
         "kernel_shape": sizes,
@@ -201,7 +203,7 @@ def _pool(graph: Graph, name: str, y: Value, shape: tuple, window: dict[str, lis
 
 
 @rule("fft")
-def _fft_of_real(graph: Graph, equation, x: Value):
+def _fft_of_real(graph: Graph, equation, x: Operand):
     kind, lengths = equation.params["fft_type"].name, equation.params["fft_lengths"]
     if kind != "RFFT":
         return _fft(graph, equation, Complex(x, constant(np.zeros((1,) * x.rank, x.dtype))))
@@ -214,7 +216,9 @@ def _fft(graph: Graph, equation, x: Complex):
     kind, lengths = equation.params["fft_type"].name, equation.params["fft_lengths"]
     if kind in ("FFT", "IFFT"):
         stacked = _stacked(graph, x)
-        return _along_others(graph, _transform(graph, stacked, len(x.shape) - 1, kind == "IFFT"), lengths, kind == "IFFT")
+        return _along_others(
+            graph, _transform(graph, stacked, len(x.shape) - 1, kind == "IFFT"), lengths, kind == "IFFT"
+        )
     x = _along_others(graph, x, lengths, inverse=True) if len(lengths) > 1 else x
     return _to_real(graph, x, int(lengths[-1]), equation.outvars[0].aval.shape)
 
@@ -225,23 +229,21 @@ def _along_others(graph: Graph, x: Complex, lengths: Sequence, inverse) -> Compl
     return x
 
 
-def _stacked(graph: Graph, x: Complex) -> Value:
+def _stacked(graph: Graph, x: Complex) -> Operand:
     thin = (*x.shape, 1)
-    whole = [Value(x.shape, v.dtype, v.result, v.constant, v.actual) for v in (x.real, x.imaginary)]
+    whole = [Operand(x.shape, v.dtype, v.result, v.constant, v.actual) for v in (x.real, x.imaginary)]
     return graph.concatenate([graph.reshape(graph.full(v), thin) for v in whole], len(x.shape), (*x.shape, 2))
 
 
-def _transform(graph: Graph, x: Value, axis: int, inverse: bool = False, onesided: bool = False) -> Complex:
+def _transform(graph: Graph, x: Operand, axis: int, inverse: bool = False, onesided: bool = False) -> Complex:
     size = x.shape[axis] // 2 + 1 if onesided else x.shape[axis]
     shape = (*x.shape[:axis], size, *x.shape[axis + 1 : -1])
     result = graph.node("DFT", [x, None], x.dtype, (*shape, 2), axis=axis, inverse=int(inverse), onesided=int(onesided))
-    pair = [
-        graph.value("Gather", [result, np.array(index)], x.dtype, shape, axis=len(shape)) for index in (0, 1)
-    ]
+    pair = [graph.value("Gather", [result, np.array(index)], x.dtype, shape, axis=len(shape)) for index in (0, 1)]
     return Complex(*pair)
 
 
-def _to_real(graph: Graph, x: Complex, size: int, shape: tuple) -> Value:
+def _to_real(graph: Graph, x: Complex, size: int, shape: tuple) -> Operand:
     if not is_known(x.shape[-1]):
         raise ExportError("the length of an inverse transform must be known")
     frequency, time = np.arange(x.shape[-1])[:, None], np.arange(size)[None]
