@@ -54,11 +54,9 @@ METHOD_EXCEPTIONS = {
 }
 
 # ELSEWHERE: names and methods that are on their way. An entry goes when what it names is there; then this is empty.
-ELSEWHERE = {
-    "keras.export.ExportArchive": "export",
-}
-METHODS_ELSEWHERE = {"export": "export"}
-NUM_RESOLVED = 1426
+ELSEWHERE: dict[str, str] = {}
+METHODS_ELSEWHERE: dict[str, str] = {}
+NUM_RESOLVED = 1427
 
 
 def is_elsewhere(name: str) -> bool:
