@@ -35,7 +35,7 @@ def run_by_name(format, path, given):
             core = openvino.Core()
             compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             found = compiled(given)
-            return {next(iter(output.get_names())): found[output] for output in compiled.outputs}
+            return {name: found[output] for output in compiled.outputs for name in output.get_names()}
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -68,7 +68,7 @@ def test_files_compute_what_predict_does(format, name, tmp_path):
         else:
             outputs = run_by_name(format, path, given)
             if isinstance(expected, dict):
-                assert set(outputs) == set(expected)
+                assert set(outputs) >= set(expected)
                 pairs = [(expected[key], outputs[key]) for key in expected]
             else:
                 leaves = jax.tree.leaves(expected)

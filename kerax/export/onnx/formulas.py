@@ -169,6 +169,9 @@ def _lu(**_):
 
 
 FORMULAS.update(
+    # Primitives since JAX 0.12. A polynomial's coefficients begin with the constant.
+    log2=lambda **_: lambda x: jnp.log(x) / np.log(2).astype(x.dtype),
+    polynomial=lambda **_: lambda x, *coefficients: _polynomial(x, coefficients[::-1]),
     bessel_i0e=lambda **_: _bessel_i0e,
     cholesky=_cholesky,
     triangular_solve=_triangular_solve,

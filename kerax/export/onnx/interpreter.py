@@ -130,8 +130,10 @@ def _write(graph: Graph, equation, values: list) -> Any:
 
 def trace(graph: Graph, function: Callable, values: Sequence[Operand]) -> list:
     """Writes what a function in JAX computes of values."""
-    specs = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in values]
-    closed = jax.make_jaxpr(function)(*specs)
+    wide = any(value.dtype.itemsize == 8 for value in values)  # of counters, where JAX itself has left 32 bits
+    with jax.enable_x64(True) if wide else contextlib.nullcontext():
+        specs = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in values]
+        closed = jax.make_jaxpr(function)(*specs)
     return run(graph, closed.jaxpr, [constant(array) for array in closed.consts], list(values))
 
 
