@@ -42,7 +42,9 @@ def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None)
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None):
     """Normally distributed numbers, redrawn beyond 2 `stddev` from `mean`."""
     dtype = _dtype(dtype)
-    return (jax.random.truncated_normal(next_key(seed), -2.0, 2.0, shape, dtype) * _array(stddev) + _array(mean)).astype(dtype)
+    return (
+        jax.random.truncated_normal(next_key(seed), -2.0, 2.0, shape, dtype) * _array(stddev) + _array(mean)
+    ).astype(dtype)
 
 
 @_drawing

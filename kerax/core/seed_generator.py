@@ -88,7 +88,7 @@ def next_key(seed=None) -> jax.Array:
     """
     seed = seed.next() if isinstance(seed, SeedGenerator) else seed
     if isinstance(seed, (int, np.integer)):
-        # What a `SeedGenerator` of this seed gives first, as in Keras: the same numbers. Any integer, negative ones too.
+        # What a `SeedGenerator` of this seed gives first, as in Keras. Any integer, negative ones too.
         seed = np.array([int(seed) % 2**32, 0], np.uint32)
     if seed is not None:
         return seeds.key_from(seed)

@@ -7,8 +7,8 @@ from kerax.core.variable import unwrap
 from kerax.ops.lifting import op, unary
 
 __all__ = (
-    "cdist cholesky cholesky_inverse det eig eigh inv jvp logdet lstsq lu_factor matrix_rank norm pinv qr slogdet "
-    "solve solve_triangular svd"
+    "cdist cholesky cholesky_inverse det eig eigh inv jvp logdet lstsq lu_factor matrix_power matrix_rank norm pinv qr "
+    "slogdet solve solve_triangular svd"
 ).split()
 
 # Tuples in the place of JAX's named ones: graphs and `tree` take them apart as such.
@@ -65,6 +65,12 @@ def matrix_rank(x, tol=None):
     Default of `tol`: the largest size times the dtype's precision.
     """
     return jnp.linalg.matrix_rank(x, tol)
+
+
+@op
+def matrix_power(x, n):
+    """The product of `n` times the same square matrix; of its inverse for a negative `n`."""
+    return jnp.linalg.matrix_power(x, n)
 
 
 @op

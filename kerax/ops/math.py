@@ -3,13 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from kerax.ops.lifting import op, reduction, unary
+from kerax.ops.lifting import binary, op, reduction, unary
 
-__all__ = ("erf erfc erfinv in_top_k logsumexp rsqrt segment_max segment_min segment_prod segment_sum top_k").split()
+__all__ = (
+    "erf erfc erfinv gammainc in_top_k logsumexp rsqrt segment_max segment_min segment_prod segment_sum top_k"
+).split()
 
 erf = unary(jax.scipy.special.erf)
 erfc = unary(jax.scipy.special.erfc)
 erfinv = unary(jax.scipy.special.erfinv)
+gammainc = binary(jax.scipy.special.gammainc)
 # In `lax` only, which takes no Python numbers.
 rsqrt = unary(lambda x: jax.lax.rsqrt(jnp.asarray(x)), "rsqrt")
 logsumexp = reduction(jax.nn.logsumexp)
@@ -40,8 +43,12 @@ def segment_prod(data, segment_ids, num_segments=None, sorted=False):
 
 
 @op
-def top_k(x, k, sorted=True):
-    """The `k` largest values along the last axis and their indices, largest first."""
+def top_k(x, k, sorted=True, is_stable=True):
+    """The `k` largest values along the last axis and their indices, largest first.
+
+    Args:
+        sorted, is_stable: Kept for Keras's signature: they are always sorted, of equal ones the first comes first.
+    """
     return tuple(jax.lax.top_k(jnp.asarray(x), k))
 
 
