@@ -37,8 +37,6 @@ isposinf = unary(jnp.isposinf)
 isreal = unary(jnp.isreal)
 signbit = unary(jnp.signbit)
 view_as_real = unary(lambda x: jnp.stack([jnp.real(x), jnp.imag(x)], -1), "view_as_real")
-# Not `real + 1j * imaginary`: infinities and signed zeros stay what they are.
-view_as_complex = unary(lambda x: jax.lax.complex(*jnp.moveaxis(jnp.asarray(x), -1, 0)), "view_as_complex")
 
 fmax = binary(jnp.fmax)
 fmin = binary(jnp.fmin)
@@ -64,6 +62,16 @@ nanstd = reduction(jnp.nanstd)
 nansum = reduction(jnp.nansum)
 nanvar = reduction(jnp.nanvar)
 ptp = reduction(jnp.ptp)
+
+
+@op
+def view_as_complex(x):
+    """The complex numbers of pairs `(..., 2)` of real and imaginary parts."""
+    x = jnp.asarray(x)
+    if x.ndim < 1 or x.shape[-1] != 2:
+        raise ValueError(f"view_as_complex: `x` must have shape (..., 2), real and imaginary parts. Got {x.shape}.")
+    # Not `real + 1j * imaginary`: infinities and signed zeros stay what they are.
+    return jax.lax.complex(x[..., 0], x[..., 1])
 
 
 @op

@@ -67,6 +67,8 @@ SHAPES = {
     "take_along_axis": lambda k, t: k.ops.take_along_axis(t(5, 4), t(5, 1), axis=1),
     "bitwise_and": lambda k, t: k.ops.bitwise_and(t(None, 3), t(3)),
     "gcd": lambda k, t: k.ops.gcd(t(None, 3), t(3)),
+    "segment_sum": lambda k, t: k.ops.segment_sum(t(None, 4), t(None)),
+    "segment_max": lambda k, t: k.ops.segment_max(t(5, 4), t(5), 3),
     "scatter": lambda k, t: k.ops.scatter(t(2, 1), t(2), (5,)),
 }
 
@@ -102,6 +104,19 @@ def test_shapes_are_inferred_as_by_keras(name):
         lambda o, t: o.space_to_depth(t(1, 2, 2, 4), 0),
         lambda o, t: o.scatter_update(X, [[0, 0]], [1.0], reduction="power"),
         lambda o, t: o.unstack(t(2, None), axis=1),
+        lambda o, t: o.stft(np.ones(10, "float32"), 4, 0, 4),
+        lambda o, t: o.istft((X, X), 4, 2.0, 6),
+        lambda o, t: o.view_as_complex(X),
+        lambda o, t: o.cdist(X, X[:, :2]),
+        lambda o, t: o.segment_sum(t(5, 4), t(6), 3),
+        lambda o, t: o.segment_max(t(5, 4), t(6)),
+        lambda o, t: o.cholesky(t(None, 20, 15)),
+        lambda o, t: o.cholesky(X),
+        lambda o, t: o.matrix_rank(t(3)),
+        lambda o, t: o.solve_triangular(t(10, 20, 15), t(10, 20, 5)),
+        lambda o, t: o.eigh(t(10, 20, 15)),
+        lambda o, t: o.normalize(X, order=0),
+        lambda o, t: o.normalize(X, order=1.5),
     ],
 )
 def test_what_does_not_fit_is_a_value_error_as_in_keras(use):
