@@ -40,12 +40,15 @@ class DTypePolicy:
 
     Raises:
         ValueError: if the name is unknown.
+        TypeError: if it is no string.
     """
 
     quantization_mode: str | None = None
 
     def __init__(self, name: str | None = None):
         self._name = dtype_policy().name if name is None else name
+        if not isinstance(self._name, str):
+            raise TypeError(f"{type(self).__name__}: a policy's name must be a string. Got {name!r}.")
         self._compute_dtype, self._variable_dtype = _dtypes_of(self._name)
 
     @property
@@ -144,6 +147,7 @@ class QuantizedDTypePolicy(DTypePolicy):
             ) from None
 
     def _check_group(self, size: int):
+        self.mode = self.quantization_mode  # Keras's word for it, on policies with numbers only
         if size < -1 or size == 0:
             raise ValueError(
                 f"{type(self).__name__}: `mode` must have the form {self._form!r}, with a size of at least 1, or -1 "
@@ -228,11 +232,11 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
     """Policies by the paths of layers, as a layer with layers inside takes them for its `dtype`.
 
     `policies[path]` is that of the path itself, else of the only key that matches it as a regular expression, else the
-    default. In Keras a map without `default_policy` forgets the sources of its policies in `get_config`; here it keeps
-    them.
+    default.
 
     Args:
-        default_policy: Policy, or name of one. Default: the global policy.
+        default_policy: Policy, or name of one. Default: the global policy. The config of a map without one says how
+            layers are quantized, and leaves the dtypes to the global policy of those who read it.
         policy_map: Dict of policies by path or regular expression.
     """
 
@@ -277,17 +281,19 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        default = self._default_argument  # `None` stays so: the policy is then global where the config is read, too
-        return {
-            "default_policy": serialize(default) if isinstance(default, DTypePolicy) else default,
-            "policy_map": {key: serialize(policy) for key, policy in self._policies.items()},
-        }
+        default = self._default_argument
+        policies = {key: serialize(policy) for key, policy in self._policies.items()}
+        for policy in policies.values() if default is None else ():
+            policy["config"] |= {name: None for name in ("name", "source_name") if name in policy["config"]}
+        default = serialize(default) if isinstance(default, DTypePolicy) else default
+        return {"default_policy": default, "policy_map": policies}
 
     def __eq__(self, other):
         return isinstance(other, DTypePolicyMap) and other.get_config() == self.get_config()
 
     def __repr__(self):
-        return f"<DTypePolicyMap {self.name}, {dict(self._policies)}>"
+        mapping = [(key, policy.name) for key, policy in self._policies.items()]
+        return f"<DTypePolicyMap default_policy={self.default_policy.name}, mapping={mapping}>"
 
 
 _CLASSES = {
@@ -312,9 +318,21 @@ def dtype_policy() -> DTypePolicy:
 
 
 def set_dtype_policy(policy) -> None:
-    """Makes `policy` (a name or a `DTypePolicy`) the policy of layers created from now on."""
+    """Makes `policy` (a name or a `DTypePolicy`) the policy of layers created from now on.
+
+    Raises:
+        ValueError: for anything else.
+    """
     global _global_policy
-    _global_policy = policy if policy is None else get(policy)
+    if policy is None:
+        raise ValueError("set_dtype_policy: expected a policy or its name. Got None; `floatx()` is the first policy's.")
+    _global_policy = get(policy)
+
+
+def forget_dtype_policy() -> None:
+    """Makes `floatx()` the policy again, as before `set_dtype_policy`."""
+    global _global_policy
+    _global_policy = None
 
 
 def serialize(dtype_policy: DTypePolicy) -> dict:
@@ -352,7 +370,10 @@ def get(identifier) -> DTypePolicy:
     if isinstance(identifier, dict):
         return deserialize(identifier)
     if not isinstance(identifier, str):
-        return DTypePolicy(jnp.dtype(identifier).name)
+        try:
+            return DTypePolicy(jnp.dtype(identifier).name)
+        except TypeError:
+            raise ValueError(f"Expected a dtype, a dtype policy, its name or its config. Got {identifier!r}.") from None
     # Plain names are looked up by `DTypePolicy`, which also knows what to suggest.
     if not identifier.startswith(QUANTIZATION_MODES):
         return DTypePolicy(identifier)

@@ -23,7 +23,8 @@ def test_mixed_precision_is_the_older_name_of_policies():
         assert kerax.mixed_precision.global_policy() == kerax.mixed_precision.Policy("mixed_bfloat16")
         assert layers.Dense(1).compute_dtype == "bfloat16"
     finally:
-        kerax.config.set_dtype_policy(None)
+        kerax.utils.clear_session()
+    assert layers.Dense(1).compute_dtype == "float32"
 
 
 def test_versions():

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax import config, layers, ops
+from kerax import config, dtype_policies, layers, ops
 from kerax.ops.attention import uses_fused_attention
 
 
 def test_floatx_epsilon_and_layout_are_set_and_checked():
-    config.set_dtype_policy(None)
+    dtype_policies.forget_dtype_policy()
     assert (config.floatx(), config.epsilon(), config.image_data_format()) == ("float32", 1e-7, "channels_last")
     assert config.backend() == "jax"
     try:
@@ -53,7 +53,7 @@ def test_policies_name_compute_and_variable_dtypes(name, compute, variable):
         assert layers.Dense(1).compute_dtype == compute
         assert config.dtype_policy() == policy
     finally:
-        config.set_dtype_policy(None)
+        dtype_policies.forget_dtype_policy()
 
 
 def test_an_unknown_policy_gets_a_suggestion():

@@ -69,6 +69,22 @@ def test_a_map_finds_policies_by_path_as_in_keras():
     assert DTypePolicyMap().default_policy == dtype_policies.dtype_policy()
 
 
+def test_a_map_without_a_default_leaves_dtypes_to_its_readers_as_in_keras():
+    import keras
+
+    for module in (dtype_policies, keras.dtype_policies):
+        policies = module.DTypePolicyMap()
+        policies["a"] = "bfloat16"
+        for name in ("int8", "int4/8", "gptq/4/8", "float8"):
+            policies[name] = f"{name}_from_bfloat16"
+        assert "default_policy=float32, mapping=[('a', 'bfloat16')" in repr(policies)
+        assert [policies[name].mode for name in ("int4/8", "gptq/4/8")] == ["int4", "gptq"]
+        assert not hasattr(policies["int8"], "mode")
+        again = module.DTypePolicyMap.from_config(policies.get_config())
+        assert {policy.compute_dtype for policy in again.values()} == {"float32"}
+        assert [policy.quantization_mode for policy in again.values()] == [None, "int8", "int4", "gptq", "float8"]
+
+
 @pytest.mark.parametrize(
     "make, error, message",
     [
@@ -83,6 +99,11 @@ def test_a_map_finds_policies_by_path_as_in_keras():
         (lambda p: p.QuantizedDTypePolicy("int3"), ValueError, "`mode` must be one of"),
         (lambda p: p.QuantizedFloat8DTypePolicy("float8", None, 1.5), TypeError, "`amax_history_length`"),
         (lambda p: p.DTypePolicyMap(p.DTypePolicyMap()), ValueError, "must not be a `DTypePolicyMap`"),
+        (lambda p: p.DTypePolicy(123), TypeError, "name must be a string. Got 123"),
+        (lambda p: p.QuantizedDTypePolicy("int8", 123), TypeError, "name must be a string. Got 123"),
+        (lambda p: p.get(123), ValueError, "Expected a dtype, a dtype policy, its name or its config. Got 123"),
+        (lambda p: p.DTypePolicyMap("float32").update(a=1.5), ValueError, "Expected a dtype"),
+        (lambda p: p.set_dtype_policy(None), ValueError, "expected a policy or its name. Got None"),
         (lambda p: p.DTypePolicyMap(policy_map=[]), TypeError, "`policy_map` must be a dict"),
         (lambda p: p.get({"class_name": "DTypePolicyMop", "config": {}}), ValueError, "Did you mean 'DTypePolicyMap'"),
     ],

@@ -124,3 +124,57 @@ def test_a_stream_in_a_layer_moves_on_by_every_way_to_run_it(library):
         before = int(stream.numpy()[1])
         draw()
         assert stream.numpy()[1] - before == (3 if name in ("predict", "evaluate", "fit") else 1), name
+
+
+OF_KERAS = {
+    "normal": lambda k: k.random.normal((3,), np.array([0.0, 1.0, 100.0]), 2.0, seed=3),
+    "truncated_normal": lambda k: k.random.truncated_normal((2, 2), seed=3),
+    "uniform": lambda k: k.random.uniform((2,), np.array([0.0, 5.0]), 6.0, seed=3),
+    "randint": lambda k: k.random.randint((4,), 0, 100, dtype="int8", seed=3),
+    "categorical": lambda k: k.random.categorical(np.log([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), 5, seed=3),
+    "dropout": lambda k: k.random.dropout(np.ones((2, 4), "float32"), 0.5, (2, 1), seed=3),
+    "shuffle": lambda k: k.random.shuffle(np.arange(6), seed=3),
+    "gamma": lambda k: k.random.gamma((2, 2), np.array([[1.0, 2.0]]), seed=3),
+    "beta": lambda k: k.random.beta((2, 3), [[7.0, 0.5, 1.5]], [[1.0], [2.0]], seed=3),
+    "binomial": lambda k: k.random.binomial((2, 2), [[10.0, 20.0], [3.0, 4.0]], [[0.5, 0.2], [0.1, 0.9]], seed=3),
+    "initializer": lambda k: k.initializers.HeNormal(seed=3)((3, 2)),
+    "layer": lambda k: k.layers.Dense(2, kernel_initializer=k.initializers.GlorotUniform(3))(np.ones((1, 3))),
+}
+
+
+@pytest.mark.parametrize("name", OF_KERAS)
+def test_an_integer_gives_the_numbers_of_keras(name):
+    expected, found = (np.asarray(OF_KERAS[name](library)) for library in (keras, kerax))
+    assert expected.dtype == found.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda k: k.random.randint((2,), 0, 5, dtype="float32"),
+        lambda k: k.random.randint((2,), 0, 5, dtype="bool"),
+        lambda k: k.random.categorical(np.ones(5), 3),
+        lambda k: k.random.categorical(np.ones((2, 3, 5)), 3),
+        lambda k: k.random.uniform((2,), dtype="int32"),
+        lambda k: k.random.normal((2,), seed="three"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_as_in_keras(draw):
+    for library in (keras, kerax):
+        with pytest.raises(ValueError):
+            draw(library)
+
+
+@pytest.mark.parametrize("ones", [kerax.Variable(np.ones(3, "float32")), [1.0, 1.0, 1.0], 1.0])
+def test_arguments_may_be_variables_lists_or_numbers(ones):
+    twos = 2.0 * np.asarray(ones)
+    for values in (
+        kerax.random.uniform((3,), ones, twos, seed=1),
+        kerax.random.normal((3,), ones, twos - 2, seed=1),
+        kerax.random.binomial((3,), ones, ones, seed=1),
+        kerax.random.randint((3,), ones, twos, seed=1),
+        kerax.random.gamma((3,), ones, seed=1) * 0 + 1,
+        kerax.random.beta((3,), ones, twos, seed=1) + 1,
+    ):
+        assert values.shape == (3,) and np.all((values >= 1) & (values < 2))

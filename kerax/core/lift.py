@@ -18,12 +18,14 @@ from kerax.core.variable import KINDS, Variable, unwrap
 Function = TypeVar("Function", bound=Callable)  # lifted, a function keeps its signature
 
 
-def lift(function: Function, name: str | None = None) -> Function:
+def lift(function: Function, name: str | None = None, spec: Callable | None = None) -> Function:
     """`function` with variables read and symbolic tensors recorded.
 
     Args:
         function: Any pure function of arrays, for example `jnp.tanh`.
         name: Its public name; default: its own.
+        spec: What it gives for symbolic tensors, as `spec(function, args, kwargs)`. Default: what JAX infers, which
+            knows no sizes that depend on values.
 
     Returns: a function with the same arguments. Called with a symbolic tensor it returns symbolic tensors.
     """
@@ -46,10 +48,14 @@ def lift(function: Function, name: str | None = None) -> Function:
         lifted.__name__ = lifted.__qualname__ = name
     # By name, for models whose files name an op.
     LIFTED[key] = function
+    if spec is not None:
+        SPECS[key] = spec
     return cast(Function, lifted)
 
 
 LIFTED: dict[str, Callable] = {}
+SPECS: dict[str, Callable] = {}
+"""What ops give for symbolic tensors, of those whose results JAX cannot infer."""
 
 
 def make_importable(module: dict[str, Any]) -> None:
@@ -61,6 +67,9 @@ def make_importable(module: dict[str, Any]) -> None:
     for name, value in module.items():
         if isinstance(value, types.FunctionType) and value.__name__ == name:
             value.__module__, value.__qualname__ = module["__name__"], name
+
+
+_SHAPE_WORDS = ("shapes", "same shape", "array of shape", "permutation", "axis size", "must be square")
 
 
 class LiftedOp:
@@ -81,9 +90,15 @@ class LiftedOp:
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
-        if self.op_name.startswith("size_"):
-            return symbolic.Size(self.function, args, kwargs)
-        return symbolic.inferred_tensors(self, args, kwargs)
+        if self.op_name in SPECS:
+            return SPECS[self.op_name](self.function, args, kwargs)
+        try:
+            return symbolic.inferred_tensors(self, args, kwargs)
+        except (TypeError, IndexError) as error:
+            # JAX's class of error depends on the operation; for shapes that do not fit, Keras has one.
+            if isinstance(error, IndexError) or any(word in str(error) for word in _SHAPE_WORDS):
+                raise ValueError(f"{self.op_name}: {str(error) or 'an axis is out of range'}") from error
+            raise
 
     def __getstate__(self) -> dict:
         """The name instead of the function, which `pickle` may not find."""
@@ -121,8 +136,23 @@ def _equal(self, other):
 
 
 def _get_item(x, index):
+    """`x[index]`.
+
+    Raises:
+        ValueError: for an integer beyond an axis, where JAX takes the last element.
+    """
     # JSON has no tuples: an index that was saved comes back as a list, the slices in it as dicts.
     parts = index if isinstance(index, (list, tuple)) else [index]
+    axis = 0
+    for place, part in enumerate(parts):
+        if part is Ellipsis:
+            axis = x.ndim - sum(later is not None for later in parts[place + 1 :])
+        elif part is not None:
+            # A size that is not known yet has no end that could be told.
+            size = x.shape[axis] if axis < x.ndim and isinstance(x.shape[axis], int) else None
+            if type(part) is int and size is not None and not -size <= part < size:
+                raise ValueError(f"get_item: index {part} is out of range for axis {axis} of size {size}.")
+            axis += getattr(part, "ndim", 1) if getattr(part, "dtype", None) == np.bool_ else 1
     return x[
         tuple(slice(part["start"], part["stop"], part["step"]) if isinstance(part, dict) else part for part in parts)
     ]
@@ -140,8 +170,11 @@ def _index(self, index):
 
 
 # Of two sizes that are not known yet, or of one and a number: Python's operators, for shapes are Python's numbers.
-SIZES = {name: lift(getattr(operator, name), f"size_{name}") for name in ("add", "sub", "mul", "floordiv", "mod")}
-size_of_axis = lift(lambda x, axis: x.shape[axis], "size_of_axis")
+SIZES = {
+    name: lift(getattr(operator, name), f"size_{name}", symbolic.Size)
+    for name in ("add", "sub", "mul", "floordiv", "mod")
+}
+size_of_axis = lift(lambda x, axis: x.shape[axis], "size_of_axis", symbolic.Size)
 EQUAL: Callable[..., Any] = lift(jnp.equal, "equal")
 GET_ITEM = lift(_get_item, "get_item")
 for _name, _function in {**BINARY, **COMPARISONS}.items():

@@ -87,6 +87,9 @@ def next_key(seed=None) -> jax.Array:
         ValueError: inside a pure call that was given no key.
     """
     seed = seed.next() if isinstance(seed, SeedGenerator) else seed
+    if isinstance(seed, (int, np.integer)):
+        # What a `SeedGenerator` of this seed gives first, as in Keras. Any integer, negative ones too.
+        seed = np.array([int(seed) % 2**32, 0], np.uint32)
     if seed is not None:
         return seeds.key_from(seed)
     # An inner scope without a key draws from the one around it.

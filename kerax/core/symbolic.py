@@ -345,6 +345,9 @@ def _is_inconclusive(error: Exception) -> bool:
         "concrete values",
         "mod(",
         "floordiv(",
+        "min(",
+        "max(",
+        "JaxprTracer'",
     )
     return any(word in text for word in words)
 

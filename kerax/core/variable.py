@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import math
+import operator
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -144,6 +145,25 @@ KINDS: set[type] = set()
 """`Variable` and its subclasses: a type is looked up sooner than an object is asked."""
 
 
+AGGREGATIONS = (None, "none", "mean", "sum", "only_first_replica")
+SYNCHRONIZATIONS = (None, "none", "on_read", "on_write", "auto")
+
+
+def _checked(name: str, is_right: Callable[[Any], bool], expected: str, error: type[Exception]) -> Any:
+    """An attribute that is looked at when it is set: what is wrong in it would show in the middle of training."""
+
+    def set_value(self, value):
+        if not is_right(value):
+            raise error(f"{self.path}: `{name}` must be {expected}. Got {value!r}.")
+        setattr(self, f"_{name}", value)
+
+    return property(operator.attrgetter(f"_{name}"), set_value)
+
+
+def _is_function(value) -> bool:
+    return value is None or callable(value)
+
+
 class Variable(Operators):
     """A named array with an initializer; the array is made when `value` is first read.
 
@@ -153,14 +173,22 @@ class Variable(Operators):
         dtype: Name of the dtype. Default: the initial value's, or `floatx()`.
         trainable: Whether the optimizer updates it.
         autocast: Whether layers read a float variable in their compute dtype.
-        aggregation: Kept for Keras's signature; JAX's sharded arrays need none.
-        synchronization: Likewise.
+        aggregation: Kept for Keras's signature; JAX's sharded arrays need none. One of `AGGREGATIONS`.
+        synchronization: Likewise, one of `SYNCHRONIZATIONS`.
         layout: `kerax.distribution.TensorLayout` under the active distribution. Default: what that says.
-        name: Default: `"variable"`.
+        name: A string without `/`. Default: `"variable"`.
 
     Raises:
-        ValueError: if an initializer comes without a shape, or a shape has a negative or unknown size.
+        ValueError: if an initializer comes without a shape, a shape has a negative or unknown size, or an argument is
+            none of those that it can be.
     """
+
+    regularizer = _checked("regularizer", _is_function, "a function or a `Regularizer`, or None", ValueError)
+    constraint = _checked("constraint", _is_function, "a function or a `Constraint`, or None", ValueError)
+    # Whether the optimizer puts the gradient in its place.
+    overwrite_with_gradient = _checked(
+        "overwrite_with_gradient", lambda value: isinstance(value, bool), "a boolean", TypeError
+    )
 
     def __init__(
         self,
@@ -175,6 +203,13 @@ class Variable(Operators):
         layout=None,
     ):
         self.name = name or "variable"
+        if not isinstance(self.name, str) or "/" in self.name:
+            raise ValueError(f"Variable: `name` must be a string without '/'. Got {name!r}.")
+        if aggregation not in AGGREGATIONS or synchronization not in SYNCHRONIZATIONS:
+            raise ValueError(
+                f"Variable {name!r}: `aggregation` must be one of {AGGREGATIONS}, and `synchronization` one of "
+                f"{SYNCHRONIZATIONS}. Got {aggregation!r} and {synchronization!r}."
+            )
         self.path = "/".join((*scopes.names.get(), self.name))
         # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
@@ -186,9 +221,8 @@ class Variable(Operators):
         self.place_in_files: int | None = 0  # in a layer's order, smaller ones first; `None`: files do not hold it
         self.value_in_files: Callable | None = None  # gives what files hold in place of `value`
         self.zeroed_by_files = False  # whether loading its layer makes it 0
-        self.regularizer: Callable | None = None
-        self.constraint: Callable | None = None
-        self.overwrite_with_gradient = False  # whether the optimizer puts the gradient in its place
+        self.regularizer = self.constraint = None
+        self.overwrite_with_gradient = False
         self.seed_and_path: tuple[int, str] | None = None  # (root seed, path): where the initial value's key comes from
         self._store: tuple[Any, int] | None = None  # (store, index) while a training run owns the array
         self._is_shared = True  # whether someone else may hold the array: then no step may take its memory
@@ -372,7 +406,7 @@ class Variable(Operators):
         return self.value[index]
 
     def __bool__(self):
-        return bool(self.value)
+        raise TypeError(f"{self!r} is neither true nor false. Ask `bool(variable.value)`, or whether it is None.")
 
     def __float__(self):
         return float(self.value)
@@ -383,7 +417,11 @@ class Variable(Operators):
     __hash__ = object.__hash__
 
     def __repr__(self):
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.stored_dtype}>"
+        array = self._value
+        # Only what is there and whole: to print is no reason to draw, to wait for other processes, or to fail.
+        is_there = array is not None and array.is_fully_addressable and not array.is_deleted()
+        value = f", value={np.asarray(array)}" if is_there else ""
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.stored_dtype}{value}>"
 
 
 KINDS.add(Variable)

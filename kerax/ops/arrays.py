@@ -1,19 +1,23 @@
 """Making arrays and changing their shape or order."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from kerax import config
 from kerax.core.lift import lift
+from kerax.core.symbolic import KerasTensor, inferred_tensors, is_symbolic
 from kerax.ops.lifting import op, unary
 
 __all__ = (
-    "append arange argsort array broadcast_to concatenate copy diag diagonal diff digitize empty expand_dims eye flip "
-    "full full_like hstack identity linspace logspace meshgrid moveaxis ones ones_like pad ravel repeat reshape roll "
-    "rot90 searchsorted select sort split squeeze stack swapaxes take take_along_axis tile trace transpose tri tril "
-    "triu vstack where zeros zeros_like"
+    "append arange argsort array broadcast_to column_stack concatenate copy diag diagonal diff digitize empty "
+    "expand_dims eye flip full full_like hstack identity linspace logspace meshgrid moveaxis ones ones_like pad "
+    "ravel repeat reshape roll rot90 searchsorted select sort split squeeze stack swapaxes take take_along_axis "
+    "tile trace transpose tri tril triu vstack where zeros zeros_like"
 ).split()
 
 copy = unary(jnp.copy)
@@ -108,8 +112,12 @@ def full_like(x, fill_value, dtype=None):
 def reshape(x, newshape):
     """The same elements in another shape; one size may be -1 (or `None`) and is inferred."""
     # `None` is what shapes of symbolic tensors have in the place of the batch size.
-    newshape = (newshape,) if isinstance(newshape, int) else newshape
-    return jnp.reshape(x, [-1 if size is None else size for size in newshape])
+    newshape = [-1 if size is None else size for size in ((newshape,) if isinstance(newshape, int) else newshape)]
+    known = [size for size in newshape if isinstance(size, (int, np.integer))]
+    # NumPy takes any negative number for a size to infer, JAX all of them.
+    if min(known, default=0) < -1 or known.count(-1) > 1:
+        raise ValueError(f"reshape: sizes must be at least 0, and one at most -1, to be inferred. Got {newshape}.")
+    return jnp.reshape(x, newshape)
 
 
 @op
@@ -142,10 +150,27 @@ def squeeze(x, axis=None):
     return jnp.squeeze(x, axis)
 
 
-@op
+def _sizes_there(x, shape) -> list:
+    """The shape with the sizes of `x` for `None`."""
+    sizes = (None,) * (len(shape) - len(x.shape)) + tuple(x.shape)
+    return [own if size is None else size for own, size in zip(sizes, shape, strict=True)]
+
+
+def _broadcast_spec(function, args, kwargs):
+    call = dict(zip(("x", "shape"), args, strict=False)) | kwargs
+    x, shape = call["x"], call["shape"]
+    fits = all(own in (None, 1, size) for own, size in zip(x.shape[::-1], shape[::-1], strict=False))
+    if is_symbolic(shape) or len(shape) < x.ndim or not fits:
+        return inferred_tensors(function, args, kwargs)
+    # Told by the shape alone: a size of `x` that is not known is 1, or what stands there.
+    return KerasTensor(_sizes_there(x, shape), x.dtype, sparse=x.sparse)
+
+
+@functools.partial(op, spec=_broadcast_spec)
 def broadcast_to(x, shape):
-    """Repeated to the given shape."""
-    return jnp.broadcast_to(x, shape)
+    """Repeated to the given shape, in which `None` is the size that `x` has there."""
+    x = jnp.asarray(x)
+    return jnp.broadcast_to(x, _sizes_there(x, shape))
 
 
 # These functions take lists of arrays, which `op` would make one array of: each becomes one by itself.
@@ -163,6 +188,12 @@ def concatenate(xs, axis=0):
 def stack(x, axis=0):
     """The arrays one after the other along a new axis."""
     return jnp.stack(_listed(x), axis)
+
+
+@lift
+def column_stack(xs):
+    """The arrays one after the other along axis 1, vectors as columns."""
+    return jnp.column_stack(_listed(xs))
 
 
 @lift
@@ -199,8 +230,9 @@ def tile(x, repeats):
 
 @op
 def repeat(x, repeats, axis=None):
-    """Each element repeated along `axis`."""
-    return jnp.repeat(x, repeats, axis)
+    """Each element repeated along `axis`, all `repeats` times or each as often as it says."""
+    # On the host: how many there will be is a size.
+    return jnp.repeat(x, np.asarray(repeats) if isinstance(repeats, (list, tuple)) else repeats, axis)
 
 
 @op
@@ -231,8 +263,20 @@ def rot90(array, k=1, axes=(0, 1)):
 
 @op
 def take(x, indices, axis=None):
-    """The slices of `x` at `indices` along `axis`."""
-    return jnp.take(x, jnp.asarray(indices), axis)  # lists of indices too
+    """The slices of `x` at `indices` along `axis`; negative ones count from the end.
+
+    Raises:
+        ValueError: for an index out of range. In a compiled program, which cannot raise, its slice is NaN, or the
+            least integer.
+    """
+    indices = jnp.asarray(indices)  # lists of indices too
+    size = jnp.size(x) if axis is None else jnp.shape(x)[axis]
+    if not isinstance(indices, Tracer) and indices.size and jnp.issubdtype(indices.dtype, jnp.integer):
+        low, high = int(jnp.min(indices)), int(jnp.max(indices))
+        if low < -size or high >= size:
+            wrong = low if low < -size else high
+            raise ValueError(f"take: index {wrong} is out of range for axis {axis} of size {size}.")
+    return jnp.take(x, indices, axis)
 
 
 @op
@@ -243,7 +287,7 @@ def take_along_axis(x, indices, axis=None):
 
 @op
 def where(condition, x1: Any = None, x2: Any = None):
-    """`x1` where the condition holds, else `x2`; with neither, the indices where it holds."""
+    """`x1` where the condition holds, else `x2`; with neither, the indices where it holds, which `jit` cannot know."""
     return jnp.where(condition, x1, x2)
 
 
@@ -316,4 +360,4 @@ def triu(x, k=0):
 @lift
 def meshgrid(*x, indexing="xy"):
     """The coordinates of a grid with these values along its axes."""
-    return list(jnp.meshgrid(*jax.tree.map(jnp.asarray, x), indexing=indexing))
+    return list(jnp.meshgrid(*jax.tree.map(jnp.ravel, x), indexing=indexing))

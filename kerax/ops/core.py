@@ -76,8 +76,14 @@ def stop_gradient(variable):
 
 @op
 def slice(inputs, start_indices, shape):
-    """The block of the given shape that begins at `start_indices`."""
-    return jax.lax.dynamic_slice(jnp.asarray(inputs), tuple(start_indices), tuple(shape))
+    """The block of the given shape that begins at `start_indices`; a size of -1 goes up to the end.
+
+    Such a size needs an index that is known where the program is made.
+    """
+    inputs, starts = jnp.asarray(inputs), tuple(start_indices)
+    ends = zip(inputs.shape, starts, shape, strict=True)
+    sizes = [whole - int(start) if size == -1 else size for whole, start, size in ends]
+    return jax.lax.dynamic_slice(inputs, starts, sizes)
 
 
 @op
@@ -101,14 +107,19 @@ def scatter(indices, values, shape):
 @op
 def scatter_update(inputs, indices, updates, reduction=None):
     """`inputs` with `updates` at `indices (n, axes)`: set, or combined by `"add"`, `"max"`, `"min"` or `"mul"`."""
+    if reduction not in (None, "add", "max", "min", "mul"):
+        raise ValueError(f"scatter_update: `reduction` must be 'add', 'max', 'min', 'mul' or None. Got {reduction!r}.")
     # Keras's names of the reductions are those of JAX's methods.
     return getattr(jnp.asarray(inputs).at[_columns(indices)], reduction or "set")(updates)
 
 
 @op
 def unstack(x, num=None, axis=0):
-    """The list of slices along `axis`."""
-    return list(jnp.moveaxis(jnp.asarray(x), axis, 0))
+    """The list of the `num` slices along `axis`. `num` is needed where the size of the axis is not known."""
+    slices = jnp.moveaxis(jnp.asarray(x), axis, 0)
+    if num is None and not isinstance(slices.shape[0], int):
+        raise ValueError(f"unstack: axis {axis} of {jnp.shape(x)} has no known size. Give `num`.")
+    return list(slices) if num is None else [slices[index] for index in range(num)]
 
 
 def cond(pred, true_fn, false_fn):

@@ -1,5 +1,7 @@
 """More of `jax.numpy` under Keras's argument names: elementwise functions, NaN-skipping reductions, sets, views."""
 
+import functools
+import inspect
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ __all__ = (
 
 # A name is given where JAX's function has another one, as an alias has.
 angle = unary(jnp.angle, "angle")
-bitwise_invert = unary(jnp.bitwise_invert, "bitwise_invert")
+bitwise_invert = unary(jnp.bitwise_invert, "bitwise_invert", ["x"])
 cbrt = unary(jnp.cbrt)
 conjugate = unary(jnp.conjugate, "conjugate")
 corrcoef = unary(jnp.corrcoef)
@@ -35,16 +37,14 @@ isposinf = unary(jnp.isposinf)
 isreal = unary(jnp.isreal)
 signbit = unary(jnp.signbit)
 view_as_real = unary(lambda x: jnp.stack([jnp.real(x), jnp.imag(x)], -1), "view_as_real")
-# Not `real + 1j * imaginary`: infinities and signed zeros stay what they are.
-view_as_complex = unary(lambda x: jax.lax.complex(*jnp.moveaxis(jnp.asarray(x), -1, 0)), "view_as_complex")
 
 fmax = binary(jnp.fmax)
 fmin = binary(jnp.fmin)
 fmod = binary(jnp.fmod)
-gcd = binary(jnp.gcd)
+gcd = binary(jnp.gcd, integers=["x1", "x2"])
 heaviside = binary(jnp.heaviside)
-lcm = binary(jnp.lcm)
-ldexp = binary(jnp.ldexp)
+lcm = binary(jnp.lcm, integers=["x1", "x2"])
+ldexp = binary(jnp.ldexp, integers=["x2"])
 logaddexp2 = binary(jnp.logaddexp2)
 nextafter = binary(jnp.nextafter)
 
@@ -62,6 +62,16 @@ nanstd = reduction(jnp.nanstd)
 nansum = reduction(jnp.nansum)
 nanvar = reduction(jnp.nanvar)
 ptp = reduction(jnp.ptp)
+
+
+@op
+def view_as_complex(x):
+    """The complex numbers of pairs `(..., 2)` of real and imaginary parts."""
+    x = jnp.asarray(x)
+    if x.ndim < 1 or x.shape[-1] != 2:
+        raise ValueError(f"view_as_complex: `x` must have shape (..., 2), real and imaginary parts. Got {x.shape}.")
+    # Not `real + 1j * imaginary`: infinities and signed zeros stay what they are.
+    return jax.lax.complex(x[..., 0], x[..., 1])
 
 
 @op
@@ -114,10 +124,14 @@ def correlate(x1, x2, mode="valid"):
 
 @op
 def histogram(x, bins=10, range=None):
-    """How many elements fall into each of `bins` equal intervals of `range`, and the edges."""
+    """How many elements of a vector fall into each of `bins` equal intervals of `range`, and the edges."""
     # JAX itself does not look.
-    if range is not None and range[0] >= range[1]:
+    if range is not None and (len(range) != 2 or range[0] >= range[1]):
         raise ValueError(f"histogram: `range` must be (low, high) with low below high. Got range={range}.")
+    if not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"histogram: `bins` must be an integer of at least 1. Got bins={bins!r}.")
+    if jnp.ndim(x) != 1:
+        raise ValueError(f"histogram: `x` must have one axis. Got shape {jnp.shape(x)}.")
     counts, edges = jnp.histogram(x, bins, range)
     return counts, edges
 
@@ -128,7 +142,20 @@ def isin(x1, x2, assume_unique=False, invert=False):
     return jnp.isin(x1, x2, assume_unique, invert)
 
 
-@op
+def _unique_spec(function, args, kwargs):
+    """The shapes of `unique`, `None` for the number of different elements."""
+    call = inspect.signature(function).bind(*args, **kwargs)
+    call.apply_defaults()
+    given = call.arguments
+    x, axis, size = given["x"], given["axis"], given["size"]
+    values = (size,) if axis is None else tuple(size if k == axis % x.ndim else n for k, n in enumerate(x.shape))
+    inverse = x.shape if axis is None else (x.shape[axis],)
+    shapes = {"return_index": (size,), "return_inverse": inverse, "return_counts": (size,)}
+    more = [KerasTensor(shape, "int32") for name, shape in shapes.items() if given[name]]
+    return (KerasTensor(values, x.dtype), *more) if more else KerasTensor(values, x.dtype)
+
+
+@functools.partial(op, spec=_unique_spec)
 def unique(
     x,
     sorted=True,
@@ -139,16 +166,17 @@ def unique(
     size=None,
     fill_value=None,
 ):
-    """The different elements (or slices along `axis`), always sorted.
+    """The different elements (or slices along `axis`), always sorted. No two NaN are equal.
 
     Args:
         return_index: Also return where each first occurs.
         return_inverse: Also return which of them each element is.
         return_counts: Also return how often each occurs.
-        size: Length of the result, cut or filled with `fill_value`; needed under `jit` and for symbolic tensors.
+        size: Length of the result, cut or filled with `fill_value`; needed under `jit`.
         fill_value: Default: the smallest element.
     """
-    return jnp.unique(x, return_index, return_inverse, return_counts, axis, size=size, fill_value=fill_value)
+    options = {"size": size, "fill_value": fill_value, "equal_nan": False}
+    return jnp.unique(jnp.asarray(x), return_index, return_inverse, return_counts, axis, **options)
 
 
 @op

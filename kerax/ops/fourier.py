@@ -98,6 +98,11 @@ def extract_sequences(x, sequence_length, sequence_stride):
     return _frames(jnp.asarray(x), sequence_length, sequence_stride)
 
 
+def _check_stride(name: str, stride):
+    if not isinstance(stride, int) or stride < 1:
+        raise ValueError(f"{name}: `sequence_stride` must be an integer of at least 1. Got {stride!r}.")
+
+
 def _window(name: str, window, length: int, fft_length: int, dtype):
     """`length` weights in the middle of `fft_length`; a window by name is one period of the cosine."""
     if fft_length < length:
@@ -132,6 +137,7 @@ def stft(x, sequence_length, sequence_stride, fft_length, window="hann", center=
 
     Returns: the real and imaginary parts, `(..., frames, fft_length // 2 + 1)`.
     """
+    _check_stride("stft", sequence_stride)
     x = jnp.asarray(x)
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype("float32")
     weights = _window("stft", window, sequence_length, fft_length, x.dtype)
@@ -146,6 +152,7 @@ def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="
 
     Args: as `stft`; `length` is the number of steps to return.
     """
+    _check_stride("istft", sequence_stride)
     spectrum = _complex(x)
     frames = jnp.fft.irfft(spectrum, fft_length)
     weights = _window("istft", window, sequence_length, fft_length, frames.dtype)

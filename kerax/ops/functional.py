@@ -1,11 +1,13 @@
 """Functions of functions, and axes moved by a pattern."""
 
+import functools
 import re
 
 import jax
 import jax.numpy as jnp
 
 from kerax.core.lift import lift
+from kerax.core.variable import unwrap
 from kerax.ops.lifting import op
 
 __all__ = ["custom_gradient", "rearrange", "vectorize"]
@@ -13,7 +15,9 @@ __all__ = ["custom_gradient", "rearrange", "vectorize"]
 
 def custom_gradient(f):
     """`f` with a gradient of its own: it returns its value and a function from the output's gradient to the inputs'."""
-    return jax.custom_gradient(f)
+    differentiated = jax.custom_gradient(f)
+    # Variables are read; `lift` would record the call in graphs, whose files find no function of a user's.
+    return functools.wraps(f)(lambda *args, **kwargs: differentiated(*jax.tree.map(unwrap, args), **kwargs))
 
 
 def vectorize(pyfunc, *, excluded=None, signature=None):

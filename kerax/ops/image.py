@@ -7,7 +7,6 @@ Images are `(height, width, channels)` or `(batch, height, width, channels)`, wi
 import functools
 import inspect
 import itertools
-import math
 from collections.abc import Sequence
 
 import jax
@@ -16,8 +15,8 @@ from jax import lax
 
 from kerax import config
 from kerax.core.seed_generator import next_key
-from kerax.ops.convolutions import per_axis
 from kerax.ops.lifting import op
+from kerax.ops.patches import extract_patches, extract_patches_3d, reconstruct_patches
 from kerax.ops.quality import sobel_edges, ssim
 
 __all__ = [
@@ -31,6 +30,7 @@ __all__ = [
     "map_coordinates",
     "pad_images",
     "perspective_transform",
+    "reconstruct_patches",
     "resize",
     "rgb_to_grayscale",
     "rgb_to_hsv",
@@ -523,40 +523,3 @@ def pad_images(
     rows = _margins("pad_images", height, top_padding, bottom_padding, target_height, 1, names[0])
     columns = _margins("pad_images", width, left_padding, right_padding, target_width, 1, names[1])
     return jnp.pad(images, ((0, 0), rows, columns, (0, 0)))
-
-
-def _patches(images, size, strides, dilation_rate, padding, data_format):
-    rank = len(size)
-    if images.ndim not in (rank + 1, rank + 2):
-        raise ValueError(f"extract_patches: `size`={size} needs {rank + 1} or {rank + 2} axes. Got {images.shape}.")
-    is_first = config.standardize_data_format(data_format) == "channels_first"
-    is_single = images.ndim == rank + 1
-    images = images[None] if is_single else images
-    images = images if is_first else jnp.moveaxis(images, -1, 1)
-    channels = images.shape[1]
-    strides, dilation = size if strides is None else per_axis(strides, rank), per_axis(dilation_rate, rank)
-    found = lax.conv_general_dilated_patches(images, size, strides, padding.upper(), rhs_dilation=dilation)
-    grid = found.shape[2:]
-    # XLA orders by channel, then place in the patch; Keras the other way round.
-    found = jnp.moveaxis(found.reshape(-1, channels, math.prod(size), *grid), 1, 2)  # (batch, patch, channel, grid)
-    found = found.reshape(-1, math.prod(size) * channels, *grid)
-    found = found if is_first else jnp.moveaxis(found, 1, -1)
-    return found[0] if is_single else found
-
-
-@op
-def extract_patches(images, size, strides=None, dilation_rate=1, padding="valid", data_format=None):
-    """All patches of `size` of images (2 sizes) or volumes (3 sizes), flattened into the channels axis.
-
-    Args:
-        size: Integer or tuple. strides: Default: `size`, so that patches do not overlap.
-        padding: `"valid"` or `"same"`.
-    """
-    size = per_axis(size, 2)  # a tuple may have three sizes
-    return _patches(jnp.asarray(images), size, strides, dilation_rate, padding, data_format)
-
-
-@op
-def extract_patches_3d(volumes, size, strides=None, dilation_rate=1, padding="valid", data_format=None):
-    """`extract_patches` of volumes `(batch, depth, height, width, channels)`."""
-    return _patches(jnp.asarray(volumes), per_axis(size, 3), strides, dilation_rate, padding, data_format)

@@ -2,11 +2,12 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import jax.numpy as jnp
 
+from kerax.core import scope
 from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.lift import Function, lift
 
@@ -15,15 +16,26 @@ _ARRAYS = frozenset(
     "x x1 x2 y a b array inputs target output targets predictions values indices updates data segment_ids kernel "
     "sorted_sequence condition mean variance weights".split()
 )
+# Parameters of these names are integers wherever they occur.
+_INTEGERS = frozenset("indices index targets segment_ids start_indices".split())
 
 
-def op(function: Function) -> Function:
-    """`function` lifted to variables and symbolic tensors, with nested lists of numbers taken for arrays."""
+def op(function: Function, integers: Collection[str] = (), spec: Callable | None = None) -> Function:
+    """`function` lifted to variables and symbolic tensors, with nested lists of numbers taken for arrays.
+
+    Args:
+        integers: Parameters that take integers only. An `Input` is of floats unless told otherwise: a graph is made of
+            it all the same, as in Keras, and refused where it runs on floats.
+        spec: As that of `lift`.
+    """
     names = list(inspect.signature(function).parameters)
+    integers = _INTEGERS.union(integers)
 
     def convert(name, value):
         if is_foreign_type(type(value)):
             return jnp.asarray(to_numpy(value))
+        if name in integers and is_float(value) and scope.infers_shapes():
+            return value.astype(jnp.int32)
         return jnp.asarray(value) if name in _ARRAYS and isinstance(value, (list, tuple)) else value
 
     @functools.wraps(function)
@@ -35,30 +47,37 @@ def op(function: Function) -> Function:
             **{name: convert(name, value) for name, value in kwargs.items()},
         )
 
-    return cast(Function, lift(converted))
+    return cast(Function, lift(converted, spec=spec))
 
 
-def _named(function: Callable, source: Callable, name: str | None, doc: str) -> Callable[..., Any]:
+def is_float(value) -> bool:
+    """Whether a value is an array of floats."""
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
+
+
+def _named(function: Callable, source: Callable, name: str | None, doc: str, integers=()) -> Callable[..., Any]:
     # The name goes into configs of graphs, where functions are found by it.
     function.__name__ = function.__qualname__ = name or source.__name__
     function.__doc__ = doc.format(function.__name__)
-    return op(function)
+    return op(function, integers)
 
 
-def unary(source: Callable, name: str | None = None) -> Callable[..., Any]:
+def unary(source: Callable, name: str | None = None, integers: Collection[str] = ()) -> Callable[..., Any]:
     """An op `(x)`."""
     # A lambda with Keras's argument names around JAX's function, whose own are others.
-    return _named(lambda x: source(x), source, name, "`{}(x)` of each element.")
+    return _named(lambda x: source(x), source, name, "`{}(x)` of each element.", integers)
 
 
-def binary(source: Callable, name: str | None = None) -> Callable[..., Any]:
+def binary(source: Callable, name: str | None = None, integers: Collection[str] = ()) -> Callable[..., Any]:
     """An op `(x1, x2)`."""
-    return _named(lambda x1, x2: source(x1, x2), source, name, "`{}(x1, x2)` of each pair of elements, broadcast.")
+    doc = "`{}(x1, x2)` of each pair of elements, broadcast."
+    return _named(lambda x1, x2: source(x1, x2), source, name, doc, integers)
 
 
 def bitwise(source: Callable, name: str | None = None) -> Callable[..., Any]:
     """An op `(x, y)`."""
-    return _named(lambda x, y: source(x, y), source, name, "`{}(x, y)` of each pair of integers, broadcast.")
+    doc = "`{}(x, y)` of each pair of integers, broadcast."
+    return _named(lambda x, y: source(x, y), source, name, doc, ("x", "y"))
 
 
 def reduction(source: Callable, name: str | None = None) -> Callable[..., Any]:

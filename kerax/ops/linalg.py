@@ -7,18 +7,29 @@ from kerax.core.variable import unwrap
 from kerax.ops.lifting import op, unary
 
 __all__ = (
-    "cdist cholesky cholesky_inverse det eig eigh inv jvp logdet lstsq lu_factor matrix_rank norm pinv qr slogdet "
-    "solve solve_triangular svd"
+    "cdist cholesky cholesky_inverse det eig eigh inv jvp logdet lstsq lu_factor matrix_power matrix_rank norm pinv qr "
+    "slogdet solve solve_triangular svd"
 ).split()
 
 # Tuples in the place of JAX's named ones: graphs and `tree` take them apart as such.
 eig = unary(lambda x: tuple(jnp.linalg.eig(x)), "eig")
-eigh = unary(lambda x: tuple(jnp.linalg.eigh(x)), "eigh")
 lu_factor = unary(lambda x: tuple(jax.scipy.linalg.lu_factor(x)), "lu_factor")
 slogdet = unary(lambda x: tuple(jnp.linalg.slogdet(x)), "slogdet")
 logdet = unary(lambda x: jnp.linalg.slogdet(x)[1], "logdet")
 det = unary(jnp.linalg.det)
 inv = unary(jnp.linalg.inv)
+
+
+def _check_matrices(name: str, x, is_square=True):
+    if jnp.ndim(x) < 2 or (is_square and jnp.shape(x)[-1] != jnp.shape(x)[-2]):
+        raise ValueError(f"{name}: expected {'square ' if is_square else ''}matrices (..., n, n). Got {jnp.shape(x)}.")
+
+
+@op
+def eigh(x):
+    """The eigenvalues and eigenvectors of Hermitian matrices."""
+    _check_matrices("eigh", x)
+    return tuple(jnp.linalg.eigh(x))
 
 
 @op
@@ -30,6 +41,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
 @op
 def cholesky(x, upper=False):
     """The triangular factor of a positive definite matrix."""
+    _check_matrices("cholesky", x)
     return jnp.linalg.cholesky(x, upper=upper)
 
 
@@ -64,7 +76,14 @@ def matrix_rank(x, tol=None):
 
     Default of `tol`: the largest size times the dtype's precision.
     """
+    _check_matrices("matrix_rank", x, is_square=False)
     return jnp.linalg.matrix_rank(x, tol)
+
+
+@op
+def matrix_power(x, n):
+    """The product of `n` times the same square matrix; of its inverse for a negative `n`."""
+    return jnp.linalg.matrix_power(x, n)
 
 
 @op
@@ -77,6 +96,7 @@ def pinv(x, rcond=None):
 def solve_triangular(a, b, lower=False):
     """`x` with `a @ x = b` for a triangular `a`."""
     a, b = jnp.asarray(a), jnp.asarray(b)
+    _check_matrices("solve_triangular", a)
     is_vector = b.ndim == a.ndim - 1  # XLA solves for matrices only
     solution = jax.lax.linalg.triangular_solve(a, b[..., None] if is_vector else b, left_side=True, lower=lower)
     return solution[..., 0] if is_vector else solution
@@ -101,6 +121,8 @@ def cdist(x, y):
     The gradient at distance 0 is 0.
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
+    if x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"cdist: points must have the same number of axes. Got shapes {x.shape} and {y.shape}.")
     squares = jnp.sum(jnp.square(x[..., :, None, :] - y[..., None, :, :]), -1)
     # The inner choice keeps the slope of the root at 0, which is infinite, out of the gradient.
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)

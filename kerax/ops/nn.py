@@ -223,6 +223,8 @@ def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=N
 @op
 def normalize(x, axis=-1, order=2, epsilon=None):
     """`x` divided by its norm over `axis`, which is taken as at least `epsilon`."""
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"normalize: `order` must be an integer of at least 1. Got order={order!r}.")
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
     if order == 2:  # one root of the sum of squares, whose gradient at 0 is finite
         return normalizations.unit_normalization(x, axis, epsilon)

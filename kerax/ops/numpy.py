@@ -4,12 +4,14 @@ Those of the neighbouring files are here too, as in `keras.ops.numpy`.
 """
 
 import builtins
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax.core.sparse import from_dense
+from kerax.core.symbolic import KerasTensor
 from kerax.ops.arrays import *  # noqa: F403
 from kerax.ops.core import ndim as ndim
 from kerax.ops.core import size as size
@@ -42,7 +44,7 @@ arcsin = unary(jnp.arcsin)
 arcsinh = unary(jnp.arcsinh)
 arctan = unary(jnp.arctan)
 arctanh = unary(jnp.arctanh)
-bitwise_not = unary(jnp.bitwise_not)
+bitwise_not = unary(jnp.bitwise_not, integers=["x"])
 ceil = unary(jnp.ceil)
 conj = unary(jnp.conj, "conj")
 cos = unary(jnp.cos)
@@ -62,7 +64,6 @@ log1p = unary(jnp.log1p)
 log2 = unary(jnp.log2)
 logical_not = unary(jnp.logical_not)
 negative = unary(jnp.negative)
-nonzero = unary(jnp.nonzero)
 rad2deg = unary(jnp.rad2deg)
 real = unary(jnp.real)
 reciprocal = unary(jnp.reciprocal)
@@ -122,6 +123,17 @@ median = reduction(jnp.median)
 std = reduction(jnp.std)
 sum = reduction(jnp.sum)
 var = reduction(jnp.var)
+
+
+def _nonzero_spec(function, args, kwargs):
+    (x,) = (*args, *kwargs.values())
+    return tuple(KerasTensor((None,), "int32") for _ in x.shape)
+
+
+@functools.partial(op, spec=_nonzero_spec)
+def nonzero(x):
+    """The indices of the elements that are not 0, an array for each axis. Not under `jit`, which knows no values."""
+    return jnp.nonzero(x)
 
 
 @op

@@ -26,6 +26,7 @@ from kerax.core.symbolic import is_keras_tensor as is_keras_tensor
 from kerax.data import PyDataset as PyDataset
 from kerax.data import pad_to_buckets as pad_to_buckets
 from kerax.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
+from kerax.dtype_policies import forget_dtype_policy
 from kerax.utils import bounding_boxes as bounding_boxes
 from kerax.utils import legacy as legacy
 from kerax.utils.config import Config as Config
@@ -53,9 +54,9 @@ Sequence = PyDataset  # Keras's older name
 
 
 def clear_session(free_memory: bool = True):
-    """Forgets compiled programs, so that a loop over many models does not fill the memory.
+    """Forgets compiled programs, so that a loop over many models does not fill the memory, and the dtype policy.
 
-    kerax has no other process-wide state: names do not count up, and models go when nobody holds them.
+    There is not much other process-wide state: names of layers do not count up, models go when nobody holds them.
 
     Args:
         free_memory: Whether to collect garbage as well.
@@ -64,6 +65,7 @@ def clear_session(free_memory: bool = True):
     variable.forget_programs()
     executable.forget()
     forget_uids()
+    forget_dtype_policy()
     jax.clear_caches()
     if free_memory:
         gc.collect()

@@ -106,3 +106,37 @@ def test_bad_shapes_are_refused():
         Variable(normal)
     with pytest.raises(ValueError, match="every size"):
         Variable(normal, (None, 3))
+
+
+@pytest.mark.parametrize(
+    "use, error",
+    [
+        (lambda k, v: k.Variable(1.0, name="a/b"), ValueError),
+        (lambda k, v: k.Variable(1.0, name=12), ValueError),
+        (lambda k, v: k.Variable(1.0, aggregation="foo"), ValueError),
+        (lambda k, v: k.Variable(1.0, synchronization="foo"), ValueError),
+        (lambda k, v: setattr(v, "constraint", "non_neg"), ValueError),
+        (lambda k, v: setattr(v, "regularizer", 5), ValueError),
+        (lambda k, v: setattr(v, "overwrite_with_gradient", "yes"), TypeError),
+        (lambda k, v: bool(v), TypeError),
+        (lambda k, v: bool(k.Variable(True)), TypeError),
+    ],
+)
+def test_what_a_variable_cannot_be_is_refused_as_in_keras(use, error):
+    import keras
+
+    for module in (keras, kerax):
+        with pytest.raises(error):
+            use(module, module.Variable(np.ones(2)))
+
+
+def test_a_variable_shows_the_value_that_it_has():
+    import keras
+
+    for module in (keras, kerax):
+        variable = module.Variable(np.array([1.0, 2.0], "float32"), name="v")
+        assert repr(variable) == "<Variable path=v, shape=(2,), dtype=float32, value=[1. 2.]>"
+        variable.constraint = variable.regularizer = abs
+        assert variable.constraint is abs and variable.regularizer is abs
+    abstract = kerax.Variable("zeros", (2,))
+    assert repr(abstract) == "<Variable path=variable, shape=(2,), dtype=float32>" and abstract._value is None

@@ -59,7 +59,7 @@ def test_values_are_those_of_keras(name, args, kwargs):
 
 
 def test_arguments_are_those_of_keras():
-    for name in ops.__all__:
+    for name in set(ops.__all__) - {"reconstruct_patches"}:  # newer than Keras 3.15
         ours, theirs = inspect.signature(getattr(ops, name)), inspect.signature(getattr(keras.ops.image, name))
         assert str(ours) == str(theirs), name
 
