@@ -148,8 +148,9 @@ class Compressible(Layer):
         the inputs, and a low-rank update, which stays as it is.
 
         Args:
-            mode: `"int8"`, `"int4"`, or for dense layers `"float8"`. Default: that of `config`. (`"gptq"` and `"awq"`
-                look at data that pass the whole model: call `model.quantize`.)
+            mode: `"int8"`, `"int4"`, or for dense layers `"float8"`. Default: that of `config`. `"gptq"` and
+                `"awq"` look at data that pass the whole model: after them the layer computes with its floats until
+                `model.quantize` has calibrated it, or `is_gptq_calibrated`, `is_awq_calibrated` is set.
             type_check: Whether to refuse subclasses; those with a `call` of their own always are.
             config: Config of `kerax.quantizers`. Default: the mode's.
 
@@ -186,7 +187,8 @@ def quantize(
     if mode not in layer.modes:
         raise ValueError(f"{layer}: `mode` must be one of {layer.modes} for this layer. Got mode={mode!r}.")
     if mode in _CALIBRATED:
-        raise ValueError(f"{layer}: mode {mode!r} looks at a layer's inputs. Call `quantize` of the model around it.")
+        calibration.prepare(layer, config)
+        return
     if mode == "float8" and layer.lora_enabled:
         raise ValueError(f"{layer}: mode 'float8' does not go with LoRA. Make a layer with the merged weights.")
     # Past the property, which would quantize again.

@@ -286,6 +286,30 @@ class Groups(Quantized):
         return schemes.join_groups(parts, bits, self.num_columns).reshape(self.shape)
 
 
+class Uncalibrated(Weight):
+    """A weight as floats, beside the integers that it is stored as once `is_<mode>_calibrated` of its layer says so.
+
+    Args:
+        floats: The weight.
+        groups: The integers, made as if all inputs were alike.
+    """
+
+    def __init__(self, floats: Weight, groups: Groups):
+        super().__init__(floats.layer, floats.name, floats.equation, floats.layout)
+        self.groups, self.options = groups, floats.options
+        for variable in self.variables.values():
+            variable.place_in_files = None  # files hold integers alone
+
+    @property
+    def value(self) -> Any:
+        is_calibrated = getattr(self.layer, f"is_{self.groups.config.mode}_calibrated")
+        return self.groups.value if is_calibrated else super().value
+
+    def drop(self) -> None:
+        super().drop()
+        self.groups.drop()
+
+
 class Float8(Quantized):
     """A weight stored as floats, which like inputs and gradients are rounded to 8 bits in the product."""
 

@@ -416,8 +416,8 @@ class OwnCall(layers.Dense):
         (lambda: built(layers.Dense(3)).quantize(), "needs `mode` or `config`"),
         (lambda: built(layers.Dense(3)).quantize("gptq"), "GPTQConfig` with calibration data"),
         (
-            lambda: built(layers.Dense(3)).quantize(config=quantizers.GPTQConfig([[1]], 1)),
-            "mode 'gptq' looks at a layer's inputs. Call `quantize` of the model",
+            lambda: quantizers.Int8QuantizationConfig(quantizers.AbsMaxQuantizer(0, (0, 255))),
+            "`value_range` of 8-bit integers",
         ),
         (lambda: built(layers.Embedding(3, 2)).quantize("float8"), r"`mode` must be one of \('int8', 'int4'\)"),
         (
