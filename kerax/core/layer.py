@@ -570,8 +570,8 @@ class Layer(Operation, Trackable):
     def _repr_html_(self) -> str:
         return layer_page(self)
 
-    # Config.
-
+    metrics = property(building.metrics_below)
+    metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config

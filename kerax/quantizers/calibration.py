@@ -158,7 +158,7 @@ def store(layer: Any, config: Any, statistics: Any) -> None:
 
 
 def prepare(layer: Any, config: Any) -> None:
-    """What `quantize` of a layer alone does: integers beside the floats, which are used until the layer is calibrated."""
+    """What `quantize` of a layer alone does: integers beside the floats, which are used until it is calibrated."""
     floats = layer.representations["kernel"]
     if layer.lora_enabled or not floats.num_contracted:
         raise ValueError(f"{layer}: mode {config.mode!r} is for kernels without LoRA, of the form inputs @ kernel.")
