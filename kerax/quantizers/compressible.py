@@ -116,7 +116,7 @@ class Compressible(Layer):
     @property
     def inputs_quantizer(self) -> Any:
         """What rounds the inputs of a layer whose weights are integers."""
-        weight = next(iter(self.representations.values()))
+        weight: Any = next(iter(self.representations.values()))
         if not hasattr(weight, "quantizer"):
             raise AttributeError(f"{self}: only a layer with quantized weights has `inputs_quantizer`.")
         return weight.quantizer
