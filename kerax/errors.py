@@ -42,6 +42,10 @@ def suggest(name: object, options: Iterable[object]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+class ArgumentTypeError(ValueError, TypeError):
+    """An argument is not of the kind it must be. Both kinds, for Keras raises now the one, now the other."""
+
+
 class MissingFileError(FileNotFoundError, ValueError):
     """There is no such file. Both kinds, for Keras raises now the one, now the other."""
 

@@ -226,7 +226,7 @@ class TensorBoard(Callback):
         os.makedirs(self.log_dir, exist_ok=True)
         for layer in self._embeddings():
             path = f"{layer.name}.tsv"
-            np.savetxt(os.path.join(self.log_dir, path), np.asarray(layer.embeddings.value, np.float32), "%.6g", "\t")
+            np.savetxt(os.path.join(self.log_dir, path), np.asarray(layer.embeddings, np.float32), "%.6g", "\t")
             labels = given.get(layer.name) if isinstance(given, dict) else given
             fields = {"tensor_name": layer.name, "tensor_path": path}
             fields |= {"metadata_path": os.fspath(labels)} if labels else {}

@@ -6,7 +6,7 @@ import jax
 
 from kerax import tree
 from kerax.core import calling, symbolic
-from kerax.core.tracking import descendants
+from kerax.core.tracking import attributes, descendants
 
 
 def are_built(items: list) -> bool:
@@ -40,6 +40,18 @@ def try_to_build(layer, args: tuple, kwargs: dict) -> None:
             return
         except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
             pass
+
+
+def metrics_below(layer) -> list:
+    """The metrics in attributes of a layer and of those inside."""
+    # By what they have: the floor of layers is below that of metrics.
+    found = [value for item in descendants(layer) for _, value in attributes(item) if hasattr(value, "update_state")]
+    return list({id(metric): metric for metric in found}.values())
+
+
+def metrics_variables_below(layer) -> list:
+    """The variables of `metrics_below`."""
+    return [variable for metric in layer.metrics for variable in metric.variables]
 
 
 def spec_from_shapes(layer, args: tuple, kwargs: dict) -> Any:

@@ -47,9 +47,7 @@ def recording(build: Callable) -> Callable:
         self.kerax_require_init()
         if self.kerax_build_shapes is None:
             # Without the first, which is the layer itself, whatever it is called.
-            self.kerax_build_shapes = dict(
-                list(inspect.signature(build).bind(self, *args, **kwargs).arguments.items())[1:]
-            )
+            self.kerax_build_shapes = dict(list(_bind_build(self, build, args, kwargs).items())[1:])
         context = call_context.get()
         # Both the calls around and the builds around: a layer may be built in either.
         around = (*(context.around if context else ()), *_building.get())
@@ -67,6 +65,16 @@ def recording(build: Callable) -> Callable:
             self.trainable = False  # the layers inside, just built, do not know
 
     return recorded
+
+
+def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:
+    try:
+        return inspect.signature(build).bind(layer, *args, **kwargs).arguments
+    except TypeError as error:
+        raise errors.ArgumentTypeError(
+            f"{layer}: {error} in `build`. A `build` with several arguments calls them after those of `call`, "
+            "such as `build(self, x_shape, y_shape)` for `call(self, x, y)`."
+        ) from None
 
 
 class CallSignature(NamedTuple):
@@ -140,9 +148,17 @@ def refuse_text(layer, array: np.ndarray) -> None:
         )
 
 
+_PLAIN = frozenset({bool, int, float, str})
+
+
 def bind(layer, args: tuple, kwargs: dict) -> dict[str, Any]:
     """The arguments of a call by name. Raises `TypeError` naming the layer when they do not fit `call`."""
     signature = signature_of(type(layer).call)
+    for value in args:
+        if type(value) in _PLAIN:
+            raise ValueError(
+                f"{layer}: only arrays may be positional arguments of a call. Got {value!r}; pass it by keyword."
+            )
     # Keras's convention: any layer may be told, also one whose `call` does not ask.
     if "training" in kwargs and not signature.takes_training and not signature.takes_kwargs:
         kwargs = {name: value for name, value in kwargs.items() if name != "training"}

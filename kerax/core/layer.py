@@ -47,7 +47,7 @@ class Layer(Operation, Trackable):
 
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     build_shapes = Alias("kerax_build_shapes")
-    _initialized = False
+    _initialized = _has_no_build = False
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
@@ -59,8 +59,10 @@ class Layer(Operation, Trackable):
         if cls.__module__.startswith("kerax.") and not cls.__name__.startswith("_"):
             # Only kerax's own: files find a user's class only if it was registered.
             LAYERS.add(cls)
+        is_own = cls.__module__.startswith("kerax.layers.")
+        cls._has_no_build = is_own and cls.build is Layer.build
         if "hands_on_text" not in vars(cls):
-            cls.hands_on_text = not cls.__module__.startswith("kerax.layers.")
+            cls.hands_on_text = not is_own
 
     def __init__(self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs):
         # First of all: anything below may ask for attributes that only `__init__` makes.
@@ -73,10 +75,10 @@ class Layer(Operation, Trackable):
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
-        if not isinstance(trainable, (bool, int)):
+        if not isinstance(trainable, bool):
             raise ValueError(f"{self}: `trainable` must be a boolean. Got {trainable!r}.")
-        self._trainable = bool(trainable)
-        self.built = self._ready = False
+        self._trainable = trainable
+        self.built, self._ready = self._has_no_build, False  # kerax's own without weights are built from the start
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         # Who writes `compute_mask` has thought of masks.
@@ -475,9 +477,7 @@ class Layer(Operation, Trackable):
     def count_params(self) -> int:
         """Number of elements of all weights."""
         if not self.built:
-            raise ValueError(
-                f"{self}: not built yet, so its weights are not known. Call it on data or `build` it first."
-            )
+            raise ValueError(f"{self}: not built yet, so it has no weights. Call it on data or `build` it first.")
         return sum(math.prod(weight.shape) for weight in self.weights)
 
     @property
@@ -570,8 +570,8 @@ class Layer(Operation, Trackable):
     def _repr_html_(self) -> str:
         return layer_page(self)
 
-    # Config.
-
+    metrics = property(building.metrics_below)
+    metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from kerax.core import placement
-from kerax.core.configurable import captured_arguments, has_own_config, serialize_arguments
+from kerax.core.configurable import captured_arguments, has_own_config, is_own, serialize_arguments
 from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
@@ -76,9 +76,20 @@ def policy_to_save(self) -> DTypePolicy:
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy
 
 
+# Arguments that Keras's configs hold as the layer reads them: a number for all axes as one for each, the default
+# `data_format` by its name, so that a file means the same wherever it is loaded.
+_READ = (
+    *("data_format", "kernel_size", "strides", "dilation_rate", "padding", "pool_size"),
+    *("cropping", "size", "dims", "target_shape"),
+)
+
+
 def get_config(self) -> dict:
     """The constructor's arguments, JSON-able, with name, trainable and dtype."""
-    config = captured_arguments(self) | {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
+    arguments = captured_arguments(self)
+    if is_own(type(self)):
+        arguments |= {name: getattr(self, name) for name in _READ if name in arguments and hasattr(self, name)}
+    config = arguments | {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
     if has_own_config(self):
         if config.pop("autocast", None) is not None and config["activity_regularizer"] is None:
             del config["activity_regularizer"]  # `Layer`'s own arguments, which Keras writes only where they are set
@@ -92,9 +103,9 @@ def get_config(self) -> dict:
 
 def get_build_config(self) -> dict | None:
     """The arguments `build` was called with."""
-    if not self.kerax_build_shapes:
+    if self.kerax_build_shapes is None or not inspect.signature(self.build).parameters:
         return None
-    shapes = self.kerax_build_shapes
+    shapes = self.kerax_build_shapes or {"input_shape": None}  # built without, as an embedding may be
     # Keras's two forms, of which the second is for more arguments.
     return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
 

@@ -63,6 +63,7 @@ class _Cell(Layer):
         seed: int | None = None,
         **kwargs,
     ):
+        self.implementation = kwargs.pop("implementation", 2)  # of Keras's older formulations; there is one
         super().__init__(**kwargs)
         check_positive(self, **{self.size_name: units})
         check_rate(self, dropout=dropout, recurrent_dropout=recurrent_dropout)
@@ -161,8 +162,11 @@ class _Cell(Layer):
 
 
 def drop(inputs: Any, mask: Any) -> Any:
-    """Inputs times a mask of `draw_mask`, if there is one."""
-    return inputs if mask is None else inputs * mask
+    """Inputs of a step, or of all steps `(batch, steps, ...)`, times a mask of `draw_mask`, if there is one."""
+    if mask is None:
+        return inputs
+    # Without an axis for the steps a mask of samples would be read as one of steps where the two are as many.
+    return inputs * (mask if inputs.ndim == mask.ndim else mask[:, None])
 
 
 def as_list(states: Any) -> list:

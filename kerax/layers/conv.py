@@ -5,7 +5,6 @@ from typing import Any
 
 from kerax import activations, config
 from kerax.core.input_spec import InputSpec
-from kerax.core.variable import Variable
 from kerax.layers.options import (
     Sizes,
     check,
@@ -17,7 +16,7 @@ from kerax.layers.options import (
     spans_of,
 )
 from kerax.ops import convolutions
-from kerax.quantizers.compressible import Compressible
+from kerax.quantizers.compressible import Compressible, Stored
 
 
 class BaseConv(Compressible):
@@ -32,7 +31,8 @@ class BaseConv(Compressible):
     """
 
     rank: int
-    kernel: Variable
+    kernel = Stored()
+    _kernel = Stored()
     paddings: tuple[str, ...] = ("valid", "same")
     needs_whole_windows = True  # whether an input without padding must have room for one
     unmentioned = (*Compressible.unmentioned, "quantization_config")

@@ -59,8 +59,7 @@ class _ConvLSTMCell(GatedCell):
 
         def project(inputs):
             ahead = inputs.ndim > self.rank + 2  # all steps at once: (batch, steps, ...)
-            mask = None if input_mask is None else input_mask[:, None] if ahead else input_mask
-            dropped = drop(inputs, mask)
+            dropped = drop(inputs, input_mask)
             # A convolution has one batch axis: steps are folded into it, and unfolded from the outputs.
             steps = dropped.reshape(-1, *dropped.shape[2:]) if ahead else dropped
             outputs = convolutions.conv(steps, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)

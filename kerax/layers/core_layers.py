@@ -1,10 +1,10 @@
 """Layers that hand on what they get: `Identity`, `Lambda`, `ActivityRegularization`."""
 
 import inspect
-from typing import Any
+from typing import Any, Self
 
 from kerax import activations, regularizers
-from kerax.core import lambdas
+from kerax.core import lambdas, registry
 from kerax.core.layer import Layer
 from kerax.layers.options import PassesMasks
 
@@ -50,6 +50,12 @@ class Lambda(Layer):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The `mask` of the constructor."""
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None, safe_mode: bool | None = None) -> Self:
+        """The layer of a config; code in one that is not of this process runs only with `safe_mode=False`."""
+        with registry.safe_mode_scope(safe_mode is not False), registry.custom_object_scope(custom_objects or {}):
+            return super().from_config(config)
 
     def get_config(self) -> dict:
         """The constructor's arguments; those that are `None` are left out, as in Keras's files."""

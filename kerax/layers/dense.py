@@ -5,10 +5,9 @@ from typing import Any
 
 from kerax import activations
 from kerax.core.input_spec import InputSpec
-from kerax.core.variable import Variable
 from kerax.dtype_policies import QUANTIZATION_MODES
 from kerax.layers.options import check_positive
-from kerax.quantizers.compressible import Compressible
+from kerax.quantizers.compressible import Compressible, Stored
 
 
 class Dense(Compressible):
@@ -37,7 +36,8 @@ class Dense(Compressible):
 
     modes = QUANTIZATION_MODES
     unmentioned = (*Compressible.unmentioned, "activity_regularizer")
-    kernel: Variable
+    kernel = Stored()
+    _kernel = Stored()
 
     def __init__(
         self,
@@ -104,7 +104,8 @@ class EinsumDense(Compressible):
     """
 
     modes = QUANTIZATION_MODES
-    kernel: Variable
+    kernel = Stored()
+    _kernel = Stored()
 
     def __init__(
         self,

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 
 from kerax import ops
 from kerax.core import masks
-from kerax.core.variable import Variable
 from kerax.layers.options import PassesMasks, check, check_positive, leave_out, weight_options
-from kerax.quantizers.compressible import Compressible
+from kerax.quantizers.compressible import Compressible, Stored
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
 
@@ -32,7 +31,8 @@ class Embedding(Compressible):
     Output shape: `(*input_shape, output_dim)`, in the layer's compute dtype.
     """
 
-    embeddings: Variable
+    embeddings = Stored()
+    _embeddings = Stored()
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 from kerax import config, dtype_policies
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor, Node
-from kerax.layers.options import check, check_unsupported
+from kerax.layers.options import check, check_unsupported, is_integer
 
 
 class InputLayer(Layer):
@@ -38,6 +38,9 @@ class InputLayer(Layer):
         name=None,
         **kwargs,
     ):
+        shape = kwargs.pop("input_shape", shape)  # Keras's older name
+        is_symbolic = input_tensor is None or isinstance(input_tensor, KerasTensor)
+        check(self, is_symbolic, "`input_tensor` must be a symbolic tensor", input_tensor=input_tensor)
         found = None if input_tensor is None else input_tensor.dtype
         # As a policy, "int8" would be the name of a quantization.
         dtype = KerasTensor((), dtype or found or config.floatx()).dtype
@@ -62,6 +65,9 @@ class InputLayer(Layer):
         # The batch size may differ: a tensor's is often not known.
         elif batch_shape is not None and tuple(batch_shape[1:]) != input_tensor.shape[1:]:
             raise ValueError(f"{self}: the shape {batch_shape} differs from that of the tensor, {input_tensor.shape}.")
+        elif batch_size not in (None, input_tensor.shape[0]) or dtype != found:
+            kind = f"{input_tensor.shape}, {found}"
+            raise ValueError(f"{self}: batch_size={batch_size} or dtype={dtype} differs from the tensor's: {kind}.")
         self.batch_shape = input_tensor.shape
         self.sparse, self.ragged = input_tensor.sparse, False
         self.optional = optional
@@ -74,7 +80,7 @@ class InputLayer(Layer):
         """The dtype of the data."""
         return self._data_dtype
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any = None) -> Any:
         return inputs
 
     def get_config(self) -> dict:
@@ -84,10 +90,10 @@ class InputLayer(Layer):
 
 
 def _sizes(layer, name: str, shape) -> tuple:
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    are_sizes = all(size is None or (isinstance(size, int) and size >= 0) for size in shape)
+    shape = tuple(shape) if isinstance(shape, (list, tuple)) else (shape,)
+    are_sizes = all(size is None or (is_integer(size) and size >= 0) for size in shape)
     check(layer, are_sizes, f"`{name}` must hold sizes of at least 0 or None", **{name: shape})
-    return shape
+    return tuple(None if size is None else int(size) for size in shape)
 
 
 def Input(

@@ -16,11 +16,23 @@ from kerax.ops import normalizations
 
 
 def _check_axis(layer: Layer, axis, input_shape) -> list[int]:
-    """The axes counted from 0, sorted."""
+    """The axes as they are given, in the order of the input's."""
     axes = [axis] if isinstance(axis, int) else list(axis)
     is_within = all(-len(input_shape) <= item < len(input_shape) for item in axes)
     check(layer, is_within, "`axis` is out of range for the input", axis=axis, input_shape=input_shape)
-    return sorted(item % len(input_shape) for item in axes)
+    return sorted(axes, key=lambda item: item % len(input_shape))
+
+
+def _fitting(axes: list[int], sizes: list[int]) -> InputSpec:
+    """Inputs of these sizes; of any rank that has the axes, as in Keras."""
+    spec = InputSpec(axes=dict(zip(axes, sizes, strict=True)))
+    spec.min_ndim = max(axis + 1 if axis >= 0 else -axis for axis in axes)
+    return spec
+
+
+def _counted(axes: list[int], inputs: Any) -> list[int]:
+    """The axes counted from 0."""
+    return [axis % inputs.ndim for axis in axes]
 
 
 class _Affine(PassesMasks):
@@ -114,6 +126,7 @@ class BatchNormalization(_Affine):
     def build(self, input_shape: Any) -> None:
         (axis,) = _check_axis(self, self.axis, input_shape)
         shape = (input_shape[axis],)
+        axis %= len(input_shape)
         self.add_gamma_and_beta(shape, self.scale, self.center, autocast=False)  # used in float32, as the statistics
         self.moving_mean = self._add_state("moving_mean", shape, self.moving_mean_initializer)
         self.moving_variance = self._add_state("moving_variance", shape, self.moving_variance_initializer)
@@ -229,12 +242,12 @@ class LayerNormalization(_Affine):
         # What `rms_scaling` meant in Keras: always multiplied, never shifted.
         has_gamma, has_beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
         self.add_gamma_and_beta(shape, has_gamma, has_beta)
-        self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
+        self.input_spec = _fitting(self._axes, shape)
 
     def call(self, inputs: Any) -> Any:
         gamma, beta = (None if weight is None else weight.value for weight in (self.gamma, self.beta))
         outputs = normalizations.layer_normalization(
-            inputs, gamma, beta, self._axes, self.epsilon, is_centered=not self.rms_scaling
+            inputs, gamma, beta, _counted(self._axes, inputs), self.epsilon, is_centered=not self.rms_scaling
         )
         return outputs.astype(self.compute_dtype)
 
@@ -257,10 +270,10 @@ class RMSNormalization(PassesMasks):
         self._axes = _check_axis(self, self.axis, input_shape)
         shape = [input_shape[axis] for axis in self._axes]
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
-        self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(self._axes, shape, strict=True)))
+        self.input_spec = _fitting(self._axes, shape)
 
     def call(self, inputs: Any) -> Any:
-        outputs = normalizations.rms_normalization(inputs, self.scale.value, self._axes, self.epsilon)
+        outputs = normalizations.rms_normalization(inputs, self.scale.value, _counted(self._axes, inputs), self.epsilon)
         return outputs.astype(self.compute_dtype)
 
 

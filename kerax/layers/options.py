@@ -5,9 +5,12 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from kerax import config, constraints, initializers, regularizers
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
+from kerax.errors import ArgumentTypeError
 
 Sizes = int | tuple[int, ...] | list[int]  # one number for each axis, or one for all
 _F = TypeVar("_F", bound=Callable)
@@ -19,17 +22,21 @@ def weight_options(initializer: Any, regularizer: Any, constraint: Any) -> tuple
 
 
 def check(layer: Layer, holds: Any, expected: str, /, **got: Any) -> None:
-    """Raises `ValueError`, saying what was expected and which arguments came, unless `holds`."""
+    """Raises an error that is a `ValueError`, saying what was expected and which arguments came, unless `holds`."""
     if not holds:
         found = ", ".join(f"{name}={value!r}" for name, value in got.items())
-        raise ValueError(f"{layer}: {expected}. Got {found}.")
+        raise ArgumentTypeError(f"{layer}: {expected}. Got {found}.")
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer, of Python's or NumPy's; in Python `True` is one."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def check_positive(layer: Layer, **arguments: Any) -> None:
     """Raises `ValueError` unless every argument is an integer of at least 1."""
     for name, value in arguments.items():
-        is_integer = isinstance(value, int) and not isinstance(value, bool)  # in Python `True` is an integer
-        check(layer, is_integer and value >= 1, f"`{name}` must be an integer of at least 1", **{name: value})
+        check(layer, is_integer(value) and value >= 1, f"`{name}` must be an integer of at least 1", **{name: value})
 
 
 def check_rate(layer: Layer, **arguments: Any) -> None:
@@ -66,10 +73,10 @@ def sizes(layer: Layer, name: str, value: Any, rank: int, minimum: int = 1) -> t
     Raises:
         ValueError: if it is neither.
     """
-    found = (value,) * rank if isinstance(value, int) else tuple(value)
-    fits = len(found) == rank and all(isinstance(size, int) and size >= minimum for size in found)
+    found = (value,) * rank if np.ndim(value) == 0 else tuple(value)
+    fits = len(found) == rank and all(is_integer(size) and size >= minimum for size in found)
     check(layer, fits, f"`{name}` must be an integer of at least {minimum}, or {rank} of them", **{name: value})
-    return found
+    return tuple(map(int, found))
 
 
 def read_window(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
@@ -20,13 +21,13 @@ class _Edges(Spatial):
 
         Returns: the pair of widths of the only axis, or the pairs of all.
         """
-        pairs = (widths,) * self.rank if isinstance(widths, int) else tuple(widths)
-        if self.rank == 1 and len(pairs) == 2:  # of one axis the pair itself
-            pairs = (pairs,)
+        pairs = (widths,) * self.rank if np.ndim(widths) == 0 else tuple(widths)
+        if self.rank == 1:  # of one axis the pair itself, or a number for both ends
+            pairs = (pairs * 2 if np.ndim(widths) == 0 else pairs,)
         expected = f"`{name}` must be a number, or {self.rank} numbers or pairs of numbers"
         check(self, len(pairs) == self.rank, expected, **{name: widths})
         self._pairs = tuple(sizes(self, name, pair, 2, minimum=0) for pair in pairs)
-        return self._pairs if self.rank > 1 else self._pairs[0]
+        return self._pairs if self.rank > 1 else self._pairs[0]  # as Keras's attributes and configs have it
 
 
 class _ZeroPadding(_Edges):

@@ -38,15 +38,18 @@ class CellRNN(RNN):
     dropout, recurrent_dropout, seed = of_cell("dropout", "recurrent_dropout", "seed")
 
     def __init__(self, cell_class: Any, arguments: tuple, loop: tuple, use_cudnn: bool | str = "auto", **kwargs):
+        if type(self) is not SimpleRNN:
+            kwargs.pop("implementation", None)  # which Keras takes and drops, but not of this one
         # The others are the layer's own; the weights, which these two are about, are its cell's.
         shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(cell_class(*arguments, **shared), *loop, **kwargs)
         check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
+        self.use_cudnn = use_cudnn
         self.input_spec = InputSpec(ndim=3)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = leave_out(without(super().get_config(), "activity_regularizer"), "use_cudnn")
+        config = leave_out(without(super().get_config(), "activity_regularizer"), "use_cudnn", "implementation")
         # Of `RNN`'s own, which the constructors take as `kwargs` or at their end: Keras's configs always have them.
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kerax import config
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check, check_positive
+from kerax.layers.options import check, check_positive, is_integer
 
 
 class Flatten(Layer):
@@ -46,8 +46,8 @@ class Reshape(Layer):
 
     def __init__(self, target_shape, **kwargs):
         super().__init__(**kwargs)
-        self.target_shape = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
-        are_sizes = all(isinstance(size, int) and size >= -1 for size in self.target_shape)
+        self.target_shape = tuple(target_shape) if isinstance(target_shape, (list, tuple)) else (target_shape,)
+        are_sizes = all(is_integer(size) and size >= -1 for size in self.target_shape)
         fits = are_sizes and self.target_shape.count(-1) <= 1
         check(self, fits, "`target_shape` must hold sizes and at most one -1", target_shape=target_shape)
 

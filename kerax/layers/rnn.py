@@ -226,7 +226,7 @@ class Bidirectional(PassesMasks):
     Args:
         layer: The forward layer; a copy of it is used.
         merge_mode: `"concat"`, `"sum"`, `"mul"`, `"ave"`, or `None` to return both.
-        weights: Not supported: call `set_weights` once the layer is built.
+        weights: Initial weights: the forward layer's, then the backward layer's.
         backward_layer: Default: a copy of `layer` with `go_backwards` reversed.
 
     Output shape: that of `layer`, twice as wide with `"concat"`; then the states of both.
@@ -249,9 +249,7 @@ class Bidirectional(PassesMasks):
             is_recurrent = isinstance(value, Layer) and hasattr(value, "go_backwards")
             check(self, is_recurrent, f"`{name}` must be a recurrent layer", **{name: value})
         check_choice(self, "merge_mode", merge_mode, ("concat", "sum", "mul", "ave", None))
-        # They would be set before the layers are built.
-        check(self, weights is None, "`weights` is not supported; call `set_weights` once built", weights=weights)
-        self.merge_mode = merge_mode
+        self.merge_mode, self.initial_weights = merge_mode, weights
         self.forward_layer: Any = _copy(layer, "forward_")
         self.backward_layer: Any = backward_layer or _copy(layer, "backward_", go_backwards=not layer.go_backwards)
         for name in ("return_sequences", "return_state", "stateful"):
@@ -276,6 +274,8 @@ class Bidirectional(PassesMasks):
         for one in (self.forward_layer, self.backward_layer):
             if not one.built:
                 one.build(sequences_shape)
+        if self.initial_weights is not None:
+            self.set_weights(self.initial_weights)
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
         halves = [None, None]

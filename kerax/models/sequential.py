@@ -95,9 +95,13 @@ class Sequential(Model):
         """The layers in order, without the input."""
         return list(self._stack)
 
-    def build(self, input_shape) -> None:
-        """Builds every layer for an input shape (batch size or `None` first)."""
+    def build(self, input_shape=None) -> None:
+        """Builds every layer for an input shape (batch size or `None` first), needed if there is no `Input`."""
         self._require_layers()
+        if input_shape is None:
+            if self._tensor is None:
+                raise ValueError(f"{self}: `build` needs `input_shape`, for there is no `Input`.")
+            return
         for layer in self._stack:
             if calling.required_arguments(layer) > 1:
                 raise ValueError(f"{self}: layers are called with one argument here. `call` of {layer} needs more.")

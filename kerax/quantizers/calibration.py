@@ -14,7 +14,7 @@ from kerax.core.layer import Layer
 from kerax.core.tracking import descendants
 from kerax.quantizers.functions import pack_int4
 from kerax.quantizers.gptq import awq_matrix, gptq_matrix
-from kerax.quantizers.representations import Groups
+from kerax.quantizers.representations import Groups, Uncalibrated
 
 
 def is_picked(layer: Layer, filters: Any) -> bool:
@@ -89,10 +89,15 @@ def calibrate(model: Any, config: Any, filters: Any = None) -> list[Layer]:
 def _dense_layers(block: Layer) -> list:
     """The layers that can be quantized so."""
     found: list = [layer for layer in descendants(block) if "gptq" in getattr(layer, "modes", ())]
-    odd = [layer for layer in found if layer.quantization_mode or not layer.representations["kernel"].num_contracted]
+    odd = [layer for layer in found if not _can_be_calibrated(layer)]
     if odd:
         warnings.warn(f"{odd}: not of the form inputs @ kernel, so left as floats.", stacklevel=4)
     return [layer for layer in found if layer not in odd]
+
+
+def _can_be_calibrated(layer) -> bool:
+    weight = layer.representations["kernel"]
+    return bool(weight.num_contracted) and (isinstance(weight, Uncalibrated) or not layer.quantization_mode)
 
 
 def _first(outputs):
@@ -142,18 +147,46 @@ def _seeing_inputs(layer: Layer, watch):
 def store(layer: Any, config: Any, statistics: Any) -> None:
     """Replaces a dense layer's kernel, with a low-rank update merged into it, by what GPTQ or AWQ make of it."""
     floats = layer.representations["kernel"]  # `value` has a low-rank update in it
-    parts = matrix_for(config, floats.value.reshape(floats.num_rows, -1), statistics)
-    if config.weight_bits == 4:
-        parts[""] = pack_int4(parts[""], axis=0, dtype="uint8")[0]
-    for part in {"_scale", "awq_scales"} & parts.keys():
-        parts[part] = jnp.asarray(parts[part], layer.variable_dtype)
+    parts = _parts_of(layer, config, statistics)
     weight = Groups(floats, config, floats.shape)
     floats.drop()
     layer.lora_rank, layer.lora_alpha, layer.lora_enabled = None, None, False
     layer.quantization_config = type(config).from_config(config.get_config())  # without the data
-    layer._dtype_policy = dtype_policies.get(f"{config.dtype_policy_string()}_from_{layer.kerax_own_policy.name}")
+    _set_mode(layer, config, is_calibrated=True)
     layer.representations["kernel"] = weight
     weight.add_parts(parts)
+
+
+def prepare(layer: Any, config: Any) -> None:
+    """What `quantize` of a layer alone does: integers beside the floats, which are used until it is calibrated."""
+    floats = layer.representations["kernel"]
+    if layer.lora_enabled or not floats.num_contracted:
+        raise ValueError(f"{layer}: mode {config.mode!r} is for kernels without LoRA, of the form inputs @ kernel.")
+    # As if all inputs were alike, so that a file of a layer that was never calibrated is one of rounded weights.
+    alike = np.ones(floats.num_rows) if config.mode == "awq" else np.eye(floats.num_rows)
+    parts = _parts_of(layer, config, alike)
+    layer.quantization_config = config
+    _set_mode(layer, config, is_calibrated=False)
+    groups = Groups(floats, config, floats.shape)
+    layer.representations["kernel"] = Uncalibrated(floats, groups)
+    groups.add_parts(parts)
+
+
+def _parts_of(layer, config, statistics) -> dict:
+    """The stored parts of a layer's kernel."""
+    floats = layer.representations["kernel"]
+    parts = matrix_for(config, floats.value.reshape(floats.num_rows, -1), statistics)
+    if config.weight_bits == 4:
+        parts[""] = pack_int4(parts[""], axis=0, dtype="uint8")[0]
+    return parts | {
+        part: jnp.asarray(parts[part], layer.variable_dtype) for part in ("_scale", "awq_scales") if part in parts
+    }
+
+
+def _set_mode(layer, config, is_calibrated: bool) -> None:
+    policy = layer.kerax_own_policy.name.split("_from_")[-1]
+    layer._dtype_policy = dtype_policies.get(f"{config.dtype_policy_string()}_from_{policy}")
+    setattr(layer, f"is_{config.mode}_calibrated", is_calibrated)
 
 
 def matrix_for(config: Any, weights: Any, statistics: Any) -> dict:

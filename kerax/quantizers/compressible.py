@@ -18,6 +18,35 @@ from kerax.quantizers.representations import BEHIND_MAIN, Table, Weight, as_poli
 _CALIBRATED = ("gptq", "awq")
 
 
+class Stored:
+    """The attribute of a weight that may be quantized or have an update: what the layer multiplies by, as in Keras.
+
+    That is the variable itself, or if it holds only a part of the weight, an array of floats. The variable is found
+    under the same name with an underscore in front.
+    """
+
+    def __set_name__(self, owner, name: str):
+        self.name = name.lstrip("_")
+        self.is_raw = name != self.name
+
+    def __get__(self, layer, _=None) -> Any:
+        if layer is None:
+            return self
+        weight = layer.representations.get(self.name)
+        if self.is_raw or weight is None or weight.is_its_variable:
+            try:
+                return vars(layer)[self.name]
+            except KeyError:
+                raise AttributeError(f"{layer}: no `{self.name}` before it is built.") from None
+        return weight.value
+
+    def __set__(self, layer, value) -> None:
+        vars(layer)[self.name] = value
+
+    def __delete__(self, layer) -> None:
+        del vars(layer)[self.name]
+
+
 class Compressible(Layer):
     """A layer that computes with `representations` of its weights: they alone know how the weights are stored.
 
@@ -84,6 +113,14 @@ class Compressible(Layer):
             weight = self.representations[name] = as_policy_says(weight, shape)
         weight.create(shape, initializer)
 
+    @property
+    def inputs_quantizer(self) -> Any:
+        """What rounds the inputs of a layer whose weights are integers."""
+        weight: Any = next(iter(self.representations.values()))
+        if not hasattr(weight, "quantizer"):
+            raise AttributeError(f"{self}: only a layer with quantized weights has `inputs_quantizer`.")
+        return weight.quantizer
+
     def finish_build(self, bias_shape: Any = None) -> None:
         """Makes the weight `bias`, if it has a shape, and the low-rank update that `lora_rank` asks for."""
         if bias_shape is not None:
@@ -111,8 +148,9 @@ class Compressible(Layer):
         the inputs, and a low-rank update, which stays as it is.
 
         Args:
-            mode: `"int8"`, `"int4"`, or for dense layers `"float8"`. Default: that of `config`. (`"gptq"` and `"awq"`
-                look at data that pass the whole model: call `model.quantize`.)
+            mode: `"int8"`, `"int4"`, or for dense layers `"float8"`. Default: that of `config`. `"gptq"` and
+                `"awq"` look at data that pass the whole model: after them the layer computes with its floats until
+                `model.quantize` has calibrated it, or `is_gptq_calibrated`, `is_awq_calibrated` is set.
             type_check: Whether to refuse subclasses; those with a `call` of their own always are.
             config: Config of `kerax.quantizers`. Default: the mode's.
 
@@ -138,7 +176,7 @@ def quantize(
     config = resolve(layer, mode, config)
     mode, cls = config.mode, type(layer)
     if type_check and not cls.__module__.startswith("kerax."):
-        raise ValueError(f"{layer}: a subclass is quantized only with type_check=False. Got {cls.__name__}.")
+        raise NotImplementedError(f"{layer}: a subclass is quantized only with type_check=False. Got {cls.__name__}.")
     # Such a `call` would multiply by `kernel.value`, which is then integers.
     if not cls.call.__module__.startswith("kerax."):
         raise ValueError(f"{layer}: {cls.__name__} has a `call` of its own, which cannot read quantized weights.")
@@ -149,7 +187,8 @@ def quantize(
     if mode not in layer.modes:
         raise ValueError(f"{layer}: `mode` must be one of {layer.modes} for this layer. Got mode={mode!r}.")
     if mode in _CALIBRATED:
-        raise ValueError(f"{layer}: mode {mode!r} looks at a layer's inputs. Call `quantize` of the model around it.")
+        calibration.prepare(layer, config)
+        return
     if mode == "float8" and layer.lora_enabled:
         raise ValueError(f"{layer}: mode 'float8' does not go with LoRA. Make a layer with the merged weights.")
     # Past the property, which would quantize again.

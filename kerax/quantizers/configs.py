@@ -64,6 +64,10 @@ class AbsMaxQuantizer(Quantizer):
         return config | ({} if self.axis is None else {"axis": self.axis})
 
 
+def _no_mode(config) -> str:
+    raise NotImplementedError(f"{type(config).__name__} has no `mode`: use the config of a mode, or set it.")
+
+
 class QuantizationConfig(_Listed):
     """Base class: how `layer.quantize` and `model.quantize` quantize.
 
@@ -72,10 +76,17 @@ class QuantizationConfig(_Listed):
         activation_quantizer: `Quantizer` of the inputs. `None`: they stay floats.
     """
 
-    mode: str  # what `quantize` calls this way of quantizing
+    mode: Any = property(_no_mode)  # what `quantize` calls this way of quantizing
 
     def __init__(self, weight_quantizer=None, activation_quantizer=None):
         self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
+        for quantizer in (self.weight_quantizer, self.activation_quantizer):
+            first, last = getattr(quantizer, "value_range", (0, 0))
+            if getattr(quantizer, "output_dtype", None) == "int8" and not -128 <= first <= last <= 127:
+                raise ValueError(
+                    f"{type(self).__name__}: `value_range` of 8-bit integers must lie within (-128, 127). "
+                    f"Got value_range={quantizer.value_range}."
+                )
 
     def dtype_policy_string(self) -> str:
         """The first part of the name of a quantized layer's dtype policy."""

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerax.core.lift import lift
+
 
 def abs_max_quantize(
     inputs: Any,
@@ -207,6 +209,7 @@ def quantize_and_dequantize(inputs: Any, scale: Any, quantized_dtype: Any, compu
     return scaled.astype(quantized_dtype).astype(compute_dtype) * scale
 
 
+@lift
 def fake_quant_with_min_max_vars(
     inputs: Any, min_vals: Any, max_vals: Any, num_bits: Any = 8, narrow_range: bool = False, axis: Any = None
 ) -> Any:

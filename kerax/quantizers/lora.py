@@ -23,6 +23,8 @@ class LowRank(Weight):
         initializers: Of `a` and `b`.
     """
 
+    is_its_variable = False
+
     def __init__(self, base: Weight, rank: int, alpha, initializers: tuple):
         super().__init__(base.layer, base.name, base.equation, base.layout)
         self.attributes, self.options = {}, base.options

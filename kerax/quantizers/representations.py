@@ -36,6 +36,8 @@ class Weight:
             or `"reverse"` (what multiplies rows of a table).
     """
 
+    is_its_variable = True  # whether the weight is the value of one variable
+
     def __init__(self, layer: Any, name: str, equation: str, layout: str = "kernel"):
         self.layer, self.name, self.equation, self.layout = layer, name, equation, layout
         self.attributes = {"": name}  # of the layer, by the ends of their names
@@ -46,7 +48,7 @@ class Weight:
     @property
     def value(self) -> jax.Array:
         """The weight as floats."""
-        return getattr(self.layer, self.name).value
+        return vars(self.layer)[self.name].value
 
     def project(self, inputs: Any, bias: Variable | None = None) -> Any:
         """The einsum of inputs and the weight, plus a bias."""
@@ -69,12 +71,12 @@ class Weight:
     @property
     def variables(self) -> dict[str, Variable]:
         """The layer's variables that hold it, by the ends of their names."""
-        return {part: getattr(self.layer, attribute) for part, attribute in self.attributes.items()}
+        return {part: vars(self.layer)[attribute] for part, attribute in self.attributes.items()}
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Its shape as floats."""
-        return getattr(self.layer, self.name).shape
+        return vars(self.layer)[self.name].shape
 
     @functools.cached_property
     def num_contracted(self) -> int:
@@ -100,7 +102,7 @@ class Weight:
         for part in self.attributes:
             attribute, name = self.names(part)
             self.layer._weights.pop(name, None)  # a shared one may have another name, or none, here
-            delattr(self.layer, attribute)
+            del vars(self.layer)[attribute]
 
     def names(self, part: str) -> tuple[str, str]:
         """The attribute of a part, and its variable's name."""
@@ -145,6 +147,8 @@ class Quantized(Weight):
         config: How it is quantized.
         shape: Its shape as floats.
     """
+
+    is_its_variable = False
 
     def __init__(self, weight: Weight, config: Any, shape):
         super().__init__(weight.layer, weight.name, weight.equation, weight.layout)
@@ -282,9 +286,34 @@ class Groups(Quantized):
         return schemes.join_groups(parts, bits, self.num_columns).reshape(self.shape)
 
 
+class Uncalibrated(Weight):
+    """A weight as floats, beside the integers that it is stored as once `is_<mode>_calibrated` of its layer says so.
+
+    Args:
+        floats: The weight.
+        groups: The integers, made as if all inputs were alike.
+    """
+
+    def __init__(self, floats: Weight, groups: Groups):
+        super().__init__(floats.layer, floats.name, floats.equation, floats.layout)
+        self.groups, self.options = groups, floats.options
+        for variable in self.variables.values():
+            variable.place_in_files = None  # files hold integers alone
+
+    @property
+    def value(self) -> Any:
+        is_calibrated = getattr(self.layer, f"is_{self.groups.config.mode}_calibrated")
+        return self.groups.value if is_calibrated else super().value
+
+    def drop(self) -> None:
+        super().drop()
+        self.groups.drop()
+
+
 class Float8(Quantized):
     """A weight stored as floats, which like inputs and gradients are rounded to 8 bits in the product."""
 
+    is_its_variable = True
     scales = tuple(f"{of}_{end}" for of in ("inputs", "kernel", "outputs_grad") for end in ("scale", "amax_history"))
 
     def names(self, part: Any) -> Any:

@@ -358,3 +358,55 @@ def test_hops_from_a_real_layer_to_its_formula(name, monkeypatch):
     monkeypatch.setattr(Primitive, "bind", spy)
     jax.make_jaxpr(lambda *arguments: layer(*arguments))(*arguments)
     assert depths and depths[0] <= 3, depths
+
+
+def test_metrics_in_attributes_are_the_layers():
+    import keras
+
+    def made(module):
+        class Counting(module.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.mean, self.dense = module.metrics.Mean(name="mean"), module.layers.Dense(2)
+
+            def call(self, x):
+                return self.dense(x)
+
+        class Outer(module.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.inner, self.total = Counting(), module.metrics.Sum(name="sum")
+
+            def call(self, x):
+                return self.inner(x)
+
+        layer = Outer()
+        layer(np.ones((1, 3), "float32"))
+        return layer
+
+    ours, theirs = made(kerax), made(keras)
+    assert {m.name for m in ours.metrics} == {m.name for m in theirs.metrics} == {"mean", "sum"}
+    assert len(ours.metrics_variables) == len(theirs.metrics_variables)
+
+
+@pytest.mark.parametrize("value", ["text", 3, True, 0.5])
+def test_only_arrays_are_positional_arguments_of_a_call(value):
+    class Two(kerax.layers.Layer):
+        def call(self, x, y=None):
+            return x
+
+    assert Two()(jnp.ones(2), y=value).shape == (2,)
+    with pytest.raises(ValueError, match="pass it by keyword"):
+        Two()(jnp.ones(2), value)
+
+
+def test_a_build_that_fits_no_call_says_so():
+    class Odd(kerax.layers.Layer):
+        def build(self, a_shape, b_shape):
+            pass
+
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="in `build`"):
+        Odd()(jnp.ones(2))

@@ -97,3 +97,16 @@ def test_unit_normalization_gives_norms_of_one_and_keeps_zeros():
         layers.UnitNormalization("last")
     with pytest.raises(ValueError, match="`axis` is out of range"):
         layers.UnitNormalization(3)(jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize("name", ["LayerNormalization", "RMSNormalization"])
+def test_a_built_layer_takes_other_ranks(name):
+    import keras
+
+    ours, theirs = getattr(layers, name)(), getattr(keras.layers, name)()
+    x = np.random.default_rng(0).normal(size=(4, 2, 3, 2)).astype("float32")
+    for layer in (ours, theirs):
+        layer.build((2, 2, 2))
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="to have size 2"):
+        ours(x[..., :1])

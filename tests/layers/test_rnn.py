@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kerax import layers
+from kerax import config, layers
 from kerax.core.symbolic import KerasTensor
 
 
@@ -200,3 +200,59 @@ def test_options_together_agree_with_keras(x, name, extra, go_backwards, statefu
         for mask in calls:
             for one, other in zip(ours(x, mask=mask), theirs(x, mask=mask), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+DROPPING = {
+    "SimpleRNN": (lambda: layers.SimpleRNN(3, dropout=0.5), (4, 4, 8)),
+    "LSTM": (lambda: layers.LSTM(3, dropout=0.5, recurrent_dropout=0.5, return_sequences=True), (4, 5, 64)),
+    "GRU": (lambda: layers.GRU(3, dropout=0.5), (4, 4, 64)),
+    "Bidirectional": (lambda: layers.Bidirectional(layers.LSTM(3, dropout=0.5)), (4, 4, 64)),
+    "stacked": (lambda: layers.RNN([layers.LSTMCell(3, dropout=0.5), layers.GRUCell(2, dropout=0.5)]), (4, 4, 64)),
+    "one cell": (lambda: layers.RNN(layers.GRUCell(3, dropout=0.5)), (4, 4, 64)),
+    "ConvLSTM1D": (lambda: layers.ConvLSTM1D(3, 2, dropout=0.5), (4, 4, 6, 16)),
+}
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_dropout_is_the_same_wherever_inputs_are_projected(name, key):
+    make, shape = DROPPING[name]
+    layer, x = make(), jax.random.normal(key, shape)
+    variables = layer.init(key, x)
+    outputs = []
+    for platform in ("cpu", "gpu", "tpu"):
+        with config.compiling_for(platform):
+            outputs.append(layer.apply(variables, x, training=True, key=key)[0])
+    for other in outputs[1:]:
+        np.testing.assert_allclose(outputs[0], other, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_drops_features_of_samples_not_steps(key):
+    layer, x = layers.SimpleRNN(1, activation=None, dropout=0.5, return_sequences=True), jnp.ones((6, 6, 1))
+    variables = layer.init(key, x)
+    variables["params"] = jax.tree.map(jnp.zeros_like, variables["params"])
+    variables["params"]["cell"]["kernel"] += 1
+    with config.compiling_for("gpu"):
+        outputs = layer.apply(variables, x, training=True, key=key)[0]
+    np.testing.assert_array_equal(outputs, jnp.broadcast_to(outputs[:, :1], outputs.shape))  # all steps of a sample
+    assert set(np.unique(outputs)) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda m: m.LSTM(3, implementation=1), lambda m: m.GRU(3, implementation=2, use_cudnn=False)]
+)
+def test_arguments_of_older_code_are_taken(make, x):
+    import keras
+
+    ours, theirs = make(layers), make(keras.layers)
+    assert ours.use_cudnn == theirs.use_cudnn and ours.get_config().keys() <= theirs.get_config().keys()
+    assert layers.LSTMCell(3, implementation=1).implementation == 1
+    with pytest.raises(ValueError, match="implementation"):  # as in Keras
+        layers.SimpleRNN(3, implementation=1)
+
+
+def test_bidirectional_begins_with_given_weights(x):
+    weights = [np.full(shape, 0.1) for shape in ((3, 8), (2, 8), (8,)) * 2]
+    layer = layers.Bidirectional(layers.LSTM(2), weights=weights)
+    layer(x)
+    for one, other in zip(layer.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(one, other)

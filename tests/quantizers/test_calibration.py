@@ -254,3 +254,34 @@ def test_kernels_that_are_no_matrices_are_left_as_floats():
     with pytest.warns(UserWarning, match="not of the form inputs @ kernel"):
         kerax.Sequential([table, block]).quantize(config=config)
     assert [layer.quantization_mode for layer in block.layers] == ["awq", None]
+
+
+@pytest.mark.parametrize("mode", ["gptq", "awq"])
+@pytest.mark.parametrize("name", ["Dense", "EinsumDense"])
+def test_a_layer_alone_is_prepared_as_in_keras(mode, name, tmp_path):
+    import keras
+
+    def made(module):
+        layers_, kind = module.layers, {"gptq": "GPTQConfig", "awq": "AWQConfig"}[mode]
+        layer = layers_.Dense(6) if name == "Dense" else layers_.EinsumDense("ab,bc->ac", 6)
+        layer.build((None, 8))
+        config = getattr(module.quantizers, kind)(dataset=None, tokenizer=None, group_size=4)
+        layer.quantize(config=config)
+        return layer
+
+    ours, theirs = made(kerax), made(keras)
+    assert ours.dtype_policy.name == theirs.dtype_policy.name
+    assert {(w.shape, str(w.dtype), w.trainable) for w in ours.weights} == {
+        (tuple(w.shape), w.dtype, w.trainable) for w in theirs.weights
+    }
+    flag = f"is_{mode}_calibrated"
+    assert getattr(ours, flag) is getattr(theirs, flag) is False
+    x, kernel = np.random.default_rng(0).normal(size=(3, 8)), np.asarray(ours.kernel)
+    np.testing.assert_allclose(ours(x), x @ kernel, rtol=1e-4, atol=1e-5)  # not calibrated: the floats
+    model = kerax.Sequential([kerax.Input((8,)), ours])
+    setattr(ours, flag, True)
+    rounded = model(x)
+    np.testing.assert_allclose(rounded, x @ kernel, atol=0.4)
+    assert not np.allclose(rounded, x @ kernel, atol=1e-4)
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_allclose(kerax.models.load_model(tmp_path / "m.keras")(x), rounded, rtol=1e-5, atol=1e-6)

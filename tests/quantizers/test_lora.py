@@ -27,7 +27,7 @@ def test_enabled_later_agrees_with_keras(name):
         layer.enable_lora(2, lora_alpha=6)
     assert [w.shape for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
     assert [w.trainable for w in ours.weights] == [w.trainable for w in theirs.weights]
-    assert not getattr(ours, weight).trainable
+    assert not getattr(ours, "_" + weight).trainable
     generator = np.random.default_rng(0)
     values = [generator.normal(size=w.shape) for w in ours.weights]
     ours.set_weights(values)
@@ -95,3 +95,19 @@ def test_lora_is_enabled_once():
     layer(jnp.ones((1, 2)))
     with pytest.raises(ValueError, match="already enabled, with rank 1"):
         layer.enable_lora(2)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_the_attribute_reads_as_the_weight_that_is_used(name):
+    make, x, weight = MAKE[name]
+    layer = make(layers)
+    layer(x)
+    assert getattr(layer, weight) is getattr(layer, "_" + weight)
+    layer.enable_lora(2, lora_alpha=4)
+    layer.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in layer.weights])
+    a, b = getattr(layer, f"lora_{weight}_a"), getattr(layer, f"lora_{weight}_b")
+    merged = getattr(layer, "_" + weight).value + 2 * a.value @ b.value
+    np.testing.assert_allclose(getattr(layer, weight), merged, rtol=1e-5, atol=1e-5)
+    layer.quantize("int8")
+    assert getattr(layer, "_" + weight).dtype == "int8" and getattr(layer, weight).dtype == "float32"
+    np.testing.assert_allclose(getattr(layer, weight), merged, atol=0.1)

@@ -97,7 +97,7 @@ def test_every_layer_computes_with_every_representation(name, mode, tmp_path):
         assert weight.value.shape == floats[key].shape
         np.testing.assert_allclose(weight.value, floats[key], atol=tolerance / 4)
         if mode.startswith("int"):
-            assert getattr(layer, key).dtype == "int8" and not getattr(layer, key).trainable
+            assert vars(layer)[key].dtype == "int8" and not vars(layer)[key].trainable
             assert f"{key}_scale" in [variable.name for variable in layer.weights]
 
     # Gradients reach the inputs, close to those of the floats.
