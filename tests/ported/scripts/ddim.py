@@ -151,8 +151,8 @@ model.ema_network.trainable = False
 model.normalizer.adapt(images)
 start(model.network)
 model.ema_network.set_weights(model.network.get_weights())
-model([images[:1], np.ones((1, 1, 1, 1), "float32")])
 model.compile(optimizer=keras.optimizers.SGD(learning_rate=1e-2), loss=keras.losses.MeanAbsoluteError())
+model([images[:1], np.ones((1, 1, 1, 1), "float32")])
 history = model.fit([images, noises, times], epochs=2, batch_size=8, shuffle=False, callbacks=[Average()], verbose=0)
 results = {
     "history": history.history,

@@ -60,7 +60,8 @@ loss_tracker = keras.metrics.Mean(name="loss")
 def create_masked_language_bert_model():
     inputs = layers.Input((MAX_LEN,), dtype="int64")
     word_embeddings = layers.Embedding(VOCAB, WIDTH, name="word_embedding")(inputs)
-    position_embeddings = layers.Embedding(input_dim=MAX_LEN, output_dim=WIDTH, name="position_embedding")(
+    # Called on a number that is no input, it is a constant of the graph.
+    position_embeddings = layers.Embedding(MAX_LEN, WIDTH, embeddings_initializer="identity", name="position_embedding")(
         keras.ops.arange(start=0, stop=MAX_LEN, step=1)
     )
     encoder_output = word_embeddings + position_embeddings
