@@ -24,8 +24,8 @@ from kerax.core.seeds import set_random_seed as set_random_seed
 from kerax.core.symbolic import get_source_inputs as get_source_inputs
 from kerax.core.symbolic import is_keras_tensor as is_keras_tensor
 from kerax.data import PyDataset as PyDataset
-from kerax.data import pad_to_buckets as pad_to_buckets
 from kerax.data import pack_x_y_sample_weight as pack_x_y_sample_weight
+from kerax.data import pad_to_buckets as pad_to_buckets
 from kerax.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from kerax.utils import bounding_boxes as bounding_boxes
 from kerax.utils import legacy as legacy

@@ -1,4 +1,4 @@
-"""Augmentations: layers that leave images as they are at strength 0, CutMix and MixUp by hand, a resizer that learns."""
+"""Layers that leave images as they are at strength 0, CutMix and MixUp by hand, a resizer that learns."""
 
 import keras
 import numpy as np
@@ -25,25 +25,31 @@ unchanging = keras.Sequential(
 )
 
 
-def mix_up(ds_one, ds_two, l):
+def mix_up(ds_one, ds_two, share):
     images_one, labels_one = ds_one
     images_two, labels_two = ds_two
-    x_l = ops.reshape(l, (len(images_one), 1, 1, 1))
-    y_l = ops.reshape(l, (len(images_one), 1))
+    x_l = ops.reshape(share, (len(images_one), 1, 1, 1))
+    y_l = ops.reshape(share, (len(images_one), 1))
     return images_one * x_l + images_two * (1 - x_l), labels_one * y_l + labels_two * (1 - y_l)
 
 
 def cutmix(first, second, box, lambda_value):
     row, column, height, width = box
-    patch = ops.image.crop_images(second, top_cropping=row, left_cropping=column, target_height=height, target_width=width)
+    patch = ops.image.crop_images(
+        second, top_cropping=row, left_cropping=column, target_height=height, target_width=width
+    )
     patch = ops.image.pad_images(patch, top_padding=row, left_padding=column, target_height=12, target_width=12)
     hole = ops.image.pad_images(
-        ops.image.crop_images(first, row, column, target_height=height, target_width=width), row, column, target_height=12, target_width=12
+        ops.image.crop_images(first, row, column, target_height=height, target_width=width),
+        row,
+        column,
+        target_height=12,
+        target_width=12,
     )
     return first - hole + patch
 
 
-def conv_block(x, filters, kernel_size, strides, activation=layers.LeakyReLU(negative_slope=0.2)):
+def conv_block(x, filters, kernel_size, strides, activation=ops.leaky_relu):
     x = layers.Conv2D(filters, kernel_size, strides, padding="same", use_bias=False)(x)
     x = layers.BatchNormalization()(x)
     return activation(x) if activation else x
@@ -67,7 +73,9 @@ x = resizer(layers.Rescaling(scale=1.0 / 2, offset=0.1)(inputs))
 outputs = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(x)))
 model = keras.Model(inputs, outputs)
 start(model)
-mixed, mixed_labels = mix_up((images, labels), (images[::-1], labels[::-1]), numbers.beta(0.2, 0.2, 16).astype("float32"))
+mixed, mixed_labels = mix_up(
+    (images, labels), (images[::-1], labels[::-1]), numbers.beta(0.2, 0.2, 16).astype("float32")
+)
 model.compile(loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1), optimizer="sgd", metrics=["accuracy"])
 history = model.fit(np.asarray(mixed), np.asarray(mixed_labels), epochs=2, batch_size=8, shuffle=False, verbose=0)
 transform = ops.convert_to_tensor([[1.0, 0.1, -1.0, 0.0, 1.0, 0.5, 0.0, 0.0]])
@@ -78,7 +86,9 @@ results = {
     "mixed": np.asarray(mixed)[:2],
     "cut": np.asarray(cutmix(images[:4], images[4:8], (2, 3, 5, 6), 0.5)),
     "resized": np.asarray(resizer(images[:2])),
-    "affine": np.asarray(ops.image.affine_transform(images[:1], transform, interpolation="bilinear", fill_mode="reflect")),
+    "affine": np.asarray(
+        ops.image.affine_transform(images[:1], transform, interpolation="bilinear", fill_mode="reflect")
+    ),
     "gray": np.asarray(ops.image.rgb_to_grayscale(images[:2])),
     "hsv": np.asarray(ops.image.rgb_to_hsv(images[:2])),
     "mapped": np.asarray(ops.image.map_coordinates(images[0, ..., 0], ops.ones((2, 5)) * 2.3, order=1)),

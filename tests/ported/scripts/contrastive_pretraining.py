@@ -101,11 +101,17 @@ class ContrastiveModel(keras.Model):
 
 
 model = ContrastiveModel()
+model.compile(contrastive_optimizer=keras.optimizers.Adam(), probe_optimizer=keras.optimizers.Adam())
 model(images[:1])
 start(model)
-model.compile(contrastive_optimizer=keras.optimizers.Adam(), probe_optimizer=keras.optimizers.Adam())
 history = model.fit(
-    (images, views), labels, epochs=2, batch_size=8, shuffle=False, verbose=0, validation_data=(images[:16], labels[:16])
+    (images, views),
+    labels,
+    epochs=2,
+    batch_size=8,
+    shuffle=False,
+    verbose=0,
+    validation_data=(images[:16], labels[:16]),
 )
 finetuning = keras.Sequential([keras.Input((8, 8, 1)), model.encoder, layers.Dense(3)], name="finetuning")
 start(finetuning, 3)

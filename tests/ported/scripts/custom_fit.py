@@ -1,4 +1,4 @@
-"""Customizing `fit` on JAX: by `compute_loss`, by a train step with all its parts, with weights of samples and classes."""
+"""Customizing `fit` on JAX: by `compute_loss`, by a train step with all its parts, weights of samples and classes."""
 
 import jax
 import keras
@@ -25,9 +25,7 @@ class CustomModel(keras.Model):
     def update(self, metrics_variables, loss, y, y_pred, sample_weight):
         new_metrics_vars, logs = [], {}
         for metric in self.metrics:
-            this_metric_vars = metrics_variables[
-                len(new_metrics_vars) : len(new_metrics_vars) + len(metric.variables)
-            ]
+            this_metric_vars = metrics_variables[len(new_metrics_vars) : len(new_metrics_vars) + len(metric.variables)]
             if metric.name == "loss":
                 this_metric_vars = metric.stateless_update_state(this_metric_vars, loss)
             else:

@@ -144,7 +144,7 @@ again = loaded.fit(x, y, epochs=1, batch_size=8, shuffle=False, verbose=0)
 copied = pickle.loads(pickle.dumps(keras.Sequential([keras.Input((4,)), layers.Dense(2, kernel_initializer="ones")])))
 json = keras.models.model_from_json(copied.to_json())
 with keras.saving.custom_object_scope({"other": twice}):
-    found = keras.activations.get("other")
+    found = keras.saving.get_registered_object("other")
 results = {
     "built": np.asarray(rebuilt(x[:2])),
     "history": history.history,

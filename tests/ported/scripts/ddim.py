@@ -78,8 +78,9 @@ class DiffusionModel(keras.Model):
         self.network = get_network(image_size)
         self.ema_network = keras.models.clone_model(self.network)
 
-    def compile(self, **kwargs):
-        super().compile(**kwargs)
+    def compile(self, optimizer, loss):
+        super().compile(optimizer=optimizer)
+        self.loss_fn = loss
         self.noise_loss_tracker = keras.metrics.Mean(name="n_loss")
         self.image_loss_tracker = keras.metrics.Mean(name="i_loss")
 
@@ -127,7 +128,7 @@ class DiffusionModel(keras.Model):
                 trainable, non_trainable, [noisy_images, noise_rates**2], training=True
             )
             pred_images = (noisy_images - noise_rates * pred_noises) / signal_rates
-            return self.loss(noises, pred_noises), (self.loss(images, pred_images), updated)
+            return self.loss_fn(noises, pred_noises), (self.loss_fn(images, pred_images), updated)
 
         (noise_loss, (image_loss, non_trainable)), grads = jax.value_and_grad(loss_of, has_aux=True)(trainable)
         trainable, optimizer_variables = self.optimizer.stateless_apply(optimizer_variables, grads, trainable)

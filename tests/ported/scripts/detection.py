@@ -1,4 +1,4 @@
-"""Boxes and classes on a pyramid of two levels: anchors, smooth L1 and focal losses of one's own, suppression at the end."""
+"""Boxes and classes on a pyramid of two levels: anchors, smooth L1 and focal losses of one's own."""
 
 import keras
 import numpy as np
@@ -106,8 +106,10 @@ outputs = model.predict(images[:1], verbose=0)[0]
 
 
 def iou(first, second):
-    corners = [ops.concatenate([each[..., :2] - each[..., 2:] / 2.0, each[..., :2] + each[..., 2:] / 2.0], -1)
-               for each in (first, second)]
+    corners = [
+        ops.concatenate([each[..., :2] - each[..., 2:] / 2.0, each[..., :2] + each[..., 2:] / 2.0], -1)
+        for each in (first, second)
+    ]
     low = ops.maximum(corners[0][:, None, :2], corners[1][:, :2])
     high = ops.minimum(corners[0][:, None, 2:], corners[1][:, 2:])
     sides = ops.maximum(0.0, high - low)

@@ -61,7 +61,7 @@ def update(trainable, optimizer_variables, states, actions, targets):
 env, memory, losses, rewards = Corridor(), [], [], []
 for episode in range(8):
     state = env.reset()
-    for step in range(10):
+    for _step in range(10):
         if numbers.uniform() < 0.5:
             action = int(numbers.integers(num_actions))
         else:

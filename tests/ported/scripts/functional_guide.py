@@ -90,7 +90,9 @@ rnn_model = keras.Model(rnn_inputs, CustomRNN()(layers.Conv1D(5, 2, padding="cau
 start(rnn_model)
 extractor = keras.Model(inputs=model.inputs, outputs=[layer.output for layer in model.layers[3:6]])
 lines = []
-ensemble.summary(expand_nested=True, show_trainable=True, print_fn=lambda line, **kwargs: lines.append(line), line_length=100)
+ensemble.summary(
+    expand_nested=True, show_trainable=True, print_fn=lambda line, **kwargs: lines.append(line), line_length=100
+)
 mlp = MLP()
 mlp.build((None, 4))
 start(mlp)
@@ -107,7 +109,6 @@ results = {
     "mlp": np.asarray(mlp(data["tags"])),
     "shape": list(get_3rd),
     "names": [layer.name for layer in model.layers[:3]],
-    "input_names": model.input_names,
     "summary": all(word in "".join(lines) for word in ("ensemble", "Total params", "Trainable")),
     "epsilon": [K.epsilon(), K.floatx(), K.image_data_format()],
     "by_name": model.get_layer("department").units,

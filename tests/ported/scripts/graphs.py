@@ -1,4 +1,4 @@
-"""Graph networks: messages by `segment_sum`, attention over edges, node logits by index, molecules padded to one size."""
+"""Graph networks: messages by `segment_sum`, attention over edges, logits of nodes by index."""
 
 import keras
 import numpy as np

@@ -115,7 +115,10 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 model = MaskedAutoencoder(
-    Patches(), PatchEncoder(width, num_mask), create_transformer("mae_encoder", 3), create_transformer("decoder", 9, 432)
+    Patches(),
+    PatchEncoder(width, num_mask),
+    create_transformer("mae_encoder", 3),
+    create_transformer("decoder", 9, 432),
 )
 model(x[:1])
 start(model)

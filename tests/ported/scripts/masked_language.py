@@ -61,9 +61,9 @@ def create_masked_language_bert_model():
     inputs = layers.Input((MAX_LEN,), dtype="int64")
     word_embeddings = layers.Embedding(VOCAB, WIDTH, name="word_embedding")(inputs)
     # Called on a number that is no input, it is a constant of the graph.
-    position_embeddings = layers.Embedding(MAX_LEN, WIDTH, embeddings_initializer="identity", name="position_embedding")(
-        keras.ops.arange(start=0, stop=MAX_LEN, step=1)
-    )
+    position_embeddings = layers.Embedding(
+        MAX_LEN, WIDTH, embeddings_initializer="identity", name="position_embedding"
+    )(keras.ops.arange(start=0, stop=MAX_LEN, step=1))
     encoder_output = word_embeddings + position_embeddings
     for i in range(1):
         encoder_output = bert_module(encoder_output, encoder_output, encoder_output, i)

@@ -65,7 +65,7 @@ class NestedCell(keras.layers.Layer):
     def __init__(self, unit_1, unit_2, **kwargs):
         self.unit_1, self.unit_2 = unit_1, unit_2
         self.state_size = [unit_1, unit_2]
-        self.output_size = [unit_1, unit_2]
+        self.output_size = unit_1
         super().__init__(**kwargs)
 
     def build(self, input_shapes):

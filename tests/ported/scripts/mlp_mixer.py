@@ -39,7 +39,7 @@ class FNetLayer(layers.Layer):
         self.normalize2 = layers.LayerNormalization(epsilon=1e-6)
 
     def call(self, inputs):
-        real_part, im_part = keras.ops.fft2((inputs, keras.ops.zeros_like(inputs)))
+        real_part, _im_part = keras.ops.fft2((inputs, keras.ops.zeros_like(inputs)))
         x = self.normalize1(real_part + inputs)
         return self.normalize2(x + self.ffn(x))
 
@@ -78,5 +78,11 @@ for name, block in blocks.items():
         keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["acc"]
     )
     plateau = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)
-    fitted = model.fit(x, y, batch_size=8, epochs=2, validation_split=0.3, shuffle=False, callbacks=[plateau], verbose=0)
-    results[name] = {"history": fitted.history, "outputs": model.predict(x[:2], verbose=0), "size": model.count_params()}
+    fitted = model.fit(
+        x, y, batch_size=8, epochs=2, validation_split=0.3, shuffle=False, callbacks=[plateau], verbose=0
+    )
+    results[name] = {
+        "history": fitted.history,
+        "outputs": model.predict(x[:2], verbose=0),
+        "size": model.count_params(),
+    }

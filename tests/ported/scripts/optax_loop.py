@@ -40,9 +40,7 @@ def train_step(carry, batch):
     return (optax.apply_updates(trainable, updates), non_trainable, opt_state), loss
 
 
-carry, losses = jax.lax.scan(
-    train_step, (trainable, non_trainable, opt_state), (x.reshape(4, 8, 6), y.reshape(4, 8))
-)
+carry, losses = jax.lax.scan(train_step, (trainable, non_trainable, opt_state), (x.reshape(4, 8, 6), y.reshape(4, 8)))
 single = jax.vmap(lambda row: model.stateless_call(carry[0], carry[1], row[None], training=False)[0][0])(x[:4])
 jacobian = jax.jacfwd(lambda row: model.stateless_call(carry[0], carry[1], row[None])[0][0])(x[0])
 for variable, value in zip(model.trainable_variables, carry[0]):
@@ -54,7 +52,7 @@ schedule = keras.optimizers.schedules.CosineDecay(0.01, 20, warmup_target=0.02, 
 optimizer = keras.optimizers.Lion(schedule, weight_decay=0.01, use_ema=True, ema_overwrite_frequency=2)
 optimizer.build(model.trainable_variables)
 by_hand = []
-for step in range(3):
+for _step in range(3):
     values = [variable.value for variable in model.trainable_variables]
     state = [variable.value for variable in model.non_trainable_variables]
     (loss, _), grads = jax.value_and_grad(loss_of, has_aux=True)(values, state, x, y)

@@ -49,28 +49,6 @@ embedding.quantize("int8")
 after = [attention.predict(x.reshape(64, 4, 4).repeat(2, 2)[:3], verbose=0), np.asarray(embedding(np.arange(4)))]
 
 
-@keras.saving.register_keras_serializable("quantized")
-class SimpleScale(layers.Layer):
-    """A layer that knows how to become int8."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-
-    def build(self, input_shape, mode=None):
-        if mode is None:
-            self._kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units))
-        else:
-            with self._dtype_policy_scope() if hasattr(self, "_dtype_policy_scope") else keras.name_scope("int8"):
-                self._kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units), dtype="int8")
-        self.built = True
-
-    def call(self, inputs):
-        return ops.matmul(inputs, self._kernel)
-
-
-scale = SimpleScale(3)
-scaled = scale(x[:2])
 values, scales = keras.quantizers.abs_max_quantize(x[:4], axis=-1)
 packed, shape, axis = keras.quantizers.pack_int4(np.clip(np.asarray(values), -8, 7).astype("int8"), axis=0)
 unpacked = keras.quantizers.unpack_int4(packed, shape, axis)
@@ -86,7 +64,6 @@ results = {
     "after": after,
     "dtypes": [str(weight.dtype) for weight in loaded.layers[0].weights],
     "names": [weight.name for weight in loaded.layers[0].weights],
-    "shape": list(scaled.shape),
     "values": np.asarray(values).tolist(),
     "scales": np.asarray(scales),
     "unpacked": np.asarray(unpacked).tolist(),

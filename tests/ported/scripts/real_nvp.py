@@ -47,10 +47,7 @@ class RealNVP(keras.Model):
             s *= reversed_mask
             t *= reversed_mask
             gate = (direction - 1) / 2
-            x = (
-                reversed_mask * (x * ops.exp(direction * s) + direction * t * ops.exp(gate * s))
-                + x_masked
-            )
+            x = reversed_mask * (x * ops.exp(direction * s) + direction * t * ops.exp(gate * s)) + x_masked
             log_det_inv += gate * ops.sum(s, axis=1)
         return x, log_det_inv
 

@@ -1,4 +1,4 @@
-"""Films for people: embeddings and biases joined by a product, a two-tower ranking, and hashed, compressed embeddings."""
+"""Films for people: embeddings and biases joined by a product, a two-tower ranking, and compressed embeddings."""
 
 import keras
 import numpy as np
@@ -82,7 +82,9 @@ dot = layers.Dot(axes=1, name="dot_similarity")(towers)
 prediction = keras.activations.sigmoid(dot)
 ranking = keras.Model(inputs=[user, movie], outputs=prediction, name="baseline_model")
 start(ranking)
-ranking.compile(keras.optimizers.Adam(0.01), keras.losses.MeanSquaredError(), [keras.metrics.MeanAbsoluteError("mae")])
+ranking.compile(
+    keras.optimizers.Adam(0.01), keras.losses.MeanSquaredError(), metrics=[keras.metrics.MeanAbsoluteError("mae")]
+)
 second = ranking.fit(
     {"user_id": pairs[:, 0], "movie_id": pairs[:, 1]}, ratings, epochs=2, batch_size=32, shuffle=False, verbose=0
 )

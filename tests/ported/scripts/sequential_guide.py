@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 from keras.layers import BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
 from keras.models import Sequential
 from keras.optimizers import RMSprop
@@ -52,7 +52,11 @@ plain = RMSprop(learning_rate=1e-3)
 variable, other = keras.Variable(np.ones((3, 2))), keras.Variable(np.ones((3, 2)))
 optimizer.apply([ops.reshape(ops.arange(6.0), (3, 2))], [variable])
 plain.apply([ops.reshape(ops.arange(6.0), (3, 2))], [other])
-model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.SGD(0.01, nesterov=True, momentum=0.9), metrics=["accuracy"])
+model.compile(
+    loss="categorical_crossentropy",
+    optimizer=keras.optimizers.SGD(0.01, nesterov=True, momentum=0.9),
+    metrics=["accuracy"],
+)
 history = model.fit(x, y, batch_size=8, epochs=2, verbose=0, validation_split=0.25, shuffle=False)
 score = model.evaluate(x, y, verbose=0)
 

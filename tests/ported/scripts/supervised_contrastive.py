@@ -1,7 +1,6 @@
 """An encoder trained by the supervised contrastive loss, then frozen under a classifier."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 from sklearn.datasets import load_digits
 

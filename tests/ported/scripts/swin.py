@@ -1,4 +1,4 @@
-"""A Swin transformer: windows by reshaping, shifted by `roll`, with a table of relative positions and a mask of regions."""
+"""A Swin transformer: windows by reshaping, shifted by `roll`, a table of relative positions, a mask of regions."""
 
 import keras
 import numpy as np
@@ -72,14 +72,20 @@ class SwinTransformer(layers.Layer):
             self.attn_mask = None
             return
         height, width = self.num_patch
-        slices = (slice(0, -self.window_size), slice(-self.window_size, -self.shift_size), slice(-self.shift_size, None))
+        slices = (
+            slice(0, -self.window_size),
+            slice(-self.window_size, -self.shift_size),
+            slice(-self.shift_size, None),
+        )
         regions = np.zeros((1, height, width, 1))
         count = 0
         for rows in slices:
             for columns in slices:
                 regions[:, rows, columns, :] = count
                 count += 1
-        windows = ops.reshape(window_partition(ops.convert_to_tensor(regions), self.window_size), [-1, self.window_size**2])
+        windows = ops.reshape(
+            window_partition(ops.convert_to_tensor(regions), self.window_size), [-1, self.window_size**2]
+        )
         mask = ops.expand_dims(windows, 1) - ops.expand_dims(windows, 2)
         mask = ops.where(mask != 0, -100.0, mask)
         mask = ops.where(mask == 0, 0.0, mask)
@@ -125,7 +131,10 @@ start(model)
 model.compile(
     loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
     optimizer=keras.optimizers.AdamW(learning_rate=1e-3, weight_decay=1e-4),
-    metrics=[keras.metrics.CategoricalAccuracy(name="accuracy"), keras.metrics.TopKCategoricalAccuracy(2, name="top-2")],
+    metrics=[
+        keras.metrics.CategoricalAccuracy(name="accuracy"),
+        keras.metrics.TopKCategoricalAccuracy(2, name="top-2"),
+    ],
 )
 history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
 results = {

@@ -47,7 +47,7 @@ class CrossAttention(layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.embed = layers.Embedding(30, units, mask_zero=True)
-        self.additive = layers.AdditiveAttention()
+        self.additive = layers.AdditiveAttention(use_scale=False)
         self.dot = layers.Attention(use_scale=True, score_mode="dot")
 
     def call(self, inputs):

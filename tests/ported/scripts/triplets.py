@@ -73,9 +73,7 @@ siamese_model([anchors[:1], positives[:1], negatives[:1]])
 start(siamese_model)
 siamese_model.compile(optimizer=keras.optimizers.Adam(0.001), weighted_metrics=[])
 data = ([anchors, positives, negatives],)
-history = siamese_model.fit(
-    data[0], epochs=2, batch_size=8, shuffle=False, verbose=0, validation_data=(data[0], None)
-)
+history = siamese_model.fit(data[0], epochs=2, batch_size=8, shuffle=False, verbose=0, validation_data=(data[0], None))
 cosine = metrics.CosineSimilarity()
 codes = [embedding(each[:4]) for each in data[0]]
 results = {

@@ -55,9 +55,7 @@ class VAE(keras.Model):
 
     def parts(self, trainable, non_trainable, data):
         (reconstruction, z_mean, z_log_var), non_trainable = self.stateless_call(trainable, non_trainable, data)
-        reconstruction_loss = ops.mean(
-            ops.sum(keras.losses.binary_crossentropy(data, reconstruction), axis=(1, 2))
-        )
+        reconstruction_loss = ops.mean(ops.sum(keras.losses.binary_crossentropy(data, reconstruction), axis=(1, 2)))
         kl_loss = -0.5 * (1 + z_log_var - ops.square(z_mean) - ops.exp(z_log_var))
         kl_loss = ops.mean(ops.sum(kl_loss, axis=1))
         total = reconstruction_loss + kl_loss

@@ -1,4 +1,4 @@
-"""VQ-VAE with a straight-through codebook whose loss is added, then a PixelCNN of masked convolutions over its codes."""
+"""VQ-VAE with a straight-through codebook and its loss, then a PixelCNN of masked convolutions over its codes."""
 
 import jax
 import keras
@@ -129,6 +129,5 @@ results = {
     "history": history.history,
     "codes": codes.tolist(),
     "outputs": outputs,
-    "kernel": pixel_cnn.layers[2].conv.kernel.numpy(),
-    "losses": len(trainer.losses),
+    "kernel": next(layer for layer in pixel_cnn.layers if isinstance(layer, PixelConvLayer)).conv.kernel.numpy(),
 }

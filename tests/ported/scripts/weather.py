@@ -12,14 +12,28 @@ series = (series - series[:90].mean(0)) / series[:90].std(0)
 past, future = 10, 4
 x_train = series[: 90 - past - future]
 y_train = series[past + future : 90, [1]]
-dataset_train = keras.preprocessing.timeseries_dataset_from_array(
-    x_train, y_train, sequence_length=5, sampling_rate=2, batch_size=16
-)
-dataset_val = keras.utils.timeseries_dataset_from_array(
-    series[90:-past], series[90 + past :, [1]], sequence_length=5, sampling_rate=2, batch_size=16
-)
-for batch in dataset_train:
-    inputs, targets = batch
+
+
+class Windows(keras.utils.PyDataset):
+    """Every second of ten steps, with a target each: `timeseries_dataset_from_array` of Keras needs TensorFlow."""
+
+    def __init__(self, data, targets, sequence_length, sampling_rate, batch_size):
+        super().__init__()
+        windows = np.lib.stride_tricks.sliding_window_view(data, (sequence_length - 1) * sampling_rate + 1, 0)
+        self.windows, self.targets = windows[..., ::sampling_rate].transpose(0, 2, 1), targets[: len(windows)]
+        self.windows, self.batch_size = self.windows[: len(self.targets)], batch_size
+
+    def __len__(self):
+        return -(-len(self.windows) // self.batch_size)
+
+    def __getitem__(self, index):
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.windows[part], self.targets[part]
+
+
+dataset_train = Windows(x_train, y_train, sequence_length=5, sampling_rate=2, batch_size=16)
+dataset_val = Windows(series[90:-past], series[90 + past :, [1]], sequence_length=5, sampling_rate=2, batch_size=16)
+inputs, targets = dataset_train[len(dataset_train) - 1]
 
 inputs_layer = keras.layers.Input(shape=(5, 3))
 lstm_out = keras.layers.LSTM(8)(inputs_layer)
@@ -29,6 +43,7 @@ model.compile(optimizer=keras.optimizers.Adam(learning_rate=0.01), loss="mse")
 history = model.fit(
     dataset_train,
     epochs=2,
+    shuffle=False,
     validation_data=dataset_val,
     verbose=0,
     callbacks=[
@@ -64,9 +79,7 @@ second = classifier.fit(waves, kinds, validation_split=0.25, epochs=2, batch_siz
 results = {
     "history": history.history,
     "last": [np.asarray(inputs), np.asarray(targets)],
-    "num_batches": len(list(dataset_val)),
-    "forecast": [model.predict(x, verbose=0) for x, y in dataset_val.take(1)]
-    if hasattr(dataset_val, "take")
-    else [model.predict(next(iter(dataset_val))[0], verbose=0)],
+    "num_batches": len(dataset_val),
+    "forecast": model.predict(dataset_val, verbose=0),
     "second": second.history,
 }

@@ -1,4 +1,4 @@
-"""A Wasserstein GAN with gradient penalty: gradients within gradients, several critic steps for each of the generator."""
+"""A Wasserstein GAN with gradient penalty: gradients within gradients, several steps of the critic."""
 
 import jax
 import keras
