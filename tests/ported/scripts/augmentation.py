@@ -85,7 +85,7 @@ results = {
     "history": history.history,
     "mixed": np.asarray(mixed)[:2],
     "cut": np.asarray(cutmix(images[:4], images[4:8], (2, 3, 5, 6), 0.5)),
-    "resized": np.asarray(resizer(images[:2])),
+    "resized": np.asarray(resizer(images[:2], training=False)),
     "affine": np.asarray(
         ops.image.affine_transform(images[:1], transform, interpolation="bilinear", fill_mode="reflect")
     ),
