@@ -5,6 +5,7 @@ from collections.abc import Callable
 from kerax.data.arrays import ArraySource as ArraySource
 from kerax.data.arrays import array_source as array_source
 from kerax.data.arrays import is_arrays as is_arrays
+from kerax.data.arrays import pack_x_y_sample_weight as pack_x_y_sample_weight
 from kerax.data.arrays import sparse_reader
 from kerax.data.batches import BatchSource as BatchSource
 from kerax.data.buckets import pad_to_buckets as pad_to_buckets

@@ -16,7 +16,7 @@ Tree = Any
 class ArraySource(NamedTuple):
     """A data set in memory.
 
-    `rows` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each a pytree of arrays with `num_rows` rows.
+    `rows` is `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each a pytree of arrays with `num_rows` rows.
     """
 
     rows: tuple
@@ -69,7 +69,8 @@ class ArraySource(NamedTuple):
         """The same rows, weighted by their classes too."""
         if class_weight is None:
             return self
-        x, y, sample_weight = (*self.rows, *(None,) * (3 - len(self.rows)))
+        rows = self.rows if isinstance(self.rows, tuple) else (self.rows,)
+        x, y, sample_weight = (*rows, *(None,) * (3 - len(rows)))
         return self._replace(rows=(x, y, weights_of_classes(y, class_weight, sample_weight)))
 
     def head(self, num_batches: int) -> "ArraySource":
@@ -172,8 +173,16 @@ def array_source(x, y=None, sample_weight=None, batch_size=None, class_weight=No
     num_rows = next(iter(lengths.values()), 0)
     if num_rows == 0:
         raise ValueError(f"{who}: the data is empty. Got {', '.join(lengths) or 'no arrays'}.")
-    data = (x,) if y is None and sample_weight is None else (x, y) if sample_weight is None else (x, y, sample_weight)
-    return ArraySource(data, num_rows, int(batch_size))
+    return ArraySource(pack_x_y_sample_weight(x, y, sample_weight), num_rows, int(batch_size))
+
+
+def pack_x_y_sample_weight(x, y=None, sample_weight=None):
+    """The batch as `fit` takes it: `x` alone (in a tuple if it is a list or a tuple), `(x, y)`, or all three."""
+    if sample_weight is not None:
+        return x, y, sample_weight
+    if y is not None:
+        return x, y
+    return (x,) if isinstance(x, (list, tuple)) else x
 
 
 def sparse_reader(parts: tuple, who: str) -> tuple[Any, int] | None:

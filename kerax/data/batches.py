@@ -14,7 +14,7 @@ import numpy as np
 
 from kerax.data.arrays import row_order, to_arrays, weights_of_classes
 from kerax.data.prefetch import Prefetch
-from kerax.data.py_dataset import batches_of
+from kerax.data.py_dataset import PyDataset, batches_of
 from kerax.data.rows import RowDataset
 from kerax.data.source import BatchSpec, Chunk, Order
 
@@ -296,8 +296,10 @@ class BatchSource:
         drawn = ((batch, BatchSpec(batch), state) for batch, state in self.epoch(order))
         return BatchPass(Prefetch(drawn, limit), spec, fills_up, self.who)
 
-    def convert(self, batch) -> tuple:
-        """A batch as a tuple of array pytrees, class weights applied."""
+    def convert(self, batch) -> Any:
+        """A batch of array pytrees, class weights applied: a tuple, or inputs alone where Keras leaves them alone."""
+        is_bare = isinstance(batch, dict) or not isinstance(batch, (tuple, list))
+        is_bare = is_bare and (isinstance(batch, dict) or not isinstance(self.batches, PyDataset))
         parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
         if len(parts) > 3:
             raise ValueError(f"{self.who}: a batch is x, (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")
@@ -312,7 +314,8 @@ class BatchSource:
             weight = weights_of_classes(parts[1], self.class_weight, parts[2] if len(parts) > 2 else None, self.who)
             parts = (parts[0], parts[1], weight)
         parts = jax.tree.map(_own, parts)  # last, for a conversion may have copied it already
-        return parts[:2] if len(parts) == 3 and parts[2] is None else parts
+        parts = parts[:2] if len(parts) == 3 and parts[2] is None else parts
+        return parts[0] if is_bare else parts
 
     def on_epoch_end(self):
         """Tells a `PyDataset` that an epoch is over, so that it can reshuffle."""

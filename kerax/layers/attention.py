@@ -24,7 +24,7 @@ class DroppedAttention(PassesMasks):
         super().__init__(**kwargs)
         check_rate(self, dropout=dropout)
         self.dropout, self.seed = dropout, seed
-        self.seed_generator = generator_for(seed)
+        self.seed_generator = generator_for(seed) if dropout else None
 
     def drop(self, weights: Any) -> Any:
         """The weights with a fraction of them 0."""

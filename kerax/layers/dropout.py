@@ -19,10 +19,11 @@ _SELU_LOWEST = -1.6732632423543772 * 1.0507009873554805
 class _Noise(PassesMasks):
     """What noise drawn for each value shares: where the random numbers come from, and masks that pass unchanged."""
 
-    def __init__(self, seed: int | None, **kwargs):
+    def __init__(self, seed: int | None, strength: float, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = generator_for(seed)
+        # As in Keras, what draws nothing holds no state.
+        self.seed_generator = generator_for(seed) if strength else None
 
 
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
@@ -47,7 +48,7 @@ class Dropout(_Noise):
     """
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
-        super().__init__(seed, **kwargs)
+        super().__init__(seed, rate, **kwargs)
         check_rate(self, rate=rate)
         self.rate = rate
         self.noise_shape = _check_noise_shape(self, noise_shape)
@@ -72,7 +73,7 @@ class _SpatialDropout(Spatial):
         super().__init__(data_format, name=name, dtype=dtype)
         check_rate(self, rate=rate)
         self.rate, self.seed, self.supports_masking = rate, seed, True
-        self.seed_generator = generator_for(seed)
+        self.seed_generator = generator_for(seed) if rate else None
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
@@ -134,7 +135,7 @@ class GaussianNoise(_Noise):
     """
 
     def __init__(self, stddev, seed=None, **kwargs):
-        super().__init__(seed, **kwargs)
+        super().__init__(seed, stddev, **kwargs)
         check(self, stddev >= 0, "`stddev` must be at least 0", stddev=stddev)
         self.stddev = stddev
 
@@ -155,7 +156,7 @@ class GaussianDropout(_Noise):
     """
 
     def __init__(self, rate, seed=None, **kwargs):
-        super().__init__(seed, **kwargs)
+        super().__init__(seed, rate, **kwargs)
         self.rate = rate
         check(self, 0 <= rate < 1, "`rate` must be at least 0 and below 1", rate=rate)  # the noise would be infinite
 
@@ -178,7 +179,7 @@ class AlphaDropout(_Noise):
     """
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
-        super().__init__(seed, **kwargs)
+        super().__init__(seed, rate, **kwargs)
         self.rate = rate
         check(self, 0 <= rate < 1, "`rate` must be at least 0 and below 1", rate=rate)  # nothing would be left to scale
         self.noise_shape = _check_noise_shape(self, noise_shape)

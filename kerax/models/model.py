@@ -14,7 +14,7 @@ from kerax import optimizers as optimizers_module
 from kerax import saving
 from kerax.callbacks.callback_list import for_call
 from kerax.callbacks.history import History
-from kerax.core import seeds, switches
+from kerax.core import calling, seeds, switches
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
@@ -39,6 +39,8 @@ from kerax.train.training import Training
 Path = str | os.PathLike | IO[bytes]
 OptimizerLike = str | dict | optimizers_module.Optimizer | optax.GradientTransformation | optax.MultiSteps
 MODELS = Family("models", "model", module="keras")
+
+_note_shapes = calling.recording(Layer.build)
 
 
 class Model(Layer):
@@ -129,6 +131,13 @@ class Model(Layer):
             except jax.errors.JAXTypeError:
                 pass  # a `call` that looks at values builds its layers as it runs
         self.kerax_claim_seeds()
+
+    def kerax_build_in_call(self, shapes):
+        if type(self).build is Model.build:
+            # Following the call builds the layers, with the dtypes of its inputs: shapes alone pass for floats.
+            _note_shapes(self, **shapes)
+        else:
+            self.build(**shapes)
 
     def summary(
         self,

@@ -142,7 +142,9 @@ class Compiled:
             return
         x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
         own_step, y_pred = steps.overrides(model, "train_step"), None
-        if type(model).call is not Layer.call or not own_step:
+        is_measured = jax.tree.leaves([self.arguments.get(name) for name in ("loss", "metrics", "weighted_metrics")])
+        # A step of one's own may feed `call` otherwise: it is asked only to build, or for what was given to `compile`.
+        if not own_step or (type(model).call is not Layer.call and (is_measured or not is_built)):
             y_pred = _outputs_for(model, x)
         model.kerax_claim_seeds()
         if is_new:

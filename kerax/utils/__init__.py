@@ -24,6 +24,7 @@ from kerax.core.seeds import set_random_seed as set_random_seed
 from kerax.core.symbolic import get_source_inputs as get_source_inputs
 from kerax.core.symbolic import is_keras_tensor as is_keras_tensor
 from kerax.data import PyDataset as PyDataset
+from kerax.data import pack_x_y_sample_weight as pack_x_y_sample_weight
 from kerax.data import pad_to_buckets as pad_to_buckets
 from kerax.data import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from kerax.dtype_policies import forget_dtype_policy
@@ -45,7 +46,6 @@ from kerax.utils.model_plot import model_to_dot as model_to_dot
 from kerax.utils.model_plot import plot_model as plot_model
 from kerax.utils.progbar import Progbar as Progbar
 from kerax.utils.sequence import normalize as normalize
-from kerax.utils.sequence import pack_x_y_sample_weight as pack_x_y_sample_weight
 from kerax.utils.sequence import pad_sequences as pad_sequences
 from kerax.utils.splitting import split_dataset as split_dataset
 from kerax.utils.splitting import timeseries_dataset_from_array as timeseries_dataset_from_array

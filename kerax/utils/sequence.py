@@ -1,7 +1,9 @@
-"""Sequences of one length, rows of norm 1, and the parts of a batch."""
+"""Sequences of one length, and rows of norm 1."""
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kerax.errors import check_choice
@@ -42,19 +44,11 @@ def pad_sequences(
     return padded
 
 
-def normalize(x, axis=-1, order: int = 2) -> np.ndarray:
+def normalize(x, axis=-1, order: int = 2):
     """`x` divided by its norm along `axis`; zeros stay zeros.
 
     Keras 3.15 divides by the wrong norms, or fails, for `axis=0`; this one does what its documentation says.
     """
-    norms = np.linalg.norm(x, order, axis, keepdims=True)
-    return x / np.where(norms == 0, 1, norms)
-
-
-def pack_x_y_sample_weight(x, y=None, sample_weight=None):
-    """The batch as `fit` takes it: `x` alone (in a tuple if it is a list or a tuple), `(x, y)`, or all three."""
-    if sample_weight is not None:
-        return x, y, sample_weight
-    if y is not None:
-        return x, y
-    return (x,) if isinstance(x, (list, tuple)) else x
+    numpy = jnp if isinstance(x, jax.Array) else np
+    norms = numpy.linalg.norm(x, order, axis, keepdims=True)
+    return x / numpy.where(norms == 0, 1, norms)

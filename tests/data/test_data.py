@@ -31,14 +31,14 @@ class TestArrays:
     def test_wide_dtypes_become_those_that_jax_computes_in(self):
         source = make_source(X.astype("float64"), np.arange(10), np.ones(10))
         assert [leaf.dtype.name for leaf in source.rows] == ["float32", "int32", "float32"]
-        assert make_source(X.astype("float16")).rows[0].dtype == np.float16
-        assert make_source(np.ones((3, 2), bool)).rows[0].dtype == bool
-        assert make_source(np.ones((3, 2), np.uint8)).rows[0].dtype == np.uint8
+        assert make_source(X.astype("float16")).rows.dtype == np.float16
+        assert make_source(np.ones((3, 2), bool)).rows.dtype == bool
+        assert make_source(np.ones((3, 2), np.uint8)).rows.dtype == np.uint8
 
     def test_arrays_of_a_fitting_dtype_are_not_copied(self):
-        assert make_source(X).rows[0] is X
+        assert make_source(X).rows is X
         on_device = jnp.asarray(X)
-        assert make_source(on_device).rows[0] is on_device
+        assert make_source(on_device).rows is on_device
 
     def test_nested_structures_keep_their_form(self):
         source = make_source({"b": (X, [X, X]), "a": X}, {"out": Y}, batch_size=5)
@@ -51,11 +51,11 @@ class TestArrays:
         assert shapes(source) == (((2, 2), "float32"), ((2, 1), "int32"))
         np.testing.assert_array_equal(source.rows[0], frame.to_numpy())
         columns = make_source({name: frame[name] for name in frame})
-        assert columns.rows[0]["one"].shape == (3, 1)
+        assert columns.rows["one"].shape == (3, 1)
 
     def test_lists_of_numbers(self):
         assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).rows[0].shape == (2, 2)
-        assert make_source([1, 2, 3]).rows[0].shape == (3,)
+        assert make_source([1, 2, 3]).rows.shape == (3,)
         assert make_source([[1.0, 2.0], [3.0, 4.0]], [0, 1]).rows[1].dtype == np.int32
 
     def test_a_list_of_arrays_is_several_inputs(self):

@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 
 ONES = jnp.ones((64, 32, 16))
@@ -89,3 +91,27 @@ def test_alpha_dropout_keeps_mean_and_variance_and_drops_to_the_lowest(key):
     assert abs(counts.max() / x.size - 0.3) < 0.01 and values[counts.argmax()] < -1
     with pytest.raises(ValueError, match="`rate` must be at least 0 and below 1"):
         layers.AlphaDropout(1.0)
+
+
+def built_attention(k, strength):
+    layer = k.layers.MultiHeadAttention(1, 2, dropout=strength, seed=3)
+    layer.build((1, 3, 2), (1, 3, 2))
+    return layer
+
+
+@pytest.mark.parametrize("strength", [0, 0.3])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda k, strength: k.layers.Dropout(strength, seed=3),
+        lambda k, strength: k.layers.SpatialDropout2D(strength, seed=3),
+        lambda k, strength: k.layers.GaussianNoise(strength, seed=3),
+        lambda k, strength: k.layers.GaussianDropout(strength, seed=3),
+        lambda k, strength: k.layers.AlphaDropout(strength, seed=3),
+        built_attention,
+    ],
+)
+def test_what_draws_nothing_holds_no_state_as_in_keras(make, strength):
+    ours, theirs = make(kerax, strength), make(keras, strength)
+    assert len(ours.non_trainable_variables) == len(theirs.non_trainable_variables)
+    assert ours.get_config()["seed"] == 3

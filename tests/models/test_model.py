@@ -296,3 +296,48 @@ def test_state_tree_answers_as_keras_s_dict():
             ours.set_state_tree(wrong)
     with pytest.raises(ValueError, match="value_format"):
         ours.get_state_tree("list")
+
+
+def takes_rows(with_weights):
+    """Models whose `call` takes rows of a table by numbers, which floats cannot say."""
+
+    class Takes(kerax.Model):
+        def __init__(self):
+            super().__init__()
+            self.table, self.dense = np.eye(5, 4, dtype="float32"), kerax.layers.Dense(3)
+
+        def call(self, inputs):
+            ids = inputs["ids"] if with_weights else inputs
+            rows = self.dense(kerax.ops.take(self.table, ids, axis=0))
+            return rows * inputs["w"] if with_weights else rows
+
+    return Takes()
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+@pytest.mark.parametrize("first", ["call", "fit", "graph", "nested", "jit"])
+def test_a_model_is_built_with_the_dtypes_of_its_first_call(first, with_weights):
+    model, ids = takes_rows(with_weights), np.array([1, 2])
+    inputs = {"ids": ids, "w": np.ones((2, 1), "float32")} if with_weights else ids
+    if first == "call":
+        assert model(inputs).shape == (2, 3)
+    elif first == "fit":
+        model.compile("sgd", "mse")
+        model.fit(inputs, np.zeros((2, 3)), verbose=0)
+    elif first == "graph":
+        tensors = {"ids": kerax.Input((), dtype="int32"), "w": kerax.Input((1,))}
+        assert model(tensors if with_weights else tensors["ids"]).shape == (None, 3)
+    elif first == "jit":
+        assert jax.jit(lambda inputs: model(inputs))(inputs).shape == (2, 3)
+    else:
+
+        class Outer(kerax.Model):
+            def __init__(self):
+                super().__init__()
+                self.inner = model
+
+            def call(self, inputs):
+                return self.inner(inputs) * 2
+
+        assert Outer()(inputs).shape == (2, 3)
+    assert [weight.shape for weight in model.weights] == [(4, 3), (3,)]

@@ -142,3 +142,124 @@ def test_lists_of_another_length_are_refused():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"train_step: returned 1 values for the 2 variables"):
         model.fit(X, Y, verbose=0)
+
+
+class Batches:
+    def __init__(self, batch, **kwargs):
+        super().__init__(**kwargs)
+        self.batch = batch
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+def forms_seen(k, feed):
+    """What the steps get as `data`, for each of three methods."""
+    seen = {}
+
+    class Looks(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = k.layers.Dense(1)
+            self.dense.build((None, 4))
+            self.built = True
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def train_step(self, state, data):
+            seen["train"] = jax.tree.structure(data)
+            return {"loss": 0.0}, state
+
+        def test_step(self, state, data):
+            seen["test"] = jax.tree.structure(data)
+            return {"loss": 0.0}, state
+
+        def predict_step(self, state, data):
+            seen["predict"] = jax.tree.structure(data)
+            return np.zeros((8, 1)), state[1]
+
+    model = Looks()
+    model.compile("sgd")
+    given = feed(k)
+    model.fit(*given, verbose=0)
+    model.evaluate(*given, verbose=0)
+    model.predict(given[0], verbose=0)
+    return seen
+
+
+def batches_of(batch):
+    return lambda k: (type("Own", (Batches, k.utils.PyDataset), {})(batch),)
+
+
+@pytest.mark.parametrize(
+    "feed",
+    [
+        lambda k: (X,),
+        lambda k: (X, None),
+        lambda k: (X, Y),
+        lambda k: ([X, X],),
+        lambda k: ((X, X),),
+        lambda k: ([X],),
+        lambda k: ({"a": X},),
+        lambda k: ({"a": X}, Y),
+        batches_of(X[:8]),
+        batches_of((X[:8],)),
+        batches_of({"a": X[:8]}),
+        batches_of(({"a": X[:8]},)),
+        batches_of((X[:8], Y[:8])),
+    ],
+)
+def test_a_step_gets_the_batch_in_the_form_that_keras_gives_it(feed):
+    assert forms_seen(kerax, feed) == forms_seen(keras, feed)
+
+
+def test_inputs_alone_are_split_and_validated():
+    class Reconstructs(kerax.Sequential):
+        def train_step(self, state, data):
+            assert data.shape[1:] == (4,)
+            return {"loss": kerax.ops.mean(data)}, state
+
+        def test_step(self, state, data):
+            return {"loss": kerax.ops.mean(data)}, state
+
+    model = Reconstructs([kerax.Input((4,)), kerax.layers.Dense(4)])
+    model.compile("sgd")
+    history = model.fit(X, batch_size=32, validation_split=0.2, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["val_loss"], [X[32:].mean()], rtol=1e-5)
+    history = model.fit(X, validation_data=(X[:8],), verbose=0).history
+    np.testing.assert_allclose(history["val_loss"], [X[:8].mean()], rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_called_first", [True, False])
+def test_a_step_may_feed_call_with_another_part_of_the_batch(is_called_first):
+    class FromTargets(kerax.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = kerax.layers.Dense(2)
+
+        def build(self, input_shape=None):
+            self.dense.build((None, 3))
+
+        def call(self, inputs):
+            rays, times = inputs
+            return self.dense(rays) * times
+
+        def train_step(self, state, data):
+            images, given = data
+            y_pred, others = self.stateless_call(state[0], state[1], given)
+            return {"loss": kerax.ops.mean((images - y_pred) ** 2)}, (state[0], others, *state[2:])
+
+    model = FromTargets()
+    rays, times = np.ones((8, 3), "f4"), np.ones((8, 1), "f4")
+    if is_called_first:
+        model((rays, times))
+    else:
+        model.build()
+        model.built = True
+    model.compile("sgd")
+    history = model.fit(np.zeros((8, 2), "f4"), (rays, times), verbose=0).history
+    np.testing.assert_allclose(history["loss"], [np.mean(np.asarray(model((rays, times))) ** 2)], rtol=1e-5)

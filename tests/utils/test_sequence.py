@@ -1,5 +1,6 @@
 """Sequences of one length and the parts of a batch."""
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ def test_batches_and_norms_are_those_of_keras():
     np.testing.assert_array_equal(utils.normalize(x, axis=0), [[1, 1], [0, 0]])
     for options in ({}, {"order": 1}):
         np.testing.assert_allclose(utils.normalize(x, **options), keras.utils.normalize(x, **options))
+        within = jax.jit(lambda x, options=options: utils.normalize(x, **options))  # as in a loss of one's own
+        np.testing.assert_allclose(within(x), utils.normalize(x, **options), rtol=1e-6)
     for args in ((1,), ([1],), (1, 2), (1, 2, 3)):
         assert utils.pack_x_y_sample_weight(*args) == keras.utils.pack_x_y_sample_weight(*args)
     for data in (1, (1,), [1, 2], (1, 2, 3)):
