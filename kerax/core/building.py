@@ -7,6 +7,7 @@ import jax
 from kerax import tree
 from kerax.core import calling, symbolic
 from kerax.core.tracking import attributes, descendants
+from kerax.core.variable import Variable
 
 
 def are_built(items: list) -> bool:
@@ -68,3 +69,13 @@ def parameters_and_state(triples) -> dict:
     for path, variable, value in triples:
         (params if variable.is_parameter else state).append((path, value))
     return {"params": tree.nest(params), "state": tree.nest(state)}
+
+
+def as_spec(leaf) -> Any:
+    """Shape and dtype of an array or a variable; anything else as it is."""
+    is_array = isinstance(leaf, (jax.Array, Variable)) or hasattr(leaf, "__array__")
+    if is_array and not isinstance(leaf, symbolic.KerasTensor):
+        # As the call would convert it: float64 becomes float32.
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype)
+    return leaf

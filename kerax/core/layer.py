@@ -279,7 +279,7 @@ class Layer(Operation, Trackable):
         Returns: the outputs' `jax.ShapeDtypeStruct`s.
         """
         self.kerax_require_init()
-        args, kwargs = jax.tree.map(_as_spec, (args, kwargs))
+        args, kwargs = jax.tree.map(building.as_spec, (args, kwargs))
         # Calling it on shapes builds it.
         return symbolic.infer(self, args, kwargs)
 
@@ -582,15 +582,6 @@ class Layer(Operation, Trackable):
 
 
 aliases(Layer)
-
-
-def _as_spec(leaf):
-    is_array = isinstance(leaf, (jax.Array, Variable)) or hasattr(leaf, "__array__")
-    if is_array and not isinstance(leaf, symbolic.KerasTensor):
-        # As the call would convert it: float64 becomes float32.
-        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
-        return jax.ShapeDtypeStruct(leaf.shape, dtype)
-    return leaf
 
 
 def _resolve(family: str, identifier):

@@ -22,9 +22,8 @@ from kerax.core.tracking import Alias, aliases, attributes, descendants
 from kerax.core.variable import Variable, unwrap
 from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, hide_library_frames, suggest
-from kerax.models import outward, stateless
+from kerax.models import outward, quantizing, stateless
 from kerax.models.summary import print_summary, summary_html
-from kerax.quantizers.compressible import quantize_all
 from kerax.train import keras_state, loop, steps
 from kerax.train.compiled import (
     Compiled,
@@ -567,27 +566,8 @@ class Model(Layer):
 
     # Saving.
 
-    def quantize(self, mode=None, config=None, filters=None, type_check=True, **unknown):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Quantizes dense layers, embeddings and convolutions, as their `quantize` does.
-
-        Keras does not quantize convolutions and cannot read files in which they are; `filters` can leave them out.
-
-        Args:
-            mode: `"int8"`, `"int4"`, `"float8"`, `"gptq"` or `"awq"`. Default: that of `config`.
-            config: Config of `kerax.quantizers`, with data for `"gptq"` and `"awq"`. Default: the mode's.
-            filters: Regular expression or list of them, searched for in layers' names, or function of a layer.
-            type_check: Whether to leave subclasses of layers as they are.
-
-        Compile again before training on. Raises `ValueError` if there is no such layer.
-        """
-        if unknown:
-            raise ValueError(f"{self}: `quantize` takes no {sorted(unknown)}.")
-        quantize_all(self, mode, config, filters, type_check)
-        self.kerax_compilation.forget()
-
-    def get_quantization_layer_structure(self, mode: str) -> dict | None:
-        """`{"pre_block_layers", "sequential_blocks"}` for `"gptq"` and `"awq"`; a subclass says what they are."""
-        return None
+    quantize = quantizing.quantize  # pyright: ignore[reportAssignmentType]
+    get_quantization_layer_structure = quantizing.get_quantization_layer_structure
 
     def save_weights(self, filepath: Path, overwrite: bool = True, max_shard_size: float | None = None, **kwargs):
         """Writes the weights, as `kerax.saving.save_weights` says: `*.weights.h5` as Keras reads it, or safetensors."""
