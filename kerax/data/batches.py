@@ -298,8 +298,9 @@ class BatchSource:
 
     def convert(self, batch) -> Any:
         """A batch of array pytrees, class weights applied: a tuple, or inputs alone where Keras leaves them alone."""
-        is_bare = isinstance(batch, dict) or not isinstance(batch, (tuple, list))
-        is_bare = is_bare and (isinstance(batch, dict) or not isinstance(self.batches, PyDataset))
+        # Arrays alone are a tuple of one from a `PyDataset` and, as ever here, from an iterator, not from a data set.
+        is_tuple = isinstance(self.batches, (PyDataset, Iterator)) and not isinstance(batch, dict)
+        is_bare = not isinstance(batch, (tuple, list)) and not is_tuple
         parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
         if len(parts) > 3:
             raise ValueError(f"{self.who}: a batch is x, (x, y) or (x, y, sample_weight). Got {len(parts)} parts.")

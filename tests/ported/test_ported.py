@@ -76,5 +76,5 @@ def test_a_script_gives_the_same_numbers(path, tmp_path, monkeypatch):
     assert_same(results["kerax"], results["keras"], TOLERANCES.get(path.stem, 1e-4))
 
 
-def test_there_are_twenty_scripts():
-    assert len(SCRIPTS) >= 20 and {path.stem for path in SCRIPTS} >= QUICK
+def test_there_are_seventy_scripts():
+    assert len(SCRIPTS) >= 70 and {path.stem for path in SCRIPTS} >= QUICK

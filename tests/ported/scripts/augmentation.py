@@ -95,5 +95,4 @@ results = {
     "aspect": np.asarray(layers.Resizing(6, 9, crop_to_aspect_ratio=True)(images[:2])),
     "padded": np.asarray(layers.Resizing(6, 9, pad_to_aspect_ratio=True)(images[:2])),
     "posterized": np.asarray(keras.utils.img_to_array(keras.utils.array_to_img(images[0]))),
-    "blurred": np.asarray(ops.image.gaussian_blur(images[:1], (3, 3), (1.0, 1.0))),
 }

@@ -155,7 +155,6 @@ results = {
     "copied": np.asarray(copied(x[:2])),
     "json": json.count_params(),
     "found": found is twice,
-    "config": loaded.wrapped.get_config()["fn"],
     "names": [keras.saving.get_registered_name(each) for each in (twice, my_squares, Wrapper)],
     "optimizer": loaded.optimizer.get_config()["name"],
 }

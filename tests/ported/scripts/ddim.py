@@ -102,8 +102,8 @@ class DiffusionModel(keras.Model):
         pred_noises = network([noisy_images, noise_rates**2], training=training)
         return pred_noises, (noisy_images - noise_rates * pred_noises) / signal_rates
 
-    def call(self, images):
-        return self.network(images)
+    def call(self, images, training=False):
+        return self.network(images, training=training)
 
     def generate(self, initial_noise, diffusion_steps):
         step_size = 1.0 / diffusion_steps
@@ -157,7 +157,7 @@ model([images[:1], np.ones((1, 1, 1, 1), "float32")])
 history = model.fit([images, noises, times], epochs=2, batch_size=8, shuffle=False, callbacks=[Average()], verbose=0)
 results = {
     "history": history.history,
-    "generated": np.asarray(model.generate(noises[:2], 3)),
+    "generated": np.asarray(model.generate(ops.convert_to_tensor(noises[:2]), 3)),
     "rates": [np.asarray(each) for each in model.diffusion_schedule(times[:3])],
     "weights": [len(model.trainable_weights), len(model.non_trainable_weights)],
 }

@@ -94,7 +94,7 @@ ensemble.summary(
     expand_nested=True, show_trainable=True, print_fn=lambda line, **kwargs: lines.append(line), line_length=100
 )
 mlp = MLP()
-mlp.build((None, 4))
+mlp(data["tags"])
 start(mlp)
 get_3rd = K.int_shape(ensemble.output) if hasattr(K, "int_shape") else ensemble.output_shape
 clone = keras.models.clone_model(ensemble)

@@ -76,7 +76,7 @@ class NestedCell(keras.layers.Layer):
         s1, s2 = states
         state_1 = s1 * 0.5 + ops.matmul(inputs, self.kernel_1)
         state_2 = s2 + ops.tanh(ops.matmul(inputs, self.kernel_2))
-        return state_1 * 2 + ops.sum(state_2, -1, keepdims=True), (state_1, state_2)
+        return state_1 * 2 + ops.sum(state_2, -1, keepdims=True), [state_1, state_2]
 
     def get_config(self):
         return {"unit_1": self.unit_1, "unit_2": self.unit_2}

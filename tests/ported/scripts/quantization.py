@@ -50,8 +50,6 @@ after = [attention.predict(x.reshape(64, 4, 4).repeat(2, 2)[:3], verbose=0), np.
 
 
 values, scales = keras.quantizers.abs_max_quantize(x[:4], axis=-1)
-packed, shape, axis = keras.quantizers.pack_int4(np.clip(np.asarray(values), -8, 7).astype("int8"), axis=0)
-unpacked = keras.quantizers.unpack_int4(packed, shape, axis)
 results = {
     "history": history.history,
     "int8": y_int8[:5],
@@ -66,5 +64,4 @@ results = {
     "names": [weight.name for weight in loaded.layers[0].weights],
     "values": np.asarray(values).tolist(),
     "scales": np.asarray(scales),
-    "unpacked": np.asarray(unpacked).tolist(),
 }

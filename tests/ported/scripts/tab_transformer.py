@@ -35,7 +35,7 @@ def tab_transformer():
     x = ops.stack(encoded, axis=1)
     numerical = layers.concatenate([inputs[name] for name in NUMERIC])
     column_indices = ops.arange(start=0, stop=len(CATEGORICAL), step=1)
-    x = x + layers.Embedding(input_dim=len(CATEGORICAL), output_dim=8)(column_indices)
+    x = x + layers.Embedding(len(CATEGORICAL), 8, embeddings_initializer="identity")(column_indices)
     for block_idx in range(2):
         attention_output = layers.MultiHeadAttention(
             num_heads=2, key_dim=8, dropout=0.0, name=f"multihead_attention_{block_idx}"
