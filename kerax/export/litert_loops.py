@@ -8,8 +8,11 @@ from typing import Any
 
 from kerax.export.errors import package
 
-ir, func = package("litert_converter.mlir.ir"), package("litert_converter.mlir.dialects.func")
 _CONSTANTS = ("arith.constant", "tfl.pseudo_const", "tfl.no_value")
+
+
+def _mlir() -> tuple[Any, Any]:
+    return package("litert_converter.mlir.ir"), package("litert_converter.mlir.dialects.func")
 
 
 def outline(module) -> None:
@@ -65,6 +68,7 @@ def _maker(value) -> Any:
 
 
 def _outline_one(module, loop, number: int) -> None:
+    ir, func = _mlir()
     found = [pair for region in loop.regions for pair in _values(region.blocks[0])]
     made = {hash(value) for kind, value in found if kind == "made"}
     outside = {hash(value): value for kind, value in found if kind == "used" and hash(value) not in made}
@@ -96,6 +100,7 @@ def _outline_one(module, loop, number: int) -> None:
 
 def _function(module, name: str, old, types: list, num_own: int, constants: dict, taken: list[int]) -> tuple[str, list]:
     """A function of a loop's values, and of those it takes from around, with the operations of the block `old`."""
+    ir, func = _mlir()
     is_test = name.endswith("cond")
     results = [ir.RankedTensorType.get([], ir.IntegerType.get_signless(1))] if is_test else types
     with ir.InsertionPoint.at_block_begin(module.body):

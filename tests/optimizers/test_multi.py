@@ -221,7 +221,7 @@ class GAN(kerax.Model):
         return self.discriminator(inputs)
 
     def train_step(self, state, data):
-        noise = jnp.ones((data[0].shape[0], 3))
+        noise = jnp.ones((data.shape[0], 3))
 
         def descend(optimizer, layer, loss):
             def loss_of(values):
@@ -233,7 +233,7 @@ class GAN(kerax.Model):
             return value
 
         judge = lambda images, label: jnp.mean((self.discriminator(images) - label) ** 2)
-        both = lambda: judge(data[0], 1.0) + judge(self.generator(noise), 0.0)
+        both = lambda: judge(data, 1.0) + judge(self.generator(noise), 0.0)
         return {
             "d_loss": descend(self.d_optimizer, self.discriminator, both),
             "g_loss": descend(self.g_optimizer, self.generator, lambda: judge(self.generator(noise), 1.0)),
@@ -287,8 +287,8 @@ def test_a_gan_trains_by_the_parts_of_one_compiled_optimizer():
 
                 def loss_of(weights, name=name, params=params):
                     with self.bind_state(state._replace(params=params | {name: weights})):
-                        fake = self.discriminator(self.generator(jnp.ones((data[0].shape[0], 3))))
-                        real = self.discriminator(data[0])
+                        fake = self.discriminator(self.generator(jnp.ones((data.shape[0], 3))))
+                        real = self.discriminator(data)
                     judged = jnp.mean(fake**2) + jnp.mean((real - 1) ** 2)
                     return judged if name == "discriminator" else jnp.mean((fake - 1) ** 2)
 

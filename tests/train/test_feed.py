@@ -20,7 +20,8 @@ def lying_at(array, start):
 
 def rows_of(pieces):
     """The first column of every batch that the pieces hold, filled up rows included."""
-    return [np.asarray(batch[0][:, 0]).tolist() for piece in pieces for batch, _ in piece.batches()]
+    batches = (batch[0] if isinstance(batch, tuple) else batch for piece in pieces for batch, _ in piece.batches())
+    return [np.asarray(x[:, 0]).tolist() for x in batches]
 
 
 X = np.arange(70, dtype="float32")[:, None] * np.ones((1, 16), "float32")
