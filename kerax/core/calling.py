@@ -77,6 +77,25 @@ def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:
         ) from None
 
 
+def follows_call(build: Callable) -> Callable:
+    """Marks a `build` that follows `call` on shapes alone, which pass for floats."""
+    build.__dict__["follows_call"] = True
+    return build
+
+
+@recording
+def _note_shapes(layer, input_shape):
+    """A `build` that leaves the layers to the call, whose inputs have dtypes."""
+
+
+def build_in_call(layer, shapes: dict) -> None:
+    """Builds a layer for the shapes of a call that is to come."""
+    if hasattr(type(layer).build, "follows_call"):
+        _note_shapes(layer, **shapes)
+    else:
+        layer.build(**shapes)
+
+
 class CallSignature(NamedTuple):
     """What a `call` method accepts."""
 

@@ -249,7 +249,7 @@ class Layer(Operation, Trackable):
             shapes = calling.shape_arguments(self.build, arguments)
             if shapes or not inspect.signature(self.build).parameters:
                 with scopes.outside(), jax.ensure_compile_time_eval():  # what `build` makes outlives this call
-                    self.kerax_build_in_call(shapes)
+                    calling.build_in_call(self, shapes)
             else:
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
@@ -260,10 +260,6 @@ class Layer(Operation, Trackable):
             materialize(variable for _, variable in walk(self))
             # Only the outermost layer, outside a pure call: in a trace nothing can be made for good.
             self._ready = True
-
-    def kerax_build_in_call(self, shapes: dict) -> None:
-        """Builds this layer for the shapes of a call that is to follow."""
-        self.build(**shapes)
 
     def kerax_require_init(self) -> None:
         if not self._initialized:

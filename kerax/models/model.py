@@ -39,8 +39,6 @@ Path = str | os.PathLike | IO[bytes]
 OptimizerLike = str | dict | optimizers_module.Optimizer | optax.GradientTransformation | optax.MultiSteps
 MODELS = Family("models", "model", module="keras")
 
-_note_shapes = calling.recording(Layer.build)
-
 
 class Model(Layer):
     """A model: `Model(inputs, outputs)` from a graph of symbolic tensors, or a subclass with `call`.
@@ -118,10 +116,10 @@ class Model(Layer):
         names = [layer.name for layer in layers]
         raise ValueError(f"{self}: no layer {name!r}.{suggest(name, names)} Layers: {', '.join(names)}.")
 
+    @calling.follows_call
     def build(self, input_shape):
         """Builds every layer for an input shape (with the batch size or `None` first), or a list or dict of them."""
         self.built = True
-        # Symbolic inputs: layers are built by inferring shapes, without computing.
         tensors = jax.tree.map(lambda shape: KerasTensor(shape, self.compute_dtype), input_shape, is_leaf=is_shape)
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
@@ -130,13 +128,6 @@ class Model(Layer):
             except jax.errors.JAXTypeError:
                 pass  # a `call` that looks at values builds its layers as it runs
         self.kerax_claim_seeds()
-
-    def kerax_build_in_call(self, shapes):
-        if type(self).build is Model.build:
-            # Following the call builds the layers, with the dtypes of its inputs: shapes alone pass for floats.
-            _note_shapes(self, **shapes)
-        else:
-            self.build(**shapes)
 
     def summary(
         self,
