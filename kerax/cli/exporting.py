@@ -37,7 +37,7 @@ def export(arguments: Sequence[str]):
         raise ConfigError(f"{target}: its ending tells no format. Give --format, one of {', '.join(FORMATS)}.")
     options: dict[str, Any] = {"overwrite": "overwrite" in given, "verify": "unverified" not in given}
     if (batch := given.pop("batch", None)) is not None:
-        options["batch"] = _batch(batch, format)
+        options["batch"] = batch if batch == "dynamic" else _number("batch", batch)
     if (opset := given.pop("opset", None)) is not None:
         options["opset_version"] = _number("opset", opset)
     if "quantize" in given:
@@ -47,12 +47,6 @@ def export(arguments: Sequence[str]):
         model.export(target, format, **options)
     except (ExportError, ImportError, OSError, TypeError, ValueError) as error:
         raise ConfigError(one_line(error)) from None
-
-
-def _batch(text: str, format: str) -> Any:
-    if text == "dynamic":
-        return text if format == "litert" else None
-    return _number("batch", text)
 
 
 def _number(name: str, text: str) -> int:

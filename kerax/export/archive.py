@@ -176,13 +176,10 @@ def export_model(
 ) -> None:
     """`Model.export`."""
     formats.find_format(format)  # before the trace
-    batch = kwargs.pop("batch", None)
-    if format == "litert":  # phones plan their memory beforehand
-        batch = 1 if batch is None else None if batch == "dynamic" else batch
+    batch = kwargs.pop("batch", 1 if format == "litert" else "dynamic")  # phones plan their memory beforehand
+    batch = None if batch == "dynamic" else batch
     if batch is not None and (not isinstance(batch, int) or batch < 1):
-        raise ValueError(
-            f"export: `batch` must be a whole number of at least 1, None, or for litert 'dynamic'. Got {batch!r}."
-        )
+        raise ValueError(f"export: `batch` must be 'dynamic' or a whole number of at least 1. Got {batch!r}.")
     archive = ExportArchive()
     signature = endpoints.signature_of(model, input_signature)
     archive.track(model)

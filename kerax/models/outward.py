@@ -42,7 +42,7 @@ def export(self, filepath, format="tf_saved_model", verbose=None, input_signatur
         verbose: Whether to print a line about what was written. Default: yes.
         input_signature: Shapes and dtypes of the inputs as `InputSpec`s, symbolic tensors or arrays, in the inputs'
             structure, or a list with one structure for each argument. Default: what the model was built for.
-        **kwargs: `batch` (a fixed batch size; for litert 1 unless given, `"dynamic"` for any), `verify=False` (writes
+        **kwargs: `batch` (a fixed batch size, or `"dynamic"`; default dynamic, for litert 1), `verify=False` (writes
             without running), `overwrite=True`; for onnx and openvino `opset_version`; for litert `quantize="int8"`.
 
     Raises:
