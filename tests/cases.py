@@ -62,6 +62,10 @@ SEQUENCE, IMAGE, COLORS = (3, 5, 4), (2, 7, 6, 4), (2, 7, 6, 3)
 VOLUME, FILM = (2, 4, 5, 3, 2), (2, 3, 5, 4, 2)
 
 CASES = {
+    # Newer than the Keras that is compared with.
+    "TernaryDense": case(lambda L: L.TernaryDense(3, activation="relu"), (2, 4), agrees=False),
+    "ReconstructPatches2D": case(lambda L: L.ReconstructPatches2D(2), (2, 3, 2, 12), agrees=False),
+    "ReconstructPatches3D": case(lambda L: L.ReconstructPatches3D((1, 2, 2)), (1, 2, 2, 2, 8), agrees=False),
     "Dense": case(lambda L: L.Dense(3), (2, 4)),
     "Dense-relu-3d": case(lambda L: L.Dense(3, activation="relu", use_bias=False), SEQUENCE),
     "Dense-options": case(

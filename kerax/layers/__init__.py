@@ -125,6 +125,8 @@ from kerax.layers.padding import UpSampling3D as UpSampling3D
 from kerax.layers.padding import ZeroPadding1D as ZeroPadding1D
 from kerax.layers.padding import ZeroPadding2D as ZeroPadding2D
 from kerax.layers.padding import ZeroPadding3D as ZeroPadding3D
+from kerax.layers.patches import ReconstructPatches2D as ReconstructPatches2D
+from kerax.layers.patches import ReconstructPatches3D as ReconstructPatches3D
 from kerax.layers.pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
 from kerax.layers.pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
 from kerax.layers.pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
@@ -155,6 +157,7 @@ from kerax.layers.reshaping import Reshape as Reshape
 from kerax.layers.rnn import RNN as RNN
 from kerax.layers.rnn import Bidirectional as Bidirectional
 from kerax.layers.stack import Stack as Stack
+from kerax.layers.ternary import TernaryDense as TernaryDense
 from kerax.layers.text import TextVectorization as TextVectorization
 from kerax.layers.wrappers import SpectralNormalization as SpectralNormalization
 from kerax.layers.wrappers import TimeDistributed as TimeDistributed
