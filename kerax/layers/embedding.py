@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from kerax import ops
 from kerax.core import masks
 from kerax.layers.options import PassesMasks, check, check_positive, leave_out, weight_options
+from kerax.ops.arrays import check_indices
 from kerax.quantizers.compressible import Compressible, Stored
 
 _TIED, _UNTIED = "...a,ba->...b", "...a,ab->...b"  # logits of a table of rows, and of one of columns
@@ -27,7 +28,7 @@ class Embedding(Compressible):
 
     Weights: `embeddings (input_dim, output_dim)`; with LoRA `lora_embeddings_a (input_dim, rank)`,
         `lora_embeddings_b (rank, output_dim)`.
-    Input shape: any, integers in `[0, input_dim)`; others give NaN.
+    Input shape: any, integers in `[0, input_dim)`; others are a `ValueError` in eager calls, and give NaN in programs.
     Output shape: `(*input_shape, output_dim)`, in the layer's compute dtype.
     """
 
@@ -72,7 +73,9 @@ class Embedding(Compressible):
 
     def call(self, inputs: Any) -> Any:
         # Floats are taken too, as in Keras. Rows are cast after they are picked: else the whole table would be copied.
-        return self.representations["embeddings"].take(inputs.astype("int32")).astype(self.compute_dtype)
+        rows = inputs.astype("int32")
+        check_indices(repr(self), "a table", rows, self.input_dim)
+        return self.representations["embeddings"].take(rows).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """True where an integer is not 0, with `mask_zero`."""

@@ -261,6 +261,16 @@ def rot90(array, k=1, axes=(0, 1)):
     return jnp.rot90(array, k, tuple(axes))  # `axes` are static to JAX, and a list has no hash
 
 
+def check_indices(who: str, what: str, indices, size: int):
+    """Raises `ValueError` for an index that is no entry of `size`, from either end, where its value is known."""
+    if isinstance(indices, Tracer) or not indices.size or not jnp.issubdtype(indices.dtype, jnp.integer):
+        return
+    known = np.asarray(indices)  # on the host: a program for each new shape would take longer than the call
+    low, high = int(known.min()), int(known.max())
+    if low < -size or high >= size:
+        raise ValueError(f"{who}: index {low if low < -size else high} is out of range for {what} of size {size}.")
+
+
 @op
 def take(x, indices, axis=None):
     """The slices of `x` at `indices` along `axis`; negative ones count from the end.
@@ -271,11 +281,7 @@ def take(x, indices, axis=None):
     """
     indices = jnp.asarray(indices)  # lists of indices too
     size = jnp.size(x) if axis is None else jnp.shape(x)[axis]
-    if not isinstance(indices, Tracer) and indices.size and jnp.issubdtype(indices.dtype, jnp.integer):
-        low, high = int(jnp.min(indices)), int(jnp.max(indices))
-        if low < -size or high >= size:
-            wrong = low if low < -size else high
-            raise ValueError(f"take: index {wrong} is out of range for axis {axis} of size {size}.")
+    check_indices("take", f"axis {axis}", indices, size)
     return jnp.take(x, indices, axis)
 
 
