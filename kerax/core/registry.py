@@ -81,8 +81,8 @@ class Family:
 
     def find(self, name: str) -> Any:
         """The member called `name`. Raises `ValueError` with a suggestion for an unknown name."""
-        # The user's first: one registered under a name of kerax's is what was meant.
-        custom = find_custom(name)
+        # The user's first: one under the very name is what was meant. In a package it is one of another name.
+        custom = find_custom(name, is_whole=name in self.entries)
         if custom is not None:
             return custom
         if name not in self.entries:
@@ -157,12 +157,12 @@ def get_registered_object(name: str, custom_objects: dict | None = None, module_
     return None
 
 
-def find_custom(name: str) -> Any:
-    """The user's object called `name`, with or without its package, or `None`."""
+def find_custom(name: str, is_whole: bool = False) -> Any:
+    """The user's object called `name`, or `None`; unless the name is whole, one of that name in any package, too."""
     # Open scopes count before registrations.
     known = _custom | (_scoped.get() or {})
-    if name in known:
-        return known[name]
+    if name in known or is_whole:
+        return known.get(name)
     return next((member for full, member in known.items() if full.split(">")[-1] == name), None)
 
 
@@ -413,16 +413,18 @@ _VALUES: dict[str, Callable[[dict], Any]] = {
 """What makes the plain values that JSON does not have."""
 
 
-def _find_first_custom(*names) -> Any:
+def _find_first_custom(registered, name, is_whole: bool = False) -> Any:
     """The user's object by its registered name, which tells apart those of one name, else by its own; or `None`."""
-    found = (find_custom(name) for name in names if isinstance(name, str))
+    found = (find_custom(one, is_whole) for one in (registered, name) if isinstance(one, str))
     return next((item for item in found if item is not None), None)
 
 
 def _find_class(config: dict) -> Any:
     """The class of a description: the user's by registered name, else kerax's by family and name."""
     registered, name = config.get("registered_name"), config["class_name"]
-    found = _find_first_custom(registered, name)
+    # A description of Keras's own class is not one of a user's class in a package, which has the same name.
+    is_kerass = str(config.get("module")).split(".")[0] == "keras" and registered in (None, name)
+    found = _find_first_custom(registered, name, is_whole=is_kerass)
     if found is not None:
         return found
     imported = _import_named(config, name)
@@ -446,17 +448,20 @@ def _find_class(config: dict) -> Any:
 
 def _find_function(config: dict):
     registered, name = config.get("registered_name"), config["config"]
-    found = _find_first_custom(registered, name)
+    loading.load()
+    entries = (family.entries.get(name) for family in families.values()) if isinstance(name, str) else ()
+    keras_function = next((entry for entry in entries if callable(entry)), None)
+    # As for classes; of a function of nobody's package files have "function" for the registered name.
+    is_kerass = keras_function is not None and registered in (None, "function", name)
+    found = _find_first_custom(registered, name, is_whole=is_kerass)
     if found is not None:
         return found
     imported = _import_named(config, name)
     if isinstance(imported, types.FunctionType):
         return imported
-    loading.load()
-    for family in families.values():
-        if isinstance(name, str) and callable(family.entries.get(name)):
-            _refuse_other_name(None if registered == "function" else registered, name)
-            return family.entries[name]
+    if keras_function is not None:
+        _refuse_other_name(None if registered == "function" else registered, name)
+        return keras_function
     raise ConfigError(
         f"Unknown function {name!r}. A function of your own must be registered with "
         "`register_keras_serializable` or passed in `custom_objects`."

@@ -88,3 +88,38 @@ def test_scopes_of_custom_objects_nest():
         assert registry.find_custom("x") == 2 and registry.find_custom("y") == 1
         assert registry.get_registered_object("x") == 2
     assert registry.find_custom("x") is None
+
+
+def test_a_class_of_ones_own_in_a_package_does_not_stand_for_kerass_of_the_same_name():
+    """As in Keras: by descriptions, names and functions, cloned and loaded; a name of its own still does."""
+    known = dict(kerax.saving.get_custom_objects())
+    try:
+
+        @kerax.saving.register_keras_serializable("mine")
+        class OrthogonalRegularizer(kerax.regularizers.Regularizer):
+            def __init__(self, num_features):
+                self.num_features = num_features
+
+            def __call__(self, x):
+                return 0 * kerax.ops.sum(x)
+
+            def get_config(self):
+                return {"num_features": self.num_features}
+
+        @kerax.saving.register_keras_serializable("mine")
+        def softplus(x):
+            return -x
+
+        builtin = kerax.regularizers.OrthogonalRegularizer
+        for regularizer, activation in [(builtin(0.1), "softplus"), (OrthogonalRegularizer(4), softplus)]:
+            dense = kerax.layers.Dense(3, kernel_regularizer=regularizer, activation=activation)
+            again = kerax.models.clone_model(kerax.Sequential([kerax.Input((2,)), dense])).layers[0]
+            assert type(again.kernel_regularizer) is type(regularizer)
+            assert again.activation is (softplus if activation is softplus else kerax.activations.softplus)
+        assert kerax.activations.get("softplus") is kerax.activations.softplus
+        assert isinstance(kerax.regularizers.get("orthogonal_regularizer"), builtin)
+        with kerax.saving.custom_object_scope({"softplus": softplus}):
+            assert kerax.activations.get("softplus") is softplus
+    finally:
+        kerax.saving.get_custom_objects().clear()
+        kerax.saving.get_custom_objects().update(known)
