@@ -27,6 +27,21 @@ def local_path(path: Any, who: str) -> str:
     return text
 
 
+def replace(source: Any, target: Any) -> None:
+    """Moves a file or a folder in the place of what is there, which is gone then. Both must be on one file system."""
+    import shutil
+    import uuid
+
+    if not os.path.isdir(target) or os.path.islink(target):
+        os.replace(source, target)
+        return
+    # A folder cannot be replaced in one step: the old one steps aside first, and goes last.
+    aside = f"{os.fspath(target).rstrip('/')}.{uuid.uuid4().hex}.old"
+    os.rename(target, aside)
+    os.rename(source, target)
+    shutil.rmtree(aside)
+
+
 def check_writable(folder: str, who: str) -> None:
     """Makes a folder and tries to write into it.
 

@@ -20,7 +20,7 @@ def constant_results(function: Callable, *specs: Tree) -> Tree:
     """
     # Traced only: no program is made.
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*specs)
-    values = interpret(closed, [None] * len(closed.jaxpr.invars), _filled)
+    values = interpret(closed.jaxpr, closed.consts, [None] * len(closed.jaxpr.invars), _filled)
     if any(value is None for value in values):
         return None
     return jax.tree.unflatten(jax.tree.structure(shapes), map(np.asarray, values))

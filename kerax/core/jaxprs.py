@@ -1,6 +1,6 @@
 """Traced programs, looked through: by the names of their parts, for JAX's modules about them take long to import."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -22,27 +22,39 @@ def equations(jaxpr) -> Iterator:
             yield from equations(inner)
 
 
-def interpret(closed, arguments: list, rule: Callable[[Any, list], list | None]) -> list:
+_CALLS = frozenset(
+    "jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call custom_vjp_call "
+    "custom_vjp_call_jaxpr".split()
+)
+
+
+def called(equation) -> tuple[Any, Any] | None:
+    """The jaxpr that an equation calls on its inputs, and its constants; `None` if it does anything else."""
+    if equation.primitive.name not in _CALLS:
+        return None
+    program = next(equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
+    return getattr(program, "jaxpr", program), getattr(program, "consts", ())
+
+
+def interpret(jaxpr, constants: Sequence, arguments: Sequence, rule: Callable[[Any, list], Any]) -> list:
     """The values of a program's outputs, `None` where they are not known.
 
     Args:
-        closed: A closed jaxpr.
+        jaxpr: An open jaxpr. constants: The values of its constants.
         arguments: Values of its inputs, `None` where not known.
-        rule: Function of an equation and its inputs' values that returns its outputs' values, or `None` if they are not
-            known; an equation that calls a program is then interpreted by what is in it.
+        rule: Function of an equation and its inputs' values that returns a sequence of its outputs' values, or `None`
+            if they are not known; an equation that calls a program is then interpreted by what is in it.
     """
-    jaxpr = closed.jaxpr
-    known = dict(zip(map(id, (*jaxpr.constvars, *jaxpr.invars)), (*closed.consts, *arguments), strict=True))
+    known = dict(zip(map(id, (*jaxpr.constvars, *jaxpr.invars)), (*constants, *arguments), strict=True))
 
     def read(atom):
         return atom.val if hasattr(atom, "val") else known.get(id(atom))
 
     for equation in jaxpr.eqns:
-        inputs, inner = list(map(read, equation.invars)), equation.params.get("jaxpr")
+        inputs = list(map(read, equation.invars))
         outputs = rule(equation, inputs)
-        # A call of an inner program, as `jit` inside `jit` is.
-        if outputs is None and hasattr(inner, "consts"):
-            outputs = interpret(inner, inputs, rule)
+        if outputs is None and (program := called(equation)):
+            outputs = interpret(*program, inputs, rule)
         if outputs is not None:
             known.update(zip(map(id, equation.outvars), outputs, strict=True))
     return list(map(read, jaxpr.outvars))

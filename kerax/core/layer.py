@@ -477,7 +477,9 @@ class Layer(Operation, Trackable):
     def count_params(self) -> int:
         """Number of elements of all weights."""
         if not self.built:
-            raise ValueError(f"{self}: not built yet, so it has no weights. Call it on data or `build` it first.")
+            raise ValueError(
+                f"{self}: not built yet, so its weights are not known. Call it on data or `build` it first."
+            )
         return sum(math.prod(weight.shape) for weight in self.weights)
 
     @property
@@ -569,6 +571,8 @@ class Layer(Operation, Trackable):
 
     def _repr_html_(self) -> str:
         return layer_page(self)
+
+    # Metrics, config.
 
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)

@@ -14,6 +14,7 @@ import numpy as np
 from kerax.core import loading, sparse, symbolic
 from kerax.core.operators import BINARY, COMPARISONS, UNARY
 from kerax.core.variable import KINDS, Variable, unwrap
+from kerax.errors import ArgumentTypeError
 
 Function = TypeVar("Function", bound=Callable)  # lifted, a function keeps its signature
 
@@ -69,9 +70,6 @@ def make_importable(module: dict[str, Any]) -> None:
             value.__module__, value.__qualname__ = module["__name__"], name
 
 
-_SHAPE_WORDS = ("shapes", "same shape", "array of shape", "permutation", "axis size", "must be square")
-
-
 class LiftedOp:
     """One use of a lifted function in a graph: what a layer is for a layer call."""
 
@@ -95,10 +93,8 @@ class LiftedOp:
         try:
             return symbolic.inferred_tensors(self, args, kwargs)
         except (TypeError, IndexError) as error:
-            # JAX's class of error depends on the operation; for shapes that do not fit, Keras has one.
-            if isinstance(error, IndexError) or any(word in str(error) for word in _SHAPE_WORDS):
-                raise ValueError(f"{self.op_name}: {str(error) or 'an axis is out of range'}") from error
-            raise
+            # JAX's class of error depends on the operation, Keras's is `ValueError` for shapes that do not fit.
+            raise ArgumentTypeError(f"{self.op_name}: {str(error) or 'an axis is out of range'}") from error
 
     def __getstate__(self) -> dict:
         """The name instead of the function, which `pickle` may not find."""

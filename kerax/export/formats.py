@@ -110,7 +110,8 @@ def write(
         target = os.path.join(partial, name)
         kind.function(kind.write)(endpoints, target, **options)
         note = _verify(kind, target, endpoints, exact=not options.get("quantize")) if verify else "not checked"
-        _move(partial, folder)
+        for entry in os.listdir(partial):
+            places.replace(os.path.join(partial, entry), os.path.join(folder, entry))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if verbose is not False:
@@ -139,20 +140,6 @@ def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[
         if kind.needs == "litert_converter":
             where = " litert-converter has wheels for Linux on x86-64 and macOS on arm64 only; export on one of these."
         raise ImportError(f"export: format {format!r} needs {kind.needs}: pip install 'kerax[{kind.extra}]'.{where}")
-
-
-def _move(source: str, folder: str) -> None:
-    """Moves what was written where it belongs, in place of what was there."""
-    for entry in os.listdir(source):
-        target = os.path.join(folder, entry)
-        if os.path.isdir(target) and not os.path.islink(target):
-            # A folder cannot be replaced by a rename: the old one steps aside first.
-            aside = f"{target}.{uuid.uuid4().hex}.old"
-            os.rename(target, aside)
-            os.rename(os.path.join(source, entry), target)
-            shutil.rmtree(aside)
-        else:
-            os.replace(os.path.join(source, entry), target)
 
 
 # The check.

@@ -15,7 +15,7 @@ def write(endpoints: list[Endpoint], path: str, opset_version: int | None = None
     endpoint = endpoints[0]
     with plain_formulations():
         model = onnx.to_onnx(
-            lambda weights, inputs: endpoint.call(weights, inputs),
+            endpoint.call,
             endpoint.weights,
             endpoint.specs,
             endpoint.input_names,

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, jaxpr_as_fun
+from jax.extend.core import jaxpr_as_fun
+
+from kerax.core import jaxprs
 
 Rules = dict[str, Callable[..., Any]]
 _LOOPS = ("scan", "while", "cond")
@@ -23,32 +25,23 @@ def rewritten(function: Callable, rules: Rules) -> Callable:
 
     def call(*arguments):
         closed, form = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        outputs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(arguments), rules)
+        outputs = jaxprs.interpret(closed.jaxpr, closed.consts, jax.tree.leaves(arguments), rule)
         return jax.tree.unflatten(jax.tree.structure(form), outputs)
+
+    def rule(equation, values: list) -> list:
+        names = str(equation.source_info.name_stack)  # of layers, which stay in the new program
+        with jax.named_scope(names) if names else contextlib.nullcontext():
+            return _apply(equation, values, rules, rule)
 
     return call
 
 
-def _evaluate(jaxpr, constants, arguments, rules: Rules) -> list:
-    known: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
-    known |= dict(zip(jaxpr.invars, arguments, strict=True))
-    for equation in jaxpr.eqns:
-        values = [atom.val if isinstance(atom, Literal) else known[atom] for atom in equation.invars]
-        names = str(equation.source_info.name_stack)  # of layers, which stay in the new program
-        with jax.named_scope(names) if names else contextlib.nullcontext():
-            outputs = _apply(equation, values, rules)
-        known.update(zip(equation.outvars, outputs, strict=True))
-    return [atom.val if isinstance(atom, Literal) else known[atom] for atom in jaxpr.outvars]
-
-
-def _apply(equation, values: list, rules: Rules) -> list:
+def _apply(equation, values: list, rules: Rules, rule: Callable) -> list:
     name, params = equation.primitive.name, equation.params
     if name in rules and (output := rules[name](*values, **params)) is not NotImplemented:
         return list(output) if equation.primitive.multiple_results else [output]
-    inner = next((params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params), None)
-    if inner is not None and name not in _LOOPS and not name.startswith("reduce_window"):
-        jaxpr = getattr(inner, "jaxpr", inner)
-        return _evaluate(jaxpr, getattr(inner, "consts", ()), values[len(values) - len(jaxpr.invars) :], rules)
+    if (program := jaxprs.called(equation)) is not None:
+        return jaxprs.interpret(*program, values, rule)
     if name in _LOOPS:
         params = {key: _rewritten_jaxprs(value, rules) for key, value in params.items()}
     outputs = equation.primitive.bind(*values, **params)

@@ -3,18 +3,12 @@
 from typing import Any
 
 from kerax import ops
-from kerax.core.layer import Layer
-from kerax.ops.convolutions import per_axis
+from kerax.errors import check_choice
+from kerax.layers.options import Spatial, check, sizes
 
 
-class _ReconstructPatches(Layer):
+class _ReconstructPatches(Spatial):
     """What the layers of both ranks share."""
-
-    rank: int
-
-    def __init_subclass__(cls, rank: int = 2, **kwargs):
-        super().__init_subclass__(**kwargs)
-        cls.rank = rank
 
     def __init__(
         self,
@@ -22,13 +16,16 @@ class _ReconstructPatches(Layer):
         output_size: Any = None,
         strides: Any = None,
         padding: str = "valid",
-        data_format=None,
+        data_format: str | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.size, self.padding, self.data_format = per_axis(size, self.rank), padding, data_format
-        self.strides = None if strides is None else per_axis(strides, self.rank)
-        self.output_size = None if output_size is None else per_axis(output_size, self.rank)
+        super().__init__(data_format, **kwargs)
+        check_choice(self, "padding", padding, ("valid", "same"))
+        needs = "`output_size` is needed with padding='same': patches do not tell how much of the last ones was filled"
+        check(self, output_size is not None or padding == "valid", needs, output_size=output_size)
+        self.size, self.padding = sizes(self, "size", size, self.rank), padding
+        self.strides = None if strides is None else sizes(self, "strides", strides, self.rank)
+        self.output_size = None if output_size is None else sizes(self, "output_size", output_size, self.rank)
 
     def call(self, inputs: Any) -> Any:
         return ops.image.reconstruct_patches(

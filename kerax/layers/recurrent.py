@@ -36,10 +36,11 @@ class CellRNN(RNN):
         "bias_initializer", "bias_regularizer", "bias_constraint"
     )
     dropout, recurrent_dropout, seed = of_cell("dropout", "recurrent_dropout", "seed")
+    takes_implementation = True
 
     def __init__(self, cell_class: Any, arguments: tuple, loop: tuple, use_cudnn: bool | str = "auto", **kwargs):
-        if type(self) is not SimpleRNN:
-            kwargs.pop("implementation", None)  # which Keras takes and drops, but not of this one
+        if self.takes_implementation:
+            kwargs.pop("implementation", None)  # of Keras's older formulations; there is one
         # The others are the layer's own; the weights, which these two are about, are its cell's.
         shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(cell_class(*arguments, **shared), *loop, **kwargs)
@@ -63,6 +64,8 @@ class SimpleRNN(CellRNN):
     Weights: `kernel (features, units)`, `recurrent_kernel (units, units)`, `bias (units,)`.
     Input shape: `(batch, steps, features)`. Output shape: as in `RNN`.
     """
+
+    takes_implementation = False  # nor in Keras
 
     def __init__(
         self,

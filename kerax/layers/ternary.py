@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerax import activations, constraints, initializers, ops, regularizers
+from kerax import activations, ops
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import check_positive
+from kerax.layers.options import check, check_positive, weight_options
 
 
 class TernaryDense(Layer):
@@ -53,16 +53,15 @@ class TernaryDense(Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         check_positive(self, units=units)
-        if threshold is not None and threshold < 0:
-            raise ValueError(f"{self}: `threshold` must be None or at least 0. Got {threshold!r}.")
+        check(self, threshold is None or threshold >= 0, "`threshold` must be at least 0", threshold=threshold)
         self.units, self.threshold, self.use_bias = units, threshold, use_bias
         self.activation = activations.get(activation)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = weight_options(
+            kernel_initializer, kernel_regularizer, kernel_constraint
+        )
+        self.bias_initializer, self.bias_regularizer, self.bias_constraint = weight_options(
+            bias_initializer, bias_regularizer, bias_constraint
+        )
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True  # only the last axis changes
 

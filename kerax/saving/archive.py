@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kerax import places
 from kerax.core.layer import Layer
 from kerax.core.registry import (
     deserialize_keras_object,
@@ -81,9 +82,7 @@ def _write_folder(model, path: str, texts: dict[str, str]):
             (partial / name).write_text(text)
         _save_assets(model, partial / ASSETS)
         weights_h5.save(model, str(partial / WEIGHTS))
-        # A folder that is there cannot be replaced; for a moment there is none, never half of one.
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
+        places.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -27,7 +27,7 @@ def test_what_a_rule_knows_is_interpreted_through_calls():
         return [equation.primitive.bind(*inputs, **equation.params)] if is_known else None
 
     program = jax.make_jaxpr(function)(1.0, 1.0)
-    first, second, third = interpret(program, [jnp.float32(4), None], rule)
+    first, second, third = interpret(program.jaxpr, program.consts, [jnp.float32(4), None], rule)
     assert (first, second, third) == (5, None, 3)
 
 

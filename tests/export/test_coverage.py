@@ -1,4 +1,4 @@
-"""Which layers and ops have an ONNX: all but those in these lists."""
+"""Which layers and ops can be written in which format: all but those in these lists."""
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from kerax.export import ExportError, formats
 from kerax.export.archive import ExportArchive
 from kerax.export.endpoints import Endpoint
 from tests import cases
+from tests.export.test_formats import ENDINGS, needs
 from tests.ops import test_image_ops, test_more_ops, test_ops
 
 # Not called with arrays alone, or made by data first.
@@ -31,9 +32,28 @@ WITHOUT_ONNX = {
 }
 
 
+WITHOUT_LITERT = {
+    "Dense-float8": "no floats of 8 bits",
+    "Embedding-int4": "no bits of integers",
+    "Conv3D-groups": "no groups in 3D",
+    "Conv1DTranspose": "the runtime fails",
+    "Conv2DTranspose-output": "the converter knows strides that divide only",
+    "Conv3DTranspose": "no transposed convolution in 3D",
+    "Conv3DTranspose-same": "no transposed convolution in 3D",
+    "ReconstructPatches3D": "no transposed convolution in 3D",
+    "Hashing": "no integers without sign",
+    "HashedCrossing": "no integers without sign",
+    "IntegerLookup": "no 64 bits where JAX has 32",
+    "Equalization": "no histogram",
+    "ContrastLimitedAdaptiveHistogramEqualization": "no histogram",
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "litert", "tf_saved_model"])
 @pytest.mark.parametrize("name", [name for name in cases.CASES if name not in ELSEWHERE])
-def test_layers(name, tmp_path):
+def test_layers(name, format, tmp_path):
+    needs(format)
     case = cases.CASES[name]
     rng = np.random.default_rng(0)
     kerax.utils.set_random_seed(0)
@@ -54,9 +74,16 @@ def test_layers(name, tmp_path):
     archive = ExportArchive()
     archive.track(layer)
     # Arrays given by hand have a batch of their own, which the inputs' must then be.
-    signature = each(lambda s: InputSpec(shape=(s[0] if call else None, *s[1:]), dtype=dtype))
+    has_batch = bool(call) or format == "litert"
+    signature = each(lambda s: InputSpec(shape=(s[0] if has_batch else None, *s[1:]), dtype=dtype))
     archive.add_endpoint("serve", lambda *inputs: layer(*inputs, training=False, **call), signature)
-    archive.write_out(tmp_path / "layer.onnx", format="onnx", verbose=False)
+    path = tmp_path / f"layer{ENDINGS[format]}"
+    if format == "litert" and name in WITHOUT_LITERT:
+        with pytest.raises(ValueError):
+            archive.write_out(path, format=format, verbose=False)
+        assert not path.exists()
+        return
+    archive.write_out(path, format=format, verbose=False)
 
 
 TABLE = [

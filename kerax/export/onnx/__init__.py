@@ -1,10 +1,10 @@
 """ONNX files: what a model computes, from its jaxpr, each primitive by a rule."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -17,6 +17,8 @@ __all__ = ["ExportError", "to_onnx"]
 _RULES = control, elementwise, formulas, indexing, products  # imported for the rules that they add
 OPSET = 18
 _IR_VERSION = 9
+_LARGEST = 1.5e9
+"""Bytes of weights in the file itself, which Protocol Buffers end at 2 GiB."""
 
 
 def to_onnx(
@@ -92,6 +94,6 @@ def _drop_unused(model: ir.Model):
 
 
 def save(model: ir.Model, path: str):
-    """Writes a model to a file; weights of more than 1.5 GB to one beside it, as ONNX's limit of 2 GB asks."""
-    size = sum(np.prod(v.shape.numpy()) * 4 for v in model.graph.initializers.values() if v.shape is not None)
-    ir.save(model, path, external_data=None if size < 1.5e9 else f"{path.rpartition('/')[2]}.data")
+    """Writes a model to a file; if its weights are large, they go to one beside it."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    ir.save(model, path, external_data=None if size < _LARGEST else f"{os.path.basename(path)}.data")

@@ -44,7 +44,7 @@ def _numbers(params: dict, jaxpr, equation) -> tuple[int, int]:
     """How many inputs stay the same in all steps, and how many are carried from step to step."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
-    # Where the parameters have other names the ranks tell: what is stacked has an axis more than in the body.
+    # JAX 0.12 has other parameters. The ranks tell: what is stacked has an axis more than in the body.
     carried = sum(
         len(outside.aval.shape) == len(inside.aval.shape)
         for outside, inside in zip(equation.outvars, jaxpr.outvars, strict=True)

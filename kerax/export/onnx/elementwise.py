@@ -16,7 +16,7 @@ from kerax.export.onnx.graph import (
     is_same,
     stored,
 )
-from kerax.export.onnx.interpreter import PARTWISE, RULES, rule
+from kerax.export.onnx.interpreter import PARTWISE, rule
 
 _OPERATORS = {
     "exp": "Exp",
@@ -432,9 +432,6 @@ def _imag(graph: Graph, equation, x: Complex):
 @rule("complex conj")
 def _conj(graph: Graph, equation, x: Complex):
     return Complex(x.real, graph.elementwise("Neg", [x.imaginary]))
-
-
-RULES["conj"] = _same
 
 
 @rule("complex abs")

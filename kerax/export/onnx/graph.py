@@ -111,7 +111,7 @@ class _Shared:
         self.constants: dict[Any, tuple[ir.Value, np.ndarray]] = {}
         self.symbols: dict[str, ir.Value] = {}
         self.sizes: dict[str, ir.Value] = {}
-        self.names: set[str] = set()
+        self.names: dict[str, int] = {}  # how often each was asked for
         self.scope = ""
         self.opset = 18  # the lowest version that has all operators of the nodes
 
@@ -128,10 +128,13 @@ class Graph:
 
     def unique(self, name: str) -> str:
         """`name`, numbered where it was given before."""
-        free, count = name, 1
-        while free in self.shared.names:
-            free, count = f"{name}_{count}", count + 1
-        self.shared.names.add(free)
+        count = self.shared.names.get(name, 0)
+        free = f"{name}_{count}" if count else name
+        while count and free in self.shared.names:
+            count += 1
+            free = f"{name}_{count}"
+        self.shared.names[name] = count + 1
+        self.shared.names.setdefault(free, 1)
         return free
 
     def initializer(self, array: np.ndarray, name: str | None = None) -> ir.Value:

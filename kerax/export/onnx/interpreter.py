@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
+from kerax.core import jaxprs
+from kerax.export.errors import ExportError
 from kerax.export.onnx.graph import (
     Complex,
-    ExportError,
     Graph,
     Operand,
     are_known,
@@ -57,32 +57,28 @@ def run(graph: Graph, jaxpr, constants: Sequence, arguments: Sequence) -> list:
     Raises:
         ExportError: for what has no ONNX, naming the layer and the primitive.
     """
-    known: dict[Any, Any] = {}
-
-    def read(atom):
-        return (
-            constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
-            if isinstance(atom, Literal)
-            else known[atom]
-        )
-
-    known.update(zip(jaxpr.constvars, constants, strict=True))
-    known.update(zip(jaxpr.invars, arguments, strict=True))
     outside = graph.shared.scope
-    for equation in jaxpr.eqns:
+
+    def rule(equation, values: list) -> list:
+        values = [
+            value if isinstance(value, (Operand, Complex)) else constant(np.asarray(value, atom.aval.dtype))
+            for value, atom in zip(values, equation.invars, strict=True)
+        ]
         graph.shared.scope = _scope(outside, str(equation.source_info.name_stack))
         try:
-            outputs = _write(graph, equation, [read(atom) for atom in equation.invars])
+            outputs = _write(graph, equation, values)
         except ExportError as error:
             if not hasattr(error, "layer"):  # the innermost name says most
                 error.layer = graph.shared.scope  # pyright: ignore[reportAttributeAccessIssue]
                 error.args = (f"{error} (layer {graph.shared.scope!r}, primitive {equation.primitive.name!r})",)
             raise
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        for variable, output in zip(equation.outvars, outputs, strict=True):
-            known[variable] = _as_told(output, variable.aval)
+        return [_as_told(one, variable.aval) for one, variable in zip(outputs, equation.outvars, strict=True)]
+
+    outputs = jaxprs.interpret(jaxpr, constants, arguments, rule)
     graph.shared.scope = outside
-    return [read(atom) for atom in jaxpr.outvars]
+    # An output that is a number in the program.
+    return [value if isinstance(value, (Operand, Complex)) else constant(value) for value in outputs]
 
 
 def _scope(outside: str, inner: str) -> str:
@@ -107,11 +103,9 @@ def _as_told(output: Any, aval: Any):
 
 def _write(graph: Graph, equation, values: list) -> Any:
     name = equation.primitive.name
-    inner = next((equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params), None)
-    if inner is not None and name not in _LOOPS and name not in RULES:
-        jaxpr, constants = parts(inner)
-        # Of a function with rules for its gradient the parameters hold more than its inputs.
-        return run(graph, jaxpr, constants, values[-len(jaxpr.invars) :] if jaxpr.invars else [])
+    if (program := jaxprs.called(equation)) is not None:
+        jaxpr, constants = program
+        return run(graph, jaxpr, list(map(constant, constants)), values)
     if any(isinstance(value, Complex) for value in values):
         return _write_complex(graph, equation, values)
     if name not in _LOOPS and name != "broadcast_in_dim" and all(value.constant is not None for value in values):
