@@ -66,7 +66,7 @@ class Compiled:
         self._target_spec: Tree = None
         self._checked: set = set()
         self._own_tell_rows_apart: bool | None = None
-        self._adds_losses = False  # whether layers add losses that depend on the batch
+        self._mixes_rows = False  # whether what a row gives depends on others of the batch
         if self.is_given:
             self._check_arguments()
 
@@ -235,14 +235,14 @@ class Compiled:
     def test_program(self, model, variables: TrainState, source) -> Program:
         """The program that evaluates the batches of a source.
 
-        Of a last, smaller batch that is filled up only the rows count that are its own, where losses and metrics tell
-        rows apart; else that batch has a program of its own.
+        Of a last, smaller batch that is filled up only the rows count that are its own, where the model, losses and
+        metrics tell rows apart; else that batch has a program of its own.
         """
-        if not self._adds_losses and self._tells_rows_apart(model) and not steps.goes_on(model):
+        if not self._mixes_rows and self._tells_rows_apart(model) and not steps.goes_on(model):
             try:
                 return self.test_program_for(model, variables, source.spec(True), True)
-            except steps.LossOfBatch:
-                self._adds_losses = True
+            except steps.RowsMixed:
+                self._mixes_rows = True
         return self.test_program_for(model, variables, source.spec(False), False)
 
     def test_program_for(self, model, variables: TrainState, spec: BatchSpec, fills_up: bool) -> Program:

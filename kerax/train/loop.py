@@ -156,13 +156,15 @@ class Evaluation:
 def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
     compiled, fills_up = model.kerax_compilation, not goes_on(model)
-    source = source.for_inference() if fills_up else source
     model.stop_predicting = False
     callbacks.on_predict_begin()
     variables = state_variables(model, with_optimizer=False, with_metrics=False)
     inference = _Inference(model, variables)
+    source = source.for_inference() if fills_up else source
     program = compiled.predict_program(model, variables, source.spec(fills_up))
-    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps, does_groups=program.does_groups)
+    if fills_up and not program.fills_up:
+        fills_up, program = False, compiled.predict_program(model, variables, source.spec(False))
+    feed = Feed(source, program.room, fills_up, True, limit=steps, does_groups=program.does_groups)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
         callbacks.on_predict_batch_begin(step)
