@@ -53,7 +53,7 @@ def _with_metrics(model, state: TrainState, data, found):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     (_, (loss, outputs, new)), grads = found
     metrics, results = update_metrics(model, new.metrics, loss, x, y, outputs.tree, sample_weight)
-    return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
+    return grads, state._replace(state=new.state, metrics=metrics), results
 
 
 def _loss(params, model, state: TrainState, data, key):
