@@ -27,7 +27,8 @@ class _Rows(NamedTuple):
     after: int = 1
 
 
-_FREE, _MIXED = "free of rows", "mixed"  # of no row at all; of several
+_FREE: Any = "free of rows"
+_MIXED: Any = "mixed"  # of no row at all; of several
 
 
 def keeps_rows_apart(jaxpr, of_rows: Sequence[bool], num_rows: int, results: slice = slice(None)) -> bool:
