@@ -33,7 +33,7 @@ class Endpoint:
         variables: The variables by path.
         output: Shape and dtype of what `function` returns.
         dtypes: Those that it computes in and that its weights are kept in.
-        smallest_table: Integers below it are rows of every embedding.
+        smallest_table: Integers below it are rows of every embedding of the library's.
         specs: The arguments' shapes, in which sizes that are not known are symbols.
         input_names, output_names: One for each array.
 
@@ -51,10 +51,10 @@ class Endpoint:
         layers: list[Any] = [
             layer for owner in owners for layer in (owner, *descendants(owner)) if isinstance(layer, Layer)
         ]
-        sizes = [layer.input_dim for layer in layers if hasattr(layer, "embeddings")]
+        sizes = [getattr(layer, "input_dim", None) for layer in layers]
         self.dtypes = {str(leaf.dtype) for leaf in (*jax.tree.leaves(output), *jax.tree.leaves(self.weights))}
         self.dtypes |= {str(layer.compute_dtype) for layer in layers}
-        self.smallest_table = min([size for size in sizes if size], default=2)
+        self.smallest_table = min([size for size in sizes if isinstance(size, int) and size], default=2)
         self.input_names = _names_of_inputs(self.signature)
         self.output_names = _names_of_outputs(output)
 

@@ -1,5 +1,10 @@
 """Models of several kinds, each with inputs for a batch of any size."""
 
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 
 import kerax
@@ -101,7 +106,24 @@ def preprocessing():
     )
 
 
-MODELS = {f.__name__: f for f in (mlp, cnn, lstm, transformer, two, unet, quantized, adapted, preprocessing)}
+def gpt(stacked=False):
+    """The one that `scripts/train_gpt.py` trains, with its blocks one after the other or in one loop."""
+    scripts = str(Path(__file__).parents[2] / "scripts")
+    if scripts not in sys.path:
+        sys.path.append(scripts)
+    script = importlib.import_module("train_gpt")
+    sizes = {"length": 12, "vocabulary": 50, "width": 16, "heads": 2, "layers": 2, "keep": "everything"}
+    return script.build_model(SimpleNamespace(**sizes, tied=True, dropout=0.1, bias=True, stacked=stacked))
+
+
+def stacked_gpt():
+    return gpt(stacked=True)
+
+
+MODELS = {
+    make.__name__: make
+    for make in (mlp, cnn, lstm, transformer, two, unet, quantized, adapted, preprocessing, gpt, stacked_gpt)
+}
 
 
 def make(name):
