@@ -18,6 +18,7 @@ from kerax.core.seed_generator import SeedGenerator
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.text import TEXT, Cut, Prepared, as_arrays
 from kerax.core.tracking import Alias, unique
+from kerax.layers.embedding import Embedding
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
 from kerax.models.sequential import Sequential
@@ -210,6 +211,15 @@ class Functional(Model):
         form = self.kerax_graph.inputs
         names = form if isinstance(form, dict) else {tensor.operation.name for tensor in self.inputs}
         return {name: value for name, value in x.items() if name in names} or x
+
+    def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:
+        """As that of `Model`."""
+        tables = [node for node in self.kerax_graph.nodes if isinstance(node.operation, Embedding)]
+        if not tables or isinstance(x, Prepared):
+            return []
+        values = {id(tensor): value for tensor, value in zip(self.inputs, self._flatten(x), strict=True)}
+        read = [(node.operation, values.get(id(node.inputs[0]))) for node in tables]
+        return [(table, value) for table, value in read if value is not None]
 
     def _on_host(self, inputs) -> Prepared:
         """What the layers that read text make of inputs, for `call` to go on with."""

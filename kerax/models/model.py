@@ -94,6 +94,10 @@ class Model(Layer):
         """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is."""
         return x
 
+    def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:
+        """The tables that read inputs as they are, and what of the inputs `x` they look up, where that is known."""
+        return []
+
     # Structure.
 
     @property
@@ -399,11 +403,11 @@ class Model(Layer):
         validation_steps = within_max_steps(self, validation_steps, held_out)
         # Before callbacks begin: what does not fit is said before anything is compiled or written.
         compilation.make_ready(self, source.batch_spec(), "fit")
-        compilation.check_labels(self, source)
+        compilation.check_values(self, source)
         # A source of batches is looked at when its turn comes: taking one now would use it up.
         if held_out is not None and held_out.rows is not None:
             compilation.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
-            compilation.check_labels(self, held_out, "fit (validation_data)")
+            compilation.check_values(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
         watching = for_call(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
         validate: Any = None
@@ -457,7 +461,7 @@ class Model(Layer):
         check_numbers("evaluate", steps=(steps, 1))
         source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.kerax_used_inputs)
         self.kerax_compilation.make_ready(self, source.batch_spec(), "evaluate")
-        self.kerax_compilation.check_labels(self, source, "evaluate")
+        self.kerax_compilation.check_values(self, source, "evaluate")
         steps = within_max_steps(self, steps, source)
         watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=steps or source.num_batches)
         evaluation = loop.Evaluation(self, source, watching, steps)
@@ -488,6 +492,7 @@ class Model(Layer):
         check_numbers("predict", steps=(steps, 1))
         source = make_source(x, None, None, batch_size, who="predict", prepare=self.kerax_used_inputs)
         self.kerax_compilation.make_ready(self, source.batch_spec(), "predict")
+        self.kerax_compilation.check_values(self, source, "predict")
         steps = within_max_steps(self, steps, source)
         watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=steps or source.num_batches)
         try:
@@ -533,7 +538,7 @@ class Model(Layer):
         # One batch of all rows, however many.
         source = array_source(self.kerax_used_inputs(x), y, sample_weight, 2**31 - 1, class_weight, who)
         self.kerax_compilation.make_ready(self, source.batch_spec(), who)
-        self.kerax_compilation.check_labels(self, source, who)
+        self.kerax_compilation.check_values(self, source, who)
         return source.rows
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -543,6 +548,7 @@ class Model(Layer):
         source = array_source(self.kerax_used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
         with remembering():
             self.kerax_compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
+            self.kerax_compilation.check_values(self, source, "predict_on_batch")
             return loop.predict_on_batch(self, source.rows)
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> TrainState:

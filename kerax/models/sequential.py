@@ -12,6 +12,7 @@ from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.text import TEXT, Prepared, reads_text
 from kerax.layers.core_layers import Lambda
+from kerax.layers.embedding import Embedding
 from kerax.layers.input_layer import InputLayer
 from kerax.models.model import Model
 from kerax.models.shapes import fit_shape
@@ -89,6 +90,10 @@ class Sequential(Model):
 
     def _children(self):
         return [((layer.name,), layer) for layer in self._stack]
+
+    def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:
+        """As that of `Model`."""
+        return [(layer, x) for layer in self._stack[:1] if isinstance(layer, Embedding)]
 
     @property
     def layers(self) -> list[Layer]:

@@ -18,6 +18,7 @@ from kerax.core.registry import is_serialized
 from kerax.core.tracking import descendants, forgetting
 from kerax.core.variable import Variable
 from kerax.data import BatchSpec, unpack_x_y_sample_weight
+from kerax.ops.arrays import check_indices
 from kerax.train import steps
 from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, Part
 from kerax.train.program import Program
@@ -201,12 +202,16 @@ class Compiled:
             if not (is_own and model.run_eagerly):
                 raise
 
-    def check_labels(self, model, source, who: str = "fit"):
-        """Raises `ValueError` if labels of a sparse crossentropy are outside the range of classes.
+    def check_values(self, model, source, who: str = "fit"):
+        """Raises `ValueError` if labels of a sparse crossentropy are outside the range of classes, or integers that
+        the model looks up outside that of their table.
 
         Of a source of batches only the first batch is looked at.
         """
-        _, y, _ = unpack_x_y_sample_weight(source.sample())
+        x, y, _ = unpack_x_y_sample_weight(source.sample())
+        for table, indices in model.kerax_looked_up(x):
+            if isinstance(indices, (np.ndarray, jax.Array)):
+                check_indices(f"{who}: {table}", "a table", indices, table.input_dim)
         if self.loss is None or y is None or not any(map(_takes_labels, self.loss.parts)):
             return
         for part, labels, outputs, _ in self.loss.arguments(y, self.output_spec):
