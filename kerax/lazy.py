@@ -23,7 +23,8 @@ def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, li
             from kerax.errors import suggest  # imports jax, which a bare `import kerax` need not wait for
 
             hint = suggest(name, homes) or f" It has: {', '.join(homes)}."
-            raise AttributeError(f"module {package!r} has no attribute {name!r}.{hint}")
+            text = f"module {package!r} has no attribute {name!r}.{hint}"
+            raise AttributeError(text, name=name, obj=sys.modules[package])
         try:
             # `from . import name` is a module itself, which has no home.
             home = importlib.import_module(f"{package}.{homes[name] or name}")

@@ -93,6 +93,7 @@ class Sequential(Model):
 
     def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:
         """As that of `Model`."""
+        (x,) = x if isinstance(x, (list, tuple)) and len(x) == 1 else (x,)
         return [(layer, x) for layer in self._stack[:1] if isinstance(layer, Embedding)]
 
     @property
@@ -182,8 +183,20 @@ class Sequential(Model):
         return inputs
 
     def _fit(self, inputs):
-        """The input in the rank of the `Input`. What does not fit is told before the first layer does in its terms."""
-        if self.input_layer is None or self._is_inferred or not hasattr(inputs, "shape"):
+        """The input in the rank of the `Input`. What does not fit is told before the first layer does in its terms.
+
+        A list of one array is that array, as in Keras, once the input is known.
+        """
+        if self.input_layer is None:
+            return inputs
+        if isinstance(inputs, dict):
+            raise ValueError(
+                f"{self}: expected one array. Got a dict of {sorted(map(str, inputs))}. Pass what is in it, or make a "
+                "functional model, which takes inputs by name."
+            )
+        if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
+            (inputs,) = inputs
+        if self._is_inferred or not hasattr(inputs, "shape"):
             return inputs
         return fit_shape(f"{self}: the input", inputs, self.input_layer.batch_shape)
 

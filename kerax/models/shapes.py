@@ -25,7 +25,7 @@ def fit_shape(who: str, value, expected: tuple) -> Any:
         value = value[..., 0]
     if fits_shape(value.shape, expected):
         return value
-    raise ValueError(
-        f"{who} must have shape {expected}. Got {tuple(shape)}. "
-        f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
-    )
+    hint = f"Reshape the data, or build the model for inputs of shape {tuple(shape[1:])}."
+    if fits_shape(shape, expected[1:]):
+        hint = "It is one row: add the axis of the batch, `x[None]`."
+    raise ValueError(f"{who} must have shape {expected}. Got {tuple(shape)}. {hint}")

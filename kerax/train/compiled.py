@@ -150,6 +150,8 @@ class Compiled:
         if not own_step or (type(model).call is not Layer.call and (is_measured or not is_built)):
             with forgetting():
                 y_pred = _outputs_for(model, x)
+            if y_pred is None and not {"train_step", "test_step", "predict_step"} & steps.overridden(model):
+                raise ValueError(f"{model}: `call` returned nothing. End it with `return` and the outputs.")
         model.kerax_claim_seeds()
         if is_new:
             self.build_losses(model, y, y_pred)

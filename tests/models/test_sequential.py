@@ -296,3 +296,21 @@ def test_a_column_may_lack_its_axis_or_have_another(shape):
         made.append((np.asarray(model(x)), model.predict(x, verbose=0)))
     for theirs, ours in zip(*made, strict=True):
         np.testing.assert_allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("has_input", [True, False])
+def test_a_list_of_one_array_is_that_array(has_input):
+    """As in Keras; its functional models and files are called that way."""
+    model = kerax.Sequential([*([kerax.Input((4,))] if has_input else []), kerax.layers.Dense(2)])
+    x = np.ones((3, 4), "float32")
+    expected = model(x)
+    for given in ([x], (x,)):
+        np.testing.assert_array_equal(model(given), expected)
+        np.testing.assert_allclose(model.predict(given, verbose=0), expected, rtol=1e-6)
+        np.testing.assert_allclose(model.predict_on_batch(given), expected, rtol=1e-6)
+    model.compile("sgd", "mse")
+    model.fit([x], np.ones((3, 2)), validation_data=([x], np.ones((3, 2))), verbose=0)
+    outer = kerax.Input((4,))
+    np.testing.assert_allclose(kerax.Model(outer, model([outer])).predict(x, verbose=0), model(x), rtol=1e-6)
+    with pytest.raises(ValueError, match="expected one array. Got a dict of .'a'."):
+        model.predict({"a": x}, verbose=0)

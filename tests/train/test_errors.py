@@ -371,3 +371,23 @@ def test_an_error_in_the_users_call_ends_at_the_users_line():
     last = caught.traceback[-1]
     assert last.name == "call" and str(last.path) == __file__
     assert any("wrong" in note for note in caught.value.__notes__)
+
+
+def test_a_call_without_return_is_said():
+    class Forgets(kerax.Model):
+        def call(self, x):
+            x * 2
+
+    x = np.ones((4, 2), "float32")
+    for call in (lambda m: m.fit(x, x, verbose=0), lambda m: m.predict(x, verbose=0), lambda m: m.train_on_batch(x, x)):
+        model = Forgets()
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError, match="Forgets.*`call` returned nothing"):
+            call(model)
+
+
+@pytest.mark.parametrize("shape", [(4,), (8, 8, 1), (5, 3)])
+def test_one_row_needs_the_axis_of_the_batch(shape):
+    model = kerax.Sequential([kerax.Input(shape), kerax.layers.Flatten()])
+    with pytest.raises(ValueError, match=r"add the axis of the batch, `x\[None\]`"):
+        model.predict(np.ones(shape, "float32"), verbose=0)
