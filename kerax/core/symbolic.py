@@ -229,11 +229,12 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
         filled = [leaf.for_sizes(size_of) if isinstance(leaf, Size) else leaf for leaf in leaves]
 
         def pure(values, given):
+            given_leaves = list(filled)  # one of its own: what holds a tracer afterwards leaks it
             for position, value, mask in zip(dynamic, values, given, strict=True):
-                filled[position] = value
+                given_leaves[position] = value
                 if mask is not None:
                     masks.set_mask(value, mask)
-            inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
+            inner_args, inner_kwargs = jax.tree.unflatten(treedef, given_leaves)
             # Any key: no number is drawn, only its shape.
             with Scope(key=jax.random.key(0), shapes_only=True):
                 return function(*inner_args, **inner_kwargs)

@@ -250,3 +250,36 @@ def test_the_data_of_a_fit_is_freed_with_it(steps_per_epoch, monkeypatch):
         assert [feed() for feed in feeds] == [None]
     finally:
         gc.enable()
+
+
+class TestNoTracerLeaks:
+    """JAX's own check, switched on around everything a user calls."""
+
+    class Recurrent(kerax.Model):
+        def __init__(self):
+            super().__init__()
+            self.table = kerax.layers.Embedding(9, 4, mask_zero=True)
+            self.recurrent = kerax.layers.LSTM(3, recurrent_dropout=0.1)
+            self.head = kerax.layers.Dense(1)
+
+        def call(self, x):
+            return self.head(self.recurrent(self.table(x)))
+
+    @staticmethod
+    def functional():
+        inputs = kerax.Input((5,), dtype="int32")
+        x = kerax.layers.Embedding(9, 4, mask_zero=True)(inputs)
+        x = kerax.layers.LayerNormalization()(x + kerax.layers.MultiHeadAttention(2, 2)(x, x))
+        return kerax.Model(inputs, kerax.layers.Dense(1)(kerax.layers.GlobalAveragePooling1D()(x)))
+
+    @pytest.mark.parametrize("make", [functional, Recurrent], ids=["functional", "subclass"])
+    def test_under_the_check(self, make):
+        x, y = np.ones((5, 5), "int32"), np.ones((5, 1), "float32")
+        with jax.checking_leaks():
+            model = make()
+            model.compile("adam", "mse", metrics=["mae"])
+            model.fit(x, y, batch_size=2, epochs=2, validation_data=(x, y), verbose=0)
+            model.evaluate(x, y, verbose=0)
+            model.predict(x, verbose=0)
+            model.train_on_batch(x, y)
+            model(x)
