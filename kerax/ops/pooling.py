@@ -48,8 +48,9 @@ def pool(inputs, reduction, pool_size, strides=None, padding="valid", data_forma
         return lax.reduce_window(inputs, -jnp.inf if is_float else jnp.iinfo(inputs.dtype).min, lax.max, *window)
     total = lax.reduce_window(inputs, 0.0, lax.add, *window)
     if padding.lower() == "same":
-        # At the edges fewer places count.
-        count = lax.reduce_window(jnp.ones(inputs.shape, inputs.dtype), 0.0, lax.add, *window)
+        # At the edges fewer places count: the same ones for all rows and channels, which XLA would count one by one.
+        shape = [size if first <= axis < first + rank else 1 for axis, size in enumerate(inputs.shape)]
+        count = lax.reduce_window(jnp.ones(shape, inputs.dtype), 0.0, lax.add, *window)
     return total / count
 
 
