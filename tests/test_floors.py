@@ -15,6 +15,7 @@ FLOORS = [
     {"models"},
     {
         "cli",
+        "serve",
         "utils",
         "visualization",
         "datasets",

@@ -1,0 +1,5 @@
+"""Models behind HTTP: `Server`, an application for any ASGI server, and `run`, which is what `kerax serve` does."""
+
+from kerax import lazy as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__, "starlette", "Starlette", "serve")
