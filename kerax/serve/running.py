@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -16,6 +17,7 @@ from kerax.serve.tensors import RequestError
 
 logger = logging.getLogger("kerax.serve")
 _KEEP_ALIVE = 75  # seconds; a shorter one cuts connections that clients are about to use again
+_BACKLOG = 2048
 
 
 def run(
@@ -44,10 +46,25 @@ def run(
         OSError: if the address is not free.
     """
     # First: nobody wants to hear that a port is taken after the models were read.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=2048) as listening:
+    with _listening(host, port) as listening:
         server = models if isinstance(models, Server) else Server(models, **options)
         asyncio.run(_serve(server, listening, drain, say))
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named, for asyncio sends at once only on what it knows to be TCP: answers would wait 40 ms for the client's
+    # acknowledgement of their head.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it lets a second server take the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 class _Uvicorn(uvicorn.Server):
@@ -60,7 +77,7 @@ class _Uvicorn(uvicorn.Server):
 
 async def _serve(server: Server, listening: socket.socket, drain: float, say: Callable[[str], Any]):
     config = uvicorn.Config(
-        server, lifespan="on", log_level="warning", access_log=False, timeout_keep_alive=_KEEP_ALIVE, backlog=2048
+        server, lifespan="on", log_level="warning", access_log=False, timeout_keep_alive=_KEEP_ALIVE, backlog=_BACKLOG
     )
     process, loop, began = _Uvicorn(config), asyncio.get_running_loop(), time.perf_counter()
 
