@@ -112,7 +112,7 @@ async def client(port: int, requests: list[bytes], count: int, seconds: list[flo
         began = time.perf_counter()
         writer.write(requests[index % len(requests)])
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        body = await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+        body = await reader.readexactly(int(head.split(b"\r\ncontent-length:")[1].split(b"\r\n")[0]))
         if not head.startswith(b"http/1.1 200"):
             raise RuntimeError(body.decode(errors="replace"))
         seconds.append(time.perf_counter() - began)

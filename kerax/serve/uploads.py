@@ -100,11 +100,13 @@ def _of_field(spec: TensorSpec, content: str | bytes, scale: float) -> np.ndarra
 
 
 def _read_table(entry, text: str) -> dict[str, Any]:
-    """The columns of CSV: by the names in its first line, or all of them as the rows of the one input."""
+    """The columns of CSV: by the inputs' names in its first line, or all of them as the rows of the one input."""
     lines = [line for line in csv.reader(io.StringIO(text)) if line]
     known = {spec.name: spec for spec in entry.inputs}
     has_names = bool(lines) and set(lines[0]) == set(known)
-    rows = lines[1:] if has_names else lines
+    # Of one input columns may have names of their own, none of which is a number.
+    is_heading = len(known) == 1 and entry.inputs[0].dtype != TEXT and not any(map(_is_number, lines[0] if lines else []))
+    rows = lines[1:] if has_names or is_heading else lines
     if not rows or len({len(row) for row in rows}) > 1:
         raise RequestError(400, "expected a table with rows of the same number of columns.")
     if has_names:
@@ -120,3 +122,11 @@ def _read_table(entry, text: str) -> dict[str, Any]:
         }
     except ValueError as error:
         raise RequestError(400, f"expected numbers: {error}") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
