@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -93,16 +94,13 @@ def make_requests(name: str, protocol: str, port: int) -> list[bytes]:
         else:
             datatype = "INT32" if name == "transformer" else "FP32"
             parameters = {"parameters": {"binary_data_size": x.nbytes}}
-            tensor = {"name": INPUTS[name], "shape": list(shape), "datatype": datatype} | parameters
+            tensor = {"name": "input_layer", "shape": list(shape), "datatype": datatype} | parameters
             head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
             path, body = f"/v2/models/{name}/infer", head + x.tobytes()
             extra = f"Inference-Header-Content-Length: {len(head)}\r\n"
         head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
         requests.append(head.encode() + body)
     return requests
-
-
-INPUTS = {"mlp": "input_layer", "transformer": "input_layer", "mobilenet": "input_layer"}
 
 
 async def client(port: int, requests: list[bytes], count: int, seconds: list[float]):
@@ -133,6 +131,12 @@ def load(name: str, protocol: str, port: int, clients: int, count: int, answer):
     answer.put(asyncio.run(all_clients()))
 
 
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
 def wait_until_ready(port: int):
     """Returns when the server says so."""
     for _ in range(3000):
@@ -153,7 +157,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
-    ports = {"serve": 9171, "predict": 9172}
+    ports = {kind: free_port() for kind in ("serve", "predict")}
     servers = [spawn.Process(target=serve, args=(given.model, kind, port)) for kind, port in ports.items()]
     for server in servers:
         server.start()
@@ -169,7 +173,7 @@ def main():
                 arguments = (given.model, given.protocol, port, given.clients, count, answer)
                 process = spawn.Process(target=load, args=arguments)
                 process.start()
-                rate, times = answer.get()
+                rate, times = answer.get(timeout=600)
                 process.join()
                 if round_:
                     rates[kind].append(rate)
