@@ -169,7 +169,9 @@ def main():
         for round_ in range(given.rounds + 1):
             for kind, port in ports.items():
                 answer = spawn.Queue()
-                count = given.requests if round_ else max(given.requests // 4, given.clients)  # the first is not counted
+                count = (
+                    given.requests if round_ else max(given.requests // 4, given.clients)
+                )  # the first is not counted
                 arguments = (given.model, given.protocol, port, given.clients, count, answer)
                 process = spawn.Process(target=load, args=arguments)
                 process.start()

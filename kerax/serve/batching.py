@@ -59,12 +59,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="kerax serve", daemon=True)
         self._thread.start()
 
-    async def compute(self, owner: Any, arrays: list[np.ndarray], timeout: float) -> list[np.ndarray]:
+    async def compute(self, owner: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs for rows of any number.
 
         Raises:
-            RequestError: if the queue is full (503), more than fits into it is asked for (413), or nothing came
-                within `timeout` seconds (504).
+            RequestError: if the queue is full (503), or more than fits into it is asked for (413).
         """
         rows, most, loop = len(arrays[0]), owner.sizes[-1], asyncio.get_running_loop()
         if rows > self._max_queue:
@@ -78,10 +77,7 @@ class Batcher:
             self.rows += rows
         self._wake_soon(loop)
         try:
-            async with asyncio.timeout(timeout):
-                done = [await item.future for item in items]
-        except TimeoutError:
-            raise RequestError(504, f"there was no answer within {timeout:g} seconds.") from None
+            done = [await item.future for item in items]
         finally:
             for item in items:
                 # What still waits is not computed; a mistake is told once, whoever else had it.

@@ -18,7 +18,11 @@ HEADER = "Inference-Header-Content-Length"
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
 DATATYPES = {
     "BOOL": "bool",
-    **{f"{'UINT' if sign == 'uint' else 'INT'}{bits}": f"{sign}{bits}" for sign in ("uint", "int") for bits in (8, 16, 32, 64)},
+    **{
+        f"{'UINT' if sign == 'uint' else 'INT'}{bits}": f"{sign}{bits}"
+        for sign in ("uint", "int")
+        for bits in (8, 16, 32, 64)
+    },
     "FP16": "float16",
     "FP32": "float32",
     "FP64": "float64",
@@ -47,7 +51,9 @@ def read(data: Any, tail: memoryview) -> dict[str, np.ndarray]:
             raise RequestError(400, f"each of `inputs` must be an object with a `name` of its own. Got {name!r}.")
         datatype, shape = item.get("datatype"), item.get("shape")
         if datatype not in DATATYPES:
-            raise RequestError(400, f"input {name!r}: `datatype` must be one of {', '.join(DATATYPES)}. Got {datatype!r}.")
+            raise RequestError(
+                400, f"input {name!r}: `datatype` must be one of {', '.join(DATATYPES)}. Got {datatype!r}."
+            )
         if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
             raise RequestError(400, f"input {name!r}: `shape` must be a list of sizes. Got {shape!r}.")
         count = math.prod(shape)

@@ -32,11 +32,13 @@ def best_classes(scores: np.ndarray, labels: list[str] | None, count: int) -> li
     Raises:
         RequestError: (400) for an output that holds no scores.
     """
-    if scores.ndim != 2 or scores.dtype.kind not in "fiu" and scores.dtype.name != "bfloat16":
+    if scores.ndim != 2 or (scores.dtype.kind not in "fiu" and scores.dtype.name != "bfloat16"):
         raise RequestError(400, f"there are no classes: the output has shape {list(scores.shape)}.")
     scores = scores.astype(np.float64)
     if scores.shape[1] == 1:
         scores = np.concatenate([1 - scores, scores], axis=1)
-    names = labels if labels is not None and len(labels) == scores.shape[1] else [str(n) for n in range(scores.shape[1])]
+    names = (
+        labels if labels is not None and len(labels) == scores.shape[1] else [str(n) for n in range(scores.shape[1])]
+    )
     order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     return [[(float(row[n]), int(n), names[n]) for n in best] for row, best in zip(scores, order)]

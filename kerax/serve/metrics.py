@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from kerax.serve.batching import Batch
 
+CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -22,7 +22,9 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         by_model = ("model", "version")
         self._requests = Counter("kerax_requests", "Requests.", (*by_model, "status"), registry=registry)
-        self._latency = Histogram("kerax_request_seconds", "Of a request.", by_model, registry=registry, buckets=_SECONDS)
+        self._latency = Histogram(
+            "kerax_request_seconds", "Of a request.", by_model, registry=registry, buckets=_SECONDS
+        )
         self._rows = Histogram("kerax_batch_rows", "Rows of a batch.", by_model, registry=registry, buckets=_ROWS)
         self._padding = Counter("kerax_padding_rows", "Rows that filled batches up.", by_model, registry=registry)
         self._compute = Histogram(

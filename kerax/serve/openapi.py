@@ -17,7 +17,10 @@ def describe(entries: list) -> dict:
         "/metrics": _get("Counters for Prometheus."),
     }
     for entry in entries:
-        v1, v2 = f"/v1/models/{entry.name}/versions/{entry.version}", f"/v2/models/{entry.name}/versions/{entry.version}"
+        v1, v2 = (
+            f"/v1/models/{entry.name}/versions/{entry.version}",
+            f"/v2/models/{entry.name}/versions/{entry.version}",
+        )
         paths[v2] = _get(f"Inputs and outputs of {entry.name}.")
         paths[f"{v2}/infer"] = _post(entry, "The outputs, as tensors.", {"inputs": _tensors(entry)})
         paths[f"{v1}:predict"] = _post(entry, "The outputs, row by row.", {"instances": [_row(entry)]})

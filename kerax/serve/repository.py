@@ -184,7 +184,9 @@ def parse_sources(models: Any) -> Sources:
     sources: Sources = {}
     for name, version, source in pairs:
         if not name or not all(character.isalnum() or character in "._-" for character in name):
-            raise ValueError(f"serve: a model's name has letters, digits, '.', '_' and '-'. Got {name!r}. Give NAME=PATH.")
+            raise ValueError(
+                f"serve: a model's name has letters, digits, '.', '_' and '-'. Got {name!r}. Give NAME=PATH."
+            )
         if version is not None and not version.isdecimal():
             raise ValueError(f"serve: a version is a whole number. Got {version!r} for {name!r}.")
         if not isinstance(source, Layer):

@@ -48,7 +48,16 @@ def run(
     # First: nobody wants to hear that a port is taken after the models were read.
     with _listening(host, port) as listening:
         server = models if isinstance(models, Server) else Server(models, **options)
-        asyncio.run(_serve(server, listening, drain, say))
+        config = uvicorn.Config(
+            server,
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            backlog=_BACKLOG,
+        )
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop's, where it is installed
+            runner.run(_serve(server, config, listening, drain, say))
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -75,10 +84,9 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def _serve(server: Server, listening: socket.socket, drain: float, say: Callable[[str], Any]):
-    config = uvicorn.Config(
-        server, lifespan="on", log_level="warning", access_log=False, timeout_keep_alive=_KEEP_ALIVE, backlog=_BACKLOG
-    )
+async def _serve(
+    server: Server, config: uvicorn.Config, listening: socket.socket, drain: float, say: Callable[[str], Any]
+):
     process, loop, began = _Uvicorn(config), asyncio.get_running_loop(), time.perf_counter()
 
     def stop(seconds: float):

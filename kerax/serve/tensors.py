@@ -61,18 +61,25 @@ def convert(spec: TensorSpec, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError):
-        raise RequestError(400, f"input {spec.name!r}: expected {spec.describe()}. Got rows of several shapes.") from None
-    got = f"Got {array.dtype.name} of shape {list(array.shape)}."
+        raise RequestError(
+            400, f"input {spec.name!r}: expected {spec.describe()}. Got rows of several shapes."
+        ) from None
+    given = array
     # A column of numbers for a model that wants each in an axis of its own.
     if array.ndim == len(spec.shape) and spec.shape[-1:] == (1,):
         array = array[..., None]
     sizes = zip(spec.shape, array.shape[1:])
     if array.ndim != len(spec.shape) + 1 or any(want not in (None, size) for want, size in sizes) or not len(array):
-        raise RequestError(400, f"input {spec.name!r}: expected {spec.describe()}. {got}")
+        raise _misfit(spec, given)
     try:
         return _texts(array) if spec.dtype == TEXT else _numbers(array, np.dtype(spec.dtype))
     except (ValueError, FloatingPointError) as error:
-        raise RequestError(400, f"input {spec.name!r}: expected {spec.describe()}. {got} {error}") from None
+        raise _misfit(spec, given, f" {error}") from None
+
+
+def _misfit(spec: TensorSpec, array: np.ndarray, reason: str = "") -> RequestError:
+    got = f"Got {array.dtype.name} of shape {list(array.shape)}.{reason}"
+    return RequestError(400, f"input {spec.name!r}: expected {spec.describe()}. {got}")
 
 
 def _texts(array: np.ndarray) -> np.ndarray:

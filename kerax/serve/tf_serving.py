@@ -57,7 +57,7 @@ def write_classes(entry, outputs: list[np.ndarray], count: int) -> dict:
 
 def plain(array: np.ndarray) -> np.ndarray:
     """An array whose `tolist` gives Python's own numbers."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    return array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 and other kinds that NumPy has not
 
 
 def metadata(entry) -> dict:
@@ -76,7 +76,7 @@ def metadata(entry) -> dict:
             for spec in specs
         }
 
-    signature = {"inputs": tensors(entry.inputs), "outputs": tensors(entry.outputs)}
+    signature: dict = {"inputs": tensors(entry.inputs), "outputs": tensors(entry.outputs)}
     signature["method_name"] = "tensorflow/serving/predict"
     return {
         "model_spec": {"name": entry.name, "signature_name": "", "version": entry.version},
@@ -136,4 +136,4 @@ def _decode(spec: TensorSpec, value: Any, scale: float) -> Any:
 
 def _holds_bytes(value: list) -> bool:
     first = value[0] if value else None
-    return isinstance(first, dict) or isinstance(first, list) and _holds_bytes(first)
+    return isinstance(first, dict) or (isinstance(first, list) and _holds_bytes(first))

@@ -42,7 +42,8 @@ def read_upload(entry, headers, body: bytes) -> dict[str, Any]:
 def read_image(spec: TensorSpec, data: bytes, scale: float) -> np.ndarray:
     """A picture in the size and colors of an input: pixels from 0 to 255, times `scale`. Raises `RequestError`."""
     is_last = spec.shape[-1] in _COLORS
-    *size, channels = spec.shape if is_last else (*spec.shape[1:], spec.shape[0])
+    size = spec.shape[:-1] if is_last else spec.shape[1:]
+    channels = spec.shape[-1 if is_last else 0] or 1
     target = None if None in size else tuple(size)
     try:
         picture = load_img(io.BytesIO(data), _COLORS[channels], target, "bilinear")
@@ -105,7 +106,9 @@ def _read_table(entry, text: str) -> dict[str, Any]:
     known = {spec.name: spec for spec in entry.inputs}
     has_names = bool(lines) and set(lines[0]) == set(known)
     # Of one input columns may have names of their own, none of which is a number.
-    is_heading = len(known) == 1 and entry.inputs[0].dtype != TEXT and not any(map(_is_number, lines[0] if lines else []))
+    is_heading = (
+        len(known) == 1 and entry.inputs[0].dtype != TEXT and not any(map(_is_number, lines[0] if lines else []))
+    )
     rows = lines[1:] if has_names or is_heading else lines
     if not rows or len({len(row) for row in rows}) > 1:
         raise RequestError(400, "expected a table with rows of the same number of columns.")

@@ -172,7 +172,9 @@ def test_texts_as_bytes(server, text_model):
 
 def test_classification_is_an_output_of_texts(server, x):
     asked = [{"name": "output_0", "parameters": {"classification": 2}}]
-    (output,) = post(server, "/v2/models/rows/infer", {"inputs": [tensor("row", x)], "outputs": asked}).json()["outputs"]
+    (output,) = post(server, "/v2/models/rows/infer", {"inputs": [tensor("row", x)], "outputs": asked}).json()[
+        "outputs"
+    ]
     assert output["datatype"] == "BYTES" and output["shape"] == [7, 2]
     score, number, name = output["data"][0].split(":")
     assert float(score) > 0.3 and number == name
@@ -185,7 +187,9 @@ def test_metadata_ready_and_index(server):
     assert found["platform"] == "kerax" and found["outputs"][0]["shape"] == [-1, 1]
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/pair/ready", "/v2/models/pair/versions/1/ready"):
         assert get(server, path).status == 200
-    assert {"name": "pair", "version": "1", "state": "READY", "reason": ""} in post(server, "/v2/repository/index").json()
+    assert {"name": "pair", "version": "1", "state": "READY", "reason": ""} in post(
+        server, "/v2/repository/index"
+    ).json()
 
 
 # Pictures, texts and tables.
@@ -196,7 +200,7 @@ def test_pictures_are_inputs(server, picture_model):
     expected = picture_model.predict(pixels[None].astype("float32"), verbose=0)
     data, path = png(pixels), "/v1/models/pictures:predict"
     in_json = {"instances": [{"b64": base64.b64encode(data).decode()}]}
-    boundary = b"--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\n"
+    boundary = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     form = boundary + data + b"\r\n" + boundary + data + b"\r\n--b--\r\n"
     kinds = [(data, {"content-type": "image/png"}, 1), (form, {"content-type": "multipart/form-data; boundary=b"}, 2)]
     for body, headers, rows in [*kinds, (in_json, None, 1)]:
@@ -258,8 +262,16 @@ ROW = [1.0, 2.0, 3.0, 4.0]
         ("v1/models/rows:predict", {"instances": []}, "a list of one row or more"),
         ("v1/models/rows:predict", {"instances": 3}, "a list of one row or more"),
         ("v1/models/rows:predict", {"instances": [ROW], "signature_name": "train"}, "'serving_default'"),
-        ("v1/models/rows:predict", {"instances": [[1, 2]]}, "input 'row': expected float32 of shape [rows, 4]. Got int64"),
-        ("v1/models/rows:predict", {"instances": [ROW, [1]]}, "input 'row': expected float32 of shape [rows, 4]. Got rows of"),
+        (
+            "v1/models/rows:predict",
+            {"instances": [[1, 2]]},
+            "input 'row': expected float32 of shape [rows, 4]. Got int64",
+        ),
+        (
+            "v1/models/rows:predict",
+            {"instances": [ROW, [1]]},
+            "input 'row': expected float32 of shape [rows, 4]. Got rows of",
+        ),
         ("v1/models/rows:predict", {"instances": [["a", "b", "c", "d"]]}, "input 'row'"),
         ("v1/models/rows:predict", {"instances": [[None, 2, 3, 4]]}, "input 'row'"),
         ("v1/models/rows:predict", {"instances": [[1e300, 2, 3, 4]]}, "input 'row'"),
@@ -276,8 +288,16 @@ ROW = [1.0, 2.0, 3.0, 4.0]
         ("v2/models/rows/infer", {}, "a list `inputs`"),
         ("v2/models/rows/infer", {"inputs": [3]}, "`name`"),
         ("v2/models/rows/infer", {"inputs": [{"name": "row", "datatype": "FP99", "shape": [1, 4]}]}, "Got 'FP99'"),
-        ("v2/models/rows/infer", {"inputs": [{"name": "row", "datatype": "FP32", "shape": [-1, 4]}]}, "input 'row': `shape`"),
-        ("v2/models/rows/infer", {"inputs": [{"name": "row", "datatype": "FP32", "shape": [1, 4]}]}, "`data` is missing"),
+        (
+            "v2/models/rows/infer",
+            {"inputs": [{"name": "row", "datatype": "FP32", "shape": [-1, 4]}]},
+            "input 'row': `shape`",
+        ),
+        (
+            "v2/models/rows/infer",
+            {"inputs": [{"name": "row", "datatype": "FP32", "shape": [1, 4]}]},
+            "`data` is missing",
+        ),
         (
             "v2/models/rows/infer",
             {"inputs": [{"name": "row", "datatype": "FP32", "shape": [2, 4], "data": ROW}]},
@@ -347,7 +367,12 @@ def test_metrics_count_requests_and_batches(server):
     assert 'kerax_requests_total{model="pair",status="200",version="1"}' in text.replace(
         'model="pair",version="1",status="200"', 'model="pair",status="200",version="1"'
     )
-    for name in ("kerax_batch_rows_bucket", "kerax_padding_rows_total", "kerax_request_seconds_count", "kerax_programs"):
+    for name in (
+        "kerax_batch_rows_bucket",
+        "kerax_padding_rows_total",
+        "kerax_request_seconds_count",
+        "kerax_programs",
+    ):
         assert f'{name}{{model="pair"' in text or f'{name}{{le="1.0",model="pair"' in text, name
     assert "kerax_queue_rows 0.0" in text
 
@@ -363,7 +388,10 @@ def test_openapi_has_an_example_that_works_for_each_model(server):
                 assert answer.status == 200, (path, answer)
                 tried += 1
     assert tried == 10
-    assert "multipart/form-data" in document["paths"]["/v1/models/pictures/versions/1:classify"]["post"]["requestBody"]["content"]
+    assert (
+        "multipart/form-data"
+        in document["paths"]["/v1/models/pictures/versions/1:classify"]["post"]["requestBody"]["content"]
+    )
 
 
 def test_the_page_needs_nothing_from_elsewhere(server):

@@ -155,7 +155,7 @@ def test_every_accepted_request_is_answered_through_sigterm(serve, model, count)
     asyncio.run(Clients(process.port, model[0], count // 3).all(16))
     before = process.memory()
     asyncio.run(Clients(process.port, model[0], count // 2).all(16))
-    programs = re.search(r'kerax_programs{.*} ([\d.]+)', process.get("/metrics"))[1]
+    programs = re.search(r"kerax_programs{.*} ([\d.]+)", process.get("/metrics"))[1]
     assert float(programs) == 4
     assert process.memory() < 1.05 * before + 10_000
     clients = Clients(process.port, model[0], 10**9)
