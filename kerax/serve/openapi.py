@@ -1,10 +1,14 @@
 """The description of a server's routes that tools read, with an example for each model."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from kerax.serve.kserve import metadata
 from kerax.serve.tensors import TEXT, TensorSpec
 from kerax.version import __version__
+
+_MOST_NUMBERS = 1000  # in an example; nobody reads a photograph
 
 
 def describe(entries: list) -> dict:
@@ -17,14 +21,11 @@ def describe(entries: list) -> dict:
         "/metrics": _get("Counters for Prometheus."),
     }
     for entry in entries:
-        v1, v2 = (
-            f"/v1/models/{entry.name}/versions/{entry.version}",
-            f"/v2/models/{entry.name}/versions/{entry.version}",
-        )
+        v1, v2 = (f"/{number}/models/{entry.name}/versions/{entry.version}" for number in ("v1", "v2"))
         paths[v2] = _get(f"Inputs and outputs of {entry.name}.")
-        paths[f"{v2}/infer"] = _post(entry, "The outputs, as tensors.", {"inputs": _tensors(entry)})
-        paths[f"{v1}:predict"] = _post(entry, "The outputs, row by row.", {"instances": [_row(entry)]})
-        paths[f"{v1}:classify"] = _post(entry, "The best classes, with their scores.", {"examples": [_row(entry)]})
+        paths[f"{v2}/infer"] = _post(entry, "The outputs, as tensors.", "inputs", _tensors)
+        paths[f"{v1}:predict"] = _post(entry, "The outputs, row by row.", "instances", _rows)
+        paths[f"{v1}:classify"] = _post(entry, "The best classes, with their scores.", "examples", _rows)
         paths[f"/v2/repository/models/{entry.name}/load"] = {
             "post": {"summary": f"Reads {entry.name} anew.", "responses": _responses()}
         }
@@ -35,8 +36,10 @@ def _get(summary: str) -> dict:
     return {"get": {"summary": summary, "responses": _responses()}}
 
 
-def _post(entry, summary: str, example: dict) -> dict:
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}, "example": example}}
+def _post(entry, summary: str, key: str, make: Callable[[Any], list]) -> dict:
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if max(math.prod(size or 1 for size in spec.shape) for spec in entry.inputs) <= _MOST_NUMBERS:
+        content["application/json"]["example"] = {key: make(entry)}
     pictures = [spec.name for spec in entry.inputs if spec.is_image]
     if pictures:
         fields = {name: {"type": "string", "format": "binary"} for name in pictures}
@@ -57,9 +60,9 @@ def _tensors(entry) -> list[dict]:
     return found
 
 
-def _row(entry) -> Any:
+def _rows(entry) -> list:
     values = {spec.name: _value(spec, spec.shape) for spec in entry.inputs}
-    return next(iter(values.values())) if len(values) == 1 else values
+    return [next(iter(values.values())) if len(values) == 1 else values]
 
 
 def _value(spec: TensorSpec, shape: tuple) -> Any:

@@ -4,6 +4,8 @@ import asyncio
 import json
 import random
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 import kerax
 
 pytest.importorskip("uvicorn")
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
@@ -163,6 +166,43 @@ def test_every_accepted_request_is_answered_through_sigterm(serve, model, count)
     assert process.process.wait(30) == 0, process.lines
     assert clients.answers["lost"] == 0, clients.answers
     assert clients.answers["not accepted"] <= 16 and clients.answers["200"] > 50, clients.answers
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_guides_commands_work(serve, model, tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    model[0].save("model.keras")
+    model[0].export("model.onnx", format="onnx", verbose=False)
+    digits = kerax.Sequential([kerax.Input((8, 8, 1), name="image"), kerax.layers.Flatten(), kerax.layers.Dense(10)])
+    kerax.checkpoint.save("runs/digits/checkpoint", digits, metadata={"config": {"data": {"scale": 0.0625}}})
+    Path("runs/digits/config.yaml").write_text("")
+    Path("labels.txt").write_text("".join(f"number {number}\n" for number in range(10)))
+    Path("rows.csv").write_text("a,b,c,d\n1,2,3,4\n5,6,7,8\n")
+    image.fromarray(np.full((28, 28), 255, "uint8")).save("digit.png")
+    section = (ROOT / "docs" / "guides" / "deploy.md").read_text().split("## Serving")[1].split("\n## ")[0]
+    starts, calls = (
+        block.replace("\\\n", "").splitlines() for block in re.findall(r"```bash\n(.*?)```", section, re.S)[:2]
+    )
+    words = [word for line in starts for word in shlex.split(line.partition("kerax serve")[2])]
+    words.remove("--port")
+    words.remove("8000")
+    process = serve(*words, "--max_batch", 2)
+    answers = []
+    for call in calls:
+        call = call.replace("localhost:8000", f"127.0.0.1:{process.port}").replace("curl", "curl -s --globoff", 1)
+        answers.append(json.loads(subprocess.run(call, shell=True, capture_output=True, check=True).stdout))
+    rows, tensors, classes, table, ready = answers
+    for given, found in (
+        ([[0.1, 0.2, 0.3, 0.4]], rows["predictions"]),
+        ([[1, 2, 3, 4]], [tensors["outputs"][0]["data"]]),
+        ([[1, 2, 3, 4], [5, 6, 7, 8]], table["predictions"]),
+    ):
+        np.testing.assert_allclose(found, model[0].predict(np.array(given, "float32"), verbose=0), rtol=1e-5)
+    scores = digits.predict(np.ones((1, 8, 8, 1), "float32"), verbose=0)[0]
+    assert [name for name, _ in classes["result"][0]] == [f"number {n}" for n in np.argsort(-scores)[:3]]
+    assert ready == {"ready": True} and json.loads(process.get("/v2/models/ranks"))["versions"] == ["2"]
+    assert process.end() == 0
 
 
 def test_sighup_has_models_read_anew(serve, model, tmp_path):
