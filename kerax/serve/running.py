@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -54,7 +55,8 @@ def run(
             log_level="warning",
             access_log=False,
             timeout_keep_alive=_KEEP_ALIVE,
-            backlog=_BACKLOG,
+            # Requests have an end of their own; this is for clients that do not read their answers.
+            timeout_graceful_shutdown=math.ceil(server.timeout) + 5,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop's, where it is installed
             runner.run(_serve(server, config, listening, drain, say))

@@ -70,7 +70,7 @@ class Server:
         if not timeout > 0 or not max_delay >= 0:
             raise ValueError(f"serve: expected timeout > 0 and max_delay >= 0. Got {timeout} and {max_delay}.")
         self.repository = Repository(parse_sources(models), max_batch, labels, scale)
-        self._max_bytes, self._timeout = max_bytes, timeout
+        self._max_bytes, self.timeout = max_bytes, timeout
         self._batcher = Batcher(max_queue, max_delay, self._note)
         self._metrics = metrics.Metrics(lambda: self._batcher.rows)
         self._preparing: threading.Thread | None = None
@@ -214,7 +214,7 @@ class Server:
         """What an action answers; or, of whatever goes wrong, a status and a sentence."""
         began, entry, body = time.perf_counter(), None, None
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 # Before anything is refused: who is still sending would see the connection cut, and no reason.
                 body = await self._body(request)
                 entry = _find(self.repository, request)
@@ -223,7 +223,7 @@ class Server:
             response = _refusal(error)
         except TimeoutError:
             what, status = ("the body did not come", 408) if body is None else ("there was no answer", 504)
-            response = _refusal(RequestError(status, f"{what} within {self._timeout:g} seconds."))
+            response = _refusal(RequestError(status, f"{what} within {self.timeout:g} seconds."))
         except ClientDisconnect:
             response = Response(status_code=499)  # nobody reads it; counted as nginx does
         except Exception as error:
@@ -301,7 +301,7 @@ def app(models: Any, **options) -> Server:
     return Server(models, **options)
 
 
-_REQUEST = re.compile(r"/v[12]/models/([^/:]+)(?:/versions/([^/:]+))?(/infer|:predict|:classify)")
+_REQUEST = re.compile(r"/v(?:2(?=.*/infer)|1(?=.*:))/models/([^/:]+)(?:/versions/([^/:]+))?(/infer|:predict|:classify)")
 _PAGE = Path(__file__).with_name("page.html")
 
 

@@ -255,6 +255,17 @@ def test_open_sizes_are_computed_for_each_shape(serving):
     assert answer.status == 400 and "cannot be computed for these inputs" in answer.error
 
 
+def test_texts_of_any_length_are_computed_for_each_shape(serving):
+    vectorize = layers.TextVectorization(vocabulary=["good", "bad", "film"])
+    inputs = kerax.Input((), dtype="string", name="text")
+    counted = layers.GlobalAveragePooling1D()(layers.Embedding(6, 2)(vectorize(inputs)))
+    model = kerax.Model(inputs, counted)
+    server = serving({"m": model}, max_batch=2)
+    for text in ("good", "a bad film", "a b c d e f g"):
+        answer = post(server, "/v1/models/m:predict", {"instances": [text]}).json()["predictions"]
+        np.testing.assert_allclose(answer, model.predict(np.array([text]), verbose=0), rtol=1e-5)
+
+
 def test_a_fixed_batch_is_filled_up(serving):
     inputs = kerax.Input(batch_shape=(3, 4), name="row")
     model = kerax.Model(inputs, layers.Dense(2)(inputs))
@@ -263,15 +274,18 @@ def test_a_fixed_batch_is_filled_up(serving):
     np.testing.assert_allclose(predict(server, x[:2]), model.predict(x, verbose=0)[:2], rtol=1e-5)
 
 
-def test_half_precision_and_a_step_of_ones_own(serving):
+def test_half_precision_int8_and_a_step_of_ones_own(serving):
     class Doubled(kerax.Sequential):
         def predict_step(self, state, data):
             return 2 * super().predict_step(state, data)
 
     half = kerax.Sequential([kerax.Input((4,), name="row"), layers.Dense(3, dtype="mixed_bfloat16")])
     doubled = Doubled([kerax.Input((4,), name="row"), layers.Dense(3)])
-    server = serving({"half": half, "doubled": doubled})
-    for name, model in (("half", half), ("doubled", doubled)):
+    small = kerax.Sequential([kerax.Input((4,), name="row"), layers.Dense(3)])
+    small.quantize("int8")
+    models = {"half": half, "doubled": doubled, "small": small}
+    server = serving(models)
+    for name, model in models.items():
         expected = np.asarray(model.predict(rows(2), verbose=0), "float32")
         np.testing.assert_allclose(predict(server, rows(2), name), expected, rtol=1e-5)
     x = rows(1)
@@ -444,6 +458,22 @@ def test_answers_close_their_connections_while_the_server_ends(serving):
     answer = post(server, "/v1/models/m:predict", {"instances": rows(1).tolist()})
     assert answer.status == 200 and answer.headers["connection"] == "close"
     assert get(server, "/v2/health/ready").status == 503
+
+
+def test_a_full_queue_is_told_with_a_time_to_come_back(serving):
+    server = serving({"m": make_model()}, max_batch=2, max_queue=3)
+    (entry,) = server.repository.entries()
+    run, entry.run = entry.run, lambda arrays: time.sleep(0.1) or run(arrays)
+
+    async def ask():
+        asked = [send(server, "POST", "/v1/models/m:predict", {"instances": rows(2).tolist()}) for _ in range(6)]
+        return await asyncio.gather(*asked)
+
+    answers = asyncio.run(ask())
+    refused = [answer for answer in answers if answer.status == 503]
+    assert refused and all(answer.headers["retry-after"] == "1" for answer in refused)
+    assert all(answer.status == 200 for answer in answers if answer not in refused) and len(refused) < 6
+    assert post(server, "/v1/models/m:predict", {"instances": rows(4).tolist()}).status == 413
 
 
 def test_slow_answers_are_given_up(serving):
