@@ -19,6 +19,7 @@ from kerax.serve.tensors import RequestError
 logger = logging.getLogger("kerax.serve")
 _KEEP_ALIVE = 75  # seconds; a shorter one cuts connections that clients are about to use again
 _BACKLOG = 2048
+_LAST_REQUESTS = 0.25  # seconds
 
 
 def run(
@@ -85,6 +86,11 @@ class _Uvicorn(uvicorn.Server):
     def capture_signals(self):
         yield
 
+    def refuse_connections(self):
+        """Stops listening, and nothing else."""
+        for server in getattr(self, "servers", ()):  # there are none before it has begun
+            server.close()
+
 
 async def _serve(
     server: Server, config: uvicorn.Config, listening: socket.socket, drain: float, say: Callable[[str], Any]
@@ -96,7 +102,9 @@ async def _serve(
             process.should_exit = process.force_exit = True
             return
         server.is_draining = True
-        loop.call_later(seconds, setattr, process, "should_exit", True)
+        loop.call_later(seconds, process.refuse_connections)
+        # Uvicorn cuts connections on which nothing came yet: those that it has just taken get time to send.
+        loop.call_later(seconds + _LAST_REQUESTS, setattr, process, "should_exit", True)
 
     def reload():
         tasks.append(loop.create_task(_reload(server, say)))
