@@ -102,7 +102,9 @@ async def _serve(
             process.should_exit = process.force_exit = True
             return
         server.is_draining = True
-        loop.call_later(seconds, process.refuse_connections)
+        # First no more than one connection may wait to be taken: closing resets those that do.
+        loop.call_later(seconds, listening.listen, 0)
+        loop.call_later(seconds + _LAST_REQUESTS / 2, process.refuse_connections)
         # Uvicorn cuts connections on which nothing came yet: those that it has just taken get time to send.
         loop.call_later(seconds + _LAST_REQUESTS, setattr, process, "should_exit", True)
 
