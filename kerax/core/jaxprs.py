@@ -36,6 +36,24 @@ def called(equation) -> tuple[Any, Any] | None:
     return getattr(program, "jaxpr", program), getattr(program, "consts", ())
 
 
+def scan_counts(equation) -> tuple[int, int]:
+    """How many inputs of a `scan` stay the same in all steps, and how many are carried from step to step."""
+    params = equation.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    # JAX 0.12 has other parameters. The ranks tell: what is stacked has an axis more than in the body.
+    body = inner_jaxprs(equation)[0]
+    carried = sum(
+        len(outside.aval.shape) == len(inside.aval.shape)
+        for outside, inside in zip(equation.outvars, body.outvars, strict=True)
+    )
+    scanned = sum(
+        len(outside.aval.shape) > len(inside.aval.shape)
+        for outside, inside in zip(equation.invars, body.invars, strict=True)
+    )
+    return len(equation.invars) - carried - scanned, carried
+
+
 def interpret(jaxpr, constants: Sequence, arguments: Sequence, rule: Callable[[Any, list], Any]) -> list:
     """The values of a program's outputs, `None` where they are not known.
 

@@ -1,5 +1,6 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -149,9 +150,92 @@ def descendants(root: Trackable) -> list[Trackable]:
 
 
 def _structure(root: Trackable) -> Structure:
+    memory = vars(root).get("kerax_memory")
+    if memory is not None and memory.found is not None and memory.is_right():
+        return memory.found
     found = Structure([], [])
     _visit(root, (), set(), found)
+    if memory is not None:
+        memory.keep(found)
     return found
+
+
+class Memory:
+    """The structure below a root, and what it was found in, which is looked at instead of looking through it again.
+
+    Attributes are compared by identity, lists and dicts by that of what they hold: looking through a model of 166
+    layers takes 15 ms, the comparison 0.2. A copy or pickle remembers nothing.
+    """
+
+    def __init__(self):
+        self.found: Structure | None = None
+        self._attributes: list[
+            tuple[dict, list, list]
+        ] = []  # (attributes, their values, those that may hold something)
+        self._lists: list[tuple[list, list]] = []  # (container, what is in it)
+        self._dicts: list[tuple[dict, list, list]] = []  # (container, values, keys)
+
+    def __reduce__(self):
+        return Memory, ()
+
+    def keep(self, found: Structure):
+        """Takes a structure that was just found."""
+        self.found, self._attributes, self._lists, self._dicts = found, [], [], []
+        seen = set(map(id, found.items))
+        for item in found.items:
+            self._keep_attributes(item, seen)
+
+    def _keep_attributes(self, item: Trackable, seen: set[int]):
+        held, values = vars(item), list(vars(item).values())
+        self._attributes.append((held, values, [value for value in values if type(value) not in _EMPTY]))
+        for name, value in held.items():
+            # A vocabulary has a million words, and no layer among them.
+            if name not in item._untracked or _may_hold_parts(value):
+                self._keep_inside(value, seen)
+
+    def _keep_inside(self, value, seen: set[int]):
+        is_container = isinstance(value, (list, tuple, dict))
+        if id(value) in seen or not (is_container or isinstance(value, Trackable)):
+            return
+        seen.add(id(value))
+        if isinstance(value, Trackable):  # one that an item asks about its children, but is none itself
+            self._keep_attributes(value, seen)
+            return
+        inside = list(value.values() if isinstance(value, dict) else value)
+        if isinstance(value, dict):
+            self._dicts.append((value, inside, list(value)))
+        elif isinstance(value, list):
+            self._lists.append((value, inside))
+        for one in inside:
+            if type(one) not in _EMPTY:
+                self._keep_inside(one, seen)
+
+    def is_right(self) -> bool:
+        """Whether nothing has changed since."""
+        same = operator.is_
+        for held, values, filled in self._attributes:
+            if len(held) != len(values) or not all(map(same, held.values(), values)):
+                # Numbers may have changed.
+                present = [value for value in held.values() if type(value) not in _EMPTY]
+                if len(present) != len(filled) or not all(map(same, present, filled)):
+                    return False
+                values[:] = held.values()
+        for container, values in self._lists:
+            if len(container) != len(values) or not all(map(same, container, values)):
+                return False
+        for container, values, keys in self._dicts:
+            if len(container) != len(values) or not all(map(same, container.values(), values)):
+                return False
+            if list(container) != keys:
+                return False
+        return True
+
+
+def _may_hold_parts(value) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    return isinstance(value, (list, dict)) and (
+        not value or any(isinstance(one, (Trackable, Variable)) for one in parts)
+    )
 
 
 def _visit(item: Trackable, path: Path, seen: set[int], found: Structure):

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerax import config as settings
 from kerax import dtype_policies
-from kerax.core import masks
+from kerax.core import masks, row_flow
 from kerax.core.configurable import Configurable, revive_arguments
 from kerax.core.registry import Family, is_serialized, to_snake_case
 from kerax.core.variable import unwrap
@@ -84,8 +84,7 @@ class Loss(Configurable):
         # A `__call__` of the user's may do anything with rows; without a reduction every row is a result.
         if type(self).__call__ is not Loss.__call__ or self.reduction in ("none", None):
             return False
-        values = jax.eval_shape(self.call, y_true, y_pred)
-        return jnp.shape(values)[:1] == y_pred.shape[:1]
+        return row_flow.function_keeps_rows_apart(self.call, y_true, y_pred)
 
     def get_config(self) -> dict:
         """The constructor's arguments; `dtype` only if it was given."""

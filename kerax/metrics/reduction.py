@@ -1,11 +1,12 @@
 """Sums and means over batches, and plain functions as metrics."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from kerax.core import masks
+from kerax.core import masks, row_flow
 from kerax.core.configurable import revive_arguments
 from kerax.core.variable import unwrap
 from kerax.losses.loss import (
@@ -112,9 +113,8 @@ class MeanMetricWrapper(Mean):
 
     def tells_rows_apart(self, y_true, y_pred) -> bool:
         """Whether the function returns something for each row."""
-        # By shapes alone: nothing is computed or compiled.
-        values = jax.eval_shape(lambda *arrays: self._fn(*arrays, **self._fn_kwargs), y_true, y_pred)
-        return super().tells_rows_apart(y_true, y_pred) and jnp.shape(values)[:1] == y_pred.shape[:1]
+        values = functools.partial(self._fn, **self._fn_kwargs)
+        return super().tells_rows_apart(y_true, y_pred) and row_flow.function_keeps_rows_apart(values, y_true, y_pred)
 
     def _widen(self, y_pred):
         return y_pred.astype(self.sum_dtype) if y_pred.dtype in (jnp.float16, jnp.bfloat16) else y_pred

@@ -18,7 +18,7 @@ from kerax.core import calling, seeds, switches
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
-from kerax.core.tracking import Alias, aliases, attributes, descendants
+from kerax.core.tracking import Alias, Memory, aliases, attributes, descendants, remembering
 from kerax.core.variable import Variable, unwrap
 from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, hide_library_frames, suggest
@@ -78,6 +78,7 @@ class Model(Layer):
         self.run_eagerly = False
         self.history: Any = None
         self.kerax_passes = 0  # over the training data so far: with the seed, what orders the next one
+        self.kerax_memory = Memory()
         self.kerax_inferences = 0  # evaluations and predictions so far, each with random draws of its own
         self._random_key: Variable | None = None
 
@@ -508,15 +509,17 @@ class Model(Layer):
         """One step on one batch. Returns the loss and the metrics of this batch alone."""
         if switches.are_on():
             return switches.call_without(Model.train_on_batch, locals())
-        batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
-        return self._returned(loop.train_on_batch(self, batch), return_dict)
+        with remembering():
+            batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
+            return self._returned(loop.train_on_batch(self, batch), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         if switches.are_on():
             return switches.call_without(Model.test_on_batch, locals())
-        batch = self._batch(x, y, sample_weight, None, "test_on_batch")
-        return self._returned(loop.test_on_batch(self, batch), return_dict)
+        with remembering():
+            batch = self._batch(x, y, sample_weight, None, "test_on_batch")
+            return self._returned(loop.test_on_batch(self, batch), return_dict)
 
     def _returned(self, logs: dict, return_dict: bool):
         """Logs as a dict, a list in the order of the metrics, or the only number."""
@@ -538,8 +541,9 @@ class Model(Layer):
         if switches.are_on():
             return switches.call_without(Model.predict_on_batch, locals())
         source = array_source(self.kerax_used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
-        self.kerax_compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
-        return loop.predict_on_batch(self, source.rows)
+        with remembering():
+            self.kerax_compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
+            return loop.predict_on_batch(self, source.rows)
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> TrainState:
         """The current training state: copies, in the form that `train_step` takes, and by name in that of Keras:

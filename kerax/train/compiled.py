@@ -22,7 +22,7 @@ from kerax.train import steps
 from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, Part
 from kerax.train.program import Program
 from kerax.train.programs import predict_program, test_program, train_program
-from kerax.train.state import TrainState, initial_metrics, other_optimizers, state_variables
+from kerax.train.state import PredictionState, TrainState, initial_metrics, other_optimizers, state_variables
 
 Tree = Any
 
@@ -40,6 +40,7 @@ class Compiled:
         bad_step: The step that made a number NaN or infinite, -1 before, while a `fit` looks out for it.
         training: The running `fit`.
         programs: Whatever was traced for the model, by kind and form.
+        kept: What the last prediction read of the model.
         readers: Evaluations and predictions under way, of all threads, that hold the weights uncopied.
 
     Raises:
@@ -62,17 +63,18 @@ class Compiled:
         self.bad_step: Variable | None = None
         self.training: Any = None
         self.programs: dict = {}
+        self.kept: PredictionState | None = None
         self.readers: weakref.WeakSet = weakref.WeakSet()
         self._target_spec: Tree = None
         self._checked: set = set()
         self._own_tell_rows_apart: bool | None = None
-        self._adds_losses = False  # whether layers add losses that depend on the batch
+        self._mixes_rows = False  # whether what a row gives depends on others of the batch
         if self.is_given:
             self._check_arguments()
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "training": None, "readers": None, "_checked": set()}
+        return vars(self) | {"programs": {}, "training": None, "kept": None, "readers": None, "_checked": set()}
 
     def __setstate__(self, state: dict):
         vars(self).update(state)
@@ -80,7 +82,7 @@ class Compiled:
 
     def forget(self):
         """Drops everything that was traced: the model is another one now."""
-        self.programs, self._checked = {}, set()
+        self.programs, self._checked, self.kept = {}, set(), None
 
     def _check_arguments(self):
         given = self.arguments
@@ -145,7 +147,8 @@ class Compiled:
         is_measured = jax.tree.leaves([self.arguments.get(name) for name in ("loss", "metrics", "weighted_metrics")])
         # A step of one's own may feed `call` otherwise: it is asked only to build, or for what was given to `compile`.
         if not own_step or (type(model).call is not Layer.call and (is_measured or not is_built)):
-            y_pred = _outputs_for(model, x)
+            with forgetting():
+                y_pred = _outputs_for(model, x)
         model.kerax_claim_seeds()
         if is_new:
             self.build_losses(model, y, y_pred)
@@ -235,14 +238,14 @@ class Compiled:
     def test_program(self, model, variables: TrainState, source) -> Program:
         """The program that evaluates the batches of a source.
 
-        Of a last, smaller batch that is filled up only the rows count that are its own, where losses and metrics tell
-        rows apart; else that batch has a program of its own.
+        Of a last, smaller batch that is filled up only the rows count that are its own, where the model, losses and
+        metrics tell rows apart; else that batch has a program of its own.
         """
-        if not self._adds_losses and self._tells_rows_apart(model) and not steps.goes_on(model):
+        if not self._mixes_rows and self._tells_rows_apart(model) and not steps.goes_on(model):
             try:
                 return self.test_program_for(model, variables, source.spec(True), True)
-            except steps.LossOfBatch:
-                self._adds_losses = True
+            except steps.RowsMixed:
+                self._mixes_rows = True
         return self.test_program_for(model, variables, source.spec(False), False)
 
     def test_program_for(self, model, variables: TrainState, spec: BatchSpec, fills_up: bool) -> Program:
@@ -253,12 +256,16 @@ class Compiled:
                 self.programs[key] = test_program(model, variables, spec, fills_up)
         return self.programs[key]
 
-    def predict_program(self, model, variables: TrainState, spec: BatchSpec) -> Program:
+    def predict_program(self, model, state: PredictionState, spec: BatchSpec) -> Program:
         """The program that predicts for batches of this form."""
-        key = self._key("predict", model, variables, spec)
-        if key not in self.programs:
-            self.programs[key] = predict_program(model, variables, spec)
-        return self.programs[key]
+        form = spec, model.run_eagerly, placement.active(), config.compatibility()
+        if form not in state.programs:
+            key = self._key("predict", model, state.variables, spec)
+            if key not in self.programs:
+                with forgetting():
+                    self.programs[key] = predict_program(model, state.variables, spec)
+            state.programs[form] = self.programs[key]
+        return state.programs[form]
 
     def _key(self, kind: str, model, variables: TrainState, *rest) -> tuple:
         # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.

@@ -54,6 +54,9 @@ class PathState(TrainState):
     def __getitem__(self, key):
         return self.by_path[key] if isinstance(key, str) else super().__getitem__(key)
 
+    def _replace(self, **parts):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _unflatten(self.paths, super()._replace(**parts))  # steps return what they were given
+
     def __contains__(self, key):
         return key in self.by_path
 

@@ -28,6 +28,7 @@ from kerax.train.state import (
     TrainState,
     inference_values,
     metrics_at_start,
+    prediction_state,
     state_variables,
     store_of,
 )
@@ -121,7 +122,7 @@ class Evaluation:
             variables = state_variables(model, with_optimizer=False)
             metrics = _fresh_metrics(model, variables)
             program = compiled.test_program(model, variables, self.source)
-        inference = _Inference(model, variables, metrics)
+        inference = _Inference(model, Carried(variables), metrics)
         if self._feed is None:
             self._feed = Feed(
                 self.source, program.room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
@@ -156,18 +157,21 @@ class Evaluation:
 def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     """The outputs for all rows or batches, as NumPy arrays in the structure that `predict_step` returns."""
     compiled, fills_up = model.kerax_compilation, not goes_on(model)
-    source = source.for_inference() if fills_up else source
     model.stop_predicting = False
     callbacks.on_predict_begin()
-    variables = state_variables(model, with_optimizer=False, with_metrics=False)
-    inference = _Inference(model, variables)
-    program = compiled.predict_program(model, variables, source.spec(fills_up))
-    feed = Feed(source, program.room, program.fills_up and fills_up, True, limit=steps, does_groups=program.does_groups)
+    with remembering():
+        state = prediction_state(model)
+    inference = _Inference(model, state.carried)
+    source = source.for_inference() if fills_up else source
+    program = compiled.predict_program(model, state, source.spec(fills_up))
+    if fills_up and not program.fills_up:
+        fills_up, program = False, compiled.predict_program(model, state, source.spec(False))
+    feed = Feed(source, program.room, fills_up, True, limit=steps, does_groups=program.does_groups)
     results, step = _Outputs(), 0
     for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
         callbacks.on_predict_batch_begin(step)
         if piece.spec != program.spec:
-            program = compiled.predict_program(model, variables, piece.spec)
+            program = compiled.predict_program(model, state, piece.spec)
         outputs = inference.advance(program, piece, step)
         results.add(piece, outputs)
         step += piece.num_batches
@@ -187,13 +191,13 @@ class _Inference:
 
     Args:
         model: The model.
-        variables: What hold its state.
+        carried: The variables that hold its state, and which of them go from batch to batch.
         metrics: The metrics' values at the start.
     """
 
-    def __init__(self, model, variables: TrainState, metrics: tuple = ()):
-        self._carried, self._training = Carried(variables), model.kerax_compilation.training
-        self._constants, carry = self._carried.split(inference_values(model, variables, self))
+    def __init__(self, model, carried: Carried, metrics: tuple = ()):
+        self._carried, self._training = carried, model.kerax_compilation.training
+        self._constants, carry = carried.split(inference_values(model, carried.owners, self))
         # Copies: the carry is donated, and these arrays are the variables' own.
         self._carry = (*map(jnp.copy, carry[: len(carry) - len(metrics)]), *metrics)
 
@@ -268,13 +272,12 @@ def train_on_batch(model, batch: tuple) -> dict:
     """One step on one batch: the logs of this batch alone."""
     compiled, variables, piece = model.kerax_compilation, state_variables(model), single(batch, is_whole=False)
     program = compiled.train_program(model, variables, piece.spec)
-    for variable, value in zip(jax.tree.leaves(variables.metrics), compiled.initial_metrics(model), strict=True):
-        if value is not None:
-            variable.assign(value)
+    fresh = compiled.initial_metrics(model)
     with Interrupts(with_termination=False).guarded():
         store = store_of(model, variables)
         try:
             with store.lock:
+                store.start_metrics(fresh)
                 store.leaves, rows = program((), store.leaves, piece)
         finally:
             store.release()
@@ -285,7 +288,7 @@ def test_on_batch(model, batch: tuple) -> dict:
     """Loss and metrics of one batch alone."""
     compiled, piece = model.kerax_compilation, single(batch, is_whole=False)
     variables = state_variables(model, with_optimizer=False)
-    inference = _Inference(model, variables, _fresh_metrics(model, variables))
+    inference = _Inference(model, Carried(variables), _fresh_metrics(model, variables))
     logs = inference.advance(compiled.test_program_for(model, variables, piece.spec, False), piece)
     inference.keep()
     return dict(Logs(logs))
@@ -293,9 +296,9 @@ def test_on_batch(model, batch: tuple) -> dict:
 
 def predict_on_batch(model, batch: tuple) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
-    variables, piece = state_variables(model, False, False), single(batch, is_whole=False)
-    program = model.kerax_compilation.predict_program(model, variables, piece.spec)
-    inference = _Inference(model, variables)
+    state, piece = prediction_state(model), single(batch, is_whole=False)
+    program = model.kerax_compilation.predict_program(model, state, piece.spec)
+    inference = _Inference(model, state.carried)
     outputs = jax.device_get(inference.advance(program, piece))
     inference.keep()
     return jax.tree.map(placement.own, outputs)

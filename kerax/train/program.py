@@ -57,6 +57,7 @@ class Program:
         seconds_per_step: As measured.
         is_looped: Whether more than one batch is done in a dispatch.
         fills_up: Whether batches may be filled up with rows that do not count.
+        jaxpr: Of a step; there is none of one that runs as plain Python.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Program:
         # Traced once: one step, some in a loop and a block at once are made of the same jaxpr, so their bits agree.
         closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
         arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
-        self._jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
+        self.jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
         # What is kept of each step lies in a block too: large outputs leave room for fewer.
         self.room = max(1, min(self.room, BLOCK_BYTES // _num_bytes(jax.tree.leaves(self.outputs))))
         on_cpu = jax.default_backend() == "cpu"
@@ -245,7 +246,7 @@ class Program:
 
     def flops(self) -> float | None:
         """Floating-point operations of one step, on all devices together; `None` for a step that is not traced."""
-        return None if self.is_eager else flops.count(self._jaxpr).total
+        return None if self.is_eager else flops.count(self.jaxpr).total
 
     def _settled(self, carry: tuple, num_done: Any = 0) -> tuple:
         """The carry with its sums settled, if `num_done` batches of the epoch are whole periods."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from kerax.core import placement, sums
+from kerax.core import placement, row_flow, sums
 from kerax.core import scope as scopes
 from kerax.core.variable import Sum, Variable
 from kerax.data.source import BatchSpec
@@ -36,6 +36,9 @@ def test_program(model, variables: TrainState, spec: BatchSpec, fills_up: bool) 
 
     Args:
         fills_up: Whether only the first `num_rows` of a batch's rows count.
+
+    Raises:
+        RowsMixed: if they cannot be told from the others.
     """
     carried = Carried(variables)
     constants, carry = map(_specs, carried.split(carried.owners))
@@ -46,8 +49,19 @@ def test_program(model, variables: TrainState, spec: BatchSpec, fills_up: bool) 
     _, owners = carried.split(carried.owners)
     join = functools.partial(_summed, step, len(constants), owners) if is_plain and not carried.states else None
     program = Program(step, constants, carry, spec, keep, join, model.run_eagerly, rests=_rests(owners))
+    if fills_up and not _keeps_rows_apart(program):
+        raise steps.RowsMixed
     program.fills_up = fills_up
     return program
+
+
+def _keeps_rows_apart(program: Program, results: slice = slice(None)) -> bool:
+    """Whether rows that fill a batch up leave the outputs for the others as they are."""
+    spec, rows = program.spec, jax.tree.leaves(program.spec.arrays)
+    of_rows = [False] * len(program.jaxpr.invars)
+    # After constants and carry; the number of the batch and of its rows are last.
+    of_rows[-2 - len(rows) : -2] = [leaf.shape[:1] == (spec.num_rows,) for leaf in rows]
+    return row_flow.keeps_rows_apart(program.jaxpr, of_rows, spec.num_rows, results)
 
 
 def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
@@ -74,6 +88,7 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
         # Rows that fill a batch up are cut off again, which needs outputs that have rows.
         program.fills_up = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
         program.room = program.room if program.fills_up else 1
+        program.fills_up = program.fills_up and _keeps_rows_apart(program, slice(len(carry), None))
     return program
 
 

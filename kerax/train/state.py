@@ -1,5 +1,6 @@
 """`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
 
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from kerax import tree
 from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.display import tree_page
-from kerax.core.tracking import unique, walk
+from kerax.core.tracking import structure, unique, walk
 from kerax.core.variable import Sum, Variable, materialize
 from kerax.optimizers import Optimizer
 
@@ -91,6 +92,30 @@ def state_variables(model, with_optimizer: bool = True, with_metrics: bool = Tru
     return TrainState(params, state, opt_state, metric_variables(model) if with_metrics else {})
 
 
+class PredictionState(NamedTuple):
+    """The variables that prediction reads, and what follows from them: kept until one of the facts changes."""
+
+    facts: tuple
+    variables: TrainState
+    carried: Carried
+    programs: dict
+
+
+_FACTS = operator.attrgetter("trainable", "is_parameter", "stored_dtype", "shape", "goes_on", "is_drawn_from")
+
+
+def prediction_state(model) -> PredictionState:
+    """What prediction reads of a model: that of the last time, if nothing has changed."""
+    compiled, found = model.kerax_compilation, structure(model).variables
+    facts = found, model.trainable, compiled.bad_step, [_FACTS(variable) for _, variable in found]
+    kept = compiled.kept
+    # The list of variables is another one after anything in the model's structure changed.
+    if kept is None or kept.facts[0] is not found or kept.facts[1:] != facts[1:]:
+        variables = state_variables(model, with_optimizer=False, with_metrics=False)
+        kept = compiled.kept = PredictionState(facts, variables, Carried(variables), {})
+    return kept
+
+
 def other_optimizers(model) -> dict[str, Optimizer]:
     """Optimizers in a model's attributes beside the compiled one, by the attribute's name."""
     known = [] if model.optimizer is None else [model.optimizer, *model.optimizer.nested()]
@@ -143,8 +168,8 @@ def metrics_at_start(fresh: list[np.ndarray | None], present: Callable[[int], An
     return tuple(present(index) if value is None else next(placed) for index, value in enumerate(fresh))
 
 
-def inference_values(model, variables: TrainState, reader: Any) -> tuple:
-    """The leaves of a state, uncopied, with a random key of its own for each evaluation or prediction.
+def inference_values(model, owners: Sequence[Variable], reader: Any) -> tuple:
+    """The arrays of the variables of a state, uncopied, with a random key of its own for each evaluation or prediction.
 
     To be used before the next training step of this thread.
 
@@ -152,12 +177,12 @@ def inference_values(model, variables: TrainState, reader: Any) -> tuple:
         reader: Who uses them: while that object lives, a run that begins in another thread leaves them alone.
     """
     model.kerax_inferences += 1
-    leaves = jax.tree.leaves(variables)
-    materialize(leaves)
+    materialize(owners)
     with _changing_hands:
         model.kerax_compilation.readers.add(reader)
         key = np.array([model.kerax_inferences, np.asarray(model.kerax_random_key.peek())[1], 0], np.uint32)
-        return tuple(key if variable is model.kerax_random_key else variable.peek() for variable in leaves)
+        own = model.kerax_random_key
+        return tuple(key if variable is own else variable.peek() for variable in owners)
 
 
 _changing_hands = threading.Lock()
@@ -195,7 +220,7 @@ class Store:
         if jax.process_count() > 1:
             copies = map(jnp.copy, shared)
         else:  # all at once, and without a program for each shape to compile
-            copies = iter(jax.device_put(shared, may_alias=False))
+            copies = iter(jax.device_put(shared, may_alias=False) if shared else ())
         self._leaves: tuple[jax.Array, ...] = tuple(
             next(copies) if is_shared else array for array, is_shared in zip(arrays, are_shared)
         )
@@ -214,6 +239,11 @@ class Store:
     @leaves.setter
     def leaves(self, leaves: tuple[jax.Array, ...]):
         self._leaves, self.take_back = leaves, None
+
+    def start_metrics(self, fresh: list[np.ndarray | None]):
+        """Sets the metrics, which are last in a state, to what `initial_metrics` gave."""
+        leaves, first = self.leaves, len(self.leaves) - len(fresh)
+        self.leaves = (*leaves[:first], *metrics_at_start(fresh, lambda index: leaves[first + index]))
 
     def read(self, index: int) -> jax.Array:
         """The current value, as a copy."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from kerax import tree
-from kerax.core import masks, placement
+from kerax.core import masks, placement, row_flow
 from kerax.core import scope as scopes
 from kerax.core.tracking import walk
 from kerax.core.variable import Variable, unwrap
@@ -53,7 +53,7 @@ def _with_metrics(model, state: TrainState, data, found):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     (_, (loss, outputs, new)), grads = found
     metrics, results = update_metrics(model, new.metrics, loss, x, y, outputs.tree, sample_weight)
-    return grads, TrainState(state.params, new.state, state.opt_state, metrics), results
+    return grads, state._replace(state=new.state, metrics=metrics), results
 
 
 def _loss(params, model, state: TrainState, data, key):
@@ -122,15 +122,15 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
     """`test_step` of the rows alone that count, bool `(rows,)`; the others fill the batch up.
 
     Raises:
-        LossOfBatch: if layers add losses, which are of all rows.
+        RowsMixed: if layers add losses, which are of all rows.
     """
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     compiled = model.kerax_compilation
     with bind(model, state, step_key(state)) as scope:
-        y_pred = model(x, training=False)
+        y_pred = row_flow.marked(model(x, training=False))
         # Found while tracing, so that the caller takes the exact program instead.
         if scope.added_losses:
-            raise LossOfBatch
+            raise RowsMixed
         loss = sum(model.losses, jnp.zeros((), jnp.float32))
         if compiled.loss.parts:
             loss = loss + compiled.loss(y, y_pred, sample_weight, counted)
@@ -142,8 +142,8 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
     return compute_logs(model, metrics, training=False), state
 
 
-class LossOfBatch(Exception):
-    """Layers added a loss of the whole batch, of which no rows can be left out."""
+class RowsMixed(Exception):
+    """Something is made of the whole batch, of which no rows can be left out."""
 
 
 def predict_step(self, state: TrainState, data):

@@ -17,7 +17,7 @@ from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
-from kerax.train.state import metrics_at_start, state_variables, store_of
+from kerax.train.state import state_variables, store_of
 from kerax.train.steps import overrides
 
 
@@ -134,12 +134,9 @@ class Training:
             states = {} if self._found is None else self._found["callbacks"]
             self.callbacks.set_state(states, self.steps_before, self.step)
         else:
-            # Metrics are last in a state.
-            leaves, first = self.store.leaves, len(self.store.leaves) - len(self.fresh_metrics)
             if overrides(self.model, "reset_metrics"):
                 self.fresh_metrics = self.model.kerax_compilation.initial_metrics(self.model)
-            metrics = metrics_at_start(self.fresh_metrics, lambda index: leaves[first + index])
-            self.store.leaves = (*leaves[:first], *metrics)
+            self.store.start_metrics(self.fresh_metrics)
         self.is_counting = True
         self.pace.begin_epoch()
         self.guard = Guard(self.model, self.callbacks)

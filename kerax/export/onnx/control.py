@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kerax.core.jaxprs import scan_counts
 from kerax.export.onnx.graph import BOOL, INT32, INT64, Graph, Operand, constant, stored
 from kerax.export.onnx.interpreter import parts, rule, run
 
@@ -12,7 +13,7 @@ from kerax.export.onnx.interpreter import parts, rule, run
 def _scan(graph: Graph, equation, *values: Operand):
     params = equation.params
     jaxpr, constants = parts(params["jaxpr"])
-    num_fixed, num_carried = _numbers(params, jaxpr, equation)
+    num_fixed, num_carried = scan_counts(equation)
     values = tuple(graph.full(value) for value in values)
     fixed, carried = values[:num_fixed], values[num_fixed : num_fixed + num_carried]
     scanned = values[num_fixed + num_carried :]
@@ -38,22 +39,6 @@ def _scan(graph: Graph, equation, *values: Operand):
         **stacked,
     )
     return _values(equation, results)
-
-
-def _numbers(params: dict, jaxpr, equation) -> tuple[int, int]:
-    """How many inputs stay the same in all steps, and how many are carried from step to step."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    # JAX 0.12 has other parameters. The ranks tell: what is stacked has an axis more than in the body.
-    carried = sum(
-        len(outside.aval.shape) == len(inside.aval.shape)
-        for outside, inside in zip(equation.outvars, jaxpr.outvars, strict=True)
-    )
-    scanned = sum(
-        len(outside.aval.shape) > len(inside.aval.shape)
-        for outside, inside in zip(equation.invars, jaxpr.invars, strict=True)
-    )
-    return len(equation.invars) - carried - scanned, carried
 
 
 def _values(equation, results) -> list[Operand]:

@@ -1,0 +1,123 @@
+"""What is remembered of a structure holds until something in it changes, however that is done."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import kerax
+from kerax import layers
+from kerax.core.tracking import structure
+from kerax.core.variable import Variable
+
+X = np.ones((2, 4), "float32")
+
+
+class Nested(kerax.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(4)
+        self.blocks = [layers.Dense(4), [layers.Dense(4)]]
+        self.named = {"a": layers.Dense(4), "b": {"c": layers.Dense(4)}}
+        self.fixed = (layers.Dense(4), [layers.Dense(4)])
+        self.spare = None
+        self.later = []
+
+    def call(self, x):
+        x = self.first(x)
+        for layer in [*self.blocks[:1], *self.blocks[1], *self.named.values(), *self.fixed[1], *self.later]:
+            x = layer(x) if isinstance(layer, layers.Layer) else x
+        return x if self.spare is None else self.spare(x)
+
+
+def set_key(items: dict, key, value):
+    items[key] = value
+
+
+def set_attribute(item, name):
+    setattr(item, name, layers.Dense(4))
+
+
+CHANGES = {
+    "an attribute": lambda model: set_attribute(model, "first"),
+    "an attribute that held nothing": lambda model: set_attribute(model, "spare"),
+    "a new attribute": lambda model: set_attribute(model, "new"),
+    "an attribute taken away": lambda model: delattr(model, "fixed"),
+    "a list": lambda model: model.blocks.append(layers.Dense(4)),
+    "an empty list": lambda model: model.later.append(layers.Dense(4)),
+    "a place in a list": lambda model: set_key(model.blocks, 0, layers.Dense(4)),
+    "a list in a list": lambda model: model.blocks[1].append(layers.Dense(4)),
+    "a list in a tuple": lambda model: model.fixed[1].pop(),
+    "a dict": lambda model: set_key(model.named, "d", layers.Dense(4)),
+    "the key of a dict": lambda model: set_key(model.named, "z", model.named.pop("a")),
+    "a dict in a dict": lambda model: set_key(model.named["b"], "c", layers.Dense(4)),
+    "a layer of a layer": lambda model: set_attribute(model.first, "inner"),
+    "a variable of a layer": lambda model: setattr(model.first, "scale", Variable("ones", (4,))),
+    "a weight": lambda model: model.first.add_weight((4,), name="more"),
+    "adapters": lambda model: model.blocks[0].enable_lora(1),
+    "int8": lambda model: model.blocks[0].quantize("int8"),
+}
+
+
+def found_anew(model):
+    memory, model.kerax_memory.found = model.kerax_memory.found, None
+    items, variables = structure(model)
+    model.kerax_memory.found = memory
+    return [*map(id, items)], [(path, id(variable)) for path, variable in variables]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_noticed(name):
+    model = Nested()
+    model.predict(X, verbose=0)
+    before = structure(model)
+    assert structure(model) is before  # numbers that count calls do not matter
+    model.predict(X, verbose=0)
+    assert structure(model) is before
+    CHANGES[name](model)
+    after = structure(model)
+    assert after is not before
+    assert ([*map(id, after.items)], [(path, id(variable)) for path, variable in after.variables]) == found_anew(model)
+
+
+def test_predictions_follow_changes():
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(4, kernel_initializer="ones")])
+    assert model.predict_on_batch(X)[0, 0] == 4
+    model.add(layers.Dense(2, kernel_initializer="ones"))
+    assert model.predict_on_batch(X)[0, 0] == 16
+    model.pop()
+    assert model.predict_on_batch(X)[0, 0] == 4
+    model.layers[0].set_weights([2 * np.ones((4, 4)), np.ones(4)])
+    assert model.predict_on_batch(X)[0, 0] == 9
+    model.trainable = False
+    assert model.predict_on_batch(X)[0, 0] == 9
+    model.layers[0].quantize("int8")
+    np.testing.assert_allclose(model.predict_on_batch(X), 9, rtol=0.02)
+    model.compile("sgd", "mse")
+    np.testing.assert_allclose(model.predict(X, verbose=0), 9, rtol=0.02)
+
+
+def test_copies_remember_nothing():
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(4)])
+    model.predict_on_batch(X)
+    assert model.kerax_memory.found is not None
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.kerax_memory is not model.kerax_memory and other.kerax_memory.found is None
+        np.testing.assert_array_equal(other.predict_on_batch(X), model.predict_on_batch(X))
+        other.layers[0].set_weights([np.zeros((4, 4)), np.zeros(4)])
+        assert not other.predict_on_batch(X).any() and model.predict_on_batch(X).any()
+
+
+def test_a_state_of_steps_keeps_its_form():
+    """`get_state_tree` under `jit`, as loops of one's own carry it."""
+    import jax
+
+    model = kerax.Sequential([kerax.Input((4,)), layers.Dense(1)])
+    model.compile("adam", "mse")
+    y = np.zeros((2, 1), "float32")
+    model.train_on_batch(X, y)
+    state = model.get_state_tree()
+    new, logs = jax.jit(lambda state: model.train_step(state, (X, y))[::-1])(state)
+    assert jax.tree.structure(new) == jax.tree.structure(state) and logs["loss"].shape == ()
+    model.set_state_tree(new)
