@@ -29,8 +29,8 @@ class Item:
 
     def __init__(self, owner: Any, arrays: list[np.ndarray], loop: asyncio.AbstractEventLoop):
         self.owner, self.arrays, self.rows, self.loop = owner, arrays, len(arrays[0]), loop
-        # Only rows of one shape go together.
-        self.group = id(owner), tuple(array.shape[1:] for array in arrays)
+        # Only rows of one shape go together, and of some models only those of one request.
+        self.group = id(self if owner.mixes_rows else owner), tuple(array.shape[1:] for array in arrays)
         self.future = loop.create_future()
         self.since = time.perf_counter()
 
@@ -47,7 +47,8 @@ class Batcher:
         max_delay: Seconds that an idle device waits for company.
         note: Called with each `Batch`, in the thread.
 
-    Owners have `sizes`, in ascending order, and `run`, from arrays of one of these sizes to a list of arrays.
+    Owners have `sizes`, in ascending order, and `run`, from arrays of one of these sizes to a list of arrays. Those with
+    `mixes_rows` get each request as it is.
     """
 
     def __init__(self, max_queue: int, max_delay: float, note: Callable[[Batch], None]):
@@ -145,7 +146,7 @@ class Batcher:
     def _compute(self, items: list[Item]):
         began, owner = time.perf_counter(), items[0].owner
         rows = sum(item.rows for item in items)
-        size = next(size for size in owner.sizes if size >= rows)
+        size = rows if owner.mixes_rows else next(size for size in owner.sizes if size >= rows)
         try:
             outputs = owner.run([_joined(parts, size - rows) for parts in zip(*(item.arrays for item in items))])
         except Exception as error:  # whatever a model raises is the answer, and the next batch is computed

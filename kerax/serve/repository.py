@@ -43,6 +43,11 @@ class Entry:
         self.sizes, self.run = model.sizes, model.run
         self.is_ready, self.error = False, None
 
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether a row's outputs depend on the other rows of its batch."""
+        return self.model.mixes_rows
+
     def prepare(self):
         """Compiles what requests will need. Raises whatever the model does; that is kept as `error`."""
         try:

@@ -49,6 +49,7 @@ class Owner:
     """A model that takes its time: adds 1, and says how many rows each batch had."""
 
     def __init__(self, sizes=(1, 2, 4, 8), seconds=0.0):
+        self.mixes_rows = False
         self.sizes, self.seconds, self.batches, self.go = list(sizes), seconds, [], threading.Event()
         self.go.set()
 
@@ -220,15 +221,21 @@ def test_padding_changes_no_other_row(serving):
         np.testing.assert_array_equal(predict(server, rows(count)), (1 / rows(count)).astype("float32"))
 
 
-def test_rows_that_change_each_other_are_not_batched(serving, caplog):
+@pytest.mark.parametrize("kind", ["kerax", "onnx"])
+def test_rows_that_change_each_other_are_computed_as_they_came(serving, tmp_path, kind):
     inputs = kerax.Input((4,), name="row")
     centred = kerax.Model(inputs, layers.BatchNormalization()(inputs, training=True))
-    server = serving({"m": centred})
-    assert not server.is_ready
-    answer = post(server, "/v1/models/m:predict", {"instances": rows(1).tolist()})
-    assert answer.status == 503 and "change each other. Give max_batch=1" in answer.error
-    assert "change each other" in str(get(server, "/v2/health/ready").json()["errors"])
-    assert serving({"m": centred}, max_batch=1).is_ready
+    if kind == "onnx":
+        centred.export(tmp_path / "m.onnx", format="onnx", verbose=False)
+    server = serving({"m": centred if kind == "kerax" else tmp_path / "m.onnx"}, max_batch=8)
+
+    async def ask():
+        bodies = [{"instances": rows(count).tolist()} for count in (3, 2, 5)]
+        return await asyncio.gather(*(send(server, "POST", "/v1/models/m:predict", body) for body in bodies))
+
+    for count, answer in zip((3, 2, 5), asyncio.run(ask())):
+        expected = centred.predict(rows(count), verbose=0)
+        np.testing.assert_allclose(answer.json()["predictions"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_random_layers_draw_anew_for_each_batch(serving):
