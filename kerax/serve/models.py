@@ -1,5 +1,6 @@
 """Models as the server runs them: kerax's own and ONNX files, each a function of arrays with sizes of batches."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ class Runnable(Protocol):
         sizes: Rows that a batch may have, in ascending order.
         mixes_rows: Whether a row's outputs depend on the other rows of its batch. Then requests are computed as they
             are: none is joined with others, and none filled up.
+        seconds: What a batch of each size took when it was tried.
         num_programs: Programs compiled so far.
     """
 
@@ -41,6 +43,7 @@ class Runnable(Protocol):
     outputs: list[TensorSpec]
     sizes: list[int]
     mixes_rows: bool
+    seconds: dict[int, float]
     num_programs: int
 
     def prepare(self) -> None:
@@ -74,6 +77,7 @@ class KeraxModel:
 
     def __init__(self, model, max_batch: int):
         self._model, self.num_programs, self._number = model, 0, 0
+        self.seconds: dict[int, float] = {}
         signature = signature_of(model)
         if len(signature) != 1:
             raise ValueError(
@@ -99,8 +103,8 @@ class KeraxModel:
 
     def prepare(self) -> None:
         """Compiles and runs the programs of all sizes, unless requests say more about their shapes."""
-        for size in [] if self.is_open or self.mixes_rows else self.sizes:
-            self.run([_made_up(spec, size, None) for spec in self.inputs])
+        if not (self.is_open or self.mixes_rows):
+            self.seconds = _try_sizes(self)
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(arrays)
@@ -188,6 +192,7 @@ class OnnxModel:
         except Exception as error:  # classes of its own
             raise ValueError(f"serve: onnxruntime does not read {path!r}: {error}") from None
         self.num_programs, self.mixes_rows = 0, False
+        self.seconds: dict[int, float] = {}
         self.inputs = [_of_onnx(path, node) for node in self._session.get_inputs()]
         self.outputs = [_of_onnx(path, node) for node in self._session.get_outputs()]
         first = {node.shape[0] for node in self._session.get_inputs()}
@@ -198,8 +203,7 @@ class OnnxModel:
         """Runs each size once, unless requests say more about their shapes."""
         if any(None in spec.shape for spec in self.inputs):
             return
-        for size in self.sizes:
-            self.run([_made_up(spec, size, None) for spec in self.inputs])
+        self.seconds = _try_sizes(self)
         if len(self.sizes) > 1:
             self.mixes_rows = _seems_to_mix_rows(self)
 
@@ -243,6 +247,19 @@ def _differ(one: np.ndarray, other: np.ndarray) -> bool:
     one, other = one.astype(np.float64), other.astype(np.float64)
     scale = np.abs(other).max(initial=0)
     return bool(np.isfinite(scale) and np.abs(one - other).max(initial=0) > 0.05 * scale)
+
+
+def _try_sizes(model: Runnable) -> dict[int, float]:
+    """Compiles the programs of all sizes. Returns the seconds that each takes."""
+    seconds = {}
+    for size in model.sizes:
+        arrays, times = [_made_up(spec, size, None) for spec in model.inputs], []
+        for _ in range(4):  # the first compiles; the best of the others says most about an idle machine
+            began = time.perf_counter()
+            model.run(arrays)
+            times.append(time.perf_counter() - began)
+        seconds[size] = min(times)
+    return seconds
 
 
 def _seems_to_mix_rows(model: Runnable) -> bool:
