@@ -47,8 +47,8 @@ class Batcher:
         max_delay: Seconds that an idle device waits for company.
         note: Called with each `Batch`, in the thread.
 
-    Owners have `sizes`, in ascending order, and `run`, from arrays of one of these sizes to a list of arrays. With
-    `mixes_rows` they get each request as it is.
+    Owners have `sizes`, in ascending order, and `run`, from arrays of one of these sizes to a list of arrays. Those with
+    `mixes_rows` get each request as it is.
     """
 
     def __init__(self, max_queue: int, max_delay: float, note: Callable[[Batch], None]):
@@ -126,15 +126,15 @@ class Batcher:
 
     def _take(self) -> list[Item]:
         """The first that waits and all that fit into a batch with it."""
-        waiting = [item for item in self._queue if not item.future.cancelled()]
-        self.rows = sum(item.rows for item in waiting)
         taken: list[Item] = []
         left: deque[Item] = deque()
-        rows, most = 0, 0
-        if waiting:
-            most = best_size(waiting[0].owner, sum(item.rows for item in waiting if item.group == waiting[0].group))
-        for item in waiting:
-            if not taken or (item.group == taken[0].group and rows + item.rows <= most):
+        rows, first = 0, None
+        for item in self._queue:
+            if item.future.cancelled():
+                self.rows -= item.rows
+                continue
+            first = first or item
+            if item.group == first.group and rows + item.rows <= first.owner.sizes[-1]:
                 taken.append(item)
                 rows += item.rows
             else:
@@ -162,19 +162,6 @@ class Batcher:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_give, answers)
         self._note(Batch(owner, rows, size - rows, ended - began, [began - item.since for item in items]))
-
-
-def best_size(owner: Any, rows: int) -> int:
-    """The size of batch for waiting rows: that which holds them all, or the next smaller, if a row takes less there.
-
-    Where time goes by the rows, as on CPUs, filling 9 up to 16 would cost the time of 7.
-    """
-    above = next((size for size in owner.sizes if size >= rows), owner.sizes[-1])
-    below = max((size for size in owner.sizes if size < rows), default=above)
-    if not owner.seconds or below == above:
-        return above
-    is_faster = owner.seconds[below] / below < 0.8 * owner.seconds[above] / min(rows, above)
-    return below if is_faster else above
 
 
 def _joined(parts: Sequence[np.ndarray], padding: int) -> np.ndarray:

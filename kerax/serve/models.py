@@ -1,6 +1,5 @@
 """Models as the server runs them: kerax's own and ONNX files, each a function of arrays with sizes of batches."""
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +33,6 @@ class Runnable(Protocol):
         sizes: Rows that a batch may have, in ascending order.
         mixes_rows: Whether a row's outputs depend on the other rows of its batch. Then requests are computed as they
             are: none is joined with others, and none filled up.
-        seconds: What a batch of each size took when it was tried.
         num_programs: Programs compiled so far.
     """
 
@@ -43,7 +41,6 @@ class Runnable(Protocol):
     outputs: list[TensorSpec]
     sizes: list[int]
     mixes_rows: bool
-    seconds: dict[int, float]
     num_programs: int
 
     def prepare(self) -> None:
@@ -77,7 +74,6 @@ class KeraxModel:
 
     def __init__(self, model, max_batch: int):
         self._model, self.num_programs, self._number = model, 0, 0
-        self.seconds: dict[int, float] = {}
         signature = signature_of(model)
         if len(signature) != 1:
             raise ValueError(
@@ -103,8 +99,8 @@ class KeraxModel:
 
     def prepare(self) -> None:
         """Compiles and runs the programs of all sizes, unless requests say more about their shapes."""
-        if not (self.is_open or self.mixes_rows):
-            self.seconds = _try_sizes(self)
+        for size in [] if self.is_open or self.mixes_rows else self.sizes:
+            self.run([_made_up(spec, size, None) for spec in self.inputs])
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(arrays)
@@ -192,7 +188,6 @@ class OnnxModel:
         except Exception as error:  # classes of its own
             raise ValueError(f"serve: onnxruntime does not read {path!r}: {error}") from None
         self.num_programs, self.mixes_rows = 0, False
-        self.seconds: dict[int, float] = {}
         self.inputs = [_of_onnx(path, node) for node in self._session.get_inputs()]
         self.outputs = [_of_onnx(path, node) for node in self._session.get_outputs()]
         first = {node.shape[0] for node in self._session.get_inputs()}
@@ -203,7 +198,8 @@ class OnnxModel:
         """Runs each size once, unless requests say more about their shapes."""
         if any(None in spec.shape for spec in self.inputs):
             return
-        self.seconds = _try_sizes(self)
+        for size in self.sizes:
+            self.run([_made_up(spec, size, None) for spec in self.inputs])
         if len(self.sizes) > 1:
             self.mixes_rows = _seems_to_mix_rows(self)
 
@@ -247,19 +243,6 @@ def _differ(one: np.ndarray, other: np.ndarray) -> bool:
     one, other = one.astype(np.float64), other.astype(np.float64)
     scale = np.abs(other).max(initial=0)
     return bool(np.isfinite(scale) and np.abs(one - other).max(initial=0) > 0.05 * scale)
-
-
-def _try_sizes(model: Runnable) -> dict[int, float]:
-    """Compiles the programs of all sizes. Returns the seconds that each takes."""
-    seconds = {}
-    for size in model.sizes:
-        arrays, times = [_made_up(spec, size, None) for spec in model.inputs], []
-        for _ in range(4):  # the first compiles; the best of the others says most about an idle machine
-            began = time.perf_counter()
-            model.run(arrays)
-            times.append(time.perf_counter() - began)
-        seconds[size] = min(times)
-    return seconds
 
 
 def _seems_to_mix_rows(model: Runnable) -> bool:

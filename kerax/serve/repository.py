@@ -44,11 +44,6 @@ class Entry:
         self.is_ready, self.error = False, None
 
     @property
-    def seconds(self) -> dict[int, float]:
-        """What a batch of each size took when it was tried."""
-        return self.model.seconds
-
-    @property
     def mixes_rows(self) -> bool:
         """Whether a row's outputs depend on the other rows of its batch."""
         return self.model.mixes_rows

@@ -12,7 +12,7 @@ from kerax import layers
 from tests.serve.client import get, post, send
 
 pytest.importorskip("starlette")
-from kerax.serve.batching import Batcher, best_size
+from kerax.serve.batching import Batcher
 from kerax.serve.tensors import RequestError
 
 
@@ -48,15 +48,15 @@ def predict(server, x, name="m", **kwargs):
 class Owner:
     """A model that takes its time: adds 1, and says how many rows each batch had."""
 
-    def __init__(self, sizes=(1, 2, 4, 8), pause=0.0):
-        self.mixes_rows, self.seconds = False, {}
-        self.sizes, self.pause, self.batches, self.go = list(sizes), pause, [], threading.Event()
+    def __init__(self, sizes=(1, 2, 4, 8), seconds=0.0):
+        self.mixes_rows = False
+        self.sizes, self.seconds, self.batches, self.go = list(sizes), seconds, [], threading.Event()
         self.go.set()
 
     def run(self, arrays):
         self.go.wait(10)
         self.batches.append(len(arrays[0]))
-        time.sleep(self.pause)
+        time.sleep(self.seconds)
         return [arrays[0] + 1]
 
 
@@ -91,15 +91,6 @@ def test_what_waits_leaves_together_and_each_gets_its_own_rows(batcher):
     assert owner.batches == [1, 8]  # 6 rows, filled up
     batcher.close()  # what is noted is noted after the answers
     assert [(batch.rows, batch.padding) for batch in batcher.noted] == [(1, 0), (6, 2)]
-
-
-def test_batches_are_filled_up_only_where_that_saves_time():
-    owner = Owner(sizes=(1, 2, 4, 8, 16))
-    assert [best_size(owner, rows) for rows in (1, 3, 9, 40)] == [1, 4, 16, 16]
-    owner.seconds = {size: size * 1e-3 for size in owner.sizes}  # a row takes what it takes
-    assert [best_size(owner, rows) for rows in (1, 3, 5, 7, 9, 15, 40)] == [1, 2, 4, 8, 8, 16, 16]
-    owner.seconds = dict.fromkeys(owner.sizes, 1e-3)  # a batch takes what it takes
-    assert [best_size(owner, rows) for rows in (1, 3, 5, 9, 40)] == [1, 4, 8, 16, 16]
 
 
 def test_many_rows_go_in_several_batches(batcher):
@@ -180,7 +171,7 @@ def test_a_model_that_raises_spoils_its_own_batch_only(batcher):
 
 
 def test_closing_computes_what_waits():
-    batcher, owner = Batcher(16, 0, lambda batch: None), Owner(pause=0.05)
+    batcher, owner = Batcher(16, 0, lambda batch: None), Owner(seconds=0.05)
 
     async def run():
         tasks = [asyncio.ensure_future(batcher.compute(owner, [np.zeros((1, 1))])) for _ in range(4)]
