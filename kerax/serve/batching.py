@@ -47,8 +47,8 @@ class Batcher:
         max_delay: Seconds that an idle device waits for company.
         note: Called with each `Batch`, in the thread.
 
-    Owners have `sizes`, in ascending order, and `run`, from arrays of one of these sizes to a list of arrays. Those with
-    `mixes_rows` get each request as it is.
+    Owners have `sizes`, in ascending order, and `run`, from arrays of one of these sizes to a list of arrays. With
+    `mixes_rows` they get each request as it is.
     """
 
     def __init__(self, max_queue: int, max_delay: float, note: Callable[[Batch], None]):
