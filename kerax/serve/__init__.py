@@ -2,4 +2,5 @@
 
 from kerax import lazy as _lazy
 
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__, "starlette", "Starlette", "serve")
+_NEEDS = "starlette uvicorn prometheus_client"
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__, _NEEDS, "Starlette and uvicorn", "serve")

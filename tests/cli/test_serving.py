@@ -1,5 +1,8 @@
 """`kerax serve`: what it hands on, and mistakes on its command line."""
 
+import subprocess
+import sys
+
 import pytest
 
 import kerax
@@ -45,3 +48,11 @@ def test_help_names_the_options(capsys):
 def test_mistakes_are_told_in_a_line(words, message, model, capsys):
     assert main(["serve", *words, *([] if "--port" in words else ["--port", "0"])]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_missing_package_is_told_with_the_extra():
+    code = (
+        "import sys; sys.modules['starlette'] = None; from kerax.cli import main; sys.exit(main(['serve', 'x.keras']))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 2 and "pip install 'kerax[serve]'" in shown.stderr
