@@ -26,6 +26,7 @@ from . import quantizers as quantizers
 from . import random as random
 from . import regularizers as regularizers
 from . import saving as saving
+from . import serve as serve
 from . import tree as tree
 from . import tuner as tuner
 from . import utils as utils

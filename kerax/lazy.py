@@ -12,7 +12,7 @@ def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, li
     Args:
         package: Name of the package.
         file: Path of its `__init__.py`.
-        *needs: Of a package that needs one that may be missing: that one's name, what to call it, kerax's extra.
+        *needs: Of a package that needs others that may be missing: their names, what to call them, kerax's extra.
     """
     with open(f"{file}i", encoding="utf-8") as stub:
         imports = [node for node in ast.parse(stub.read()).body if isinstance(node, ast.ImportFrom)]
@@ -29,7 +29,7 @@ def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, li
             # `from . import name` is a module itself, which has no home.
             home = importlib.import_module(f"{package}.{homes[name] or name}")
         except ModuleNotFoundError as error:
-            if not needs or error.name != needs[0]:
+            if not needs or (error.name or "").partition(".")[0] not in needs[0].split():
                 raise
             raise ImportError(f"{name} needs {needs[1]}: pip install 'kerax[{needs[2]}]'") from None
         value = getattr(home, name) if homes[name] else home

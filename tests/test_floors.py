@@ -15,6 +15,7 @@ FLOORS = [
     {"models"},
     {
         "cli",
+        "serve",
         "utils",
         "visualization",
         "datasets",
@@ -131,8 +132,8 @@ print(layer(np.ones((3, 4), "float32")).shape, Scale.from_config(layer.get_confi
 def test_importing_kerax_loads_none_of_the_slow_libraries():
     code = """
 import sys, kerax
-import kerax.layers, kerax.models, kerax.optimizers, kerax.callbacks, kerax.tuner
-slow = ["orbax", "h5py", "rich", "matplotlib", "tensorflow", "pandas", "torch", "optuna"]
+import kerax.layers, kerax.models, kerax.optimizers, kerax.callbacks, kerax.tuner, kerax.serve
+slow = ["orbax", "h5py", "rich", "matplotlib", "tensorflow", "pandas", "torch", "optuna", "starlette", "uvicorn"]
 print([module for module in slow if module in sys.modules])
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,6 +47,15 @@ EXPECTED = {
     "10_pure_functions": Expected({"loop: test accuracy ": (0.9, 1), "ensemble: test accuracy ": (0.9, 1)}),
     "11_several_inputs_and_outputs": Expected({"rings off by ": (1, 1.8), "sex accuracy ": (0.45, 1)}, (ABALONE,)),
     "12_checkpoints": Expected({"went on with epoch ": (3, 3), "test accuracy ": (0.85, 1)}),
+    "13_deploying": Expected(
+        {
+            "onnxruntime: test accuracy ": (0.8, 1),
+            "largest difference ": (0, 1e-5),
+            "served: test accuracy ": (0.8, 1),
+            "exit code ": (0, 0),
+        },
+        packages=("onnx_ir", "onnxruntime", "starlette", "PIL"),
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from kerax.cli.config import run_script
 from kerax.cli.exporting import export
 from kerax.cli.inspecting import inspect_file
 from kerax.cli.planning import plan_command
+from kerax.cli.serving import serve
 from kerax.cli.testing import evaluate, predict
 from kerax.cli.training import train
 from kerax.cli.tuning import tune
@@ -29,6 +30,7 @@ COMMANDS = {
     "predict": Command(predict, "writes the predictions for a file or a data set"),
     "inspect": Command(inspect_file, "lists what is in a checkpoint or a file of weights"),
     "export": Command(export, "writes a trained model as a file of another runtime: ONNX, LiteRT, SavedModel, ..."),
+    "serve": Command(serve, "answers requests over HTTP with trained models"),
     "tune": Command(tune, "searches the values that a YAML file leaves open"),
     "plan": Command(plan_command, "tells what a config's model would need and take on devices that need not be there"),
     "benchmark": Command(benchmark, "times kerax beside a hand-written JAX step on this machine"),

@@ -138,7 +138,23 @@ def parse_arguments(
     show_fields: Callable[[str], None] | None = None,
     has_fields: bool = True,
 ) -> tuple[str, dict[str, Any]]:
-    """A command line: its one positional argument, and the overrides `{dotted path: value}`.
+    """A command line: its one positional argument, and the overrides `{dotted path: value}`; see `parse_words`."""
+    words, overrides = parse_words(arguments, positional, description, flags, options, show_fields, has_fields)
+    if len(words) != 1:
+        raise ConfigError(f"expected one {positional}, then --section.name VALUE. Got {words}. See --help.")
+    return words[0], overrides
+
+
+def parse_words(
+    arguments: Sequence[str],
+    positional: str,
+    description: str,
+    flags: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+    show_fields: Callable[[str], None] | None = None,
+    has_fields: bool = True,
+) -> tuple[list[str], dict[str, Any]]:
+    """A command line: its positional arguments, and the overrides `{dotted path: value}`.
 
     Args:
         arguments: The words of the command line.
@@ -149,8 +165,7 @@ def parse_arguments(
         show_fields: Called with the positional argument, if there is one, when help is asked for.
         has_fields: Whether the fields of a config are options too.
 
-    Prints the help and exits for `--help`. Raises `ConfigError` for an option without a value or a wrong number of
-    positional arguments.
+    Prints the help and exits for `--help`. Raises `ConfigError` for an option without a value.
     """
     flags, options = dict(flags or {}), dict(options or {})
     is_help = "-h" in arguments or "--help" in arguments
@@ -179,9 +194,7 @@ def parse_arguments(
         if positionals and show_fields is not None:
             show_fields(positionals[0])
         raise SystemExit(0)
-    if len(positionals) != 1:
-        raise ConfigError(f"expected one {positional}, then --section.name VALUE. Got {positionals}. See --help.")
-    return positionals[0], overrides
+    return positionals, overrides
 
 
 def _parse_value(option: str, text: str) -> Any:

@@ -55,8 +55,8 @@ class Endpoint:
         self.dtypes = {str(leaf.dtype) for leaf in (*jax.tree.leaves(output), *jax.tree.leaves(self.weights))}
         self.dtypes |= {str(layer.compute_dtype) for layer in layers}
         self.smallest_table = min([size for size in sizes if isinstance(size, int) and size], default=2)
-        self.input_names = _names_of_inputs(self.signature)
-        self.output_names = _names_of_outputs(output)
+        self.input_names = names_of_inputs(self.signature)
+        self.output_names = names_of_outputs(output)
 
     @property
     def weights(self) -> dict[str, dict[str, Any]]:
@@ -255,7 +255,7 @@ def _specs(signature: tuple, batch: int | None, is_shared: bool) -> tuple:
     )
 
 
-def _names_of_inputs(signature: tuple) -> list[str]:
+def names_of_inputs(signature: tuple) -> list[str]:
     """The specs' names; of a dict its keys; else `input`, or `input_0`, `input_1` and so on."""
     names: list[str] = []
     leaves = jax.tree_util.tree_leaves_with_path(signature, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
@@ -267,7 +267,7 @@ def _names_of_inputs(signature: tuple) -> list[str]:
     return names
 
 
-def _names_of_outputs(output: Any) -> list[str]:
+def names_of_outputs(output: Any) -> list[str]:
     """Of a dict its keys, else `output_0`, `output_1` and so on, as in Keras's files."""
     leaves = jax.tree_util.tree_leaves_with_path(output)
     keys = [getattr(path[-1], "key", None) if path else None for path, _ in leaves]

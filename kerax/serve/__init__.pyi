@@ -1,0 +1,3 @@
+from .running import run as run
+from .server import Server as Server
+from .server import app as app

@@ -1,0 +1,63 @@
+"""What is counted, for Prometheus."""
+
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from kerax.serve.batching import Batch
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Counters of one server.
+
+    Args:
+        waiting: A function that tells how many rows wait.
+    """
+
+    def __init__(self, waiting: Any):
+        registry = self._registry = CollectorRegistry()
+        by_model = ("model", "version")
+        self._requests = Counter("kerax_requests", "Requests.", (*by_model, "status"), registry=registry)
+        self._latency = Histogram(
+            "kerax_request_seconds", "Of a request.", by_model, registry=registry, buckets=_SECONDS
+        )
+        self._rows = Histogram("kerax_batch_rows", "Rows of a batch.", by_model, registry=registry, buckets=_ROWS)
+        self._padding = Counter("kerax_padding_rows", "Rows that filled batches up.", by_model, registry=registry)
+        self._compute = Histogram(
+            "kerax_compute_seconds", "Of a batch on the device.", by_model, registry=registry, buckets=_SECONDS
+        )
+        self._wait = Histogram(
+            "kerax_queue_seconds", "Of a request in the queue.", by_model, registry=registry, buckets=_SECONDS
+        )
+        self._programs = Gauge("kerax_programs", "Programs compiled.", by_model, registry=registry)
+        Gauge("kerax_queue_rows", "Rows that wait.", registry=registry).set_function(waiting)
+        # Looking children up by their labels takes longer than counting.
+        self._children: dict[tuple, Any] = {}
+
+    def _child(self, metric, *labels):
+        key = id(metric), *labels
+        if key not in self._children:
+            self._children[key] = metric.labels(*labels)
+        return self._children[key]
+
+    def request(self, name: str, version: str, status: int, seconds: float):
+        """Counts a request."""
+        self._child(self._requests, name, version, status).inc()
+        self._child(self._latency, name, version).observe(seconds)
+
+    def batch(self, batch: Batch, name: str, version: str, num_programs: int):
+        """Counts a batch."""
+        self._child(self._rows, name, version).observe(batch.rows)
+        self._child(self._padding, name, version).inc(batch.padding)
+        self._child(self._compute, name, version).observe(batch.seconds)
+        self._child(self._programs, name, version).set(num_programs)
+        for seconds in batch.waited:
+            self._child(self._wait, name, version).observe(seconds)
+
+    def show(self) -> bytes:
+        """All of it as Prometheus reads it."""
+        return generate_latest(self._registry)
