@@ -72,9 +72,24 @@ def predict_program(model, variables: TrainState, spec: BatchSpec) -> Program:
     program = Program(step, constants, carry, spec, _Stacked, join, model.run_eagerly)
     if not model.run_eagerly:
         # Rows that fill a batch up are cut off again, which needs outputs that have rows.
-        program.fills_up = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
+        has_rows = all(leaf.shape[:1] == (spec.num_rows,) for leaf in jax.tree.leaves(program.outputs))
+        program.fills_up = has_rows and not _sets_rows_against_each_other(model, step, program)
         program.room = program.room if program.fills_up else 1
     return program
+
+
+def _sets_rows_against_each_other(model, step: Callable, program: Program) -> bool:
+    """Whether an output has the rows in a second axis too, as similarities have: there none may be added."""
+    size, shapes = program.spec.num_rows, [leaf.shape[1:] for leaf in jax.tree.leaves(program.outputs)]
+    known = [tensor.shape[1:] for tensor in getattr(model, "outputs", None) or ()]
+    # Only where it may be so, for it takes a second tracing.
+    if not any(size in shape for shape in shapes) or (known and not any(None in shape for shape in known)):
+        return False
+    constants, carry, batch = program.specs
+    more = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size + 1, *leaf.shape[1:]), leaf.dtype), batch)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    _, outputs = jax.eval_shape(step, constants, carry, more, number, number)
+    return shapes != [leaf.shape[1:] for leaf in jax.tree.leaves(outputs)]
 
 
 def _without_state(outputs, given: ListedState):

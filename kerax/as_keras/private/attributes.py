@@ -1,23 +1,17 @@
 """Private attributes of Keras's classes, lent to kerax's for as long as nobody has one of that name of their own."""
 
+import importlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from kerax.core.tracking import Alias, Trackable, members
-from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Softmax
+from kerax.core.tracking import Alias, members
+from kerax.as_keras.private import attention
+from kerax.as_keras.private.lending import Lent
+from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Rescaling
+from kerax.layers.image import ImageLayer
 from kerax.losses import Loss
 from kerax.models import Model
-
-
-class Lent:
-    """An attribute that is computed when it is read. A value that is assigned stands before it."""
-
-    def __init__(self, read: Callable):
-        self.read = read
-
-    def __get__(self, item, _=None) -> Any:
-        return self if item is None else self.read(item)
 
 
 def _layers(item) -> list[Layer]:
@@ -56,6 +50,10 @@ class _Tracker:
     lock = unlock
 
 
+def _backend(_) -> Any:
+    return importlib.import_module("keras.src.backend")
+
+
 def _own_variables(item, trainable: bool) -> list:
     return [variable for _, variable in item._own_variables() if variable.trainable == trainable]
 
@@ -71,20 +69,11 @@ _LENT: dict[type, dict[str, Any]] = {
         "_dtype_policy": Alias("dtype_policy"),
     },
     Loss: {"_dtype": Alias("dtype")},
+    # What these do outside of Keras's backend, in a pipeline of TensorFlow's; here they have one.
+    Rescaling: {"backend": Lent(_backend)},
+    ImageLayer: {"backend": Lent(_backend)},
 }
-for _attention in (MultiHeadAttention, GroupQueryAttention):
-    _LENT[_attention] = {
-        f"_{name}": Alias(name)
-        for name in ("query_dense", "key_dense", "value_dense", "output_dense", "key_dim", "num_heads", "value_dim")
-    } | {
-        "_dropout": Alias("dropout"),
-        "_use_bias": Alias("use_bias"),
-        "_inverse_sqrt_key_dim": Lent(lambda item: item.key_dim**-0.5),
-        "_softmax": Lent(lambda item: Softmax(axis=-1, dtype=item.dtype_policy)),
-        "_kernel_initializer": Alias("kernel_initializer"),
-        "_bias_initializer": Alias("bias_initializer"),
-    }
-_ = Trackable
+_LENT |= dict.fromkeys((MultiHeadAttention, GroupQueryAttention), attention.ATTRIBUTES)
 
 
 def lend() -> None:
