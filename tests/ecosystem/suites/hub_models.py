@@ -248,7 +248,7 @@ BACKBONES = {
     "SAMBackbone": (sam, sam_inputs),
     "CSPNetBackbone": (
         lambda: {"stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1, 1, 1]}
-        | {"stackwise_strides": [1, 2, 2], "stackwise_num_filters": [8, 16, 16], "block_type": "dark"},
+        | {"stackwise_strides": [1, 2, 2], "stackwise_num_filters": [8, 16, 16], "block_type": "dark_block", "stage_type": "dark"},
         images,
     ),
     "DINOV2Backbone": (
