@@ -22,6 +22,7 @@ import warnings
 from kerax import config
 from kerax.as_keras.aliases import SETTINGS_FILE, install, is_installed
 from kerax.as_keras.beside import real as real
+from kerax.core import seeds
 
 
 def as_keras() -> types.ModuleType:
@@ -39,6 +40,7 @@ def as_keras() -> types.ModuleType:
         _refuse_keras()
         _check_backend()
         install()
+        seeds.draw_from_python()
     return sys.modules["keras"]
 
 
