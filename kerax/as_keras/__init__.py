@@ -9,7 +9,7 @@ import keras  # kerax under its other name: keras.layers.Dense is kerax.layers.D
 import keras_hub
 ```
 
-A script without a line of kerax in it: `python -m kerax.as_keras script.py`, a module: `python -m kerax.as_keras -m name`.
+A script that knows nothing of kerax: `python -m kerax.as_keras script.py`, or `-m name` for a module.
 Tests: `pytest -p kerax.as_keras.pytest_plugin`. Keras itself, to compare with: `kerax.as_keras.real()`.
 """
 
@@ -20,7 +20,7 @@ import types
 import warnings
 
 from kerax import config
-from kerax.as_keras.aliases import SETTINGS_FILE, install, is_installed
+from kerax.as_keras.aliases import install, is_installed, settings_file
 from kerax.as_keras.beside import real as real
 from kerax.core import seeds
 
@@ -69,7 +69,7 @@ def _check_backend() -> None:
     # Keras writes "tensorflow" into that file by itself: only another name is somebody's wish.
     if not wanted and settings.get("backend", "jax") not in ("jax", "tensorflow"):
         warnings.warn(
-            f"kerax.as_keras: {SETTINGS_FILE()} asks for the backend {settings['backend']!r}, and kerax has one, JAX, "
+            f"kerax.as_keras: {settings_file()} asks for the backend {settings['backend']!r}, and kerax has one, JAX, "
             "which is used. `KERAS_BACKEND=jax` in the environment says so and ends this warning.",
             stacklevel=3,
         )
@@ -82,7 +82,7 @@ def _check_backend() -> None:
 
 def _settings() -> dict:
     try:
-        with open(SETTINGS_FILE(), encoding="utf-8") as file:
+        with open(settings_file(), encoding="utf-8") as file:
             settings = json.load(file)
     except (OSError, ValueError):  # as Keras, which goes on without
         return {}

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.abc
 import os
 import sys
 import types
@@ -23,7 +24,7 @@ _ELSEWHERE = {
 _EVERYWHERE = ("", "utils", "backend", "config", "saving", "layers", "models", "ops")
 
 
-def SETTINGS_FILE() -> Path:
+def settings_file() -> Path:
     """Where Keras keeps a user's settings."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
 
@@ -49,7 +50,7 @@ def keras_modules() -> dict[str, frozenset[str]]:
     return {path.strip("."): frozenset(names.split()) for path, names in pairs}
 
 
-class Aliases:
+class Aliases(importlib.abc.Loader):
     """Finds `keras`, `keras.src` and `tensorflow.keras`, with what is below them."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
@@ -112,9 +113,9 @@ class Keras(types.ModuleType):
 
     def __init__(self):
         super().__init__("keras", kerax.__doc__)
-        self.__path__: list[str] = []
+        self.__path__ = []
         self.__version__ = KERAS_VERSION
-        self.__all__ = [name for name in kerax.__all__ if name != "as_keras"]
+        self.__all__ = [name for name in dir(kerax) if not name.startswith("_") and name != "as_keras"]
         self.version = lambda: KERAS_VERSION
 
     def __getattr__(self, name: str) -> Any:
@@ -130,7 +131,7 @@ class Keras(types.ModuleType):
         return value
 
     def __dir__(self):
-        return sorted({*super().__dir__(), *kerax.__all__})
+        return sorted({*super().__dir__(), *dir(kerax)})
 
 
 class Source(types.ModuleType):
@@ -138,7 +139,7 @@ class Source(types.ModuleType):
 
     def __init__(self, path: str):
         super().__init__(f"keras.src.{path}" if path else "keras.src")
-        self.__path__: list[str] = []
+        self.__path__ = []
         if path == "version":
             self.__version__ = KERAS_VERSION
         self._path = path

@@ -54,7 +54,7 @@ def missing(path: str) -> str:
     if path.startswith("keras.src"):
         return (
             f"kerax.as_keras: `{path}` is a private name of Keras's, or newer than Keras {KERAS_VERSION}, and not "
-            "among those that kerax lends to libraries. Use the public API of the same purpose, or run this under Keras."
+            "among those that kerax lends. Use the public API of the same purpose, or run this under Keras."
         )
     return (
         f"kerax.as_keras: kerax has no `{path}`, and the API of Keras {KERAS_VERSION}, which kerax has, has none "

@@ -2,7 +2,10 @@
 
 import kerax.as_keras
 
-kerax.as_keras.as_keras()
+
+def pytest_load_initial_conftests() -> None:
+    """Before the first `conftest.py` can import Keras."""
+    kerax.as_keras.as_keras()
 
 
 def pytest_report_header() -> str:

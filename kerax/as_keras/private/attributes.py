@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from kerax.core.tracking import Alias, members
 from kerax.as_keras.private import attention
 from kerax.as_keras.private.lending import Lent
+from kerax.core.tracking import Alias, members
 from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Rescaling
 from kerax.layers.image import ImageLayer
 from kerax.losses import Loss
+from kerax.metrics import Metric
 from kerax.models import Model
 
 
@@ -67,7 +68,9 @@ _LENT: dict[type, dict[str, Any]] = {
         "_non_trainable_variables": Lent(lambda item: _own_variables(item, False)),
         "_seed_generators": Lent(lambda item: [child for _, child in item._children() if not isinstance(child, Layer)]),
         "_dtype_policy": Alias("dtype_policy"),
+        "_metrics": Lent(lambda item: [metric for _, metric in members(item, Metric)]),
     },
+    Model: {"_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker)},
     Loss: {"_dtype": Alias("dtype")},
     # What these do outside of Keras's backend, in a pipeline of TensorFlow's; here they have one.
     Rescaling: {"backend": Lent(_backend)},

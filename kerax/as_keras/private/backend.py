@@ -85,6 +85,6 @@ def set_global_attribute(name: str, value) -> None:
 
 def keras_home() -> str:
     """The folder of a user's settings and caches."""
-    from kerax.as_keras.aliases import SETTINGS_FILE
+    from kerax.as_keras.aliases import settings_file
 
-    return str(SETTINGS_FILE().parent)
+    return str(settings_file().parent)

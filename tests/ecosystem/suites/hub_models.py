@@ -1,6 +1,5 @@
 """Small models of KerasHub's, by name: the class, its arguments and one batch of inputs."""
 
-import keras
 import keras_hub
 import numpy as np
 
@@ -134,8 +133,12 @@ def stable_diffusion():
         "mmdit_qk_norm": None,
         "mmdit_dual_attention_indices": None,
         "vae": vae,
-        "clip_l": M.CLIPTextEncoder(**texts, intermediate_activation="quick_gelu", intermediate_output_index=0, name="clip_l"),
-        "clip_g": M.CLIPTextEncoder(**texts, intermediate_activation="gelu", intermediate_output_index=0, name="clip_g"),
+        "clip_l": M.CLIPTextEncoder(
+            **texts, intermediate_activation="quick_gelu", intermediate_output_index=0, name="clip_l"
+        ),
+        "clip_g": M.CLIPTextEncoder(
+            **texts, intermediate_activation="gelu", intermediate_output_index=0, name="clip_g"
+        ),
         "image_shape": (32, 32, 3),
     }
 
@@ -178,9 +181,16 @@ BACKBONES = {
     "GPTNeoXBackbone": (lambda: ENCODER | {"hidden_dim": 8}, ids),
     "GemmaBackbone": (lambda: DECODER | {"head_dim": 4}, ids),
     "Gemma2Backbone": (
-        lambda: DECODER
-        | {"head_dim": 4, "use_post_ffw_norm": True, "use_post_attention_norm": True, "use_sliding_window_attention": True}
-        | {"attention_logit_soft_cap": 50, "final_logit_soft_cap": 30, "sliding_window_size": 4},
+        lambda: (
+            DECODER
+            | {
+                "head_dim": 4,
+                "use_post_ffw_norm": True,
+                "use_post_attention_norm": True,
+                "use_sliding_window_attention": True,
+            }
+            | {"attention_logit_soft_cap": 50, "final_logit_soft_cap": 30, "sliding_window_size": 4}
+        ),
         ids,
     ),
     "Gemma3Backbone": (lambda: DECODER | {"head_dim": 4, "image_size": 16, "sliding_window_size": 4}, ids),
@@ -193,19 +203,28 @@ BACKBONES = {
     "Phi3Backbone": (lambda: DECODER, ids),
     "QwenBackbone": (lambda: DECODER, ids),
     "Qwen3Backbone": (lambda: DECODER | {"head_dim": 4}, ids),
-    "Qwen3MoeBackbone": (lambda: DECODER | {"head_dim": 4, "moe_intermediate_dim": 8, "num_experts": 2, "top_k": 1}, ids),
+    "Qwen3MoeBackbone": (
+        lambda: DECODER | {"head_dim": 4, "moe_intermediate_dim": 8, "num_experts": 2, "top_k": 1},
+        ids,
+    ),
     "QwenMoeBackbone": (
-        lambda: DECODER
-        | {"moe_intermediate_dim": 8, "shared_expert_intermediate_dim": 8, "num_experts": 2, "top_k": 1},
+        lambda: (
+            DECODER | {"moe_intermediate_dim": 8, "shared_expert_intermediate_dim": 8, "num_experts": 2, "top_k": 1}
+        ),
         ids,
     ),
     "RWKV7Backbone": (
-        lambda: {"vocabulary_size": 10, "hidden_size": 16, "head_size": 8, "num_layers": 2, "intermediate_dim": 8}
-        | {"gate_lora": 4, "mv_lora": 4, "aaa_lora": 4, "decay_lora": 4},
+        lambda: (
+            {"vocabulary_size": 10, "hidden_size": 16, "head_size": 8, "num_layers": 2, "intermediate_dim": 8}
+            | {"gate_lora": 4, "mv_lora": 4, "aaa_lora": 4, "decay_lora": 4}
+        ),
         lambda: ids(length=16)["token_ids"],
     ),
     "RobertaBackbone": (lambda: ENCODER, ids),
-    "RoformerV2Backbone": (lambda: ENCODER | {"head_size": 2}, lambda: {k: v for k, v in segments().items() if k[:3] != "pad"}),
+    "RoformerV2Backbone": (
+        lambda: ENCODER | {"head_size": 2},
+        lambda: {k: v for k, v in segments().items() if k[:3] != "pad"},
+    ),
     "SmolLM3Backbone": (lambda: SMOL, lambda: ids()),
     "T5Backbone": (lambda: ENCODER, two_sided),
     "T5GemmaBackbone": (lambda: T5_GEMMA, two_sided),
@@ -213,16 +232,23 @@ BACKBONES = {
     "XLNetBackbone": (lambda: ENCODER, segments),
     "WhisperBackbone": (
         lambda: ENCODER | {"num_mels": 8, "max_encoder_sequence_length": 16, "max_decoder_sequence_length": 8},
-        lambda: {"encoder_features": np.ones((2, 16, 8), "float32")} | ids(name="decoder_token_ids", mask="decoder_padding_mask"),
+        lambda: (
+            {"encoder_features": np.ones((2, 16, 8), "float32")}
+            | ids(name="decoder_token_ids", mask="decoder_padding_mask")
+        ),
     ),
     "MoonshineBackbone": (
-        lambda: {"vocabulary_size": 10, "filter_dim": 8, "encoder_num_layers": 1, "decoder_num_layers": 1, "hidden_dim": 8}
-        | {"intermediate_dim": 16, "encoder_num_heads": 2, "decoder_num_heads": 2},
-        lambda: {
-            "encoder_input_values": np.ones((2, 1600, 1), "float32"),
-            "encoder_padding_mask": np.ones((2, 1600), "bool"),
-        }
-        | ids(name="decoder_token_ids", mask="decoder_padding_mask"),
+        lambda: (
+            {"vocabulary_size": 10, "filter_dim": 8, "encoder_num_layers": 1, "decoder_num_layers": 1, "hidden_dim": 8}
+            | {"intermediate_dim": 16, "encoder_num_heads": 2, "decoder_num_heads": 2}
+        ),
+        lambda: (
+            {
+                "encoder_input_values": np.ones((2, 1600, 1), "float32"),
+                "encoder_padding_mask": np.ones((2, 1600), "bool"),
+            }
+            | ids(name="decoder_token_ids", mask="decoder_padding_mask")
+        ),
     ),
     "CLIPBackbone": (
         lambda: {
@@ -240,15 +266,31 @@ BACKBONES = {
         lambda: {"images": images(16), "token_ids": ids()["token_ids"]},
     ),
     "PaliGemmaBackbone": (
-        lambda: DECODER
-        | {"head_dim": 4, "image_size": 16, "vit_patch_size": 4, "vit_num_heads": 2, "vit_hidden_dim": 8, "vit_num_layers": 2},
+        lambda: (
+            DECODER
+            | {
+                "head_dim": 4,
+                "image_size": 16,
+                "vit_patch_size": 4,
+                "vit_num_heads": 2,
+                "vit_hidden_dim": 8,
+                "vit_num_layers": 2,
+            }
+        ),
         lambda: {"images": images(16), "response_mask": np.zeros((2, 5), "int32")} | ids(),
     ),
     "StableDiffusion3Backbone": (stable_diffusion, stable_diffusion_inputs),
     "SAMBackbone": (sam, sam_inputs),
     "CSPNetBackbone": (
-        lambda: {"stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1, 1, 1]}
-        | {"stackwise_strides": [1, 2, 2], "stackwise_num_filters": [8, 16, 16], "block_type": "dark_block", "stage_type": "dark"},
+        lambda: (
+            {"stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1, 1, 1]}
+            | {
+                "stackwise_strides": [1, 2, 2],
+                "stackwise_num_filters": [8, 16, 16],
+                "block_type": "dark_block",
+                "stage_type": "dark",
+            }
+        ),
         images,
     ),
     "DINOV2Backbone": (
@@ -268,7 +310,10 @@ BACKBONES = {
         images,
     ),
     "DeiTBackbone": (lambda: VIT | {"intermediate_dim": 16, "image_shape": (16, 16, 3)}, lambda: images(16)),
-    "DenseNetBackbone": (lambda: {"stackwise_num_repeats": [1, 1], "growth_rate": 4, "image_shape": (32, 32, 3)}, images),
+    "DenseNetBackbone": (
+        lambda: {"stackwise_num_repeats": [1, 1], "growth_rate": 4, "image_shape": (32, 32, 3)},
+        images,
+    ),
     "EfficientNetBackbone": (
         lambda: {
             "stackwise_kernel_sizes": [3, 3],
@@ -388,12 +433,23 @@ BACKBONES = {
     ),
     "ViTBackbone": (lambda: VIT | {"mlp_dim": 16, "image_shape": (16, 16, 3)}, lambda: images(16)),
     "ViTDetBackbone": (
-        lambda: {"image_shape": (16, 16, 3), "patch_size": 2, "hidden_size": 4, "num_layers": 2, "num_heads": 2}
-        | {"global_attention_layer_indices": [1], "intermediate_dim": 16, "num_output_channels": 2, "window_size": 2},
+        lambda: (
+            {"image_shape": (16, 16, 3), "patch_size": 2, "hidden_size": 4, "num_layers": 2, "num_heads": 2}
+            | {
+                "global_attention_layer_indices": [1],
+                "intermediate_dim": 16,
+                "num_output_channels": 2,
+                "window_size": 2,
+            }
+        ),
         lambda: images(16),
     ),
     "XceptionBackbone": (
-        lambda: {"stackwise_conv_filters": [[8, 16], [16, 16]], "stackwise_pooling": [True, False], "image_shape": (32, 32, 3)},
+        lambda: {
+            "stackwise_conv_filters": [[8, 16], [16, 16]],
+            "stackwise_pooling": [True, False],
+            "image_shape": (32, 32, 3),
+        },
         images,
     ),
 }
@@ -404,6 +460,3 @@ def make(name):
     """A small backbone and a batch for it."""
     arguments, inputs = BACKBONES[name]
     return getattr(M, ALIASES.get(name, name)), arguments(), inputs()
-
-
-_ = keras

@@ -6,7 +6,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-from hub_models import ids, images, make
+from hub_models import ids, make
 
 M = keras_hub.models
 CAUSAL = ["GPT2", "Gemma", "Llama", "Llama3", "Mistral", "Mixtral", "Qwen", "Qwen3", "Phi3", "OPT", "Bloom", "Falcon"]
@@ -92,9 +92,7 @@ def test_lora_and_its_weights(tmp_path):
     model.backbone.save_lora_weights(path)
     other = causal("Gemma")
     other.backbone.load_lora_weights(path)
-    first = [w for w in model.trainable_weights]
-    second = [w for w in other.trainable_weights]
-    for one, two in zip(first, second, strict=True):
+    for one, two in zip(model.trainable_weights, other.trainable_weights, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
@@ -213,6 +211,3 @@ def test_converter_of_hugging_face(tmp_path):
         given = {key: batch[key] for key in ("token_ids", "padding_mask")}
         outputs = backbone(batch)["sequence_output"] if name == "bert" else backbone(given)
         np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
-
-
-_ = images

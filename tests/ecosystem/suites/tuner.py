@@ -9,7 +9,9 @@ import pytest
 def build(hp):
     model = keras.Sequential([keras.Input((4,))])
     for index in range(hp.Int("layers", 1, 2)):
-        model.add(keras.layers.Dense(hp.Choice(f"units_{index}", [4, 8]), activation=hp.Choice("act", ["relu", "tanh"])))
+        model.add(
+            keras.layers.Dense(hp.Choice(f"units_{index}", [4, 8]), activation=hp.Choice("act", ["relu", "tanh"]))
+        )
     if hp.Boolean("dropout"):
         model.add(keras.layers.Dropout(0.1))
     model.add(keras.layers.Dense(1))
@@ -24,7 +26,9 @@ Y = X.sum(-1, keepdims=True)
 @pytest.mark.parametrize("name", ["RandomSearch", "GridSearch", "BayesianOptimization", "Hyperband"])
 def test_search(name, tmp_path):
     options = {"max_epochs": 3, "hyperband_iterations": 1} if name == "Hyperband" else {"max_trials": 3}
-    tuner = getattr(keras_tuner, name)(build, "val_loss", directory=tmp_path, project_name="p", overwrite=True, **options)
+    tuner = getattr(keras_tuner, name)(
+        build, "val_loss", directory=tmp_path, project_name="p", overwrite=True, **options
+    )
     stop = keras.callbacks.EarlyStopping(patience=1)
     tuner.search(X, Y, validation_data=(X, Y), epochs=2, verbose=0, callbacks=[stop])
     best = tuner.get_best_models(1)[0]

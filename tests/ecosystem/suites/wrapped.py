@@ -25,7 +25,9 @@ def mlp(meta, compile_kwargs, hidden=(8,)):
         model.add(keras.layers.Dense(1, activation="sigmoid"))
     else:
         model.add(keras.layers.Dense(meta.get("n_outputs_", 1)))
-    loss = "sparse_categorical_crossentropy" if is_multiclass else "binary_crossentropy" if "n_classes_" in meta else "mse"
+    loss = (
+        "sparse_categorical_crossentropy" if is_multiclass else "binary_crossentropy" if "n_classes_" in meta else "mse"
+    )
     model.compile(loss=loss, optimizer=compile_kwargs["optimizer"])
     return model
 
@@ -85,7 +87,9 @@ def test_ensembles(ensemble):
 
 def test_boosting():
     x, y = make_classification(40, 5, random_state=0)
-    assert AdaBoostClassifier(estimator=classifier(epochs=40, optimizer__learning_rate=0.02), n_estimators=2).fit(x, y).predict(x).shape == (40,)
+    assert AdaBoostClassifier(estimator=classifier(epochs=40, optimizer__learning_rate=0.02), n_estimators=2).fit(
+        x, y
+    ).predict(x).shape == (40,)
 
 
 def test_random_state_repeats():
