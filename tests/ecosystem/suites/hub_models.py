@@ -178,7 +178,7 @@ BACKBONES = {
         ids,
     ),
     "GPT2Backbone": (lambda: ENCODER, ids),
-    "GPTNeoXBackbone": (lambda: ENCODER | {"hidden_dim": 8}, ids),
+    "GPTNeoXBackbone": (lambda: ENCODER | {"hidden_dim": 16}, ids),
     "GemmaBackbone": (lambda: DECODER | {"head_dim": 4}, ids),
     "Gemma2Backbone": (
         lambda: (
@@ -218,7 +218,7 @@ BACKBONES = {
             {"vocabulary_size": 10, "hidden_size": 16, "head_size": 8, "num_layers": 2, "intermediate_dim": 8}
             | {"gate_lora": 4, "mv_lora": 4, "aaa_lora": 4, "decay_lora": 4}
         ),
-        lambda: ids(length=16)["token_ids"],
+        lambda: ids(length=16),
     ),
     "RobertaBackbone": (lambda: ENCODER, ids),
     "RoformerV2Backbone": (
