@@ -2,6 +2,7 @@
 
 from . import activations as activations
 from . import applications as applications
+from . import as_keras as as_keras
 from . import backend as backend
 from . import callbacks as callbacks
 from . import checkpoint as checkpoint

@@ -26,6 +26,7 @@ FLOORS = [
         "legacy",
     }
     | {"preprocessing", "tuner", "wrappers", "__main__"},
+    {"as_keras"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

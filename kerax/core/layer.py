@@ -134,6 +134,7 @@ class Layer(Operation, Trackable):
             raise ValueError(f"{self}: weight {name!r} needs a known shape, but the input leaves it open. Got {shape}.")
         variable = Variable(initializer, shape, dtype, trainable, autocast, aggregation, name=name)
         variable.path = f"{self.name}/{variable.name}"
+        variable.path_by_names = f"{self.path or self.name}/{variable.name}"
         variable.regularizer = _resolve("regularizers", regularizer)
         variable.constraint = _resolve("constraints", constraint)
         variable.overwrite_with_gradient = overwrite_with_gradient

@@ -54,7 +54,20 @@ class _Unseeded(_Stream):
         return super().draw()
 
 
-_stream = _Unseeded()
+class _Python(_Stream):
+    """Seeds drawn from Python's generator, as Keras's are: whoever seeds it again, as it was, gets the same ones."""
+
+    def draw(self) -> int:
+        return random.randint(1, 10**9)
+
+
+_stream: _Stream = _Unseeded()
+
+
+def draw_from_python() -> None:
+    """Makes all seeds from now on ones of Python's generator, which libraries written for Keras seed and restore."""
+    global _stream
+    _stream = _Python(0)
 
 
 def set_random_seed(seed: int) -> None:
@@ -68,7 +81,8 @@ def set_random_seed(seed: int) -> None:
         raise ValueError(f"set_random_seed: `seed` must be an integer in [0, 2**32). Got {seed!r}.")
     random.seed(int(seed))
     np.random.seed(int(seed))  # noqa: NPY002 what users draw from it shall be reproducible too
-    _stream = _Stream(int(seed))
+    if not isinstance(_stream, _Python):
+        _stream = _Stream(int(seed))
 
 
 def make_seed() -> int:

@@ -128,7 +128,10 @@ class Node:
 
     def note(self, outputs, values: dict[KerasTensor, Any]) -> None:
         """Adds what the call returned to the values."""
-        values.update(zip(jax.tree.leaves(self.outputs), sparse.leaves(outputs), strict=True))
+        tensors, found = jax.tree.leaves(self.outputs), sparse.leaves(outputs)
+        if len(tensors) != len(found):  # a `compute_output_shape` that names an output which may be `None`
+            found = jax.tree.leaves(outputs, is_leaf=lambda leaf: leaf is None)
+        values.update(zip(tensors, found, strict=True))
 
 
 class Source:

@@ -35,7 +35,7 @@ class HeadAttention(DroppedAttention):
     """What attention with several heads shares: projections, masks, and the attention itself.
 
     A subclass sets `key_dim`, builds `query_dense`, `key_dense`, `value_dense`,
-    `output_dense` and with `use_gate` `gate_dense`, and sets `_axes`, the attended ones.
+    `output_dense` and with `use_gate` `gate_dense`, and sets `attended_axes`, the attended ones.
     """
 
     key_dim: int
@@ -44,7 +44,7 @@ class HeadAttention(DroppedAttention):
     value_dense: EinsumDense
     output_dense: EinsumDense
     gate_dense: EinsumDense
-    _axes: tuple[int, ...]
+    attended_axes: tuple[int, ...]
 
     def __init__(
         self, dropout, use_bias, sliding_window, flash_attention, projections: tuple, use_gate, seed, **kwargs
@@ -161,15 +161,15 @@ class HeadAttention(DroppedAttention):
         }
 
     def _flat(self, *heads) -> tuple:
-        return tuple(_flatten_positions(part, self._axes) for part in heads)
+        return tuple(_flatten_positions(part, self.attended_axes) for part in heads)
 
     def _in_form(self, outputs, weights, query, key) -> tuple[Any, Any]:
         """Outputs and weights with the axes that the heads have."""
-        outputs = _split_positions(outputs, query.shape, self._axes)
+        outputs = _split_positions(outputs, query.shape, self.attended_axes)
         if weights is None:
             return outputs, None
         # The weights' last two axes become the attended ones again: (batch, heads, *queries, *keys).
-        sizes = [part.shape[axis] for part in (query, key) for axis in self._axes]
+        sizes = [part.shape[axis] for part in (query, key) for axis in self.attended_axes]
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
 
     def get_config(self) -> dict:
@@ -194,13 +194,13 @@ class HeadAttention(DroppedAttention):
 
     def _with_heads(self, joined, query, key):
         """A mask that broadcasts to the scores `(batch, ..., heads, queries, keys)` of projected query and key."""
-        rank = len(self._axes)
+        rank = len(self.attended_axes)
         for _ in range(query.ndim - 1 + rank - joined.ndim):  # the axis of heads, before queries and keys
             joined = jnp.expand_dims(joined, -2 * rank - 1)
         if rank == 1:
             return joined
         # Several attended axes become one: (batch, heads, *queries, *keys) to (batch, heads, queries, keys).
-        sizes = (math.prod(array.shape[axis] for axis in self._axes) for array in (query, key))
+        sizes = (math.prod(array.shape[axis] for axis in self.attended_axes) for array in (query, key))
         return joined.reshape(*joined.shape[: joined.ndim - 2 * rank], *sizes)
 
 
@@ -283,7 +283,7 @@ class MultiHeadAttention(HeadAttention):
         check(self, fits, "key and value must have equal axes but the last", **given)
         rank = len(query_shape)
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
-        self._axes = tuple(axis % rank for axis in axes)
+        self.attended_axes = tuple(axis % rank for axis in axes)
         keys, values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
         sizes = self._output_sizes or (query_shape[-1],)
         self.build_projections(tuple(given.values()), keys, keys, values, sizes)

@@ -70,6 +70,6 @@ class GroupQueryAttention(HeadAttention):
         fits = all(len(shape) == 3 for shape in shapes.values())
         check(self, fits, "query, value and key must have shape (batch, positions, features)", **shapes)
         check(self, value_shape[1] == key_shape[1], "key and value must have equally many positions", **shapes)
-        self._axes = (1,)
+        self.attended_axes = (1,)
         queries, shared = (self.num_query_heads, self.head_dim), (self.num_key_value_heads, self.head_dim)
         self.build_projections(tuple(shapes.values()), queries, shared, shared, query_shape[2:])

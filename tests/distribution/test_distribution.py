@@ -157,3 +157,25 @@ class TestNames:
         monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "two")
         with pytest.raises(ValueError, match="NUM_PROCESSES must be an integer. Got 'two'"):
             distribution.initialize()
+
+
+def test_layouts_find_weights_by_the_names_of_layers_as_well():
+    class Block(kerax.layers.Layer):
+        def __init__(self):
+            super().__init__(name="block")
+            self.kept_as = kerax.layers.Dense(4, name="named")
+
+        def build(self, input_shape):
+            self.kept_as.build(input_shape)
+
+        def call(self, inputs):
+            return self.kept_as(inputs)
+
+    inputs = kerax.Input((2,))
+    model = kerax.Model(inputs, Block()(inputs))
+    mesh = kerax.distribution.DeviceMesh((1, 1), ["batch", "model"], kerax.distribution.list_devices()[:1])
+    for rule in ("block/named/kernel", "block/kept_as/kernel"):  # Keras's path, kerax's
+        layouts = kerax.distribution.LayoutMap(mesh)
+        layouts[rule] = (None, "model")
+        plan = kerax.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+        assert [plan.get_variable_layout(weight).axes for weight in model.weights] == [(None, "model"), (None,)]

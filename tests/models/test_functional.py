@@ -443,3 +443,30 @@ def test_an_overridden_output_shape_decides(layer, tmp_path):
     np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6)
     assert kerax.Sequential([kerax.Input((3,)), layer()]).output_shape == (None, 4)
     assert kerax.Sequential([layer()])(x).shape == (8, 4)
+
+
+def test_predict_leaves_rows_alone_that_are_set_against_each_other():
+    inputs = kerax.Input((3,))
+    model = kerax.Model(inputs, kerax.ops.matmul(inputs, kerax.ops.transpose(inputs)))
+    data = np.arange(9.0, dtype="float32").reshape(3, 3)
+    np.testing.assert_allclose(model.predict(data, verbose=0), data @ data.T, rtol=1e-6)  # not one row more
+
+    class Similarities(kerax.Model):
+        def call(self, inputs):
+            return inputs @ inputs.T
+
+    np.testing.assert_allclose(Similarities().predict(data, verbose=0), data @ data.T, rtol=1e-6)
+
+
+def test_an_output_that_a_layer_names_may_be_none():
+    class Streams(kerax.layers.Layer):
+        def call(self, inputs):
+            return inputs * 2, None
+
+        def compute_output_shape(self, input_shape):
+            return [input_shape, input_shape]
+
+    inputs = kerax.Input((3,))
+    first, _ = Streams()(inputs)
+    data = np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(kerax.Model(inputs, first)(data), data * 2)
