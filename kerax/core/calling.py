@@ -17,6 +17,7 @@ from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.scope import holding
 from kerax.core.sparse import is_sparse
 from kerax.core.symbolic import KerasTensor, known_shape
+from kerax.core.tracking import name_children
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
 
@@ -58,13 +59,29 @@ def recording(build: Callable) -> Callable:
             for layer in around:
                 if isinstance(layer.dtype_policy, DTypePolicyMap) and self.path in layer.dtype_policy:
                     self.dtype_policy = layer.dtype_policy[self.path]
+        name_children(self)  # before those of them are built that the layer was made with
         with holding(_building, (*_building.get(), self)):
             build(self, *args, **kwargs)
+        name_children(self)
         self.built = True
         if not self._trainable:
             self.trainable = False  # the layers inside, just built, do not know
 
     return recorded
+
+
+def taking_no_name_first(add: Callable) -> Callable:
+    """A method of which older code of Keras gave the name first: it raises `ValueError` then."""
+
+    @functools.wraps(add)
+    def checked(self, *args, **kwargs):
+        if args and isinstance(args[0], str):
+            raise ValueError(
+                f"{self}: the first argument of `{add.__name__}` is the shape. Got {args[0]!r}; pass name={args[0]!r}."
+            )
+        return add(self, *args, **kwargs)
+
+    return checked
 
 
 def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:

@@ -21,9 +21,19 @@ from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
-from kerax.core.seeds import key_from, make_seed
+from kerax.core.seeds import key_from
 from kerax.core.tensorflow_graphs import call_in_graph
-from kerax.core.tracking import Alias, Path, Trackable, aliases, descendants, members, structure, walk
+from kerax.core.tracking import (
+    Alias,
+    Path,
+    Trackable,
+    aliases,
+    descendants,
+    members,
+    name_children,
+    structure,
+    walk,
+)
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
@@ -97,8 +107,10 @@ class Layer(Operation, Trackable):
 
     def build(self, input_shape) -> None:
         """Creates the weights for an input shape. The default creates none."""
+        name_children(self)
         self.built = True
 
+    @calling.taking_no_name_first
     def add_weight(
         self,
         shape=None,
@@ -123,8 +135,6 @@ class Layer(Operation, Trackable):
             name: Default: the attribute it is assigned to.
         """
         self.kerax_require_init()
-        if isinstance(shape, str):
-            raise ValueError(f"{self}: the first argument of `add_weight` is the shape. Got {shape!r}; pass name=.")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -133,7 +143,7 @@ class Layer(Operation, Trackable):
         if any(size is None for size in shape):
             raise ValueError(f"{self}: weight {name!r} needs a known shape, but the input leaves it open. Got {shape}.")
         variable = Variable(initializer, shape, dtype, trainable, autocast, aggregation, name=name)
-        variable.path = f"{self.name}/{variable.name}"
+        variable.path = f"{self.path or self.name}/{variable.name}"
         variable.regularizer = _resolve("regularizers", regularizer)
         variable.constraint = _resolve("constraints", constraint)
         variable.overwrite_with_gradient = overwrite_with_gradient
@@ -410,16 +420,6 @@ class Layer(Operation, Trackable):
                 (parameters if variable.is_parameter else others).append((name, variable))
         return parameters + others
 
-    def kerax_claim_seeds(self) -> None:
-        """Gives every abstract variable without a seed one of this root's, by its path below it."""
-        root = None
-        for path, variable in walk(self):
-            if variable.seed_and_path is None:
-                root = make_seed() if root is None else root
-                # One root for all and each path's hash: adding a layer changes no other's draw.
-                variable.seed_and_path = (root, "/".join(path))
-                variable.path = "/".join((self.name, *path))
-
     @property
     def variables(self) -> list[Variable]:
         """All variables below this layer, seed generators' included."""
@@ -574,6 +574,7 @@ class Layer(Operation, Trackable):
 
     # Metrics, config.
 
+    kerax_claim_seeds = building.claim_seeds
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config

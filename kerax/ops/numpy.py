@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax.core.sparse import from_dense
-from kerax.core.symbolic import KerasTensor
 from kerax.ops.arrays import *  # noqa: F403
+from kerax.ops.arrays import indices_spec
 from kerax.ops.core import ndim as ndim
 from kerax.ops.core import size as size
 from kerax.ops.elementwise import *  # noqa: F403
@@ -116,8 +116,28 @@ all = reduction(jnp.all)
 amax = reduction(jnp.amax, "amax")
 amin = reduction(jnp.amin, "amin")
 any = reduction(jnp.any)
-argmax = reduction(jnp.argmax)
-argmin = reduction(jnp.argmin)
+
+
+@functools.partial(jax.jit, inline=True)  # one program where called eagerly
+def _ordered(x):
+    """`x` with -0 below 0, as Keras orders them."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return jnp.where((x == 0) & jnp.signbit(x), -jnp.finfo(x.dtype).tiny, x)
+
+
+@op
+def argmax(x, axis=None, keepdims=False):
+    """The index of the largest element, the first of several; `keepdims` keeps `axis` with size 1."""
+    return jnp.argmax(_ordered(jnp.asarray(x)), axis, keepdims=keepdims)
+
+
+@op
+def argmin(x, axis=None, keepdims=False):
+    """The index of the smallest element, the first of several; `keepdims` keeps `axis` with size 1."""
+    return jnp.argmin(_ordered(jnp.asarray(x)), axis, keepdims=keepdims)
+
+
 mean = reduction(jnp.mean)
 median = reduction(jnp.median)
 std = reduction(jnp.std)
@@ -126,8 +146,7 @@ var = reduction(jnp.var)
 
 
 def _nonzero_spec(function, args, kwargs):
-    (x,) = (*args, *kwargs.values())
-    return tuple(KerasTensor((None,), "int32") for _ in x.shape)
+    return indices_spec(*args, *kwargs.values())
 
 
 @functools.partial(op, spec=_nonzero_spec)

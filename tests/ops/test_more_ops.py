@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import ops
 from kerax.core.symbolic import KerasTensor
 from kerax.core.variable import Variable
@@ -257,3 +258,35 @@ def test_namespaces_hold_their_ops():
         assert getattr(ops.numpy, name) is getattr(ops, name)
     for name in ("psnr", "unfold", "ctc_loss", "polar", "depth_to_space"):
         assert getattr(ops.nn, name) is getattr(ops, name)
+
+
+@pytest.mark.parametrize("values", [[-0.0, 0.0], [0.0, -0.0], [-1.0, -0.0, 0.0], [np.nan, -0.0], [[3, 1], [2, 5]]])
+def test_minus_zero_is_below_zero_as_in_keras(values):
+    for dtype in ("float32", "float16", "bfloat16") if np.ndim(values) == 1 else ("int32",):
+        for name in ("argmax", "argmin"):
+            found, expected = (getattr(o, name)(jnp.asarray(values, dtype), axis=-1) for o in (ops, keras.ops))
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name} {dtype}")
+
+
+def test_where_of_a_condition_alone_is_its_indices_in_graphs_too():
+    inputs = kerax.Input((3,))
+    rows, columns = ops.where(inputs > 0)
+    assert (rows.shape, rows.dtype) == ((None,), "int32")
+    model = kerax.Model(inputs, [rows, columns])
+    for found, expected in zip(model(A), np.where(A > 0), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert ops.where(inputs > 0, inputs, 0.0).shape == (None, 3)
+
+
+@pytest.mark.parametrize("library", [ops, keras.ops])
+def test_a_softmax_over_one_value_is_warned_of(library):
+    with pytest.warns(UserWarning, match=r"\(2, 1\)"):
+        library.softmax(np.ones((2, 1), "float32"))
+    for axis in (0, (0, 1)):
+        library.softmax(np.ones((2, 1), "float32"), axis)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1)])
+def test_rms_normalization_takes_a_number_as_scale(axis):
+    found, expected = (o.rms_normalization(A, scale=2.0, axis=axis) for o in (ops, keras.ops))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
