@@ -14,7 +14,7 @@ import numpy as np
 from kerax import errors
 from kerax.core import masks
 from kerax.core.host_arrays import is_foreign_type, to_numpy
-from kerax.core.scope import holding
+from kerax.core.scope import holding, names
 from kerax.core.sparse import is_sparse
 from kerax.core.symbolic import KerasTensor, known_shape
 from kerax.core.tracking import name_children
@@ -55,7 +55,7 @@ def recording(build: Callable) -> Callable:
         if self.path is None:
             # A layer whose `call` builds a child is in both.
             around = [layer for layer in dict.fromkeys(around) if layer is not self]
-            self.path = "/".join(layer.name for layer in (*around, self))
+            self.path = "/".join((*names.get(), *(layer.name for layer in (*around, self))))
             for layer in around:
                 if isinstance(layer.dtype_policy, DTypePolicyMap) and self.path in layer.dtype_policy:
                     self.dtype_policy = layer.dtype_policy[self.path]

@@ -58,6 +58,7 @@ class Layer(Operation, Trackable):
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     build_shapes = Alias("kerax_build_shapes")
     _initialized = _has_no_build = False
+    supports_jit = True  # kept for Keras's layers that say otherwise
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
@@ -394,6 +395,8 @@ class Layer(Operation, Trackable):
             scope = self.kerax_bind_variables({"params": trainable_variables, "state": non_trainable_variables}, key)
         else:
             variables = [*self.trainable_variables, *self.non_trainable_variables]
+            if not self.built:
+                raise ValueError(f"{self}: `stateless_call` needs a built layer. Call it on data or `build` it first.")
             values = [*trainable_variables, *non_trainable_variables]
             scope = scopes.Scope(zip(variables, values, strict=True), None if key is None else key_from(key))
         with scope:
@@ -507,8 +510,7 @@ class Layer(Operation, Trackable):
             collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
-        regularized = [(v.regularizer, v) for v in self.trainable_variables if v.regularizer is not None]
-        return collected + [regularizer(variable.value) for regularizer, variable in regularized]
+        return collected + [v.regularizer(v.value) for v in self.trainable_variables if v.regularizer is not None]
 
     # Shapes, dtypes, symbolic tensors.
 
@@ -523,6 +525,8 @@ class Layer(Operation, Trackable):
     def compute_dtype(self) -> str:
         """The dtype of the computation."""
         return self.kerax_own_policy.compute_dtype
+
+    input_dtype = compute_dtype
 
     @property
     def kerax_own_policy(self) -> dtype_policies.DTypePolicy:

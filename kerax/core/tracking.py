@@ -194,7 +194,7 @@ def paths_by_name(root) -> dict[int, str]:
                 taken.add(name)
                 visit(child, (*head, name))
 
-    visit(root, (root.name,))
+    visit(root, (getattr(root, "path", None) or root.name,))
     return found
 
 

@@ -160,6 +160,33 @@ def test_a_lambda_from_a_config_is_refused_without_a_word_of_the_user(library):
         library.layers.Lambda.from_config(config)
 
 
+@BOTH
+def test_a_name_scope_is_in_the_paths_of_what_is_built_in_it(library):
+    library.utils.clear_session()
+    dense = library.layers.Dense(2, name="d")
+    with library.name_scope("outer"):
+        dense.build((None, 2))
+    dense(X)
+    assert dense.kernel.path == "outer/d/kernel"
+
+
+@pytest.mark.parametrize("make", [lambda L: L.GaussianNoise(1.0), lambda L: L.GaussianDropout(0.5)])
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+def test_noise_on_integers_gives_floats(make, dtype):
+    images = np.ones((2, 3, 3, 1), dtype)
+    outputs = [np.asarray(make(library.layers)(images, training=True)) for library in (kerax, keras)]
+    assert {str(output.dtype) for output in outputs} == {"float32"} and len(np.unique(outputs[0])) > 1
+    assert make(layers)(images).dtype == make(keras.layers)(images).dtype
+
+
+@BOTH
+def test_a_pure_call_needs_a_built_layer(library):
+    with pytest.raises(ValueError, match="built"):
+        library.layers.BatchNormalization().stateless_call([], [], X)
+    layer = library.layers.Dense(2, dtype="mixed_float16")
+    assert (layer.supports_jit, layer.input_dtype) == (True, "float16")
+
+
 def test_default_names_are_kerass():
     for make in (lambda L: L.GroupQueryAttention(2, 2, 1), lambda L: L.ConvLSTM2D(2, 2).cell):
         assert make(layers).name.rstrip("_0123456789") == make(keras.layers).name.rstrip("_0123456789")
