@@ -73,7 +73,7 @@ class SymbolicScope(scopes.Scope):
 
 
 class name_scope:
-    """A `with` block whose operations carry `name` in profiles and compiled programs, and in `path` what is built in it.
+    """A `with` block whose operations carry `name` in profiles and compiled programs; what is built in it, in its path.
 
     Args:
         name: A string without `/`.

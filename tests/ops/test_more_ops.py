@@ -286,6 +286,34 @@ def test_a_softmax_over_one_value_is_warned_of(library):
         library.softmax(np.ones((2, 1), "float32"), axis)
 
 
+@pytest.mark.parametrize("library", [ops, keras.ops])
+@pytest.mark.parametrize("block_size", [0, 1, -2])
+def test_blocks_have_at_least_two_pixels_each_way(library, block_size):
+    for function in (library.depth_to_space, library.space_to_depth):
+        with pytest.raises(ValueError, match="block_size"):
+            function(IMAGES, block_size)
+
+
+def test_moments_of_half_precision_stay_finite():
+    for values in ([60000.0, -60000.0], [60000.0, 65504.0]):
+        found, expected = (o.moments(np.array(values, "float16"), 0) for o in (ops, keras.ops))
+        assert np.isfinite(np.asarray(found)).all()
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_layer_normalization_knows_rms_scaling():
+    for gamma in (None, np.full((3,), 2.0, "float32")):
+        with pytest.warns(UserWarning, match="rms"):
+            found, expected = (o.layer_normalization(A, gamma, rms_scaling=True) for o in (ops, keras.ops))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_scale_of_the_inputs_shape_multiplies_them():
+    found = ops.rms_normalization(A, scale=B)
+    np.testing.assert_allclose(found, np.asarray(ops.rms_normalization(A)) * B, rtol=1e-6)
+    assert ops.rms_normalization(kerax.Input((2, 3)), kerax.Input((2, 3))).shape == (None, 2, 3)
+
+
 @pytest.mark.parametrize("axis", [-1, 0, (0, 1)])
 def test_rms_normalization_takes_a_number_as_scale(axis):
     found, expected = (o.rms_normalization(A, scale=2.0, axis=axis) for o in (ops, keras.ops))
