@@ -198,7 +198,7 @@ def paths_by_name(root) -> dict[int, str]:
     return found
 
 
-def name_children(item: Trackable) -> None:
+def name_children(item: Any) -> None:
     """Numbers the children whose default names are alike, so that each of a layer's has a name of its own."""
     each = [child for _, child in item._children() if hasattr(child, "auto_named")]
     taken = {child.name for child in each if not child.auto_named}

@@ -332,7 +332,7 @@ class Bidirectional(PassesMasks):
 def _copy(layer: Layer, prefix: str, **changes) -> Layer:
     """A new layer of the same arguments, without weights."""
     name = prefix + layer.name.removeprefix(prefix)
-    made: Any = type(layer).from_config(layer.get_config() | {"name": name} | changes)
-    if hasattr(layer, "use_cudnn"):
-        made.use_cudnn = layer.use_cudnn  # which configs do not hold
+    made = type(layer).from_config(layer.get_config() | {"name": name} | changes)
+    if "use_cudnn" in vars(layer):
+        vars(made)["use_cudnn"] = vars(layer)["use_cudnn"]  # which configs do not hold
     return made

@@ -5,6 +5,7 @@ Those of the neighbouring files are here too, as in `keras.ops.numpy`.
 
 import builtins
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -274,7 +275,7 @@ def cross(x1, x2, axisa=-1, axisb=-1, axisc=-1, axis=None):
     return jnp.cross(x1, x2, axisa, axisb, axisc, axis)
 
 
-def _summed_axes(x1, x2, axes=2):
+def _summed_axes(x1, x2, axes: Any = 2):
     if not isinstance(axes, int):
         first, second = ([part] if isinstance(part, int) else part for part in axes)
         return [((0, i), (1, k)) for i, k in zip(first, second, strict=True)]
