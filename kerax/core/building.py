@@ -56,6 +56,13 @@ def claim_seeds(layer) -> None:
             variable.path = names[id(variable)]
 
 
+def penalty(regularizer, outputs) -> Any:
+    """The regularizer of a layer's outputs per row, as in Keras: it must not depend on the batch size."""
+    if not outputs.ndim:
+        return regularizer(outputs)
+    return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty
+
+
 def metrics_below(layer) -> list:
     """The metrics in attributes of a layer and of those inside."""
     # By what they have: the floor of layers is below that of metrics.

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import operator
 import sys
 import weakref
 from typing import Any
@@ -83,7 +84,7 @@ class Layer(Operation, Trackable):
         self.inbound_nodes: list = []
         self.auto_named = name is None
         self.name = check_name(self, name)
-        self.dtype_policy = dtype_policies.get(dtype)
+        self.dtype_policy = dtype
         self.autocast = autocast
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
         if not isinstance(trainable, bool):
@@ -237,7 +238,7 @@ class Layer(Operation, Trackable):
             calling.call_context.reset(context)
             scopes.autocast.reset(cast)
         if self.activity_regularizer is not None and not scopes.infers_shapes():
-            self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
+            self.add_loss([building.penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
         elif not self._drops_masks:
@@ -514,6 +515,12 @@ class Layer(Operation, Trackable):
 
     # Shapes, dtypes, symbolic tensors.
 
+    def _set_dtype_policy(self, policy):
+        self._dtype_policy = dtype_policies.get(policy)
+
+    # Read in every call, so without a Python function.
+    dtype_policy: Any = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
+
     @property
     def dtype(self) -> str:
         """The dtype of the weights."""
@@ -531,7 +538,7 @@ class Layer(Operation, Trackable):
     @property
     def kerax_own_policy(self) -> dtype_policies.DTypePolicy:
         """The dtype policy of this very layer: of a `DTypePolicyMap` the entry of its path."""
-        policy = self.dtype_policy
+        policy: Any = self.dtype_policy
         return policy[self.path] if isinstance(policy, dtype_policies.DTypePolicyMap) and self.path else policy
 
     @property
@@ -591,10 +598,3 @@ aliases(Layer)
 
 def _resolve(family: str, identifier):
     return identifier if identifier is None else registry.family(family).get(identifier)
-
-
-def _penalty(regularizer, outputs):
-    """The regularizer of a layer's outputs per row, as in Keras: it must not depend on the batch size."""
-    if not outputs.ndim:
-        return regularizer(outputs)
-    return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty

@@ -141,6 +141,40 @@ def test_a_name_given_first_is_a_value_error(library):
 
     with pytest.raises(ValueError, match="name"):
         Old()
+    with pytest.raises(ValueError, match="shape"):
+        library.layers.Layer().add_weight((2,), shape=(2,))
+
+
+@BOTH
+def test_a_policy_may_be_set_in_each_of_its_forms(library):
+    class Plain(library.layers.Layer):
+        def call(self, x):
+            return x
+
+    half = {"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}, "module": "keras"}
+    for make in (Plain, lambda: library.layers.Dense(2), lambda: library.layers.Dropout(0.5)):
+        layer = make()
+        for policy, dtype in (("mixed_bfloat16", "bfloat16"), (half, "float16"), ("float32", "float32")):
+            layer.dtype_policy = policy
+            assert layer.compute_dtype == dtype == str(layer(X).dtype)
+
+
+@BOTH
+def test_a_layer_keeps_the_map_of_policies_that_it_was_given(library):
+    class Outer(library.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = library.layers.Dense(2, dtype=self.dtype_policy, name="d")
+
+        def call(self, x):
+            return self.dense(x)
+
+    policies = library.dtype_policies.DTypePolicyMap("float32")
+    policies["outer/d"] = library.dtype_policies.DTypePolicy("mixed_bfloat16")
+    outer = Outer(dtype=policies, name="outer")
+    outer(X)
+    assert outer.dense.dtype_policy is policies
+    assert (outer.compute_dtype, outer.dense.compute_dtype) == ("float32", "bfloat16")
 
 
 @BOTH
