@@ -396,7 +396,7 @@ class Layer(Operation, Trackable):
             scope = self.kerax_bind_variables({"params": trainable_variables, "state": non_trainable_variables}, key)
         else:
             variables = [*self.trainable_variables, *self.non_trainable_variables]
-            if not self.built:
+            if not self.built and type(self).build is not Layer.build:
                 raise ValueError(f"{self}: `stateless_call` needs a built layer. Call it on data or `build` it first.")
             values = [*trainable_variables, *non_trainable_variables]
             scope = scopes.Scope(zip(variables, values, strict=True), None if key is None else key_from(key))
