@@ -74,12 +74,12 @@ def recording(build: Callable) -> Callable:
 
 
 def taking_no_name_first(add: Function) -> Function:
-    """A method of which older code of Keras gave the name first: it raises `ValueError` then."""
+    """A method of which older code of Keras gave the name first: it raises an error that is a `ValueError` then."""
 
     @functools.wraps(add)
     def checked(self, *args, **kwargs):
         if args and (isinstance(args[0], str) or "shape" in kwargs):
-            raise ValueError(
+            raise errors.ArgumentTypeError(
                 f"{self}: the first argument of `{add.__name__}` is the shape. Got {args[0]!r}; give a name by "
                 "`name=`, and the shape once."
             )
