@@ -3,6 +3,7 @@
 The functions that JAX already has carry JAX's own docstrings.
 """
 
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -108,7 +109,20 @@ hard_silu = hard_swish = _activation(jax.nn.hard_silu, "hard_silu", aliases=("ha
 tanh = _activation(jnp.tanh)
 hard_tanh = _activation(jax.nn.hard_tanh)
 exponential = _activation(jnp.exp, "exponential", aliases=("exp",))
-softmax = _activation(jax.nn.softmax)
+
+
+@_activation
+def softmax(x, axis=-1):
+    """`exp(x) / sum(exp(x))` over `axis`. Warns of an axis of size 1, over which it is 1 whatever `x` is."""
+    if isinstance(axis, int) and jnp.ndim(x) and jnp.shape(x)[axis] == 1:
+        warnings.warn(
+            f"softmax: axis {axis} of the input, which has shape {jnp.shape(x)}, has size 1: all outputs are 1. For a "
+            "single output use `sigmoid`.",
+            stacklevel=2,
+        )
+    return jax.nn.softmax(x, axis)
+
+
 log_softmax = _activation(jax.nn.log_softmax)
 softplus = _activation(jax.nn.softplus)
 softsign = _activation(jax.nn.soft_sign, "softsign")

@@ -6,7 +6,8 @@ import jax
 
 from kerax import tree
 from kerax.core import calling, symbolic
-from kerax.core.tracking import attributes, descendants
+from kerax.core.seeds import make_seed
+from kerax.core.tracking import attributes, descendants, paths_by_name, walk
 from kerax.core.variable import Variable
 
 
@@ -41,6 +42,25 @@ def try_to_build(layer, args: tuple, kwargs: dict) -> None:
             return
         except Exception:  # whatever a user's `call` does; the run itself will tell a mistake, at the true sizes
             pass
+
+
+def claim_seeds(layer) -> None:
+    """Gives every abstract variable without a seed one of this root's, by its path below it."""
+    root, names = None, {}
+    for path, variable in walk(layer):
+        if variable.seed_and_path is None:
+            if root is None:
+                root, names = make_seed(), paths_by_name(layer)
+            # One root for all and each path's hash: adding a layer changes no other's draw.
+            variable.seed_and_path = (root, "/".join(path))
+            variable.path = names[id(variable)]
+
+
+def penalty(regularizer, outputs) -> Any:
+    """The regularizer of a layer's outputs per row, as in Keras: it must not depend on the batch size."""
+    if not outputs.ndim:
+        return regularizer(outputs)
+    return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty
 
 
 def metrics_below(layer) -> list:

@@ -5,7 +5,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,14 @@ import numpy as np
 from kerax import errors
 from kerax.core import masks
 from kerax.core.host_arrays import is_foreign_type, to_numpy
-from kerax.core.scope import holding
+from kerax.core.scope import holding, names
 from kerax.core.sparse import is_sparse
 from kerax.core.symbolic import KerasTensor, known_shape
+from kerax.core.tracking import name_children
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
+
+Function = TypeVar("Function", bound=Callable)
 
 
 class CallContext(NamedTuple):
@@ -54,17 +57,35 @@ def recording(build: Callable) -> Callable:
         if self.path is None:
             # A layer whose `call` builds a child is in both.
             around = [layer for layer in dict.fromkeys(around) if layer is not self]
-            self.path = "/".join(layer.name for layer in (*around, self))
+            self.path = "/".join((*names.get(), *(layer.name for layer in (*around, self))))
             for layer in around:
-                if isinstance(layer.dtype_policy, DTypePolicyMap) and self.path in layer.dtype_policy:
-                    self.dtype_policy = layer.dtype_policy[self.path]
+                policy = layer.dtype_policy
+                if isinstance(policy, DTypePolicyMap) and policy is not self.dtype_policy and self.path in policy:
+                    self.dtype_policy = policy[self.path]
+        name_children(self)  # before those of them are built that the layer was made with
         with holding(_building, (*_building.get(), self)):
             build(self, *args, **kwargs)
+        name_children(self)
         self.built = True
         if not self._trainable:
             self.trainable = False  # the layers inside, just built, do not know
 
     return recorded
+
+
+def taking_no_name_first(add: Function) -> Function:
+    """A method of which older code of Keras gave the name first: it raises an error that is a `ValueError` then."""
+
+    @functools.wraps(add)
+    def checked(self, *args, **kwargs):
+        if args and (isinstance(args[0], str) or "shape" in kwargs):
+            raise errors.ArgumentTypeError(
+                f"{self}: the first argument of `{add.__name__}` is the shape. Got {args[0]!r}; give a name by "
+                "`name=`, and the shape once."
+            )
+        return add(self, *args, **kwargs)
+
+    return cast(Function, checked)
 
 
 def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:

@@ -88,13 +88,17 @@ def captured_arguments(instance) -> dict[str, Any]:
     bound = signature.bind(instance, *args, **kwargs)
     bound.apply_defaults()
     captured = {}
+    # What went on to kerax's constructor by position has its names there.
+    base, given, _ = vars(instance).get("_base_arguments", (type(instance), (), {}))
+    handed_on = list(zip(list(inspect.signature(base.__init__).parameters)[1:], given, strict=False))
     for name, value in list(bound.arguments.items())[1:]:
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
             captured.update(value)
-        # They have no name that `from_config` could give them by.
         elif kind is not inspect.Parameter.VAR_POSITIONAL:
             captured[name] = value
+        else:
+            captured.update((name, one) for name, one in handed_on if any(one is other for other in value))
     return captured
 
 

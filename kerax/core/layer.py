@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import operator
 import sys
 import weakref
 from typing import Any
@@ -21,9 +22,19 @@ from kerax.core.input_spec import check_inputs
 from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
-from kerax.core.seeds import key_from, make_seed
+from kerax.core.seeds import key_from
 from kerax.core.tensorflow_graphs import call_in_graph
-from kerax.core.tracking import Alias, Path, Trackable, aliases, descendants, members, structure, walk
+from kerax.core.tracking import (
+    Alias,
+    Path,
+    Trackable,
+    aliases,
+    descendants,
+    members,
+    name_children,
+    structure,
+    walk,
+)
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
@@ -48,6 +59,7 @@ class Layer(Operation, Trackable):
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     build_shapes = Alias("kerax_build_shapes")
     _initialized = _has_no_build = False
+    supports_jit = True  # kept for Keras's layers that say otherwise
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
 
@@ -72,7 +84,7 @@ class Layer(Operation, Trackable):
         self.inbound_nodes: list = []
         self.auto_named = name is None
         self.name = check_name(self, name)
-        self.dtype_policy = dtype_policies.get(dtype)
+        self.dtype_policy = dtype
         self.autocast = autocast
         self.activity_regularizer = _resolve("regularizers", activity_regularizer)
         if not isinstance(trainable, bool):
@@ -97,8 +109,10 @@ class Layer(Operation, Trackable):
 
     def build(self, input_shape) -> None:
         """Creates the weights for an input shape. The default creates none."""
+        name_children(self)
         self.built = True
 
+    @calling.taking_no_name_first
     def add_weight(
         self,
         shape=None,
@@ -123,8 +137,6 @@ class Layer(Operation, Trackable):
             name: Default: the attribute it is assigned to.
         """
         self.kerax_require_init()
-        if isinstance(shape, str):
-            raise ValueError(f"{self}: the first argument of `add_weight` is the shape. Got {shape!r}; pass name=.")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -133,8 +145,7 @@ class Layer(Operation, Trackable):
         if any(size is None for size in shape):
             raise ValueError(f"{self}: weight {name!r} needs a known shape, but the input leaves it open. Got {shape}.")
         variable = Variable(initializer, shape, dtype, trainable, autocast, aggregation, name=name)
-        variable.path = f"{self.name}/{variable.name}"
-        variable.path_by_names = f"{self.path or self.name}/{variable.name}"
+        variable.path = f"{self.path or self.name}/{variable.name}"
         variable.regularizer = _resolve("regularizers", regularizer)
         variable.constraint = _resolve("constraints", constraint)
         variable.overwrite_with_gradient = overwrite_with_gradient
@@ -227,7 +238,7 @@ class Layer(Operation, Trackable):
             calling.call_context.reset(context)
             scopes.autocast.reset(cast)
         if self.activity_regularizer is not None and not scopes.infers_shapes():
-            self.add_loss([_penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
+            self.add_loss([building.penalty(self.activity_regularizer, leaf) for leaf in jax.tree.leaves(outputs)])
         if self.supports_masking:
             calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
         elif not self._drops_masks:
@@ -385,6 +396,8 @@ class Layer(Operation, Trackable):
             scope = self.kerax_bind_variables({"params": trainable_variables, "state": non_trainable_variables}, key)
         else:
             variables = [*self.trainable_variables, *self.non_trainable_variables]
+            if not self.built and type(self).build is not Layer.build:
+                raise ValueError(f"{self}: `stateless_call` needs a built layer. Call it on data or `build` it first.")
             values = [*trainable_variables, *non_trainable_variables]
             scope = scopes.Scope(zip(variables, values, strict=True), None if key is None else key_from(key))
         with scope:
@@ -410,16 +423,6 @@ class Layer(Operation, Trackable):
                 name = names.get(id(variable), "variable") if name.startswith("_") else name
                 (parameters if variable.is_parameter else others).append((name, variable))
         return parameters + others
-
-    def kerax_claim_seeds(self) -> None:
-        """Gives every abstract variable without a seed one of this root's, by its path below it."""
-        root = None
-        for path, variable in walk(self):
-            if variable.seed_and_path is None:
-                root = make_seed() if root is None else root
-                # One root for all and each path's hash: adding a layer changes no other's draw.
-                variable.seed_and_path = (root, "/".join(path))
-                variable.path = "/".join((self.name, *path))
 
     @property
     def variables(self) -> list[Variable]:
@@ -508,10 +511,15 @@ class Layer(Operation, Trackable):
             collected = [value for layer, value in scope.added_losses if id(layer) in members]
         else:
             collected = [value for item in below for value in item._losses]
-        regularized = [(v.regularizer, v) for v in self.trainable_variables if v.regularizer is not None]
-        return collected + [regularizer(variable.value) for regularizer, variable in regularized]
+        return collected + [v.regularizer(v.value) for v in self.trainable_variables if v.regularizer is not None]
 
     # Shapes, dtypes, symbolic tensors.
+
+    def _set_dtype_policy(self, policy):
+        self._dtype_policy = dtype_policies.get(policy)
+
+    # Read in every call, so without a Python function.
+    dtype_policy: Any = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
 
     @property
     def dtype(self) -> str:
@@ -525,10 +533,12 @@ class Layer(Operation, Trackable):
         """The dtype of the computation."""
         return self.kerax_own_policy.compute_dtype
 
+    input_dtype = compute_dtype
+
     @property
     def kerax_own_policy(self) -> dtype_policies.DTypePolicy:
         """The dtype policy of this very layer: of a `DTypePolicyMap` the entry of its path."""
-        policy = self.dtype_policy
+        policy: Any = self.dtype_policy
         return policy[self.path] if isinstance(policy, dtype_policies.DTypePolicyMap) and self.path else policy
 
     @property
@@ -575,6 +585,7 @@ class Layer(Operation, Trackable):
 
     # Metrics, config.
 
+    kerax_claim_seeds = building.claim_seeds
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config
@@ -587,10 +598,3 @@ aliases(Layer)
 
 def _resolve(family: str, identifier):
     return identifier if identifier is None else registry.family(family).get(identifier)
-
-
-def _penalty(regularizer, outputs):
-    """The regularizer of a layer's outputs per row, as in Keras: it must not depend on the batch size."""
-    if not outputs.ndim:
-        return regularizer(outputs)
-    return regularizer(outputs) / (outputs.shape[0] or 1)  # no rows, no penalty

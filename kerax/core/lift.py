@@ -25,8 +25,8 @@ def lift(function: Function, name: str | None = None, spec: Callable | None = No
     Args:
         function: Any pure function of arrays, for example `jnp.tanh`.
         name: Its public name; default: its own.
-        spec: What it gives for symbolic tensors, as `spec(function, args, kwargs)`. Default: what JAX infers, which
-            knows no sizes that depend on values.
+        spec: What it gives for symbolic tensors, as `spec(op, args, kwargs)`, where calling `op` is calling `function`.
+            Default: what JAX infers, which knows no sizes that depend on values.
 
     Returns: a function with the same arguments. Called with a symbolic tensor it returns symbolic tensors.
     """
@@ -88,10 +88,8 @@ class LiftedOp:
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs for symbolic inputs, without recording a node."""
-        if self.op_name in SPECS:
-            return SPECS[self.op_name](self.function, args, kwargs)
         try:
-            return symbolic.inferred_tensors(self, args, kwargs)
+            return SPECS.get(self.op_name, symbolic.inferred_tensors)(self, args, kwargs)
         except (TypeError, IndexError) as error:
             # JAX's class of error depends on the operation, Keras's is `ValueError` for shapes that do not fit.
             raise ArgumentTypeError(f"{self.op_name}: {str(error) or 'an axis is out of range'}") from error

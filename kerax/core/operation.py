@@ -107,7 +107,8 @@ class Operation(Configurable):
 
 def check_name(operation, name) -> str:
     """The name of an operation: the one given, or its class's. Raises `ValueError` for what cannot be a name."""
-    name = to_snake_case(type(operation).__name__) if name is None else name
+    if name is None:
+        name = vars(type(operation)).get("default_name") or to_snake_case(type(operation).__name__)
     if not isinstance(name, str) or "/" in name:
         raise ValueError(f"{type(operation).__name__}: `name` must be a string without '/'. Got {name!r}.")
     return name

@@ -76,19 +76,16 @@ def policy_to_save(self) -> DTypePolicy:
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy
 
 
-# Arguments that Keras's configs hold as the layer reads them: a number for all axes as one for each, the default
-# `data_format` by its name, so that a file means the same wherever it is loaded.
-_READ = (
-    *("data_format", "kernel_size", "strides", "dilation_rate", "padding", "pool_size"),
-    *("cropping", "size", "dims", "target_shape"),
-)
+# Arguments whose attributes are something else: a generator, variables, what was made of a list.
+_NOT_READ = frozenset({"seed", "weights", "mean", "variance"})
 
 
 def get_config(self) -> dict:
     """The constructor's arguments, JSON-able, with name, trainable and dtype."""
     arguments = captured_arguments(self)
     if is_own(type(self)):
-        arguments |= {name: getattr(self, name) for name in _READ if name in arguments and hasattr(self, name)}
+        # As Keras, what the attributes hold now: an option set later is saved, a number for all axes is one for each.
+        arguments |= {name: getattr(self, name) for name in arguments if name not in _NOT_READ and hasattr(self, name)}
     config = arguments | {"name": self.name, "trainable": self.trainable, "dtype": policy_to_save(self)}
     if has_own_config(self):
         if config.pop("autocast", None) is not None and config["activity_regularizer"] is None:

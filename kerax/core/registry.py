@@ -378,7 +378,7 @@ def _function_from_code(config: dict) -> Any:
     # The user's own: nothing of the file is run.
     if own is not None and not inspect.isclass(own):
         return own
-    if in_safe_mode():
+    if _safe_mode.get() is not False:  # nobody has said that the source is trusted
         raise ConfigError(lambdas.refusal(owner))
     return lambdas.function_from_code(_deserialize(config))
 

@@ -22,7 +22,7 @@ def is_tracing() -> bool:
 Value = TypeVar("Value")
 _ZERO = np.zeros((), np.int32)
 names: ContextVar[tuple[str, ...]] = ContextVar("kerax_names", default=())
-"""The open `name_scope`s, which variables that no layer owns have in their paths."""
+"""The open `name_scope`s, which are in the paths of what is made or built in them."""
 _current: ContextVar["Scope | None"] = ContextVar("kerax_scope", default=None)
 
 

@@ -73,9 +73,7 @@ class SymbolicScope(scopes.Scope):
 
 
 class name_scope:
-    """A `with` block whose operations carry `name` in profiles and compiled programs, and whose variables in `path`.
-
-    Deviation from Keras: paths of variables that a layer owns follow the structure of the model alone.
+    """A `with` block whose operations carry `name` in profiles and compiled programs; what is built in it, in its path.
 
     Args:
         name: A string without `/`.

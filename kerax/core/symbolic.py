@@ -1,6 +1,5 @@
 """Symbolic tensors: what a layer or op called on one would give, without computing it."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -294,9 +293,6 @@ def _as_first_axes(shape, first: tuple, size_of: Callable[[int], Any]) -> tuple:
     )
 
 
-_MOST_AGREEMENTS = 40  # tried in vain before a mistake of the user's is told
-
-
 def _agreements(shapes: list[tuple], others: list) -> Iterator[list[tuple]]:
     """The shapes with other choices for their unknown sizes: aligned at the last axis, or known sizes of others."""
     rank = max(map(len, shapes), default=0)
@@ -318,14 +314,6 @@ def _agreements(shapes: list[tuple], others: list) -> Iterator[list[tuple]]:
     # Broadcasting aligns the last axes.
     right = [sized(shape, lambda axis, shape=shape: _symbols()[axis + rank - len(shape)]) for shape in shapes]
     yield from (right, agreeing(1), agreeing(0))
-    unknown = [(i, axis) for i, s in enumerate(shapes) for axis, size in enumerate(s) if size is None]
-    choices = [[None, *sorted(known(lambda *_: True, shapes[i]) - {1})] for i, _ in unknown]
-    tried = itertools.islice(itertools.product(*choices), 1, 10_000)
-    for sizes in sorted(tried, key=lambda sizes: len(sizes) - sizes.count(None))[:_MOST_AGREEMENTS]:
-        filled = [list(shape) for shape in shapes]
-        for (i, axis), size in zip(unknown, sizes, strict=True):
-            filled[i][axis] = filled[i][axis] if size is None else size
-        yield [tuple(shape) for shape in filled]
 
 
 def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

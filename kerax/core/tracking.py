@@ -259,6 +259,39 @@ def _visit(item: Trackable, path: Path, seen: set[int], found: Structure):
             _visit(child, (*path, head, *child_path[1:]), seen, found)
 
 
+def paths_by_name(root) -> dict[int, str]:
+    """The path of each variable below `root`, by its identity, as Keras writes it: the names of the layers around."""
+    found: dict[int, str] = {}
+    seen: set[int] = set()
+
+    def visit(item, head: Path):
+        seen.add(id(item))
+        made = set(map(id, getattr(item, "_weights", {}).values()))
+        for name, variable in item._own_variables():
+            # Of the layer that made it, which need not be the first that holds it: a wrapper shows its layer's.
+            if id(variable) in made or id(variable) not in found:
+                found[id(variable)] = "/".join((*head, name))
+        taken: set[str] = set()
+        for path, child in item._children():
+            if id(child) not in seen:
+                name = unique(getattr(child, "name", "/".join(path)), taken)
+                taken.add(name)
+                visit(child, (*head, name))
+
+    visit(root, (getattr(root, "path", None) or root.name,))
+    return found
+
+
+def name_children(item: Any) -> None:
+    """Numbers the children whose default names are alike, so that each of a layer's has a name of its own."""
+    each = [child for _, child in item._children() if hasattr(child, "auto_named")]
+    taken = {child.name for child in each if not child.auto_named}
+    # Those that a graph or another layer has named first: a default name gives way, wherever it stands.
+    for child in sorted((c for c in each if c.auto_named), key=lambda c: not c.named_in_graph):
+        child.name, child.named_in_graph = unique(child.name, taken), True
+        taken.add(child.name)
+
+
 def all_that_compute(root: Trackable) -> Iterator[Trackable]:
     """`descendants`, and the patterns that some of them repeat with theirs."""
     for item in descendants(root):

@@ -211,7 +211,6 @@ class Variable(Operators):
                 f"{SYNCHRONIZATIONS}. Got {aggregation!r} and {synchronization!r}."
             )
         self.path = "/".join((*scopes.names.get(), self.name))
-        self.path_by_names = self.path  # Keras's: of the names of the layers, where `path` has those of attributes
         # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast

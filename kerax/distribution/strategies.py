@@ -236,8 +236,6 @@ class ModelParallel(Distribution):
     def get_variable_layout(self, variable) -> TensorLayout:
         """The variable's own layout, else that of the rule that matches its path, else whole on every device."""
         own, rule = getattr(variable, "layout", None), self.layout_map.of_part(variable.path)
-        if rule is None:  # one written for Keras
-            rule = self.layout_map.of_part(getattr(variable, "path_by_names", variable.path))
         if own is None and rule is not None and _num_stacked(variable):  # a rule is about the weight of one block
             rule = TensorLayout((*[None] * _num_stacked(variable), *rule.axes), self.device_mesh)
         return own or rule or super().get_variable_layout(variable)

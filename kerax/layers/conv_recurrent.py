@@ -24,7 +24,7 @@ class _ConvLSTMCell(GatedCell):
     size_name = "filters"
 
     def __init__(self, rank, filters, kernel_size, strides, padding, data_format, dilation_rate, *arguments, **kwargs):
-        super().__init__(filters, *arguments, name=f"conv_lstm{rank}d_cell", **kwargs)
+        super().__init__(filters, *arguments, name="conv_lstm_cell", **kwargs)
         self.rank, self.filters = rank, filters
         window = read_window(self, rank, kernel_size, strides, padding, dilation_rate, ("valid", "same"))
         self.kernel_size, self.strides, self.padding, self.dilation_rate = window

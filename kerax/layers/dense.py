@@ -197,7 +197,7 @@ class EinsumDense(Compressible):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = super().get_config()
+        config = {"activity_regularizer": None} | super().get_config() | {"output_shape": self.partial_output_shape}
         del config["gptq_unpacked_column_size"]
         # What Keras needs to know of a kernel whose integers are packed two in a byte.
         if self.quantization_mode in ("gptq", "awq"):

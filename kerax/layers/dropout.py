@@ -25,6 +25,10 @@ class _Noise(PassesMasks):
         # As in Keras, what draws nothing holds no state.
         self.seed_generator = generator_for(seed) if strength else None
 
+    def as_floats(self, inputs: Any) -> Any:
+        """The inputs, integers in the compute dtype: what noise is added to or multiplied with is no integer."""
+        return inputs if jnp.issubdtype(inputs.dtype, jnp.floating) else inputs.astype(self.compute_dtype)
+
 
 def _check_noise_shape(layer: Layer, noise_shape) -> tuple | None:
     if noise_shape is None:
@@ -142,6 +146,7 @@ class GaussianNoise(_Noise):
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.stddev == 0:
             return inputs
+        inputs = self.as_floats(inputs)
         return inputs + self.stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype)
 
 
@@ -163,6 +168,7 @@ class GaussianDropout(_Noise):
     def call(self, inputs: Any, training: Any = False) -> Any:
         if not training or self.rate == 0:
             return inputs
+        inputs = self.as_floats(inputs)
         stddev = jnp.asarray((self.rate / (1 - self.rate)) ** 0.5, inputs.dtype)
         return inputs * (1 + stddev * jax.random.normal(self.next_key(), inputs.shape, inputs.dtype))
 

@@ -83,7 +83,7 @@ class Embedding(Compressible):
 
     def get_config(self) -> dict:
         """The constructor's arguments but `weights`."""
-        return leave_out(super().get_config(), "weights")
+        return {"activity_regularizer": None} | leave_out(super().get_config(), "weights")
 
 
 class ReversibleEmbedding(Embedding):

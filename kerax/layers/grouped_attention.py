@@ -32,6 +32,8 @@ class GroupQueryAttention(HeadAttention):
         ValueError: if an argument is out of its range, or key and value do not have the same positions.
     """
 
+    default_name = "grouped_query_attention"  # in Keras it is a class of that name
+
     def __init__(
         self,
         head_dim: int,

@@ -1,5 +1,6 @@
 """`Input`: where a graph of layers starts."""
 
+import warnings
 from typing import Any
 
 from kerax import config, dtype_policies
@@ -38,7 +39,10 @@ class InputLayer(Layer):
         name=None,
         **kwargs,
     ):
-        shape = kwargs.pop("input_shape", shape)  # Keras's older name
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)  # Keras's older names
+        if "input_shape" in kwargs:
+            warnings.warn("InputLayer: the argument `input_shape` is called `shape` now.", stacklevel=2)
+            shape = kwargs.pop("input_shape")
         is_symbolic = input_tensor is None or isinstance(input_tensor, KerasTensor)
         check(self, is_symbolic, "`input_tensor` must be a symbolic tensor", input_tensor=input_tensor)
         found = None if input_tensor is None else input_tensor.dtype
@@ -65,9 +69,15 @@ class InputLayer(Layer):
         # The batch size may differ: a tensor's is often not known.
         elif batch_shape is not None and tuple(batch_shape[1:]) != input_tensor.shape[1:]:
             raise ValueError(f"{self}: the shape {batch_shape} differs from that of the tensor, {input_tensor.shape}.")
-        elif batch_size not in (None, input_tensor.shape[0]) or dtype != found:
-            kind = f"{input_tensor.shape}, {found}"
-            raise ValueError(f"{self}: batch_size={batch_size} or dtype={dtype} differs from the tensor's: {kind}.")
+        elif (
+            batch_size not in (None, input_tensor.shape[0])
+            or dtype != found
+            or sparse not in (None, input_tensor.sparse)
+        ):
+            raise ValueError(
+                f"{self}: batch_size={batch_size}, dtype={dtype} or sparse={sparse} differs from the tensor's: "
+                f"{input_tensor.shape}, {found}, sparse={input_tensor.sparse}."
+            )
         self.batch_shape = input_tensor.shape
         self.sparse, self.ragged = input_tensor.sparse, False
         self.optional = optional

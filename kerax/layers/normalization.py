@@ -350,8 +350,5 @@ class UnitNormalization(PassesMasks):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
         self.axis = axis
 
-    def build(self, input_shape: Any) -> None:
-        self._axes = _check_axis(self, self.axis, input_shape)
-
     def call(self, inputs: Any) -> Any:
-        return normalizations.unit_normalization(inputs, self._axes, 1e-6)
+        return normalizations.unit_normalization(inputs, _check_axis(self, self.axis, inputs.shape), 1e-6)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from kerax.core.symbolic import known_shape
 from kerax.layers.options import Sizes, Spatial, check_choice, check_window, sizes
 from kerax.ops.pooling import adaptive_pool, pool
 
@@ -29,12 +30,11 @@ class _Pooling(Spatial):
         self.padding = padding.lower()
         check_choice(self, "padding", self.padding, ("valid", "same"))
 
-    def build(self, input_shape: Any) -> None:
-        if self.padding == "valid":
-            got = {"pool_size": self.pool_size, "input_shape": input_shape}
-            check_window(self, "window", self.spatial_sizes(input_shape), self.pool_size, **got)
-
     def call(self, inputs: Any) -> Any:
+        # Without a `build`, as layers without weights are built from the start.
+        if self.padding == "valid":
+            spatial = known_shape(self.spatial_sizes(inputs.shape))
+            check_window(self, "window", spatial, self.pool_size, pool_size=self.pool_size, input_shape=inputs.shape)
         return pool(inputs, self.reduction, self.pool_size, self.strides, self.padding, self.data_format)
 
 

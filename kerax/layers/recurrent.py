@@ -5,7 +5,7 @@ from typing import Any
 
 from kerax.core.input_spec import InputSpec
 from kerax.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
-from kerax.layers.options import check_choice, leave_out, without
+from kerax.layers.options import check_choice, leave_out
 from kerax.layers.rnn import RNN
 
 
@@ -50,7 +50,7 @@ class CellRNN(RNN):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = leave_out(without(super().get_config(), "activity_regularizer"), "use_cudnn", "implementation")
+        config = leave_out(super().get_config(), "use_cudnn", "implementation")
         # Of `RNN`'s own, which the constructors take as `kwargs` or at their end: Keras's configs always have them.
         return config | {"unroll": self.unroll, "zero_output_for_mask": self.zero_output_for_mask}
 

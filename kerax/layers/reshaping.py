@@ -51,18 +51,15 @@ class Reshape(Layer):
         fits = are_sizes and self.target_shape.count(-1) <= 1
         check(self, fits, "`target_shape` must hold sizes and at most one -1", target_shape=target_shape)
 
-    def build(self, input_shape: Any) -> None:
+    def call(self, inputs: Any) -> Any:
         known = math.prod(size for size in self.target_shape if size != -1)
-        if None not in input_shape[1:]:
-            given = math.prod(input_shape[1:])
+        given = math.prod(inputs.shape[1:])
+        if isinstance(given, int):
             # With a size left open the others must divide; a size of 0 beside it leaves nothing to find.
             fits = given % known == 0 if -1 in self.target_shape and known else given == known
             expected = f"cannot give {given} values per sample the shape `target_shape`={self.target_shape}"
-            check(self, fits, expected, input_shape=input_shape)
-
-    def call(self, inputs: Any) -> Any:
-        known = math.prod(size for size in self.target_shape if size != -1)
-        rest = math.prod(inputs.shape[1:]) // known if -1 in self.target_shape else None
+            check(self, fits, expected, input_shape=inputs.shape)
+        rest = given // known if -1 in self.target_shape else None
         return inputs.reshape(inputs.shape[0], *(rest if size == -1 else size for size in self.target_shape))
 
 

@@ -193,6 +193,9 @@ class RNN(PassesMasks):
         def body(before, step):
             step_inputs, kept = step
             output, after = advance(before, step_inputs)
+            # A cell may compute in another dtype than this layer.
+            states = jax.tree.map(lambda new, old: new.astype(old.dtype), after.states, before.states)
+            after = after._replace(states=states)
             if kept is not None:
                 last = self._first_state(before.states) if before.output is None else before.output
                 output = _choose(kept, output, jnp.zeros_like(output) if self.zero_output_for_mask else last)
@@ -329,4 +332,7 @@ class Bidirectional(PassesMasks):
 def _copy(layer: Layer, prefix: str, **changes) -> Layer:
     """A new layer of the same arguments, without weights."""
     name = prefix + layer.name.removeprefix(prefix)
-    return type(layer).from_config(layer.get_config() | {"name": name} | changes)
+    made = type(layer).from_config(layer.get_config() | {"name": name} | changes)
+    if "use_cudnn" in vars(layer):
+        vars(made)["use_cudnn"] = vars(layer)["use_cudnn"]  # which configs do not hold
+    return made

@@ -66,7 +66,7 @@ class _Level(Layer):
         if len(path) == 1:
             self.variables_by_name[path[0]] = variable
         else:
-            self.levels.setdefault(path[0], _Level(trainable=self.trainable)).add(path[1:], variable)
+            self.levels.setdefault(path[0], _Level(trainable=self.trainable, name=path[0])).add(path[1:], variable)
 
     def _own_variables(self):
         return list(self.variables_by_name.items())

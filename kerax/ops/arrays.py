@@ -293,7 +293,19 @@ def take_along_axis(x, indices, axis=None):
     return jnp.take_along_axis(x, jnp.asarray(indices), axis)
 
 
-@op
+def indices_spec(x):
+    """What the indices of some elements of `x` are to a graph: an array for each axis, of a size that values decide."""
+    return tuple(KerasTensor((None,), "int32") for _ in x.shape)
+
+
+def _where_spec(function, args, kwargs):
+    condition, x1 = (*args, kwargs.get("condition"))[0], (*args, None, None)[1]
+    if x1 is None and kwargs.get("x1") is None:
+        return indices_spec(condition)
+    return inferred_tensors(function, args, kwargs)
+
+
+@functools.partial(op, spec=_where_spec)
 def where(condition, x1: Any = None, x2: Any = None):
     """`x1` where the condition holds, else `x2`; with neither, the indices where it holds, which `jit` cannot know."""
     return jnp.where(condition, x1, x2)

@@ -144,7 +144,7 @@ def isin(x1, x2, assume_unique=False, invert=False):
 
 def _unique_spec(function, args, kwargs):
     """The shapes of `unique`, `None` for the number of different elements."""
-    call = inspect.signature(function).bind(*args, **kwargs)
+    call = inspect.signature(function.function).bind(*args, **kwargs)
     call.apply_defaults()
     given = call.arguments
     x, axis, size = given["x"], given["axis"], given["size"]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import jax.numpy as jnp
+import numpy as np
 
 from kerax.core import scope
 from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.lift import Function, lift
+from kerax.core.symbolic import KerasTensor, inferred_tensors, is_symbolic
 
 # Parameters of these names take arrays, so lists and tuples passed for them become arrays. Shapes and axes do not.
 _ARRAYS = frozenset(
@@ -50,16 +52,43 @@ def op(function: Function, integers: Collection[str] = (), spec: Callable | None
     return cast(Function, lift(converted, spec=spec))
 
 
+def product_spec(axes_of: Callable) -> Callable:
+    """The spec of a product that sums over axes of several arrays.
+
+    Args:
+        axes_of: From the arguments of a call to groups of `(position of the array, axis)` that have one size: one that
+            is not known is that of the others.
+    """
+
+    def spec(function, args, kwargs):
+        if is_symbolic(kwargs):
+            return inferred_tensors(function, args, kwargs)
+        shapes = [list(arg.shape if hasattr(arg, "shape") else np.shape(arg)) for arg in args]
+        for group in axes_of(*args, **kwargs):
+            known = next((size for i, axis in group if (size := shapes[i][axis]) is not None), None)
+            for i, axis in group:
+                shapes[i][axis] = known if shapes[i][axis] is None else shapes[i][axis]
+        filled = [
+            KerasTensor(shape, arg.dtype, sparse=arg.sparse) if isinstance(arg, KerasTensor) else arg
+            for arg, shape in zip(args, shapes, strict=True)
+        ]
+        return inferred_tensors(function, tuple(filled), kwargs)
+
+    return spec
+
+
 def is_float(value) -> bool:
     """Whether a value is an array of floats."""
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
 
 
-def _named(function: Callable, source: Callable, name: str | None, doc: str, integers=()) -> Callable[..., Any]:
+def _named(
+    function: Callable, source: Callable, name: str | None, doc: str, integers=(), spec=None
+) -> Callable[..., Any]:
     # The name goes into configs of graphs, where functions are found by it.
     function.__name__ = function.__qualname__ = name or source.__name__
     function.__doc__ = doc.format(function.__name__)
-    return op(function, integers)
+    return op(function, integers, spec)
 
 
 def unary(source: Callable, name: str | None = None, integers: Collection[str] = ()) -> Callable[..., Any]:
@@ -68,10 +97,12 @@ def unary(source: Callable, name: str | None = None, integers: Collection[str] =
     return _named(lambda x: source(x), source, name, "`{}(x)` of each element.", integers)
 
 
-def binary(source: Callable, name: str | None = None, integers: Collection[str] = ()) -> Callable[..., Any]:
+def binary(
+    source: Callable, name: str | None = None, integers: Collection[str] = (), spec: Callable | None = None
+) -> Callable[..., Any]:
     """An op `(x1, x2)`."""
     doc = "`{}(x1, x2)` of each pair of elements, broadcast."
-    return _named(lambda x1, x2: source(x1, x2), source, name, doc, integers)
+    return _named(lambda x1, x2: source(x1, x2), source, name, doc, integers, spec)
 
 
 def bitwise(source: Callable, name: str | None = None) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """What neural networks are made of: activations, encodings, crossentropies, convolutions, pooling, normalization."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -238,7 +239,10 @@ def moments(x, axes, keepdims=False, synchronized=False):
     # A sum of squares soon overflows in float16.
     exact = x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
     axes = tuple(axes) if isinstance(axes, list) else axes
-    return tuple(f(exact, axes, keepdims=keepdims).astype(x.dtype) for f in (jnp.mean, jnp.var))
+    found = [f(exact, axes, keepdims=keepdims) for f in (jnp.mean, jnp.var)]
+    if x.dtype == jnp.float16:  # its largest number stands for all beyond, as in Keras: no mean is infinite
+        found = [jnp.clip(value, jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max) for value in found]
+    return tuple(value.astype(x.dtype) for value in found)
 
 
 @op
@@ -248,9 +252,18 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
 
 
 @op
-def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None):
-    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axis`, in float32 for half precision."""
+def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None, **kwargs):
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axis`, in float32 for half precision.
+
+    With Keras's older `rms_scaling=True` nothing is taken off or added: `x / sqrt(variance + epsilon) * gamma`.
+    """
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
+    if kwargs.get("rms_scaling"):
+        warnings.warn("layer_normalization: use `rms_normalization` instead of `rms_scaling=True`.", stacklevel=2)
+        exact = normalizations.upcast(x)
+        scale = jax.lax.rsqrt(jnp.var(exact, _axes(axis), keepdims=True) + epsilon)
+        gamma = 1 if gamma is None else normalizations.along({k % x.ndim for k in _axes(axis)}, gamma, x.ndim)
+        return (exact * scale * gamma).astype(x.dtype)
     return normalizations.layer_normalization(x, gamma, beta, _axes(axis), epsilon).astype(x.dtype)
 
 

@@ -15,7 +15,9 @@ def upcast(x):
 
 
 def along(axes, value, ndim: int):
-    """`value` with size-1 axes where `axes` has none, to broadcast to `ndim` axes."""
+    """`value` with size-1 axes where `axes` has none, to broadcast to `ndim` axes; one of other axes as it is."""
+    if jnp.ndim(value) != len(axes):
+        return value
     return jnp.expand_dims(value, [axis for axis in range(ndim) if axis not in axes])
 
 

@@ -5,14 +5,15 @@ Those of the neighbouring files are here too, as in `keras.ops.numpy`.
 
 import builtins
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax.core.sparse import from_dense
-from kerax.core.symbolic import KerasTensor
 from kerax.ops.arrays import *  # noqa: F403
+from kerax.ops.arrays import indices_spec
 from kerax.ops.core import ndim as ndim
 from kerax.ops.core import size as size
 from kerax.ops.elementwise import *  # noqa: F403
@@ -22,7 +23,7 @@ from kerax.ops.fourier import hamming as hamming
 from kerax.ops.fourier import hanning as hanning
 from kerax.ops.fourier import kaiser as kaiser
 from kerax.ops.functional import vectorize as vectorize
-from kerax.ops.lifting import binary, bitwise, op, reduction, unary
+from kerax.ops.lifting import binary, bitwise, op, product_spec, reduction, unary
 from kerax.ops.linalg import slogdet as slogdet
 
 __all__ = (
@@ -77,16 +78,25 @@ tan = unary(jnp.tan)
 tanh = unary(jnp.tanh)
 trunc = unary(jnp.trunc)
 
+
+def _rows_by_columns(x1, x2):
+    if not ndim(x1) or not ndim(x2):
+        return []
+    # The axes before are aligned from the last; one of size 1 is repeated, whatever the other is.
+    batch = [-k for k in range(3, builtins.min(ndim(x1), ndim(x2)) + 1) if 1 not in (x1.shape[-k], x2.shape[-k])]
+    return [((0, -1), (1, -2 if ndim(x2) > 1 else -1)), *(((0, axis), (1, axis)) for axis in batch)]
+
+
 add = binary(jnp.add)
 arctan2 = binary(jnp.arctan2)
 divide = binary(jnp.divide, "divide")
-dot = binary(jnp.dot)
+dot = binary(jnp.dot, spec=product_spec(_rows_by_columns))
 equal = binary(jnp.equal)
 floor_divide = binary(jnp.floor_divide)
 greater = binary(jnp.greater)
 greater_equal = binary(jnp.greater_equal)
 hypot = binary(jnp.hypot)
-inner = binary(jnp.inner)
+inner = binary(jnp.inner, spec=product_spec(lambda x1, x2: [((0, -1), (1, -1))] if ndim(x1) and ndim(x2) else []))
 kron = binary(jnp.kron)
 less = binary(jnp.less)
 less_equal = binary(jnp.less_equal)
@@ -94,7 +104,7 @@ logaddexp = binary(jnp.logaddexp)
 logical_and = binary(jnp.logical_and)
 logical_or = binary(jnp.logical_or)
 logical_xor = binary(jnp.logical_xor)
-matmul = binary(jnp.matmul)
+matmul = binary(jnp.matmul, spec=product_spec(_rows_by_columns))
 maximum = binary(jnp.maximum)
 minimum = binary(jnp.minimum)
 mod = binary(jnp.mod, "mod")
@@ -116,8 +126,28 @@ all = reduction(jnp.all)
 amax = reduction(jnp.amax, "amax")
 amin = reduction(jnp.amin, "amin")
 any = reduction(jnp.any)
-argmax = reduction(jnp.argmax)
-argmin = reduction(jnp.argmin)
+
+
+@functools.partial(jax.jit, inline=True)  # one program where called eagerly
+def _ordered(x):
+    """`x` with -0 below 0, as Keras orders them."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return jnp.where((x == 0) & jnp.signbit(x), -jnp.finfo(x.dtype).tiny, x)
+
+
+@op
+def argmax(x, axis=None, keepdims=False):
+    """The index of the largest element, the first of several; `keepdims` keeps `axis` with size 1."""
+    return jnp.argmax(_ordered(jnp.asarray(x)), axis, keepdims=keepdims)
+
+
+@op
+def argmin(x, axis=None, keepdims=False):
+    """The index of the smallest element, the first of several; `keepdims` keeps `axis` with size 1."""
+    return jnp.argmin(_ordered(jnp.asarray(x)), axis, keepdims=keepdims)
+
+
 mean = reduction(jnp.mean)
 median = reduction(jnp.median)
 std = reduction(jnp.std)
@@ -126,8 +156,7 @@ var = reduction(jnp.var)
 
 
 def _nonzero_spec(function, args, kwargs):
-    (x,) = (*args, *kwargs.values())
-    return tuple(KerasTensor((None,), "int32") for _ in x.shape)
+    return indices_spec(*args, *kwargs.values())
 
 
 @functools.partial(op, spec=_nonzero_spec)
@@ -246,13 +275,29 @@ def cross(x1, x2, axisa=-1, axisb=-1, axisc=-1, axis=None):
     return jnp.cross(x1, x2, axisa, axisb, axisc, axis)
 
 
-@op
+def _summed_axes(x1, x2, axes: Any = 2):
+    if not isinstance(axes, int):
+        first, second = ([part] if isinstance(part, int) else part for part in axes)
+        return [((0, i), (1, k)) for i, k in zip(first, second, strict=True)]
+    return [((0, axis - axes), (1, axis)) for axis in range(axes)]
+
+
+@functools.partial(op, spec=product_spec(_summed_axes))
 def tensordot(x1, x2, axes=2):
     """The sum of products over `axes`: a count of axes, or a pair of lists of axes."""
     return jnp.tensordot(x1, x2, axes)
 
 
-@op
+def _axes_by_letter(subscripts, *operands, **_):
+    places: dict[str, list] = {}
+    if isinstance(subscripts, str) and "." not in subscripts:
+        for position, letters in enumerate(subscripts.replace(" ", "").split("->")[0].split(","), start=1):
+            for axis, letter in enumerate(letters):
+                places.setdefault(letter, []).append((position, axis))
+    return places.values()
+
+
+@functools.partial(op, spec=product_spec(_axes_by_letter))
 def einsum(subscripts, *operands, **kwargs):
     """The sum of products that the Einstein notation `subscripts` describes."""
     return jnp.einsum(subscripts, *operands, **kwargs)

@@ -80,7 +80,7 @@ class Compressible(Layer):
             quantize(self, policy.quantization_mode, False, default_config(policy), policy)
         self._dtype_policy = policy
 
-    # A quantized policy quantizes a layer that is built. Read in every call, so without a Python function.
+    # A quantized policy quantizes a layer that is built.
     dtype_policy = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
 
     def set_kernel_options(self, initializer: Any, regularizer: Any, constraint: Any) -> None:

@@ -61,7 +61,7 @@ def test_custom_objects_are_scoped():
 def test_descriptions_are_kerass():
     described = saving.serialize_keras_object(layers.Dense(3, activation="relu", kernel_regularizer="l2"))
     assert described["module"] == "keras.layers" and described["class_name"] == "Dense"
-    assert described["config"]["kernel_regularizer"] == "l2"
+    assert described["config"]["kernel_regularizer"]["class_name"] == "L2"
     assert saving.serialize_keras_object(np.float32(2)) == 2.0
 
 

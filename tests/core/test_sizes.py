@@ -57,6 +57,13 @@ def test_an_unknown_size_equals_none_as_in_keras():
         (ops.matmul, [(None, None), (4, None)], (None, None)),
         (lambda x, y: ops.concatenate([x, y], 1), [(None, 3), (2, None)], (2, 6)),
         (lambda x, y: ops.einsum("ij,jk->ik", x, y), [(None, None), (4, None)], (None, None)),
+        (lambda x, y: ops.matmul(x, [[1.0], [2.0]]), [(None, None), (1,)], (None, 1)),
+        (lambda x, y: x @ y, [(3, None, None), (None, 5, None)], (3, None, None)),
+        (ops.dot, [(None, None), (5,)], (None,)),
+        (ops.inner, [(None, None), (4, 5)], (None, 4)),
+        (lambda x, y: ops.tensordot(x, y, 1), [(2, None), (4, 5)], (2, 5)),
+        (lambda x, y: ops.tensordot(x, y, ([1], [0])), [(2, None, 3), (4, None)], (2, 3, None)),
+        (lambda x, y: ops.einsum("bij,bkj->bik", x, y), [(None, None, 3), (7, 2, None)], (7, None, 2)),
         (lambda x, y: kerax.layers.Add()([x, y]), [(None, 3), (2, None)], (2, 3)),
     ],
 )

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import config, ops
 from kerax.core.jaxprs import equations
 from kerax.core.symbolic import KerasTensor
@@ -273,3 +274,63 @@ def test_places_of_a_window_are_counted_once_for_all_rows_and_channels(data_form
     sizes = [e.outvars[0].aval.size for e in equations(jaxpr) if e.primitive.name == "reduce_window_sum"]
     assert len(sizes) == 2 and min(sizes) * 28 <= max(sizes)
     np.testing.assert_allclose(pool(x), np.ones(pool(x).shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("values", [[-0.0, 0.0], [0.0, -0.0], [-1.0, -0.0, 0.0], [np.nan, -0.0], [[3, 1], [2, 5]]])
+def test_minus_zero_is_below_zero_as_in_keras(values):
+    for dtype in ("float32", "float16", "bfloat16") if np.ndim(values) == 1 else ("int32",):
+        for name in ("argmax", "argmin"):
+            found, expected = (getattr(o, name)(jnp.asarray(values, dtype), axis=-1) for o in (ops, keras.ops))
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name} {dtype}")
+
+
+def test_where_of_a_condition_alone_is_its_indices_in_graphs_too():
+    inputs = kerax.Input((3,))
+    rows, columns = ops.where(inputs > 0)
+    assert (rows.shape, rows.dtype) == ((None,), "int32")
+    model = kerax.Model(inputs, [rows, columns])
+    for found, expected in zip(model(A), np.where(A > 0), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert ops.where(inputs > 0, inputs, 0.0).shape == (None, 3)
+
+
+@pytest.mark.parametrize("library", [ops, keras.ops])
+def test_a_softmax_over_one_value_is_warned_of(library):
+    with pytest.warns(UserWarning, match=r"\(2, 1\)"):
+        library.softmax(np.ones((2, 1), "float32"))
+    for axis in (0, (0, 1)):
+        library.softmax(np.ones((2, 1), "float32"), axis)
+
+
+@pytest.mark.parametrize("library", [ops, keras.ops])
+@pytest.mark.parametrize("block_size", [0, 1, -2])
+def test_blocks_have_at_least_two_pixels_each_way(library, block_size):
+    for function in (library.depth_to_space, library.space_to_depth):
+        with pytest.raises(ValueError, match="block_size"):
+            function(IMAGES, block_size)
+
+
+def test_moments_of_half_precision_stay_finite():
+    for values in ([60000.0, -60000.0], [60000.0, 65504.0]):
+        found, expected = (o.moments(np.array(values, "float16"), 0) for o in (ops, keras.ops))
+        assert np.isfinite(np.asarray(found)).all()
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_layer_normalization_knows_rms_scaling():
+    for gamma in (None, np.full((3,), 2.0, "float32")):
+        with pytest.warns(UserWarning, match="rms"):
+            found, expected = (o.layer_normalization(A, gamma, rms_scaling=True) for o in (ops, keras.ops))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_scale_of_the_inputs_shape_multiplies_them():
+    found = ops.rms_normalization(A, scale=B)
+    np.testing.assert_allclose(found, np.asarray(ops.rms_normalization(A)) * B, rtol=1e-6)
+    assert ops.rms_normalization(kerax.Input((2, 3)), kerax.Input((2, 3))).shape == (None, 2, 3)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1)])
+def test_rms_normalization_takes_a_number_as_scale(axis):
+    found, expected = (o.rms_normalization(A, scale=2.0, axis=axis) for o in (ops, keras.ops))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
