@@ -28,11 +28,17 @@ def linear(x):
 @_activation
 def relu(x, negative_slope: float = 0.0, max_value=None, threshold: float = 0.0):
     """`x` above `threshold`, at most `max_value`; below it `negative_slope * (x - threshold)`."""
-    if negative_slope == 0 and max_value is None and threshold == 0:
-        return jax.nn.relu(x)  # whose gradient at 0 is 0
-    positive = jnp.where(x > threshold, x, 0)  # not moved: the function jumps at the threshold, as Keras's does
-    if max_value is not None:
-        positive = jnp.clip(positive, 0, max_value)
+    if threshold == 0 and negative_slope != 0 and max_value is None:
+        return jax.nn.leaky_relu(x, negative_slope)
+    if threshold == 0:
+        # Whose gradients are 0 at the corners.
+        positive = jax.nn.relu6(x) if max_value == 6 else jax.nn.relu(x)
+        if max_value not in (None, 6):
+            positive = jnp.minimum(positive, max_value)
+    else:
+        positive = jnp.where(x > threshold, x, 0)  # not moved: the function jumps at the threshold, as Keras's does
+        if max_value is not None:
+            positive = jnp.clip(positive, 0, max_value)
     if negative_slope == 0:
         return positive
     return positive - negative_slope * jax.nn.relu(threshold - x)

@@ -84,3 +84,17 @@ def test_activations_work_on_variables_symbolic_tensors_and_half_precision():
     assert isinstance(outputs, KerasTensor) and outputs.shape == (None, 3) and outputs.dtype == "bfloat16"
     for name in ("relu", "gelu", "softmax", "mish", "sparsemax", "soft_shrink"):
         assert activations.get(name)(jnp.ones((2, 3), jnp.bfloat16)).dtype == jnp.bfloat16, name
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+@pytest.mark.parametrize("most", [None, 6.0, 0.5])
+@pytest.mark.parametrize("threshold", [0.0, 0.5, -0.7])
+def test_relu_and_its_gradient_at_the_corners(slope, most, threshold):
+    x = jnp.array([-3.0, -0.7, -0.5, 0.0, 0.2, 0.5, 1.0, 6.0, 7.0])
+
+    def both(function):
+        f = lambda x: function(x, negative_slope=slope, max_value=most, threshold=threshold)
+        return f(x), jax.grad(lambda x: f(x).sum())(x)
+
+    for found, expected in zip(both(activations.relu), both(keras.activations.relu), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
