@@ -124,7 +124,8 @@ def attributes(item) -> list[tuple[str, Any]]:
 
 def _attributes(item) -> list[tuple[str, Any]]:
     # By exact type, in a set: a model has thousands of attributes, most of them numbers.
-    return [pair for pair in vars(item).items() if type(pair[1]) not in _EMPTY]
+    # A list first, made at once: another thread may set attributes meanwhile.
+    return [pair for pair in list(vars(item).items()) if type(pair[1]) not in _EMPTY]
 
 
 class Structure(NamedTuple):
@@ -216,7 +217,7 @@ class Memory:
         for held, values, filled in self._attributes:
             if len(held) != len(values) or not all(map(same, held.values(), values)):
                 # Numbers may have changed.
-                present = [value for value in held.values() if type(value) not in _EMPTY]
+                present = [value for value in list(held.values()) if type(value) not in _EMPTY]
                 if len(present) != len(filled) or not all(map(same, present, filled)):
                     return False
                 values[:] = held.values()
