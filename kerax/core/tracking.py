@@ -31,6 +31,8 @@ class Trackable:
     """Something that owns variables and may hold others that do: a layer or a seed generator."""
 
     _untracked: frozenset[str] = frozenset()
+    # Whether its name stands in the paths of what is inside. Not a graph's, whose layers are there before it.
+    kerax_heads_paths = True
 
     def _own_variables(self) -> list[tuple[str, Variable]]:
         """Variables that belong to no child, by name."""
@@ -277,7 +279,7 @@ def paths_by_name(root) -> dict[int, str]:
             if id(child) not in seen:
                 name = unique(getattr(child, "name", "/".join(path)), taken)
                 taken.add(name)
-                visit(child, (*head, name))
+                visit(child, (*(head if item.kerax_heads_paths else ()), name))
 
     visit(root, (getattr(root, "path", None) or root.name,))
     return found

@@ -43,6 +43,7 @@ class Functional(Model):
 
     keras_module = "keras.src.models.functional"
     graph, keys = Alias("kerax_graph"), Alias("kerax_keys")
+    kerax_heads_paths = False
 
     def __init__(self, inputs, outputs, name: str | None = None, trainable=None, **kwargs):
         # Each layer casts its own inputs; integers for an `Embedding` stay what they are.

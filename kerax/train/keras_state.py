@@ -92,10 +92,7 @@ def _variables_by_path(model) -> dict[tuple[str, ...], Variable]:
     found = {}
     for kind, variables in zip(_KINDS, lists, strict=True):
         for variable in variables:
-            path = tuple(variable.path.split("/"))
-            # A graph's layers stand for themselves in Keras.
-            is_own = kind in _KINDS[:2] and hasattr(model, "kerax_graph") and path[0] == model.name
-            found[kind, *(path[1:] if is_own else path)] = variable
+            found[kind, *variable.path.split("/")] = variable
     return found
 
 

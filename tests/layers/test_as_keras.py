@@ -55,6 +55,40 @@ def test_wrapped_layers_are_in_paths_by_name(make, path, library):
     assert layer.weights[0].path == path
 
 
+def _held(library, model):
+    class Outer(library.Model):
+        def __init__(self):
+            super().__init__(name="outer")
+            self.inner = model
+
+        def call(self, x):
+            return self.inner(x)
+
+    outer = Outer()
+    outer(X)
+    return outer
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda library, model: model,
+        lambda library, model: library.Model(model.input, model(model.input)),
+        _held,
+    ],
+    ids=["alone", "in a graph", "in a subclass"],
+)
+@BOTH
+def test_the_name_of_a_graph_is_not_in_the_paths_of_its_layers(wrap, library):
+    library.utils.clear_session()
+    layers = library.layers
+    inputs = library.Input(X.shape[1:])
+    inner = library.Sequential([library.Input((*X.shape[1:-1], 2)), layers.Dense(2, name="e")], name="s")
+    model = library.Model(inputs, inner(layers.Dense(2, name="d")(inputs)), name="m")
+    model = wrap(library, model)
+    assert [weight.path for weight in model.weights if weight.path.endswith("kernel")] == ["d/kernel", "s/e/kernel"]
+
+
 @BOTH
 def test_layers_of_a_subclass_are_numbered_and_found(library):
     library.utils.clear_session()
