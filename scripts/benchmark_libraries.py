@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 SIZES = {"tiny": {"num_layers": 2, "hidden_dim": 32}, "mid": {"num_layers": 4, "hidden_dim": 256}}
-LENGTH, GIVEN, ROWS, STEPS = 64, 16, 8, 20
+LENGTH, GIVEN, ROWS, STEPS = 64, 16, 8, 8
 
 
 def begin(side: str):
@@ -51,14 +51,12 @@ def make(kind: str, keras, hub, size: dict):
     if kind == "decoder":
         return decoder(hub, size), batch, tokens
     if kind == "encoder":
-        backbone = hub.models.BertBackbone(
-            vocabulary_size=1000, num_heads=4, intermediate_dim=4 * width, max_sequence_length=LENGTH, **size
-        )
+        sizes = size | {"num_heads": 4, "intermediate_dim": 4 * width, "max_sequence_length": LENGTH}
+        backbone = hub.models.BertBackbone(vocabulary_size=1000, **sizes)
         task = hub.models.BertTextClassifier(backbone=backbone, preprocessor=None, num_classes=3)
         return task, batch | {"segment_ids": np.zeros_like(tokens)}, classes
-    backbone = hub.models.ViTBackbone(
-        image_shape=(64, 64, 3), patch_size=8, num_heads=4, mlp_dim=4 * width, use_mha_bias=True, **size
-    )
+    sizes = size | {"num_heads": 4, "mlp_dim": 4 * width, "patch_size": 8}
+    backbone = hub.models.ViTBackbone(image_shape=(64, 64, 3), **sizes)
     task = hub.models.ViTImageClassifier(backbone=backbone, preprocessor=None, num_classes=3)
     return task, rng.uniform(size=(ROWS * STEPS, 64, 64, 3)).astype("float32"), classes
 
@@ -69,8 +67,8 @@ def measure(side: str, kind: str, size: str) -> dict:
     start = time.perf_counter()
     if kind == "load":
         hub.models.CausalLM.from_preset(size, preprocessor=None)
-        found = {"load": time.perf_counter() - start}
-        return found | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        took = time.perf_counter() - start
+        return {"load": took, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
     task, inputs, targets = make(kind, keras, hub, SIZES[size])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     task.compile(optimizer="adam", loss=loss, **({"sampler": "greedy"} if kind == "decoder" else {}))
@@ -83,7 +81,7 @@ def measure(side: str, kind: str, size: str) -> dict:
     first = keras.tree.map_structure(lambda array: array[:ROWS], (inputs, targets))
     task.fit(*first, batch_size=ROWS, verbose=0)
     found = {"first step": time.perf_counter() - start}
-    found["step"] = min(seconds(task.fit, inputs, targets, batch_size=ROWS, verbose=0) for _ in range(4)) / STEPS
+    found["step"] = min(seconds(task.fit, inputs, targets, batch_size=ROWS, verbose=0) for _ in range(3)) / STEPS
     if kind == "decoder":
         prompt = first[0] | {"padding_mask": np.repeat([[1] * GIVEN + [0] * (LENGTH - GIVEN)], ROWS, 0)}
         found["first generate"] = seconds(task.generate, prompt, stop_token_ids=None)
@@ -102,9 +100,7 @@ def compare(kind: str, size: str, rounds: int) -> None:
             for name, value in json.loads(done.stdout.splitlines()[-1]).items():
                 figures[name] = min(value, figures.get(name, value))
     ratios = {name: value / best["keras"][name] for name, value in best["kerax"].items()}
-    print(
-        f"{kind:8} {os.path.basename(size):5}", *(f"{name} {ratio:.2f}  " for name, ratio in ratios.items()), flush=True
-    )
+    print(kind, os.path.basename(size), *(f"{name} {ratio:.2f}" for name, ratio in ratios.items()), sep="  ")
 
 
 if __name__ == "__main__":
@@ -121,7 +117,6 @@ if __name__ == "__main__":
             compare(kind, size, options.rounds)
     if options.load:
         with tempfile.TemporaryDirectory() as folder:
-            # Most of its weights are in the embeddings.
             _, hub = begin("keras")
             vocabulary = options.load * 1_000_000 // 4 // 512
             decoder(hub, {"num_layers": 4, "hidden_dim": 512}, vocabulary).save_to_preset(f"{folder}/load")

@@ -263,6 +263,7 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     # Known shapes need neither symbols nor a second try.
     if not any(isinstance(leaf, Size) for leaf in leaves) and not any(None in shape for shape in shapes):
         return run(shapes, symbol)
+
     def fitting(ways: list[Callable[[int], Any]], is_final: Callable[[Exception], bool]) -> list:
         """What comes out for each way to choose sizes, with the first agreement that fits."""
         first_error = None
