@@ -36,13 +36,12 @@ def begin(side: str):
 
 
 def decoder(hub, size: dict, vocabulary: int = 1000):
-    width = size["hidden_dim"]
-    heads = {"num_query_heads": 4, "num_key_value_heads": 2}
-    backbone = hub.models.LlamaBackbone(vocabulary_size=vocabulary, intermediate_dim=4 * width, **heads, **size)
+    sizes = size | {"num_query_heads": 4, "num_key_value_heads": 2, "intermediate_dim": 4 * size["hidden_dim"]}
+    backbone = hub.models.LlamaBackbone(vocabulary_size=vocabulary, **sizes)
     return hub.models.LlamaCausalLM(backbone=backbone, preprocessor=None)
 
 
-def make(kind: str, keras, hub, size: dict):
+def make(kind: str, hub, size: dict):
     """A task, its batch and its targets."""
     rng, width = np.random.default_rng(0), size["hidden_dim"]
     tokens = rng.integers(1, 1000, (ROWS * STEPS, LENGTH)).astype("int32")
@@ -55,8 +54,7 @@ def make(kind: str, keras, hub, size: dict):
         backbone = hub.models.BertBackbone(vocabulary_size=1000, **sizes)
         task = hub.models.BertTextClassifier(backbone=backbone, preprocessor=None, num_classes=3)
         return task, batch | {"segment_ids": np.zeros_like(tokens)}, classes
-    sizes = size | {"num_heads": 4, "mlp_dim": 4 * width, "patch_size": 8}
-    backbone = hub.models.ViTBackbone(image_shape=(64, 64, 3), **sizes)
+    backbone = hub.models.ViTBackbone(image_shape=(64, 64, 3), patch_size=8, num_heads=4, mlp_dim=4 * width, **size)
     task = hub.models.ViTImageClassifier(backbone=backbone, preprocessor=None, num_classes=3)
     return task, rng.uniform(size=(ROWS * STEPS, 64, 64, 3)).astype("float32"), classes
 
@@ -67,9 +65,8 @@ def measure(side: str, kind: str, size: str) -> dict:
     start = time.perf_counter()
     if kind == "load":
         hub.models.CausalLM.from_preset(size, preprocessor=None)
-        took = time.perf_counter() - start
-        return {"load": took, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    task, inputs, targets = make(kind, keras, hub, SIZES[size])
+        return {"load": time.perf_counter() - start, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    task, inputs, targets = make(kind, hub, SIZES[size])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     task.compile(optimizer="adam", loss=loss, **({"sampler": "greedy"} if kind == "decoder" else {}))
 
@@ -85,8 +82,7 @@ def measure(side: str, kind: str, size: str) -> dict:
     if kind == "decoder":
         prompt = first[0] | {"padding_mask": np.repeat([[1] * GIVEN + [0] * (LENGTH - GIVEN)], ROWS, 0)}
         found["first generate"] = seconds(task.generate, prompt, stop_token_ids=None)
-        runs = [seconds(task.generate, prompt, stop_token_ids=None) for _ in range(5)]
-        found["token"] = min(runs) / (LENGTH - GIVEN)
+        found["token"] = min(seconds(task.generate, prompt, stop_token_ids=None) for _ in range(5)) / (LENGTH - GIVEN)
     return found
 
 
@@ -109,7 +105,7 @@ if __name__ == "__main__":
         sys.exit()
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", default="encoder,decoder,image")
+    parser.add_argument("--models", default="encoder,decoder,image", help="with commas")
     parser.add_argument("--load", type=int, default=500, help="MB of the preset that is loaded; 0 for none")
     options = parser.parse_args()
     for kind in filter(None, options.models.split(",")):
