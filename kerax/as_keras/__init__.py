@@ -22,7 +22,7 @@ import warnings
 from kerax import config
 from kerax.as_keras.aliases import install, is_installed, settings_file
 from kerax.as_keras.beside import real as real
-from kerax.core import seeds
+from kerax.core import registry, seeds
 
 
 def as_keras() -> types.ModuleType:
@@ -41,6 +41,8 @@ def as_keras() -> types.ModuleType:
         _check_backend()
         install()
         seeds.draw_from_python()
+        # Keras too imports what these did not register, and nobody else's.
+        registry.trusted_packages.update(("keras_hub", "keras_cv", "keras_nlp"))
     return sys.modules["keras"]
 
 

@@ -24,6 +24,8 @@ _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
 _scoped: ContextVar[dict[str, Any] | None] = ContextVar("kerax_custom_objects", default=None)  # of open scopes
 families: dict[str, "Family"] = {}
+# Whose classes a file may name by their modules without being registered: nobody's, until somebody says so.
+trusted_packages: set[str] = set()
 _safe_mode: ContextVar[bool | None] = ContextVar("kerax_safe_mode", default=None)
 _shared: ContextVar[dict | None] = ContextVar("kerax_shared", default=None)  # while describing: (layer, description)
 _owner: ContextVar[str | None] = ContextVar("kerax_owner", default=None)  # name of what is being revived
@@ -267,7 +269,7 @@ def _serialize_function(function) -> Any:
 def _module_of(cls: type) -> str | None:
     """Keras's name of the module that offers a class of kerax; `None` for the user's classes."""
     if not cls.__module__.startswith("kerax."):
-        return cls.__module__ if settings.compatibility() == "keras" else None
+        return cls.__module__ if _goes_by_module(cls.__module__) else None
     if "keras_module" in vars(cls):  # it is in none of Keras's public modules
         return vars(cls)["keras_module"]
     of_cls = [family for family in families.values() if family.entries.get(cls.__name__) is cls]
@@ -301,7 +303,7 @@ def owned_by(name: str | None) -> AbstractContextManager[None]:
 def deserialize_keras_object(
     config: Any, custom_objects: dict | None = None, safe_mode: bool = True, module_objects: dict | None = None, **_
 ) -> Any:
-    """The object that `serialize_keras_object` described. Classes are found by registered name only, never imported.
+    """The object that `serialize_keras_object` described. Classes are found by registered name, and not imported.
 
     Args:
         config: The description, or any nested structure of descriptions and plain values.
@@ -430,7 +432,7 @@ def _find_class(config: dict) -> Any:
     imported = _import_named(config, name)
     if inspect.isclass(imported) and hasattr(imported, "from_config"):
         return imported
-    # The module only picks a family: nothing is imported by it unless `set_compatibility("keras")` asks for it.
+    # The module only picks a family.
     module = (config.get("module") or "").split(".")[-1]
     loading.load()
     # All families are filled before one is searched.
@@ -456,7 +458,8 @@ def _find_function(config: dict):
     found = _find_first_custom(registered, name, is_whole=is_kerass)
     if found is not None:
         return found
-    imported = _import_named(config, name)
+    # Not of trusted packages: of their functions any could be asked for, with any arguments.
+    imported = _import_named(config, name) if settings.compatibility() == "keras" else None
     if isinstance(imported, types.FunctionType):
         return imported
     if keras_function is not None:
@@ -468,10 +471,15 @@ def _find_function(config: dict):
     )
 
 
+def _goes_by_module(module: str) -> bool:
+    """Whether files name classes of a module by it, and have it imported."""
+    return settings.compatibility() == "keras" or module.partition(".")[0] in trusted_packages
+
+
 def _import_named(config: dict, name) -> Any:
-    """What has that name in the module that a description names, with `set_compatibility("keras")`; else `None`."""
+    """What has that name in the module that a description names, where modules may be imported; else `None`."""
     module = config.get("module")
-    if settings.compatibility() != "keras" or not isinstance(module, str) or not isinstance(name, str):
+    if not isinstance(module, str) or not isinstance(name, str) or not _goes_by_module(module):
         return None
     try:
         return lazy.users_object(module, name)

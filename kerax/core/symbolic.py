@@ -196,8 +196,11 @@ def known_shape(shape) -> Shape:
 
 
 def sized(shape, size_of: Callable[[int], Any]) -> tuple:
-    """A shape with `size_of(axis)` for each unknown size."""
-    return tuple(size_of(axis) if size is None else size for axis, size in enumerate(shape))
+    """A shape with `size_of(axis)` for each unknown size: of its own axis, or of that whose symbol stands there."""
+    return tuple(
+        size if isinstance(size, int) else size_of(axis if size is None else _symbols().index(size))
+        for axis, size in enumerate(shape)
+    )
 
 
 def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -260,26 +263,31 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     # Known shapes need neither symbols nor a second try.
     if not any(isinstance(leaf, Size) for leaf in leaves) and not any(None in shape for shape in shapes):
         return run(shapes, symbol)
-    try:
-        return run(shapes, symbol)
-    except Exception as error:
-        first_error = error
-    if not _is_inconclusive(first_error):
+
+    def fitting(ways: list[Callable[[int], Any]], is_final: Callable[[Exception], bool]) -> list:
+        """What comes out for each way to choose sizes, with the first agreement that fits."""
+        first_error = None
         for candidate in _agreements(shapes, others):
             try:
-                return run(candidate, symbol)
+                return [run(candidate, size_of) for size_of in ways]
             except Exception as error:
-                if _is_inconclusive(error):
-                    break
-        else:
-            # A mistake of the user's would only fail again, at sizes that the user has never seen.
-            raise first_error
+                if is_final(error):
+                    raise
+                first_error = first_error or error
+        raise cast(Exception, first_error)
+
     try:
-        found = [run(shapes, lambda axis, least=least: least + 8 * axis) for least in (16, 48)]
+        return fitting([symbol], _is_inconclusive)[0]
+    except Exception as error:
+        # A mistake of the user's would only fail again, at sizes that the user has never seen.
+        if not _is_inconclusive(error):
+            raise
+    try:
+        found = fitting([lambda axis, least=least: least + 8 * axis for least in (16, 48)], lambda _: False)
     # Parts of equal size: 840 is divided by all numbers up to 8. Later, as a loop over so many steps takes long.
     except Exception as error:
         try:
-            found = [run(shapes, lambda axis, by=by: 840 * (by + axis)) for by in (1, 13)]
+            found = fitting([lambda axis, by=by: 840 * (by + axis) for by in (1, 13)], lambda _: False)
         except Exception:
             raise error from None
     return jax.tree.map(_unknown_where_different, *found)
@@ -294,7 +302,7 @@ def _as_first_axes(shape, first: tuple, size_of: Callable[[int], Any]) -> tuple:
 
 
 def _agreements(shapes: list[tuple], others: list) -> Iterator[list[tuple]]:
-    """The shapes with other choices for their unknown sizes: aligned at the last axis, or known sizes of others."""
+    """The shapes with ways in which their unknown sizes could agree, from the most to the least likely."""
     rank = max(map(len, shapes), default=0)
 
     def known(at: Callable, shape=None) -> set[int]:
@@ -311,9 +319,17 @@ def _agreements(shapes: list[tuple], others: list) -> Iterator[list[tuple]]:
 
         return [sized(shape, lambda axis, shape=shape: size(shape, axis)) for shape in shapes]
 
+    first = [sized(shape, lambda axis: _symbols()[axis]) for shape in shapes]
+    yield first
     # Broadcasting aligns the last axes.
     right = [sized(shape, lambda axis, shape=shape: _symbols()[axis + rank - len(shape)]) for shape in shapes]
-    yield from (right, agreeing(1), agreeing(0))
+    # As the lengths of queries, keys and masks that are one sequence's.
+    one = [sized(shape, lambda axis: _symbols()[min(axis, 1)]) for shape in shapes]
+    seen = [first]
+    for candidate in (right, agreeing(1), agreeing(0), one):
+        if candidate not in seen:
+            seen.append(candidate)
+            yield candidate
 
 
 def _unknown_where_different(first: jax.ShapeDtypeStruct, second: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -58,6 +58,23 @@ def test_inconclusive_symbols_fall_back_to_probes():
     assert Shorter()(kerax.Input((None, 3))).shape == (None, 10, 3)
 
 
+@pytest.mark.parametrize("probed", [False, True])
+def test_unknown_lengths_of_several_inputs_may_be_one(probed):
+    class Scores(kerax.Layer):
+        def call(self, inputs, mask):
+            length = inputs.shape[1]
+            bias = ops.arange(length)[None, :] - ops.arange(length)[:, None]  # (query, key)
+            if probed and length > 10:  # a symbol cannot answer
+                bias = bias + 1
+            return ops.matmul(inputs, ops.swapaxes(inputs, 1, 2)) + bias[None] * ops.cast(mask, "int32")
+
+    tokens, mask = kerax.Input((None, 3)), kerax.Input((None,), dtype="bool")
+    for given in (mask[:, None, :], mask[:, :, None]):
+        assert Scores()(tokens, mask=given).shape == (None, None, None)
+    with pytest.raises(ValueError, match="shape"):
+        Scores()(tokens, mask=kerax.Input((7, 5, 2)))
+
+
 def test_a_mean_over_an_unknown_axis_falls_back_to_probes():
     class Centred(layers.Layer):
         def call(self, inputs):

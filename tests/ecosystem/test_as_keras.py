@@ -220,3 +220,33 @@ def test_scripts_modules_and_tests_run_unchanged(tmp_path):
         assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert run(*as_keras, "nowhere.py").stderr.startswith("kerax.as_keras: there is no file 'nowhere.py'")
     assert run(*as_keras).stderr.startswith("usage:")
+
+
+def test_classes_of_trusted_packages_are_found_by_module_unregistered(tmp_path):
+    package = tmp_path / "keras_cv"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import keras\nclass Mine(keras.layers.Layer):\n    def call(self, x):\n        return x\n"
+        "def function(x):\n    return x\n"
+    )
+    (tmp_path / "others.py").write_text((package / "__init__.py").read_text())
+    lines = printed(
+        """
+import kerax
+from kerax.saving import deserialize_keras_object, serialize_keras_object
+described = {"module": "keras_cv", "class_name": "Mine", "config": {}, "registered_name": "Mine"}
+def tried(config):
+    try:
+        return type(deserialize_keras_object(config)).__name__
+    except ValueError as error:
+        return type(error).__name__
+print(tried(described))
+kerax.as_keras()
+import keras_cv
+print(tried(described), serialize_keras_object(keras_cv.Mine())["module"])
+print(tried(described | {"module": "others"}))
+print(tried({"module": "keras_cv", "class_name": "function", "config": "function", "registered_name": "function"}))
+""",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    )
+    assert lines == ["ConfigError", "Mine keras_cv", "ConfigError", "ConfigError"]

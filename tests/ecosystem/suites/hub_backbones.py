@@ -30,16 +30,7 @@ class Pooled(keras.Model):
         return total[:, None]
 
 
-# What kerax has not yet, by name.
-MISSING = {
-    "T5Backbone": "a bias of tokens' unknown length added to a mask whose length is another unknown",
-    "StableDiffusion3Backbone": "its VAE, which KerasHub does not register, is not found when it is loaded",
-}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.xfail(reason=MISSING[n])) if n in MISSING else n for n in BACKBONES]
-)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_backbone(name, tmp_path):
     cls, arguments, inputs = make(name)
     model = cls(**arguments)
