@@ -100,6 +100,7 @@ async def _serve(
     def stop(seconds: float):
         if server.is_draining:
             process.should_exit = process.force_exit = True
+            logging.getLogger("uvicorn.error").disabled = True  # which would show where it was cut
             return
         server.is_draining = True
         # First no more than one connection may wait to be taken: closing resets those that do.
@@ -120,6 +121,7 @@ async def _serve(
     say(f"http://{f'[{host}]' if ':' in host else host}:{port} serves {', '.join(server.repository.names)}")
     tasks.append(loop.create_task(_tell_when_ready(server, began, say)))
     await process.serve(sockets=[listening])
+    logging.getLogger("uvicorn.error").disabled = False
     for task in tasks:
         task.cancel()
 
