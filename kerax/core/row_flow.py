@@ -40,8 +40,8 @@ def keeps_rows_apart(jaxpr, of_rows: Sequence[bool], num_rows: int, results: sli
         num_rows: How many there are.
         results: Which outputs are asked for. Values under `marked` take the place of them all.
     """
-    if num_rows == 1:  # along an axis of one, nobody can tell
-        return False
+    if num_rows == 1:  # there is no other
+        return True
     found = []
 
     def rule(equation, inputs):
@@ -57,6 +57,12 @@ def keeps_rows_apart(jaxpr, of_rows: Sequence[bool], num_rows: int, results: sli
 def function_keeps_rows_apart(function: Callable, *arguments: Tree) -> bool:
     """Whether a function keeps apart the rows along axis 0 of its arguments, shapes and dtypes, in all it returns."""
     num_rows = jax.tree.leaves(arguments)[0].shape[0]
+    if num_rows == 1:  # which tells nothing of several
+
+        def doubled(leaf):
+            return jax.ShapeDtypeStruct((2, *leaf.shape[1:]) if leaf.shape[:1] == (1,) else leaf.shape, leaf.dtype)
+
+        arguments, num_rows = jax.tree.map(doubled, arguments), 2
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     return keeps_rows_apart(jaxpr, [var.aval.shape[:1] == (num_rows,) for var in jaxpr.invars], num_rows)
 

@@ -94,6 +94,11 @@ def test_is_mixed(name):
     assert not function_keeps_rows_apart(MIXED[name], X)
 
 
+def test_a_batch_of_one_row_is_asked_about_as_one_of_several():
+    assert function_keeps_rows_apart(lambda x: x.mean(1), X[:1])
+    assert not function_keeps_rows_apart(lambda x: x - x.mean(0), X[:1])
+
+
 def test_two_batches_of_rows():
     assert function_keeps_rows_apart(lambda x, y: (x * y, jnp.einsum("bd,bd->b", x[:, 0], y[:, 1])), X, X)
     assert not function_keeps_rows_apart(lambda x, y: x + jnp.swapaxes(y, 0, 1), X[:4], X[:4, :4])

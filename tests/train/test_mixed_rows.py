@@ -107,6 +107,14 @@ def test_fewer_rows_than_a_batch():
         np.testing.assert_allclose(ours.predict(X[:rows], verbose=0), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_batches_of_one_row_first():
+    for make in (functional, in_batch_negatives):
+        ours, keras_s = make(kerax), make(keras)
+        for batch_size in (1, 16):
+            found, expected = (model.evaluate(X, Y, batch_size, verbose=0) for model in (ours, keras_s))
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_a_step_of_ones_own():
     class Ranked(kerax.Sequential):
         def predict_step(self, state, data):
