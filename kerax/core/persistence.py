@@ -77,7 +77,10 @@ def policy_to_save(self) -> DTypePolicy:
 
 
 # Arguments whose attributes are something else: a generator, variables, what was made of a list.
-_NOT_READ = frozenset({"seed", "weights", "mean", "variance"})
+_NOT_READ = frozenset(
+    # And what Keras's files hold as it was given.
+    "seed weights mean variance height_factor width_factor x_factor y_factor frame_step".split()
+)
 
 
 def get_config(self) -> dict:

@@ -269,7 +269,7 @@ class MultiHeadAttention(HeadAttention):
         sizes = [output_shape] if output_shape is None or isinstance(output_shape, int) else output_shape
         are_sizes = isinstance(sizes, (list, tuple)) and all(isinstance(n, (int, type(None))) for n in sizes)
         check(self, are_sizes, "`output_shape` must be a size or several", output_shape=output_shape)
-        self._output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
+        self.output_sizes = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
 
     # Shapes by the names of `call`'s arguments, as Keras has them.
@@ -285,12 +285,12 @@ class MultiHeadAttention(HeadAttention):
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
         self.attended_axes = tuple(axis % rank for axis in axes)
         keys, values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
-        sizes = self._output_sizes or (query_shape[-1],)
+        sizes = self.output_sizes or (query_shape[-1],)
         self.build_projections(tuple(given.values()), keys, keys, values, sizes)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return super().get_config() | {"value_dim": self.value_dim}
+        return super().get_config() | {"value_dim": self.value_dim, "output_shape": self.output_sizes}
 
 
 def _order(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -78,8 +78,8 @@ class MelSpectrogram(Layer):
         # A shorter frame lies in the middle of zeros.
         before = (fft_length - self.sequence_length) // 2
         self._weights_of_frame = np.pad(weights, (before, fft_length - self.sequence_length - before))
-        max_freq = sampling_rate / 2 if max_freq is None else max_freq
-        self._bands = mel_bands(num_mel_bins, fft_length // 2 + 1, sampling_rate, min_freq, max_freq)
+        self.max_freq = int(sampling_rate / 2) if max_freq is None else max_freq
+        self._bands = mel_bands(num_mel_bins, fft_length // 2 + 1, sampling_rate, min_freq, self.max_freq)
 
     def call(self, inputs: Any) -> Any:
         dtype = self.compute_dtype

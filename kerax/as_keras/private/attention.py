@@ -72,7 +72,7 @@ ATTRIBUTES: dict[str, Any] = (
     }
     | {f"_{name}": Lent(functools.partial(_option, name=name)) for name in _OPTIONS}
     | {
-        "_output_shape": Lent(lambda item: item._output_sizes),
+        "_output_shape": Lent(lambda item: item.output_sizes),
         "_inverse_sqrt_key_dim": Lent(lambda item: item.key_dim**-0.5),
         "_dot_product_equation": Lent(lambda item: _equations(item)[0]),
         "_combine_equation": Lent(lambda item: _equations(item)[1]),
