@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
@@ -104,9 +104,16 @@ def remembering() -> AbstractContextManager[None]:
     return holding(_remembered, {})
 
 
-def forgetting() -> AbstractContextManager[None]:
-    """Within a `with` block, inside one of `remembering`, structures may change."""
-    return holding(_remembered, None)
+@contextmanager
+def forgetting() -> Iterator[None]:
+    """Within a `with` block, inside one of `remembering`, structures may change: what was known before is forgotten."""
+    known = _remembered.get()
+    try:
+        with holding(_remembered, None):
+            yield
+    finally:
+        if known is not None:
+            known.clear()
 
 
 def _once(find: Callable, root) -> Any:

@@ -141,15 +141,18 @@ class Compiled:
         kind = with_loss, BatchSpec(batch_spec), placement.active()
         is_built = all(child.built for child in descendants(model) if isinstance(child, Layer))
         # Each form of batch is looked at once; `fit` in a loop over small data pays nothing.
-        if not is_new and kind in self._checked and is_built:
-            return
+        if is_new or kind not in self._checked or not is_built:
+            with forgetting():  # layers are built here
+                self._make_ready(model, batch_spec, who, with_loss, is_new, is_built)
+            self._checked.add(kind)
+
+    def _make_ready(self, model, batch_spec: tuple, who: str, with_loss: bool, is_new: bool, is_built: bool):
         x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
         own_step, y_pred = steps.overrides(model, "train_step"), None
         is_measured = jax.tree.leaves([self.arguments.get(name) for name in ("loss", "metrics", "weighted_metrics")])
         # A step of one's own may feed `call` otherwise: it is asked only to build, or for what was given to `compile`.
         if not own_step or (type(model).call is not Layer.call and (is_measured or not is_built)):
-            with forgetting():
-                y_pred = _outputs_for(model, x)
+            y_pred = _outputs_for(model, x)
             if y_pred is None and not {"train_step", "test_step", "predict_step"} & steps.overridden(model):
                 raise ValueError(f"{model}: `call` returned nothing. End it with `return` and the outputs.")
         model.kerax_claim_seeds()
@@ -161,7 +164,6 @@ class Compiled:
         placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
         if is_training:
             _build_optimizers(model, batch_spec)
-        self._checked.add(kind)
 
     def build_losses(self, model, y, y_pred):
         """Makes losses and metrics for shapes and dtypes of targets and outputs."""

@@ -24,6 +24,7 @@ from jax.core import eval_jaxpr
 from kerax.core import placement, sums
 from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
+from kerax.core.tracking import forgetting
 from kerax.data.source import BatchSpec
 from kerax.ops import cpu
 from kerax.plan import flops
@@ -264,7 +265,8 @@ class Program:
         return tuple(new)
 
     def _eagerly(self, constants, carry, batch, number, num_rows):
-        carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
+        with forgetting():  # a step in plain Python may make layers
+            carry, outputs = self._step(constants, carry, batch, np.int32(number), np.int32(num_rows))
         carry = self._settled(carry, number + 1)
         self.kept = self._keep(outputs)
         return carry, self.kept.one(carry, outputs)

@@ -121,3 +121,63 @@ def test_a_state_of_steps_keeps_its_form():
     new, logs = jax.jit(lambda state: model.train_step(state, (X, y))[::-1])(state)
     assert jax.tree.structure(new) == jax.tree.structure(state) and logs["loss"].shape == ()
     model.set_state_tree(new)
+
+
+class Deep(kerax.Model):
+    """Makes its layers when it is first called, one of them inside another."""
+
+    def __init__(self):
+        super().__init__()
+        self.outer = kerax.Sequential([layers.Dense(2, kernel_initializer="ones")])
+
+    def call(self, x):
+        return self.outer(x)
+
+
+UNBUILT = {
+    "sequential": lambda: kerax.Sequential([layers.Dense(2, kernel_initializer="ones")]),
+    "subclass": Deep,
+    "nested": lambda: kerax.Sequential([Deep()]),
+}
+Y = np.ones((2, 2), "float32")
+ON_BATCH = {
+    "train_on_batch": lambda model: model.train_on_batch(X, Y),
+    "test_on_batch": lambda model: model.test_on_batch(X, Y),
+    "predict_on_batch": lambda model: model.predict_on_batch(X).mean(),
+}
+
+
+@pytest.mark.parametrize("name", UNBUILT)
+@pytest.mark.parametrize("call", ON_BATCH)
+@pytest.mark.parametrize("run_eagerly", [False, True], ids=["compiled", "eager"])
+def test_the_first_call_of_one_batch_builds(name, call, run_eagerly):
+    """What is remembered for the length of a call is forgotten when layers are built in it."""
+    model = UNBUILT[name]()
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    first = ON_BATCH[call](model)
+    assert first == pytest.approx(4 if call == "predict_on_batch" else 9)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    assert ON_BATCH[call](model) == pytest.approx(0 if call == "predict_on_batch" else 1)
+    if call == "train_on_batch":
+        assert model.get_weights()[0].any()
+
+
+def test_an_eager_step_may_add_layers():
+    class Grows(kerax.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = layers.Dense(2), None
+
+        def call(self, x):
+            if self.second is None:
+                self.second = layers.Dense(2)
+            return self.second(self.first(x))
+
+    model = Grows()
+    model.compile("sgd", "mse", run_eagerly=True)
+    for _ in range(2):
+        model.train_on_batch(X, Y)
+    assert len(model.trainable_variables) == 4
+    before = model.second.get_weights()[0]
+    model.train_on_batch(X, Y)
+    assert (model.second.get_weights()[0] != before).any()
