@@ -85,6 +85,9 @@ def test_attention_uses_the_fused_kernel_where_it_is_allowed_and_fits(monkeypatc
         layer(jnp.ones((1, 4, 3)), jnp.ones((1, 4, 3)))
         ops.dot_product_attention(*[jnp.ones((1, 4, 2, 8), "bfloat16")] * 3)
         assert [call["implementation"] for call in calls if "implementation" in call] == ["cudnn"] * 2
+        # A mask of the keys alone has the axis of the queries in full, which the kernel insists on.
+        layer(jnp.ones((2, 4, 3)), jnp.ones((2, 4, 3)), key_mask=jnp.ones((2, 4), bool))
+        assert calls.pop()["mask"].shape == (2, 1, 4, 4)
         dropping = layers.MultiHeadAttention(2, 8, dropout=0.5, dtype="mixed_bfloat16", seed=1)
         dropping(jnp.ones((1, 4, 3)), jnp.ones((1, 4, 3)), training=True)
         assert len(calls) == 2

@@ -104,7 +104,9 @@ def _follow(equation, inputs: list, num_rows: int) -> list | None:
     if _MIXED in inputs:
         return [_MIXED] * count
     if name in _ELEMENTWISE:
-        return [_join(inputs)] * count
+        # But for bits that are read as numbers of another size, which takes an axis away or adds one.
+        ndims = {var.aval.ndim for var, value in zip(equation.invars, inputs, strict=True) if value is not _FREE}
+        return [_join(inputs) if ndims == {equation.outvars[0].aval.ndim} else _MIXED] * count
     if name in _ALONG:
         place, axes = _join(inputs), _ALONG[name](equation)
         return [_MIXED if place is _MIXED or place.axis in axes else place] * count
@@ -314,6 +316,12 @@ def _scatter(equation, inputs, num_rows):
     return place if place is not _MIXED and place.axis not in numbers.scatter_dims_to_operand_dims else _MIXED
 
 
+def _attention(equation, inputs, num_rows):
+    # cuDNN's: queries, keys, values, bias and lengths have the batch first, as the results have.
+    place = _join(inputs)
+    return place if place == _Rows(0) else _MIXED
+
+
 _reductions = "sum max min prod and or xor".split()
 _RULES: dict[str, Callable] = (
     dict.fromkeys(map("reduce_{}".format, _reductions), _reduce)
@@ -333,6 +341,7 @@ _RULES: dict[str, Callable] = (
         "dot_general": _dot_general,
         "conv_general_dilated": _convolution,
         "gather": _gather,
+        "dot_product_attention_fwd_wrapper": _attention,
         "call_hi_primitive": _high_level,
     }
 )

@@ -45,10 +45,17 @@ def attend(
         past = jnp.tril(jnp.ones((query.shape[-3], key.shape[-3]), bool))
         mask, is_causal = past if mask is None else past & mask, False
     if fused:
-        # The kernel wants all four axes: (batch, heads, queries, keys).
-        mask = mask if mask is None else mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-        options = {"mask": mask, "scale": scale, "is_causal": is_causal, "implementation": "cudnn"}
-        return jax.nn.dot_product_attention(query, key, value, bias, **options), None
+        lengths = query.shape[1], key.shape[1]
+
+        def whole(part):
+            # The kernel wants all four axes, (batch, heads, queries, keys), and the last two in full.
+            if part is None:
+                return None
+            part = part.reshape((1,) * (4 - part.ndim) + part.shape)
+            return jnp.broadcast_to(part, (*part.shape[:2], *lengths))
+
+        options = {"mask": whole(mask), "scale": scale, "is_causal": is_causal, "implementation": "cudnn"}
+        return jax.nn.dot_product_attention(query, key, value, whole(bias), **options), None
     # (batch, ..., heads, positions, features)
     query, key, value = jnp.swapaxes(query, -2, -3), jnp.swapaxes(key, -2, -3), jnp.swapaxes(value, -2, -3)
     # Scaled before the product: there are fewer queries than scores, and half precision cannot overflow so soon.

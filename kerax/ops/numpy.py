@@ -90,7 +90,7 @@ def _rows_by_columns(x1, x2):
 add = binary(jnp.add)
 arctan2 = binary(jnp.arctan2)
 divide = binary(jnp.divide, "divide")
-dot = binary(jnp.dot, spec=product_spec(_rows_by_columns))
+dot = binary(jnp.dot, spec=product_spec(lambda x1, x2: _rows_by_columns(x1, x2)[:1]))  # no axes before are shared
 equal = binary(jnp.equal)
 floor_divide = binary(jnp.floor_divide)
 greater = binary(jnp.greater)

@@ -74,3 +74,17 @@ def test_unknown_sizes_agree_with_known_and_unknown_ones(function, shapes, expec
 def test_sizes_that_cannot_agree_are_told_in_the_users_own():
     with pytest.raises((TypeError, ValueError), match="3"):
         ops.add(kerax.Input((3,)), kerax.Input((4,)))
+
+
+def test_dot_shares_no_axes_but_those_it_sums_over():
+    """The batch of one is not that of the other, as in `matmul`."""
+    x = kerax.Input((3, 4))
+    for function, other, shape in (
+        (kerax.ops.dot, np.ones((5, 4, 6), "float32"), (None, 3, 5, 6)),
+        (kerax.ops.dot, np.ones((4, 6), "float32"), (None, 3, 6)),
+        (kerax.ops.inner, np.ones((5, 2, 4), "float32"), (None, 3, 5, 2)),
+        (kerax.ops.matmul, np.ones((5, 4, 6), "float32"), (5, 3, 6)),
+    ):
+        outputs = function(x, other)
+        assert outputs.shape == shape
+        assert kerax.Model(x, outputs)(np.ones((5, 3, 4), "float32")).shape == (5, *shape[1:])
