@@ -130,16 +130,10 @@ def _enumerate(names: Sequence[str]) -> str:
 
 
 def parse_arguments(
-    arguments: Sequence[str],
-    positional: str,
-    description: str,
-    flags: Mapping[str, str] | None = None,
-    options: Mapping[str, str] | None = None,
-    show_fields: Callable[[str], None] | None = None,
-    has_fields: bool = True,
+    arguments: Sequence[str], positional: str, *further: Any, **options: Any
 ) -> tuple[str, dict[str, Any]]:
-    """A command line: its one positional argument, and the overrides `{dotted path: value}`; see `parse_words`."""
-    words, overrides = parse_words(arguments, positional, description, flags, options, show_fields, has_fields)
+    """A command line of one positional argument, and the overrides; arguments as those of `parse_words`."""
+    words, overrides = parse_words(arguments, positional, *further, **options)
     if len(words) != 1:
         raise ConfigError(f"expected one {positional}, then --section.name VALUE. Got {words}. See --help.")
     return words[0], overrides

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kerax.cli.config import ConfigError, one_line
+from kerax.core.text import is_number
 
 _ENDINGS = (".npy", ".npz", ".csv")
 
@@ -47,25 +48,17 @@ def _read_csv(path: str) -> np.ndarray:
         reader = csv.reader(file)
         for line, cells in enumerate(reader, 1):
             # Names: a first line with no number at all. A single number in it makes it data, and the rest an error.
-            if not cells or (line == 1 and not any(map(_is_number, cells))):
+            if not cells or (line == 1 and not any(map(is_number, cells))):
                 continue
             if rows and len(cells) != len(rows[0]):
                 raise ValueError(f"line {line} has {len(cells)} columns, those before it {len(rows[0])}.")
-            bad = next((index for index, cell in enumerate(cells) if not _is_number(cell)), None)
+            bad = next((index for index, cell in enumerate(cells) if not is_number(cell)), None)
             if bad is not None:
                 raise ValueError(f"line {line}, column {bad + 1}: expected a number. Got {cells[bad]!r}.")
             rows.append([float(cell) for cell in cells])
     if not rows:
         raise ValueError("there are no rows in it.")
     return np.asarray(rows, np.float32)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def check_target(path: str):

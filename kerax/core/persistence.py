@@ -76,11 +76,9 @@ def policy_to_save(self) -> DTypePolicy:
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy
 
 
-# Arguments whose attributes are something else: a generator, variables, what was made of a list.
-_NOT_READ = frozenset(
-    # And what Keras's files hold as it was given.
-    "seed weights mean variance height_factor width_factor x_factor y_factor frame_step".split()
-)
+# Arguments whose attributes are something else: a generator, variables; of the others what is made of them, where
+# Keras's files hold what was given.
+_NOT_READ = frozenset("seed weights mean variance height_factor width_factor x_factor y_factor frame_step".split())
 
 
 def get_config(self) -> dict:

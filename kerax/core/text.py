@@ -101,3 +101,12 @@ def as_arrays(given, form) -> Any:
         if isinstance(given, (list, tuple)) and len(given) == len(form):
             return type(given)(as_arrays(value, part) for value, part in zip(given, form, strict=True))
     return np.asarray(given, object) if reads_text(given) else given
+
+
+def is_number(text: str) -> bool:
+    """Whether text, as a cell of a table, reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -179,9 +179,8 @@ class Memory:
 
     def __init__(self):
         self.found: Structure | None = None
-        self._attributes: list[
-            tuple[dict, list, list]
-        ] = []  # (attributes, their values, those that may hold something)
+        # (attributes, their values, those that may hold something)
+        self._attributes: list[tuple[dict, list, list]] = []
         self._lists: list[tuple[list, list]] = []  # (container, what is in it)
         self._dicts: list[tuple[dict, list, list]] = []  # (container, values, keys)
 

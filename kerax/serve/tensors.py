@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TEXT = "string"
+from kerax.core.text import TEXT as TEXT
 
 
 class RequestError(Exception):

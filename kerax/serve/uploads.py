@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerax.core.text import is_number
 from kerax.serve.tensors import TEXT, RequestError, TensorSpec
 from kerax.utils.images import load_img
 
@@ -107,7 +108,7 @@ def _read_table(entry, text: str) -> dict[str, Any]:
     has_names = bool(lines) and set(lines[0]) == set(known)
     # Of one input columns may have names of their own, none of which is a number.
     is_heading = (
-        len(known) == 1 and entry.inputs[0].dtype != TEXT and not any(map(_is_number, lines[0] if lines else []))
+        len(known) == 1 and entry.inputs[0].dtype != TEXT and not any(map(is_number, lines[0] if lines else []))
     )
     rows = lines[1:] if has_names or is_heading else lines
     if not rows or len({len(row) for row in rows}) > 1:
@@ -125,11 +126,3 @@ def _read_table(entry, text: str) -> dict[str, Any]:
         }
     except ValueError as error:
         raise RequestError(400, f"expected numbers: {error}") from None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

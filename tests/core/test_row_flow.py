@@ -69,8 +69,9 @@ MIXED = {
     "one_for_all": lambda x: jnp.broadcast_to(x[:1], x.shape),
     "called": jax.jit(jax.checkpoint(lambda x: x - x.max(0))),
     "on_the_host": lambda x: jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x),
-    "bits": lambda x: jax.lax.bitcast_convert_type(jnp.asarray(x[:, 0, 0] > 0, "uint16").reshape(3, 2), "uint32")
-    .repeat(2),
+    "bits": lambda x: jax.lax.bitcast_convert_type(
+        jnp.asarray(x[:, 0, 0] > 0, "uint16").reshape(3, 2), "uint32"
+    ).repeat(2),
     "not_of_rows": lambda x: x.sum(0),
 }
 
