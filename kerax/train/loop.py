@@ -26,6 +26,7 @@ from kerax.train.program import Pace, Program
 from kerax.train.state import (
     Carried,
     TrainState,
+    changing_hands,
     inference_values,
     metrics_at_start,
     prediction_state,
@@ -196,7 +197,8 @@ class _Inference:
     """
 
     def __init__(self, model, carried: Carried, metrics: tuple = ()):
-        self._carried, self._training = carried, model.kerax_compilation.training
+        self._carried, self._compiled = carried, model.kerax_compilation
+        self._training = self._compiled.training
         self._constants, carry = carried.split(inference_values(model, carried.owners, self))
         # Copies: the carry is donated, and these arrays are the variables' own.
         self._carry = (*map(jnp.copy, carry[: len(carry) - len(metrics)]), *metrics)
@@ -211,7 +213,10 @@ class _Inference:
 
         Not while an epoch is counting, which has its own, nor in a thread beside one that trains.
         """
-        if self._training is None or not self._training.is_busy:
+        with changing_hands:
+            # One that ran when this began, or one that has begun since.
+            if any(run is not None and run.is_busy for run in (self._training, self._compiled.training)):
+                return
             _, owners = self._carried.split(self._carried.owners)
             for owner, value in zip(owners, self._carry, strict=True):
                 owner.assign(value)

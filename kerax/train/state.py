@@ -177,20 +177,20 @@ def inference_values(model, owners: Sequence[Variable], reader: Any) -> tuple:
         reader: Who uses them: while that object lives, a run that begins in another thread leaves them alone.
     """
     model.kerax_inferences += 1
-    materialize(owners)
-    with _changing_hands:
+    with changing_hands:
+        materialize(owners)
         model.kerax_compilation.readers.add(reader)
         key = np.array([model.kerax_inferences, np.asarray(model.kerax_random_key.peek())[1], 0], np.uint32)
         own = model.kerax_random_key
         return tuple(key if variable is own else variable.peek() for variable in owners)
 
 
-_changing_hands = threading.Lock()
+changing_hands = threading.RLock()  # held while arrays go from variables to a run and back
 
 
 def store_of(model, variables: TrainState) -> "Store":
     """A store of a model's state, which a run of this thread is about to change."""
-    with _changing_hands:
+    with changing_hands:
         return Store(jax.tree.leaves(variables), are_read=len(model.kerax_compilation.readers) > 0)
 
 
@@ -252,12 +252,14 @@ class Store:
 
     def write(self, index: int, value: jax.Array):
         """Replaces a value from the next step on."""
-        leaves = list(self.leaves)
-        # A copy, for the next step donates it while the caller may still hold it.
-        leaves[index] = jnp.copy(placement.put_variable(self.variables[index], value))
-        self.leaves = tuple(leaves)
+        with self.lock:  # a step between reading and writing would donate what is written back
+            leaves = list(self.leaves)
+            # A copy, for the next step donates it while the caller may still hold it.
+            leaves[index] = jnp.copy(placement.put_variable(self.variables[index], value))
+            self.leaves = tuple(leaves)
 
     def release(self):
         """Gives the arrays back to the variables."""
-        for variable, value, outer in zip(self.variables, self.leaves, self._outer, strict=True):
-            variable.take_back(value, outer)
+        with changing_hands:  # else another thread's prediction finds a variable that has neither a store nor a value
+            for variable, value, outer in zip(self.variables, self.leaves, self._outer, strict=True):
+                variable.take_back(value, outer)

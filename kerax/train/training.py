@@ -17,7 +17,7 @@ from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
-from kerax.train.state import state_variables, store_of
+from kerax.train.state import changing_hands, state_variables, store_of
 from kerax.train.steps import overrides
 
 
@@ -103,8 +103,9 @@ class Training:
     def __enter__(self) -> "Training":
         compilation = self.model.kerax_compilation
         self._outer, self.thread = compilation.training, threading.get_ident()
-        self.store = store_of(self.model, self.variables)
-        compilation.training = self
+        with changing_hands:
+            self.store = store_of(self.model, self.variables)
+            compilation.training = self
         self._start = self.store.leaves
         looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
         plain = Stepper(self.store, self.pace)

@@ -61,9 +61,9 @@ CHANGES = {
 
 
 def found_anew(model):
-    memory, model.kerax_memory.found = model.kerax_memory.found, None
+    snapshot, model.kerax_memory.snapshot = model.kerax_memory.snapshot, None
     items, variables = structure(model)
-    model.kerax_memory.found = memory
+    model.kerax_memory.snapshot = snapshot
     return [*map(id, items)], [(path, id(variable)) for path, variable in variables]
 
 
@@ -101,9 +101,9 @@ def test_predictions_follow_changes():
 def test_copies_remember_nothing():
     model = kerax.Sequential([kerax.Input((4,)), layers.Dense(4)])
     model.predict_on_batch(X)
-    assert model.kerax_memory.found is not None
+    assert model.kerax_memory.snapshot is not None
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert other.kerax_memory is not model.kerax_memory and other.kerax_memory.found is None
+        assert other.kerax_memory is not model.kerax_memory and other.kerax_memory.snapshot is None
         np.testing.assert_array_equal(other.predict_on_batch(X), model.predict_on_batch(X))
         other.layers[0].set_weights([np.zeros((4, 4)), np.zeros(4)])
         assert not other.predict_on_batch(X).any() and model.predict_on_batch(X).any()

@@ -1,5 +1,6 @@
 """Numbers that depend on what happened before: states that go on, accumulated gradients, runs inside hooks."""
 
+import sys
 import threading
 
 import numpy as np
@@ -145,7 +146,19 @@ class TestRunsInsideARun:
         logs = model.fit(X, Y, validation_data=(X, -Y), verbose=0, callbacks=[read]).history
         assert float(seen[0]) == pytest.approx(logs["val_mae"][0])
 
-    def test_another_thread_predicts_meanwhile(self):
+    @pytest.mark.parametrize("interval", [0.005, 0.0005, 0.00001])
+    def test_another_thread_predicts_meanwhile(self, interval):
+        """Also in an evaluation that began before `fit`, or while arrays go to a run and back."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(interval)
+        try:
+            for _ in range(3):
+                self.fit_while_another_thread_predicts()
+        finally:
+            sys.setswitchinterval(before)
+
+    @staticmethod
+    def fit_while_another_thread_predicts():
         model, errors, done = linear(), [], threading.Event()
         model.predict(X, verbose=0)
 
