@@ -146,6 +146,28 @@ class TestRunsInsideARun:
         logs = model.fit(X, Y, validation_data=(X, -Y), verbose=0, callbacks=[read]).history
         assert float(seen[0]) == pytest.approx(logs["val_mae"][0])
 
+    def test_an_evaluation_that_began_before_writes_nothing_into_a_run(self):
+        expected = linear().fit(X, Y, epochs=3, batch_size=4, shuffle=False, verbose=0).history
+        model, began, may_end = linear(), threading.Event(), threading.Event()
+
+        class Waits(kerax.callbacks.Callback):
+            def on_test_batch_begin(self, batch, logs=None):
+                began.set()
+                assert may_end.wait(30)
+
+        thread = threading.Thread(target=lambda: model.evaluate(X, Y, callbacks=[Waits()], verbose=0))
+
+        class Ends(kerax.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                if batch == 3 and not may_end.is_set():
+                    may_end.set()
+                    thread.join()
+
+        thread.start()
+        assert began.wait(30)
+        logs = model.fit(X, Y, epochs=3, batch_size=4, shuffle=False, verbose=0, callbacks=[Ends()]).history
+        assert logs == expected
+
     @pytest.mark.parametrize("interval", [0.005, 0.0005, 0.00001])
     def test_another_thread_predicts_meanwhile(self, interval):
         """Also in an evaluation that began before `fit`, or while arrays go to a run and back."""
