@@ -76,6 +76,10 @@ class Cut:
         self.starts = [tensor for tensor in known if id(tensor) in wanted]
 
 
+_NUMBERS = frozenset("biufc")  # the kinds of NumPy's dtypes of numbers
+_NAMES = ("string", "str", "<dtype: 'string'>")
+
+
 def reads_text(value) -> bool:
     """Whether a value is text: a symbolic tensor or an array of strings, a string, or a list of such."""
     if isinstance(value, KerasTensor):
@@ -85,9 +89,11 @@ def reads_text(value) -> bool:
     dtype = getattr(value, "dtype", None)
     if dtype is None or isinstance(value, jax.Array):
         return isinstance(value, (str, bytes))
-    if getattr(dtype, "kind", None) == "O":  # of NumPy or pandas: anything may be in there
+    kind = getattr(dtype, "kind", "")
+    if kind == "O":  # of NumPy or pandas: anything may be in there
         return isinstance(next(iter(np.asarray(value).flat), None), (str, bytes))
-    return getattr(dtype, "kind", None) in ("S", "U", "T") or str(dtype) in ("string", "str", "<dtype: 'string'>")
+    # Of numbers no name is made: it takes longer than all else here.
+    return kind in ("S", "U", "T") or (kind not in _NUMBERS and str(dtype) in _NAMES)
 
 
 def as_arrays(given, form) -> Any:

@@ -5,7 +5,7 @@ import inspect
 import math
 import operator
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -341,36 +341,17 @@ class Variable(Operators):
                 "Inside `jit`, `grad`, `vmap` or `scan` call `layer.apply(variables, ...)` instead of `layer(...)`; "
                 "it returns the new state."
             )
-        elif self._store is not None:
+        else:
+            self.accept(value)
+        return value
+
+    def accept(self, value: jax.Array):
+        """`assign` of what a program made of this variable's value, or of its like: of its shape, dtype and place."""
+        if self._store is not None:
             store, index = self._store
             store.write(index, value)
         else:
             self._value, self._is_shared = value, True
-        return value
-
-    def offer(self) -> tuple[jax.Array, bool]:
-        """The array, and whether someone else may hold it, so that no step may take its memory."""
-        if self._store is not None:  # a run around this one owns it: this is a copy
-            return self.value, False
-        return self._value, self._is_shared
-
-    def lend(self, store, index: int):
-        """Lets a training run own the array: until `take_back` the variable reads and writes entry `index` of `store`.
-
-        Returns: what `take_back` needs.
-        """
-        # `outer`: a run inside another's callback borrows from that one.
-        outer, self._store, self._value = self._store, (store, index), None
-        return outer
-
-    def take_back(self, value: jax.Array, outer):
-        """Ends `lend`."""
-        self._store = outer
-        if outer is None:
-            self._value, self._is_shared = value, False
-        else:
-            store, index = outer
-            store.write(index, value)
 
     def assign_add(self, value) -> jax.Array:
         """`assign(self.value + value)`."""
@@ -425,6 +406,35 @@ class Variable(Operators):
 
 
 KINDS.add(Variable)
+
+
+def offer(variables: Sequence[Variable]) -> list[tuple[jax.Array, bool]]:
+    """Each array, and whether someone else may hold it, so that no step may take its memory."""
+    materialize(variables)
+    # What a run around this one owns is a copy.
+    return [(v._value, v._is_shared) if v._store is None else (v.value, False) for v in variables]
+
+
+def lend(variables: Sequence[Variable], store) -> list:
+    """Lets a training run own the arrays: until `take_back` each variable reads and writes its entry of `store`.
+
+    Returns: what `take_back` needs.
+    """
+    outer = [variable._store for variable in variables]  # a run inside another's callback borrows from that one
+    for index, variable in enumerate(variables):
+        variable._store, variable._value = (store, index), None
+    return outer
+
+
+def take_back(variables: Sequence[Variable], values: Sequence[jax.Array], outer: list):
+    """Ends `lend`."""
+    for variable, value, place in zip(variables, values, outer, strict=True):
+        variable._store = place
+        if place is None:
+            variable._value, variable._is_shared = value, False
+        else:
+            store, index = place
+            store.write(index, value)
 
 
 class Sum(Variable):

@@ -30,10 +30,6 @@ class ArraySource(NamedTuple):
         """Batches per epoch, the last, smaller one included."""
         return -(-self.num_rows // self.batch_size)
 
-    def batch_spec(self) -> tuple:
-        """Shapes and dtypes of a full batch (of all rows, if there are fewer)."""
-        return self._spec(min(self.batch_size, self.num_rows))
-
     def _spec(self, size: int) -> tuple:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.rows)
 
@@ -220,6 +216,8 @@ def sparse_reader(parts: tuple, who: str) -> tuple[Any, int] | None:
 
 def to_arrays(structure: Tree, who: str, name: str) -> Tree:
     """Frames, lists of numbers and arrays as NumPy or JAX arrays of dtypes that JAX computes in."""
+    if structure is None or (type(structure) is np.ndarray and structure.dtype in _COMPUTED):
+        return structure  # most batches: loops of one's own call this for each
 
     def convert(leaf):
         array = to_numpy(leaf)
@@ -253,6 +251,9 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
 
     # A list of numbers is data; of anything else it is several inputs.
     return jax.tree.map(convert_within_memory, structure, is_leaf=lambda part: is_leaf(part) or _holds_numbers(part))
+
+
+_COMPUTED = frozenset(map(np.dtype, ("bool", "uint8", "int32", "float32")))
 
 
 def _odd_columns(table) -> str:

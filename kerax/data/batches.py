@@ -208,10 +208,6 @@ class BatchSource:
         """Whether there is only one pass over the batches: an iterator."""
         return self.reader.is_single_pass
 
-    def batch_spec(self) -> tuple:
-        """Shapes and dtypes of the first batch."""
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.sample())
-
     def spec(self, fills_up: bool) -> BatchSpec:
         """The form of the first batch."""
         if self._form is None:

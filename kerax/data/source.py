@@ -1,5 +1,6 @@
 """What every source of batches gives: a form, a length, and passes over its batches in chunks."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -18,16 +19,14 @@ class BatchSpec:
         batch: A batch, or its shapes and dtypes.
 
     Attributes:
-        arrays: A pytree of `jax.ShapeDtypeStruct`.
         num_rows: Size of the first axis; 1 for a batch without one.
         key: What distinguishes one form from another: structure, shapes and dtypes.
     """
 
     def __init__(self, batch: Tree):
-        self.arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
-        leaves, treedef = jax.tree.flatten(self.arrays)
+        leaves, treedef = jax.tree.flatten(batch)
         self.num_rows = leaves[0].shape[0] if leaves and leaves[0].shape else 1
-        self.key = treedef, tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
+        self.key = treedef, tuple([(leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves])
         self._hash = hash(self.key)  # once: programs are looked up by it at every dispatch
 
     def __eq__(self, other):
@@ -36,6 +35,12 @@ class BatchSpec:
 
     def __hash__(self):
         return self._hash
+
+    @functools.cached_property
+    def arrays(self) -> Tree:
+        """A pytree of `jax.ShapeDtypeStruct`."""
+        treedef, leaves = self.key
+        return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
     @property
     def row_bytes(self) -> int:
@@ -106,10 +111,6 @@ class Source(Protocol):
     @property
     def num_batches(self) -> int | None:
         """Batches of a pass, the last, smaller one included, if known."""
-        ...
-
-    def batch_spec(self) -> Tree:
-        """Shapes and dtypes of a full batch."""
         ...
 
     def spec(self, fills_up: bool) -> BatchSpec:

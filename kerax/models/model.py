@@ -18,9 +18,9 @@ from kerax.core import calling, seeds, switches
 from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
-from kerax.core.tracking import Alias, Memory, aliases, attributes, descendants, remembering
+from kerax.core.tracking import Alias, Memory, aliases, descendants, remembering
 from kerax.core.variable import Variable, unwrap
-from kerax.data import array_source, make_source, unpack_x_y_sample_weight, validation_source
+from kerax.data import BatchSpec, array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, hide_library_frames, suggest
 from kerax.models import outward, quantizing, stateless
 from kerax.models.summary import print_summary, summary_html
@@ -32,7 +32,7 @@ from kerax.train.compiled import (
     within_max_epochs,
     within_max_steps,
 )
-from kerax.train.state import TrainState, each_metric
+from kerax.train.state import TrainState, each_metric, metrics_of
 from kerax.train.training import Training
 
 Path = str | os.PathLike | IO[bytes]
@@ -256,15 +256,7 @@ class Model(Layer):
             self._random_key = Variable(start, trainable=False, autocast=False, name="random_key")
         return self._random_key
 
-    @property
-    def metrics(self) -> list:
-        """The mean loss, the compiled metrics as one, the outputs' losses, and metrics in attributes of the layers."""
-        found = self.kerax_compilation.own_metrics()
-        for item in descendants(self):
-            found += [value for _, value in attributes(item) if isinstance(value, metrics_module.Metric)]
-        if self.kerax_compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
-            found.append(self.kerax_compilation.gradient_norm)
-        return list({id(metric): metric for metric in found}.values())
+    metrics = property(metrics_of)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -402,11 +394,11 @@ class Model(Layer):
         steps_per_epoch = within_max_steps(self, steps_per_epoch, source)
         validation_steps = within_max_steps(self, validation_steps, held_out)
         # Before callbacks begin: what does not fit is said before anything is compiled or written.
-        compilation.make_ready(self, source.batch_spec(), "fit")
+        compilation.make_ready(self, source.spec(False), "fit")
         compilation.check_values(self, source)
         # A source of batches is looked at when its turn comes: taking one now would use it up.
         if held_out is not None and held_out.rows is not None:
-            compilation.make_ready(self, held_out.batch_spec(), "fit (validation_data)")
+            compilation.make_ready(self, held_out.spec(False), "fit (validation_data)")
             compilation.check_values(self, held_out, "fit (validation_data)")
         num_steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
         watching = for_call(self, callbacks, "fit", verbose, resume, epochs=epochs, steps=num_steps)
@@ -460,7 +452,7 @@ class Model(Layer):
         self.kerax_compilation.require(self, "evaluate")
         check_numbers("evaluate", steps=(steps, 1))
         source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.kerax_used_inputs)
-        self.kerax_compilation.make_ready(self, source.batch_spec(), "evaluate")
+        self.kerax_compilation.make_ready(self, source.spec(False), "evaluate")
         self.kerax_compilation.check_values(self, source, "evaluate")
         steps = within_max_steps(self, steps, source)
         watching = for_call(self, callbacks, "evaluate", verbose, epochs=1, steps=steps or source.num_batches)
@@ -474,7 +466,7 @@ class Model(Layer):
             evaluation.close()
             if watching is not callbacks:  # not that of a `fit` around
                 watching.close()
-        return self._returned(logs, return_dict)
+        return self._returned(logs, self.metrics_names, return_dict)
 
     plan, export = outward.plan, outward.export
 
@@ -491,7 +483,7 @@ class Model(Layer):
             return switches.call_without(Model.predict, locals())
         check_numbers("predict", steps=(steps, 1))
         source = make_source(x, None, None, batch_size, who="predict", prepare=self.kerax_used_inputs)
-        self.kerax_compilation.make_ready(self, source.batch_spec(), "predict")
+        self.kerax_compilation.make_ready(self, source.spec(False), "predict")
         self.kerax_compilation.check_values(self, source, "predict")
         steps = within_max_steps(self, steps, source)
         watching = for_call(self, callbacks, "predict", verbose, epochs=1, steps=steps or source.num_batches)
@@ -516,7 +508,7 @@ class Model(Layer):
             return switches.call_without(Model.train_on_batch, locals())
         with remembering():
             batch = self._batch(x, y, sample_weight, class_weight, "train_on_batch")
-            return self._returned(loop.train_on_batch(self, batch), return_dict)
+            return self._returned(*loop.train_on_batch(self, *batch), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
@@ -524,32 +516,32 @@ class Model(Layer):
             return switches.call_without(Model.test_on_batch, locals())
         with remembering():
             batch = self._batch(x, y, sample_weight, None, "test_on_batch")
-            return self._returned(loop.test_on_batch(self, batch), return_dict)
+            return self._returned(*loop.test_on_batch(self, *batch), return_dict)
 
-    def _returned(self, logs: dict, return_dict: bool):
-        """Logs as a dict, a list in the order of the metrics, or the only number."""
+    @staticmethod
+    def _returned(logs: dict, names: list[str], return_dict: bool):
+        """Logs as a dict, a list in the order of the metrics' names, or the only number."""
         if return_dict:
             return logs
-        in_order = {name: logs[name] for name in self.metrics_names if name in logs} | logs
+        in_order = {name: logs[name] for name in names if name in logs} | logs
         return list(in_order.values()) if len(logs) > 1 else next(iter(logs.values()))
 
-    def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple:
-        self.kerax_compilation.require(self, who)
+    def _batch(self, x, y, sample_weight, class_weight, who: str) -> tuple[tuple, BatchSpec]:
+        if who != "predict_on_batch":
+            self.kerax_compilation.require(self, who)
         # One batch of all rows, however many.
         source = array_source(self.kerax_used_inputs(x), y, sample_weight, 2**31 - 1, class_weight, who)
-        self.kerax_compilation.make_ready(self, source.batch_spec(), who)
+        spec = BatchSpec(source.rows)
+        self.kerax_compilation.make_ready(self, spec, who)
         self.kerax_compilation.check_values(self, source, who)
-        return source.rows
+        return source.rows, spec
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         if switches.are_on():
             return switches.call_without(Model.predict_on_batch, locals())
-        source = array_source(self.kerax_used_inputs(x), None, None, 2**31 - 1, who="predict_on_batch")
         with remembering():
-            self.kerax_compilation.make_ready(self, source.batch_spec(), "predict_on_batch")
-            self.kerax_compilation.check_values(self, source, "predict_on_batch")
-            return loop.predict_on_batch(self, source.rows)
+            return loop.predict_on_batch(self, *self._batch(x, None, None, None, "predict_on_batch"))
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> TrainState:
         """The current training state: copies, in the form that `train_step` takes, and by name in that of Keras:

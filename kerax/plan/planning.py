@@ -15,7 +15,8 @@ from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
 from kerax.plan import chips, flops, hlo
 from kerax.plan.report import Plan, Plans, Traffic
 from kerax.train import steps
-from kerax.train.state import TrainState, state_variables
+from kerax.train.run_state import run_state
+from kerax.train.state import TrainState
 
 Tree = Any
 _NAMED = {
@@ -32,7 +33,7 @@ def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distrib
     devices = None if topology is None else chips.devices_of(topology)
     with config.compiling_for("cpu" if devices is None else _platform(devices)):
         # Built here, so that a function that makes a distribution can look at the weights.
-        model.kerax_compilation.make_ready(model, _rows(batch, None), "fit")
+        model.kerax_compilation.make_ready(model, BatchSpec(_rows(batch, None)), "fit")
     spread = _resolve(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
@@ -75,12 +76,14 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
     kind, platform, shape = devices[0].device_kind, _platform(devices), spread.device_mesh.shape
     # Programs for devices that are not there must not be found by a later `fit`.
-    before = dict(model.kerax_compilation.programs)
+    compilation = model.kerax_compilation
+    before = dict(compilation.programs), compilation.kept
+    compilation.kept = {}
     try:
         with spread.scope(), config.compiling_for(platform):
-            model.kerax_compilation.make_ready(model, batch, "fit")
-            variables = state_variables(model)
-            program = model.kerax_compilation.train_program(model, variables, BatchSpec(batch))
+            compilation.make_ready(model, BatchSpec(batch), "fit")
+            known = run_state(model, "train")
+            variables, program = known.variables, compilation.train_program(model, known, BatchSpec(batch))
             state = jax.tree.map(
                 lambda owner: _spec(owner, owner.stored_dtype, spread.variable_sharding(owner)), variables
             )
@@ -91,7 +94,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
             model_flops, activations = _forward(model, variables, batch)
             compiled, problem = _compile(lowered)
     finally:
-        model.kerax_compilation.programs = before
+        compilation.programs, compilation.kept = before
     plan = Plan(
         topology or f"{platform}:{len(devices)}",
         len(devices),

@@ -2,6 +2,7 @@
 
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,8 @@ from kerax.train import steps
 from kerax.train.objectives import CHOSEN_BY_SHAPE, CompiledLoss, CompiledMetrics, Part
 from kerax.train.program import Program
 from kerax.train.programs import predict_program, test_program, train_program
-from kerax.train.state import PredictionState, TrainState, initial_metrics, other_optimizers, state_variables
+from kerax.train.run_state import RunState
+from kerax.train.state import other_optimizers, state_variables
 
 Tree = Any
 
@@ -41,7 +43,7 @@ class Compiled:
         bad_step: The step that made a number NaN or infinite, -1 before, while a `fit` looks out for it.
         training: The running `fit`.
         programs: Whatever was traced for the model, by kind and form.
-        kept: What the last prediction read of the model.
+        kept: What the last training, evaluation and prediction worked with, by kind.
         readers: Evaluations and predictions under way, of all threads, that hold the weights uncopied.
 
     Raises:
@@ -64,7 +66,7 @@ class Compiled:
         self.bad_step: Variable | None = None
         self.training: Any = None
         self.programs: dict = {}
-        self.kept: PredictionState | None = None
+        self.kept: dict[str, RunState] = {}
         self.readers: weakref.WeakSet = weakref.WeakSet()
         self._target_spec: Tree = None
         self._checked: set = set()
@@ -75,7 +77,7 @@ class Compiled:
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "training": None, "kept": None, "readers": None, "_checked": set()}
+        return vars(self) | {"programs": {}, "training": None, "kept": {}, "readers": None, "_checked": set()}
 
     def __setstate__(self, state: dict):
         vars(self).update(state)
@@ -83,7 +85,7 @@ class Compiled:
 
     def forget(self):
         """Drops everything that was traced: the model is another one now."""
-        self.programs, self._checked, self.kept = {}, set(), None
+        self.programs, self._checked, self.kept = {}, set(), {}
 
     def _check_arguments(self):
         given = self.arguments
@@ -129,7 +131,7 @@ class Compiled:
         if self.optimizer is None and not steps.overrides(model, "train_step") and who in ("fit", "train_on_batch"):
             raise ValueError(f"{model}: `{who}` needs an optimizer. Pass one to `compile`.")
 
-    def make_ready(self, model, batch_spec: tuple, who: str):
+    def make_ready(self, model, spec: BatchSpec, who: str):
         """Builds the model, its losses and metrics for the form of a batch, computing nothing.
 
         Raises:
@@ -138,12 +140,12 @@ class Compiled:
         with_loss = self.is_given and who not in ("predict", "predict_on_batch")
         # Losses and metrics are made for the first batch, whose shapes decide what "accuracy" means.
         is_new = with_loss and self.loss is None
-        kind = with_loss, BatchSpec(batch_spec), placement.active()
+        kind = with_loss, spec, placement.active()
         is_built = all(child.built for child in descendants(model) if isinstance(child, Layer))
         # Each form of batch is looked at once; `fit` in a loop over small data pays nothing.
         if is_new or kind not in self._checked or not is_built:
             with forgetting():  # layers are built here
-                self._make_ready(model, batch_spec, who, with_loss, is_new, is_built)
+                self._make_ready(model, spec.arrays, who, with_loss, is_new, is_built)
             self._checked.add(kind)
 
     def _make_ready(self, model, batch_spec: tuple, who: str, with_loss: bool, is_new: bool, is_built: bool):
@@ -234,17 +236,12 @@ class Compiled:
 
     # Programs.
 
-    def train_program(self, model, variables: TrainState, spec: BatchSpec) -> Program:
+    def train_program(self, model, state: RunState, spec: BatchSpec) -> Program:
         """The program that trains on batches of this form, traced once."""
-        # A frozen layer has another gradient program, and may be frozen between two calls of `fit`.
-        frozen = tuple(item.trainable for item in descendants(model) if isinstance(item, Layer))
-        key = self._key("train", model, variables, spec, frozen)
-        if key not in self.programs:
-            with forgetting():
-                self.programs[key] = train_program(model, variables, spec)
-        return self.programs[key]
+        make = lambda: train_program(model, state.variables, spec)
+        return self._program("train", model, state, make, spec, state.frozen)
 
-    def test_program(self, model, variables: TrainState, source) -> Program:
+    def test_program(self, model, state: RunState, source) -> Program:
         """The program that evaluates the batches of a source.
 
         Of a last, smaller batch that is filled up only the rows count that are its own, where the model, losses and
@@ -252,35 +249,32 @@ class Compiled:
         """
         if not self._mixes_rows and self._tells_rows_apart(model) and not steps.goes_on(model):
             try:
-                return self.test_program_for(model, variables, source.spec(True), True)
+                return self.test_program_for(model, state, source.spec(True), True)
             except steps.RowsMixed:
                 self._mixes_rows = True
-        return self.test_program_for(model, variables, source.spec(False), False)
+        return self.test_program_for(model, state, source.spec(False), False)
 
-    def test_program_for(self, model, variables: TrainState, spec: BatchSpec, fills_up: bool) -> Program:
+    def test_program_for(self, model, state: RunState, spec: BatchSpec, fills_up: bool) -> Program:
         """The program that evaluates batches of this form."""
-        key = self._key("test", model, variables, spec, fills_up)
-        if key not in self.programs:
-            with forgetting():
-                self.programs[key] = test_program(model, variables, spec, fills_up)
-        return self.programs[key]
+        make = lambda: test_program(model, state.variables, spec, fills_up)
+        return self._program("test", model, state, make, spec, fills_up)
 
-    def predict_program(self, model, state: PredictionState, spec: BatchSpec) -> Program:
+    def predict_program(self, model, state: RunState, spec: BatchSpec) -> Program:
         """The program that predicts for batches of this form."""
-        form = spec, model.run_eagerly, placement.active(), config.compatibility()
-        if form not in state.programs:
-            key = self._key("predict", model, state.variables, spec)
+        return self._program("predict", model, state, lambda: predict_program(model, state.variables, spec), spec)
+
+    def _program(self, kind: str, model, state: RunState, make: Callable[[], Program], *form) -> Program:
+        form = *form, model.run_eagerly, placement.active(), config.compatibility()
+        program = state.programs.get(form)
+        if program is None:
+            leaves, treedef = jax.tree.flatten(state.variables)
+            # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.
+            key = kind, treedef, tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves), *form
             if key not in self.programs:
                 with forgetting():
-                    self.programs[key] = predict_program(model, state.variables, spec)
-            state.programs[form] = self.programs[key]
-        return state.programs[form]
-
-    def _key(self, kind: str, model, variables: TrainState, *rest) -> tuple:
-        # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.
-        leaves, treedef = jax.tree.flatten(variables)
-        specs = tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves)
-        return kind, treedef, specs, model.run_eagerly, placement.active(), config.compatibility(), *rest
+                    self.programs[key] = make()
+            program = state.programs[form] = self.programs[key]
+        return program
 
     def _tells_rows_apart(self, model) -> bool:
         """Whether all that is evaluated of a batch is a sum or mean of something of each row."""
@@ -296,14 +290,6 @@ class Compiled:
                 part.tells_rows_apart(self._target_spec, self.output_spec) for part in parts
             )
         return self._own_tell_rows_apart
-
-    def initial_metrics(self, model) -> list[np.ndarray | None]:
-        """As the function of this name, which is asked once."""
-        key = "initial_metrics", tuple(metric.name for metric in model.metrics)
-        # One of the model's own may do more each time.
-        if key not in self.programs or steps.overrides(model, "reset_metrics"):
-            self.programs[key] = initial_metrics(model)
-        return self.programs[key]
 
 
 def _takes_labels(part: Part) -> bool:

@@ -73,9 +73,9 @@ class Piece(NamedTuple):
             yield (self.block if self.room == 1 else batch), min(self.num_rows - done * size, size)
 
 
-def single(batch: Tree, is_whole: bool = True) -> Piece:
-    """One batch from elsewhere as a piece of work."""
-    spec = BatchSpec(batch)
+def single(batch: Tree, is_whole: bool = True, spec: BatchSpec | None = None) -> Piece:
+    """One batch from elsewhere as a piece of work; its form, if it is known already."""
+    spec = BatchSpec(batch) if spec is None else spec
     return Piece(spec, placement.place_batch(batch, is_whole), 1, 0, 1, spec.num_rows, 1, {}, False)
 
 

@@ -18,21 +18,13 @@ import numpy as np
 
 from kerax.core import placement
 from kerax.core.tracking import remembering
-from kerax.data import Source
+from kerax.data import BatchSpec, Source
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
-from kerax.train.logs import Logs, Rows, StepLogs
+from kerax.train.logs import Logs
 from kerax.train.program import Pace, Program
-from kerax.train.state import (
-    Carried,
-    TrainState,
-    changing_hands,
-    inference_values,
-    metrics_at_start,
-    prediction_state,
-    state_variables,
-    store_of,
-)
+from kerax.train.run_state import RunState, run_state
+from kerax.train.state import Carried, changing_hands, inference_values, metrics_at_start, store_of
 from kerax.train.steps import goes_on
 from kerax.train.training import Training
 
@@ -82,7 +74,7 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                 callbacks.on_checkpoint(epoch, None, logs)
             # Moving averages take the weights' place before `on_train_end`, where models are saved.
             if model.optimizer is not None:
-                model.optimizer.finalize(training.variables.params)
+                model.optimizer.finalize(training.state.variables.params)
             callbacks.on_train_end(logs)
             training.interrupts.busy = True
         except (KeyboardInterrupt, SystemExit):
@@ -120,10 +112,10 @@ class Evaluation:
         callbacks.on_test_begin()
         with remembering():
             # The numbers at the start, not the present ones, which a running epoch may be counting.
-            variables = state_variables(model, with_optimizer=False)
-            metrics = _fresh_metrics(model, variables)
-            program = compiled.test_program(model, variables, self.source)
-        inference = _Inference(model, Carried(variables), metrics)
+            state = run_state(model, "test")
+            metrics = _fresh_metrics(model, state)
+            program = compiled.test_program(model, state, self.source)
+        inference = _Inference(model, state.carried, metrics)
         if self._feed is None:
             self._feed = Feed(
                 self.source, program.room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
@@ -134,7 +126,7 @@ class Evaluation:
             callbacks.on_test_batch_begin(step)
             # A last, smaller batch that nobody fills up, or a source of batches of several sizes.
             if piece.spec != program.spec:
-                program = compiled.test_program_for(model, variables, piece.spec, program.fills_up)
+                program = compiled.test_program_for(model, state, piece.spec, program.fills_up)
             logs = inference.advance(program, piece, step)
             step += piece.num_batches
             pace.dispatched(program, piece.num_batches, logs, next(iter(logs.values()), None))
@@ -161,7 +153,7 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     model.stop_predicting = False
     callbacks.on_predict_begin()
     with remembering():
-        state = prediction_state(model)
+        state = run_state(model, "predict")
     inference = _Inference(model, state.carried)
     source = source.for_inference() if fills_up else source
     program = compiled.predict_program(model, state, source.spec(fills_up))
@@ -219,7 +211,7 @@ class _Inference:
                 return
             _, owners = self._carried.split(self._carried.owners)
             for owner, value in zip(owners, self._carry, strict=True):
-                owner.assign(value)
+                owner.accept(value)
 
 
 class _Outputs:
@@ -268,41 +260,43 @@ def _rows_of(piece: Piece, outputs: Tree) -> Tree:
     return jax.tree.map(cut, outputs)
 
 
-def _fresh_metrics(model, variables: TrainState) -> tuple:
-    owners = jax.tree.leaves(variables.metrics)
-    return metrics_at_start(model.kerax_compilation.initial_metrics(model), lambda index: owners[index].raw)
+def _fresh_metrics(model, state: RunState) -> tuple:
+    fresh = state.fresh_metrics(model)
+    owners = state.carried.owners[len(state.carried.owners) - len(fresh) :]
+    return metrics_at_start(fresh, lambda index: owners[index].raw)
 
 
-def train_on_batch(model, batch: tuple) -> dict:
-    """One step on one batch: the logs of this batch alone."""
-    compiled, variables, piece = model.kerax_compilation, state_variables(model), single(batch, is_whole=False)
-    program = compiled.train_program(model, variables, piece.spec)
-    fresh = compiled.initial_metrics(model)
+def train_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]]:
+    """One step on one batch: the logs of this batch alone, and the metrics' names in Keras's order."""
+    state, piece = run_state(model, "train"), single(batch, False, spec)
+    program = model.kerax_compilation.train_program(model, state, spec)
+    fresh = state.fresh_metrics(model)
     with Interrupts(with_termination=False).guarded():
-        store = store_of(model, variables)
+        store = store_of(model, state.carried.owners)
         try:
             with store.lock:
                 store.start_metrics(fresh)
                 store.leaves, rows = program((), store.leaves, piece)
         finally:
             store.release()
-    return dict(Logs(StepLogs(Rows(program.kept, rows))))
+    numbers = program.kept.unpack(rows)[0]
+    return {name: numbers[name] for name in program.kept.names}, state.names
 
 
-def test_on_batch(model, batch: tuple) -> dict:
-    """Loss and metrics of one batch alone."""
-    compiled, piece = model.kerax_compilation, single(batch, is_whole=False)
-    variables = state_variables(model, with_optimizer=False)
-    inference = _Inference(model, Carried(variables), _fresh_metrics(model, variables))
-    logs = inference.advance(compiled.test_program_for(model, variables, piece.spec, False), piece)
+def test_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]]:
+    """Loss and metrics of one batch alone, and the metrics' names in Keras's order."""
+    state, piece = run_state(model, "test"), single(batch, False, spec)
+    program = model.kerax_compilation.test_program_for(model, state, spec, False)
+    inference = _Inference(model, state.carried, _fresh_metrics(model, state))
+    logs = inference.advance(program, piece)
     inference.keep()
-    return dict(Logs(logs))
+    return dict(Logs(logs)), state.names
 
 
-def predict_on_batch(model, batch: tuple) -> Tree:
+def predict_on_batch(model, batch: tuple, spec: BatchSpec) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
-    state, piece = prediction_state(model), single(batch, is_whole=False)
-    program = model.kerax_compilation.predict_program(model, state, piece.spec)
+    state, piece = run_state(model, "predict"), single(batch, False, spec)
+    program = model.kerax_compilation.predict_program(model, state, spec)
     inference = _Inference(model, state.carried)
     outputs = jax.device_get(inference.advance(program, piece))
     inference.keep()

@@ -1,6 +1,5 @@
 """`TrainState`, and who owns its arrays: the model's variables between runs, a `Store` during one."""
 
-import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,8 +12,9 @@ from kerax import tree
 from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.display import tree_page
-from kerax.core.tracking import structure, unique, walk
-from kerax.core.variable import Sum, Variable, materialize
+from kerax.core.tracking import attributes, descendants, unique, walk
+from kerax.core.variable import Sum, Variable, lend, materialize, offer, take_back
+from kerax.metrics import Metric
 from kerax.optimizers import Optimizer
 
 Tree = Any
@@ -92,30 +92,6 @@ def state_variables(model, with_optimizer: bool = True, with_metrics: bool = Tru
     return TrainState(params, state, opt_state, metric_variables(model) if with_metrics else {})
 
 
-class PredictionState(NamedTuple):
-    """The variables that prediction reads, and what follows from them: kept until one of the facts changes."""
-
-    facts: tuple
-    variables: TrainState
-    carried: Carried
-    programs: dict
-
-
-_FACTS = operator.attrgetter("trainable", "is_parameter", "stored_dtype", "shape", "goes_on", "is_drawn_from")
-
-
-def prediction_state(model) -> PredictionState:
-    """What prediction reads of a model: that of the last time, if nothing has changed."""
-    compiled, found = model.kerax_compilation, structure(model).variables
-    facts = found, model.trainable, compiled.bad_step, [_FACTS(variable) for _, variable in found]
-    kept = compiled.kept
-    # The list of variables is another one after anything in the model's structure changed.
-    if kept is None or kept.facts[0] is not found or kept.facts[1:] != facts[1:]:
-        variables = state_variables(model, with_optimizer=False, with_metrics=False)
-        kept = compiled.kept = PredictionState(facts, variables, Carried(variables), {})
-    return kept
-
-
 def other_optimizers(model) -> dict[str, Optimizer]:
     """Optimizers in a model's attributes beside the compiled one, by the attribute's name."""
     known = [] if model.optimizer is None else [model.optimizer, *model.optimizer.nested()]
@@ -127,21 +103,34 @@ def other_optimizers(model) -> dict[str, Optimizer]:
     return found
 
 
-def each_metric(model, found: list | None = None) -> list:
+def metrics_of(model) -> list[Metric]:
+    """The mean loss, the compiled metrics as one, the outputs' losses, and metrics in attributes of the layers."""
+    found = model.kerax_compilation.own_metrics()
+    for item in descendants(model):
+        found += [value for _, value in attributes(item) if isinstance(value, Metric)]
+    if model.kerax_compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
+        found.append(model.kerax_compilation.gradient_norm)
+    return list({id(metric): metric for metric in found}.values())
+
+
+def each_metric(model, found: list[Metric] | None = None) -> list[Metric]:
     """The metrics of a model, or those found, with those that `compile` was given one by one."""
     compiled, found = model.kerax_compilation.metrics, model.metrics if found is None else found
     return [one for metric in found for one in (compiled.each() if metric is compiled else [metric])]
 
 
+def counted_metrics(model) -> list[Metric]:
+    """The metrics whose state is the model's, one by one."""
+    # Also those that a `metrics` of the model's own leaves out: they count all the same.
+    compiled = model.kerax_compilation
+    own = [metric for metric in compiled.own_metrics() if metric is not compiled.loss_tracker]
+    return each_metric(model, list({id(metric): metric for metric in [*model.metrics, *own]}.values()))
+
+
 def metric_variables(model) -> dict:
     """`{metric: {variable: Variable}}` of all metrics of a model, the rests of their sums among them."""
     found: dict[str, dict] = {}
-    # Also those that a `metrics` of the model's own leaves out: they count all the same.
-    compiled = [
-        metric for metric in model.kerax_compilation.own_metrics() if metric is not model.kerax_compilation.loss_tracker
-    ]
-    metrics = each_metric(model, list({id(metric): metric for metric in [*model.metrics, *compiled]}.values()))
-    for metric in metrics:
+    for metric in counted_metrics(model):
         variables = {f"{index}_{variable.name}": variable for index, variable in enumerate(metric.variables)}
         variables |= {f"{name}_rest": owner.rest for name, owner in variables.items() if isinstance(owner, Sum)}
         found[unique(model.kerax_log_name(metric), found)] = variables
@@ -188,10 +177,10 @@ def inference_values(model, owners: Sequence[Variable], reader: Any) -> tuple:
 changing_hands = threading.RLock()  # held while arrays go from variables to a run and back
 
 
-def store_of(model, variables: TrainState) -> "Store":
+def store_of(model, variables: list[Variable]) -> "Store":
     """A store of a model's state, which a run of this thread is about to change."""
     with changing_hands:
-        return Store(jax.tree.leaves(variables), are_read=len(model.kerax_compilation.readers) > 0)
+        return Store(variables, are_read=len(model.kerax_compilation.readers) > 0)
 
 
 class Store:
@@ -209,22 +198,20 @@ class Store:
     """
 
     def __init__(self, variables: list[Variable], are_read: bool = False):
-        materialize(variables)
         self.variables, self.thread = variables, threading.get_ident()
         self.take_back: Callable[[tuple], tuple] | None = None  # makes the present arrays of those at hand
         self.lock = threading.RLock()
+        given = offer(variables)
         # An array that a user holds must survive its donation; all others are given away uncopied.
-        arrays, are_shared = zip(*(variable.offer() for variable in variables))
-        are_shared = tuple(is_shared or are_read for is_shared in are_shared)
-        shared = [array for array, is_shared in zip(arrays, are_shared) if is_shared]
+        shared = [array for array, is_shared in given if is_shared or are_read]
         if jax.process_count() > 1:
             copies = map(jnp.copy, shared)
         else:  # all at once, and without a program for each shape to compile
             copies = iter(jax.device_put(shared, may_alias=False) if shared else ())
         self._leaves: tuple[jax.Array, ...] = tuple(
-            next(copies) if is_shared else array for array, is_shared in zip(arrays, are_shared)
+            next(copies) if is_shared or are_read else array for array, is_shared in given
         )
-        self._outer = [variable.lend(self, index) for index, variable in enumerate(variables)]
+        self._outer = lend(variables, self)
 
     @property
     def leaves(self) -> tuple[jax.Array, ...]:
@@ -261,5 +248,4 @@ class Store:
     def release(self):
         """Gives the arrays back to the variables."""
         with changing_hands:  # else another thread's prediction finds a variable that has neither a store nor a value
-            for variable, value, outer in zip(self.variables, self.leaves, self._outer, strict=True):
-                variable.take_back(value, outer)
+            take_back(self.variables, self.leaves, self._outer)

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from kerax.core.tracking import remembering
@@ -17,7 +16,8 @@ from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
 from kerax.train.program import Pace, Program, Stepper
-from kerax.train.state import changing_hands, state_variables, store_of
+from kerax.train.run_state import run_state
+from kerax.train.state import changing_hands, store_of
 from kerax.train.steps import overrides
 
 
@@ -61,9 +61,9 @@ class Training:
         self._held: tuple | None = None  # values, callbacks' states and inferences after the last batch of an epoch
         position = None if self._found is None else self._go_on(self._found)
         with remembering():
-            self.variables = state_variables(model)
-            self.fresh_metrics = model.kerax_compilation.initial_metrics(model)
-            program = model.kerax_compilation.train_program(model, self.variables, source.spec(False))
+            self.state = run_state(model, "train")
+            self.fresh_metrics = self.state.fresh_metrics(model)
+            program = model.kerax_compilation.train_program(model, self.state, source.spec(False))
         self.programs = {source.spec(False): program}
         # A block for one batch would be a copy for nothing.
         room = program.room if source.num_batches != 1 else 1
@@ -71,7 +71,7 @@ class Training:
         self.feed.resume_at(position)
         self._rest = source.rest_spec()  # until its program is on its way
         # Behind what is done until the first step: initial weights, callbacks.
-        program.compile_behind(jax.tree.leaves(self.variables), room)
+        program.compile_behind(self.state.carried.owners, room)
         self.pace, self.interrupts = Pace(), Interrupts(callbacks.saves_on_interrupt)
 
     def _go_on(self, found: dict) -> dict | None:
@@ -104,7 +104,7 @@ class Training:
         compilation = self.model.kerax_compilation
         self._outer, self.thread = compilation.training, threading.get_ident()
         with changing_hands:
-            self.store = store_of(self.model, self.variables)
+            self.store = store_of(self.model, self.state.carried.owners)
             compilation.training = self
         self._start = self.store.leaves
         looks_ahead = self.callbacks.watches("train") and not self.callbacks.in_lockstep
@@ -136,7 +136,7 @@ class Training:
             self.callbacks.set_state(states, self.steps_before, self.step)
         else:
             if overrides(self.model, "reset_metrics"):
-                self.fresh_metrics = self.model.kerax_compilation.initial_metrics(self.model)
+                self.fresh_metrics = self.state.fresh_metrics(self.model)
             self.store.start_metrics(self.fresh_metrics)
         self.is_counting = True
         self.pace.begin_epoch()
@@ -166,7 +166,7 @@ class Training:
         return self.logs
 
     def _program(self, spec: BatchSpec) -> Program:
-        program = self.model.kerax_compilation.train_program(self.model, self.variables, spec)
+        program = self.model.kerax_compilation.train_program(self.model, self.state, spec)
         self.programs[spec] = program
         return program
 

@@ -16,7 +16,7 @@ BATCHES = [(X[i : i + 4], Y[i : i + 4]) for i in range(0, 10, 4)]
 
 
 def shapes(source):
-    return jax.tree.map(lambda spec: (spec.shape, np.dtype(spec.dtype).name), source.batch_spec())
+    return jax.tree.map(lambda spec: (spec.shape, np.dtype(spec.dtype).name), source.spec(False).arrays)
 
 
 class TestArrays:
@@ -25,7 +25,7 @@ class TestArrays:
         assert isinstance(source, ArraySource)
         assert (source.num_rows, source.num_batches) == (10, 3)
         assert shapes(source) == (((4, 3), "float32"), ((4, 1), "float32"))
-        assert make_source(X, Y, batch_size=40).batch_spec()[0].shape == (10, 3)
+        assert make_source(X, Y, batch_size=40).spec(False).arrays[0].shape == (10, 3)
         assert make_source(X).batch_size == 32
 
     def test_wide_dtypes_become_those_that_jax_computes_in(self):
@@ -171,8 +171,8 @@ class TestBatches:
     def test_looking_at_the_first_batch_loses_none_and_starts_once(self):
         loader = Loader()
         source = make_source(loader)
-        source.batch_spec()
-        source.batch_spec()
+        source.spec(False)
+        source.spec(False)
         assert len(rows_of(source)) == 3 and loader.starts == 1
 
     def test_number_of_batches_where_known(self):
@@ -199,11 +199,11 @@ class TestBatches:
     @pytest.mark.parametrize(
         "make, message",
         [
-            (lambda: make_source(iter([])).batch_spec(), "empty"),
+            (lambda: make_source(iter([])).spec(False).arrays, "empty"),
             (lambda: make_source([]), "empty"),
             (lambda: make_source(generator(), Y), "`y` must be left out"),
-            (lambda: make_source(iter([(1, 2, 3, 4)])).batch_spec(), "4 parts"),
-            (lambda: make_source(iter([(np.array(["a"]), Y)])).batch_spec(), "numbers first"),
+            (lambda: make_source(iter([(1, 2, 3, 4)])).spec(False).arrays, "4 parts"),
+            (lambda: make_source(iter([(np.array(["a"]), Y)])).spec(False).arrays, "numbers first"),
         ],
     )
     def test_errors(self, make, message):
