@@ -14,7 +14,7 @@ import jax
 from kerax import checkpoint
 from kerax.callbacks.callback import Callback, When
 from kerax.callbacks.monitors import Monitor
-from kerax.places import check_writable, local_path
+from kerax.places import check_writable, is_elsewhere, path_of
 from kerax.saving.models import check_name
 
 _FILES = (".keras", ".h5", ".hdf5")  # endings of files; anything else names a folder
@@ -79,8 +79,8 @@ class ModelCheckpoint(_Saver):
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
         # With fields filled in: a number in a name is no ending.
-        check_name(re.sub(r"\{[^{}]*\}", "0", local_path(filepath, "ModelCheckpoint")), "ModelCheckpoint")
-        self.filepath = local_path(filepath, "ModelCheckpoint")
+        check_name(re.sub(r"\{[^{}]*\}", "0", path_of(filepath, "ModelCheckpoint")), "ModelCheckpoint")
+        self.filepath = path_of(filepath, "ModelCheckpoint")
         is_weights = self.filepath.endswith(".weights.h5")
         if save_weights_only and not is_weights:
             raise ValueError(
@@ -96,6 +96,10 @@ class ModelCheckpoint(_Saver):
     def on_train_begin(self, logs=None):
         # Before hours of training, not after: as far as the path is known, which may have fields.
         known = self.filepath.split("{")[0]
+        if is_elsewhere(known):
+            is_known = known == self.filepath and self._is_folder
+            check_writable(known if is_known else known.rpartition("/")[0], "ModelCheckpoint")
+            return
         folder = os.path.dirname(os.path.abspath(known + "x")) if known != self.filepath else os.path.abspath(known)
         if known == self.filepath and not self._is_folder:
             if os.path.isdir(folder):
@@ -129,7 +133,8 @@ class ModelCheckpoint(_Saver):
                 f"ModelCheckpoint: `filepath` {self.filepath!r} names {error}, which is not among {list(fields)}."
             ) from None
         # A metric in the name may be in a folder's name.
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        if not is_elsewhere(path):
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         if path.endswith(_FILES):
             save = self.model.save_weights if path.endswith(".weights.h5") else self.model.save
             with _only_first(path) as path:
@@ -177,7 +182,7 @@ class OrbaxCheckpoint(_Saver):
         save_weights_only: bool = False,
     ):
         super().__init__(monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold)
-        self.directory, self.max_to_keep = local_path(directory, "OrbaxCheckpoint"), max_to_keep
+        self.directory, self.max_to_keep = path_of(directory, "OrbaxCheckpoint"), max_to_keep
         self.save_on_background = save_on_background
         self.saves_run = _when(save_freq)
         self._writer = _Writer(self, self.directory, max_to_keep)
@@ -245,7 +250,7 @@ class BackupAndRestore(Callback):
             _check_save_freq(self, save_freq)
         if not backup_dir:
             raise ValueError(f"BackupAndRestore: `backup_dir` must be the path of a folder. Got {backup_dir!r}.")
-        self.backup_dir, self.save_freq = local_path(backup_dir, "BackupAndRestore"), save_freq
+        self.backup_dir, self.save_freq = path_of(backup_dir, "BackupAndRestore"), save_freq
         self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
         self._batches = save_freq if isinstance(save_freq, int) and save_freq else None  # `False` is an int too
         self._seconds = every_seconds

@@ -2,13 +2,15 @@
 
 import csv
 import os
+import shutil
+import tempfile
 from typing import Any
 
 import numpy as np
 
 from kerax.callbacks import html_tables
 from kerax.callbacks.callback import Callback
-from kerax.places import local_path
+from kerax.places import exists, is_elsewhere, path_of, put, to_read
 
 
 class History(Callback):
@@ -108,7 +110,7 @@ class FileLogger(Callback):
     saved.
 
     Args:
-        filename: Path of the file.
+        filename: Path of the file, here or elsewhere, where the whole of it is put after each epoch.
         append: Whether to go on in an existing file instead of replacing it.
     """
 
@@ -116,8 +118,27 @@ class FileLogger(Callback):
 
     def __init__(self, filename, append: bool):
         super().__init__()
-        self.filename, self.append = local_path(filename, type(self).__name__), append
+        self.filename, self.append = path_of(filename, type(self).__name__), append
         self._file: Any = None  # open during `fit`
+        self._copies: Any = None  # the folder of the copy here of a file elsewhere
+        self._path = self.filename  # of the file here
+
+    def _begin(self) -> bool:
+        """Gets the file's place ready. Returns whether to go on in a file that may be there."""
+        goes_on = self.append or self.is_resuming
+        if is_elsewhere(self.filename):
+            self._copies = tempfile.TemporaryDirectory()
+            self._path = os.path.join(self._copies.name, os.path.basename(self.filename))
+            if goes_on and exists(self.filename):
+                with to_read(self.filename) as copy:
+                    shutil.copyfile(copy, self._path)
+        return goes_on
+
+    def _publish(self):
+        """Makes what was written so far readable by others."""
+        self._file.flush()
+        if self._path != self.filename:
+            put(self._path, self.filename)
 
     def get_state(self):
         return {"size": self._file.tell()} if self._file is not None else {}
@@ -131,7 +152,7 @@ class FileLogger(Callback):
     def close(self):
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._copies = None
 
 
 class CSVLogger(FileLogger):
@@ -149,7 +170,8 @@ class CSVLogger(FileLogger):
         self._writer: csv.DictWriter | None = None
 
     def on_train_begin(self, logs=None):
-        self._file = open(self.filename, "a" if self.append or self.is_resuming else "w", newline="")
+        mode = "a" if self._begin() else "w"
+        self._file = open(self._path, mode, newline="")
         self._writer = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -160,17 +182,17 @@ class CSVLogger(FileLogger):
             writer = self._writer = self._start(list(row))
         # Plain numbers: NumPy's own would be written as `np.float32(...)`.
         writer.writerow({name: np.asarray(value).tolist() for name, value in row.items()})
-        self._file.flush()
+        self._publish()
 
     def _start(self, names: list[str]) -> csv.DictWriter:
         """Goes on below the rows that are there; they are written anew if there are new columns."""
         self._file.close()
-        with open(self.filename, newline="") as file:
+        with open(self._path, newline="") as file:
             reader = csv.DictReader(file, delimiter=self.separator)
             rows, known = list(reader), list(reader.fieldnames or [])
         # Old columns keep their places.
         columns = known + [name for name in names if name not in known]
-        self._file = open(self.filename, "a" if columns == known else "w", newline="")
+        self._file = open(self._path, "a" if columns == known else "w", newline="")
         writer = csv.DictWriter(self._file, columns, delimiter=self.separator, restval="NA")
         if columns != known:
             writer.writeheader()

@@ -26,9 +26,10 @@ class JSONLogger(FileLogger):
         super().__init__(filename, append)
 
     def on_train_begin(self, logs=None):
-        os.makedirs(os.path.dirname(os.path.abspath(self.filename)), exist_ok=True)
+        goes_on = self._begin()
+        os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
         # Bytes, and readable: what the last byte is decides whether a newline is missing.
-        self._file = open(self.filename, "a+b" if self.append or self.is_resuming else "w+b")
+        self._file = open(self._path, "a+b" if goes_on else "w+b")
         if self._file.seek(0, os.SEEK_END):  # a line that a killed run left unfinished shall not swallow the next
             self._file.seek(-1, os.SEEK_END)
             if self._file.read(1) != b"\n":
@@ -36,7 +37,7 @@ class JSONLogger(FileLogger):
 
     def on_epoch_end(self, epoch, logs=None):
         self._file.write((to_json({"epoch": epoch} | dict(logs or {})) + "\n").encode())
-        self._file.flush()
+        self._publish()
 
 
 class RemoteMonitor(Callback):

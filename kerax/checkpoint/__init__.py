@@ -144,15 +144,15 @@ class Checkpointer:
         run = self.folder.read_meta(step)["run"]
         if run is None:
             raise ValueError(
-                f"fit: the checkpoint {self.folder.path!r}, step {step}, holds no run to go on with; it was not made "
+                f"fit: the checkpoint {self.folder.place!r}, step {step}, holds no run to go on with; it was not made "
                 "by a callback inside `fit`. Restore it with `kerax.checkpoint.restore` and pass `initial_epoch`."
             )
         changed = [name for name in form if run["form"].get(name) != form[name]]
         if changed:
             listed = "; ".join(f"{name} was {run['form'].get(name)}, is {form[name]}" for name in changed)
             raise ValueError(
-                f"fit: the run in {self.folder.path!r} had other data, so that it cannot go on where it was: {listed}. "
-                "Give the same data and arguments, or restore the weights by `kerax.checkpoint.restore` and start anew."
+                f"fit: the run in {self.folder.place!r} had other data, so that it cannot go on where it was: {listed}."
+                " Give the same data and arguments, or restore weights by `kerax.checkpoint.restore` and start anew."
             )
         meta = snapshots.put_back(self.folder, step, model, with_run=True)
         return meta["run"] | {"data": meta["data"]}
@@ -274,7 +274,7 @@ def load_model(directory, step: int | None = None, custom_objects=None, compile=
         FileNotFoundError: if there is no such checkpoint in the folder.
     """
     folder, step = Folder.at(directory, step)
-    model = snapshots.rebuild(folder.read_meta(step), folder.path, custom_objects, compile, safe_mode)
+    model = snapshots.rebuild(folder.read_meta(step), folder.place, custom_objects, compile, safe_mode)
     snapshots.put_back(folder, step, model)
     return model
 

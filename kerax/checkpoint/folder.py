@@ -18,7 +18,8 @@ import numpy as np
 
 from kerax import tree as trees
 from kerax.checkpoint import codec
-from kerax.places import local_path
+from kerax.checkpoint.mirror import Mirror
+from kerax.places import is_elsewhere, path_of
 
 Tree = Any
 _DELETED = ".deleted"
@@ -38,13 +39,19 @@ class Folder:
     """
 
     def __init__(self, directory, keep: int | None = 1, keep_best: int = 0, monitor: str | None = None, mode="min"):
-        self.path = os.path.abspath(local_path(directory, "Checkpoints"))
+        place = path_of(directory, "Checkpoints")
+        self._mirror = Mirror(place) if is_elsewhere(place) else None
+        self.path = os.path.abspath(place) if self._mirror is None else self._mirror.path
+        self.place = self.path if self._mirror is None else place  # for messages
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
         self._writer = None  # orbax's manager while this process writes
         self._lock: int | None = None
 
     def steps(self) -> list[int]:
         """The complete steps, in order."""
+        return self._steps_here() if self._mirror is None else self._mirror.steps()
+
+    def _steps_here(self) -> list[int]:
         if not os.path.isdir(self.path):
             return []
         names = [name for name in os.listdir(self.path) if name.isdigit()]
@@ -65,9 +72,11 @@ class Folder:
         """A step that is there. Raises `FileNotFoundError` if it, or any, is not."""
         steps = self.steps()
         if not steps:
-            raise FileNotFoundError(f"There is no complete checkpoint in {self.path!r}.")
+            raise FileNotFoundError(f"There is no complete checkpoint in {self.place!r}.")
         if step is not None and step not in steps:
-            raise FileNotFoundError(f"There is no complete checkpoint of step {step} in {self.path!r}. There: {steps}.")
+            raise FileNotFoundError(
+                f"There is no complete checkpoint of step {step} in {self.place!r}. There: {steps}."
+            )
         return steps[-1] if step is None else step
 
     # Reading.
@@ -75,8 +84,13 @@ class Folder:
     def read_meta(self, step: int) -> dict:
         """The items `meta` and `data` of a step as `{"data": ..., **meta}`."""
         with self._explaining(step):
+            self._fetch(step, with_arrays=False)
             meta, data = (self._read_json(step, name) for name in ("meta", "data"))
             return meta | {"data": data}
+
+    def _fetch(self, step: int, with_arrays: bool):
+        if self._mirror is not None:
+            self._mirror.fetch(step, with_arrays)
 
     def _read_json(self, step: int, name: str) -> Any:
         path = os.path.join(self._step_path(step), name, "metadata")
@@ -109,6 +123,7 @@ class Folder:
 
         path = epath.Path(self._step_path(step)) / "state"
         with self._explaining(step), contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+            self._fetch(step, with_arrays=True)
             # The form comes from the checkpoint itself: no model is needed.
             tree = reader.metadata(path).tree
             if only is not None:
@@ -125,7 +140,7 @@ class Folder:
         ]
         if damaged:
             raise ValueError(
-                f"The checkpoint {self._step_path(step)!r} is damaged: {', '.join(damaged)} "
+                f"The checkpoint {self._named(step)!r} is damaged: {', '.join(damaged)} "
                 f"{'has' if len(damaged) == 1 else 'have'} other bytes than were written. {self._others(step)}"
             )
         return state
@@ -137,7 +152,7 @@ class Folder:
         except Exception as error:
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             raise ValueError(
-                f"The checkpoint {self._step_path(step)!r} cannot be read; it is damaged or not kerax's: {reason} "
+                f"The checkpoint {self._named(step)!r} cannot be read; it is damaged or not kerax's: {reason} "
                 f"{self._others(step)}"
             ) from error
 
@@ -147,6 +162,9 @@ class Folder:
 
     def _step_path(self, step: int) -> str:
         return os.path.join(self.path, str(step))
+
+    def _named(self, step: int) -> str:
+        return f"{self.place}/{step}"
 
     # Writing.
 
@@ -159,9 +177,15 @@ class Folder:
         """
         if self._lock is not None:
             return
-        if os.path.exists(self.path) and not self._is_ours():
+        if self._mirror is not None and jax.process_count() > 1:
             raise ValueError(
-                f"checkpoint: {self.path!r} holds something else than checkpoints; it was left alone. Give a new or "
+                f"checkpoint: several processes write to one folder, which {self.place!r} is not. Mount the bucket as "
+                "a folder on each of them and give its path."
+            )
+        others = [] if self._mirror is None else self._mirror.claim()
+        if others or (os.path.exists(self.path) and not self._is_ours()):
+            raise ValueError(
+                f"checkpoint: {self.place!r} holds something else than checkpoints; it was left alone. Give a new or "
                 "empty folder."
             )
         if jax.process_index():  # the first process speaks for all
@@ -201,6 +225,8 @@ class Folder:
             if self._writer is None:
                 self._writer = self._manager()
             self._writer.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+            if self._mirror is not None:
+                self._mirror.follow(self._steps_here())
         except Exception as error:
             self._drop_writer()
             for name in os.listdir(self.path):
@@ -209,8 +235,8 @@ class Folder:
                     shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             raise OSError(
-                f"checkpoint: step {step} could not be written to {self.path!r}; the steps before it are as they were. "
-                f"{type(error).__name__}: {reason}"
+                f"checkpoint: step {step} could not be written to {self.place!r}; the steps before it are as they were."
+                f" {type(error).__name__}: {reason}"
             ) from error
         shutil.rmtree(os.path.join(self.path, _DELETED), ignore_errors=True)
 
@@ -218,6 +244,8 @@ class Folder:
         """Removes every step, and the folder if nothing else is in it."""
         self.open()
         for step in self.steps() if jax.process_index() == 0 else ():
+            if self._mirror is not None:
+                self._mirror.remove(step)
             # Renamed first: killed in the midst of deleting, no half step is left under its number.
             aside = f"{self._step_path(step)}.orbax-checkpoint-tmp"
             os.replace(self._step_path(step), aside)

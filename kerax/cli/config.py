@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jsonargparse
 import yaml
 
+from kerax import places
 from kerax.errors import suggest
 
 
@@ -214,7 +215,7 @@ def _print_help(positional: str, description: str, flags: dict[str, str], option
 def read_config(path: str, overrides: Mapping[str, Any]) -> Field:
     """The checked config in a YAML file, with overrides. Raises `ConfigError` if it cannot be read or is wrong."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = places.folder(path, "config").read_text(encoding="utf-8")
         # Read twice: the nodes know their lines, and the loader takes `1e-3` for a number, which PyYAML's own does not.
         node = yaml.compose(text, yaml.SafeLoader)
         lines = {} if node is None else _find_lines(node, path)

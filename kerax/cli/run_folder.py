@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import yaml
 
-from kerax import callbacks
-from kerax.cli.config import ConfigError, Field
+from kerax import callbacks, places
+from kerax.cli.config import ConfigError, Field, one_line
 from kerax.config import enable_compilation_cache
 from kerax.version import __version__
 
@@ -67,7 +67,10 @@ def choose_folder(run_dir: str, resume: bool, config_path: str = "") -> Path:
     Raises:
         ConfigError: if there is nothing to resume, or the folder cannot be made.
     """
-    folder = Path(run_dir)
+    try:
+        folder = places.folder(run_dir, "run_dir")
+    except (ValueError, ImportError) as error:
+        raise ConfigError(one_line(error)) from None
     if folder.name in ("", ".."):
         raise ConfigError(f"run_dir: expected the path of a folder for this run alone. Got {run_dir!r}.")
     taken = numbered_folders(folder)
@@ -97,7 +100,12 @@ def give_back(folder: Path):
     """Empties a folder that was chosen for a run which did not begin."""
     # Emptied, not removed: the folder itself may have been the user's.
     for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not path.is_dir():
+            path.unlink()
+        elif isinstance(path, Path):
+            shutil.rmtree(path)
+        else:
+            path.rmdir(recursive=True)
 
 
 def write_config(folder: Path, tree: dict):
@@ -164,9 +172,13 @@ def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback
     """The callbacks that write a run's logs. All of them go on where a run that is resumed was."""
     makers = {
         "csv": lambda: callbacks.CSVLogger(str(folder / "metrics.csv")),
-        "jsonl": lambda: callbacks.JSONLogger(folder / "metrics.jsonl"),
+        "jsonl": lambda: callbacks.JSONLogger(str(folder / "metrics.jsonl")),
         "tensorboard": lambda: callbacks.TensorBoard(str(folder / "tensorboard")),
         # By the clock, so that short epochs are not slowed down; Ctrl-C and SIGTERM save as well.
-        "backup": lambda: callbacks.BackupAndRestore(folder / BACKUP, save_freq=False, every_seconds=SECONDS_TO_BACKUP),
+        "backup": lambda: callbacks.BackupAndRestore(
+            str(folder / BACKUP), save_freq=False, every_seconds=SECONDS_TO_BACKUP
+        ),
     }
+    if places.is_elsewhere(str(folder)):
+        kept = kept | {"tensorboard": False}  # its writer writes here only
     return [make() for name, make in makers.items() if kept[name]]

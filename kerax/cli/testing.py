@@ -1,12 +1,11 @@
 """`kerax evaluate` and `kerax predict`: what was trained, without the script that trained it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from kerax import checkpoint
+from kerax import checkpoint, places
 from kerax.cli import files, run_folder
 from kerax.cli.build import fit_inputs, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config, resolve_config
@@ -84,8 +83,9 @@ def _changes_model(overrides: dict) -> bool:
 def find_checkpoint(path: str) -> str:
     """The checkpoint in the folder of a run; any other path as it is."""
     # A checkpoint of the user's own may have a folder of that name too: the config beside it tells a run.
-    inside = Path(path) / run_folder.CHECKPOINT
-    return str(inside) if inside.is_dir() and (Path(path) / run_folder.CONFIG).is_file() else path
+    folder = places.folder(path, "checkpoint")
+    inside = folder / run_folder.CHECKPOINT
+    return str(inside) if inside.is_dir() and (folder / run_folder.CONFIG).is_file() else path
 
 
 def _read_metadata(path: str) -> dict:

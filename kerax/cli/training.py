@@ -3,10 +3,9 @@
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import kerax
-from kerax import callbacks, checkpoint
+from kerax import callbacks, checkpoint, places
 from kerax.cli import run_folder
 from kerax.cli.build import build_fit_arguments, build_model, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, program_name, read_config
@@ -69,7 +68,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
         )
     if resume and not kept["backup"]:
         raise config["logs"].error("a run without backup cannot be resumed.")
-    if folder != Path(config["run_dir"].value) and not resume:
+    if str(folder) != str(places.folder(config["run_dir"].value, "run_dir")) and not resume:
         print(f"{config['run_dir'].value} holds a run already, and is left alone.")
     print(f"run folder: {folder}")
     run_folder.write_config(folder, tree)
@@ -96,7 +95,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     (folder / run_folder.RESULTS).write_text(json.dumps({"test": results}) + "\n", encoding="utf-8")
 
     directory = folder / run_folder.CHECKPOINT
-    checkpoint.save(directory, model, metadata={"config": tree})
+    checkpoint.save(str(directory), model, metadata={"config": tree})
     print(f"checkpoint: {directory}")
     return results
 

@@ -11,6 +11,7 @@ from kerax.core.registry import (
     serialize_keras_object,
 )
 from kerax.saving.file_editor import KerasFileEditor
+from kerax.saving.hub import push_to_hub
 from kerax.saving.models import load_model, save_model
 from kerax.saving.weights import load_weights, save_weights
 
@@ -24,6 +25,7 @@ __all__ = [
     "get_registered_object",
     "load_model",
     "load_weights",
+    "push_to_hub",
     "register_keras_serializable",
     "save_model",
     "save_weights",

@@ -1,10 +1,8 @@
 """Saving and loading weights in a file of the kind that its name tells."""
 
-import os
-
 from kerax import checkpoint
-from kerax.places import local_path
-from kerax.saving import archive, h5_members, legacy_h5, safetensors_file, weights_h5
+from kerax.places import exists, is_elsewhere, path_of, to_read, to_write
+from kerax.saving import archive, h5_members, hub, legacy_h5, safetensors_file, weights_h5
 
 
 def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, **kwargs):
@@ -28,6 +26,9 @@ def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, *
     if h5_members.is_open_file(filepath):
         weights_h5.save(model, filepath, objects_to_skip=objects_to_skip)
         return
+    if hub.is_address(filepath):
+        hub.save_weights(model, filepath, overwrite, objects_to_skip)
+        return
     path, _ = _ending_of(filepath, "save_weights", (".weights.h5", ".weights.json", ".safetensors"))
     # One without the other would be ignored silently.
     if path.endswith(".weights.json") != (max_shard_size is not None):
@@ -35,12 +36,13 @@ def save_weights(model, filepath, overwrite: bool = True, max_shard_size=None, *
             "save_weights: `max_shard_size` and a name that ends in '.weights.json' go together. "
             f"Got {path!r} and max_shard_size={max_shard_size}."
         )
-    if not overwrite and os.path.exists(path):
+    if not overwrite and exists(path):
         raise ValueError(f"save_weights: {path!r} exists. Pass `overwrite=True` to replace it.")
-    if path.endswith(".safetensors"):
-        safetensors_file.save(model, path)
-    else:
-        weights_h5.save(model, path, max_shard_size, objects_to_skip)
+    with to_write(path) as file:
+        if path.endswith(".safetensors"):
+            safetensors_file.save(model, file)
+        else:
+            weights_h5.save(model, file, max_shard_size, objects_to_skip)
 
 
 def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
@@ -61,6 +63,10 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
         ValueError: listing everything that does not fit, changing nothing; or if the file is none of these.
         FileNotFoundError: if there is no such file; it is a `ValueError` too.
     """
+    if hub.is_address(filepath):
+        with hub.files_of(filepath, "load_weights", only=hub.WEIGHTS) as file:
+            load_weights(model, file, skip_mismatch, **kwargs)
+        return
     given = {name: value for name, value in kwargs.items() if value or name not in ("by_name", "objects_to_skip")}
     path, ending = _ending_of(filepath, "load_weights", tuple(_OPTIONS))
     for name in given:
@@ -71,16 +77,18 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs):
             # Keras's class of error.
             raise ValueError(f"load_weights: `{name}` is for {' and '.join(kinds)} files. Got {path!r}.")
     _check_built(model, "load_weights")
-    if ending == ".safetensors":
-        safetensors_file.load(model, path, skip_mismatch, **given)
-    elif ending in (".h5", ".hdf5"):
-        legacy_h5.load_weights(model, path, skip_mismatch, **given)
-    elif ending == "checkpoint":
+    if ending == "checkpoint":
         checkpoint.restore(path, model, strict=not skip_mismatch)
-    elif ending in (".keras", "/"):
-        archive.load_weights(model, path, skip_mismatch, **given)
-    else:
-        weights_h5.load(model, path, skip_mismatch, **given)
+        return
+    with to_read(path) as file:
+        if ending == ".safetensors":
+            safetensors_file.load(model, file, skip_mismatch, **given)
+        elif ending in (".h5", ".hdf5"):
+            legacy_h5.load_weights(model, file, skip_mismatch, **given)
+        elif ending in (".keras", "/"):
+            archive.load_weights(model, file, skip_mismatch, **given)
+        else:
+            weights_h5.load(model, file, skip_mismatch, **given)
 
 
 _OPTIONS = {
@@ -108,12 +116,14 @@ def _ending_of(filepath, who: str, endings: tuple[str, ...]):
         if start != h5_members.SIGNATURE:
             return filepath, ".keras"
         return filepath, ".h5" if legacy_h5.is_legacy(filepath) else ".weights.h5"
-    path = local_path(filepath, who)
+    path = path_of(filepath, who)
     if "/" in endings and archive.is_folder(path):
         return path, "/"
     if "checkpoint" in endings and checkpoint.all_steps(path):
         return path, "checkpoint"
     known = [ending for ending in endings if ending.startswith(".")]
+    if is_elsewhere(path) and path.endswith(".weights.json"):
+        raise ValueError(f"{who}: shards are read and written on this computer only. Got {path!r}.")
     ending = next((ending for ending in known if path.endswith(ending)), None)
     if ending is None:
         listed = " or ".join(map(repr, known))

@@ -13,7 +13,7 @@ from kerax.core.symbolic import KerasTensor
 from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
-from kerax.places import local_path
+from kerax.places import path_of
 
 _FAMILY = Family("feature_space", "feature", module="keras.src.layers.preprocessing.feature_space")
 _OUTPUT_MODES = ("int", "one_hot", "float")
@@ -349,7 +349,7 @@ class FeatureSpace(Layer):
             ValueError: if it is not adapted, or the name has another ending.
         """
         self._check_adapted()
-        path = local_path(filepath, f"{self}.save")
+        path = path_of(filepath, f"{self}.save")
         if not path.endswith(".keras"):
             raise ValueError(f"{self}: the name of the file must end in '.keras'. Got {path!r}.")
         saving.save_model(self, path)

@@ -16,8 +16,10 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from http.client import HTTPException
+from pathlib import Path
 
 from kerax import config
+from kerax.places import is_elsewhere, path_of, to_read
 
 _CHUNK = 2**20
 _TIMEOUT = 60  # seconds without a byte
@@ -54,7 +56,7 @@ def get_file(
 
     Args:
         fname: Name in the cache. Default: the last part of `origin`.
-        origin: `http`, `https` or `file` URL.
+        origin: `http`, `https` or `file` URL, or one of `gs`, `s3` and the like.
         untar: Older form of `extract=True, archive_format="tar"`.
         md5_hash: Older form of `file_hash`.
         file_hash: MD5 or SHA-256 in hexadecimal digits. A cached file with another one is downloaded again.
@@ -71,8 +73,8 @@ def get_file(
         ConnectionError: if the file cannot be fetched, with the place where to put it by hand.
         ValueError: if the checksum or the length is wrong, the archive is unsafe or damaged, or an argument is wrong.
     """
-    if origin is None or not is_url(origin):
-        raise ValueError(f"get_file: `origin` must be an http, https or file URL. Got {origin!r}.")
+    if origin is None or not (is_url(origin) or is_elsewhere(path_of(origin, "get_file"))):
+        raise ValueError(f"get_file: `origin` must be a bucket's, http, https or file URL. Got {origin!r}.")
     if md5_hash is not None and file_hash is None:
         file_hash, hash_algorithm = md5_hash, "md5"
     algorithm = _algorithm(hash_algorithm, file_hash)
@@ -97,8 +99,11 @@ def get_file(
     if not fresh and algorithm and file_hash and hash_file(target, algorithm) != file_hash.lower():
         print(f"{target} has another {algorithm} checksum than {file_hash}; downloading it again.", file=sys.stderr)
         fresh = True
-    if fresh:
+    if fresh and is_url(origin):
         _download(origin, target, algorithm, file_hash)
+    elif fresh:
+        with to_read(origin) as copy:
+            _download(Path(copy).as_uri(), target, algorithm, file_hash)
     if not unpacks:
         return target
     if fresh or not os.path.isdir(unpacked):

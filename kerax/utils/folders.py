@@ -1,6 +1,8 @@
 """Data sets from folders of files, one folder per class: images, texts, sounds."""
 
+import contextlib
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from kerax import config
 from kerax.data.rows import RowDataset, shuffle_in_place
 from kerax.errors import check_choice, check_integers
-from kerax.places import local_path
+from kerax.places import path_of, to_read
 from kerax.utils import images
 
 _IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -210,7 +212,11 @@ class _Files:
 
     def __init__(self, who: str, directory, labels, label_mode, class_names, follow_links: bool, endings: tuple):
         check_choice(who, "label_mode", label_mode, ("int", "categorical", "binary", None))
-        self.who, self.directory, self.endings = who, local_path(directory, who), endings
+        self.who, self.directory, self.endings = who, path_of(directory, who), endings
+        # Of a folder elsewhere a copy, which is there as long as a data set reads it: each pass would fetch it anew.
+        self._copy = contextlib.ExitStack()
+        self.directory = self._copy.enter_context(to_read(self.directory))
+        weakref.finalize(self, self._copy.close)
         self.paths, found, self.names = self._find(labels if label_mode else None, class_names, follow_links)
         if label_mode == "binary" and self.names is not None and len(self.names) != 2:
             raise ValueError(f"{who}: label_mode='binary' needs exactly 2 classes. Got {self.names}.")

@@ -13,7 +13,7 @@ import numpy as np
 from kerax import config
 from kerax.core.dtypes import standardize_dtype
 from kerax.errors import check_choice
-from kerax.places import local_path
+from kerax.places import path_of, to_read, to_write
 
 _MODES = {"grayscale": ("L", "I;16", "I"), "rgb": ("RGB",), "rgba": ("RGBA",)}
 _PILLOW_METHODS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
@@ -48,8 +48,8 @@ def load_img(path, color_mode="rgb", target_size=None, interpolation="nearest", 
     check_choice("load_img", "interpolation", interpolation, _PILLOW_METHODS)
     if not isinstance(path, (str, bytes, os.PathLike, io.BytesIO)):
         raise TypeError(f"load_img: `path` must be a path or io.BytesIO. Got {type(path).__name__}.")
-    path = path if isinstance(path, io.BytesIO) else local_path(path, "load_img")
-    with image_module.open(path) as image:
+    path = path if isinstance(path, io.BytesIO) else path_of(path, "load_img")
+    with to_read(path) as file, image_module.open(file) as image:
         image.load()  # `open` reads the head only, and closes the file at the end of this block
         image = image if image.mode in _MODES[color_mode] else image.convert(_MODES[color_mode][0])
     if target_size is None or image.size == tuple(target_size)[::-1]:
@@ -165,7 +165,7 @@ def save_img(path, x, data_format: str | None = None, file_format=None, scale: b
         **kwargs: For Pillow's `save`.
     """
     if isinstance(path, (str, os.PathLike)):
-        path = local_path(path, "save_img")
+        path = path_of(path, "save_img")
         file_format = Path(path).suffix[1:] if file_format is None else file_format
     # Pillow knows the format by this one of its two names.
     file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
@@ -173,7 +173,8 @@ def save_img(path, x, data_format: str | None = None, file_format=None, scale: b
     if image.mode == "RGBA" and (file_format or "").lower() == "jpeg":
         warnings.warn("save_img: JPEG has no transparency; the fourth channel is left out.", stacklevel=2)
         image = image.convert("RGB")
-    image.save(path, format=file_format, **kwargs)
+    with to_write(path) as file:
+        image.save(file, format=file_format, **kwargs)
 
 
 def smart_resize(x, size, interpolation: str = "bilinear", data_format="channels_last", **kwargs):

@@ -135,11 +135,11 @@ def test_formats_by_argument(tmp_path):
         make().save(tmp_path / "m.keras", foo=1)
 
 
-ADDRESSES = ["gs://bucket/m.keras", "s3://bucket/run", "hf://user/model", "https://host/m.weights.h5"]
+ADDRESSES = ["ftp://host/m.keras", "webdav://host/run", "https://host/m.weights.h5"]
 
 
 @pytest.mark.parametrize("path", ADDRESSES)
-def test_addresses_are_refused_everywhere(path, tmp_path, monkeypatch):
+def test_addresses_that_nobody_reaches_are_refused_everywhere(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, callbacks, utils = make(), kerax.callbacks, kerax.utils
     calls = [model.save, model.save_weights, model.load_weights, saving.load_model, saving.KerasFileEditor]
@@ -158,10 +158,10 @@ def test_addresses_are_refused_everywhere(path, tmp_path, monkeypatch):
 def test_addresses_as_objects_with_a_path(tmp_path):
     class Place:
         def __fspath__(self):
-            return "gs://bucket/m.keras"
+            return "ftp://host/m.keras"
 
-    for path in (Place(), b"gs://bucket/m.keras"):
-        with pytest.raises(ValueError, match="gs://"):
+    for path in (Place(), b"ftp://host/m.keras"):
+        with pytest.raises(ValueError, match="ftp://"):
             make().save(path)
 
 
