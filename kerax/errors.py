@@ -42,6 +42,17 @@ def suggest(name: object, options: Iterable[object]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def near(name: object, options: Iterable[object], most: int = 8) -> str:
+    """The options closest to `name`, for a message; all, if they are few."""
+    texts = [str(option) for option in options]
+    if len(texts) <= most:
+        return ", ".join(sorted(texts))
+    # One spelling of each: `MeanSquaredError` and `mean_squared_error` are one.
+    spelt = {option.lower().replace("_", ""): option for option in sorted(texts, reverse=True)}
+    found = difflib.get_close_matches(str(name).lower().replace("_", ""), spelt, n=most, cutoff=0.0)
+    return f"{', '.join(spelt[key] for key in found)} and {len(texts) - len(found)} more"
+
+
 class ArgumentTypeError(ValueError, TypeError):
     """An argument is not of the kind it must be. Both kinds, for Keras raises now the one, now the other."""
 
@@ -78,13 +89,16 @@ def _is_library_frame(traceback: TracebackType) -> bool:
 
 
 def hide_library_frames(error: BaseException) -> None:
-    """Drops the frames of kerax and JAX below the current one from `error`'s traceback, in place.
+    """Drops the frames of kerax and JAX below the current one from `error`'s traceback, in place, and JAX's note that
+    there are fewer.
 
     The frame that raised stays if no user code is below the current frame, so that no error loses its origin.
     """
     first = error.__traceback__
     if not _filtering or first is None:
         return
+    if hasattr(error, "__notes__"):
+        error.__notes__[:] = [note for note in error.__notes__ if not note.startswith("-----")]
     below, frame = [], first.tb_next
     while frame is not None:
         below.append(frame)

@@ -226,7 +226,8 @@ class BackupAndRestore(Callback):
         backup_dir: Path of a folder for this run alone.
         save_freq: `"epoch"`, or a number of batches, or `False`: only when the run is interrupted.
         double_checkpoint: Whether to save at the ends of epochs besides a number of batches.
-        delete_checkpoint: Whether to remove the folder's checkpoints when training is done.
+        delete_checkpoint: Whether to remove the folder's checkpoints when training is done. If not, they hold its end,
+            from which a `fit` of more epochs goes on.
         every_seconds: Seconds after which to save as well. kerax's own.
 
     Raises:
@@ -277,7 +278,10 @@ class BackupAndRestore(Callback):
         if self._is_preempted():
             raise SystemExit(128 + signal.SIGTERM)  # `on_interrupt` saves
         if batch is None:
-            is_wanted = self.save_freq == "epoch" or self.double_checkpoint
+            # What is not deleted at the end holds the end: then the run can be made longer.
+            is_last = epoch + 1 == self.params.get("epochs") or self.model.stop_training
+            is_kept = is_last and not self.delete_checkpoint
+            is_wanted = self.save_freq == "epoch" or self.double_checkpoint or is_kept
         else:
             # Counted through all epochs, as `When` counts.
             total = self.model.kerax_compilation.training.steps_before + batch

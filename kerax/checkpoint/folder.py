@@ -72,7 +72,9 @@ class Folder:
         """A step that is there. Raises `FileNotFoundError` if it, or any, is not."""
         steps = self.steps()
         if not steps:
-            raise FileNotFoundError(f"There is no complete checkpoint in {self.place!r}.")
+            is_file = os.path.isfile(self.path)
+            hint = " It is a file: `kerax.saving.load_model` and `load_weights` read those." if is_file else ""
+            raise FileNotFoundError(f"There is no complete checkpoint in {self.place!r}.{hint}")
         if step is not None and step not in steps:
             raise FileNotFoundError(
                 f"There is no complete checkpoint of step {step} in {self.place!r}. There: {steps}."

@@ -131,7 +131,8 @@ def put_back(folder: Folder, step: int, model, strict: bool = True, with_run: bo
     if differences and strict:
         listed = "\n  ".join(differences[:50]) + (f"\n  and {len(differences) - 50} more" if differences[50:] else "")
         raise ValueError(
-            f"checkpoint: {folder.place!r}, step {step}, does not fit {model}; nothing was changed.\n  {listed}"
+            f"checkpoint: {folder.place!r}, step {step}, does not fit {model}; nothing was changed.\n  {listed}\n"
+            "`strict=False` restores what fits and leaves the rest."
         )
     variables = {name: v for name, v in by_path(own).items() if name in stored and wanted[name] == stored[name]}
     # Each process reads the parts of its own devices only.

@@ -1,7 +1,7 @@
 """From a checked config to the data, the compiled model and the arguments of `fit`.
 
-Classes are found by their public names in `kerax.layers`, `kerax.optimizers` and the like, and nowhere else: a config
-can name no module and no code.
+Classes are found by their public names in `kerax.layers`, `kerax.optimizers` and the like, or if whoever calls has
+registered them, and nowhere else: a config can name no module and no code.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from kerax import callbacks, constraints, datasets, initializers, layers, losses
 from kerax.cli.config import Field, one_line
 from kerax.cli.encode import OPTIONS, encode, scale
 from kerax.cli.graph import build_graph
+from kerax.core.registry import get_custom_objects
 from kerax.core.seeds import set_random_seed
 from kerax.errors import suggest
 from kerax.optimizers import schedules
@@ -38,8 +39,10 @@ class Family(NamedTuple):
     parts: tuple[str, ...] = ()
 
     def classes(self) -> dict[str, type]:
-        """The classes by name."""
-        found = inspect.getmembers(self.module, inspect.isclass)
+        """The classes by name: those of the module, and registered ones, whose full name is `package>Name`."""
+        registered = [pair for pair in get_custom_objects().items() if inspect.isclass(pair[1])]
+        short = [(name.rpartition(">")[2], cls) for name, cls in registered]
+        found = [*short, *registered, *inspect.getmembers(self.module, inspect.isclass)]
         return {name: cls for name, cls in found if issubclass(cls, self.base) and cls is not self.base}
 
 
@@ -215,7 +218,10 @@ def build_object(field: Field, *families: str) -> Any:
     known = {name: (cls, family) for family in families for name, cls in FAMILIES[family].classes().items()}
     if name not in known:
         modules = " or ".join(FAMILIES[family].module.__name__ for family in families)
-        raise field.error(f"unknown {noun} {name!r}. Expected a class of {modules}.{suggest(name, known)}")
+        raise field.error(
+            f"unknown {noun} {name!r}. Expected a class of {modules}, or a registered "
+            f"one of a file given by --import.{suggest(name, known)}"
+        )
     cls, family = known[name]
     if arguments.value is None:  # `Dropout:` with nothing behind it is a mapping to null in YAML
         arguments = arguments.empty()

@@ -176,7 +176,7 @@ def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback
         "tensorboard": lambda: callbacks.TensorBoard(str(folder / "tensorboard")),
         # By the clock, so that short epochs are not slowed down; Ctrl-C and SIGTERM save as well.
         "backup": lambda: callbacks.BackupAndRestore(
-            str(folder / BACKUP), save_freq=False, every_seconds=SECONDS_TO_BACKUP
+            str(folder / BACKUP), save_freq=False, delete_checkpoint=False, every_seconds=SECONDS_TO_BACKUP
         ),
     }
     if places.is_elsewhere(str(folder)):

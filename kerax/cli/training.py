@@ -62,10 +62,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     # What is kept says where the run is, and runs again as it is: an open search is none of its business.
     tree = {name: value for name, value in config.value.items() if name != "search"} | {"run_dir": str(folder)}
     if resume and (folder / run_folder.CHECKPOINT).exists():
-        raise ConfigError(
-            f"{folder}: this run is finished. To train longer, leave out --resume and give --fit.epochs, or run "
-            f"`{program_name()} {folder / run_folder.CONFIG}` to repeat it."
-        )
+        _check_longer(folder, fit_arguments.get("epochs", 1))
     if resume and not kept["backup"]:
         raise config["logs"].error("a run without backup cannot be resumed.")
     if str(folder) != str(places.folder(config["run_dir"].value, "run_dir")) and not resume:
@@ -98,6 +95,22 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     checkpoint.save(str(directory), model, metadata={"config": tree})
     print(f"checkpoint: {directory}")
     return results
+
+
+def _check_longer(folder, epochs: int):
+    """Raises `ConfigError` unless a finished run can be gone on with for so many epochs in all."""
+    backup = str(folder / run_folder.BACKUP)
+    run = checkpoint.inspect(backup)["run"] if checkpoint.all_steps(backup) else None
+    again = f"`{program_name()} {folder / run_folder.CONFIG}` repeats it."
+    if run is None:
+        raise ConfigError(f"{folder}: this run is finished, and was kept without a backup to go on from. {again}")
+    if run["stop_training"]:
+        raise ConfigError(f"{folder}: this run is finished. It ended by itself after epoch {run['epoch']}. {again}")
+    if epochs <= run["epoch"]:
+        raise ConfigError(
+            f"{folder}: this run is finished. To train longer, give more epochs than its {run['epoch']}: --resume "
+            f"--fit.epochs {2 * run['epoch']}. {again}"
+        )
 
 
 class _Began(callbacks.Callback):

@@ -306,5 +306,17 @@ def explain(error: Exception, layer, inputs, at_root: bool) -> None:
     leaves = jax.tree.leaves(inputs, is_leaf=is_sparse)
     shapes = [str(getattr(leaf, "shape", type(leaf).__name__)) for leaf in leaves]
     error.add_note(f"In the call of {layer} on inputs of shape {', '.join(shapes)}.")
-    if isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
+    if isinstance(error, _WITHOUT_NUMBERS):
+        error.add_note(
+            "A compiled step has no numbers while it is made, so Python's `if`, `while`, `float()` and NumPy cannot "
+            "ask for them. Use `kerax.ops.where`, `ops.cond` or `ops.while_loop`, or `compile(..., run_eagerly=True)`."
+        )
+    elif isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
         error.add_note("A Variable is not an array: pass `variable.value` to `jax.numpy`, or use `kerax.ops`.")
+
+
+_WITHOUT_NUMBERS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)

@@ -18,7 +18,7 @@ from kerax import config as settings
 from kerax import dtype_policies, lazy
 from kerax.core import lambdas, loading
 from kerax.core.scope import holding
-from kerax.errors import ConfigError, suggest
+from kerax.errors import ConfigError, near, suggest
 
 _custom: dict[str, Any] = {}
 _custom_names: dict[Any, str] = {}
@@ -90,7 +90,7 @@ class Family:
         if name not in self.entries:
             raise ValueError(
                 f"Unknown {self.label} {name!r}.{suggest(name, self.entries)} "
-                f"Known: {', '.join(sorted(self.entries))}. "
+                f"Known: {near(name, self.entries)}. "
                 f"Pass a {self.label} of your own as an object, or register it with `register_keras_serializable`."
             )
         return self.entries[name]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from kerax.core import masks, sparse
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
+from kerax.errors import hide_library_frames
 
 Shape = tuple[int | None, ...]
 
@@ -255,7 +256,11 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
             None if mask is None else jax.ShapeDtypeStruct(_as_first_axes(mask.shape, spec.shape, size_of), mask.dtype)
             for mask, spec in zip(their_masks, specs, strict=True)
         ]
-        return sparse.specs_of(jax.eval_shape(pure, specs, given))
+        try:
+            return sparse.specs_of(jax.eval_shape(pure, specs, given))
+        except Exception as error:
+            hide_library_frames(error)  # and JAX's note, which would be the last word
+            raise
 
     def symbol(axis):
         return _symbols()[axis]

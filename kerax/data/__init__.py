@@ -33,6 +33,8 @@ def make_source(
     if sparse is not None:
         rows = RowDataset(*sparse, 32 if batch_size is None else batch_size, shuffle=True, workers=1)
         return BatchSource(rows, class_weight, who, prepare=prepare)
+    if y is None and not who.startswith("predict") and _are_batches(x):
+        return BatchSource(x, class_weight, who, batch_size, prepare)
     if is_arrays(x):
         return array_source(prepare(x), y, sample_weight, batch_size, class_weight, who)
     if hasattr(x, "__iter__") or callable(x) or hasattr(x, "__getitem__"):
@@ -46,6 +48,11 @@ def make_source(
     raise ValueError(
         f"{who}: `x` must be arrays, a pandas frame, a generator, or an iterable of batches. Got {type(x).__name__}."
     )
+
+
+def _are_batches(x) -> bool:
+    """Whether a list is one of batches `(x, y)` or `(x, y, sample_weight)`, not of inputs, which are arrays."""
+    return isinstance(x, list) and bool(x) and all(isinstance(part, tuple) and len(part) in (2, 3) for part in x)
 
 
 def validation_source(validation_data, batch_size, prepare: Callable = lambda x: x) -> Source | None:

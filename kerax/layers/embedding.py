@@ -73,8 +73,8 @@ class Embedding(Compressible):
 
     def call(self, inputs: Any) -> Any:
         # Floats are taken too, as in Keras. Rows are cast after they are picked: else the whole table would be copied.
+        check_indices(self, "a table", inputs, self.input_dim)
         rows = inputs.astype("int32")
-        check_indices(self, "a table", rows, self.input_dim)
         return self.representations["embeddings"].take(rows).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -155,6 +155,84 @@ class CosineDecayRestarts(LearningRateSchedule):
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
 
 
+class OneCycle(LearningRateSchedule):
+    """Up from `max_learning_rate / initial_factor` to `max_learning_rate` in a fraction of the steps, then down to
+    `max_learning_rate / final_factor`, both along half a cosine. kerax's own.
+
+    Source: Smith and Topin 2017, https://arxiv.org/abs/1708.07120
+
+    Args:
+        max_learning_rate: The highest rate.
+        steps: Number of updates in all; the last rate stays.
+        rising: Fraction of them that rises.
+        initial_factor: How many times smaller the first rate is than the highest.
+        final_factor: How many times smaller the last is.
+        name: Of the schedule.
+
+    Raises:
+        ValueError: if `steps` is not positive, or `rising` not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        max_learning_rate,
+        steps,
+        rising: float = 0.3,
+        initial_factor: float = 25.0,
+        final_factor: float = 1e4,
+        name: str = "OneCycle",
+    ):
+        if not 0 < rising < 1:
+            raise ValueError(f"OneCycle: `rising` must be between 0 and 1. Got {rising!r}.")
+        self.max_learning_rate, self.steps, self.rising = max_learning_rate, _positive(steps), rising
+        self.initial_factor, self.final_factor, self.name = initial_factor, final_factor, name
+
+    def __call__(self, step):
+        step, turn, high = jnp.asarray(step, jnp.float32), self.rising * self.steps, self.max_learning_rate
+        is_rising = step < turn
+        fraction = jnp.where(is_rising, 1 - step / turn, jnp.minimum((step - turn) / (self.steps - turn), 1))
+        low = jnp.where(is_rising, high / self.initial_factor, high / self.final_factor)
+        return low + (high - low) * 0.5 * (1 + jnp.cos(jnp.pi * fraction))
+
+
+class WarmupStableDecay(LearningRateSchedule):
+    """A linear warm-up to `learning_rate`, which stays for `stable_steps`, then a linear decay to `alpha` times it.
+    kerax's own.
+
+    Source: Hu et al. 2024, https://arxiv.org/abs/2404.06395
+
+    Args:
+        learning_rate: The rate in the middle.
+        warmup_steps, stable_steps, decay_steps: Numbers of updates; the last rate stays.
+        alpha: The last rate over the one in the middle.
+        name: Of the schedule.
+
+    Raises:
+        ValueError: if `decay_steps` is not positive, or another number is negative.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        warmup_steps,
+        stable_steps,
+        decay_steps,
+        alpha: float = 0.0,
+        name: str = "WarmupStableDecay",
+    ):
+        if warmup_steps < 0 or stable_steps < 0:
+            raise ValueError(f"WarmupStableDecay: steps must not be negative. Got {warmup_steps} and {stable_steps}.")
+        self.learning_rate, self.warmup_steps, self.stable_steps = learning_rate, warmup_steps, stable_steps
+        self.decay_steps, self.alpha, self.name = _positive(decay_steps), alpha, name
+
+    def __call__(self, step):
+        step = jnp.asarray(step, jnp.float32)
+        left = 1 - jnp.clip((step - self.warmup_steps - self.stable_steps) / self.decay_steps, 0, 1)
+        rate = self.learning_rate * (self.alpha + (1 - self.alpha) * left)
+        # Not zero at the first step, which would do nothing.
+        return rate * jnp.minimum((step + 1) / self.warmup_steps, 1) if self.warmup_steps else rate
+
+
 def _positive(steps):
     if steps <= 0:
         raise ValueError(f"A schedule's number of steps must be positive. Got {steps}.")

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,6 +53,13 @@ def chip_of(device_kind: str | None = None) -> Chip:
     # The longest name that fits: "NVIDIA H100 PCIe" is not an "NVIDIA H100".
     known = [name for name in CHIPS if kind.startswith(name)]
     return CHIPS[max(known, key=len)] if known else Chip()
+
+
+def memory_of(device: Any) -> float:
+    """Bytes of memory that programs may use: as the device says, by its data sheet, or four fifths of the machine's."""
+    said = (device.memory_stats() or {}).get("bytes_limit")
+    known = said or chip_of(device.device_kind).memory
+    return float(known or 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def devices_of(topology: str) -> list:

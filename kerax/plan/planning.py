@@ -1,5 +1,6 @@
 """`Model.plan`: compiles a training step for devices that need not be there and reads off what it needs."""
 
+import dataclasses
 import math
 import re
 import time
@@ -10,6 +11,8 @@ import jax
 import numpy as np
 
 from kerax import config
+from kerax.core import placement
+from kerax.core.display import format_bytes
 from kerax.data import BatchSpec, unpack_x_y_sample_weight
 from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
 from kerax.plan import chips, flops, hlo
@@ -37,8 +40,32 @@ def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distrib
     spread = _resolve(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
-        return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size)), spread)
+        return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size)), spread, _MOST_ROWS)
     return _plan(model, topology, devices, spread, _rows(batch, batch_size))
+
+
+def find_batch_size(model, batch: Tree, memory: float | None, most: int) -> int:
+    """See `kerax.utils.find_batch_size`."""
+    model.kerax_compilation.require(model, "find_batch_size")
+    model.kerax_compilation.make_ready(model, BatchSpec(_rows(batch, None)), "fit")
+    spread = placement.active() or _resolve("data", jax.devices()[:1])
+    devices = list(spread.device_mesh.devices.flat)
+    memory = chips.memory_of(devices[0]) if memory is None else memory
+
+    def plan_for(size: int) -> Plan:
+        plan = _plan(model, None, devices, spread, _rows(batch, size))
+        return dataclasses.replace(plan, chip=plan.chip._replace(memory=memory))
+
+    found = _largest(plan_for, spread, most)
+    if not found.fits:
+        raise ValueError(
+            f"find_batch_size: a step of {found.batch_size} rows needs {format_bytes(found.total_memory)} on a device "
+            f"that has {format_bytes(memory)}. Make the model smaller, or spread its weights: see "
+            "`kerax.distribution.FSDP`."
+        )
+    unit = spread.num_model_replicas
+    whole = found.batch_size // (8 * unit) * 8 * unit
+    return whole or found.batch_size
 
 
 def _platform(devices) -> str:
@@ -222,16 +249,21 @@ def _ways(mesh: DeviceMesh, group: tuple[int, ...]) -> int:
     return max(sum(len(set(axis)) > 1 for axis in zip(*places, strict=True)), 1)
 
 
-def _largest(plan_for: Callable, spread: Distribution) -> Plan:
+_MOST_ROWS = 2**20
+"""Nobody trains with more, and the arrays of a small model's programs would have more elements than JAX can count."""
+
+
+def _largest(plan_for: Callable, spread: Distribution, most: int) -> Plan:
     """The plan of the largest batch found to fit: by what smaller ones need, as if memory grew evenly, then by halving.
 
-    It ends where nine tenths of the memory are used, or after eight programs.
+    It ends where nine tenths of the memory are used, at `most` rows, or after eight programs.
     """
     unit = spread.num_model_replicas
     best = plan_for(unit)
     if best.available is None:
         raise ValueError("plan: nobody knows how much memory these devices have; give `batch_size`.")
-    known, limit, parts = [(0, 0.0), (1, best.total_memory)], None, 2
+    most_parts = max(most // unit, 1)
+    known, limit, parts = [(0, 0.0), (1, best.total_memory)], None, min(2, most_parts)
     # Each try compiles a whole step, which may take minutes.
     for _ in range(7 if best.fits else 0):
         found = plan_for(parts * unit)
@@ -241,11 +273,11 @@ def _largest(plan_for: Callable, spread: Distribution) -> Plan:
         else:
             limit = parts
         (low, less), (high, more) = known[-2:]
-        if more >= 0.9 * found.available or limit == high + 1:
+        if more >= 0.9 * found.available or limit == high + 1 or high == most_parts:
             break
         each = max((more - less) / (high - low), 1.0)
         # A little below, for memory grows in steps.
-        parts = high + max(int((0.97 * found.available - more) / each), 1)
+        parts = min(high + max(int((0.97 * found.available - more) / each), 1), most_parts)
         if limit is not None and parts >= limit:
             parts = (high + limit) // 2
     return best

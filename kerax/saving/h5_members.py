@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import uuid
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -240,8 +241,26 @@ def dtype_of(dataset) -> np.dtype:
 
 
 def read_dataset(dataset) -> np.ndarray:
-    """Its values, of the dtype `dtype_of`."""
-    return np.array(dataset).view(dtype_of(dataset))
+    """Its values, of the dtype `dtype_of`.
+
+    Raises:
+        ValueError: if kerax wrote other bytes.
+    """
+    values = np.array(dataset)
+    written = dataset.attrs.get(_CHECKSUM)
+    if written is not None and written != _checksum(values):
+        raise ValueError(
+            f"{dataset.file.filename!r} is damaged: {dataset.name} has other bytes than were written. If it was "
+            f"changed on purpose, remove its attribute {_CHECKSUM!r}."
+        )
+    return values.view(dtype_of(dataset))
+
+
+_CHECKSUM = "kerax_crc32"
+
+
+def _checksum(values: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def write_group(file, group: str, name: str, values: dict[str, np.ndarray], labels: dict[str, str] | None = None):
@@ -257,5 +276,6 @@ def write_group(file, group: str, name: str, values: dict[str, np.ndarray], labe
 def write_array(group, name: str, value: np.ndarray):
     """Adds an array to a group; bfloat16, which HDF5 does not know, as Keras does: its bytes and this attribute."""
     dataset = group.create_dataset(name, data=value)
+    dataset.attrs[_CHECKSUM] = _checksum(value)  # others do not look at it
     if value.dtype.name == "bfloat16":
         dataset.attrs["dtype"] = "bfloat16"

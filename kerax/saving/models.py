@@ -110,6 +110,10 @@ def load_model(filepath, custom_objects: dict | None = None, compile: bool = Tru
     # First: a folder's name may end in anything.
     if checkpoint.all_steps(path) if is_elsewhere(path) else os.path.isdir(path) and not archive.is_folder(path):
         return checkpoint.load_model(path, None, custom_objects, compile, safe_mode)
+    if path.endswith((".safetensors", ".weights.json")):
+        raise ValueError(
+            f"load_model: {path!r} holds weights, but no model: make the model and call its `load_weights`."
+        )
     with to_read(path) as file:
         if not archive.is_folder(file):
             check_name(path, "load_model")

@@ -1,6 +1,8 @@
 """safetensors files: the weights by their paths, for exchange with other libraries."""
 
+import json
 import re
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -18,8 +20,9 @@ def save(model, path: str):
     materialize(weights.values())
     # The library writes the memory as it lies.
     arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in weights.items()}
+    sums = json.dumps({name: _checksum(array) for name, array in arrays.items()})
     with h5_members.replacing(path) as file:
-        file.write(library.numpy.save(arrays, {"format": "kerax"}))
+        file.write(library.numpy.save(arrays, {"format": "kerax", _CHECKSUMS: sums}))
 
 
 def load(model, path: str, skip_mismatch: bool = False, only: str | None = None, rename: Callable | dict | None = None):
@@ -50,10 +53,22 @@ def load(model, path: str, skip_mismatch: bool = False, only: str | None = None,
             structure.report(differences, f"load_weights: {path!r} does not fit {model}.", skip_mismatch)
             # All is read before anything is assigned.
             values = {name: file.get_tensor(stored) for name, stored in wanted.items()}
+            sums = json.loads((file.metadata() or {}).get(_CHECKSUMS, "{}"))
+            sums_of = {name: sums[stored] for name, stored in wanted.items() if stored in sums}
+            damaged = [name for name, written in sums_of.items() if written != _checksum(values[name])]
+            if damaged:
+                raise ValueError(f"load_weights: {path!r} is damaged: {damaged} have other bytes than were written.")
     except library.SafetensorError as error:
         raise ValueError(f"load_weights: {path!r} is not a readable safetensors file: {error}") from None
     for name, value in values.items():
         weights[name].assign(value)
+
+
+_CHECKSUMS = "kerax_crc32"  # in the metadata, which others do not look at
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def list_arrays(path: str) -> tuple[dict[str, str], dict]:

@@ -185,7 +185,8 @@ class CompiledLoss:
                 found = _at(y_true, part.path), _at(y_pred, part.path), weight
             if found[0] is None:
                 raise ValueError(
-                    f"No target for output {part.name!r}, whose loss is {part.loss.name}. Got targets {list(targets)}."
+                    f"No target for output {part.name!r}, whose loss is {part.loss.name}. Got targets {list(targets)}. "
+                    "Data and `validation_data` are pairs `(x, y)`."
                 )
             yield part, found[0], found[1], found[2]
 

@@ -50,6 +50,29 @@ from kerax.utils.sequence import pad_sequences as pad_sequences
 from kerax.utils.splitting import split_dataset as split_dataset
 from kerax.utils.splitting import timeseries_dataset_from_array as timeseries_dataset_from_array
 
+
+def find_batch_size(model, batch, memory: float | None = None, most: int = 2**16) -> int:
+    """The largest batch whose training step fits into memory, by what compiled programs say they need: nothing is run.
+
+    Up to eight sizes are compiled. Under an active distribution it is the batch of all its devices together.
+
+    Args:
+        model: A compiled model.
+        batch: `(x, y)` or `(x, y, sample_weight)`, arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes count.
+        memory: Bytes of a device. Default: what the device says, or its data sheet; of CPUs four fifths of the
+            machine's.
+        most: The largest size to try.
+
+    Returns: the number of rows, from 8 on a multiple of 8.
+
+    Raises:
+        ValueError: if not even one row for each device fits, or the model is not compiled.
+    """
+    from kerax.plan import planning  # few ask: who trains shall not wait for this
+
+    return planning.find_batch_size(model, batch, memory, most)
+
+
 Sequence = PyDataset  # Keras's older name
 
 

@@ -415,6 +415,20 @@ def _batches(dataset):
     return dataset if hasattr(dataset, "__iter__") else (dataset[index] for index in range(len(dataset)))
 
 
+def _check_there(space: FeatureSpace, name: str, values):
+    """Raises `ValueError` for missing values: `None`, NaN, and what frames have for them."""
+    array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    if array.dtype.kind not in "fO":
+        return
+    # Only what is missing differs from itself, but for what frames call so.
+    missing = np.array([v is None or v != v or type(v).__name__ == "NAType" for v in array.ravel().tolist()], bool)
+    if missing.any():
+        raise ValueError(
+            f"{space}: feature {name!r} has {int(missing.sum())} missing values of {missing.size}, the first in row "
+            f"{int(missing.argmax())}. Fill them first, for example by `frame.fillna(...)`, or leave these rows out."
+        )
+
+
 def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
     """A column as an array `(rows, 1)`, or with more columns if it has them, in the feature's dtype."""
     if columns is None:
@@ -423,6 +437,7 @@ def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
         raise ValueError(f"{space}: there is no column {name!r}.{suggest(name, columns)}")
     values = columns[name]
     feature = space.features[name]
+    _check_there(space, name, values)
     values = as_array(feature.preprocessor, values.to_numpy() if hasattr(values, "to_numpy") else values)
     # NumPy would turn numbers into text, and the other way round, without a word.
     if is_text(values) != (feature.dtype == "string"):

@@ -1,6 +1,7 @@
 """scikit-learn estimators around models. This module needs scikit-learn; `kerax.wrappers` asks for it by name."""
 
 import copy
+import inspect
 from typing import Any, cast
 
 import numpy as np
@@ -35,6 +36,34 @@ class _Estimator(BaseEstimator):
         self.warm_start = warm_start
         self.model_kwargs = model_kwargs
         self.fit_kwargs = fit_kwargs
+
+    def _builder_arguments(self) -> dict:
+        """The arguments of a function that makes the model, with their values, for searches over them by name."""
+        if isinstance(self.model, Model) or not callable(self.model):
+            return {}
+        try:
+            parameters = inspect.signature(self.model).parameters
+        except (TypeError, ValueError):  # one of C has none
+            return {}
+        own = {"X", "y", *super().get_params(deep=False)}
+        given = {name: p.default for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD and name not in own}
+        given = {name: None if value is inspect.Parameter.empty else value for name, value in given.items()}
+        return given | {name: value for name, value in (self.model_kwargs or {}).items() if name not in own}
+
+    def get_params(self, deep: bool = True) -> dict:
+        """The parameters; with `deep` also the arguments of a function that makes the model, by their names."""
+        found = super().get_params(deep)
+        return (self._builder_arguments() | found) if deep else found
+
+    def set_params(self, **params):
+        """Sets parameters, and arguments of a function that makes the model."""
+        if "model" in params:
+            self.model = params.pop("model")
+        own = {name: params.pop(name) for name in list(params) if name in self._builder_arguments()}
+        super().set_params(**params)
+        if own:
+            self.model_kwargs = {**(self.model_kwargs or {}), **own}
+        return self
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -62,7 +62,7 @@ def test_a_run_is_kept_repeated_tested_and_left_alone(config, tmp_path, capsys):
     trained = capsys.readouterr().out
     assert f"run folder: {run}" in trained and f"checkpoint: {run / 'checkpoint'}" in trained
     assert sorted(path.name for path in run.iterdir()) == [
-        *("checkpoint", "config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "results.json"),
+        *("backup", "checkpoint", "config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "results.json"),
     ]
     kept = yaml.safe_load((run / "config.yaml").read_text())
     assert (kept["seed"], kept["run_dir"], kept["fit"]["epochs"]) == (3, str(run), 2)
