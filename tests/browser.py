@@ -10,6 +10,13 @@ import threading
 import pytest
 
 _HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+# For scripts at the end of pages.
+REPORT = """
+const report = value => fetch("/done", {method: "POST", body: JSON.stringify(value)})
+addEventListener("error", event => report({error: event.message}))
+addEventListener("unhandledrejection", event => report({error: String(event.reason)}))
+const until = async holds => { while (!holds()) await new Promise(resolve => setTimeout(resolve, 20)) }
+"""
 
 
 def chromium():
@@ -76,7 +83,7 @@ class Site:
 
     def open(self, page, script):
         """What a page reports, with a module at its end that calls `report`."""
-        self.pages["/"] = f"{page}\n<script type=module>{_REPORT}{script}</script>"
+        self.pages["/"] = f"{page}\n<script type=module>{REPORT}{script}</script>"
         self.done.clear()
         browse(f"http://127.0.0.1:{self.server.server_port}/", self.done)
         return self.report
@@ -85,11 +92,3 @@ class Site:
         """Listens no more."""
         self.server.shutdown()
         self.server.server_close()
-
-
-_REPORT = """
-const report = value => fetch("/done", {method: "POST", body: JSON.stringify(value)})
-addEventListener("error", event => report({error: event.message}))
-addEventListener("unhandledrejection", event => report({error: String(event.reason)}))
-const until = async holds => { while (!holds()) await new Promise(resolve => setTimeout(resolve, 20)) }
-"""
