@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kerax.errors import check_integers
-from kerax.serve import kserve, metrics, openapi, tf_serving
+from kerax.serve import coding, kserve, metrics, openapi, tf_serving
 from kerax.serve.batching import Batch, Batcher
 from kerax.serve.repository import Entry, Repository, parse_sources
 from kerax.serve.tensors import RequestError, check_inputs
@@ -27,6 +27,7 @@ from kerax.version import __version__
 
 logger = logging.getLogger("kerax.serve")
 Action = Callable[[Request, Entry, bytes], Awaitable[Response]]
+_PATIENCE = 0.05  # seconds until it is watched whether a client hangs up; most answers are there before
 _BEST = 5  # classes that `:classify` answers with, if not asked for another number
 
 
@@ -45,7 +46,7 @@ class Server:
             before the server is ready.
         max_delay: Seconds that an idle device waits for more rows, default 0: what comes while it computes is enough.
         max_queue: Rows that may wait, default 1024; more are refused (503).
-        max_bytes: Of a request's body, default 64 MiB; more is refused (413).
+        max_bytes: Of a request's body, unpacked, default 64 MiB; more is refused (413).
         timeout: Seconds for a request, default 30; then it is given up (408 in its body, 504 after it).
         labels: Names of classes: a list, a file with one in each line, or one of these for each model. Default: a file
             `labels.txt` in a model's folder, or `class_names` in a checkpoint's metadata.
@@ -214,11 +215,12 @@ class Server:
         """What an action answers; or, of whatever goes wrong, a status and a sentence."""
         began, entry, body = time.perf_counter(), None, None
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.timeout) as limit:
                 # Before anything is refused: who is still sending would see the connection cut, and no reason.
                 body = await self._body(request)
                 entry = _find(self.repository, request)
-                response = await action(request, entry, body)
+                with _until_gone(request, limit):
+                    response = await coding.packed(request.headers, await action(request, entry, body))
         except RequestError as error:
             response = _refusal(error)
         except TimeoutError:
@@ -245,9 +247,8 @@ class Server:
                 parts.clear()
         if size > self._max_bytes:
             raise RequestError(413, f"the body has {size} bytes. At most {self._max_bytes} are taken.")
-        if (coding := request.headers.get("content-encoding", "identity")) != "identity":
-            raise RequestError(415, f"a body with content-encoding {coding!r} is not taken.")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return await coding.unpacked(request.headers, body, self._max_bytes)
 
     async def _compute(self, entry: Entry, given: dict[str, Any]) -> list:
         arrays = check_inputs(entry.inputs, given)
@@ -307,6 +308,29 @@ _PAGE = Path(__file__).with_name("page.html")
 
 def _find(repository: Repository, request: Request) -> Entry:
     return repository.find(request.path_params["name"], request.path_params.get("version"))
+
+
+@contextmanager
+def _until_gone(request: Request, limit: asyncio.Timeout):
+    """What is computed for a client that hangs up ends with `ClientDisconnect`, and leaves the queue."""
+    loop, watching = asyncio.get_running_loop(), []
+
+    async def watch():
+        await request.receive()  # after the body only its client's end comes
+        limit.reschedule(loop.time())
+
+    # Not at once: a task takes longer than a small model.
+    timer = loop.call_later(_PATIENCE, lambda: watching.append(loop.create_task(watch())))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if any(task.done() for task in watching):
+            raise ClientDisconnect from None
+        raise
+    finally:
+        timer.cancel()
+        for task in watching:
+            task.cancel()
 
 
 def _loads(body: bytes) -> Any:

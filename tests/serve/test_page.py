@@ -77,7 +77,8 @@ SCRIPT = """
     file.files = chosen.files
     file.dispatchEvent(new Event("change"))
     await until(() => digits.querySelector(".bar") && digits.querySelector("img").naturalWidth)
-    const classes = [...digits.querySelectorAll(".bar")].map(bar => [bar.children[0].textContent, bar.children[1].value])
+    const bars = [...digits.querySelectorAll(".bar")]
+    const classes = bars.map(({children}) => [children[0].textContent, children[1].value])
 
     const [predict, classify] = table.querySelectorAll("button")
     predict.click()
