@@ -13,6 +13,7 @@ from kerax.core.layer import Layer
 from kerax.errors import suggest
 from kerax.places import local_path
 from kerax.serve.labels import read_labels
+from kerax.serve.lengths import Lengths
 from kerax.serve.models import KeraxModel, OnnxModel, Runnable
 from kerax.serve.tensors import RequestError
 
@@ -30,18 +31,30 @@ class Entry:
         model: What computes it.
         labels: Names of its classes, if they are known.
         scale: Factor on the pixels of pictures, 0 to 255.
+        lengths: How rows of any length are filled up.
 
     Attributes:
         is_ready: Whether all its programs are compiled.
+        num_programs: How many there are; the server counts those that were compiled later.
         error: Why it will never be ready, if so.
     """
 
-    def __init__(self, name: str, version: str, model: Runnable, labels: list[str] | None, scale: float):
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        model: Runnable,
+        labels: list[str] | None,
+        scale: float,
+        lengths: Lengths,
+    ):
         self.name, self.version, self.model, self.labels, self.scale = name, version, model, labels, scale
+        self.lengths = lengths
         self.platform, self.inputs, self.outputs = model.platform, model.inputs, model.outputs
         # For the batcher, whose queue knows who a row is for by this object.
         self.sizes, self.run = model.sizes, model.run
-        self.is_ready, self.error = False, None
+        self.is_ready, self.num_programs = False, 0
+        self.error: str | None = None
 
     @property
     def mixes_rows(self) -> bool:
@@ -51,11 +64,12 @@ class Entry:
     def prepare(self):
         """Compiles what requests will need. Raises whatever the model does; that is kept as `error`."""
         try:
-            self.model.prepare()
+            self.model.prepare(self.lengths.known)
+            self.lengths.check(self.model.run, self.sizes[len(self.sizes) // 2])
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
             raise
-        self.is_ready = True
+        self.is_ready, self.num_programs = True, self.model.num_programs
 
 
 class Repository:
@@ -68,15 +82,24 @@ class Repository:
             these for each name.
         scale: Factor on the pixels of uploaded pictures, for all or by name. Default: 1/255 for a run whose config
             scales its inputs, else 1: most models have a `Rescaling` of their own.
+        lengths, pad_value: As for `Server`, for all or by name.
 
     Raises:
         ValueError: for what cannot be read or served.
     """
 
-    def __init__(self, sources: Sources, max_batch: int, labels: Any = None, scale: Any = None):
-        self._sources, self._max_batch, self._labels, self._scale = sources, max_batch, labels, scale
-        self._loading = threading.Lock()
-        for what, given in (("labels", labels), ("scale", scale)):
+    def __init__(
+        self,
+        sources: Sources,
+        max_batch: int,
+        labels: Any = None,
+        scale: Any = None,
+        lengths: Any = None,
+        pad_value: Any = None,
+    ):
+        self._sources, self._max_batch, self._loading = sources, max_batch, threading.Lock()
+        self._options = {"labels": labels, "scale": scale, "lengths": lengths, "pad_value": pad_value}
+        for what, given in self._options.items():
             for name in given if isinstance(given, dict) else ():
                 if name not in sources:
                     raise ValueError(f"{what}: there is no model {name!r}.{suggest(name, sources)}")
@@ -141,25 +164,30 @@ class Repository:
         return dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
 
     def _open(self, name: str, version: str, place: Any) -> Entry:
-        labels = self._labels.get(name) if isinstance(self._labels, dict) else self._labels
-        scale = self._scale.get(name) if isinstance(self._scale, dict) else self._scale
+        labels, scale, lengths, pad_value = (
+            given.get(name) if isinstance(given, dict) else given for given in self._options.values()
+        )
         names = read_labels(labels) if isinstance(labels, str) else labels
         if isinstance(place, Layer):
-            return Entry(name, version, KeraxModel(place, self._max_batch), names, scale or 1)
-        path, metadata = _model_in(place), {}
-        if path.endswith(".onnx"):
-            model: Runnable = OnnxModel(path, self._max_batch)
+            model: Runnable = KeraxModel(place, self._max_batch)
         else:
-            if Path(path).is_dir():
-                metadata = checkpoint.restore_metadata(path)
-            model = KeraxModel(saving.load_model(path, compile=False), self._max_batch)
-        beside = Path(place) / LABELS
-        if names is None:
-            names = read_labels(str(beside)) if beside.is_file() else metadata.get("class_names")
-        if scale is None:
-            is_scaled = "scale" in ((metadata.get("config") or {}).get("data") or {})
-            scale = 1 / 255 if is_scaled else 1
-        return Entry(name, version, model, names, scale)
+            path, metadata = _model_in(place), {}
+            if path.endswith(".onnx"):
+                model = OnnxModel(path, self._max_batch)
+            else:
+                if Path(path).is_dir():
+                    metadata = checkpoint.restore_metadata(path)
+                model = KeraxModel(saving.load_model(path, compile=False), self._max_batch)
+            beside = Path(place) / LABELS
+            if names is None:
+                names = read_labels(str(beside)) if beside.is_file() else metadata.get("class_names")
+            if scale is None and "scale" in ((metadata.get("config") or {}).get("data") or {}):
+                scale = 1 / 255
+        try:
+            filled = Lengths(lengths, pad_value, model.inputs, model.outputs)
+        except ValueError as error:
+            raise ValueError(f"serve: {name!r}: {error}") from None
+        return Entry(name, version, model, names, 1 if scale is None else scale, filled)
 
 
 def parse_sources(models: Any) -> Sources:

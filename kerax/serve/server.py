@@ -51,6 +51,11 @@ class Server:
         labels: Names of classes: a list, a file with one in each line, or one of these for each model. Default: a file
             `labels.txt` in a model's folder, or `class_names` in a checkpoint's metadata.
         scale: Factor on the pixels of uploaded pictures. Default: 1, and 1/255 for runs with a `scale` in their config.
+        lengths: Sizes of what models leave open (`None`), as of sequences: their programs are compiled before the
+            server is ready. For all models, or by name. Default: none; each shape is compiled when it is asked for.
+        pad_value: What shorter rows are filled up with to the next of `lengths`, at their ends. A model whose numbers
+            that changes, which is tried before it is ready, is not served. For all models, or by name. Default: nothing
+            is filled up.
 
     Raises:
         ValueError: for what cannot be read or served, or a number that is out of range.
@@ -66,11 +71,13 @@ class Server:
         timeout: float = 30.0,
         labels: Any = None,
         scale: Any = None,
+        lengths: Any = None,
+        pad_value: Any = None,
     ):
         check_integers("serve", max_batch=(max_batch, 1), max_queue=(max_queue, 1), max_bytes=(max_bytes, 1))
         if not timeout > 0 or not max_delay >= 0:
             raise ValueError(f"serve: expected timeout > 0 and max_delay >= 0. Got {timeout} and {max_delay}.")
-        self.repository = Repository(parse_sources(models), max_batch, labels, scale)
+        self.repository = Repository(parse_sources(models), max_batch, labels, scale, lengths, pad_value)
         self._max_bytes, self.timeout = max_bytes, timeout
         self._batcher = Batcher(max_queue, max_delay, self._note)
         self._metrics = metrics.Metrics(lambda: self._batcher.rows)
@@ -140,8 +147,9 @@ class Server:
         await asyncio.to_thread(self.close)
 
     def _note(self, batch: Batch):
-        entry = batch.owner
-        self._metrics.batch(batch, entry.name, entry.version, entry.model.num_programs)
+        entry, before = batch.owner, batch.owner.num_programs
+        entry.num_programs = entry.model.num_programs
+        self._metrics.batch(batch, entry.name, entry.version, entry.num_programs, before)
 
     # Routes.
 
@@ -254,8 +262,9 @@ class Server:
         arrays = check_inputs(entry.inputs, given)
         if not entry.is_ready:
             raise RequestError(503, entry.error or f"{entry.name!r} is not ready yet.", {"Retry-After": "1"})
+        arrays, size = entry.lengths.fill(arrays)
         try:
-            return await self._batcher.compute(entry, arrays)
+            return entry.lengths.cut(await self._batcher.compute(entry, arrays), size)
         except (TypeError, ValueError) as error:  # of open sizes: what the model itself says of them
             raise RequestError(400, f"{entry.name!r} cannot be computed for these inputs: {error}") from error
 
