@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerax import checkpoint, saving
+from kerax.cli.preprocessing import find_preprocessing, preceded
 from kerax.cli.run_folder import CONFIG
 from kerax.cli.testing import find_checkpoint
 from kerax.core.layer import Layer
@@ -177,7 +178,8 @@ class Repository:
             else:
                 if Path(path).is_dir():
                     metadata = checkpoint.restore_metadata(path)
-                model = KeraxModel(saving.load_model(path, compile=False), self._max_batch)
+                read = preceded(saving.load_model(path, compile=False), find_preprocessing(path))
+                model = KeraxModel(read, self._max_batch)
             beside = Path(place) / LABELS
             if names is None:
                 names = read_labels(str(beside)) if beside.is_file() else metadata.get("class_names")
