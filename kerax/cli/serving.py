@@ -25,6 +25,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "max_bytes": (int, "of a request's body, default 67108864"),
     "timeout": (float, "seconds for an answer, default 30"),
     "drain": (float, "seconds of answering after SIGTERM, until connections are refused, default 1"),
+    "watch": (float, "seconds between looks for changed files and new versions, default 0: never"),
     "labels": (str, "a file with the classes' names, one in a line; for several models NAME=FILE,NAME=FILE"),
     "lengths": (_whole_numbers, "sizes of what models leave open, as 32,128, that are compiled before they are ready"),
     "pad_value": (float, "what shorter rows are filled up with to the next of the lengths, default: they are not"),

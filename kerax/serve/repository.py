@@ -23,6 +23,9 @@ LABELS = "labels.txt"
 Sources = dict[str, dict[str | None, Any]]
 """By name and version what to serve, a path or a model; the version is `None` where the path says."""
 
+Files = dict[str, tuple[int, int]]
+"""By path when a file was changed, in nanoseconds, and its size."""
+
 
 class Entry:
     """A version of a model.
@@ -104,6 +107,7 @@ class Repository:
             for name in given if isinstance(given, dict) else ():
                 if name not in sources:
                     raise ValueError(f"{what}: there is no model {name!r}.{suggest(name, sources)}")
+        self._read_files: dict[str, Files] = {}
         self._entries = {name: self._read(name) for name in sources}
 
     @property
@@ -157,7 +161,30 @@ class Repository:
                 raise RequestError(400, f"{name!r} was not loaded anew: {error}") from error
             self._entries[name] = versions  # in one step: a request sees the old ones or the new ones
 
+    def new_files(self, name: str) -> Files:
+        """The files of a model's versions; `{}` if they are those that were read last, or cannot be found."""
+        try:
+            found = self._files(name)
+        except (OSError, ValueError):  # as of a folder whose file is being replaced
+            return {}
+        return {} if found == self._read_files[name] else found
+
+    def _files(self, name: str) -> Files:
+        places = [
+            place
+            for version, source in self._sources[name].items()
+            for place in _versions_at(source, version).values()
+            if not isinstance(place, Layer)
+        ]
+        files: list[Path] = []
+        for place in places:
+            path = Path(_model_in(place))
+            files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        known = [(file, file.stat()) for file in files]
+        return {str(file): (stat.st_mtime_ns, stat.st_size) for file, stat in known}
+
     def _read(self, name: str) -> dict[str, Entry]:
+        self._read_files[name] = self._files(name)  # before they are read: what changes meanwhile is read again
         found: dict[str, Entry] = {}
         for version, source in self._sources[name].items():
             for number, place in _versions_at(source, version).items():
