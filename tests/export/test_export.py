@@ -189,3 +189,25 @@ def test_every_format_has_an_extra():
     extras = {kind.extra for kind in formats.FORMATS.values() if kind.extra}
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert extras <= set(project["optional-dependencies"])
+
+
+def test_functions_that_have_an_operator_are_written_as_it(tmp_path):
+    @jax.jit
+    def relu6(x):
+        return x - 1
+
+    def write(function, atol=1e-6):
+        inputs = kerax.Input((4,))
+        model = kerax.Model(inputs, layers.Lambda(function)(inputs))
+        model.export(tmp_path / "model.onnx", "onnx", verbose=False, overwrite=True, verify=False)
+        x = np.linspace(-9, 9, 8, dtype="float32").reshape(2, 4)
+        np.testing.assert_allclose(run(tmp_path / "model.onnx", x)[0], model.predict(x, verbose=0), atol=atol)
+        return [node.op_type for node in onnx_ir.load(tmp_path / "model.onnx").graph if node.op_type != "Identity"]
+
+    activations = kerax.activations
+    assert write(activations.hard_swish) == ["HardSwish"]
+    assert write(activations.hard_sigmoid) == ["HardSigmoid"]
+    assert write(activations.relu6) == write(jax.nn.relu6) == ["Clip"]
+    assert write(lambda x: activations.hard_swish(2 * x)) == ["Mul", "HardSwish"]
+    assert write(relu6) == ["Sub"]  # another of the same name
+    assert "HardSwish" not in write(lambda x: activations.hard_swish(x.astype("float16")).astype("float32"), 1e-2)
