@@ -15,7 +15,7 @@ import numpy as np
 import kerax
 from kerax import callbacks, constraints, datasets, initializers, layers, losses, metrics, optimizers, regularizers
 from kerax.cli.config import Field, one_line
-from kerax.cli.encode import OPTIONS, encode, scale
+from kerax.cli.encode import OPTIONS, encode, find_encoder, scale
 from kerax.cli.graph import build_graph
 from kerax.core.registry import get_custom_objects
 from kerax.core.seeds import set_random_seed
@@ -79,11 +79,16 @@ def read_input_shape(field: Field) -> tuple | None:
 
 
 def load_data(config: Field):
+    """What `load_encoded` gives, without the encoder: `(x_train, y_train), (x_test, y_test)`."""
+    return load_encoded(config)[:2]
+
+
+def load_encoded(config: Field):
     """The dataset that `data` names, encoded as its options say (`encode`), and fitted to the model's input.
 
     Inputs are reshaped to `model.input_shape` where all of it is known.
 
-    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays, or dicts of them.
+    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays, or dicts of them, and what `find_encoder` found.
 
     Raises:
         ConfigError: for an unknown dataset or argument, and for inputs that do not fit `model.input_shape`.
@@ -104,8 +109,9 @@ def load_data(config: Field):
         train, test = field.call(load, arguments)
     except OSError as error:  # it cannot be downloaded, or not be written
         raise field["name"].error(one_line(error)) from None
-    (x_train, y_train), (x_test, y_test) = encode(field, train, test)
-    return (_reshape(config, x_train), y_train), (_reshape(config, x_test), y_test)
+    encoder = find_encoder(field, train[0])
+    (x_train, y_train), (x_test, y_test) = encode(field, encoder, train, test)
+    return (_reshape(config, x_train), y_train), (_reshape(config, x_test), y_test), encoder
 
 
 def fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:

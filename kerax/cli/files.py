@@ -2,12 +2,13 @@
 
 import csv
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerax.cli.config import ConfigError, one_line
-from kerax.core.text import is_number
+from kerax.core.text import TEXT, is_number
 
 _ENDINGS = (".npy", ".npz", ".csv")
 
@@ -17,10 +18,14 @@ def _check_ending(path: str):
         raise ConfigError(f"{path}: expected a file that ends in {', '.join(_ENDINGS)}.")
 
 
-def read_inputs(path: str) -> Any:
+def read_inputs(path: str, columns: Mapping[str, str] | None = None) -> Any:
     """The array in a file, one row per example; of an `.npz` file with several arrays, and no `x`, all by their names.
 
-    A CSV file holds numbers only, float32 here, below a line of names if it has one.
+    A CSV file holds numbers only, float32 here, below a line of names if it has one; or what its first line names.
+
+    Args:
+        path: Of the file.
+        columns: By name the dtypes of columns; of a CSV file that names them all these are read, and no others.
 
     Raises:
         ConfigError: for a file that cannot be read, with the line and column of what is no number.
@@ -28,7 +33,7 @@ def read_inputs(path: str) -> Any:
     _check_ending(path)
     try:
         if path.endswith(".csv"):
-            return _read_csv(path)
+            return _read_csv(path, columns or {})
         loaded = np.load(path, allow_pickle=False)  # a pickle runs what its maker wrote into it
         if path.endswith(".npy"):
             return loaded
@@ -42,23 +47,46 @@ def read_inputs(path: str) -> Any:
         raise ConfigError(f"{path}: {one_line(error)}") from None
 
 
-def _read_csv(path: str) -> np.ndarray:
-    rows: list[list[float]] = []
+def _read_csv(path: str, columns: Mapping[str, str]) -> np.ndarray | dict[str, np.ndarray]:
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    names: list[str] = []
     with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        for line, cells in enumerate(reader, 1):
+        for line, cells in enumerate(csv.reader(file), 1):
             # Names: a first line with no number at all. A single number in it makes it data, and the rest an error.
-            if not cells or (line == 1 and not any(map(is_number, cells))):
-                continue
-            if rows and len(cells) != len(rows[0]):
-                raise ValueError(f"line {line} has {len(cells)} columns, those before it {len(rows[0])}.")
-            bad = next((index for index, cell in enumerate(cells) if not is_number(cell)), None)
-            if bad is not None:
-                raise ValueError(f"line {line}, column {bad + 1}: expected a number. Got {cells[bad]!r}.")
-            rows.append([float(cell) for cell in cells])
+            if line == 1 and not any(map(is_number, cells)):
+                names = cells
+            elif cells:
+                rows.append(cells)
+                lines.append(line)
+                if len(cells) != len(rows[0]):
+                    raise ValueError(f"line {line} has {len(cells)} columns, those before it {len(rows[0])}.")
     if not rows:
         raise ValueError("there are no rows in it.")
-    return np.asarray(rows, np.float32)
+    if not columns or not columns.keys() <= set(names):
+        return _numbers(rows, lines, range(len(rows[0]))).astype(np.float32)
+    if len(names) != len(rows[0]):
+        raise ValueError(f"line {lines[0]} has {len(rows[0])} columns, the names above it {len(names)}.")
+    return {name: _column(rows, lines, names.index(name), dtype) for name, dtype in columns.items()}
+
+
+def _column(rows: list[list[str]], lines: list[int], index: int, dtype: str) -> np.ndarray:
+    if dtype == TEXT:
+        return np.array([[cells[index]] for cells in rows])
+    numbers = _numbers(rows, lines, [index])
+    converted = numbers.astype(dtype)
+    if np.dtype(dtype).kind in "iu" and (bad := np.flatnonzero(converted != numbers)).size:
+        found = rows[bad[0]][index]
+        raise ValueError(f"line {lines[bad[0]]}, column {index + 1}: expected a whole number. Got {found!r}.")
+    return converted
+
+
+def _numbers(rows: list[list[str]], lines: list[int], indices: Sequence[int]) -> np.ndarray:
+    for line, cells in zip(lines, rows):
+        bad = next((index for index in indices if not is_number(cells[index])), None)
+        if bad is not None:
+            raise ValueError(f"line {line}, column {bad + 1}: expected a number. Got {cells[bad]!r}.")
+    return np.array([[float(cells[index]) for index in indices] for cells in rows])
 
 
 def check_target(path: str):

@@ -1,6 +1,6 @@
 """`kerax serve`: trained models behind HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kerax import serve as serving
@@ -10,7 +10,13 @@ from kerax.cli.run_folder import keep_programs
 _DESCRIPTION = """Serves .keras and .onnx files, checkpoints, folders of runs, and folders with numbered versions, over
 HTTP: KServe's V2 protocol, TensorFlow Serving's, Prometheus metrics, and a page to try them on. MODEL is a path,
 NAME=PATH or NAME:VERSION=PATH. SIGHUP, or POST /v2/repository/models/NAME/load, has models read anew."""
-_OPTIONS: dict[str, tuple[type, str]] = {
+
+
+def _whole_numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "host": (str, "address to listen at, default 127.0.0.1; 0.0.0.0 for all"),
     "port": (int, "default 8000"),
     "max_batch": (int, "rows computed at once at most, default 32"),
@@ -19,7 +25,10 @@ _OPTIONS: dict[str, tuple[type, str]] = {
     "max_bytes": (int, "of a request's body, default 67108864"),
     "timeout": (float, "seconds for an answer, default 30"),
     "drain": (float, "seconds of answering after SIGTERM, until connections are refused, default 1"),
+    "watch": (float, "seconds between looks for changed files and new versions, default 0: never"),
     "labels": (str, "a file with the classes' names, one in a line; for several models NAME=FILE,NAME=FILE"),
+    "lengths": (_whole_numbers, "sizes of what models leave open, as 32,128, that are compiled before they are ready"),
+    "pad_value": (float, "what shorter rows are filled up with to the next of the lengths, default: they are not"),
     "scale": (float, "factor on the pixels 0 to 255 of uploaded pictures, default 1, or 1/255 for a run that scales"),
 }
 
@@ -47,5 +56,5 @@ def _value(name: str, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        expected = "a whole number" if kind is int else "a number"
+        expected = {int: "a whole number", float: "a number"}.get(kind, "whole numbers, as 32,128")
         raise ConfigError(f"--{name}: expected {expected}. Got {text!r}.") from None

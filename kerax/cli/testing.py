@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-import numpy as np
-
 from kerax import checkpoint, places
 from kerax.cli import files, run_folder
 from kerax.cli.build import fit_inputs, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config, resolve_config
+from kerax.cli.preprocessing import find_preprocessing, preceded
 from kerax.cli.training import load_model
 
 _EVALUATE = """Restores the checkpoint or the folder of a run, or a `.keras` file, on whatever devices are there, and
@@ -18,7 +17,8 @@ rows of a file, or for the test data of the config it was trained with."""
 _OPTIONS = {"config": "a YAML file to take the data and the model from, instead of the config in the checkpoint"}
 _FOR_EVALUATE = _OPTIONS | {"predict": "an .npz file: write the predictions for the test data to it instead"}
 _FOR_PREDICT = _OPTIONS | {
-    "input": "a .npy, .npz or .csv file of inputs, which are scaled and shaped as the config's data",
+    "input": "a .npy, .npz or .csv file of inputs, which are scaled and shaped as the config's data; of a run with "
+    "`features` or `text` the columns by their names, or texts",
     "output": "a .npy, .npz or .csv file to write, default predictions.npy",
     "batch_size": "rows that are computed at once, default 32",
 }
@@ -58,8 +58,11 @@ def predict(arguments: Sequence[str]):
     # A `.keras` file and inputs of one's own are enough; a config only scales and shapes these where there is one.
     needs_config = source is None or config_path is not None or overrides
     config = config_of(path, config_path, overrides) if needs_config or "config" in _read_metadata(path) else None
-    inputs = _read_inputs(source, config)
+    preprocessing = None if source is None else find_preprocessing(path)
+    inputs, is_raw = _read_inputs(source, config, preprocessing)
     model = load_model(path, config, _changes_model(overrides))
+    if is_raw:
+        model = preceded(model, preprocessing)
     try:
         predictions = model.predict(inputs, batch_size=int(batch_size), verbose=0)
     except (TypeError, ValueError) as error:
@@ -69,11 +72,20 @@ def predict(arguments: Sequence[str]):
     print(f"predictions: {target}")
 
 
-def _read_inputs(source: str | None, config: Field | None) -> Any:
+def _read_inputs(source: str | None, config: Field | None, preprocessing: Any) -> tuple[Any, bool]:
+    """Inputs, and whether they are columns or texts, not yet the numbers that a model takes."""
     if source is None:
-        return load_data(cast(Field, config))[1][0]  # which is there where no source was given
-    inputs = files.read_inputs(source)
-    return fit_inputs(config, inputs) if config is not None and isinstance(inputs, np.ndarray) else inputs
+        return load_data(cast(Field, config))[1][0], False  # which is there where no source was given
+    tensors = {} if preprocessing is None else {tensor.name: tensor for tensor in preprocessing.inputs}
+    inputs = files.read_inputs(source, {name: tensor.dtype for name, tensor in tensors.items()})
+    if isinstance(inputs, dict):
+        if preprocessing is None or not tensors.keys() <= inputs.keys():
+            return inputs, False
+        columns = {name: inputs[name].reshape(-1, *tensor.shape[1:]) for name, tensor in tensors.items()}
+        return (columns if isinstance(preprocessing.input, dict) else next(iter(columns.values()))), True
+    if tensors and inputs.dtype.kind == "U":
+        return inputs, True
+    return (fit_inputs(config, inputs) if config is not None else inputs), False
 
 
 def _changes_model(overrides: dict) -> bool:

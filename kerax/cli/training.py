@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import kerax
 from kerax import callbacks, checkpoint, places
 from kerax.cli import run_folder
-from kerax.cli.build import build_fit_arguments, build_model, load_data, set_seed
+from kerax.cli.build import build_fit_arguments, build_model, load_encoded, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, program_name, read_config
 from kerax.cli.fields import complete, show_fields
+from kerax.cli.preprocessing import PREPROCESSING, build_preprocessing
 
 DESCRIPTION = """Trains the model that a YAML file describes, tests it, and keeps the run in its folder `run_dir`:
 config.yaml, environment.json, metrics as CSV, JSON lines and for TensorBoard, results.json and checkpoint. A folder
@@ -55,7 +56,7 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     kept = run_folder.check_logs(config["logs"])
     run_folder.keep_programs()
     set_seed(config)  # before the model, whose weights are drawn from it
-    (x_train, y_train), (x_test, y_test) = load_data(config)
+    (x_train, y_train), (x_test, y_test), encoder = load_encoded(config)
     model = build_model(config)
     fit_arguments = build_fit_arguments(config)
     folder = run_folder.choose_folder(config["run_dir"].value, resume, path)
@@ -70,6 +71,8 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     print(f"run folder: {folder}")
     run_folder.write_config(folder, tree)
     run_folder.write_environment(folder)
+    if encoder is not None:
+        build_preprocessing(config, encoder).save(str(folder / PREPROCESSING))
 
     model.summary()
     began = _Began()

@@ -13,9 +13,10 @@ from kerax.serve.tensors import RequestError
 
 
 class Batch(NamedTuple):
-    """What was computed at once: for metrics."""
+    """What was computed at once, of rows of these shapes: for metrics."""
 
     owner: Any
+    shapes: tuple[tuple[int, ...], ...]
     rows: int
     padding: int
     seconds: float
@@ -161,7 +162,8 @@ class Batcher:
         for loop, answers in by_loop.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_give, answers)
-        self._note(Batch(owner, rows, size - rows, ended - began, [began - item.since for item in items]))
+        shapes = items[0].group[1]
+        self._note(Batch(owner, shapes, rows, size - rows, ended - began, [began - item.since for item in items]))
 
 
 def _joined(parts: Sequence[np.ndarray], padding: int) -> np.ndarray:

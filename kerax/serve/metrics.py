@@ -8,6 +8,7 @@ from kerax.serve.batching import Batch
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_MOST_SHAPES = 64  # counted each: clients could make new ones for ever
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -34,7 +35,11 @@ class Metrics:
             "kerax_queue_seconds", "Of a request in the queue.", by_model, registry=registry, buckets=_SECONDS
         )
         self._programs = Gauge("kerax_programs", "Programs compiled.", by_model, registry=registry)
+        self._late = Counter(
+            "kerax_late_programs", "Compiled after it was ready.", (*by_model, "shape"), registry=registry
+        )
         Gauge("kerax_queue_rows", "Rows that wait.", registry=registry).set_function(waiting)
+        self._late_shapes: set[str] = set()
         # Looking children up by their labels takes longer than counting.
         self._children: dict[tuple, Any] = {}
 
@@ -49,12 +54,18 @@ class Metrics:
         self._child(self._requests, name, version, status).inc()
         self._child(self._latency, name, version).observe(seconds)
 
-    def batch(self, batch: Batch, name: str, version: str, num_programs: int):
-        """Counts a batch."""
+    def batch(self, batch: Batch, name: str, version: str, num_programs: int, num_before: int):
+        """Counts a batch, and the programs that are there after it."""
         self._child(self._rows, name, version).observe(batch.rows)
         self._child(self._padding, name, version).inc(batch.padding)
         self._child(self._compute, name, version).observe(batch.seconds)
         self._child(self._programs, name, version).set(num_programs)
+        if num_programs > num_before:
+            shape = ",".join("x".join(map(str, (batch.rows + batch.padding, *shape))) for shape in batch.shapes)
+            if len(self._late_shapes) < _MOST_SHAPES:
+                self._late_shapes.add(shape)
+            shape = shape if shape in self._late_shapes else "others"
+            self._late.labels(name, version, shape).inc(num_programs - num_before)
         for seconds in batch.waited:
             self._child(self._wait, name, version).observe(seconds)
 

@@ -1,7 +1,7 @@
 """Models as the server runs them: kerax's own and ONNX files, each a function of arrays with sizes of batches."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from kerax.train.programs import predict_program
 from kerax.train.state import Carried, inference_values, state_variables
 
 _MOST_PROGRAMS = 64
-"""Programs that are kept of a model with open sizes, where each shape that is asked for needs one."""
+"""Programs that are kept beside the prepared ones; each shape that is asked for needs one."""
 _OPEN_SIZES = (12, 16, 32, 64, 128, 256)  # tried for sizes that the model leaves open
 
 
@@ -43,8 +43,8 @@ class Runnable(Protocol):
     mixes_rows: bool
     num_programs: int
 
-    def prepare(self) -> None:
-        """Compiles what is known to be needed, and tries it."""
+    def prepare(self, lengths: Sequence[int]) -> None:
+        """Compiles what is known to be needed, and tries it; where sizes are open, for these lengths."""
         ...
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -89,18 +89,17 @@ class KeraxModel:
         variables = state_variables(model, with_optimizer=False, with_metrics=False)
         self._variables, carried = variables, Carried(variables)
         self._constants, self._carry = carried.split(inference_values(model, carried.owners, self))
+        self._prepared: dict[BatchSpec, Program] = {}
         self._programs: OrderedDict[BatchSpec, Program] = OrderedDict()
         self.outputs = self._find_outputs()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether rows have sizes that only requests know."""
-        return any(None in spec.shape for spec in self.inputs)
-
-    def prepare(self) -> None:
-        """Compiles and runs the programs of all sizes, unless requests say more about their shapes."""
-        for size in [] if self.is_open or self.mixes_rows else self.sizes:
-            self.run([_made_up(spec, size, None) for spec in self.inputs])
+    def prepare(self, lengths: Sequence[int]) -> None:
+        """Compiles and runs the programs of all sizes; where rows have open ones, those of the lengths."""
+        if not self.mixes_rows:
+            for arrays in _all_sizes(self, lengths):
+                self.run(arrays)
+        self._prepared |= self._programs
+        self._programs.clear()
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(arrays)
@@ -119,10 +118,12 @@ class KeraxModel:
         return pack_x_y_sample_weight(self._model.kerax_used_inputs(x))
 
     def _program(self, spec: BatchSpec) -> Program:
+        if spec in self._prepared:
+            return self._prepared[spec]
         if spec not in self._programs:
             self._programs[spec] = predict_program(self._model, self._variables, spec)
             self.num_programs += 1
-            if len(self._programs) > max(_MOST_PROGRAMS, len(self.sizes)):
+            if self._prepared and len(self._programs) > _MOST_PROGRAMS:
                 self._programs.popitem(last=False)
         return self._programs[spec]
 
@@ -130,7 +131,7 @@ class KeraxModel:
         """The outputs' names and shapes, by following the model without computing."""
         size = self.sizes[-1] if self._is_fixed else max(self.sizes[-1], 2)  # one row tells nothing of others
         found: list = []
-        for open_size in _OPEN_SIZES if self.is_open else (None,):
+        for open_size in _OPEN_SIZES if _is_open(self) else (None,):
             try:
                 piece = single(self._batch([_made_up(spec, size, open_size) for spec in self.inputs]), is_whole=False)
                 program = self._program(piece.spec)
@@ -194,13 +195,11 @@ class OnnxModel:
         fixed = next((size for size in first if isinstance(size, int)), None)
         self.sizes = batch_sizes(max_batch, fixed)
 
-    def prepare(self) -> None:
-        """Runs each size once, unless requests say more about their shapes."""
-        if any(None in spec.shape for spec in self.inputs):
-            return
-        for size in self.sizes:
-            self.run([_made_up(spec, size, None) for spec in self.inputs])
-        if len(self.sizes) > 1:
+    def prepare(self, lengths: Sequence[int]) -> None:
+        """Runs each size once, with open ones of these lengths."""
+        for arrays in _all_sizes(self, lengths):
+            self.run(arrays)
+        if len(self.sizes) > 1 and not _is_open(self):
             self.mixes_rows = _seems_to_mix_rows(self)
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -229,6 +228,21 @@ def _of_onnx(path: str, node) -> TensorSpec:
 
 def _dtype_of(name: str) -> str:
     return name if name == TEXT else jax.dtypes.canonicalize_dtype(np.dtype(name)).name
+
+
+def _is_open(model: Runnable) -> bool:
+    """Whether rows have sizes that only requests know."""
+    return any(None in spec.shape for spec in model.inputs)
+
+
+def _all_sizes(model: Runnable, lengths: Sequence[int]) -> Iterator[list[np.ndarray]]:
+    """Inputs of all shapes that are known beforehand."""
+    # A text of one shape has any number of words.
+    has_text = any(spec.dtype == TEXT for spec in model.inputs)
+    known: list[int | None] = [] if _is_open(model) else [None]
+    for length in [*known, *lengths] if has_text or not known else known:
+        for size in model.sizes:
+            yield [_made_up(spec, size, length) for spec in model.inputs]
 
 
 def _made_up(spec: TensorSpec, rows: int, open_size: int | None, fill: Callable | None = None) -> np.ndarray:

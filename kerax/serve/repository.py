@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from kerax import checkpoint, saving
+from kerax.cli.preprocessing import find_preprocessing, preceded
 from kerax.cli.run_folder import CONFIG
 from kerax.cli.testing import find_checkpoint
 from kerax.core.layer import Layer
 from kerax.errors import suggest
 from kerax.places import local_path
 from kerax.serve.labels import read_labels
+from kerax.serve.lengths import Lengths
 from kerax.serve.models import KeraxModel, OnnxModel, Runnable
 from kerax.serve.tensors import RequestError
 
@@ -20,6 +22,9 @@ logger = logging.getLogger("kerax.serve")
 LABELS = "labels.txt"
 Sources = dict[str, dict[str | None, Any]]
 """By name and version what to serve, a path or a model; the version is `None` where the path says."""
+
+Files = dict[str, tuple[int, int]]
+"""By path when a file was changed, in nanoseconds, and its size."""
 
 
 class Entry:
@@ -30,18 +35,30 @@ class Entry:
         model: What computes it.
         labels: Names of its classes, if they are known.
         scale: Factor on the pixels of pictures, 0 to 255.
+        lengths: How rows of any length are filled up.
 
     Attributes:
         is_ready: Whether all its programs are compiled.
+        num_programs: How many there are; the server counts those that were compiled later.
         error: Why it will never be ready, if so.
     """
 
-    def __init__(self, name: str, version: str, model: Runnable, labels: list[str] | None, scale: float):
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        model: Runnable,
+        labels: list[str] | None,
+        scale: float,
+        lengths: Lengths,
+    ):
         self.name, self.version, self.model, self.labels, self.scale = name, version, model, labels, scale
+        self.lengths = lengths
         self.platform, self.inputs, self.outputs = model.platform, model.inputs, model.outputs
         # For the batcher, whose queue knows who a row is for by this object.
         self.sizes, self.run = model.sizes, model.run
-        self.is_ready, self.error = False, None
+        self.is_ready, self.num_programs = False, 0
+        self.error: str | None = None
 
     @property
     def mixes_rows(self) -> bool:
@@ -51,11 +68,12 @@ class Entry:
     def prepare(self):
         """Compiles what requests will need. Raises whatever the model does; that is kept as `error`."""
         try:
-            self.model.prepare()
+            self.model.prepare(self.lengths.known)
+            self.lengths.check(self.model.run, self.sizes[len(self.sizes) // 2])
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
             raise
-        self.is_ready = True
+        self.is_ready, self.num_programs = True, self.model.num_programs
 
 
 class Repository:
@@ -68,18 +86,28 @@ class Repository:
             these for each name.
         scale: Factor on the pixels of uploaded pictures, for all or by name. Default: 1/255 for a run whose config
             scales its inputs, else 1: most models have a `Rescaling` of their own.
+        lengths, pad_value: As for `Server`, for all or by name.
 
     Raises:
         ValueError: for what cannot be read or served.
     """
 
-    def __init__(self, sources: Sources, max_batch: int, labels: Any = None, scale: Any = None):
-        self._sources, self._max_batch, self._labels, self._scale = sources, max_batch, labels, scale
-        self._loading = threading.Lock()
-        for what, given in (("labels", labels), ("scale", scale)):
+    def __init__(
+        self,
+        sources: Sources,
+        max_batch: int,
+        labels: Any = None,
+        scale: Any = None,
+        lengths: Any = None,
+        pad_value: Any = None,
+    ):
+        self._sources, self._max_batch, self._loading = sources, max_batch, threading.Lock()
+        self._options = {"labels": labels, "scale": scale, "lengths": lengths, "pad_value": pad_value}
+        for what, given in self._options.items():
             for name in given if isinstance(given, dict) else ():
                 if name not in sources:
                     raise ValueError(f"{what}: there is no model {name!r}.{suggest(name, sources)}")
+        self._read_files: dict[str, Files] = {}
         self._entries = {name: self._read(name) for name in sources}
 
     @property
@@ -133,7 +161,30 @@ class Repository:
                 raise RequestError(400, f"{name!r} was not loaded anew: {error}") from error
             self._entries[name] = versions  # in one step: a request sees the old ones or the new ones
 
+    def new_files(self, name: str) -> Files:
+        """The files of a model's versions; `{}` if they are those that were read last, or cannot be found."""
+        try:
+            found = self._files(name)
+        except (OSError, ValueError):  # as of a folder whose file is being replaced
+            return {}
+        return {} if found == self._read_files[name] else found
+
+    def _files(self, name: str) -> Files:
+        places = [
+            place
+            for version, source in self._sources[name].items()
+            for place in _versions_at(source, version).values()
+            if not isinstance(place, Layer)
+        ]
+        files: list[Path] = []
+        for place in places:
+            path = Path(_model_in(place))
+            files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        known = [(file, file.stat()) for file in files]
+        return {str(file): (stat.st_mtime_ns, stat.st_size) for file, stat in known}
+
     def _read(self, name: str) -> dict[str, Entry]:
+        self._read_files[name] = self._files(name)  # before they are read: what changes meanwhile is read again
         found: dict[str, Entry] = {}
         for version, source in self._sources[name].items():
             for number, place in _versions_at(source, version).items():
@@ -141,25 +192,31 @@ class Repository:
         return dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
 
     def _open(self, name: str, version: str, place: Any) -> Entry:
-        labels = self._labels.get(name) if isinstance(self._labels, dict) else self._labels
-        scale = self._scale.get(name) if isinstance(self._scale, dict) else self._scale
+        labels, scale, lengths, pad_value = (
+            given.get(name) if isinstance(given, dict) else given for given in self._options.values()
+        )
         names = read_labels(labels) if isinstance(labels, str) else labels
         if isinstance(place, Layer):
-            return Entry(name, version, KeraxModel(place, self._max_batch), names, scale or 1)
-        path, metadata = _model_in(place), {}
-        if path.endswith(".onnx"):
-            model: Runnable = OnnxModel(path, self._max_batch)
+            model: Runnable = KeraxModel(place, self._max_batch)
         else:
-            if Path(path).is_dir():
-                metadata = checkpoint.restore_metadata(path)
-            model = KeraxModel(saving.load_model(path, compile=False), self._max_batch)
-        beside = Path(place) / LABELS
-        if names is None:
-            names = read_labels(str(beside)) if beside.is_file() else metadata.get("class_names")
-        if scale is None:
-            is_scaled = "scale" in ((metadata.get("config") or {}).get("data") or {})
-            scale = 1 / 255 if is_scaled else 1
-        return Entry(name, version, model, names, scale)
+            path, metadata = _model_in(place), {}
+            if path.endswith(".onnx"):
+                model = OnnxModel(path, self._max_batch)
+            else:
+                if Path(path).is_dir():
+                    metadata = checkpoint.restore_metadata(path)
+                read = preceded(saving.load_model(path, compile=False), find_preprocessing(path))
+                model = KeraxModel(read, self._max_batch)
+            beside = Path(place) / LABELS
+            if names is None:
+                names = read_labels(str(beside)) if beside.is_file() else metadata.get("class_names")
+            if scale is None and "scale" in ((metadata.get("config") or {}).get("data") or {}):
+                scale = 1 / 255
+        try:
+            filled = Lengths(lengths, pad_value, model.inputs, model.outputs)
+        except ValueError as error:
+            raise ValueError(f"serve: {name!r}: {error}") from None
+        return Entry(name, version, model, names, 1 if scale is None else scale, filled)
 
 
 def parse_sources(models: Any) -> Sources:

@@ -27,6 +27,7 @@ def run(
     host: str = "127.0.0.1",
     port: int = 8000,
     drain: float = 1.0,
+    watch: float = 0.0,
     say: Callable[[str], Any] = print,
     **options,
 ) -> None:
@@ -40,6 +41,8 @@ def run(
         models: As for `Server`, or one.
         host, port: Where to listen; 0 is any free port.
         drain: Seconds in which load balancers find out.
+        watch: Seconds between looks for changed files and new versions, which are read once they were found twice as
+            they are; 0 never looks.
         say: Called with lines for people.
         **options: As for `Server`.
 
@@ -48,6 +51,8 @@ def run(
         OSError: if the address is not free.
     """
     # First: nobody wants to hear that a port is taken after the models were read.
+    if not watch >= 0:
+        raise ValueError(f"serve: expected watch >= 0 seconds. Got {watch}.")
     with _listening(host, port) as listening:
         server = models if isinstance(models, Server) else Server(models, **options)
         config = uvicorn.Config(
@@ -60,7 +65,7 @@ def run(
             timeout_graceful_shutdown=math.ceil(server.timeout) + 5,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop's, where it is installed
-            runner.run(_serve(server, config, listening, drain, say))
+            runner.run(_serve(server, config, listening, drain, watch, say))
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -93,7 +98,12 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def _serve(
-    server: Server, config: uvicorn.Config, listening: socket.socket, drain: float, say: Callable[[str], Any]
+    server: Server,
+    config: uvicorn.Config,
+    listening: socket.socket,
+    drain: float,
+    watch: float,
+    say: Callable[[str], Any],
 ):
     process, loop, began = _Uvicorn(config), asyncio.get_running_loop(), time.perf_counter()
 
@@ -110,7 +120,7 @@ async def _serve(
         loop.call_later(seconds + _LAST_REQUESTS, setattr, process, "should_exit", True)
 
     def reload():
-        tasks.append(loop.create_task(_reload(server, say)))
+        tasks.append(loop.create_task(_reload(server, server.repository.names, say)))
 
     tasks: list[asyncio.Task] = []
     _on_signal(loop, signal.SIGTERM, lambda: stop(drain))
@@ -120,6 +130,8 @@ async def _serve(
     host, port = listening.getsockname()[:2]
     say(f"http://{f'[{host}]' if ':' in host else host}:{port} serves {', '.join(server.repository.names)}")
     tasks.append(loop.create_task(_tell_when_ready(server, began, say)))
+    if watch:
+        tasks.append(loop.create_task(_watch(server, watch, say)))
     await process.serve(sockets=[listening])
     logging.getLogger("uvicorn.error").disabled = False
     for task in tasks:
@@ -132,8 +144,19 @@ async def _tell_when_ready(server: Server, began: float, say: Callable[[str], An
     say(f"not ready: {'; '.join(failed)}" if failed else f"ready after {time.perf_counter() - began:.1f} s")
 
 
-async def _reload(server: Server, say: Callable[[str], Any]):
-    for name in server.repository.names:
+async def _watch(server: Server, seconds: float, say: Callable[[str], Any]):
+    await asyncio.to_thread(server.wait)
+    repository, before = server.repository, {}
+    while True:
+        await asyncio.sleep(seconds)
+        found = {name: await asyncio.to_thread(repository.new_files, name) for name in repository.names}
+        # Files that go on changing are still being written.
+        await _reload(server, [name for name, files in found.items() if files and files == before.get(name)], say)
+        before = found
+
+
+async def _reload(server: Server, names: list[str], say: Callable[[str], Any]):
+    for name in names:
         try:
             await asyncio.to_thread(server.load, name)
             say(f"read {name} anew")

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kerax.errors import check_integers
-from kerax.serve import kserve, metrics, openapi, tf_serving
+from kerax.serve import coding, kserve, metrics, openapi, tf_serving
 from kerax.serve.batching import Batch, Batcher
 from kerax.serve.repository import Entry, Repository, parse_sources
 from kerax.serve.tensors import RequestError, check_inputs
@@ -27,6 +27,7 @@ from kerax.version import __version__
 
 logger = logging.getLogger("kerax.serve")
 Action = Callable[[Request, Entry, bytes], Awaitable[Response]]
+_PATIENCE = 0.05  # seconds until it is watched whether a client hangs up; most answers are there before
 _BEST = 5  # classes that `:classify` answers with, if not asked for another number
 
 
@@ -45,11 +46,16 @@ class Server:
             before the server is ready.
         max_delay: Seconds that an idle device waits for more rows, default 0: what comes while it computes is enough.
         max_queue: Rows that may wait, default 1024; more are refused (503).
-        max_bytes: Of a request's body, default 64 MiB; more is refused (413).
+        max_bytes: Of a request's body, unpacked, default 64 MiB; more is refused (413).
         timeout: Seconds for a request, default 30; then it is given up (408 in its body, 504 after it).
         labels: Names of classes: a list, a file with one in each line, or one of these for each model. Default: a file
             `labels.txt` in a model's folder, or `class_names` in a checkpoint's metadata.
         scale: Factor on the pixels of uploaded pictures. Default: 1, and 1/255 for runs with a `scale` in their config.
+        lengths: Sizes of what models leave open (`None`), as of sequences: their programs are compiled before the
+            server is ready. For all models, or by name. Default: none; each shape is compiled when it is asked for.
+        pad_value: What shorter rows are filled up with to the next of `lengths`, at their ends. A model whose numbers
+            that changes, which is tried before it is ready, is not served. For all models, or by name. Default: nothing
+            is filled up.
 
     Raises:
         ValueError: for what cannot be read or served, or a number that is out of range.
@@ -65,11 +71,13 @@ class Server:
         timeout: float = 30.0,
         labels: Any = None,
         scale: Any = None,
+        lengths: Any = None,
+        pad_value: Any = None,
     ):
         check_integers("serve", max_batch=(max_batch, 1), max_queue=(max_queue, 1), max_bytes=(max_bytes, 1))
         if not timeout > 0 or not max_delay >= 0:
             raise ValueError(f"serve: expected timeout > 0 and max_delay >= 0. Got {timeout} and {max_delay}.")
-        self.repository = Repository(parse_sources(models), max_batch, labels, scale)
+        self.repository = Repository(parse_sources(models), max_batch, labels, scale, lengths, pad_value)
         self._max_bytes, self.timeout = max_bytes, timeout
         self._batcher = Batcher(max_queue, max_delay, self._note)
         self._metrics = metrics.Metrics(lambda: self._batcher.rows)
@@ -139,8 +147,9 @@ class Server:
         await asyncio.to_thread(self.close)
 
     def _note(self, batch: Batch):
-        entry = batch.owner
-        self._metrics.batch(batch, entry.name, entry.version, entry.model.num_programs)
+        entry, before = batch.owner, batch.owner.num_programs
+        entry.num_programs = entry.model.num_programs
+        self._metrics.batch(batch, entry.name, entry.version, entry.num_programs, before)
 
     # Routes.
 
@@ -214,11 +223,12 @@ class Server:
         """What an action answers; or, of whatever goes wrong, a status and a sentence."""
         began, entry, body = time.perf_counter(), None, None
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.timeout) as limit:
                 # Before anything is refused: who is still sending would see the connection cut, and no reason.
                 body = await self._body(request)
                 entry = _find(self.repository, request)
-                response = await action(request, entry, body)
+                with _until_gone(request, limit):
+                    response = await coding.packed(request.headers, await action(request, entry, body))
         except RequestError as error:
             response = _refusal(error)
         except TimeoutError:
@@ -245,16 +255,16 @@ class Server:
                 parts.clear()
         if size > self._max_bytes:
             raise RequestError(413, f"the body has {size} bytes. At most {self._max_bytes} are taken.")
-        if (coding := request.headers.get("content-encoding", "identity")) != "identity":
-            raise RequestError(415, f"a body with content-encoding {coding!r} is not taken.")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return await coding.unpacked(request.headers, body, self._max_bytes)
 
     async def _compute(self, entry: Entry, given: dict[str, Any]) -> list:
         arrays = check_inputs(entry.inputs, given)
         if not entry.is_ready:
             raise RequestError(503, entry.error or f"{entry.name!r} is not ready yet.", {"Retry-After": "1"})
+        arrays, size = entry.lengths.fill(arrays)
         try:
-            return await self._batcher.compute(entry, arrays)
+            return entry.lengths.cut(await self._batcher.compute(entry, arrays), size)
         except (TypeError, ValueError) as error:  # of open sizes: what the model itself says of them
             raise RequestError(400, f"{entry.name!r} cannot be computed for these inputs: {error}") from error
 
@@ -307,6 +317,29 @@ _PAGE = Path(__file__).with_name("page.html")
 
 def _find(repository: Repository, request: Request) -> Entry:
     return repository.find(request.path_params["name"], request.path_params.get("version"))
+
+
+@contextmanager
+def _until_gone(request: Request, limit: asyncio.Timeout):
+    """What is computed for a client that hangs up ends with `ClientDisconnect`, and leaves the queue."""
+    loop, watching = asyncio.get_running_loop(), []
+
+    async def watch():
+        await request.receive()  # after the body only its client's end comes
+        limit.reschedule(loop.time())
+
+    # Not at once: a task takes longer than a small model.
+    timer = loop.call_later(_PATIENCE, lambda: watching.append(loop.create_task(watch())))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if any(task.done() for task in watching):
+            raise ClientDisconnect from None
+        raise
+    finally:
+        timer.cancel()
+        for task in watching:
+            task.cancel()
 
 
 def _loads(body: bytes) -> Any:

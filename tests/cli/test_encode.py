@@ -5,7 +5,7 @@ import pytest
 
 from kerax.cli import ConfigError
 from kerax.cli.config import Field
-from kerax.cli.encode import encode
+from kerax.cli.encode import encode, find_encoder
 
 TABLE = ({"age": np.array([20.0, 30.0, 40.0]), "job": np.array(["cook", "nurse", "cook"])}, np.zeros(3))
 TEXTS = (np.array(["to be or not", "to be"]), np.zeros(2))
@@ -13,7 +13,8 @@ IMAGES = (np.full((2, 2, 2), 8, np.uint8), np.zeros(2))
 
 
 def encoded(data, options):
-    return encode(Field(options, "run.yaml", "data"), data, data)
+    field = Field(options, "run.yaml", "data")
+    return encode(field, find_encoder(field, data[0]), data, data)
 
 
 def test_tables_become_vectors():

@@ -19,10 +19,21 @@ def model(tmp_path, monkeypatch):
 def test_options_are_handed_on(monkeypatch, capsys):
     given = []
     monkeypatch.setattr(serve, "run", lambda models, say, **options: given.append((models, options)))
-    words = ["a.keras", "b=b.keras", "--port", "0", "--max_delay", "0.01", "--labels", "a=x.txt,b=y.txt"]
+    words = [
+        "a.keras",
+        "b=b.keras",
+        "--port",
+        "0",
+        "--max_delay",
+        "0.01",
+        "--labels",
+        "a=x.txt,b=y.txt",
+        "--lengths",
+        "32,128",
+    ]
     assert main(["serve", *words]) == 0
     labels = {"a": "x.txt", "b": "y.txt"}
-    assert given == [(["a.keras", "b=b.keras"], {"port": 0, "max_delay": 0.01, "labels": labels})]
+    assert given == [(["a.keras", "b=b.keras"], {"port": 0, "max_delay": 0.01, "labels": labels, "lengths": [32, 128]})]
 
 
 def test_help_names_the_options(capsys):
@@ -38,6 +49,7 @@ def test_help_names_the_options(capsys):
         ([], "expected one MODEL or more"),
         (["model.keras", "--size", "3"], "unknown option --size"),
         (["model.keras", "--port", "x"], "--port: expected a whole number. Got 'x'"),
+        (["model.keras", "--lengths", "8,x"], "--lengths: expected whole numbers, as 32,128. Got '8,x'"),
         (["model.keras", "--timeout", "x"], "--timeout: expected a number. Got 'x'"),
         (["model.keras", "--max_batch", "0"], "max_batch"),
         (["nothing.keras"], "there is no 'nothing.keras'"),

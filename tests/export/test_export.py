@@ -1,6 +1,7 @@
 """Names, signatures and mistakes of `Model.export` and `ExportArchive`."""
 
 import importlib.util
+import math
 import tomllib
 from pathlib import Path
 
@@ -189,3 +190,45 @@ def test_every_format_has_an_extra():
     extras = {kind.extra for kind in formats.FORMATS.values() if kind.extra}
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert extras <= set(project["optional-dependencies"])
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a function as ONNX, checks its numbers, and tells its operators."""
+
+    def write(function, atol=1e-6, shape=(4,)):
+        inputs = kerax.Input(shape)
+        model = kerax.Model(inputs, layers.Lambda(function)(inputs))
+        model.export(tmp_path / "model.onnx", "onnx", verbose=False, overwrite=True, verify=False)
+        x = np.linspace(-9, 9, 2 * math.prod(shape), dtype="float32").reshape(2, *shape)
+        np.testing.assert_allclose(run(tmp_path / "model.onnx", x)[0], model.predict(x, verbose=0), atol=atol)
+        return [node.op_type for node in onnx_ir.load(tmp_path / "model.onnx").graph if node.op_type != "Identity"]
+
+    return write
+
+
+def test_functions_that_have_an_operator_are_written_as_it(write):
+    @jax.jit
+    def relu6(x):
+        return x - 1
+
+    activations = kerax.activations
+    assert write(activations.hard_swish) == ["HardSwish"]
+    assert write(activations.hard_sigmoid) == ["HardSigmoid"]
+    assert write(activations.relu6) == write(jax.nn.relu6) == ["Clip"]
+    assert write(lambda x: activations.hard_swish(2 * x)) == ["Mul", "HardSwish"]
+    assert write(relu6) == ["Sub"]  # another of the same name
+    assert "HardSwish" not in write(lambda x: activations.hard_swish(x.astype("float16")).astype("float32"), 1e-2)
+
+
+def test_softmax_and_gelu_are_written_as_runtimes_have_them(write):
+    softmax, gelu = kerax.activations.softmax, kerax.activations.gelu
+    assert write(softmax) == ["Softmax"]
+    assert write(softmax, shape=(3, 4)) == ["Softmax"]
+    assert write(lambda x: softmax(softmax(x))) == ["Softmax", "Softmax"]
+    for other in (lambda x: softmax(x, 1), lambda x: softmax(x, (1, 2))):
+        assert "Softmax" not in write(other, shape=(3, 4))
+    # What onnxruntime joins to one, with the bias before.
+    assert write(gelu) == ["Div", "Erf", "Add", "Mul", "Mul"]
+    assert write(lambda x: gelu(gelu(x))) == 2 * ["Div", "Erf", "Add", "Mul", "Mul"]
+    assert "Div" not in write(lambda x: 0.5 * x * jax.lax.erfc(-x * 0.7))

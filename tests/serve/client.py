@@ -20,8 +20,20 @@ class Answer(NamedTuple):
         return self.json()["error"]
 
 
-async def send(app, method: str, path: str, body: Any = b"", headers: dict | None = None, parts: int = 1) -> Answer:
-    """The answer to a request whose body comes in some parts; a dict or a list is sent as JSON."""
+async def send(
+    app,
+    method: str,
+    path: str,
+    body: Any = b"",
+    headers: dict | None = None,
+    parts: int = 1,
+    end: asyncio.Event | None = None,
+) -> Answer:
+    """The answer to a request whose body comes in some parts; a dict or a list is sent as JSON.
+
+    Args:
+        end: Once it is set the client hangs up.
+    """
     if not isinstance(body, bytes):
         body, headers = json.dumps(body).encode(), {"content-type": "application/json"} | (headers or {})
     size = -(-len(body) // parts) or 1
@@ -31,7 +43,9 @@ async def send(app, method: str, path: str, body: Any = b"", headers: dict | Non
     sent: list[dict] = []
 
     async def receive():
-        return messages.pop(0) if messages else await asyncio.Future()
+        if not messages:
+            await (end or asyncio.Event()).wait()
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
 
     async def take(message):
         assert not (message["type"] == "http.response.start" and body and messages), "answered before the body was read"

@@ -1,6 +1,7 @@
 """Requests and answers in KServe's and TensorFlow Serving's forms: the numbers of `predict`, and what is refused."""
 
 import base64
+import gzip
 import io
 import json
 
@@ -354,7 +355,38 @@ def test_unknown_places_are_not_found(server):
 def test_large_bodies_are_read_and_refused(server):
     answer = post(server, "/v1/models/rows:predict", b"1" * 30_000, parts=5)
     assert answer.status == 413 and "30000 bytes. At most 20000" in answer.error
-    assert post(server, "/v1/models/rows:predict", b"", {"content-encoding": "gzip"}).status == 415
+    answer = post(server, "/v1/models/rows:predict", b"", {"content-encoding": "br"})
+    assert answer.status == 415 and "Expected gzip" in answer.error
+
+
+def test_packed_bodies_are_unpacked_up_to_the_limit(server):
+    path, headers = "/v1/models/rows:predict", {"content-encoding": "gzip"}
+    body = json.dumps({"instances": [[1, 2, 3, 4]]}).encode()
+    expected = post(server, path, body).json()
+    packed = gzip.compress(body)
+    for given in (packed, gzip.compress(body[:9]) + gzip.compress(body[9:])):
+        assert post(server, path, given, headers, parts=3).json() == expected
+    for given, status, words in (
+        (gzip.compress(b" " * 20_001), 413, "more than 20000 bytes, unpacked"),
+        (gzip.compress(b" " * 10**7), 413, "more than 20000 bytes, unpacked"),
+        (packed[:-4], 400, "it is cut off"),
+        (body, 400, "not gzip"),
+        (b"", 400, "not JSON"),
+    ):
+        answer = post(server, path, given, headers)
+        assert answer.status == status and words in answer.error
+
+
+def test_long_answers_are_packed_for_clients_that_take_it(server):
+    path, body = "/v1/models/rows:predict", {"instances": [[1, 2, 3, 4]] * 800}
+    plain = post(server, path, body)
+    assert "content-encoding" not in plain.headers
+    packed = post(server, path, body, {"accept-encoding": "br, gzip;q=0.5"})
+    assert packed.headers["content-encoding"] == "gzip" and packed.headers["vary"] == "Accept-Encoding"
+    assert int(packed.headers["content-length"]) == len(packed.body) < len(plain.body) / 5
+    assert gzip.decompress(packed.body) == plain.body
+    for given, accepted in ((body, "gzip;q=0"), ({"instances": [[1, 2, 3, 4]]}, "gzip")):
+        assert "content-encoding" not in post(server, path, given, {"accept-encoding": accepted}).headers
 
 
 # For tools and people.

@@ -221,6 +221,40 @@ def test_sighup_has_models_read_anew(serve, model, tmp_path):
     assert process.end() == 0
 
 
+def test_changed_files_and_new_versions_are_read(serve, tmp_path):
+    def wait_for(name, key, expected):
+        for _ in range(400):
+            if json.loads(process.get(f"/v2/models/{name}"))[key] == expected:
+                return
+            threading.Event().wait(0.05)
+        raise AssertionError(process.lines)
+
+    def save(units, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kerax.Sequential([kerax.Input((4,), name="row"), kerax.layers.Dense(units)]).save(path)
+
+    def output(units):
+        return [{"name": "output_0", "datatype": "FP32", "shape": [-1, units]}]
+
+    save(3, tmp_path / "one.keras")
+    save(3, tmp_path / "many" / "1" / "m.keras")
+    process = serve(tmp_path / "one.keras", tmp_path / "many", "--max_batch", 1, "--watch", 0.1)
+    save(2, tmp_path / "one.keras")
+    wait_for("one", "outputs", output(2))
+    save(5, tmp_path / "many" / "2" / "m.keras")
+    wait_for("many", "versions", ["1", "2"])
+    wait_for("many", "outputs", output(5))
+    (tmp_path / "one.keras").write_text("no")  # is told once, and the old one stays
+    for _ in range(400):
+        if told := [line for line in process.lines if "'one' was not loaded anew" in line]:
+            break
+        threading.Event().wait(0.05)
+    threading.Event().wait(0.5)
+    assert len(told) == 1 and json.loads(process.get("/v2/models/one"))["outputs"] == output(2)
+    assert sum("read many anew" in line for line in process.lines) == 1
+    assert process.end() == 0
+
+
 def test_an_address_that_is_taken_is_told(model, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

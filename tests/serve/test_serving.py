@@ -510,3 +510,30 @@ def test_a_client_that_hangs_up_is_counted_and_forgotten(serving):
     asyncio.run(run())
     assert 'status="499"' in get(server, "/metrics").body.decode()
     assert predict(server, rows(1)).shape == (1, 3)
+
+
+def test_what_a_client_that_hangs_up_asked_for_is_not_computed(serving):
+    server = serving({"m": make_model()}, max_batch=4)
+    (entry,) = server.repository.entries()
+    run, sizes, go = entry.run, [], threading.Event()
+    entry.run = lambda arrays: sizes.append(len(arrays[0])) or (go.wait(10) and run(arrays))
+
+    async def ask():
+        def post(count, end=None):
+            body = {"instances": rows(count).tolist()}
+            return asyncio.ensure_future(send(server, "POST", "/v1/models/m:predict", body, end=end))
+
+        end = asyncio.Event()
+        first = post(1)
+        await asyncio.sleep(0.02)
+        gone, stays = post(3, end), post(2)
+        await asyncio.sleep(0.1)
+        end.set()
+        answers = [await gone]
+        assert not first.done()
+        go.set()
+        return answers + [await first, await stays]
+
+    assert [answer.status for answer in asyncio.run(ask())] == [499, 200, 200]
+    assert sizes == [1, 2]
+    assert 'status="499"' in get(server, "/metrics").body.decode()

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from kerax.export.errors import ExportError
-from kerax.export.onnx import control, elementwise, formulas, indexing, products
+from kerax.export.onnx import control, elementwise, formulas, indexing, joining, products
 from kerax.export.onnx.graph import INT64, Complex, Graph, Operand, constant, is_known, stored
 from kerax.export.onnx.interpreter import run
 
@@ -80,6 +80,7 @@ def to_onnx(
         ir_version=_IR_VERSION,
         producer_name="kerax",
     )
+    joining.join(model.graph)
     # Not the pass that removes identities: bodies of loops with one value as two outputs give wrong numbers in
     # onnxruntime.
     for clean in (passes.CommonSubexpressionEliminationPass(), passes.RemoveUnusedNodesPass()):

@@ -27,6 +27,9 @@ RULES: dict[str, Callable[..., Any]] = {}
 FORMULAS: dict[str, Callable[..., Any]] = {}
 """By the primitive's name: from its parameters to a function in JAX that ONNX has the parts of."""
 
+FUNCTIONS: dict[str, tuple[Callable, Callable[..., Any]]] = {}
+"""By their names functions of JAX's that ONNX has an operator for: of one array of float32, and what writes it."""
+
 PARTWISE: set[str] = set()
 """Primitives that do to a complex value what they do to each of its parts."""
 
@@ -105,6 +108,8 @@ def _write(graph: Graph, equation, values: list) -> Any:
     name = equation.primitive.name
     if (program := jaxprs.called(equation)) is not None:
         jaxpr, constants = program
+        if (write := _operator(equation)) is not None:
+            return write(graph, *values)
         return run(graph, jaxpr, list(map(constant, constants)), values)
     if any(isinstance(value, Complex) for value in values):
         return _write_complex(graph, equation, values)
@@ -120,6 +125,24 @@ def _write(graph: Graph, equation, values: list) -> Any:
     if function is None:
         raise ExportError("ONNX has no operator for it")
     return trace(graph, function, values)
+
+
+def _operator(equation) -> Callable[..., Any] | None:
+    """What writes a function of JAX's; for another's of the same name there is nothing, by its other equations."""
+    function, write = FUNCTIONS.get(equation.params.get("name"), (None, None))
+    avals = [atom.aval for atom in equation.invars]
+    if function is None or len(avals) != 1 or avals[0].dtype != np.float32:
+        return None
+    (expected,) = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(avals[0].shape, np.float32)).eqns
+    return write if _equations(expected) == _equations(equation) else None
+
+
+def _equations(equation) -> str:
+    """What a call computes in the end: calls around calls are not the same in all of JAX's versions."""
+    program: Any = jaxprs.called(equation)
+    while len(program[0].eqns) == 1 and jaxprs.called(program[0].eqns[0]) is not None:
+        program = jaxprs.called(program[0].eqns[0])
+    return str(program)
 
 
 def trace(graph: Graph, function: Callable, values: Sequence[Operand]) -> list:
