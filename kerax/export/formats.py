@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from kerax import places
+from kerax.core.text import TEXT
 from kerax.errors import suggest
 from kerax.export.endpoints import Endpoint
 from kerax.export.errors import ExportError
+from kerax.export.text import refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Format:
         ending: What the file's name must end in, if anything.
         options: Arguments of its own.
         write, run: Names of the functions.
+        has_text: Whether there are strings in it.
     """
 
     module: str
@@ -40,6 +43,7 @@ class Format:
     options: tuple[str, ...] = ()
     write: str = "write"
     run: str = "run"
+    has_text: bool = False
 
     def function(self, name: str) -> Any:
         """One of the module's functions."""
@@ -48,9 +52,9 @@ class Format:
 
 FORMATS = {
     "tf_saved_model": Format(
-        "saved_model", "tensorflow", "tensorflow", "tensorflow", options=("options", "collections")
+        "saved_model", "tensorflow", "tensorflow", "tensorflow", "", ("options", "collections"), has_text=True
     ),
-    "onnx": Format("onnx_file", "onnx", "onnx_ir", "onnxruntime", ".onnx", ("opset_version",)),
+    "onnx": Format("onnx_file", "onnx", "onnx_ir", "onnxruntime", ".onnx", ("opset_version",), has_text=True),
     "openvino": Format(
         "onnx_file", "openvino", "openvino", "openvino", ".xml", ("opset_version",), "write_openvino", "run_openvino"
     ),
@@ -101,6 +105,9 @@ def write(
     kind = find_format(format)
     path = places.local_path(filepath, "export").rstrip("/\\")
     _check(kind, format, path, overwrite, options)
+    for endpoint in endpoints:
+        if endpoint.text is not None and not kind.has_text:
+            raise refused(endpoint.text, format)
     folder, name = os.path.split(os.path.abspath(path))
     places.check_writable(folder, "export")
     partial = os.path.join(folder, f"{name}.{uuid.uuid4().hex}.partial")
@@ -184,11 +191,13 @@ def _differs(kind: Format, path: str, endpoint: Endpoint, inputs: list, expected
 
 
 def _made_up(endpoint: Endpoint, shapes: Sequence[tuple]) -> list[np.ndarray]:
-    """Inputs: floats around 0, and integers that every table of the model has a row for."""
+    """Inputs: floats around 0, text, and integers that every table of the model has a row for."""
     rng = np.random.default_rng(0)
     arrays = []
-    for shape, spec in zip(shapes, endpoint.flat_specs, strict=True):
-        if np.dtype(spec.dtype).kind in "iu":
+    for index, (shape, spec) in enumerate(zip(shapes, endpoint.inputs, strict=True)):
+        if spec.dtype == TEXT and endpoint.text is not None:
+            arrays.append(endpoint.text.made_up(index, shape, rng))
+        elif np.dtype(spec.dtype).kind in "iu":
             arrays.append(rng.integers(0, endpoint.smallest_table, shape).astype(spec.dtype))
         elif spec.dtype == bool:
             arrays.append(rng.random(shape) < 0.5)
