@@ -21,6 +21,8 @@ def write(endpoints: list[Endpoint], path: str, opset_version: int | None = None
             endpoint.input_names,
             endpoint.output_names,
             opset_version or onnx.OPSET,
+            endpoint.text,
+            endpoint.inputs,
         )
     onnx.save(model, path)
 

@@ -48,6 +48,8 @@ def rules(tf: Any, resources: list) -> dict[str, Callable]:
     def look_up(texts, table: dict[str, int], start: int, bins: int, salt):
         if isinstance(texts, tf.RaggedTensor):
             texts = texts.to_tensor("")  # the mask's token
+            # The compiled part takes no axis of size 0, which texts without a word would give.
+            texts = tf.pad(texts, [[0, 0], [0, tf.cast(tf.shape(texts)[1] == 0, tf.int32)]])
         indices = table_of(table, start if bins == 1 else -1).lookup(texts)
         return indices if bins < 2 else tf.where(indices == -1, bins_of(texts, bins, salt) + start, indices)
 
@@ -74,8 +76,10 @@ def rules(tf: Any, resources: list) -> dict[str, Callable]:
             sizes = tf.shape(indices)
             # Those that are to be left out meet beyond the last column, where they are not counted.
             kept = tf.where((indices < 0) | (indices >= depth), tf.constant(depth, tf.int64), indices)
+            # Not where there are two axes already, of which the last may be empty.
+            rows = kept if len(indices.shape) == 2 else tf.reshape(kept, [-1, sizes[-1]])
             vectors = tf.raw_ops.DenseBincount(
-                input=tf.reshape(kept, [-1, sizes[-1]]),
+                input=rows,
                 size=tf.constant(depth, tf.int64),
                 weights=tf.constant([], tf.float32),
                 binary_output=mode == "multi_hot",

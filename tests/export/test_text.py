@@ -19,16 +19,21 @@ def one(layer, *more, shape=(1,)):
 
 
 def mixed():
-    """Text and numbers, a layer on text in a model inside, one of two columns."""
+    """Text and numbers, and a layer on text in a model inside."""
     text, color = kerax.Input((1,), dtype="string", name="text"), kerax.Input((1,), dtype="string", name="color")
     size = kerax.Input((2,), name="size")
     inner = kerax.Sequential([kerax.Input((1,), dtype="string"), vectorization(output_sequence_length=6)()])
     inner.add(layers.Embedding(20, 3))
     inner.add(layers.GlobalAveragePooling1D())
-    crossed = layers.HashedCrossing(7, output_mode="one_hot")([text, color])
     found = layers.StringLookup(vocabulary=COLORS, output_mode="one_hot")(color)
-    y = layers.Dense(4)(layers.Concatenate()([inner(text), crossed, found, size]))
+    y = layers.Dense(4)(layers.Concatenate()([inner(text), found, size]))
     return kerax.Model({"text": text, "size": size, "color": color}, {"y": y, "z": layers.Dense(1)(size)})
+
+
+def crossing():
+    texts = [kerax.Input((1,), dtype="string", name=name) for name in ("text", "color")]
+    number = kerax.Input((1,), dtype="int32", name="number")
+    return kerax.Model([*texts, number], layers.HashedCrossing(7, output_mode="one_hot")([*texts, number]))
 
 
 def lookup(**options):
@@ -68,6 +73,7 @@ MODELS = {
     ),
     "hashing": one(lambda: layers.Hashing(11, mask_value="")),
     "hashing, salt": one(lambda: layers.Hashing(11, salt=5, output_mode="multi_hot"), shape=(3,)),
+    "crossing": crossing,
     "mixed": mixed,
 }
 NO_HASH = "no hash of strings"
@@ -78,7 +84,7 @@ REFUSED = {
         "hashing": NO_HASH,
         "hashing, salt": NO_HASH,
         "vectorization, characters": "splits no strings into characters",
-        "mixed": "'cross'",
+        "crossing": "'cross'",
     },
     "tf_saved_model": {},
 }
@@ -90,8 +96,12 @@ def inputs(model, name, batch):
     given = {}
     for tensor in model.inputs:
         shape = (batch, *tensor.shape[1:])
-        if tensor.dtype != "string":
+        if tensor.dtype == "int32":
+            values = rng.integers(0, 9, shape).astype("int32")
+        elif tensor.dtype != "string":
             values = rng.normal(size=shape).astype("float32")
+        elif batch == 2:
+            values = np.full(shape, "", object)
         elif "vectorization" in name or tensor.operation.name == "color":
             values = np.resize(np.array(TEXTS if tensor.operation.name == "text" else COLORS, object), shape)
         else:
@@ -120,10 +130,12 @@ def test_files_make_of_text_what_layers_do(format, name, tmp_path):
         assert list(tmp_path.iterdir()) == []
         return
     model.export(path, format, verbose=False)
-    for batch in (1, 5):
+    for batch in (1, 5) if "known" in name else (1, 5, 2):
         given = inputs(model, name, batch)
-        expected = model.predict(given if len(given) > 1 else next(iter(given.values())), verbose=0)
+        expected = model.predict_on_batch(given if len(given) > 1 else next(iter(given.values())))
         found = run_by_name(format, path, given)
+        if batch == 2 and name in ("vectorization", "vectorization, ngrams"):
+            continue  # rows without a token, of which there is no average: it is enough that files run
         for key, values in (expected if isinstance(expected, dict) else {"output_0": expected}).items():
             assert values.shape == found[key].shape
             np.testing.assert_allclose(found[key], values, rtol=1e-5, atol=1e-6)
