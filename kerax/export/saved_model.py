@@ -8,9 +8,12 @@ import numpy as np
 
 from kerax.export.endpoints import Endpoint
 from kerax.export.errors import package
+from kerax.export.rewriting import LINEAR_ALGEBRA, add_formulas, rewritten
 from kerax.export.saved_model_text import rules
 from kerax.export.stablehlo import PLATFORMS, exported, portable_artifact
 from kerax.export.text import is_spec
+
+_RULES = add_formulas({}, *LINEAR_ALGEBRA)
 
 
 def write(endpoints: list[Endpoint], path: str, collections: dict[str, Sequence] | None = None, options=None) -> None:
@@ -52,7 +55,7 @@ def _ascii(path: str) -> str:
 def _functions(tf: Any, endpoint: Endpoint, variables: dict, tables: list) -> tuple[Any, Any]:
     """An endpoint as a `tf.function` of its arguments, and as one of inputs by name to outputs by name."""
     xla = package("tensorflow.compiler.tf2xla.python.xla")  # not in `tf.raw_ops`
-    program = exported(endpoint, holds_weights=False)
+    program = exported(endpoint, holds_weights=False, change=lambda call: rewritten(call, _RULES))
     artifact = portable_artifact(program)
     paths = [path for kind in ("params", "state") for path in sorted(endpoint.weights[kind])]
     shapes = [tuple(size if isinstance(size, int) else None for size in aval.shape) for aval in program.out_avals]

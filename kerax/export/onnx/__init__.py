@@ -10,14 +10,14 @@ from onnx_ir.passes import common as passes
 
 from kerax.core.text import TEXT as STRING
 from kerax.export.errors import ExportError
-from kerax.export.onnx import control, elementwise, formulas, indexing, products
+from kerax.export.onnx import control, elementwise, indexing, products
 from kerax.export.onnx import text as strings
 from kerax.export.onnx.graph import INT64, TEXT, Complex, Graph, Operand, constant, data_type, is_known, stored
 from kerax.export.onnx.interpreter import run
 from kerax.export.text import Text
 
 __all__ = ["ExportError", "to_onnx"]
-_RULES = control, elementwise, formulas, indexing, products  # imported for the rules that they add
+_RULES = control, elementwise, indexing, products  # imported for the rules that they add
 OPSET = 18
 _IR_VERSION = 9
 _OPSET_OF_TABLES = 3
