@@ -216,7 +216,8 @@ def _compare(
         )
     tolerance = max((_TOLERANCES.get(dtype, 0) for dtype in endpoint.dtypes), default=0) or 1e-4
     tolerance = tolerance if exact else 0.2
-    one, other = expected.astype(np.float64), found.astype(np.float64)
+    wide = np.complex128 if expected.dtype.kind == "c" else np.float64
+    one, other = expected.astype(wide), found.astype(wide)
     odd = ~np.isfinite(one)
     same = np.array_equal(one[odd], other[odd], equal_nan=True)
     one, other = np.where(odd, 0, one), np.where(odd, 0, other)
