@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,9 @@ FORMATS = {
     "tf_saved_model": Format(
         "saved_model", "tensorflow", "tensorflow", "tensorflow", "", ("options", "collections"), has_text=True
     ),
-    "onnx": Format("onnx_file", "onnx", "onnx_ir", "onnxruntime", ".onnx", ("opset_version",), has_text=True),
+    "onnx": Format(
+        "onnx_file", "onnx", "onnx_ir", "onnxruntime", ".onnx", ("opset_version", "quantize"), has_text=True
+    ),
     "openvino": Format(
         "onnx_file", "openvino", "openvino", "openvino", ".xml", ("opset_version",), "write_openvino", "run_openvino"
     ),
@@ -116,14 +118,20 @@ def write(
         # Under their own names: some files name those beside them.
         target = os.path.join(partial, name)
         kind.function(kind.write)(endpoints, target, **options)
+        size = sum(os.path.getsize(file) for file in _files_in(partial)) / 1e6
         note = _verify(kind, target, endpoints, exact=not options.get("quantize")) if verify else "not checked"
         for entry in os.listdir(partial):
             places.replace(os.path.join(partial, entry), os.path.join(folder, entry))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if verbose is not False:
-        print(f"Saved artifact at {path!r} ({format}; {note}).")
+        print(f"Saved artifact at {path!r} ({format}, {size:.3g} MB; {note}).")
     return path
+
+
+def _files_in(folder: str) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        yield from (os.path.join(place, name) for name in names)
 
 
 def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[str, Any]) -> None:
@@ -138,6 +146,8 @@ def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[
         raise ValueError(
             f"export: format {format!r} has no argument {unknown[0]!r}. {takes}{suggest(unknown[0], kind.options)}"
         )
+    if options.get("quantize") not in (None, "int8"):
+        raise ValueError(f"export: `quantize` must be None or 'int8'. Got {options['quantize']!r}.")
     if kind.ending and not path.endswith(kind.ending):
         raise ValueError(f"export: a file of format {format!r} must end in {kind.ending!r}. Got {path!r}.")
     if os.path.lexists(path) and not overwrite:

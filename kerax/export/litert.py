@@ -12,8 +12,6 @@ from kerax.export.litert_rules import RULES
 from kerax.export.rewriting import rewritten
 from kerax.export.stablehlo import exported
 
-_QUANTIZATIONS = ("int8",)
-
 
 def write(endpoints: list[Endpoint], path: str, quantize: str | None = None) -> None:
     """Writes the first endpoint; with `quantize="int8"` large weights as integers of 8 bits.
@@ -21,8 +19,6 @@ def write(endpoints: list[Endpoint], path: str, quantize: str | None = None) -> 
     Raises:
         ExportError: for what the converter does not take, with its words.
     """
-    if quantize not in (None, *_QUANTIZATIONS):
-        raise ValueError(f"export: `quantize` must be None or 'int8'. Got {quantize!r}.")
     endpoint = endpoints[0]
     blob = _converted(endpoint)
     if quantize:

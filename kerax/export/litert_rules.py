@@ -153,8 +153,8 @@ def _scatter(name: str) -> Callable:
         batched = [tuple(map(int, axes.pop(f"{kind}_batching_dims"))) for kind in ("operand", "scatter_indices")]
         num = len(batched[0])
         axes = {kind: tuple(int(axis) - num for axis in places) for kind, places in axes.items()}
-        one = [array[(0,) * num] for array in (operand, indices, updates)]
-        if mode == jax.lax.GatherScatterMode.CLIP or batched != [tuple(range(num))] * 2 or not _has_rows(*one, axes):
+        shapes = operand.shape[num:], indices.shape[num:], updates.shape[num:]
+        if mode == jax.lax.GatherScatterMode.CLIP or batched != [tuple(range(num))] * 2 or not _has_rows(shapes, axes):
             return NotImplemented
         for _ in range(num):
             scatter = jax.vmap(scatter)
@@ -163,16 +163,16 @@ def _scatter(name: str) -> Callable:
     return apply
 
 
-def _has_rows(operand, indices, updates, axes: dict[str, tuple]) -> bool:
+def _has_rows(shapes: tuple, axes: dict[str, tuple]) -> bool:
     """Whether each index is one of the first axes, and each update all that is there."""
-    depth, batch = indices.shape[-1], indices.ndim - 1
-    window = operand.shape[depth:]
-    first = tuple(range(depth))
+    operand, indices, updates = shapes
+    depth, batch = indices[-1], len(indices) - 1
+    window = operand[depth:]
     return (
-        axes["inserted_window_dims"] == axes["scatter_dims_to_operand_dims"] == first
+        axes["inserted_window_dims"] == axes["scatter_dims_to_operand_dims"] == tuple(range(depth))
         and axes["update_window_dims"] == tuple(range(batch, batch + len(window)))
-        and updates.shape[batch:] == window
-        and updates.size * math.prod(operand.shape[:depth]) <= _ROOM
+        and updates[batch:] == window
+        and math.prod(updates) * math.prod(operand[:depth]) <= _ROOM
     )
 
 

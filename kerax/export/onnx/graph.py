@@ -289,7 +289,7 @@ class Graph:
             return value
         shape, actual = (tuple(sizes[axis] for axis in axes) for sizes in (value.shape, value.actual))
         if value.constant is not None:
-            return Operand(shape, value.dtype, None, np.transpose(value.constant, axes), actual)
+            return Operand(shape, value.dtype, None, np.transpose(value.constant, axes), actual, value.name)
         return self.value("Transpose", [value], value.dtype, shape, actual, perm=axes)
 
     def cast(self, value: Operand, dtype) -> Operand:
