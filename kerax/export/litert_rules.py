@@ -1,6 +1,5 @@
 """What LiteRT's converter or runtime lacks, done otherwise."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -99,7 +98,7 @@ def _shift_left(x, y, **params):
 
 def _sort(*operands, dimension: int, is_stable: bool, num_keys: int):
     key = jnp.moveaxis(operands[0], dimension, -1)
-    if num_keys != 1 or key.dtype not in (np.float32, np.int32):
+    if num_keys != 1 or key.dtype not in (np.float32, np.int32) or not isinstance(key.shape[-1], int):
         return NotImplemented
     # The largest of the turned keys, of equal ones the first. NaN is last.
     turned = ~key if key.dtype == np.int32 else jnp.where(jnp.isnan(key), -jnp.inf, -key)
@@ -146,34 +145,38 @@ def _is_plainly_transposed(x, kernel, params: dict) -> bool:
 
 
 def _scatter(name: str) -> Callable:
-    """By comparing all indices with all places, where the indices are those of the first axes."""
+    """By comparing all indices with all places, where each index is one of whole axes."""
 
     def apply(operand, indices, updates, dimension_numbers, mode, **params):
-        axes, scatter = dimension_numbers._asdict(), functools.partial(_scattered, name)
-        batched = [tuple(map(int, axes.pop(f"{kind}_batching_dims"))) for kind in ("operand", "scatter_indices")]
-        num = len(batched[0])
-        axes = {kind: tuple(int(axis) - num for axis in places) for kind, places in axes.items()}
-        shapes = operand.shape[num:], indices.shape[num:], updates.shape[num:]
-        if mode == jax.lax.GatherScatterMode.CLIP or batched != [tuple(range(num))] * 2 or not _has_rows(shapes, axes):
+        axes = {kind: tuple(map(int, places)) for kind, places in dimension_numbers._asdict().items()}
+        rows = axes.pop("operand_batching_dims")
+        are_first = axes.pop("scatter_indices_batching_dims") == rows == tuple(range(len(rows)))
+        axes = {kind: tuple(axis - len(rows) for axis in places) for kind, places in axes.items()}
+        scattered, window = axes["scatter_dims_to_operand_dims"], axes["update_window_dims"]
+        rest = [axis for axis in range(operand.ndim - len(rows)) if axis not in scattered]
+        sizes = operand.shape[len(rows) :]
+        if (
+            mode == jax.lax.GatherScatterMode.CLIP
+            or not are_first
+            or not all(isinstance(size, int) for size in (*operand.shape, *updates.shape))
+            or set(axes["inserted_window_dims"]) != set(scattered)
+            or [updates.shape[len(rows) :][axis] for axis in window] != [sizes[axis] for axis in rest]
+            or updates.size * math.prod(sizes[axis] for axis in scattered) > _ROOM
+        ):
             return NotImplemented
-        for _ in range(num):
+
+        def scatter(operand, indices, updates):
+            # What is indexed comes first, what stays whole last.
+            order = [*scattered, *rest]
+            others = [axis for axis in range(updates.ndim) if axis not in window]
+            new = _scattered(name, operand.transpose(order), indices, updates.transpose(*others, *window))
+            return new.transpose(np.argsort(order))
+
+        for _ in rows:
             scatter = jax.vmap(scatter)
         return scatter(operand, indices, updates)
 
     return apply
-
-
-def _has_rows(shapes: tuple, axes: dict[str, tuple]) -> bool:
-    """Whether each index is one of the first axes, and each update all that is there."""
-    operand, indices, updates = shapes
-    depth, batch = indices[-1], len(indices) - 1
-    window = operand[depth:]
-    return (
-        axes["inserted_window_dims"] == axes["scatter_dims_to_operand_dims"] == tuple(range(depth))
-        and axes["update_window_dims"] == tuple(range(batch, batch + len(window)))
-        and updates[batch:] == window
-        and math.prod(updates) * math.prod(operand[:depth]) <= _ROOM
-    )
 
 
 def _scattered(name: str, operand, indices, updates):
