@@ -72,28 +72,34 @@ def _round(x, rounding_method, **params):
     return jnp.sign(x) * (whole + (size - whole >= 0.5))
 
 
-def _and(x, y, **params):
-    if x.dtype == bool or x.dtype.itemsize > 4:
-        return NotImplemented
+def _on_bits(operation: Callable) -> Callable:
+    """An operation on int32, for integers of 32 bits and fewer."""
+
+    def apply(x, y, **params):
+        if x.dtype == bool or x.dtype.itemsize > 4:
+            return NotImplemented
+        return _cast(operation(_cast(x, np.int32), _cast(y, np.int32)), x.dtype)
+
+    return apply
+
+
+def _and(x, y):
     # x + y is x ^ y plus twice what both have. Without the last bits nothing overflows.
-    one, two = _cast(x, np.int32), _cast(y, np.int32)
-    halves = [jax.lax.shift_right_arithmetic(number, np.int32(1)) for number in (one, two)]
-    last = [number - 2 * half for number, half in zip((one, two), halves, strict=True)]
-    return _cast(halves[0] + halves[1] - jax.lax.bitwise_xor(*halves) + last[0] * last[1], x.dtype)
+    halves = [jax.lax.shift_right_arithmetic(number, np.int32(1)) for number in (x, y)]
+    last = [number - 2 * half for number, half in zip((x, y), halves, strict=True)]
+    return halves[0] + halves[1] - jax.lax.bitwise_xor(*halves) + last[0] * last[1]
 
 
-def _or(x, y, **params):
-    both = _and(x, y)
-    return both if both is NotImplemented else x + y - both
+def _or(x, y):
+    return x + y - _and(x, y)
+
+
+def _shift_left(x, y):
+    return x * jnp.asarray(np.append(2 ** np.arange(31), -(2**31)).astype(np.int32))[y]
 
 
 def _xor(x, y, **params):
     return x != y if x.dtype == bool else NotImplemented
-
-
-def _shift_left(x, y, **params):
-    powers = np.append(2 ** np.arange(31), -(2**31)).astype(np.int32)
-    return x * jnp.asarray(powers)[y] if x.dtype == np.int32 else NotImplemented
 
 
 def _sort(*operands, dimension: int, is_stable: bool, num_keys: int):
@@ -218,8 +224,14 @@ _REDUCTIONS = {
 
 RULES: Rules = {name: _widely(name) for name in ("gt", "lt", "ge", "le", "eq", "ne", "div", "add", "sub")}
 RULES |= {name: _widely(name) for name in ("mul", "max", "min", "sign", "abs", "neg")}
-RULES |= {"and": _and, "or": _or, "lt_to": _ordered("lt"), "le_to": _ordered("le"), "dot_general": _dot_general}
-RULES |= {"rem": _rem, "round": _round, "xor": _xor, "shift_left": _shift_left, "sort": _sort}
+RULES |= {
+    "and": _on_bits(_and),
+    "or": _on_bits(_or),
+    "lt_to": _ordered("lt"),
+    "le_to": _ordered("le"),
+    "dot_general": _dot_general,
+}
+RULES |= {"rem": _rem, "round": _round, "xor": _xor, "shift_left": _on_bits(_shift_left), "sort": _sort}
 RULES |= {"conv_general_dilated": _conv_general_dilated}
 RULES |= {name: _scatter(name) for name in ("scatter", *_REDUCTIONS)}
 add_formulas(RULES, *LINEAR_ALGEBRA, "cbrt")
