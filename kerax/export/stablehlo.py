@@ -14,7 +14,10 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 VERSION = "1.13.0"
 """Of StableHLO. TensorFlow 2.21 reads up to 1.13.7, JAX 0.12 writes 1.18; the older version is read by all that are
 newer."""
-_COMPOSITE = re.compile(r'stablehlo\.composite "[^"]*" ([^{]*?) \{.*?decomposition = (@[\w.]+).*?\} :')
+_COMPOSITE = re.compile(
+    r'stablehlo\.composite "[^"]*" ([^{(]*?) (?:\(\{[\s\S]*?\n\s*\}\) )?\{.*?decomposition = (@[\w.]+).*?\} :'
+)
+"""A call of a composite, some of which have a region."""
 
 
 def exported(

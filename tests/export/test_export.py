@@ -185,6 +185,16 @@ def test_archives_of_functions(tmp_path):
         archive.write_out(tmp_path / "both.onnx", format="onnx")
 
 
+def test_what_the_newest_jax_writes_as_composites_is_read_by_older_ones(tmp_path):
+    x = kerax.Input((6,))
+    model = kerax.Model(x, layers.Dense(2, activation="gelu")(kerax.ops.cumsum(x, axis=1)))  # with and without a region
+    model.export(tmp_path / "model", "jax", verbose=False)
+    program = jax.export.deserialize(bytearray((tmp_path / "model").read_bytes()))
+    assert "composite" not in program.mlir_module()
+    given = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(program.call(given), model.predict(given, verbose=0), rtol=1e-5, atol=1e-6)
+
+
 def test_weights_of_onnx_files_in_8_bits(tmp_path, capsys):
     kerax.utils.set_random_seed(0)
     tokens, image = kerax.Input((6,), dtype="int32", name="tokens"), kerax.Input((12, 12, 3), name="image")
