@@ -16,7 +16,7 @@ _OPTIONS = {
     "format": f"one of {', '.join(FORMATS)}; default: by the ending of OUT",
     "batch": "a fixed batch size, or dynamic; default dynamic, for litert 1",
     "opset": "version of ONNX's operators, default 18",
-    "quantize": "int8: large weights as integers of 8 bits, for litert",
+    "quantize": "int8: large weights as integers of 8 bits, for onnx and litert",
 }
 _FLAGS = {"overwrite": "replace what is there", "unverified": "write without running the file"}
 _ENDINGS = {".onnx": "onnx", ".tflite": "litert", ".xml": "openvino"}

@@ -5,7 +5,7 @@ the first on the data, and hand what comes out as `Prepared` inputs to steps in 
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +26,24 @@ class Prepared:
 
     def __init__(self, values: tuple, start: int = 0):
         self.values, self.start = values, start
+
+
+class TextStep(NamedTuple):
+    """A part of what a layer makes of text, for runtimes that have operations on text of their own.
+
+    Args:
+        name: What is done, each with arguments of its own, to strings, to rows of tokens, or to their numbers:
+            `"translate"` (`lower`: whether ASCII letters become small; `removed`: characters), `"split"` into rows of
+            tokens (`by`: `"whitespace"`, `"character"`, or `None` where the last axis holds them), `"join"` neighbours
+            (`widths`), `"look_up"` (`table`: number by token; of others `start`, or by their hash one of `bins` from
+            there on, `salt`), `"hash"` (`bins`, `salt`, `mask`: what gets 0), `"cross"` (`bins`), `"fit_length"` of the
+            last axis by zeros (`length`), `"encode"` (`mode`, `depth`, `weights`, `dtype`), and `"call"` of a function
+            of Python's (`argument`: its name).
+        params: The arguments.
+    """
+
+    name: str
+    params: dict[str, Any]
 
 
 class Resumed:
@@ -106,7 +124,12 @@ def as_arrays(given, form) -> Any:
             return as_arrays(given, form[0])
         if isinstance(given, (list, tuple)) and len(given) == len(form):
             return type(given)(as_arrays(value, part) for value, part in zip(given, form, strict=True))
-    return np.asarray(given, object) if reads_text(given) else given
+    return as_text(given) if reads_text(given) else given
+
+
+def as_text(given) -> Any:
+    """Text as one NumPy array, unless it is symbolic."""
+    return given if isinstance(given, KerasTensor) else np.asarray(given, object)
 
 
 def is_number(text: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
 from kerax.export import endpoints, formats
+from kerax.export.text import Text, takes_text
 
 
 class ExportArchive:
@@ -25,7 +26,7 @@ class ExportArchive:
 
     def __init__(self):
         self._tracked: list[Layer] = []
-        self._endpoints: dict[str, tuple[Callable, tuple]] = {}
+        self._endpoints: dict[str, tuple[Callable, tuple, Text | None]] = {}
         self._collections: dict[str, list[Variable]] = {}
 
     def track(self, resource: Any) -> None:
@@ -91,7 +92,8 @@ class ExportArchive:
             )
         else:
             signature = endpoints.standardize_signature(input_signature)
-        self._endpoints[name] = _inferring(fn, owner), signature
+        text = Text(owner if _is_call(fn, owner) else fn, signature) if takes_text(signature) else None
+        self._endpoints[name] = _inferring(fn, owner), signature, text
         return fn
 
     def track_and_add_endpoint(self, name: str, resource: Any, input_signature: Any, **kwargs) -> Callable:
@@ -142,17 +144,20 @@ class ExportArchive:
                 f"{', '.join(self._endpoints)}. Write one archive for each, or format='tf_saved_model'."
             )
         made = [
-            endpoints.Endpoint(name, function, self._tracked, signature, batch)
-            for name, (function, signature) in self._endpoints.items()
+            endpoints.Endpoint(name, function, self._tracked, signature, batch, text)
+            for name, (function, signature, text) in self._endpoints.items()
         ]
         formats.write(made, filepath, format, verbose=verbose, **kwargs)
 
 
+def _is_call(fn: Callable, owner: Any) -> bool:
+    """Whether a function is a layer, or its `call`."""
+    return isinstance(owner, Layer) and (fn is owner or getattr(fn, "__name__", None) in ("call", "__call__"))
+
+
 def _inferring(fn: Callable, owner: Any) -> Callable:
     """A layer, or its `call`, as it infers; any other function as it is."""
-    if not isinstance(owner, Layer) or (fn is not owner and getattr(fn, "__name__", None) not in ("call", "__call__")):
-        return fn
-    return lambda *arguments: owner(*arguments, training=False)
+    return (lambda *arguments: owner(*arguments, training=False)) if _is_call(fn, owner) else fn
 
 
 def _referred(fn: Callable) -> list[Layer]:

@@ -1,5 +1,6 @@
 """What is exported: a function of weights and inputs, with the shapes of its inputs and everybody's names."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.scope import Scope
 from kerax.core.symbolic import is_shape
+from kerax.core.text import TEXT
 from kerax.core.tracking import descendants, walk
 from kerax.core.variable import materialize
 from kerax.export.errors import ExportError
+from kerax.export.text import Text, is_spec
 
 
 class Endpoint:
@@ -27,6 +30,7 @@ class Endpoint:
         owners: The layers whose variables are its weights.
         signature: One structure of `InputSpec`s for each argument of `function`.
         batch: The size of the first axis; `None`: any.
+        text: What is done before with strings among the inputs; `function` takes what that gives.
 
     Attributes:
         weights: `{"params": {path: array}, "state": {path: array}}`.
@@ -34,15 +38,24 @@ class Endpoint:
         output: Shape and dtype of what `function` returns.
         dtypes: Those that it computes in and that its weights are kept in.
         smallest_table: Integers below it are rows of every embedding of the library's.
-        specs: The arguments' shapes, in which sizes that are not known are symbols.
+        specs: The shapes of the function's arguments, in which sizes that are not known are symbols.
+        inputs: Those of the file's inputs, flat: with `text` some are strings.
         input_names, output_names: One for each array.
 
     Raises:
         ValueError: if `function` cannot be computed for such inputs.
     """
 
-    def __init__(self, name: str, function: Callable, owners: Sequence, signature: Sequence, batch: int | None = None):
-        self.name, self._function = name, function
+    def __init__(
+        self,
+        name: str,
+        function: Callable,
+        owners: Sequence,
+        signature: Sequence,
+        batch: int | None = None,
+        text: Text | None = None,
+    ):
+        self.name, self._function, self.text = name, function, text
         self.variables = _variables(owners)
         materialize(variable for _, variable in self.variables)
         self.signature = tuple(signature)
@@ -56,6 +69,7 @@ class Endpoint:
         self.dtypes |= {str(layer.compute_dtype) for layer in layers}
         self.smallest_table = min([size for size in sizes if isinstance(size, int) and size], default=2)
         self.input_names = names_of_inputs(self.signature)
+        self.inputs: list[Any] = jax.tree.leaves(_specs(self.signature, batch, False) if text else self.specs)
         self.output_names = names_of_outputs(output)
 
     @property
@@ -73,7 +87,7 @@ class Endpoint:
     @property
     def is_dynamic(self) -> bool:
         """Whether there are sizes that are known at run time only."""
-        return any(not isinstance(size, int) for spec in self.flat_specs for size in spec.shape)
+        return any(not isinstance(size, int) for spec in self.inputs for size in spec.shape)
 
     def call(self, weights: dict, arguments: tuple) -> Any:
         """The outputs for weights and inputs: pure."""
@@ -86,7 +100,8 @@ class Endpoint:
         return jax.tree.leaves(self.call(weights, self.unflatten(inputs)))
 
     def computed(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for inputs, as this machine infers."""
+        """The outputs for the file's inputs, as this machine infers."""
+        inputs = inputs if self.text is None else self.text.compute(list(inputs))
         return [np.asarray(output) for output in jax.jit(self.call_flat)(self.weights, *inputs)]
 
     def unflatten(self, inputs: Sequence) -> tuple:
@@ -96,14 +111,15 @@ class Endpoint:
     def sized(self, batch: int) -> list[tuple[int, ...]]:
         """Shapes of inputs with numbers for the symbols: `batch` for the first axis, something that fits for others."""
         for other in (12, 16, 32, 7, 64, 256):
-            known = {str(symbol): other for spec in self.flat_specs for symbol in spec.shape}
             shapes = [
                 tuple(
-                    size if isinstance(size, int) else batch if axis == 0 else known[str(size)]
+                    size if isinstance(size, int) else batch if axis == 0 else other
                     for axis, size in enumerate(spec.shape)
                 )
-                for spec in self.flat_specs
+                for spec in self.inputs
             ]
+            if self.text is not None:
+                return shapes
             specs = [
                 jax.ShapeDtypeStruct(shape, spec.dtype) for shape, spec in zip(shapes, self.flat_specs, strict=True)
             ]
@@ -118,7 +134,7 @@ class Endpoint:
         mistake: Exception | None = None
         # Sizes along one axis of several inputs are one size where the function does not go otherwise.
         for is_shared in (False, True):
-            specs = _specs(self.signature, batch, is_shared)
+            specs = _specs(self.text.signature if self.text else self.signature, batch, is_shared)
             try:
                 with plain_formulations():
                     return specs, jax.eval_shape(self.call, self.weights, specs)
@@ -128,6 +144,14 @@ class Endpoint:
             f"export: {self.name!r} cannot be computed for inputs of {_described(self.signature)}: {mistake} Give "
             "`input_signature`, with numbers for the sizes that must be known."
         ) from mistake
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSpec:
+    """Shape of an input of strings, as `jax.ShapeDtypeStruct`, which knows none."""
+
+    shape: tuple
+    dtype: str
 
 
 @contextmanager
@@ -175,7 +199,7 @@ def signature_of(model, given: Any = None) -> tuple:
     if symbolic is None and getattr(model, "inputs", None):
         symbolic = model.inputs if len(model.inputs) > 1 else model.inputs[0]
     if symbolic is not None:
-        return (jax.tree.map(_as_spec, symbolic, is_leaf=_is_spec),)
+        return (jax.tree.map(_as_spec, symbolic, is_leaf=_is_like_spec),)
     shapes = list((model.kerax_build_shapes or {}).values())
     if not shapes:
         raise ValueError(f"export: the inputs of {model} are not known. Give `input_signature`.")
@@ -193,15 +217,15 @@ def standardize_signature(given: Any) -> tuple:
         ValueError: for one without a shape.
     """
     arguments = given if isinstance(given, (list, tuple)) else [given]
-    return tuple(jax.tree.map(_as_spec, argument, is_leaf=_is_spec) for argument in arguments)
+    return tuple(jax.tree.map(_as_spec, argument, is_leaf=_is_like_spec) for argument in arguments)
 
 
-def _is_spec(value) -> bool:
+def _is_like_spec(value) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _as_spec(value) -> InputSpec:
-    if not _is_spec(value):
+    if not _is_like_spec(value):
         raise TypeError(f"input_signature: expected `InputSpec`s, tensors or arrays. Got {value!r}.")
     if value.shape is None:
         raise ValueError("input_signature: each spec must have a shape, `None` for sizes that are not known.")
@@ -216,7 +240,7 @@ def _check_fit(model, signature: tuple):
     inputs = getattr(model, "inputs", None)
     if not inputs:
         return
-    given = jax.tree.leaves(signature, is_leaf=_is_spec)
+    given = jax.tree.leaves(signature, is_leaf=_is_like_spec)
     if len(given) != len(inputs):
         raise ValueError(f"input_signature: {model} has {len(inputs)} inputs. Got {len(given)} specs.")
     by_name = {tensor.operation.name: tensor for tensor in inputs}
@@ -239,7 +263,7 @@ def _specs(signature: tuple, batch: int | None, is_shared: bool) -> tuple:
     def symbol(name: str):
         return jax.export.symbolic_shape(name, scope=scope)[0]
 
-    def spec(one: InputSpec) -> jax.ShapeDtypeStruct:
+    def spec(one: InputSpec) -> jax.ShapeDtypeStruct | TextSpec:
         number, sizes = next(count), []
         for axis, size in enumerate(one.shape or ()):
             if axis == 0 and batch is not None and size in (None, batch):
@@ -248,17 +272,17 @@ def _specs(signature: tuple, batch: int | None, is_shared: bool) -> tuple:
                 sizes.append(size)
             else:
                 sizes.append(symbol("batch" if axis == 0 else f"size_{axis}" if is_shared else f"size_{number}_{axis}"))
+        if one.dtype == TEXT:
+            return TextSpec(tuple(sizes), TEXT)
         return jax.ShapeDtypeStruct(sizes, jax.dtypes.canonicalize_dtype(np.dtype(one.dtype)))
 
-    return tuple(
-        jax.tree.map(spec, argument, is_leaf=lambda leaf: isinstance(leaf, InputSpec)) for argument in signature
-    )
+    return tuple(jax.tree.map(spec, argument, is_leaf=is_spec) for argument in signature)
 
 
 def names_of_inputs(signature: tuple) -> list[str]:
     """The specs' names; of a dict its keys; else `input`, or `input_0`, `input_1` and so on."""
     names: list[str] = []
-    leaves = jax.tree_util.tree_leaves_with_path(signature, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
+    leaves = jax.tree_util.tree_leaves_with_path(signature, is_leaf=is_spec)
     for index, (path, spec) in enumerate(leaves):
         key = getattr(path[-1], "key", None) if len(path) > 1 else None
         name = spec.name or (key if isinstance(key, str) else None)
@@ -277,5 +301,5 @@ def names_of_outputs(output: Any) -> list[str]:
 
 
 def _described(signature: tuple) -> str:
-    leaves = jax.tree.leaves(signature, is_leaf=lambda leaf: isinstance(leaf, InputSpec))
+    leaves = jax.tree.leaves(signature, is_leaf=is_spec)
     return ", ".join(f"{spec.dtype}{tuple(spec.shape)}" for spec in leaves)

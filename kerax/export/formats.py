@@ -7,15 +7,17 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerax import places
+from kerax.core.text import TEXT
 from kerax.errors import suggest
 from kerax.export.endpoints import Endpoint
 from kerax.export.errors import ExportError
+from kerax.export.text import refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Format:
         ending: What the file's name must end in, if anything.
         options: Arguments of its own.
         write, run: Names of the functions.
+        has_text: Whether there are strings in it.
     """
 
     module: str
@@ -40,6 +43,7 @@ class Format:
     options: tuple[str, ...] = ()
     write: str = "write"
     run: str = "run"
+    has_text: bool = False
 
     def function(self, name: str) -> Any:
         """One of the module's functions."""
@@ -48,9 +52,11 @@ class Format:
 
 FORMATS = {
     "tf_saved_model": Format(
-        "saved_model", "tensorflow", "tensorflow", "tensorflow", options=("options", "collections")
+        "saved_model", "tensorflow", "tensorflow", "tensorflow", "", ("options", "collections"), has_text=True
     ),
-    "onnx": Format("onnx_file", "onnx", "onnx_ir", "onnxruntime", ".onnx", ("opset_version",)),
+    "onnx": Format(
+        "onnx_file", "onnx", "onnx_ir", "onnxruntime", ".onnx", ("opset_version", "quantize"), has_text=True
+    ),
     "openvino": Format(
         "onnx_file", "openvino", "openvino", "openvino", ".xml", ("opset_version",), "write_openvino", "run_openvino"
     ),
@@ -101,6 +107,9 @@ def write(
     kind = find_format(format)
     path = places.local_path(filepath, "export").rstrip("/\\")
     _check(kind, format, path, overwrite, options)
+    for endpoint in endpoints:
+        if endpoint.text is not None and not kind.has_text:
+            raise refused(endpoint.text, format)
     folder, name = os.path.split(os.path.abspath(path))
     places.check_writable(folder, "export")
     partial = os.path.join(folder, f"{name}.{uuid.uuid4().hex}.partial")
@@ -109,14 +118,20 @@ def write(
         # Under their own names: some files name those beside them.
         target = os.path.join(partial, name)
         kind.function(kind.write)(endpoints, target, **options)
+        size = sum(os.path.getsize(file) for file in _files_in(partial)) / 1e6
         note = _verify(kind, target, endpoints, exact=not options.get("quantize")) if verify else "not checked"
         for entry in os.listdir(partial):
             places.replace(os.path.join(partial, entry), os.path.join(folder, entry))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if verbose is not False:
-        print(f"Saved artifact at {path!r} ({format}; {note}).")
+        print(f"Saved artifact at {path!r} ({format}, {size:.3g} MB; {note}).")
     return path
+
+
+def _files_in(folder: str) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        yield from (os.path.join(place, name) for name in names)
 
 
 def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[str, Any]) -> None:
@@ -131,6 +146,8 @@ def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[
         raise ValueError(
             f"export: format {format!r} has no argument {unknown[0]!r}. {takes}{suggest(unknown[0], kind.options)}"
         )
+    if options.get("quantize") not in (None, "int8"):
+        raise ValueError(f"export: `quantize` must be None or 'int8'. Got {options['quantize']!r}.")
     if kind.ending and not path.endswith(kind.ending):
         raise ValueError(f"export: a file of format {format!r} must end in {kind.ending!r}. Got {path!r}.")
     if os.path.lexists(path) and not overwrite:
@@ -184,11 +201,13 @@ def _differs(kind: Format, path: str, endpoint: Endpoint, inputs: list, expected
 
 
 def _made_up(endpoint: Endpoint, shapes: Sequence[tuple]) -> list[np.ndarray]:
-    """Inputs: floats around 0, and integers that every table of the model has a row for."""
+    """Inputs: floats around 0, text, and integers that every table of the model has a row for."""
     rng = np.random.default_rng(0)
     arrays = []
-    for shape, spec in zip(shapes, endpoint.flat_specs, strict=True):
-        if np.dtype(spec.dtype).kind in "iu":
+    for index, (shape, spec) in enumerate(zip(shapes, endpoint.inputs, strict=True)):
+        if spec.dtype == TEXT and endpoint.text is not None:
+            arrays.append(endpoint.text.made_up(index, shape, rng))
+        elif np.dtype(spec.dtype).kind in "iu":
             arrays.append(rng.integers(0, endpoint.smallest_table, shape).astype(spec.dtype))
         elif spec.dtype == bool:
             arrays.append(rng.random(shape) < 0.5)
@@ -207,7 +226,8 @@ def _compare(
         )
     tolerance = max((_TOLERANCES.get(dtype, 0) for dtype in endpoint.dtypes), default=0) or 1e-4
     tolerance = tolerance if exact else 0.2
-    one, other = expected.astype(np.float64), found.astype(np.float64)
+    wide = np.complex128 if expected.dtype.kind == "c" else np.float64
+    one, other = expected.astype(wide), found.astype(wide)
     odd = ~np.isfinite(one)
     same = np.array_equal(one[odd], other[odd], equal_nan=True)
     one, other = np.where(odd, 0, one), np.where(odd, 0, other)

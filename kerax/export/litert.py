@@ -8,10 +8,9 @@ import numpy as np
 
 from kerax.export.endpoints import Endpoint
 from kerax.export.errors import ExportError, package
-from kerax.export.rewriting import FOR_LITERT, rewritten
+from kerax.export.litert_rules import RULES
+from kerax.export.rewriting import rewritten
 from kerax.export.stablehlo import exported
-
-_QUANTIZATIONS = ("int8",)
 
 
 def write(endpoints: list[Endpoint], path: str, quantize: str | None = None) -> None:
@@ -20,8 +19,6 @@ def write(endpoints: list[Endpoint], path: str, quantize: str | None = None) -> 
     Raises:
         ExportError: for what the converter does not take, with its words.
     """
-    if quantize not in (None, *_QUANTIZATIONS):
-        raise ValueError(f"export: `quantize` must be None or 'int8'. Got {quantize!r}.")
     endpoint = endpoints[0]
     blob = _converted(endpoint)
     if quantize:
@@ -35,17 +32,17 @@ def _converted(endpoint: Endpoint) -> bytes:
     mlir = "litert_converter.mlir"
     ir, passmanager, stablehlo = (package(f"{mlir}.{name}") for name in ("ir", "passmanager", "dialects.stablehlo"))
     converter = package(f"{mlir}._mlir_libs.converter_api_ext")
-    program = exported(endpoint, True, ("cpu",), change=lambda call: rewritten(call, FOR_LITERT))
+    program = exported(endpoint, True, ("cpu",), change=lambda call: rewritten(call, RULES))
     context = ir.Context()
     converter.prepare_mlir_context(context)
     context.allow_unregistered_dialects = True
     with context, ir.Location.unknown():
-        module: Any = stablehlo.deserialize_portable_artifact(context, program.mlir_module_serialized)
-        module = module if isinstance(module, ir.Module) else ir.Module.parse(str(module))
-        converter.set_signature(module.operation, "serving_default", endpoint.input_names, endpoint.output_names)
         settings = converter.ConvertToTFLConfig()
         settings.unsafe_fuse_dynamic_shaped_broadcast = True
         try:
+            module: Any = stablehlo.deserialize_portable_artifact(context, program.mlir_module_serialized)
+            module = module if isinstance(module, ir.Module) else ir.Module.parse(str(module))
+            converter.set_signature(module.operation, "serving_default", endpoint.input_names, endpoint.output_names)
             converter.run_convert_to_tfl_passes(module, passmanager.PassManager(), settings)
             litert_loops.outline(module)
             return bytes(converter.export_flatbuffer_to_bytes(module.operation))

@@ -8,9 +8,10 @@ from kerax.export.endpoints import Endpoint, plain_formulations
 from kerax.export.errors import package
 
 
-def write(endpoints: list[Endpoint], path: str, opset_version: int | None = None) -> None:
-    """Writes the first endpoint."""
+def write(endpoints: list[Endpoint], path: str, opset_version: int | None = None, quantize: str | None = None) -> None:
+    """Writes the first endpoint; with `quantize="int8"` large weights as integers of 8 bits."""
     from kerax.export import onnx
+    from kerax.export.onnx import quantizing
 
     endpoint = endpoints[0]
     with plain_formulations():
@@ -21,7 +22,11 @@ def write(endpoints: list[Endpoint], path: str, opset_version: int | None = None
             endpoint.input_names,
             endpoint.output_names,
             opset_version or onnx.OPSET,
+            endpoint.text,
+            endpoint.inputs,
         )
+    if quantize:
+        quantizing.quantize(model)
     onnx.save(model, path)
 
 

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from kerax.core import jaxprs
+from kerax.export.formulas import FORMULAS
 
 Rules = dict[str, Callable[..., Any]]
+LINEAR_ALGEBRA = ("cholesky", "lu", "triangular_solve")
+"""Primitives that JAX does by LAPACK, which other programs do not have."""
 _LOOPS = ("scan", "while", "cond")
 
 
@@ -30,7 +32,10 @@ def rewritten(function: Callable, rules: Rules) -> Callable:
 
     def rule(equation, values: list) -> list:
         names = str(equation.source_info.name_stack)  # of layers, which stay in the new program
-        with jax.named_scope(names) if names else contextlib.nullcontext():
+        atoms = *equation.invars, *equation.outvars
+        is_wide = any(getattr(atom.aval, "dtype", np.dtype(bool)).itemsize == 8 for atom in atoms)
+        context = jax.enable_x64(True) if is_wide else contextlib.nullcontext()
+        with context, jax.named_scope(names) if names else contextlib.nullcontext():
             return _apply(equation, values, rules, rule)
 
     return call
@@ -42,6 +47,8 @@ def _apply(equation, values: list, rules: Rules, rule: Callable) -> list:
         return list(output) if equation.primitive.multiple_results else [output]
     if (program := jaxprs.called(equation)) is not None:
         return jaxprs.interpret(*program, values, rule)
+    if (expand := getattr(params.get("_prim"), "expand", None)) is not None:  # the newest tell what they are made of
+        return jax.tree.leaves(rewritten(expand, rules)(*values))
     if name in _LOOPS:
         params = {key: _rewritten_jaxprs(value, rules) for key, value in params.items()}
     outputs = equation.primitive.bind(*values, **params)
@@ -57,51 +64,16 @@ def _rewritten_jaxprs(value, rules: Rules) -> Any:
     return jax.make_jaxpr(rewritten(jaxpr_as_fun(value), rules))(*specs)
 
 
-# What LiteRT's converter and runtime lack.
+def add_formulas(rules: Rules, *names: str) -> Rules:
+    """Adds to rules those for primitives that are done by `kerax.export.formulas`, and by the rules in turn."""
 
+    def by_formula(name: str) -> Callable:
+        return lambda *values, **params: rewritten(FORMULAS[name](**params), rules)(*values)
 
-def _dot_general(x, y, **params):
-    wanted = params["preferred_element_type"]
-    if x.dtype == jnp.bfloat16:
-        wide = params | {"preferred_element_type": np.dtype(np.float32)}
-        return jax.lax.dot_general_p.bind(_cast(x, np.float32), _cast(y, np.float32), **wide).astype(wanted or x.dtype)
-    if x.dtype.itemsize > 1 or x.dtype.kind not in "iu":
-        return NotImplemented
-    # Floats hold products of 8-bit integers, and sums of a thousand of them, exactly.
-    wide = params | {"preferred_element_type": np.dtype(np.float32)}
-    product = jax.lax.dot_general_p.bind(_cast(x, np.float32), _cast(y, np.float32), **wide)
-    return product.astype(wanted or np.int32)
+    def solve(*values, const_lengths, jaxprs):
+        before = const_lengths.matvec + const_lengths.vecmat
+        own, rest = values[before : before + const_lengths.solve], values[sum(const_lengths) :]
+        return rewritten(jaxpr_as_fun(jaxprs.solve), rules)(*own, *rest)
 
-
-def _cast(array, dtype):
-    return jax.lax.convert_element_type(array, dtype)
-
-
-def _widely(name: str) -> Callable:
-    """On integers that LiteRT's operator does not take, by way of int32."""
-    operation = getattr(jax.lax, name)
-
-    def apply(*values, **params):
-        dtype = values[0].dtype
-        if dtype.kind not in "iu" or dtype == np.int32 or dtype.itemsize > 4:
-            return NotImplemented
-        result = operation(*(_cast(value, np.int32) for value in values))
-        return result if result.dtype == bool else _cast(result, dtype)
-
-    return apply
-
-
-def _ordered(name: str) -> Callable:
-    operation = getattr(jax.lax, name)
-
-    def apply(x, y, **params):
-        wide = np.float32 if x.dtype.kind == "f" else np.int32
-        return operation(_cast(x, wide), _cast(y, wide))  # NaN is not told apart
-
-    return apply
-
-
-FOR_LITERT: Rules = {name: _widely(name) for name in ("gt", "lt", "ge", "le", "eq", "ne", "div", "rem", "add", "sub")}
-FOR_LITERT |= {name: _widely(name) for name in ("mul", "max", "min", "sign", "abs", "neg", "bitwise_and")}
-FOR_LITERT |= {"lt_to": _ordered("lt"), "le_to": _ordered("le"), "dot_general": _dot_general}
-FOR_LITERT["and"] = FOR_LITERT.pop("bitwise_and")
+    rules.update({name: by_formula(name) for name in names}, custom_linear_solve=solve)
+    return rules

@@ -6,10 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerax.core.input_spec import InputSpec
 from kerax.export.endpoints import Endpoint
 from kerax.export.errors import package
+from kerax.export.rewriting import LINEAR_ALGEBRA, add_formulas, rewritten
+from kerax.export.saved_model_text import rules
 from kerax.export.stablehlo import PLATFORMS, exported, portable_artifact
+from kerax.export.text import is_spec
+
+_RULES = add_formulas({}, *LINEAR_ALGEBRA)
 
 
 def write(endpoints: list[Endpoint], path: str, collections: dict[str, Sequence] | None = None, options=None) -> None:
@@ -33,11 +37,12 @@ def write(endpoints: list[Endpoint], path: str, collections: dict[str, Sequence]
     root.weights = list(known.values())
     for name, variables in (collections or {}).items():
         setattr(root, name, [by_variable[id(variable)] for variable in variables])
-    signatures = {}
+    signatures, tables = {}, []
     for endpoint in endpoints:
-        function, signature = _functions(tf, endpoint, known)
+        function, signature = _functions(tf, endpoint, known, tables)
         setattr(root, endpoint.name, function)
         signatures[endpoint.name] = signature
+    root.tables = tables
     signatures.setdefault("serving_default", signatures[endpoints[0].name])
     tf.saved_model.save(root, path, signatures=signatures, options=options)
 
@@ -47,16 +52,19 @@ def _ascii(path: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_./-") else "_" for c in path).lstrip("_/-") or "weight"
 
 
-def _functions(tf: Any, endpoint: Endpoint, variables: dict) -> tuple[Any, Any]:
+def _functions(tf: Any, endpoint: Endpoint, variables: dict, tables: list) -> tuple[Any, Any]:
     """An endpoint as a `tf.function` of its arguments, and as one of inputs by name to outputs by name."""
     xla = package("tensorflow.compiler.tf2xla.python.xla")  # not in `tf.raw_ops`
-    program = exported(endpoint, holds_weights=False)
+    program = exported(endpoint, holds_weights=False, change=lambda call: rewritten(call, _RULES))
     artifact = portable_artifact(program)
     paths = [path for kind in ("params", "state") for path in sorted(endpoint.weights[kind])]
     shapes = [tuple(size if isinstance(size, int) else None for size in aval.shape) for aval in program.out_avals]
     dtypes = [tf.as_dtype(np.dtype(aval.dtype)) for aval in program.out_avals]
 
+    on_text = rules(tf, tables)
+
     def call(inputs: Sequence) -> list:
+        inputs = endpoint.text.write(list(inputs), on_text, "tf_saved_model") if endpoint.text else inputs
         arguments = [*(variables[path] for path in paths), *inputs]
         outputs: Any = xla.call_module(
             tuple(arguments[index] for index in program.module_kept_var_idx),
@@ -73,11 +81,9 @@ def _functions(tf: Any, endpoint: Endpoint, variables: dict) -> tuple[Any, Any]:
 
     specs = [
         tf.TensorSpec([s if isinstance(s, int) else None for s in spec.shape], tf.as_dtype(spec.dtype), name=name)
-        for spec, name in zip(endpoint.flat_specs, endpoint.input_names, strict=True)
+        for spec, name in zip(endpoint.inputs, endpoint.input_names, strict=True)
     ]
-    signature = jax.tree.unflatten(
-        jax.tree.structure(endpoint.signature, is_leaf=lambda leaf: isinstance(leaf, InputSpec)), specs
-    )
+    signature = jax.tree.unflatten(jax.tree.structure(endpoint.signature, is_leaf=is_spec), specs)
     form = jax.tree.structure(endpoint.output)
 
     @tf.function(input_signature=signature, autograph=False)

@@ -8,12 +8,16 @@ import jax
 from jax import export
 
 from kerax.export.endpoints import Endpoint, plain_formulations
+from kerax.export.errors import ExportError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 VERSION = "1.13.0"
 """Of StableHLO. TensorFlow 2.21 reads up to 1.13.7, JAX 0.12 writes 1.18; the older version is read by all that are
 newer."""
-_COMPOSITE = re.compile(r'stablehlo\.composite "[^"]*" ([^{]*?) \{.*?decomposition = (@[\w.]+).*?\} :')
+_COMPOSITE = re.compile(
+    r'stablehlo\.composite "[^"]*" ([^{(]*?) (?:\(\{[\s\S]*?\n\s*\}\) )?\{.*?decomposition = (@[\w.]+).*?\} :'
+)
+"""A call of a composite, some of which have a region."""
 
 
 def exported(
@@ -23,18 +27,21 @@ def exported(
 
     Args:
         holds_weights: Whether the weights are in the program as constants. Otherwise they are its first arguments.
-        change: Of a function that holds the weights, what to make of it first.
+        change: What to make of the function first.
     """
+    weights = endpoint.weights
+    if holds_weights:
+        function, specs = lambda *inputs: endpoint.call(weights, inputs), endpoint.specs
+    else:
+        shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), weights)
+        function, specs = endpoint.call_flat, (shapes, *endpoint.flat_specs)
+    # Inputs that the outputs do not depend on are inputs of the file too.
+    program = jax.jit(change(function) if change else function, keep_unused=holds_weights)
     with plain_formulations():
-        if holds_weights:
-            weights = endpoint.weights
-
-            def call(*inputs):
-                return endpoint.call(weights, inputs)
-
-            return export.export(jax.jit(change(call) if change else call), platforms=platforms)(*endpoint.specs)
-        specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), endpoint.weights)
-        return export.export(jax.jit(endpoint.call_flat), platforms=platforms)(specs, *endpoint.flat_specs)
+        try:
+            return export.export(program, platforms=platforms)(*specs)
+        except NotImplementedError as error:
+            raise ExportError(f"export: JAX does not write what {endpoint.name!r} computes: {error}") from error
 
 
 def portable_artifact(program: export.Exported) -> bytes:

@@ -16,7 +16,7 @@ from kerax.core.host_arrays import is_foreign_type, is_frame, to_numpy
 from kerax.core.layer import Layer
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tensorflow_graphs import outside_of_graphs
-from kerax.core.text import reads_text
+from kerax.core.text import TextStep, reads_text
 from kerax.layers.options import check, check_choice, check_positive, leave_out
 
 ENCODED = ("one_hot", "multi_hot", "count")
@@ -211,6 +211,14 @@ class _Categorical(Layer):
         if self.output_mode == "one_hot" and (len(shape) == 1 or shape[-1] != 1):
             return (*shape, self._depth())
         return (*shape[:-1], self._depth())
+
+    def kerax_text_steps(self, shape: tuple) -> list[TextStep]:
+        """What is made of text of this shape, for runtimes that do it by operations of their own."""
+        raise ValueError(f"{self}: inputs must be numbers. Use `StringLookup` for text.")
+
+    def kerax_encode_step(self, depth: int, weights: Any = None) -> TextStep:
+        """What makes outputs of indices, as `encode`."""
+        return TextStep("encode", dict(mode=self.output_mode, depth=depth, weights=weights, dtype=self.compute_dtype))
 
     def call_on_host(self, inputs: Any) -> np.ndarray:
         """The outputs for text, or for integers beyond JAX's, as NumPy arrays."""

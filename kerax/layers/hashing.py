@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax.core.symbolic import KerasTensor
-from kerax.core.text import reads_text
+from kerax.core.text import TextStep, reads_text
 from kerax.layers.category import _Categorical, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.options import check, check_positive
 
@@ -281,6 +281,10 @@ class Hashing(_Categorical):
             bins = jnp.where(inputs == self.mask_value, 0, bins + 1)
         return encode(self, bins, self.num_bins)
 
+    def kerax_text_steps(self, shape: tuple) -> list[TextStep]:
+        params = {"bins": self._num_free, "salt": self._salt, "mask": self.mask_value}
+        return [TextStep("hash", params), self.kerax_encode_step(self.num_bins)]
+
     def call_on_host(self, inputs: Any) -> Any:
         bins = hash_text(inputs, self._salt) % np.uint64(self._num_free)
         if self.mask_value is not None:
@@ -347,6 +351,9 @@ class HashedCrossing(_Categorical):
             bins = _cross_all([feature.astype("int64").astype("uint64") for feature in inputs], self.num_bins)
             bins = bins.astype("int32")
         return encode(self, bins, self.num_bins)
+
+    def kerax_text_steps(self, shape: tuple) -> list[TextStep]:
+        return [TextStep("cross", {"bins": self.num_bins}), self.kerax_encode_step(self.num_bins)]
 
     def call_on_host(self, inputs: Any) -> Any:
         # Integers count as themselves: only text is hashed before it is crossed.

@@ -15,7 +15,7 @@ from kerax.core import sparse
 from kerax.core.layer import Layer
 from kerax.core.registry import in_safe_mode
 from kerax.core.symbolic import KerasTensor
-from kerax.core.text import reads_text
+from kerax.core.text import TextStep, reads_text
 from kerax.layers.category import ENCODED, Adaptable, as_array, encode, is_abstract, is_text, is_wide
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
 from kerax.layers.integer_table import IntegerTable
@@ -248,12 +248,17 @@ class Lookup(Adaptable):
         depth = self._depth()
         if self._idf is None:
             return encode(self, indices, depth)
-        # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
-        weights = np.pad(self._idf, (0, depth - len(self._idf))).astype(self.compute_dtype)
+        weights = self._padded_idf()
         vectors = encode(self, indices, depth)
         if sparse.is_sparse(vectors):
             return sparse.with_data(vectors, vectors.data * weights[vectors.indices[:, -1]])
         return vectors * weights
+
+    def _padded_idf(self) -> Any:
+        if self._idf is None:
+            return None
+        # Where `pad_to_max_tokens` adds entries nothing is counted: any weight does.
+        return np.pad(self._idf, (0, self._depth() - len(self._idf))).astype(self.compute_dtype)
 
     # Files.
 
@@ -498,6 +503,13 @@ class TextLookup(Lookup):
             bins = hash_text(flat[unknown], self._salt, self.encoding) % np.uint64(self.num_oov_indices)
             indices[unknown] = bins.astype("int32") + oov_start
         return self._outputs(indices.reshape(inputs.shape))
+
+    def kerax_text_steps(self, shape: tuple) -> list[TextStep]:
+        """As that of the family. Where unknown tokens are an error here, they are -1 there."""
+        self._check_ready()
+        unknown = {"start": self._oov_start(), "bins": self.num_oov_indices, "salt": self._salt}
+        look_up = TextStep("look_up", {"table": self._table, **unknown})
+        return [look_up, self.kerax_encode_step(self._depth(), self._padded_idf())]
 
     def _to_strings(self, indices) -> np.ndarray:
         if indices.dtype.kind not in "iu":

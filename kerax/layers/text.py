@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kerax.core.symbolic import KerasTensor
+from kerax.core.text import TextStep
 from kerax.layers.category import as_array
 from kerax.layers.lookup import TextLookup
 from kerax.layers.options import check, check_choice, check_unsupported
@@ -119,6 +120,25 @@ class TextVectorization(TextLookup):
             row[: len(tokens)] = tokens
         outputs = self._fit_length(super().__call__(padded))
         return outputs if inputs.shape else outputs[0]
+
+    def kerax_text_steps(self, shape: tuple) -> list[TextStep]:
+        """As that of the family."""
+        steps = []
+        if callable(self.standardize):
+            steps.append(TextStep("call", {"argument": "standardize"}))
+        elif self.standardize is not None:
+            removed = string.punctuation if "strip" in self.standardize else ""
+            steps.append(TextStep("translate", {"lower": "lower" in self.standardize, "removed": removed}))
+        has_rows = self.split is not None or bool(self._widths)
+        if callable(self.split):
+            steps.append(TextStep("call", {"argument": "split"}))
+        elif has_rows:
+            steps.append(TextStep("split", {"by": self.split}))
+        if self._widths:
+            steps.append(TextStep("join", {"widths": tuple(self._widths)}))
+        look_up, encode = super().kerax_text_steps(shape)
+        length = self.output_sequence_length if has_rows or len(shape) > 1 else None
+        return [*steps, look_up, *([TextStep("fit_length", {"length": length})] if length else []), encode]
 
     def _fit_length(self, outputs):
         length = self.output_sequence_length

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import operator
 import warnings
 from typing import Any
 
@@ -203,10 +204,10 @@ class Functional(Model):
                 stacklevel=5,
             )
 
-    def kerax_used_inputs(self, x) -> Any:
+    def kerax_used_inputs(self, x, call=operator.call) -> Any:
         """`x` without the entries of a dict that the model has no input for, whatever they hold."""
         if self._cut is not None:
-            return x if isinstance(x, Prepared) else self._on_host(x)
+            return x if isinstance(x, Prepared) else self._on_host(x, call)
         if not isinstance(x, dict):
             return x
         form = self.kerax_graph.inputs
@@ -222,7 +223,7 @@ class Functional(Model):
         read = [(node.operation, values.get(id(node.inputs[0]))) for node in tables]
         return [(table, value) for table, value in read if value is not None]
 
-    def _on_host(self, inputs) -> Prepared:
+    def _on_host(self, inputs, call) -> Prepared:
         """What the layers that read text make of inputs, for `call` to go on with."""
         given = self._flatten(as_arrays(inputs, self.kerax_graph.inputs))
         pairs = zip(self.inputs, given, strict=True)
@@ -231,9 +232,9 @@ class Functional(Model):
         for node, resumed in self._cut.on_host:
             args, kwargs = node.arguments(known)
             if resumed is None:
-                node.note(node.operation(*args, **kwargs), known)
+                node.note(call(node.operation, *args, **kwargs), known)
             else:
-                known[resumed.prepared] = node.operation.kerax_used_inputs(*args)
+                known[resumed.prepared] = node.operation.kerax_used_inputs(*args, call)
         return Prepared(tuple(known[tensor] for tensor in self._cut.starts))
 
     def _fit(self, tensor: KerasTensor, value):

@@ -1,6 +1,7 @@
 """`Model`: a layer that can be compiled, trained, evaluated and saved. Training itself is in `kerax.train`."""
 
 import json
+import operator
 import os
 from collections.abc import Callable, Collection
 from typing import IO, Any, Self, cast
@@ -90,8 +91,11 @@ class Model(Layer):
             return functional.from_graph(config, custom_objects, functional if cls is Model else cls)
         return super().from_config(config)
 
-    def kerax_used_inputs(self, x) -> Any:
-        """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is."""
+    def kerax_used_inputs(self, x, call=operator.call) -> Any:
+        """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is.
+
+        `call` makes the calls that read text; with one that records them, `x` may be symbolic.
+        """
         return x
 
     def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:

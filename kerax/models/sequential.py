@@ -1,16 +1,16 @@
 """`Sequential`: layers one after the other."""
 
+import operator
 from typing import Any, cast
 
 import jax
-import numpy as np
 
 from kerax.core import calling, masks
 from kerax.core.graph import assign_names
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor, is_shape
-from kerax.core.text import TEXT, Prepared, reads_text
+from kerax.core.text import TEXT, Prepared, as_text, reads_text
 from kerax.layers.core_layers import Lambda
 from kerax.layers.embedding import Embedding
 from kerax.layers.input_layer import InputLayer
@@ -152,27 +152,27 @@ class Sequential(Model):
         if isinstance(inputs, Prepared):
             (inputs,), start = inputs.values, inputs.start
         else:
-            inputs = masks.masked(self._fit(np.asarray(inputs, object) if reads_text(inputs) else inputs), mask)
+            inputs = masks.masked(self._fit(as_text(inputs) if reads_text(inputs) else inputs), mask)
         for layer in self._stack[start:]:
             inputs = layer(inputs)
         return inputs
 
-    def kerax_used_inputs(self, x) -> Any:
+    def kerax_used_inputs(self, x, call=operator.call) -> Any:
         """What the model's steps get of the inputs `x`: of text, what the layers that read it make of it."""
         if not reads_text(x):
             return x
         self._require_layers()
-        x = np.asarray(x, object)
+        x = as_text(x)
         if self.input_layer is None:
             self.add_input((None, *x.shape[1:]), TEXT)
         x, start = self._fit(x), 0
         for layer in self._stack:
             if isinstance(layer, Model):  # which goes on in the compiled part
-                x = layer.kerax_used_inputs(x)
+                x = layer.kerax_used_inputs(x, call)
                 break
             if not reads_text(x):
                 break
-            x, start = layer(x), start + 1
+            x, start = call(layer, x), start + 1
         return Prepared((x,), start)
 
     def compute_output_spec(self, inputs, training=None, mask=None) -> Any:

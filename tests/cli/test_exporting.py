@@ -34,7 +34,7 @@ def test_a_file_becomes_one_of_another_runtime(model, capsys):
         (["model.keras", "out.onnx", "--batch", "none"], "--batch: expected a whole number"),
         (["model.keras", "out.onnx", "--opset", "-1"], "--opset: expected a whole number"),
         (["model.keras", "out.onnx", "--size", "3"], "unknown option --size"),
-        (["model.keras", "out.onnx", "--quantize", "int8"], "has no argument 'quantize'"),
+        (["model.keras", "out.xml", "--quantize", "int8"], "has no argument 'quantize'"),
         (["nothing.keras", "out.onnx"], "nothing.keras"),
     ],
 )

@@ -186,6 +186,42 @@ def test_archives_of_functions(tmp_path):
         archive.write_out(tmp_path / "both.onnx", format="onnx")
 
 
+def test_what_the_newest_jax_writes_as_composites_is_read_by_older_ones(tmp_path):
+    x = kerax.Input((6,))
+    model = kerax.Model(x, layers.Dense(2, activation="gelu")(kerax.ops.cumsum(x, axis=1)))  # with and without a region
+    model.export(tmp_path / "model", "jax", verbose=False)
+    program = jax.export.deserialize(bytearray((tmp_path / "model").read_bytes()))
+    assert "composite" not in program.mlir_module()
+    given = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(program.call(given), model.predict(given, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_onnx_files_in_8_bits(tmp_path, capsys):
+    kerax.utils.set_random_seed(0)
+    tokens, image = kerax.Input((6,), dtype="int32", name="tokens"), kerax.Input((12, 12, 3), name="image")
+    x = layers.LSTM(24)(layers.Embedding(100, 32)(tokens))
+    y = layers.Conv2DTranspose(16, 3, strides=2)(layers.Conv2D(64, 3)(image))
+    z = layers.Concatenate()([x, layers.GlobalAveragePooling2D()(y)])
+    model = kerax.Model([tokens, image], layers.Dense(5)(layers.Dense(64, activation="relu")(z)))
+    sizes = {}
+    for quantize in (None, "int8"):
+        path = tmp_path / f"{quantize}.onnx"
+        model.export(path, "onnx", quantize=quantize)
+        sizes[quantize] = path.stat().st_size
+    assert sizes["int8"] < 0.5 * sizes[None]
+    assert f"onnx, {sizes['int8'] / 1e6:.3g} MB" in capsys.readouterr().out
+    rng = np.random.default_rng(0)
+    given = [rng.integers(0, 100, (4, 6)).astype("int32"), rng.normal(size=(4, 12, 12, 3)).astype("float32")]
+    expected, (found,) = model.predict(given, verbose=0), run(tmp_path / "int8.onnx", *given)
+    assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    held = onnx_ir.load(tmp_path / "int8.onnx").graph.initializers
+    assert held["embedding/embeddings"].dtype == held["conv2d/kernel"].dtype == onnx_ir.DataType.INT8
+    assert held["conv2d/kernel_scale"].shape == (64,) and held["embedding/embeddings_scale"].shape == (100,)
+    assert held["dense_1/kernel"].dtype == onnx_ir.DataType.FLOAT  # too small
+    with pytest.raises(ValueError, match="`quantize` must be None or 'int8'"):
+        model.export(tmp_path / "x.onnx", "onnx", quantize="int3")
+
+
 def test_every_format_has_an_extra():
     extras = {kind.extra for kind in formats.FORMATS.values() if kind.extra}
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]

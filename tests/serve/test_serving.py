@@ -262,12 +262,15 @@ def test_open_sizes_are_computed_for_each_shape(serving):
     assert answer.status == 400 and "cannot be computed for these inputs" in answer.error
 
 
-def test_texts_of_any_length_are_computed_for_each_shape(serving):
+@pytest.mark.parametrize("kind", ["kerax", "onnx"])
+def test_texts_of_any_length_are_computed_for_each_shape(serving, kind, tmp_path):
     vectorize = layers.TextVectorization(vocabulary=["good", "bad", "film"])
     inputs = kerax.Input((), dtype="string", name="text")
     counted = layers.GlobalAveragePooling1D()(layers.Embedding(6, 2)(vectorize(inputs)))
     model = kerax.Model(inputs, counted)
-    server = serving({"m": model}, max_batch=2)
+    if kind == "onnx":
+        model.export(tmp_path / "m.onnx", format="onnx", verbose=False)
+    server = serving({"m": model if kind == "kerax" else tmp_path / "m.onnx"}, max_batch=2)
     for text in ("good", "a bad film", "a b c d e f g"):
         answer = post(server, "/v1/models/m:predict", {"instances": [text]}).json()["predictions"]
         np.testing.assert_allclose(answer, model.predict(np.array([text]), verbose=0), rtol=1e-5)

@@ -8,15 +8,19 @@ import jax
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from kerax.core.text import TEXT as STRING
 from kerax.export.errors import ExportError
-from kerax.export.onnx import control, elementwise, formulas, indexing, joining, products
-from kerax.export.onnx.graph import INT64, Complex, Graph, Operand, constant, is_known, stored
+from kerax.export.onnx import control, elementwise, indexing, joining, products
+from kerax.export.onnx import text as strings
+from kerax.export.onnx.graph import INT64, TEXT, Complex, Graph, Operand, constant, data_type, is_known, stored
 from kerax.export.onnx.interpreter import run
+from kerax.export.text import Text
 
 __all__ = ["ExportError", "to_onnx"]
-_RULES = control, elementwise, formulas, indexing, products  # imported for the rules that they add
+_RULES = control, elementwise, indexing, products  # imported for the rules that they add
 OPSET = 18
 _IR_VERSION = 9
+_OPSET_OF_TABLES = 3
 _LARGEST = 1.5e9
 """Bytes of weights in the file itself, which Protocol Buffers end at 2 GiB."""
 
@@ -28,6 +32,8 @@ def to_onnx(
     input_names: Sequence[str],
     output_names: Sequence[str],
     opset: int = OPSET,
+    text: Text | None = None,
+    given: Sequence = (),
 ) -> ir.Model:
     """What a function computes, as a model in ONNX.
 
@@ -35,9 +41,11 @@ def to_onnx(
         function: Of `weights` and `inputs`, in JAX.
         weights: A tree of arrays, which are named in the file by their paths.
         inputs: A tree of `jax.ShapeDtypeStruct`; their sizes may be symbols of `jax.export.symbolic_shape`.
-        input_names: One for each leaf of `inputs`.
+        input_names: One for each input.
         output_names: One for each leaf of what `function` returns.
         opset: Version of ONNX's operators, 18 or higher.
+        text: What is made of text before, which gives the `inputs`.
+        given: With `text`, the shapes of the model's own inputs.
 
     Raises:
         ExportError: for what has no ONNX, naming the layer and the primitive.
@@ -48,14 +56,12 @@ def to_onnx(
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         name = jax.tree_util.keystr(path, simple=True, separator="/").partition("/")[2]
         arguments.append(constant(leaf, name or None))
-    given = []
-    for name, spec in zip(input_names, jax.tree.leaves(inputs), strict=True):
-        kind = ir.TensorType(ir.DataType.from_numpy(stored(spec.dtype)))
-        shape = ir.Shape([int(size) if is_known(size) else str(size) for size in spec.shape])
-        value = ir.Value(name=graph.unique(name), type=kind, shape=shape)
-        given.append(value)
+    specs = jax.tree.leaves(inputs)
+    sources = [_input(graph, name, spec) for name, spec in zip(input_names, given or specs, strict=True)]
+    starts = sources if text is None else text.write(sources, strings.rules(graph), "onnx")
+    for start, spec in zip(starts, specs, strict=True):
+        value = start.result
         arguments.append(Operand(spec.shape, stored(spec.dtype), value))
-    for value, spec in zip(given, jax.tree.leaves(inputs), strict=True):
         for axis, size in enumerate(spec.shape):
             if not is_known(size) and str(size) not in graph.shared.symbols:
                 graph.shared.symbols[str(size)] = graph.node("Shape", [value], INT64, (1,), start=axis, end=axis + 1)
@@ -70,11 +76,11 @@ def to_onnx(
         results.append(result)
     model = ir.Model(
         ir.Graph(
-            given,
+            [source.result for source in sources],
             results,
             nodes=graph.nodes,
             initializers=graph.shared.initializers,
-            opset_imports={"": max(opset, graph.shared.opset)},
+            opset_imports={"": max(opset, graph.shared.opset)} | ({"ai.onnx.ml": _OPSET_OF_TABLES} if text else {}),
             name="kerax",
         ),
         ir_version=_IR_VERSION,
@@ -87,6 +93,14 @@ def to_onnx(
         clean(model)
     _drop_unused(model)
     return model
+
+
+def _input(graph: Graph, name: str, spec: Any) -> Operand:
+    dtype = TEXT if spec.dtype == STRING else stored(spec.dtype)
+    shape = ir.Shape([int(size) if is_known(size) else str(size) for size in spec.shape])
+    return Operand(
+        spec.shape, dtype, ir.Value(name=graph.unique(name), type=ir.TensorType(data_type(dtype)), shape=shape)
+    )
 
 
 def _drop_unused(model: ir.Model):

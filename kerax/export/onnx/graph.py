@@ -12,6 +12,8 @@ import onnx_ir as ir
 from kerax.export.errors import ExportError
 
 BOOL, INT32, INT64, FLOAT = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32)
+TEXT = np.dtype(object)
+"""Of strings, in NumPy's arrays."""
 _OPSET_OF_FLOAT8 = 19
 _SIZE_TO_COMPARE = 1024
 """Bytes up to which constants are compared by their content: equal ones are one, of which there are many."""
@@ -21,6 +23,11 @@ def stored(dtype) -> np.dtype:
     """The dtype in the graph. bfloat16 is written as float32: runtimes have hardly an operator for it."""
     dtype = np.dtype(dtype)
     return FLOAT if dtype == ml_dtypes.bfloat16 else dtype
+
+
+def data_type(dtype) -> ir.DataType:
+    """ONNX's name for a dtype of the graph."""
+    return ir.DataType.STRING if np.dtype(dtype) == TEXT else ir.DataType.from_numpy(np.dtype(dtype))
 
 
 def is_known(size) -> bool:
@@ -140,14 +147,18 @@ class Graph:
     def initializer(self, array: np.ndarray, name: str | None = None) -> ir.Value:
         """A constant that is kept in the file."""
         small = array.nbytes <= _SIZE_TO_COMPARE
-        key = (array.dtype.str, array.shape, array.tobytes()) if small else id(array)
+        content = str(array.tolist()) if array.dtype == TEXT else array.tobytes()
+        key = (array.dtype.str, array.shape, content) if small else id(array)
         if key not in self.shared.constants:
             name = self.unique(name or f"constant_{len(self.shared.initializers)}")
-            tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+            if array.dtype == TEXT:
+                tensor = ir.StringTensor(np.strings.encode(array.astype(str)), shape=ir.Shape(array.shape), name=name)
+            else:
+                tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
             value = ir.Value(
                 name=name,
                 shape=tensor.shape,
-                type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+                type=ir.TensorType(data_type(array.dtype)),
                 const_value=tensor,
             )
             self.shared.initializers.append(value)
@@ -163,17 +174,19 @@ class Graph:
             return value.result if value.constant is None else self.initializer(value.constant, value.name)
         return self.initializer(np.asarray(value))
 
-    def node(self, kind: str, inputs: Sequence, dtype=None, shape=None, outputs: int = 1, **attributes) -> Any:
+    def node(
+        self, kind: str, inputs: Sequence, dtype=None, shape=None, outputs: int = 1, domain: str = "", **attributes
+    ) -> Any:
         """Writes a node. Returns its output, or a list of several."""
         label = f"{self.shared.scope}/{kind}" if self.shared.scope else kind
         results = [ir.Value(name=self.unique(f"{label}:{index}")) for index in range(outputs)]
         if outputs == 1 and dtype is not None:
-            results[0].type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+            results[0].type = ir.TensorType(data_type(dtype))
         if outputs == 1 and shape is not None:
             results[0].shape = ir.Shape([int(size) if is_known(size) else str(size) for size in shape])
         given = {name: _attribute(value) for name, value in attributes.items()}
         read = [self.input(value) for value in inputs]
-        self.nodes.append(ir.node(kind, read, given, outputs=results, name=self.unique(label)))
+        self.nodes.append(ir.node(kind, read, given, domain=domain, outputs=results, name=self.unique(label)))
         return results[0] if outputs == 1 else results
 
     def value(self, kind: str, inputs: Sequence, dtype, shape, actual=None, **attributes) -> Operand:
@@ -276,7 +289,7 @@ class Graph:
             return value
         shape, actual = (tuple(sizes[axis] for axis in axes) for sizes in (value.shape, value.actual))
         if value.constant is not None:
-            return Operand(shape, value.dtype, None, np.transpose(value.constant, axes), actual)
+            return Operand(shape, value.dtype, None, np.transpose(value.constant, axes), actual, value.name)
         return self.value("Transpose", [value], value.dtype, shape, actual, perm=axes)
 
     def cast(self, value: Operand, dtype) -> Operand:
@@ -319,7 +332,7 @@ class Graph:
         inputs = []
         for shape, dtype in specs:
             sizes = ir.Shape([int(size) if is_known(size) else str(size) for size in shape])
-            kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+            kind = ir.TensorType(data_type(dtype))
             inputs.append(Operand(shape, dtype, ir.Value(name=self.unique("in"), type=kind, shape=sizes)))
         outputs = [graph.full(value) for value in function(graph, *inputs)]
         # An output of a body is made in the body, also where it is a constant or comes from outside.

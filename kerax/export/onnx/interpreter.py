@@ -10,6 +10,7 @@ import numpy as np
 
 from kerax.core import jaxprs
 from kerax.export.errors import ExportError
+from kerax.export.formulas import FORMULAS
 from kerax.export.onnx.graph import (
     Complex,
     Graph,
@@ -23,9 +24,6 @@ from kerax.export.onnx.graph import (
 
 RULES: dict[str, Callable[..., Any]] = {}
 """By the primitive's name: from the graph, the equation and its inputs to its output, or a list of several."""
-
-FORMULAS: dict[str, Callable[..., Any]] = {}
-"""By the primitive's name: from its parameters to a function in JAX that ONNX has the parts of."""
 
 FUNCTIONS: dict[str, tuple[Callable, Callable[..., Any]]] = {}
 """By their names functions of JAX's that ONNX has an operator for: of one array of float32, and what writes it."""

@@ -1,10 +1,11 @@
-"""Primitives that ONNX has no operator for, as formulas of those it has."""
+"""Primitives that formats have no operator for, as formulas of those they have."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from kerax.export.onnx.interpreter import FORMULAS
 
 
 def _cumulative(combine):
@@ -168,7 +169,7 @@ def _lu(**_):
     return _batched(one, 2)
 
 
-FORMULAS.update(
+FORMULAS: dict[str, Callable[..., Any]] = dict(
     # Primitives since JAX 0.12. A polynomial's coefficients begin with the constant.
     log2=lambda **_: lambda x: jnp.log(x) / np.log(2).astype(x.dtype),
     polynomial=lambda **_: lambda x, *coefficients: _polynomial(x, coefficients[::-1]),
@@ -188,3 +189,4 @@ FORMULAS.update(
     digamma=lambda **_: _digamma,
     atan2=lambda **_: _atan2,
 )
+"""By the primitive's name: from its parameters to a function in JAX."""
