@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import errors
-from kerax.core import masks
+from kerax.core import locking, masks
 from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.scope import holding, names
 from kerax.core.sparse import is_sparse
 from kerax.core.symbolic import KerasTensor, known_shape
-from kerax.core.tracking import name_children
+from kerax.core.tracking import are_built, descendants, name_children
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
 
@@ -69,6 +69,10 @@ def recording(build: Callable) -> Callable:
         self.built = True
         if not self._trainable:
             self.trainable = False  # the layers inside, just built, do not know
+        # Not after `super().build`, in the middle of a subclass's; nor before a `call` that builds what is inside, and
+        # until then may add to it.
+        if self not in _building.get() and (not hasattr(build, "leaves_to_call") or are_built(descendants(self))):
+            locking.lock(self)
 
     return recorded
 
@@ -104,7 +108,14 @@ def follows_call(build: Callable) -> Callable:
     return build
 
 
+def leaves_to_call(build: Callable) -> Callable:
+    """Marks a `build` that makes nothing: the layers inside are built by `call`."""
+    build.__dict__["leaves_to_call"] = True
+    return build
+
+
 @recording
+@leaves_to_call
 def _note_shapes(layer, input_shape):
     """A `build` that leaves the layers to the call, whose inputs have dtypes."""
 

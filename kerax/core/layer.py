@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import building, calling, persistence, placement, registry, sparse, switches, symbolic
+from kerax.core import building, calling, locking, persistence, placement, registry, sparse, switches, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -25,13 +25,14 @@ from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from
 from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.core.tracking import (
+    PLAIN,
     Alias,
     Path,
     Trackable,
     aliases,
+    are_built,
     descendants,
     members,
-    name_children,
     structure,
     walk,
 )
@@ -59,6 +60,8 @@ class Layer(Operation, Trackable):
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     build_shapes = Alias("kerax_build_shapes")
     _initialized = _has_no_build = False
+    _held: frozenset | None = None  # what it held when it was built: since then it takes nothing new
+    kerax_locks = True  # not models that are lists or graphs, which are built as layers are added
     supports_jit = True  # kept for Keras's layers that say otherwise
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
@@ -105,12 +108,17 @@ class Layer(Operation, Trackable):
         self.first_input_shape = kwargs.pop("batch_input_shape", None if shape is None else (None, *shape))
         reject_unknown(self, kwargs, "name", "dtype", "trainable", "activity_regularizer")
 
+    def __setattr__(self, name: str, value: Any):
+        if self._held is not None and type(value) not in PLAIN:
+            locking.check_attribute(self, name, value)
+        super().__setattr__(name, value)
+
     # What a subclass writes or calls.
 
+    @calling.recording
+    @calling.leaves_to_call
     def build(self, input_shape) -> None:
         """Creates the weights for an input shape. The default creates none."""
-        name_children(self)
-        self.built = True
 
     @calling.taking_no_name_first
     def add_weight(
@@ -137,6 +145,8 @@ class Layer(Operation, Trackable):
             name: Default: the attribute it is assigned to.
         """
         self.kerax_require_init()
+        if self._held is not None:
+            locking.refuse(self, f"`add_weight` is called with name={name!r}")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -250,6 +260,7 @@ class Layer(Operation, Trackable):
     def _record(self, args: tuple, kwargs: dict) -> Any:
         outputs = self.symbolic_call(*args, **kwargs)
         symbolic.Node(self, args, kwargs, outputs)
+        locking.lock_all([self])
         if self.supports_masking:
             arguments = calling.bind(self, args, kwargs)
             calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
@@ -266,7 +277,7 @@ class Layer(Operation, Trackable):
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
             # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
-            if not building.are_built(descendants(self)):
+            if not are_built(descendants(self)):
                 building.try_to_build(self, args, kwargs)
             self.kerax_claim_seeds()
             materialize(variable for _, variable in walk(self))
@@ -289,7 +300,9 @@ class Layer(Operation, Trackable):
         self.kerax_require_init()
         args, kwargs = jax.tree.map(building.as_spec, (args, kwargs))
         # Calling it on shapes builds it.
-        return symbolic.infer(self, args, kwargs)
+        outputs = symbolic.infer(self, args, kwargs)
+        locking.lock_all(descendants(self))
+        return outputs
 
     def init(self, key, *args, **kwargs) -> dict:
         """Fresh values of all variables, drawn from `key`; touches no existing value.
@@ -325,7 +338,7 @@ class Layer(Operation, Trackable):
             ValueError: if a variable is missing or has the wrong shape, or a key is needed and missing.
         """
         below = structure(self)
-        if not building.are_built(below.items):
+        if not are_built(below.items):
             self.kerax_build_from(*args, **kwargs)
             below = structure(self)
         # `structure` once: the call and what is collected after it see the same variables.
@@ -563,22 +576,7 @@ class Layer(Operation, Trackable):
     def _says_its_shape(self) -> bool:
         return type(self).compute_output_shape is not Layer.compute_output_shape
 
-    def compute_output_shape(self, *shapes, **named_shapes) -> Any:
-        """The outputs' shapes for input shapes; `None` where unknown."""
-
-        def tensor(shape):
-            return symbolic.KerasTensor(shape, self.compute_dtype)
-
-        # Inputs are taken to be in the compute dtype: shapes do not tell.
-        args = tuple(jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape) for shape in shapes)
-        kwargs = {}
-        for name, shape in named_shapes.items():
-            given, name = jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape), name.removesuffix("_shape")
-            if name in calling.signature_of(type(self).call).names:
-                kwargs[name] = given
-            else:  # `input_shape`, whatever the argument of `call` is called
-                args = (*args, given)
-        return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
+    compute_output_shape = building.compute_output_shape
 
     def _repr_html_(self) -> str:
         return layer_page(self)

@@ -66,6 +66,7 @@ class Functional(Model):
         self._has_warned = False
 
     _untracked = Model._untracked | frozenset({"kerax_graph", "operations", "_cut"})
+    kerax_locks = False
 
     @staticmethod
     def adopt(user_class: type) -> None:
