@@ -135,9 +135,9 @@ class Functional(Model):
         return _shapes(self.kerax_graph.outputs)
 
     def call(self, inputs, training=None, mask=None) -> Any:
-        nodes, starts = self.kerax_graph.nodes, self.inputs
+        calls, starts = self.kerax_graph.calls, self.inputs
         if isinstance(inputs, Prepared):
-            nodes, starts, given = self._cut.compiled, self._cut.starts, inputs.values
+            calls, starts, given = self._cut.compiled, self._cut.starts, inputs.values
         else:
             given = self._flatten(inputs if self._cut is None else as_arrays(inputs, self.kerax_graph.inputs))
         values = [self._fit(tensor, value) for tensor, value in zip(starts, given, strict=True)]
@@ -146,9 +146,9 @@ class Functional(Model):
             # Masks come by position; inputs without one keep their own.
             values[: len(given)] = map(masks.masked, values, given)
         known = dict(zip(starts, values, strict=True))
-        for node in nodes:  # `Graph.run` without a frame of its own between a model and its layers
-            args, kwargs = node.arguments(known)
-            node.note(node.operation(*args, **kwargs), known)
+        for call in calls:  # `Graph.run` without a frame of its own between a model and its layers
+            args, kwargs = call.arguments(known)
+            call.note(call.operation(*args, **kwargs), known)
         outputs = jax.tree.map(known.__getitem__, self.kerax_graph.outputs)
         # As Keras: a list of one output is that output.
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
