@@ -1,4 +1,4 @@
-"""`ops.cond` in a graph: calls that only one of its branches needs run in that branch, so that one branch is computed."""
+"""`ops.cond` in a graph: calls that only one of its branches needs run there, so that one branch is computed."""
 
 import inspect
 from typing import Any
@@ -30,7 +30,7 @@ class Choice:
         branches: The calls of the true branch, then of the false one.
     """
 
-    def __init__(self, node: Node, branches: tuple[list, list]):
+    def __init__(self, node: Node, branches: list[list]):
         self.node, self.branches = node, branches
         self.note = node.note
         self._writes_state = False
@@ -88,7 +88,7 @@ def with_branches(nodes: list[Node], outputs: list[KerasTensor]) -> list:
                 places[id(tensor.node)] = _common(places.get(id(tensor.node), inside), inside)
     calls: dict[tuple, list] = {(): []}
     for node in nodes:
-        branches = tuple(calls.get((*places[id(node)], (id(node), index)), []) for index in (0, 1))
+        branches = [calls.get((*places[id(node)], (id(node), index)), []) for index in (0, 1)]
         calls.setdefault(places[id(node)], []).append(Choice(node, branches) if any(branches) else node)
     return calls[()]
 

@@ -36,7 +36,16 @@ class CallContext(NamedTuple):
 call_context: ContextVar[CallContext | None] = ContextVar("kerax_call", default=None)
 
 
-_building: ContextVar[tuple] = ContextVar("kerax_building", default=())  # the layers whose `build` runs
+class _Builds(NamedTuple):
+    """The layers whose `build` runs, in `layers`; those and the calls around the last of them, outermost first, in
+    `around`, of which `num_calls` layers are known by the call context too."""
+
+    layers: tuple = ()
+    around: tuple = ()
+    num_calls: int = 0
+
+
+_building: ContextVar[_Builds | None] = ContextVar("kerax_building", default=None)
 
 
 def recording(build: Callable) -> Callable:
@@ -51,19 +60,19 @@ def recording(build: Callable) -> Callable:
         if self.kerax_build_shapes is None:
             # Without the first, which is the layer itself, whatever it is called.
             self.kerax_build_shapes = dict(list(_bind_build(self, build, args, kwargs).items())[1:])
-        context = call_context.get()
-        # Both the calls around and the builds around: a layer may be built in either.
-        around = (*(context.around if context else ()), *_building.get())
+        context, builds = call_context.get(), _building.get() or _Builds()
+        calls = () if context is None else context.around
+        # Builds and calls in the order in which they lie in each other; a layer whose `call` builds a child is in both.
+        around = tuple(dict.fromkeys((*builds.around, *calls[builds.num_calls :])))
         if self.path is None:
-            # A layer whose `call` builds a child is in both.
-            around = [layer for layer in dict.fromkeys(around) if layer is not self]
+            around = tuple(layer for layer in around if layer is not self)
             self.path = "/".join((*names.get(), *(layer.name for layer in (*around, self))))
             for layer in around:
                 policy = layer.dtype_policy
                 if isinstance(policy, DTypePolicyMap) and policy is not self.dtype_policy and self.path in policy:
                     self.dtype_policy = policy[self.path]
         name_children(self)  # before those of them are built that the layer was made with
-        with holding(_building, (*_building.get(), self)):
+        with holding(_building, _Builds((*builds.layers, self), (*around, self), len(calls))):
             build(self, *args, **kwargs)
         name_children(self)
         self.built = True
@@ -71,7 +80,7 @@ def recording(build: Callable) -> Callable:
             self.trainable = False  # the layers inside, just built, do not know
         # Not after `super().build`, in the middle of a subclass's; nor before a `call` that builds what is inside, and
         # until then may add to it.
-        if self not in _building.get() and (not hasattr(build, "leaves_to_call") or are_built(descendants(self))):
+        if self not in builds.layers and (not hasattr(build, "leaves_to_call") or are_built(descendants(self))):
             locking.lock(self)
 
     return recorded

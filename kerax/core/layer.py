@@ -59,7 +59,9 @@ class Layer(Operation, Trackable):
 
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     build_shapes = Alias("kerax_build_shapes")
-    _initialized = _has_no_build = False
+    _initialized = False
+    # Kerax's own layers without weights are built from the start, but for those that are not in Keras.
+    _has_no_build = kerax_builds_in_call = False
     _held: frozenset | None = None  # what it held when it was built: since then it takes nothing new
     kerax_locks = True  # not models that are lists or graphs, which are built as layers are added
     supports_jit = True  # kept for Keras's layers that say otherwise
@@ -75,7 +77,7 @@ class Layer(Operation, Trackable):
             # Only kerax's own: files find a user's class only if it was registered.
             LAYERS.add(cls)
         is_own = cls.__module__.startswith("kerax.layers.")
-        cls._has_no_build = is_own and cls.build is Layer.build
+        cls._has_no_build = is_own and cls.build is Layer.build and not cls.kerax_builds_in_call
         if "hands_on_text" not in vars(cls):
             cls.hands_on_text = not is_own
 
@@ -93,7 +95,7 @@ class Layer(Operation, Trackable):
         if not isinstance(trainable, bool):
             raise ValueError(f"{self}: `trainable` must be a boolean. Got {trainable!r}.")
         self._trainable = trainable
-        self.built, self._ready = self._has_no_build, False  # kerax's own without weights are built from the start
+        self.built, self._ready = self._has_no_build, False
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         # Who writes `compute_mask` has thought of masks.
@@ -529,7 +531,7 @@ class Layer(Operation, Trackable):
     # Shapes, dtypes, symbolic tensors.
 
     def _set_dtype_policy(self, policy):
-        self._dtype_policy = dtype_policies.get(policy)
+        self._dtype_policy = persistence.put_policy(self, dtype_policies.get(policy))
 
     # Read in every call, so without a Python function.
     dtype_policy: Any = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
@@ -587,6 +589,7 @@ class Layer(Operation, Trackable):
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config
+    from_config = classmethod(persistence.from_config)
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config
 

@@ -17,6 +17,11 @@ def lock(layer) -> None:
         layer._held = frozenset(id(part) for _, part in members(layer, _PARTS))
 
 
+def is_locked(layer) -> bool:
+    """Whether the layer takes no new weights and parts."""
+    return layer._held is not None
+
+
 def lock_all(items: list) -> None:
     """Locks the layers that are built among what is below one which has been called."""
     for item in items:
@@ -24,10 +29,16 @@ def lock_all(items: list) -> None:
             lock(item)
 
 
+def unlock(layer) -> None:
+    """From now on the layer takes new weights and parts."""
+    layer._held = None
+
+
 @contextmanager
 def unlocked(layer) -> Iterator[None]:
     """Within a `with` block the layer takes new weights: of quantization, of a low-rank update."""
-    held, layer._held = layer._held, None
+    held = layer._held
+    unlock(layer)
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from kerax.core import placement
-from kerax.core.configurable import captured_arguments, has_own_config, is_own, serialize_arguments
+from kerax.core.configurable import captured_arguments, has_own_config, is_own, revive_arguments, serialize_arguments
 from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
@@ -76,6 +76,17 @@ def policy_to_save(self) -> DTypePolicy:
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy
 
 
+def put_policy(self, policy: DTypePolicy) -> Any:
+    """What a layer's dtype policy becomes when it is assigned: in a map by path the layer's entry, else itself."""
+    known = vars(self).get("_dtype_policy")
+    if isinstance(policy, DTypePolicyMap) or not isinstance(known, DTypePolicyMap) or not self.path:
+        return policy
+    if self.path in known:
+        del known[self.path]
+    known[self.path] = policy
+    return known
+
+
 # Arguments whose attributes are something else: a generator, variables; of the others what is made of them, where
 # Keras's files hold what was given.
 _NOT_READ = frozenset("seed weights mean variance height_factor width_factor x_factor y_factor frame_step".split())
@@ -97,6 +108,15 @@ def get_config(self) -> dict:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             config = {name: value for name, value in config.items() if name in parameters}
     return serialize_arguments(self, config)
+
+
+def from_config(cls, config: dict) -> Any:
+    """A layer with the arguments that `get_config` described; a plain dtype policy is handed to it by its name."""
+    arguments = revive_arguments(config)
+    policy = arguments.get("dtype")
+    if isinstance(policy, DTypePolicy) and not isinstance(policy, DTypePolicyMap) and policy.quantization_mode is None:
+        arguments["dtype"] = policy.name
+    return cls(**arguments)
 
 
 def get_build_config(self) -> dict | None:

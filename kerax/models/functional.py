@@ -24,6 +24,7 @@ from kerax.models.model import Model
 from kerax.models.sequential import Sequential
 from kerax.models.shapes import fit_shape, fits_shape
 from kerax.ops import nn
+from kerax.saving import keras2
 
 
 class Functional(Model):
@@ -314,6 +315,7 @@ class Functional(Model):
     @staticmethod
     def from_graph(config: dict, custom_objects: dict | None, of_class: type) -> "Functional":
         """A model of a class that takes inputs and outputs, of the graph that a config describes."""
+        config = keras2.with_calls(config)
         tensors: dict[tuple, KerasTensor] = {}
         operations, waiting = {}, []
         for entry in config["layers"]:
@@ -335,7 +337,11 @@ class Functional(Model):
                 and all(history in tensors for history in _histories(call))
             ]
             if not ready:
-                raise ValueError(f"The config of {config['name']!r} has calls whose inputs are never made.")
+                names = sorted({name for name, _, _ in waiting})
+                raise ValueError(
+                    f"The config of {config['name']!r} has calls whose inputs are never made, as there is a loop or "
+                    f"they are missing: of {names}."
+                )
             for name, index, call in ready:
                 args = _fill(call["args"], tensors)
                 outputs = operations[name](*args, **_fill(call["kwargs"], tensors))
@@ -344,7 +350,10 @@ class Functional(Model):
             waiting = [item for item in waiting if item not in ready]
         for name, operation in operations.items():
             operation.name = name  # a layer that other models share may have got another name there
-        inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
+        try:
+            inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
+        except KeyError as error:
+            raise ValueError(f"The config of {config['name']!r} has no tensor {error} for an end of it.") from None
         return _of_tensors(
             of_class, inputs, outputs, _beside_graph(config), config["name"], config.get("trainable", True)
         )

@@ -78,7 +78,7 @@ class Compressible(Layer):
         # `built` is not there yet when the base class's constructor sets the policy.
         if getattr(self, "built", False) and policy.quantization_mode and self.quantization_mode is None:
             quantize(self, policy.quantization_mode, False, default_config(policy), policy)
-        self._dtype_policy = policy
+        super()._set_dtype_policy(policy)
 
     # A quantized policy quantizes a layer that is built.
     dtype_policy = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
