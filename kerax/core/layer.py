@@ -589,7 +589,7 @@ class Layer(Operation, Trackable):
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config
-    from_config = classmethod(persistence.from_config)
+    from_config = classmethod(persistence.from_config)  # pyright: ignore[reportAssignmentType]
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config
 
