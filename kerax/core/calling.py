@@ -101,9 +101,12 @@ def taking_no_name_first(add: Function) -> Function:
     return cast(Function, checked)
 
 
+_signature_of_build = functools.cache(inspect.signature)  # one for all layers of a class
+
+
 def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:
     try:
-        return inspect.signature(build).bind(layer, *args, **kwargs).arguments
+        return _signature_of_build(build).bind(layer, *args, **kwargs).arguments
     except TypeError as error:
         raise errors.ArgumentTypeError(
             f"{layer}: {error} in `build`. A `build` with several arguments calls them after those of `call`, "
@@ -301,7 +304,9 @@ def shapes_of(value) -> Any:
 def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
     """The arguments of a layer's `build` or `compute_output_shape` for a call: `x_shape` from the tensor argument `x`,
     or the first tensor's shape."""
-    names = list(inspect.signature(function).parameters)
+    # Of the function, which all layers of a class share, without its `self`.
+    method = getattr(function, "__func__", None)
+    names = list(_signature_of_build(method or function).parameters)[0 if method is None else 1 :]
     tensors = {
         name: value
         for name, value in arguments.items()

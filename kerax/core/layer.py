@@ -25,7 +25,6 @@ from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from
 from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.core.tracking import (
-    PLAIN,
     Alias,
     Path,
     Trackable,
@@ -39,6 +38,7 @@ from kerax.core.tracking import (
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
+_set_attribute = object.__setattr__  # half the time of one found by `super()`: a layer has thirty attributes
 Own = list[tuple[Path, Variable]] | None
 _with_losses: weakref.WeakSet = weakref.WeakSet()  # layers that hold losses of a call outside any scope: few do
 
@@ -62,7 +62,7 @@ class Layer(Operation, Trackable):
     _initialized = False
     # Kerax's own layers without weights are built from the start, but for those that are not in Keras.
     _has_no_build = kerax_builds_in_call = False
-    _held: frozenset | None = None  # what it held when it was built: since then it takes nothing new
+    _released: set[int] | None = None  # since it was built it takes no new parts, but for these that it had before
     kerax_locks = True  # not models that are lists or graphs, which are built as layers are added
     supports_jit = True  # kept for Keras's layers that say otherwise
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
@@ -111,9 +111,13 @@ class Layer(Operation, Trackable):
         reject_unknown(self, kwargs, "name", "dtype", "trainable", "activity_regularizer")
 
     def __setattr__(self, name: str, value: Any):
-        if self._held is not None and type(value) not in PLAIN:
+        if self._released is not None:
             locking.check_attribute(self, name, value)
-        super().__setattr__(name, value)
+        _set_attribute(self, name, value)
+
+    def __delattr__(self, name: str):
+        locking.release(self, name)
+        super().__delattr__(name)
 
     # What a subclass writes or calls.
 
@@ -147,7 +151,7 @@ class Layer(Operation, Trackable):
             name: Default: the attribute it is assigned to.
         """
         self.kerax_require_init()
-        if self._held is not None:
+        if self._released is not None:
             locking.refuse(self, f"`add_weight` is called with name={name!r}")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
@@ -469,24 +473,8 @@ class Layer(Operation, Trackable):
         """Weights that the optimizer leaves alone."""
         return [variable for variable in self.weights if not (self._trainable and variable.trainable)]
 
-    def get_weights(self) -> list:
-        """The weights as NumPy arrays, in the order of `weights`."""
-        weights = self.weights
-        materialize(weights)
-        return [placement.own(value) for value in placement.to_host_all([weight.value for weight in weights])]
-
-    def set_weights(self, weights) -> None:
-        """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""
-        own = self.weights
-        if len(own) != len(weights):
-            raise ValueError(f"{self}: expected {len(own)} weights, got {len(weights)}.")
-        for variable, value in zip(own, weights, strict=True):
-            # All shapes before the first assignment: all or none.
-            if jnp.shape(value) != variable.shape:
-                raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {jnp.shape(value)}.")
-        for variable, value in zip(own, weights, strict=True):
-            variable.assign(value)
-
+    get_weights = persistence.get_weights
+    set_weights = persistence.set_weights
     kerax_stored_variables = persistence.kerax_stored_variables
     kerax_stored_values = persistence.kerax_stored_values
     also_loaded = persistence.also_loaded

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kerax.core.tracking import Trackable, members
+from kerax.core.tracking import PLAIN, Trackable, members
 from kerax.core.variable import Variable
 
 _PARTS: Any = (Trackable, Variable)
@@ -12,37 +12,36 @@ _PARTS: Any = (Trackable, Variable)
 
 def lock(layer) -> None:
     """From now on the layer takes no new weight or part; those it has may be put elsewhere in it."""
-    if layer.kerax_locks and layer._held is None:
-        # By identity: an attribute may be `None` for a while, and have its layer again.
-        layer._held = frozenset(id(part) for _, part in members(layer, _PARTS))
+    if layer.kerax_locks and layer._released is None:
+        layer._released = set()
 
 
 def is_locked(layer) -> bool:
     """Whether the layer takes no new weights and parts."""
-    return layer._held is not None
+    return layer._released is not None
 
 
 def lock_all(items: list) -> None:
     """Locks the layers that are built among what is below one which has been called."""
     for item in items:
-        if getattr(item, "built", False) and item._held is None:
+        if getattr(item, "built", False):
             lock(item)
 
 
 def unlock(layer) -> None:
     """From now on the layer takes new weights and parts."""
-    layer._held = None
+    layer._released = None
 
 
 @contextmanager
 def unlocked(layer) -> Iterator[None]:
     """Within a `with` block the layer takes new weights: of quantization, of a low-rank update."""
-    held = layer._held
+    before = layer._released
     unlock(layer)
     try:
         yield
     finally:
-        layer._held = held
+        layer._released = before
 
 
 def check_attribute(layer, name: str, value) -> None:
@@ -50,11 +49,20 @@ def check_attribute(layer, name: str, value) -> None:
     # A property decides itself: the kernel of a built layer may be tied to another's, which Keras does not allow.
     if name in layer._untracked or hasattr(getattr(type(layer), name, None), "__set__"):
         return
-    if all(id(part) in layer._held for part in _parts(value)):
-        return
-    present = {id(part) for _, part in members(layer, _PARTS)}  # a copy's parts are not those of the lock
-    if any(id(part) not in present for part in _parts(value)):
-        refuse(layer, f"`{name}` is assigned {value!r}")
+    if type(value) not in PLAIN:
+        new = [part for part in _parts(value) if id(part) not in layer._released]
+        if new:
+            present = {id(part) for _, part in members(layer, _PARTS)}
+            if any(id(part) not in present for part in new):
+                refuse(layer, f"`{name}` is assigned {value!r}")
+    release(layer, name)
+
+
+def release(layer, name: str) -> None:
+    """Notes the parts in an attribute that is about to go: one that is `None` for a while gets its layer again."""
+    old = vars(layer).get(name)
+    if layer._released is not None and type(old) not in PLAIN:
+        layer._released.update(map(id, _parts(old)))
 
 
 def refuse(layer, what: str) -> None:

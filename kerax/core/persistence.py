@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kerax.core import placement
@@ -12,6 +13,26 @@ from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
 from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
+
+
+def get_weights(self) -> list:
+    """The weights as NumPy arrays, in the order of `weights`."""
+    weights = self.weights
+    materialize(weights)
+    return [placement.own(value) for value in placement.to_host_all([weight.value for weight in weights])]
+
+
+def set_weights(self, weights) -> None:
+    """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""
+    own = self.weights
+    if len(own) != len(weights):
+        raise ValueError(f"{self}: expected {len(own)} weights, got {len(weights)}.")
+    for variable, value in zip(own, weights, strict=True):
+        # All shapes before the first assignment: all or none.
+        if jnp.shape(value) != variable.shape:
+            raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {jnp.shape(value)}.")
+    for variable, value in zip(own, weights, strict=True):
+        variable.assign(value)
 
 
 def kerax_stored_variables(self) -> list[Variable]:

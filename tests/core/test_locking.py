@@ -107,6 +107,12 @@ def hold_again(model, _):
     model.head = head
 
 
+def delete_and_hold_again(model, _):
+    head = model.head
+    del model.head
+    model.head = head
+
+
 def hold_elsewhere(model, _):
     model.spare = [model.head]
 
@@ -142,7 +148,18 @@ def build_again(model, _):
     model.head.build((None, 3))
 
 
-CHANGES = (hold_again, hold_elsewhere, replace, take_away, train, quantize, adapt, adapt_and_add, build_again)
+CHANGES = (
+    hold_again,
+    delete_and_hold_again,
+    hold_elsewhere,
+    replace,
+    take_away,
+    train,
+    quantize,
+    adapt,
+    adapt_and_add,
+    build_again,
+)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
