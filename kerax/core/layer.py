@@ -23,6 +23,7 @@ from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from
+from kerax.core.stateless import ScopeOfValues
 from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.core.tracking import (
     Alias,
@@ -407,7 +408,8 @@ class Layer(Operation, Trackable):
         """Keras's pure call on lists of values, in the order of the attributes of the same names, or on the trees
         `params` and `state` of a `TrainState`.
 
-        `key` is the PRNG key of random layers, which Keras does not have here.
+        `key` is the PRNG key of random layers, which Keras does not have here. Default: the key of the call around, or
+        one made of the values and inputs.
 
         Returns: outputs and new non-trainable values, and with `return_losses` the list of losses.
         """
@@ -417,8 +419,11 @@ class Layer(Operation, Trackable):
             variables = [*self.trainable_variables, *self.non_trainable_variables]
             if not self.built and type(self).build is not Layer.build:
                 raise ValueError(f"{self}: `stateless_call` needs a built layer. Call it on data or `build` it first.")
-            values = [*trainable_variables, *non_trainable_variables]
-            scope = scopes.Scope(zip(variables, values, strict=True), None if key is None else key_from(key))
+            pairs = list(zip(variables, [*trainable_variables, *non_trainable_variables], strict=True))
+            if key is None and scopes.find_key() is None:
+                scope = ScopeOfValues(pairs, (args, kwargs))
+            else:
+                scope = scopes.Scope(pairs, None if key is None else key_from(key))
         with scope:
             outputs = self(*args, **kwargs)
             losses = [self.losses] if return_losses else []
