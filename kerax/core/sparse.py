@@ -91,7 +91,8 @@ def apply(function: Callable, name: str, args: tuple, kwargs: dict) -> Any:
 def caller(layer: Any, call: Callable) -> Callable:
     """A layer's `call` for sparse arguments: a user's as it is, kerax's own, which are written for dense arrays, so."""
     # Models hand on to their layers what they are given.
-    if type(layer).call.__module__.split(".")[:2] != ["kerax", "layers"]:
+    is_own = type(layer).call.__module__.split(".")[:2] == ["kerax", "layers"]
+    if not is_own or getattr(layer, "takes_sparse", False):  # its `call` is written for both
         return call
     # What a layer keeps of a call would be what JAX traces to find out the rules.
     is_pure = all(variable.is_parameter for variable in layer.variables)
