@@ -7,16 +7,8 @@ import jax
 from kerax import tree
 from kerax.core import calling, symbolic
 from kerax.core.seeds import make_seed
-from kerax.core.tracking import attributes, descendants, paths_by_name, walk
+from kerax.core.tracking import are_built, attributes, descendants, paths_by_name, walk
 from kerax.core.variable import Variable
-
-
-def are_built(items: list) -> bool:
-    """Whether all layers among what is below a layer are built."""
-    for item in items:  # a loop, not `all`: every pure call comes here
-        if not getattr(item, "built", True):
-            return False
-    return True
 
 
 def build_for(layer, args: tuple, kwargs: dict) -> None:
@@ -81,6 +73,24 @@ def spec_from_shapes(layer, args: tuple, kwargs: dict) -> Any:
     return tree.map_shape_structure(
         lambda shape: symbolic.KerasTensor(shape, layer.compute_dtype), layer.compute_output_shape(**shapes)
     )
+
+
+def compute_output_shape(self, *shapes, **named_shapes) -> Any:
+    """The outputs' shapes for input shapes; `None` where unknown."""
+
+    def tensor(shape):
+        return symbolic.KerasTensor(shape, self.compute_dtype)
+
+    # Inputs are taken to be in the compute dtype: shapes do not tell.
+    args = tuple(jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape) for shape in shapes)
+    kwargs = {}
+    for name, shape in named_shapes.items():
+        given, name = jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape), name.removesuffix("_shape")
+        if name in calling.signature_of(type(self).call).names:
+            kwargs[name] = given
+        else:  # `input_shape`, whatever the argument of `call` is called
+            args = (*args, given)
+    return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
 
 
 def parameters_and_state(triples) -> dict:

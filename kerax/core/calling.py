@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kerax import errors
-from kerax.core import masks
+from kerax.core import locking, masks
 from kerax.core.host_arrays import is_foreign_type, to_numpy
 from kerax.core.scope import holding, names
 from kerax.core.sparse import is_sparse
 from kerax.core.symbolic import KerasTensor, known_shape
-from kerax.core.tracking import name_children
+from kerax.core.tracking import are_built, descendants, name_children
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
 
@@ -36,7 +36,16 @@ class CallContext(NamedTuple):
 call_context: ContextVar[CallContext | None] = ContextVar("kerax_call", default=None)
 
 
-_building: ContextVar[tuple] = ContextVar("kerax_building", default=())  # the layers whose `build` runs
+class _Builds(NamedTuple):
+    """The layers whose `build` runs, in `layers`; those and the calls around the last of them, outermost first, in
+    `around`, of which `num_calls` layers are known by the call context too."""
+
+    layers: tuple = ()
+    around: tuple = ()
+    num_calls: int = 0
+
+
+_building: ContextVar[_Builds | None] = ContextVar("kerax_building", default=None)
 
 
 def recording(build: Callable) -> Callable:
@@ -51,24 +60,28 @@ def recording(build: Callable) -> Callable:
         if self.kerax_build_shapes is None:
             # Without the first, which is the layer itself, whatever it is called.
             self.kerax_build_shapes = dict(list(_bind_build(self, build, args, kwargs).items())[1:])
-        context = call_context.get()
-        # Both the calls around and the builds around: a layer may be built in either.
-        around = (*(context.around if context else ()), *_building.get())
+        context, builds = call_context.get(), _building.get() or _Builds()
+        calls = () if context is None else context.around
+        # Builds and calls in the order in which they lie in each other; a layer whose `call` builds a child is in both.
+        around = tuple(dict.fromkeys((*builds.around, *calls[builds.num_calls :])))
         if self.path is None:
-            # A layer whose `call` builds a child is in both.
-            around = [layer for layer in dict.fromkeys(around) if layer is not self]
+            around = tuple(layer for layer in around if layer is not self)
             self.path = "/".join((*names.get(), *(layer.name for layer in (*around, self))))
             for layer in around:
                 policy = layer.dtype_policy
                 if isinstance(policy, DTypePolicyMap) and policy is not self.dtype_policy and self.path in policy:
                     self.dtype_policy = policy[self.path]
         name_children(self)  # before those of them are built that the layer was made with
-        with holding(_building, (*_building.get(), self)):
+        with holding(_building, _Builds((*builds.layers, self), (*around, self), len(calls))):
             build(self, *args, **kwargs)
         name_children(self)
         self.built = True
         if not self._trainable:
             self.trainable = False  # the layers inside, just built, do not know
+        # Not after `super().build`, in the middle of a subclass's; nor before a `call` that builds what is inside, and
+        # until then may add to it.
+        if self not in builds.layers and (not hasattr(build, "leaves_to_call") or are_built(descendants(self))):
+            locking.lock(self)
 
     return recorded
 
@@ -88,9 +101,12 @@ def taking_no_name_first(add: Function) -> Function:
     return cast(Function, checked)
 
 
+_signature_of_build = functools.cache(inspect.signature)  # one for all layers of a class
+
+
 def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:
     try:
-        return inspect.signature(build).bind(layer, *args, **kwargs).arguments
+        return _signature_of_build(build).bind(layer, *args, **kwargs).arguments
     except TypeError as error:
         raise errors.ArgumentTypeError(
             f"{layer}: {error} in `build`. A `build` with several arguments calls them after those of `call`, "
@@ -104,7 +120,14 @@ def follows_call(build: Callable) -> Callable:
     return build
 
 
+def leaves_to_call(build: Callable) -> Callable:
+    """Marks a `build` that makes nothing: the layers inside are built by `call`."""
+    build.__dict__["leaves_to_call"] = True
+    return build
+
+
 @recording
+@leaves_to_call
 def _note_shapes(layer, input_shape):
     """A `build` that leaves the layers to the call, whose inputs have dtypes."""
 
@@ -281,7 +304,9 @@ def shapes_of(value) -> Any:
 def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
     """The arguments of a layer's `build` or `compute_output_shape` for a call: `x_shape` from the tensor argument `x`,
     or the first tensor's shape."""
-    names = list(inspect.signature(function).parameters)
+    # Of the function, which all layers of a class share, without its `self`.
+    method = getattr(function, "__func__", None)
+    names = list(_signature_of_build(method or function).parameters)[0 if method is None else 1 :]
     tensors = {
         name: value
         for name, value in arguments.items()

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from kerax.core.branches import run, with_branches
 from kerax.core.symbolic import KerasTensor, Node
 from kerax.core.tracking import unique
 
@@ -16,6 +17,8 @@ class Graph:
 
     Operations are ordered as Keras orders them: by their distance from the outputs, farthest first, and at equal
     distance in the order a depth-first search from the outputs meets them.
+
+    Its `nodes` are all calls, its `calls` what runs: those that only one branch of a `cond` needs are inside that.
 
     Args:
         inputs: Symbolic tensors as one tensor, a list, tuple or dict. They need not be `Input`s.
@@ -43,6 +46,7 @@ class Graph:
             self._visit(tensor, order, done)
         op_depths = self._measure(order)
         self.nodes = sorted((node for node in order if node.inputs), key=lambda node: -self._depths[id(node)])
+        self.calls = with_branches(self.nodes, self.flat_outputs)
         self.operations = self._ordered_operations(order, op_depths)
 
     def _visit(self, tensor: KerasTensor, order: list, done: set):
@@ -92,9 +96,11 @@ class Graph:
     def run(self, inputs: list, call: Callable | None = None) -> Tree:
         """The outputs for input values in flat order. `call(node, args, kwargs)` replaces the plain call."""
         values = dict(zip(self.flat_inputs, inputs, strict=True))
-        for node in self.nodes:
-            args, kwargs = node.arguments(values)
-            node.note(node.operation(*args, **kwargs) if call is None else call(node, args, kwargs), values)
+        if call is None:
+            run(self.calls, values)
+        else:
+            for node in self.nodes:
+                node.note(call(node, *node.arguments(values)), values)
         return jax.tree.map(values.__getitem__, self.outputs)
 
 

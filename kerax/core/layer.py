@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import building, calling, persistence, placement, registry, sparse, switches, symbolic
+from kerax.core import building, calling, locking, persistence, placement, registry, sparse, switches, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -23,21 +23,23 @@ from kerax.core.operation import Operation, check_name
 from kerax.core.registry import Family
 from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from
+from kerax.core.stateless import ScopeOfValues
 from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.core.tracking import (
     Alias,
     Path,
     Trackable,
     aliases,
+    are_built,
     descendants,
     members,
-    name_children,
     structure,
     walk,
 )
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
+_set_attribute = object.__setattr__  # half the time of one found by `super()`: a layer has thirty attributes
 Own = list[tuple[Path, Variable]] | None
 _with_losses: weakref.WeakSet = weakref.WeakSet()  # layers that hold losses of a call outside any scope: few do
 
@@ -58,7 +60,11 @@ class Layer(Operation, Trackable):
 
     _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
     build_shapes = Alias("kerax_build_shapes")
-    _initialized = _has_no_build = False
+    _initialized = False
+    # Kerax's own layers without weights are built from the start, but for those that are not in Keras.
+    _has_no_build = kerax_builds_in_call = False
+    _released: set[int] | None = None  # since it was built it takes no new parts, but for these that it had before
+    kerax_locks = True  # not models that are lists or graphs, which are built as layers are added
     supports_jit = True  # kept for Keras's layers that say otherwise
     autograph_info__ = None  # that TensorFlow finds this name keeps it from rewriting the code of layers in its graphs
     hands_on_text = True  # whether `call` may get arrays of text; of kerax's own layers only those that say so
@@ -72,7 +78,7 @@ class Layer(Operation, Trackable):
             # Only kerax's own: files find a user's class only if it was registered.
             LAYERS.add(cls)
         is_own = cls.__module__.startswith("kerax.layers.")
-        cls._has_no_build = is_own and cls.build is Layer.build
+        cls._has_no_build = is_own and cls.build is Layer.build and not cls.kerax_builds_in_call
         if "hands_on_text" not in vars(cls):
             cls.hands_on_text = not is_own
 
@@ -90,7 +96,7 @@ class Layer(Operation, Trackable):
         if not isinstance(trainable, bool):
             raise ValueError(f"{self}: `trainable` must be a boolean. Got {trainable!r}.")
         self._trainable = trainable
-        self.built, self._ready = self._has_no_build, False  # kerax's own without weights are built from the start
+        self.built, self._ready = self._has_no_build, False
         self.path: str | None = None  # the names of the layers it was built in, and its own
         self.input_spec = None
         # Who writes `compute_mask` has thought of masks.
@@ -105,12 +111,21 @@ class Layer(Operation, Trackable):
         self.first_input_shape = kwargs.pop("batch_input_shape", None if shape is None else (None, *shape))
         reject_unknown(self, kwargs, "name", "dtype", "trainable", "activity_regularizer")
 
+    def __setattr__(self, name: str, value: Any):
+        if self._released is not None:
+            locking.check_attribute(self, name, value)
+        _set_attribute(self, name, value)
+
+    def __delattr__(self, name: str):
+        locking.release(self, name)
+        super().__delattr__(name)
+
     # What a subclass writes or calls.
 
+    @calling.recording
+    @calling.leaves_to_call
     def build(self, input_shape) -> None:
         """Creates the weights for an input shape. The default creates none."""
-        name_children(self)
-        self.built = True
 
     @calling.taking_no_name_first
     def add_weight(
@@ -137,6 +152,8 @@ class Layer(Operation, Trackable):
             name: Default: the attribute it is assigned to.
         """
         self.kerax_require_init()
+        if self._released is not None:
+            locking.refuse(self, f"`add_weight` is called with name={name!r}")
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = jnp.dtype(dtype or self.variable_dtype).name
         if initializer is None:
@@ -250,6 +267,7 @@ class Layer(Operation, Trackable):
     def _record(self, args: tuple, kwargs: dict) -> Any:
         outputs = self.symbolic_call(*args, **kwargs)
         symbolic.Node(self, args, kwargs, outputs)
+        locking.lock_all([self])
         if self.supports_masking:
             arguments = calling.bind(self, args, kwargs)
             calling.pass_mask(self, arguments, outputs, Layer.compute_mask)
@@ -266,7 +284,7 @@ class Layer(Operation, Trackable):
                 raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
         if at_root and scopes.current_scope() is None:
             # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
-            if not building.are_built(descendants(self)):
+            if not are_built(descendants(self)):
                 building.try_to_build(self, args, kwargs)
             self.kerax_claim_seeds()
             materialize(variable for _, variable in walk(self))
@@ -289,7 +307,9 @@ class Layer(Operation, Trackable):
         self.kerax_require_init()
         args, kwargs = jax.tree.map(building.as_spec, (args, kwargs))
         # Calling it on shapes builds it.
-        return symbolic.infer(self, args, kwargs)
+        outputs = symbolic.infer(self, args, kwargs)
+        locking.lock_all(descendants(self))
+        return outputs
 
     def init(self, key, *args, **kwargs) -> dict:
         """Fresh values of all variables, drawn from `key`; touches no existing value.
@@ -325,7 +345,7 @@ class Layer(Operation, Trackable):
             ValueError: if a variable is missing or has the wrong shape, or a key is needed and missing.
         """
         below = structure(self)
-        if not building.are_built(below.items):
+        if not are_built(below.items):
             self.kerax_build_from(*args, **kwargs)
             below = structure(self)
         # `structure` once: the call and what is collected after it see the same variables.
@@ -388,7 +408,8 @@ class Layer(Operation, Trackable):
         """Keras's pure call on lists of values, in the order of the attributes of the same names, or on the trees
         `params` and `state` of a `TrainState`.
 
-        `key` is the PRNG key of random layers, which Keras does not have here.
+        `key` is the PRNG key of random layers, which Keras does not have here. Default: the key of the call around, or
+        one made of the values and inputs.
 
         Returns: outputs and new non-trainable values, and with `return_losses` the list of losses.
         """
@@ -398,8 +419,11 @@ class Layer(Operation, Trackable):
             variables = [*self.trainable_variables, *self.non_trainable_variables]
             if not self.built and type(self).build is not Layer.build:
                 raise ValueError(f"{self}: `stateless_call` needs a built layer. Call it on data or `build` it first.")
-            values = [*trainable_variables, *non_trainable_variables]
-            scope = scopes.Scope(zip(variables, values, strict=True), None if key is None else key_from(key))
+            pairs = list(zip(variables, [*trainable_variables, *non_trainable_variables], strict=True))
+            if key is None and scopes.find_key() is None:
+                scope = ScopeOfValues(pairs, (args, kwargs))
+            else:
+                scope = scopes.Scope(pairs, None if key is None else key_from(key))
         with scope:
             outputs = self(*args, **kwargs)
             losses = [self.losses] if return_losses else []
@@ -454,24 +478,8 @@ class Layer(Operation, Trackable):
         """Weights that the optimizer leaves alone."""
         return [variable for variable in self.weights if not (self._trainable and variable.trainable)]
 
-    def get_weights(self) -> list:
-        """The weights as NumPy arrays, in the order of `weights`."""
-        weights = self.weights
-        materialize(weights)
-        return [placement.own(value) for value in placement.to_host_all([weight.value for weight in weights])]
-
-    def set_weights(self, weights) -> None:
-        """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""
-        own = self.weights
-        if len(own) != len(weights):
-            raise ValueError(f"{self}: expected {len(own)} weights, got {len(weights)}.")
-        for variable, value in zip(own, weights, strict=True):
-            # All shapes before the first assignment: all or none.
-            if jnp.shape(value) != variable.shape:
-                raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {jnp.shape(value)}.")
-        for variable, value in zip(own, weights, strict=True):
-            variable.assign(value)
-
+    get_weights = persistence.get_weights
+    set_weights = persistence.set_weights
     kerax_stored_variables = persistence.kerax_stored_variables
     kerax_stored_values = persistence.kerax_stored_values
     also_loaded = persistence.also_loaded
@@ -516,7 +524,7 @@ class Layer(Operation, Trackable):
     # Shapes, dtypes, symbolic tensors.
 
     def _set_dtype_policy(self, policy):
-        self._dtype_policy = dtype_policies.get(policy)
+        self._dtype_policy = persistence.put_policy(self, dtype_policies.get(policy))
 
     # Read in every call, so without a Python function.
     dtype_policy: Any = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)
@@ -563,22 +571,7 @@ class Layer(Operation, Trackable):
     def _says_its_shape(self) -> bool:
         return type(self).compute_output_shape is not Layer.compute_output_shape
 
-    def compute_output_shape(self, *shapes, **named_shapes) -> Any:
-        """The outputs' shapes for input shapes; `None` where unknown."""
-
-        def tensor(shape):
-            return symbolic.KerasTensor(shape, self.compute_dtype)
-
-        # Inputs are taken to be in the compute dtype: shapes do not tell.
-        args = tuple(jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape) for shape in shapes)
-        kwargs = {}
-        for name, shape in named_shapes.items():
-            given, name = jax.tree.map(tensor, shape, is_leaf=symbolic.is_shape), name.removesuffix("_shape")
-            if name in calling.signature_of(type(self).call).names:
-                kwargs[name] = given
-            else:  # `input_shape`, whatever the argument of `call` is called
-                args = (*args, given)
-        return jax.tree.map(lambda spec: symbolic.known_shape(spec.shape), symbolic.infer(self, args, kwargs))
+    compute_output_shape = building.compute_output_shape
 
     def _repr_html_(self) -> str:
         return layer_page(self)
@@ -589,6 +582,7 @@ class Layer(Operation, Trackable):
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config
+    from_config = classmethod(persistence.from_config)  # pyright: ignore[reportAssignmentType]
     get_build_config = persistence.get_build_config
     build_from_config = persistence.build_from_config
 

@@ -4,14 +4,35 @@ import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kerax.core import placement
-from kerax.core.configurable import captured_arguments, has_own_config, is_own, serialize_arguments
+from kerax.core.configurable import captured_arguments, has_own_config, is_own, revive_arguments, serialize_arguments
 from kerax.core.symbolic import is_shape
 from kerax.core.tracking import descendants
 from kerax.core.variable import Variable, materialize
 from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
+
+
+def get_weights(self) -> list:
+    """The weights as NumPy arrays, in the order of `weights`."""
+    weights = self.weights
+    materialize(weights)
+    return [placement.own(value) for value in placement.to_host_all([weight.value for weight in weights])]
+
+
+def set_weights(self, weights) -> None:
+    """Sets the weights from arrays in the order of `weights`. Raises `ValueError` if number or shapes differ."""
+    own = self.weights
+    if len(own) != len(weights):
+        raise ValueError(f"{self}: expected {len(own)} weights, got {len(weights)}.")
+    for variable, value in zip(own, weights, strict=True):
+        # All shapes before the first assignment: all or none.
+        if jnp.shape(value) != variable.shape:
+            raise ValueError(f"{self}: {variable.path} has shape {variable.shape}. Got {jnp.shape(value)}.")
+    for variable, value in zip(own, weights, strict=True):
+        variable.assign(value)
 
 
 def kerax_stored_variables(self) -> list[Variable]:
@@ -76,6 +97,17 @@ def policy_to_save(self) -> DTypePolicy:
     return DTypePolicyMap(policy, known | inside) if inside else self.dtype_policy
 
 
+def put_policy(self, policy: DTypePolicy) -> Any:
+    """What a layer's dtype policy becomes when it is assigned: in a map by path the layer's entry, else itself."""
+    known = vars(self).get("_dtype_policy")
+    if isinstance(policy, DTypePolicyMap) or not isinstance(known, DTypePolicyMap) or not self.path:
+        return policy
+    if self.path in known:
+        del known[self.path]
+    known[self.path] = policy
+    return known
+
+
 # Arguments whose attributes are something else: a generator, variables; of the others what is made of them, where
 # Keras's files hold what was given.
 _NOT_READ = frozenset("seed weights mean variance height_factor width_factor x_factor y_factor frame_step".split())
@@ -97,6 +129,15 @@ def get_config(self) -> dict:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             config = {name: value for name, value in config.items() if name in parameters}
     return serialize_arguments(self, config)
+
+
+def from_config(cls, config: dict) -> Any:
+    """A layer with the arguments that `get_config` described; a plain dtype policy is handed to it by its name."""
+    arguments = revive_arguments(config)
+    policy = arguments.get("dtype")
+    if isinstance(policy, DTypePolicy) and not isinstance(policy, DTypePolicyMap) and policy.quantization_mode is None:
+        arguments["dtype"] = policy.name
+    return cls(**arguments)
 
 
 def get_build_config(self) -> dict | None:

@@ -91,7 +91,8 @@ def apply(function: Callable, name: str, args: tuple, kwargs: dict) -> Any:
 def caller(layer: Any, call: Callable) -> Callable:
     """A layer's `call` for sparse arguments: a user's as it is, kerax's own, which are written for dense arrays, so."""
     # Models hand on to their layers what they are given.
-    if type(layer).call.__module__.split(".")[:2] != ["kerax", "layers"]:
+    is_own = type(layer).call.__module__.split(".")[:2] == ["kerax", "layers"]
+    if not is_own or getattr(layer, "takes_sparse", False):  # its `call` is written for both
         return call
     # What a layer keeps of a call would be what JAX traces to find out the rules.
     is_pure = all(variable.is_parameter for variable in layer.variables)
@@ -109,6 +110,7 @@ def _without_duplicates(x: Any) -> Any:
 
 def _with_the_same_places(*arrays: Any) -> list:
     """Sparse arrays of one shape with zeros where only another one has an element."""
+    arrays = tuple(_unbatched(x) if x.n_batch or x.n_dense else x for x in arrays)
     indices = jnp.concatenate([x.indices for x in arrays])
     found = []
     for x in arrays:
@@ -116,6 +118,15 @@ def _with_the_same_places(*arrays: Any) -> list:
         joined = type(x)((jnp.concatenate(parts), indices), shape=x.shape)
         found.append(joined.sum_duplicates(nse=len(indices), remove_zeros=False))
     return found
+
+
+def _unbatched(x: Any) -> Any:
+    """A sparse array in which each element has all its indices, none of which its place in the arrays says."""
+    from jax.experimental.sparse import bcoo_update_layout
+
+    # One batch may stand for all, which JAX's function overlooks.
+    parts = [jnp.broadcast_to(part, (*x.shape[: x.n_batch], *part.shape[x.n_batch :])) for part in (x.data, x.indices)]
+    return bcoo_update_layout(type(x)(tuple(parts), shape=x.shape), n_batch=0, n_dense=0)
 
 
 def with_data(x: Any, data: jax.Array) -> Any:

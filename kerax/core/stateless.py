@@ -10,6 +10,39 @@ from kerax.core import scope as scopes
 from kerax.core.variable import Variable, unwrap
 from kerax.errors import suggest
 
+_MADE_WHEN_NEEDED = object()
+
+
+class ScopeOfValues(scopes.Scope):
+    """A scope whose key, where none was given and one is needed, is made of values: others draw other numbers.
+
+    In Keras the seeds of layers are among the values of a pure call, here they are not. A loop that writes its own step
+    calls with other weights or data each time, and so has other draws each time.
+
+    Args:
+        pairs: Variables with their values.
+        inputs: What else the key is made of.
+    """
+
+    def __init__(self, pairs, inputs):
+        super().__init__(pairs, key=_MADE_WHEN_NEEDED)
+        self._inputs = inputs
+
+    def next_key(self) -> jax.Array:
+        """`fold_in(key, n)` for the n-th draw in this scope."""
+        if self.key is _MADE_WHEN_NEEDED:
+            self.key = jax.random.key(0)
+            for leaf in jax.tree.leaves((self._inputs, list(self.values.values())[:8])):
+                self.key = jax.random.fold_in(self.key, _bits(leaf))
+        return super().next_key()
+
+
+def _bits(leaf) -> Any:
+    """A number that changes with any element of an array."""
+    if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.number):
+        return 0
+    return jnp.sum(jax.lax.bitcast_convert_type(jnp.asarray(leaf, jnp.float32), jnp.uint32), dtype=jnp.uint32)
+
 
 class StatelessScope(scopes.Scope):
     """A `with` block in which variables have given values, and keep none of what is assigned to them.

@@ -55,7 +55,7 @@ def aliases(cls: type) -> None:
             setattr(cls, short, Alias(name))
 
 
-_EMPTY = frozenset({str, int, float, bool, type(None), type, FunctionType, MethodType})  # what most attributes are
+PLAIN = frozenset({str, int, float, bool, type(None), type, FunctionType, MethodType})  # what most attributes are
 
 
 def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
@@ -134,7 +134,7 @@ def attributes(item) -> list[tuple[str, Any]]:
 def _attributes(item) -> list[tuple[str, Any]]:
     # By exact type, in a set: a model has thousands of attributes, most of them numbers.
     # A list first, made at once: another thread may set attributes meanwhile.
-    return [pair for pair in list(vars(item).items()) if type(pair[1]) not in _EMPTY]
+    return [pair for pair in list(vars(item).items()) if type(pair[1]) not in PLAIN]
 
 
 class Structure(NamedTuple):
@@ -157,6 +157,14 @@ def walk(root: Trackable) -> list[tuple[Path, Variable]]:
 def descendants(root: Trackable) -> list[Trackable]:
     """`root` and everything below it, parents first."""
     return structure(root).items
+
+
+def are_built(items: list) -> bool:
+    """Whether all layers among what is below a layer are built."""
+    for item in items:  # a loop, not `all`: every pure call comes here
+        if not getattr(item, "built", True):
+            return False
+    return True
 
 
 def _structure(root: Trackable) -> Structure:
@@ -210,7 +218,7 @@ class _Snapshot:
         held = vars(item)
         pairs = list(held.items())
         values = [value for _, value in pairs]
-        self._attributes.append((held, values, [value for value in values if type(value) not in _EMPTY]))
+        self._attributes.append((held, values, [value for value in values if type(value) not in PLAIN]))
         for name, value in pairs:
             # A vocabulary has a million words, and no layer among them.
             if name not in item._untracked or _may_hold_parts(value):
@@ -231,7 +239,7 @@ class _Snapshot:
         elif isinstance(value, list):
             self._lists.append((value, inside))
         for one in inside:
-            if type(one) not in _EMPTY:
+            if type(one) not in PLAIN:
                 self._keep_inside(one, seen)
 
     def is_right(self) -> bool:
@@ -241,7 +249,7 @@ class _Snapshot:
             if len(held) != len(values) or not all(map(same, held.values(), values)):
                 # Numbers may have changed.
                 now = list(held.values())
-                present = [value for value in now if type(value) not in _EMPTY]
+                present = [value for value in now if type(value) not in PLAIN]
                 if len(present) != len(filled) or not all(map(same, present, filled)):
                     return False
                 values[:] = now

@@ -29,6 +29,8 @@ class Lambda(Layer):
         arguments: More keyword arguments of the function.
     """
 
+    kerax_builds_in_call = True
+
     hands_on_text = True
 
     def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):

@@ -175,9 +175,10 @@ class EinsumDense(Compressible):
         sizes = dict(zip(inputs, input_shape, strict=True))
         # Without `...` in front the output's first letter is the batch, which `output_shape` leaves out.
         named = plain[2] if parts[2].startswith("...") else plain[2][1:]
-        if len(named) != len(self.partial_output_shape):
+        # Keras wants an `output_shape` also where the batch is all that comes out.
+        if named and len(named) != len(self.partial_output_shape):
             fail(f"`output_shape` must have {len(named)} entries, for the axes {named!r}")
-        for name, size in zip(named, self.partial_output_shape, strict=True):
+        for name, size in zip(named, self.partial_output_shape, strict=False):
             if size is not None and sizes.setdefault(name, size) not in (size, None):
                 fail(f"axis {name!r} has size {sizes[name]} in the input and {size} in `output_shape`")
         for name in kernel:

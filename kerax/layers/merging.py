@@ -117,15 +117,19 @@ class Average(_Merge):
 class Maximum(_Merge):
     """The largest of a list of inputs, position by position; masked positions do not count."""
 
+    takes_sparse = True
+
     def call(self, inputs: Any) -> Any:
-        return _fold_masked(jnp.maximum, inputs)
+        return _fold_masked(ops.maximum, inputs)
 
 
 class Minimum(_Merge):
     """The smallest of a list of inputs, position by position; masked positions do not count."""
 
+    takes_sparse = True
+
     def call(self, inputs: Any) -> Any:
-        return _fold_masked(jnp.minimum, inputs)
+        return _fold_masked(ops.minimum, inputs)
 
 
 class Concatenate(_Merge):

@@ -33,6 +33,8 @@ class _Edges(Spatial):
 class _ZeroPadding(_Edges):
     """What zero padding of any rank shares."""
 
+    kerax_builds_in_call = True
+
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs):
         super().__init__(data_format, **kwargs)
         self.padding = self.set_edges("padding", padding)
@@ -164,6 +166,8 @@ class UpSampling1D(Layer):
     Input shape: `(batch, steps, channels)`. Output shape: `(batch, steps * size, channels)`.
     """
 
+    kerax_builds_in_call = True
+
     def __init__(self, size: Sizes = 2, **kwargs):
         super().__init__(**kwargs)
         (self.size,) = sizes(self, "size", size, 1)
@@ -184,6 +188,8 @@ class UpSampling2D(Spatial, rank=2):
     Input shape: `(batch, height, width, channels)`.
     Output shape: `(batch, height * size[0], width * size[1], channels)`.
     """
+
+    kerax_builds_in_call = True
 
     def __init__(self, size: Sizes = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs):
         super().__init__(data_format, **kwargs)
@@ -208,6 +214,8 @@ class UpSampling3D(Spatial, rank=3):
     Input shape: `(batch, depth, height, width, channels)`.
     Output shape: `(batch, depth * size[0], height * size[1], width * size[2], channels)`.
     """
+
+    kerax_builds_in_call = True
 
     def __init__(self, size: Sizes = (2, 2, 2), data_format: str | None = None, **kwargs):
         super().__init__(data_format, **kwargs)

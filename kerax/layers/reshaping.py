@@ -20,6 +20,8 @@ class Flatten(Layer):
     Output shape: `(batch, features)`.
     """
 
+    kerax_builds_in_call = True
+
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.data_format = config.standardize_data_format(data_format)
@@ -73,6 +75,8 @@ class Permute(Layer):
         ValueError: if `dims` is not an order of 1, 2, ...
     """
 
+    kerax_builds_in_call = True
+
     def __init__(self, dims, **kwargs):
         super().__init__(**kwargs)
         self.dims = tuple(dims)
@@ -92,6 +96,8 @@ class RepeatVector(Layer):
 
     Input shape: `(batch, features)`. Output shape: `(batch, n, features)`.
     """
+
+    kerax_builds_in_call = True
 
     def __init__(self, n, **kwargs):
         super().__init__(**kwargs)

@@ -25,6 +25,7 @@ from kerax.models.model import Model
 from kerax.models.sequential import Sequential
 from kerax.models.shapes import fit_shape, fits_shape
 from kerax.ops import nn
+from kerax.saving import keras2
 
 
 class Functional(Model):
@@ -67,6 +68,7 @@ class Functional(Model):
         self._has_warned = False
 
     _untracked = Model._untracked | frozenset({"kerax_graph", "operations", "_cut"})
+    kerax_locks = False
 
     @staticmethod
     def adopt(user_class: type) -> None:
@@ -135,9 +137,9 @@ class Functional(Model):
         return _shapes(self.kerax_graph.outputs)
 
     def call(self, inputs, training=None, mask=None) -> Any:
-        nodes, starts = self.kerax_graph.nodes, self.inputs
+        calls, starts = self.kerax_graph.calls, self.inputs
         if isinstance(inputs, Prepared):
-            nodes, starts, given = self._cut.compiled, self._cut.starts, inputs.values
+            calls, starts, given = self._cut.compiled, self._cut.starts, inputs.values
         else:
             given = self._flatten(inputs if self._cut is None else as_arrays(inputs, self.kerax_graph.inputs))
         values = [self._fit(tensor, value) for tensor, value in zip(starts, given, strict=True)]
@@ -146,9 +148,9 @@ class Functional(Model):
             # Masks come by position; inputs without one keep their own.
             values[: len(given)] = map(masks.masked, values, given)
         known = dict(zip(starts, values, strict=True))
-        for node in nodes:  # `Graph.run` without a frame of its own between a model and its layers
-            args, kwargs = node.arguments(known)
-            node.note(node.operation(*args, **kwargs), known)
+        for call in calls:  # `Graph.run` without a frame of its own between a model and its layers
+            args, kwargs = call.arguments(known)
+            call.note(call.operation(*args, **kwargs), known)
         outputs = jax.tree.map(known.__getitem__, self.kerax_graph.outputs)
         # As Keras: a list of one output is that output.
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
@@ -314,6 +316,7 @@ class Functional(Model):
     @staticmethod
     def from_graph(config: dict, custom_objects: dict | None, of_class: type) -> "Functional":
         """A model of a class that takes inputs and outputs, of the graph that a config describes."""
+        config = keras2.with_calls(config)
         tensors: dict[tuple, KerasTensor] = {}
         operations, waiting = {}, []
         for entry in config["layers"]:
@@ -335,7 +338,11 @@ class Functional(Model):
                 and all(history in tensors for history in _histories(call))
             ]
             if not ready:
-                raise ValueError(f"The config of {config['name']!r} has calls whose inputs are never made.")
+                names = sorted({name for name, _, _ in waiting})
+                raise ValueError(
+                    f"The config of {config['name']!r} has calls whose inputs are never made, as there is a loop or "
+                    f"they are missing: of {names}."
+                )
             for name, index, call in ready:
                 args = _fill(call["args"], tensors)
                 outputs = operations[name](*args, **_fill(call["kwargs"], tensors))
@@ -344,7 +351,10 @@ class Functional(Model):
             waiting = [item for item in waiting if item not in ready]
         for name, operation in operations.items():
             operation.name = name  # a layer that other models share may have got another name there
-        inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
+        try:
+            inputs, outputs = (_pick(config[key], tensors) for key in ("input_layers", "output_layers"))
+        except KeyError as error:
+            raise ValueError(f"The config of {config['name']!r} has no tensor {error} for an end of it.") from None
         return _of_tensors(
             of_class, inputs, outputs, _beside_graph(config), config["name"], config.get("trainable", True)
         )

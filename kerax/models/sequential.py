@@ -28,6 +28,7 @@ class Sequential(Model):
     """
 
     _untracked = Model._untracked | frozenset({"_stack", "input_layer", "_tensor"})
+    kerax_locks = False
 
     def __init__(self, layers=None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name, autocast=False)

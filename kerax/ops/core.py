@@ -123,7 +123,10 @@ def unstack(x, num=None, axis=0):
 
 
 def cond(pred, true_fn, false_fn):
-    """`true_fn()` or `false_fn()`. In a graph both are computed, and one is taken."""
+    """`true_fn()` or `false_fn()`.
+
+    In a graph both are recorded. Where it runs, one is computed, unless a branch changes state as batch statistics.
+    """
     if is_symbolic(pred) or captures(true_fn, false_fn):
         return _CHOOSE(pred, true_fn(), false_fn())
     return _CHOOSE(pred, true_fn, false_fn)

@@ -77,8 +77,10 @@ class Compressible(Layer):
         policy = dtype_policies.get(policy)
         # `built` is not there yet when the base class's constructor sets the policy.
         if getattr(self, "built", False) and policy.quantization_mode and self.quantization_mode is None:
-            quantize(self, policy.quantization_mode, False, default_config(policy), policy)
-        self._dtype_policy = policy
+            # One that says no size of blocks leaves it to the mode's default, as in Keras.
+            config = default_config(policy) if hasattr(policy, "block_size") else None
+            quantize(self, policy.quantization_mode, False, config, policy)
+        super()._set_dtype_policy(policy)
 
     # A quantized policy quantizes a layer that is built.
     dtype_policy = property(operator.attrgetter("_dtype_policy"), _set_dtype_policy)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kerax.core.locking import unlocked
 from kerax.core.variable import Variable
 from kerax.ops.products import contract, product_form
 from kerax.quantizers import schemes
@@ -122,7 +123,8 @@ class Weight:
     def add(self, part: str, **options) -> Variable:
         """Makes the variable of a part, from the arguments of `add_weight`."""
         attribute, name = self.names(part)
-        variable = self.layer.add_weight(name=name, **options)
+        with unlocked(self.layer):
+            variable = self.layer.add_weight(name=name, **options)
         variable.place_in_files = _MAIN if attribute == self.name and self.layout != "reverse" else _PART
         self.attributes[part] = attribute
         self.layer.__dict__[attribute] = variable  # an attribute whose name only the mode knows

@@ -97,10 +97,20 @@ def _with_input_layer(config: dict) -> dict:
     return config | {"config": inner | {"layers": [start, *layers]}}
 
 
+def with_calls(model: dict) -> dict:
+    """A functional model's own config with its layers' calls as Keras 3 writes them."""
+    return modernized({"class_name": "Functional", "config": model})["config"] if _old_calls(model) else model
+
+
+def _old_calls(model: dict) -> list[dict]:
+    layers = [layer for layer in model["layers"] if isinstance(layer, dict) and layer.get("inbound_nodes")]
+    return layers if any(isinstance(node, list) for layer in layers for node in layer["inbound_nodes"]) else []
+
+
 def _modernize_calls(model: dict):
     """Writes the calls of a functional model's layers as Keras 3 does, in place."""
-    layers = [layer for layer in model["layers"] if isinstance(layer, dict) and layer.get("inbound_nodes")]
-    if not any(isinstance(node, list) for layer in layers for node in layer["inbound_nodes"]):
+    layers = _old_calls(model)
+    if not layers:
         return
     names = {layer.get("name") for layer in model["layers"]}
     found: list[list] = []  # every mention of a tensor

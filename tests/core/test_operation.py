@@ -117,8 +117,8 @@ def test_symbolic_tensors_reshape_and_squeeze():
 
 def test_layer_methods_under_keras_other_names():
     layer = layers.Dense(2)
-    assert layer.symbolic_call(kerax.Input((3,))).shape == (None, 2) and layer.inbound_nodes == []
     assert layer.add_variable((2,), "ones", name="extra").shape == (2,)
+    assert layer.symbolic_call(kerax.Input((3,))).shape == (None, 2) and layer.inbound_nodes == []
     with pytest.raises(NotImplementedError, match="`compile`"):
         layer.add_metric(lambda: 0)
 

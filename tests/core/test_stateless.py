@@ -79,3 +79,38 @@ def test_device_and_name_scope():
     assert "inner" in str(jax.make_jaxpr(named)(1.0).eqns[0].source_info.name_stack)
     with pytest.raises(ValueError, match="without '/'"):
         kerax.name_scope("a/b")
+
+
+def test_a_step_of_ones_own_draws_without_a_key():
+    model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(64), kerax.layers.Dropout(0.5)])
+    optimizer = kerax.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    x = np.ones((2, 4), "float32")
+
+    @jax.jit
+    def step(trainable, non_trainable, state, x):
+        def loss(trainable):
+            outputs, updated = model.stateless_call(trainable, non_trainable, x, training=True)
+            return kerax.ops.mean(outputs**2), (outputs == 0, updated)
+
+        (_, (dropped, non_trainable)), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
+        trainable, state = optimizer.stateless_apply(state, grads, trainable)
+        return trainable, non_trainable, state, dropped
+
+    lists = model.trainable_variables, model.non_trainable_variables, optimizer.variables
+    carry = tuple([variable.value for variable in variables] for variables in lists)
+    drawn = []
+    for _ in range(3):
+        *carry, dropped = step(*carry, x)
+        drawn.append(np.asarray(dropped))
+    assert all(0.3 < one.mean() < 0.7 for one in drawn)
+    assert not np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[1], drawn[2])
+    # A pure call: the same of the same values, others of other inputs, and of the key that is given.
+    weights, rest, _ = carry
+
+    def call(x, **kwargs):
+        return np.asarray(model.stateless_call(weights, rest, x, training=True, **kwargs)[0]) == 0
+
+    np.testing.assert_array_equal(call(x), call(x))
+    assert not np.array_equal(call(x), call(2 * x))
+    assert not np.array_equal(call(x), call(x, key=jax.random.key(1)))

@@ -3,11 +3,13 @@
 import copy
 import pickle
 
+import keras
 import numpy as np
 import pytest
 
 import kerax
 from kerax import layers
+from kerax.core.locking import unlocked
 from kerax.core.tracking import structure
 from kerax.core.variable import Variable
 
@@ -35,8 +37,14 @@ def set_key(items: dict, key, value):
     items[key] = value
 
 
-def set_attribute(item, name):
-    setattr(item, name, layers.Dense(4))
+def set_attribute(item, name, value=None):
+    with unlocked(item):
+        setattr(item, name, layers.Dense(4) if value is None else value)
+
+
+def add_weight(item, name):
+    with unlocked(item):
+        item.add_weight((4,), name=name)
 
 
 CHANGES = {
@@ -53,8 +61,8 @@ CHANGES = {
     "the key of a dict": lambda model: set_key(model.named, "z", model.named.pop("a")),
     "a dict in a dict": lambda model: set_key(model.named["b"], "c", layers.Dense(4)),
     "a layer of a layer": lambda model: set_attribute(model.first, "inner"),
-    "a variable of a layer": lambda model: setattr(model.first, "scale", Variable("ones", (4,))),
-    "a weight": lambda model: model.first.add_weight((4,), name="more"),
+    "a variable of a layer": lambda model: set_attribute(model.first, "scale", Variable("ones", (4,))),
+    "a weight": lambda model: add_weight(model.first, "more"),
     "adapters": lambda model: model.blocks[0].enable_lora(1),
     "int8": lambda model: model.blocks[0].quantize("int8"),
 }
@@ -162,15 +170,16 @@ def test_the_first_call_of_one_batch_builds(name, call, run_eagerly):
         assert model.get_weights()[0].any()
 
 
-def test_an_eager_step_may_add_layers():
-    class Grows(kerax.Model):
+@pytest.mark.parametrize("package", [keras, kerax])
+def test_an_eager_step_may_add_layers_while_others_are_unbuilt(package):
+    class Grows(package.Model):
         def __init__(self):
             super().__init__()
-            self.first, self.second = layers.Dense(2), None
+            self.first, self.second = package.layers.Dense(2), None
 
         def call(self, x):
             if self.second is None:
-                self.second = layers.Dense(2)
+                self.second = package.layers.Dense(2)
             return self.second(self.first(x))
 
     model = Grows()
@@ -181,3 +190,5 @@ def test_an_eager_step_may_add_layers():
     before = model.second.get_weights()[0]
     model.train_on_batch(X, Y)
     assert (model.second.get_weights()[0] != before).any()
+    with pytest.raises(ValueError, match="new"):
+        model.third = package.layers.Dense(2)

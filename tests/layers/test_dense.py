@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
@@ -129,3 +130,11 @@ def test_a_kernel_of_a_subclass_is_multiplied_by_saved_and_loaded(tmp_path):
     assert [variable.path for variable in loaded.weights] == [variable.path for variable in model.weights]
     loaded.layers[-1].quantize("int8", type_check=False)
     np.testing.assert_allclose(np.asarray(loaded(x)), np.asarray(model(x)), rtol=0.01)
+
+
+@pytest.mark.parametrize("output_shape", [2, (2,), ()])
+def test_an_equation_that_leaves_the_batch_alone_takes_any_output_shape(output_shape):
+    x = np.arange(8, dtype="f4").reshape(2, 4)
+    ours, theirs = (package.layers.EinsumDense("ab,ab->a", output_shape) for package in (kerax, keras))
+    assert ours(x).shape == theirs(x).shape == (2,)
+    assert ours.kernel.shape == (2, 4)

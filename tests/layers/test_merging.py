@@ -104,3 +104,38 @@ def test_merging_refuses_masks_that_are_not_one_for_each_input(layer, inputs, nu
             getattr(k.layers, layer)().compute_mask([x] * inputs, [mask] * num_masks)
         with pytest.raises(ValueError):
             getattr(k.layers, layer)().compute_mask(x, mask)
+
+
+@pytest.mark.parametrize("name", ["Maximum", "Minimum", "Add"])
+@pytest.mark.parametrize("is_graph", [False, True])
+def test_sparse_inputs_stay_sparse(name, is_graph):
+    from jax.experimental.sparse import BCOO
+
+    first, second = np.array([[1, 0, -2], [0, 3, 0]], "f4"), np.array([[0, 1, -3], [0, 4, 0]], "f4")
+    arrays = [BCOO.fromdense(first), BCOO.fromdense(second)]
+    layer = getattr(kerax.layers, name)()
+    if not is_graph:
+        batched = layer([BCOO.fromdense(one[None], n_batch=1) for one in (first, second)])
+        assert isinstance(batched, BCOO) and batched.shape == (1, 2, 3)
+        layer = getattr(kerax.layers, name)()
+    expected = {"Maximum": np.maximum, "Minimum": np.minimum, "Add": np.add}[name](first, second)
+    if is_graph:
+        inputs = [kerax.Input((3,), sparse=True), kerax.Input((3,), sparse=True)]
+        symbolic = layer(inputs)
+        assert symbolic.sparse
+        layer = kerax.Model(inputs, symbolic)
+    outputs = layer(arrays)
+    assert isinstance(outputs, BCOO)
+    np.testing.assert_array_equal(outputs.todense(), expected)
+    np.testing.assert_array_equal(getattr(kerax.layers, name)()([arrays[0], second]), expected)  # with a dense one
+
+
+def test_one_batch_of_a_sparse_array_may_stand_for_all():
+    from jax.experimental.sparse import BCOO
+
+    first, second = (
+        BCOO((jnp.array([values]), jnp.array([[[0], [place]]])), shape=(2, 3))
+        for values, place in (([1.0, 2.0], 2), ([4.0, 5.0], 1))
+    )
+    outputs = layers.Maximum()([first, second])
+    np.testing.assert_array_equal(outputs.todense(), [[4, 5, 2]] * 2)

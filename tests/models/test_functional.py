@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 
 import jax
 import keras
@@ -470,3 +471,57 @@ def test_an_output_that_a_layer_names_may_be_none():
     first, _ = Streams()(inputs)
     data = np.ones((2, 3), "float32")
     np.testing.assert_array_equal(kerax.Model(inputs, first)(data), data * 2)
+
+
+def config_of_two_layers():
+    inputs = kerax.Input((3,), name="start")
+    return kerax.Model(inputs, kerax.layers.Dense(2, name="b")(kerax.layers.Dense(2, name="a")(inputs))).get_config()
+
+
+def start_call(config, layer, *history):
+    (call,) = next(entry["inbound_nodes"] for entry in config["layers"] if entry["name"] == layer)
+    call["args"][0]["config"]["keras_history"] = list(history)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda config: start_call(config, "a", "b", 0, 0),
+        lambda config: start_call(config, "a", "a", 0, 0),
+        lambda config: start_call(config, "b", "a", 5, 0),
+        lambda config: start_call(config, "b", "none", 0, 0),
+        lambda config: config.update(output_layers=["none", 0, 0]),
+    ],
+)
+def test_a_config_whose_calls_lead_nowhere_is_refused(spoil):
+    config = config_of_two_layers()
+    kerax.Model.from_config(config)
+    spoil(config)
+    with pytest.raises(ValueError, match="whose inputs are never made|has no tensor"):
+        kerax.Model.from_config(config)
+
+
+def test_calls_as_keras_2_wrote_them():
+    def entry(class_name, name, *before, **config):
+        nodes = [[[one, 0, 0, {}] for one in before]] if before else []
+        return {"class_name": class_name, "name": name, "config": {"name": name, **config}, "inbound_nodes": nodes}
+
+    config = {
+        "name": "old",
+        "layers": [
+            entry("InputLayer", "start", batch_shape=(None, 3)),
+            entry("Dense", "a", "start", units=2),
+            entry("Dense", "b", "start", units=2),
+            entry("Concatenate", "both", "a", "b"),
+        ],
+        "input_layers": [["start", 0, 0]],
+        "output_layers": [["both", 0, 0]],
+    }
+    ours, theirs = (package.Model.from_config(deepcopy(config)) for package in (kerax, keras))
+    theirs.set_weights(ours.get_weights())
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-6)
+    config["layers"][1] = entry("Dense", "a", "both", units=2)
+    for package in (kerax, keras):
+        with pytest.raises(ValueError):
+            package.Model.from_config(deepcopy(config))

@@ -2,6 +2,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
@@ -448,3 +449,15 @@ def test_bad_configs_are_refused():
         layers.Dense(3, quantization_config="int8")
     with pytest.raises(TypeError, match="`config` must be a `kerax.quantizers.QuantizationConfig`"):
         built(layers.Dense(3)).quantize("int8", config=3)
+
+
+def test_a_policy_that_says_no_size_of_blocks_quantizes_with_the_default_size(tmp_path):
+    ours, theirs = (package.layers.Dense(4) for package in (kerax, keras))
+    for layer in (ours, theirs):
+        layer.build((None, 8))
+        layer.dtype_policy = "int4_from_float32"
+    assert [v.shape for v in ours.variables] == [v.shape for v in theirs.variables]
+    model = kerax.Sequential([kerax.Input((8,)), ours])
+    model.save(tmp_path / "m.keras")
+    x = np.random.default_rng(0).normal(size=(3, 8)).astype("float32")
+    np.testing.assert_allclose(kerax.saving.load_model(tmp_path / "m.keras")(x), model(x), rtol=1e-6)

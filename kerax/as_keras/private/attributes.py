@@ -7,6 +7,7 @@ from typing import Any
 
 from kerax.as_keras.private import attention
 from kerax.as_keras.private.lending import Lent
+from kerax.core import locking
 from kerax.core.tracking import Alias, members
 from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Rescaling
 from kerax.layers.image import ImageLayer
@@ -37,18 +38,34 @@ def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> 
 
 
 class _Tracker:
-    """Keras's ledger of what an object owns. Here attributes are looked at when they are asked for."""
+    """Keras's ledger of what a layer owns. Here attributes are looked at when they are asked for; the lock is real."""
 
-    locked = False
+    def __init__(self, layer: Layer):
+        self._layer = layer
+
+    @property
+    def locked(self) -> bool:
+        """Whether the layer takes no new weights and parts."""
+        return locking.is_locked(self._layer)
 
     def track(self, thing) -> Any:
         """The thing itself."""
         return thing
 
     def unlock(self) -> None:
-        """Nothing: there is no lock."""
+        """From now on the layer takes new weights and parts."""
+        locking.unlock(self._layer)
 
-    lock = unlock
+    def lock(self, msg: str | None = None) -> None:
+        """From now on the layer takes none."""
+        locking.lock(self._layer)
+
+
+def _build_at_init(layer: Layer) -> None:
+    """Marks a layer as built that makes nothing in `build`."""
+    if type(layer).build is Layer.build:
+        layer.built = True
+        locking.lock(layer)
 
 
 def _backend(_) -> Any:
@@ -63,7 +80,9 @@ _LENT: dict[type, dict[str, Any]] = {
     Layer: {
         "_flatten_layers": _flatten_layers,
         "_layers": Lent(_layers),
-        "_tracker": Lent(lambda item: _Tracker()),
+        "_build_at_init": _build_at_init,
+        "_lock_state": locking.lock,
+        "_tracker": Lent(_Tracker),
         "_trainable_variables": Lent(lambda item: _own_variables(item, True)),
         "_non_trainable_variables": Lent(lambda item: _own_variables(item, False)),
         "_seed_generators": Lent(lambda item: [child for _, child in item._children() if not isinstance(child, Layer)]),

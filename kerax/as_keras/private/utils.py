@@ -5,8 +5,11 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+from kerax.core.layer import Layer
+from kerax.core.locking import unlocked
 from kerax.core.registry import get_uid, to_snake_case
 
 
@@ -32,7 +35,8 @@ def no_automatic_dependency_tracking(method: Callable) -> Callable:
     @functools.wraps(method)
     def untracked(self, *args, **kwargs):
         before = dict(vars(self))
-        result = method(self, *args, **kwargs)
+        with unlocked(self) if isinstance(self, Layer) else nullcontext():
+            result = method(self, *args, **kwargs)
         new = {name for name, value in vars(self).items() if before.get(name, before) is not value}
         object.__setattr__(self, "_untracked", self._untracked | new)
         return result
