@@ -2,7 +2,6 @@
 
 import warnings
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -238,8 +237,11 @@ class Compiled:
 
     def train_program(self, model, state: RunState, spec: BatchSpec) -> Program:
         """The program that trains on batches of this form, traced once."""
-        make = lambda: train_program(model, state.variables, spec)
-        return self._program("train", model, state, make, spec, state.frozen)
+        form = self._form(model, spec, state.frozen)
+        if not self._has("train", state, form):
+            with forgetting():
+                self._add("train", state, form, train_program(model, state.variables, spec))
+        return state.programs[form]
 
     def test_program(self, model, state: RunState, source) -> Program:
         """The program that evaluates the batches of a source.
@@ -256,25 +258,34 @@ class Compiled:
 
     def test_program_for(self, model, state: RunState, spec: BatchSpec, fills_up: bool) -> Program:
         """The program that evaluates batches of this form."""
-        make = lambda: test_program(model, state.variables, spec, fills_up)
-        return self._program("test", model, state, make, spec, fills_up)
+        form = self._form(model, spec, fills_up)
+        if not self._has("test", state, form):
+            with forgetting():
+                self._add("test", state, form, test_program(model, state.variables, spec, fills_up))
+        return state.programs[form]
 
     def predict_program(self, model, state: RunState, spec: BatchSpec) -> Program:
         """The program that predicts for batches of this form."""
-        return self._program("predict", model, state, lambda: predict_program(model, state.variables, spec), spec)
+        form = self._form(model, spec)
+        if not self._has("predict", state, form):
+            with forgetting():
+                self._add("predict", state, form, predict_program(model, state.variables, spec))
+        return state.programs[form]
 
-    def _program(self, kind: str, model, state: RunState, make: Callable[[], Program], *form) -> Program:
-        form = *form, model.run_eagerly, placement.active(), config.compatibility()
-        program = state.programs.get(form)
-        if program is None:
-            leaves, treedef = jax.tree.flatten(state.variables)
-            # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.
-            key = kind, treedef, tuple((leaf.shape, leaf.stored_dtype) for leaf in leaves), *form
-            if key not in self.programs:
-                with forgetting():
-                    self.programs[key] = make()
-            program = state.programs[form] = self.programs[key]
-        return program
+    def _form(self, model, *rest) -> tuple:
+        return *rest, model.run_eagerly, placement.active(), config.compatibility()
+
+    def _has(self, kind: str, state: RunState, form: tuple) -> bool:
+        """Whether there is a program; also one that was made for a state of before of the same form."""
+        if form not in state.programs:
+            known = self.programs.get(_key(kind, state, form))
+            if known is None:
+                return False
+            state.programs[form] = known
+        return True
+
+    def _add(self, kind: str, state: RunState, form: tuple, program: Program):
+        self.programs[_key(kind, state, form)] = state.programs[form] = program
 
     def _tells_rows_apart(self, model) -> bool:
         """Whether all that is evaluated of a batch is a sum or mean of something of each row."""
@@ -290,6 +301,12 @@ class Compiled:
                 part.tells_rows_apart(self._target_spec, self.output_spec) for part in parts
             )
         return self._own_tell_rows_apart
+
+
+def _key(kind: str, state: RunState, form: tuple) -> tuple:
+    # By shapes and dtypes too: a layer may be built anew, or cast, under the same name.
+    specs = tuple((leaf.shape, leaf.stored_dtype) for leaf in state.carried.owners)
+    return kind, jax.tree.structure(state.variables), specs, *form
 
 
 def _takes_labels(part: Part) -> bool:
