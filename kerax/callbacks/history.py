@@ -10,6 +10,7 @@ import numpy as np
 
 from kerax.callbacks import html_tables
 from kerax.callbacks.callback import Callback
+from kerax.core.tracking import PLAIN
 from kerax.places import exists, is_elsewhere, path_of, put, to_read
 
 
@@ -103,6 +104,9 @@ def new_figure(who: str, rows: int = 1, columns: int = 1, **options) -> tuple[An
     if "inline" in pyplot.get_backend():  # which would show it a second time at the end of the cell
         pyplot.close(figure)
     return figure, axes
+
+
+PLAIN.add(History)  # each `fit` gives its model another one
 
 
 class FileLogger(Callback):

@@ -55,7 +55,8 @@ def aliases(cls: type) -> None:
             setattr(cls, short, Alias(name))
 
 
-PLAIN = frozenset({str, int, float, bool, type(None), type, FunctionType, MethodType})  # what most attributes are
+PLAIN: set[type] = {str, int, float, bool, type(None), type, FunctionType, MethodType}
+"""Types of attributes in which nothing is looked for: what most are, and what may change at every call."""
 
 
 def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
