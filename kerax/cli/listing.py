@@ -146,11 +146,9 @@ def _curve(values: Sequence[float | None], known: Sequence[float], most: int = 3
     count, low = min(len(values), most), min(known)
     span = (max(known) - low) or 1.0
     taken = [values[(index + 1) * len(values) // count - 1] for index in range(count)]
-    is_finite = [value is not None and math.isfinite(value) for value in taken]
-    bars = [
-        _BARS[round((value - low) / span * (len(_BARS) - 1))] if finite else " "
-        for value, finite in zip(taken, is_finite, strict=True)
-    ]
+    numbers = [math.nan if value is None else value for value in taken]
+    heights = [(value - low) / span * (len(_BARS) - 1) for value in numbers]
+    bars = [_BARS[round(height)] if math.isfinite(height) else " " for height in heights]
     return f"{''.join(bars)} {_shown(values[-1])}"
 
 
