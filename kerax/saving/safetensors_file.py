@@ -53,7 +53,7 @@ def load(model, path: str, skip_mismatch: bool = False, only: str | None = None,
             structure.report(differences, f"load_weights: {path!r} does not fit {model}.", skip_mismatch)
             # All is read before anything is assigned.
             values = {name: file.get_tensor(stored) for name, stored in wanted.items()}
-            sums = json.loads((file.metadata() or {}).get(_CHECKSUMS, "{}"))
+            sums = _read_checksums(path, file.metadata() or {})
             sums_of = {name: sums[stored] for name, stored in wanted.items() if stored in sums}
             damaged = [name for name, written in sums_of.items() if written != _checksum(values[name])]
             if damaged:
@@ -65,6 +65,13 @@ def load(model, path: str, skip_mismatch: bool = False, only: str | None = None,
 
 
 _CHECKSUMS = "kerax_crc32"  # in the metadata, which others do not look at
+
+
+def _read_checksums(path: str, metadata: dict) -> dict:
+    try:
+        return dict(json.loads(metadata.get(_CHECKSUMS, "{}")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"load_weights: {path!r} is damaged: its checksums cannot be read: {error}") from None
 
 
 def _checksum(array: np.ndarray) -> int:

@@ -12,7 +12,7 @@ MINE = """
 import kerax
 
 @kerax.saving.register_keras_serializable("mine")
-class Scaled(kerax.layers.Layer):
+class ScaledByHand(kerax.layers.Layer):
     def __init__(self, factor=2.0, **kwargs):
         super().__init__(**kwargs)
         self.factor = factor
@@ -71,18 +71,18 @@ def test_a_run_that_ended_by_itself_stays_ended(folder, capsys):
 
 @pytest.mark.slow
 def test_classes_of_ones_own(folder, capsys, request):
-    request.addfinalizer(lambda: kerax.saving.get_custom_objects().pop("mine>Scaled", None))
+    request.addfinalizer(lambda: kerax.saving.get_custom_objects().pop("mine>ScaledByHand", None))
     (folder / "mine.py").write_text(MINE)
-    text = (folder / "c.yaml").read_text().replace("- Dropout: {rate: 0.2}", "- Scaled: {factor: 3}")
+    text = (folder / "c.yaml").read_text().replace("- Dropout: {rate: 0.2}", "- ScaledByHand: {factor: 3}")
     (folder / "c.yaml").write_text(text)
     assert kerax_command("train", "c.yaml") == 2
-    assert "unknown layer 'Scaled'" in capsys.readouterr().err
+    assert "unknown layer 'ScaledByHand'" in capsys.readouterr().err
     assert kerax_command("train", "c.yaml", "--import", "mine.py") == 0
-    kerax.saving.get_custom_objects().clear()
+    kerax.saving.get_custom_objects().pop("mine>ScaledByHand")
     assert kerax_command("evaluate", "runs/a") == 2
     assert "Scaled" in capsys.readouterr().err
     assert kerax_command("evaluate", "runs/a", "--import=mine.py") == 0
-    assert kerax_command("train", "c.yaml", "--import", "mine.py", "--model.layers.1.Scaled.faktor", 1) == 2
+    assert kerax_command("train", "c.yaml", "--import", "mine.py", "--model.layers.1.ScaledByHand.faktor", 1) == 2
     assert "factor" in capsys.readouterr().err
 
 

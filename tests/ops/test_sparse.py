@@ -123,7 +123,7 @@ LAYERS = {
     "Multiply": (layers.Multiply, 2, True),
     "Average": (layers.Average, 2, True),
     "Concatenate": (layers.Concatenate, 2, True),
-    "Maximum": (layers.Maximum, 2, False),
+    "Maximum": (layers.Maximum, 2, True),
     "Dot": (lambda: layers.Dot(1), 2, False),
 }
 

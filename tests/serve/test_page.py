@@ -78,7 +78,6 @@ SCRIPT = """
     file.dispatchEvent(new Event("change"))
     await until(() => digits.querySelector(".bar") && digits.querySelector("img").naturalWidth)
     const bars = [...digits.querySelectorAll(".bar")]
-    const bars = [...digits.querySelectorAll(".bar")]
     const classes = bars.map(({children}) => [children[0].textContent, children[1].value])
 
     const [predict, classify] = table.querySelectorAll("button")

@@ -223,7 +223,7 @@ def test_sighup_has_models_read_anew(serve, model, tmp_path):
 
 def test_changed_files_and_new_versions_are_read(serve, tmp_path):
     def wait_for(name, key, expected):
-        for _ in range(400):
+        for _ in range(1200):
             if json.loads(process.get(f"/v2/models/{name}"))[key] == expected:
                 return
             threading.Event().wait(0.05)
@@ -245,7 +245,7 @@ def test_changed_files_and_new_versions_are_read(serve, tmp_path):
     wait_for("many", "versions", ["1", "2"])
     wait_for("many", "outputs", output(5))
     (tmp_path / "one.keras").write_text("no")  # is told once, and the old one stays
-    for _ in range(400):
+    for _ in range(1200):
         if told := [line for line in process.lines if "'one' was not loaded anew" in line]:
             break
         threading.Event().wait(0.05)
