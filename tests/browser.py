@@ -27,7 +27,7 @@ def chromium():
     return found
 
 
-def browse(url, is_done, seconds=60, *words):
+def browse(url, is_done, seconds=180, *words):
     """Opens a page, and waits until `is_done`, an event, is set."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", *words, url]
@@ -36,7 +36,10 @@ def browse(url, is_done, seconds=60, *words):
             assert is_done.wait(seconds), f"{url} did not report within {seconds} seconds"
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 class Site:

@@ -60,7 +60,7 @@ class Watched:
             browse(
                 f"http://127.0.0.1:{process.servers[0].sockets[0].getsockname()[1]}/",
                 self.done,
-                60,
+                180,
                 "--window-size=390,900",
             )
         finally:
