@@ -205,18 +205,16 @@ def check_writable(folder: str, who: str) -> None:
     """
     import uuid
 
-    try:
-        if is_elsewhere(folder):
-            files, place = file_system(folder)
-            probe = f"{place}/{uuid.uuid4().hex}.partial"
+    if is_elsewhere(folder):
+        files, place = file_system(folder)
+        probe = f"{place}/{uuid.uuid4().hex}.partial"
+        with _naming(folder):
             files.pipe_file(probe, b"kerax")
             files.rm_file(probe)
-            return
+        return
+    try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except Exception as error:  # each package has its own
-        if not isinstance(error, OSError) and not is_elsewhere(folder):
-            raise
-        number, reason = getattr(error, "errno", None) or 5, getattr(error, "strerror", None) or error
-        raise OSError(number, f"{who}: cannot write into the folder ({reason})", folder) from None
+    except OSError as error:
+        raise OSError(error.errno, f"{who}: cannot write into the folder ({error.strerror})", folder) from None

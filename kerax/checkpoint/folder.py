@@ -19,6 +19,7 @@ import numpy as np
 from kerax import tree as trees
 from kerax.checkpoint import codec
 from kerax.checkpoint.mirror import Mirror
+from kerax.core.host_arrays import checksum
 from kerax.places import is_elsewhere, path_of
 
 Tree = Any
@@ -49,7 +50,10 @@ class Folder:
 
     def steps(self) -> list[int]:
         """The complete steps, in order."""
-        return self._steps_here() if self._mirror is None else self._mirror.steps()
+        # Whoever writes there knows them: to ask at each save would make training wait for the network.
+        if self._mirror is None or self._lock is not None:
+            return self._steps_here()
+        return self._mirror.steps()
 
     def _steps_here(self) -> list[int]:
         if not os.path.isdir(self.path):
@@ -246,12 +250,12 @@ class Folder:
         """Removes every step, and the folder if nothing else is in it."""
         self.open()
         for step in self.steps() if jax.process_index() == 0 else ():
-            if self._mirror is not None:
-                self._mirror.remove(step)
             # Renamed first: killed in the midst of deleting, no half step is left under its number.
             aside = f"{self._step_path(step)}.orbax-checkpoint-tmp"
             os.replace(self._step_path(step), aside)
             shutil.rmtree(aside, ignore_errors=True)
+        if self._mirror is not None:
+            self._mirror.follow([])
         self.close()
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
@@ -359,11 +363,6 @@ def _restore_args(ocp, path: tuple, shardings: dict[str, Any]):
     if sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray)
     return ocp.ArrayRestoreArgs(sharding=sharding)
-
-
-def checksum(array) -> int:
-    """CRC-32 of an array's bytes."""
-    return zlib.crc32(np.ascontiguousarray(np.asarray(array)).reshape(-1).view(np.uint8).data)
 
 
 def _text_checksum(content: Any) -> int:

@@ -83,7 +83,7 @@ class Mirror:
                 self._put(step)
         for step in there:
             if step not in steps:
-                self.remove(step)
+                self._remove(step)
 
     def _put(self, step: int):
         folder, place = os.path.join(self.path, str(step)), f"{self._root}/{step}"
@@ -100,8 +100,8 @@ class Mirror:
         shutil.rmtree(os.path.join(folder, _ARRAYS))
         os.mkdir(os.path.join(folder, _ARRAYS))
 
-    def remove(self, step: int):
-        """Removes a step there. Killed in the midst of it, what is left is not complete."""
+    def _remove(self, step: int):
+        # Killed in the midst of it, what is left is not complete.
         place = f"{self._root}/{step}"
         self._files.rm_file(f"{place}/{_LAST}")
         if self._files.exists(place):

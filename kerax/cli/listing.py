@@ -58,7 +58,7 @@ def read_run(folder: str) -> Run:
     if not (place / run_folder.CONFIG).is_file():
         raise ConfigError(f"{folder}: holds no run, which has a {run_folder.CONFIG}.")
     config = yaml.safe_load(_text(place / run_folder.CONFIG)) or {}
-    epochs = [json.loads(line) for line in _text(place / "metrics.jsonl").splitlines()]
+    epochs = [json.loads(line) for line in _text(place / run_folder.METRICS).splitlines()]
     results = json.loads(_text(place / run_folder.RESULTS) or "{}").get("test", {})
     environment = json.loads(_text(place / run_folder.ENVIRONMENT) or "{}")
     first = [*environment.get("earlier", []), environment][0]

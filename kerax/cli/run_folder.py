@@ -23,6 +23,7 @@ from kerax.config import enable_compilation_cache
 from kerax.version import __version__
 
 CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
+METRICS = "metrics.jsonl"
 SECONDS_TO_BACKUP = 30
 CHECKPOINT, BACKUP = "checkpoint", "backup"
 LOGS = ("csv", "jsonl", "tensorboard", "backup")
@@ -172,7 +173,7 @@ def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback
     """The callbacks that write a run's logs. All of them go on where a run that is resumed was."""
     makers = {
         "csv": lambda: callbacks.CSVLogger(str(folder / "metrics.csv")),
-        "jsonl": lambda: callbacks.JSONLogger(str(folder / "metrics.jsonl")),
+        "jsonl": lambda: callbacks.JSONLogger(str(folder / METRICS)),
         "tensorboard": lambda: callbacks.TensorBoard(str(folder / "tensorboard")),
         # By the clock, so that short epochs are not slowed down; Ctrl-C and SIGTERM save as well.
         "backup": lambda: callbacks.BackupAndRestore(

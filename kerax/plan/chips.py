@@ -59,6 +59,8 @@ def memory_of(device: Any) -> float:
     """Bytes of memory that programs may use: as the device says, by its data sheet, or four fifths of the machine's."""
     said = (device.memory_stats() or {}).get("bytes_limit")
     known = said or chip_of(device.device_kind).memory
+    if not known and not hasattr(os, "sysconf"):  # Windows
+        raise ValueError("find_batch_size: nobody knows how much memory this device has; give `memory`.")
     return float(known or 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 

@@ -4,12 +4,12 @@ import contextlib
 import io
 import os
 import uuid
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 
+from kerax.core.host_arrays import checksum
 from kerax.errors import MissingFileError
 
 _DEPTH = 64
@@ -248,7 +248,7 @@ def read_dataset(dataset) -> np.ndarray:
     """
     values = np.array(dataset)
     written = dataset.attrs.get(_CHECKSUM)
-    if written is not None and written != _checksum(values):
+    if written is not None and written != checksum(values):
         raise ValueError(
             f"{dataset.file.filename!r} is damaged: {dataset.name} has other bytes than were written. If it was "
             f"changed on purpose, remove its attribute {_CHECKSUM!r}."
@@ -257,10 +257,6 @@ def read_dataset(dataset) -> np.ndarray:
 
 
 _CHECKSUM = "kerax_crc32"
-
-
-def _checksum(values: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def write_group(file, group: str, name: str, values: dict[str, np.ndarray], labels: dict[str, str] | None = None):
@@ -276,6 +272,6 @@ def write_group(file, group: str, name: str, values: dict[str, np.ndarray], labe
 def write_array(group, name: str, value: np.ndarray):
     """Adds an array to a group; bfloat16, which HDF5 does not know, as Keras does: its bytes and this attribute."""
     dataset = group.create_dataset(name, data=value)
-    dataset.attrs[_CHECKSUM] = _checksum(value)  # others do not look at it
+    dataset.attrs[_CHECKSUM] = checksum(value)  # others do not look at it
     if value.dtype.name == "bfloat16":
         dataset.attrs["dtype"] = "bfloat16"

@@ -2,11 +2,11 @@
 
 import json
 import re
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 
+from kerax.core.host_arrays import checksum
 from kerax.core.tracking import walk
 from kerax.core.variable import materialize
 from kerax.errors import suggest
@@ -20,7 +20,7 @@ def save(model, path: str):
     materialize(weights.values())
     # The library writes the memory as it lies.
     arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in weights.items()}
-    sums = json.dumps({name: _checksum(array) for name, array in arrays.items()})
+    sums = json.dumps({name: checksum(array) for name, array in arrays.items()})
     with h5_members.replacing(path) as file:
         file.write(library.numpy.save(arrays, {"format": "kerax", _CHECKSUMS: sums}))
 
@@ -55,7 +55,7 @@ def load(model, path: str, skip_mismatch: bool = False, only: str | None = None,
             values = {name: file.get_tensor(stored) for name, stored in wanted.items()}
             sums = _read_checksums(path, file.metadata() or {})
             sums_of = {name: sums[stored] for name, stored in wanted.items() if stored in sums}
-            damaged = [name for name, written in sums_of.items() if written != _checksum(values[name])]
+            damaged = [name for name, written in sums_of.items() if written != checksum(values[name])]
             if damaged:
                 raise ValueError(f"load_weights: {path!r} is damaged: {damaged} have other bytes than were written.")
     except library.SafetensorError as error:
@@ -72,10 +72,6 @@ def _read_checksums(path: str, metadata: dict) -> dict:
         return dict(json.loads(metadata.get(_CHECKSUMS, "{}")))
     except (TypeError, ValueError) as error:
         raise ValueError(f"load_weights: {path!r} is damaged: its checksums cannot be read: {error}") from None
-
-
-def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def list_arrays(path: str) -> tuple[dict[str, str], dict]:

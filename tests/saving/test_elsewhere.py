@@ -219,9 +219,17 @@ def test_a_server_that_fails_is_told(s3, monkeypatch):
         checkpoint.save(f"{place}/run", model)
     with pytest.warns(UserWarning, match="could not be written"), pytest.raises(OSError, match="could not be written"):
         model.fit(X, Y, verbose=0, callbacks=[callbacks.OrbaxCheckpoint(f"{place}/other")])
-    monkeypatch.undo()
-    kind.clear_instance_cache()
+    with pytest.raises(OSError, match=r"gone.*run"):
+        model.fit(X, Y, verbose=0, callbacks=[callbacks.ModelCheckpoint(f"{place}/run/m.keras")])
     assert checkpoint.all_steps(f"{place}/run") == [2]
+    with checkpoint.Checkpointer(f"{place}/run", keep=2) as checkpointer:
+        with pytest.raises(OSError, match="could not be written"):
+            checkpointer.save(model, wait=True)
+        monkeypatch.undo()
+        kind.clear_instance_cache()
+        checkpointer.folder.close()
+    checkpoint.save(f"{place}/run", model)
+    assert len(checkpoint.all_steps(f"{place}/run")) == 1
 
 
 @pytest.mark.slow
