@@ -49,6 +49,11 @@ class OptimizerMap(Configurable, UserDict):
             raise ValueError(f"OptimizerMap: {pattern!r} is there already; delete it first.")
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"OptimizerMap: {pattern!r} must have an optimizer. Got {optimizer!r}.")
+        if optimizer.nested():
+            raise ValueError(
+                f"OptimizerMap: {pattern!r} must have an optimizer of one kind. Got {optimizer!r}, which is around "
+                "others; a `LossScaleOptimizer` goes around the `MultiOptimizer`."
+            )
         try:
             re.compile(pattern)
         except re.error as error:
@@ -225,12 +230,13 @@ class MultiOptimizer(Optimizer):
         """One step of each part."""
         if self.loss_scale_factor is not None:
             grads = jax.tree.map(lambda grad: grad / self.loss_scale_factor, grads)
-        branches, branch_grads, slots = self.split(params), self.split(grads, params), {}
+        branches, branch_grads, slots = self.split(params), self.split(grads, params), dict(state.slots)
         for name, branch in branches.items():
             optimizer, part = self._parts[name], state.slots[name]
             # A part divides by its own scale: it gets gradients that were multiplied by it.
             scaled = jax.tree.map(lambda grad, o=optimizer, p=part: o.scale_loss(grad, p), branch_grads[name])
-            branches[name], slots[name] = optimizer.update(scaled, part, branch)
+            if branch:  # the steps of an optimizer without weights are not counted
+                branches[name], slots[name] = optimizer.update(scaled, part, branch)
         return self.join(branches, params), state._replace(iterations=state.iterations + 1, slots=slots)
 
     def build(self, params: Tree):

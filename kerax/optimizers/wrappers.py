@@ -36,8 +36,9 @@ class LossScaleOptimizer(Optimizer):
     Raises:
         TypeError: unless `inner_optimizer` is an optimizer, and not of this kind.
 
-    Deviations from Keras: an `inner_optimizer` with a `loss_scale_factor` has it applied to the loss too, so that its
-    updates are right; the scale neither grows to infinity nor falls to 0, from where it could not return.
+    Takes the `loss_scale_factor` of what it is put around away: the loss has one scale.
+
+    Deviation from Keras: the scale neither grows to infinity nor falls to 0, from where it could not return.
     """
 
     def __init__(self, inner_optimizer, initial_scale=2.0**15, dynamic_growth_steps=2000, name=None, **kwargs):
@@ -65,6 +66,8 @@ class LossScaleOptimizer(Optimizer):
         if not dynamic_growth_steps >= 1:
             raise ValueError(f"{self}: `dynamic_growth_steps` must be at least 1. Got {dynamic_growth_steps}.")
         self.inner_optimizer, self.use_ema = inner_optimizer, inner_optimizer.use_ema
+        for optimizer in self.nested():
+            optimizer.loss_scale_factor = None
         self.initial_scale, self.dynamic_growth_steps = initial_scale, dynamic_growth_steps
         self.step_counter = Variable(0, dtype="int32", trainable=False, autocast=False, name="step_counter")
         self.dynamic_scale = Variable(
@@ -102,8 +105,7 @@ class LossScaleOptimizer(Optimizer):
 
     def scale_loss(self, loss, state=None):
         """The loss times the scale in `state`; without one, in the optimizer's own variables."""
-        scale, inner = (self.dynamic_scale.value, None) if state is None else state.slots[1:]
-        return self.inner_optimizer.scale_loss(loss, inner) * scale
+        return loss * (self.dynamic_scale.value if state is None else state.slots.dynamic_scale)
 
     def build(self, params):
         """Builds the inner optimizer."""

@@ -313,3 +313,28 @@ def test_a_map_of_optimizers_is_a_mapping():
     patterns.update({"c": first})
     assert patterns.pop("a.*") is second and list(patterns.keys()) == ["c"]
     assert {patterns: 1}[patterns] == 1
+
+
+def test_optimizers_around_others_are_no_parts():
+    parts = kerax.optimizers.OptimizerMap(SGD(0.1))
+    for wrapped in (kerax.optimizers.LossScaleOptimizer(SGD(0.1)), MultiOptimizer({"generator": SGD(0.1)})):
+        with pytest.raises(ValueError, match="goes around the `MultiOptimizer`"):
+            parts[".*"] = wrapped
+
+
+def test_an_optimizer_without_weights_counts_no_steps():
+    first, rest = SGD(0.1), SGD(0.1)
+    optimizer = MultiOptimizer(kerax.optimizers.OptimizerMap(rest, {".*": first}))
+    variable = kerax.Variable(np.ones(2, "float32"))
+    optimizer.apply([np.ones(2, "float32")], [variable])
+    assert [int(counted.iterations) for counted in (optimizer, first, rest)] == [1, 1, 0]
+    np.testing.assert_allclose(variable.numpy(), 0.9)
+
+
+def test_a_scaled_loss_has_one_scale():
+    parts = [SGD(0.1, loss_scale_factor=3.0), SGD(0.1, loss_scale_factor=5.0)]
+    optimizer = kerax.optimizers.LossScaleOptimizer(
+        MultiOptimizer(dict(zip("ab", parts, strict=True)), loss_scale_factor=7.0), initial_scale=10.0
+    )
+    assert all(part.loss_scale_factor is None for part in (optimizer.inner_optimizer, *parts))
+    assert float(optimizer.scale_loss(2.0)) == 20.0
