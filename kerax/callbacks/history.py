@@ -28,9 +28,10 @@ class History(Callback):
         super().__init__()
         self.history: dict[str, list] = {}
         self.epoch: list[int] = []
+        self.shown_in: int | None = None  # the number of the notebook's cell that has the numbers already
 
     def on_train_begin(self, logs=None):
-        self.epoch = []
+        self.epoch, self.shown_in = [], None
         # A `CallbackList` of one's own may have no model.
         if self.model is not None:
             self.model.history = self
@@ -73,7 +74,12 @@ class History(Callback):
         return figure
 
     def _repr_html_(self) -> str:
-        """A table of the epochs, of many the first and the last ones, and small curves of the metrics."""
+        """A table of the epochs, of many the first and the last ones, and small curves of the metrics.
+
+        Where `fit` ends a cell, below its own table, one line.
+        """
+        if self.shown_in is not None and self.shown_in == html_tables.cell_number():
+            return f"History of {len(self.epoch)} epochs; <code>history.plot()</code> draws it."
         rows = []
         for row, epoch in enumerate(self.epoch):
             cells = [str(epoch + 1)]

@@ -2,6 +2,7 @@
 
 import html
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,17 @@ from kerax.core.display import html_table
 MOST_ROWS = 20
 TRAINING, VALIDATION = "#1f77b4", "#ff7f0e"
 _WIDTH, _HEIGHT, _TOP, _SIDE = 230, 96, 20, 6  # of one picture, and what is beside its curves
+
+
+def cell_number() -> int | None:
+    """The number of the notebook's cell that runs; `None` outside notebooks."""
+    # Not imported for this: a plain script shall not wait for IPython.
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return getattr(shell, "execution_count", 0) if hasattr(shell, "kernel") else None
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ A few bytes of text each time: a library's layout engine takes a millisecond, wh
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Sequence
 
 _COLORS = {"green": "\x1b[32m", "grey": "\x1b[90m"}
@@ -23,6 +24,7 @@ class LiveLine:
         self._stream, self._shown = stream, ""
         self._above: _Above | None = None
         self._outer = None
+        self._lock = threading.RLock()  # a thread may draw while this one prints
         self._is_colored = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
     @property
@@ -52,7 +54,9 @@ class LiveLine:
         for text, color in parts:
             shown.append((text[:room], color))
             room -= len(shown[-1][0])
-        self._write(self._paint(shown))
+        with self._lock:
+            if self.is_open:
+                self._write(self._paint(shown))
 
     def finish(self, parts: Sequence[tuple[str, str | None]]):
         """Leaves the whole text, however long, and gives the cursor back on the next line."""
@@ -60,20 +64,22 @@ class LiveLine:
 
     def close(self, last: str | None = None):
         """Gives the cursor back; without `last` below what was drawn last."""
-        if self._above is None:
-            return
-        self._above.flush()
-        if sys.stdout is self._above:  # else somebody redirects it, and will put it back
-            sys.stdout = self._outer
-        self._above = self._outer = None
-        self._write(self._shown if last is None else last, "\n")
-        self._shown = ""
+        with self._lock:
+            if self._above is None:
+                return
+            self._above.flush()
+            if sys.stdout is self._above:  # else somebody redirects it, and will put it back
+                sys.stdout = self._outer
+            self._above = self._outer = None
+            self._write(self._shown if last is None else last, "\n")
+            self._shown = ""
 
     def print_above(self, text: str):
         """Writes whole lines where the line is, and the line below them."""
-        shown = self._shown
-        self._write(text + shown)
-        self._shown = shown
+        with self._lock:
+            shown = self._shown
+            self._write(text + shown)
+            self._shown = shown
 
     def _paint(self, parts) -> str:
         if not self._is_colored:

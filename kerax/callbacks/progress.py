@@ -1,11 +1,12 @@
 """What is shown while a model trains: a bar in a terminal, a live table in a notebook, else a line per epoch."""
 
 import sys
+import threading
 import time
 from typing import Any
 
 from kerax import config
-from kerax.callbacks import html_tables
+from kerax.callbacks import durations, html_tables
 from kerax.callbacks.callback import Callback
 from kerax.callbacks.live_line import LiveLine
 
@@ -13,7 +14,8 @@ from kerax.callbacks.live_line import LiveLine
 class ProgbarLogger(Callback):
     """The progress display of `fit`, `evaluate` and `predict`.
 
-    It reads numbers that are ready, at most ten times a second in a terminal and twice in a notebook.
+    It reads numbers that are ready, at most ten times a second in a terminal and twice in a notebook. The time of a
+    step does not hold that of compiling. While an epoch runs, its remaining time is shown.
 
     Args:
         verbose: 0 nothing, 1 a bar (in a terminal or notebook), 2 a line per epoch, `"auto"` what fits the output.
@@ -42,6 +44,7 @@ class ProgbarLogger(Callback):
             kind = "bar"
         self._view = {"none": _View, "lines": _Lines, "bar": _Bar, "notebook": _Notebook}[kind](what)
         self._view.with_curves = self.curves
+        durations.listen()
         self._view.open(self.params.get("epochs", 1), self.params.get("steps"))
 
     def on_train_begin(self, logs=None):
@@ -62,6 +65,9 @@ class ProgbarLogger(Callback):
 
     def on_train_end(self, logs=None):
         self._in_fit = False
+        history = getattr(self.model, "history", None)
+        if isinstance(self._view, _Notebook) and history is not None:
+            history.shown_in = html_tables.cell_number()
 
     def close(self):
         self._in_fit = False
@@ -89,13 +95,8 @@ def _surroundings() -> str:
     """Where output goes: `"notebook"`, `"bar"` for a terminal, `"lines"` for a file or pipe."""
     if not config.is_interactive_logging_enabled():
         return "lines"
-    # Not imported for this: a plain script shall not wait for IPython.
-    if "IPython" in sys.modules:
-        from IPython import get_ipython
-
-        shell = get_ipython()
-        if shell is not None and hasattr(shell, "kernel"):
-            return "notebook"
+    if html_tables.cell_number() is not None:
+        return "notebook"
     return "bar" if hasattr(sys.stdout, "isatty") and sys.stdout.isatty() else "lines"
 
 
@@ -116,11 +117,12 @@ def format_number(value) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.4e}"
 
 
-def _format_time(seconds: float, steps: int | None) -> str:
+def _format_time(seconds: float, steps: int | None, in_steps: float | None = None) -> str:
+    """`12s 20ms/step`, the second without what of the time was not spent `in_steps`."""
     text = f"{seconds:.0f}s" if seconds >= 1 else f"{seconds * 1e3:.0f}ms"
     if not steps:
         return text
-    per_step = seconds / steps
+    per_step = (seconds if in_steps is None else in_steps) / steps
     if per_step >= 1:
         return f"{text} {per_step:.1f}s/step"
     return f"{text} {per_step * 1e3:.3g}ms/step" if per_step >= 1e-3 else f"{text} {per_step * 1e6:.0f}us/step"
@@ -134,12 +136,14 @@ class _View:
     def __init__(self, what: str):
         self.what = what
         self.epochs, self.steps, self.started = 1, None, 0.0
+        self.first_epoch: int | None = None
 
     def open(self, epochs: int, steps: int | None):
         self.epochs, self.steps = epochs, steps
 
     def begin(self, epoch: int):
-        self.started = time.perf_counter()
+        self.first_epoch = epoch if self.first_epoch is None else self.first_epoch
+        self.started = time.time()
 
     def progress(self, step: int, logs):
         pass
@@ -149,6 +153,23 @@ class _View:
 
     def close(self):
         pass
+
+    def in_steps(self) -> float:
+        """Seconds of the epoch so far without compiling."""
+        now = time.time()
+        return now - self.started - durations.seconds(durations.COMPILING, self.started, now)
+
+    def taken(self, steps: int | None) -> str:
+        """The time of the epoch, and of a step."""
+        return _format_time(time.time() - self.started, steps, self.in_steps())
+
+    def remaining(self, step: int, total: int | None) -> str:
+        """The time that is left, and that of a step; for an unknown number of steps the time so far."""
+        if not total or not step:
+            return self.taken(step)
+        in_steps = self.in_steps()
+        left, per_step = _format_time(in_steps / step * (total - step), step, in_steps).split()
+        return f"ETA {left} {per_step}"
 
     def title(self, epoch: int) -> str:
         return f"Epoch {epoch + 1}/{self.epochs}" if self.what == "fit" else self.what
@@ -162,10 +183,9 @@ class _Lines(_View):
         self._title = self.title(epoch)
 
     def end(self, steps: int | None, logs):
-        seconds = _format_time(time.perf_counter() - self.started, steps)
         count = f"{steps}/{steps}" if steps else ""
         # Flushed: a log file of a cluster shall show the epoch now.
-        print(_joined(self._title, count, seconds, format_numbers(logs)), flush=True)
+        print(_joined(self._title, count, self.taken(steps), format_numbers(logs)), flush=True)
 
 
 class _Bar(_View):
@@ -173,6 +193,7 @@ class _Bar(_View):
 
     _width = 20
     _line: LiveLine | None = None
+    _has_started: threading.Event | None = None  # whether the first batches of this epoch are done
 
     def begin(self, epoch: int):
         super().begin(epoch)
@@ -181,30 +202,44 @@ class _Bar(_View):
         # A Windows console or a C locale may have no such character.
         self._mark = "━" if self._line.can_show("━") else "="
         self._line.open()
-        self._line.draw(self._parts(0, self.steps, {}))  # so that what is still being compiled does not look hung
+        self._line.draw(self._parts(0, self.steps, self.taken(None)))
+        if epoch == self.first_epoch:  # what is still being compiled shall not look hung
+            self._has_started = threading.Event()
+            threading.Thread(target=self._wait, args=(self._has_started,), name="kerax progress", daemon=True).start()
+
+    def _wait(self, has_started: threading.Event):
+        while not has_started.wait(1.0):
+            if self._line is not None:
+                self._line.draw(self._parts(0, self.steps, f"compiling {self.taken(None)}"))
+
+    def _stop_waiting(self):
+        if self._has_started is not None:
+            self._has_started.set()
 
     def progress(self, step: int, logs):
-        now = time.perf_counter()
+        self._stop_waiting()
+        now = time.time()
         # Reading the logs waits for numbers; ten times a second costs nothing that shows.
         if self._line is not None and now - self._drawn >= 0.1:
             self._drawn = now
-            self._line.draw(self._parts(step, self.steps, logs))
+            self._line.draw(self._parts(step, self.steps, _joined(self.remaining(step, self.steps), format_numbers(logs))))
 
     def end(self, steps: int | None, logs):
+        self._stop_waiting()
         if self._line is not None:
-            self._line.finish(self._parts(steps or 0, steps, logs))
+            self._line.finish(self._parts(steps or 0, steps, _joined(self.taken(steps), format_numbers(logs))))
 
-    def _parts(self, step: int, total: int | None, logs) -> list[tuple]:
+    def _parts(self, step: int, total: int | None, text: str) -> list[tuple]:
         filled = self._width * step // total if total else 0
-        taken = _format_time(time.perf_counter() - self.started, step)
         return [
             (f"{self._title} {step}/{total or '?'} ", None),
             (self._mark * filled, "green"),
             (self._mark * (self._width - filled), "grey"),
-            (f" {_joined(taken, format_numbers(logs))}", None),
+            (f" {text}", None),
         ]
 
     def close(self):
+        self._stop_waiting()
         if self._line is not None:
             self._line.close()
 
@@ -221,25 +256,25 @@ class _Notebook(_View):
         super().open(epochs, steps)
         from IPython.display import display
 
-        self._rows: list[tuple] = []  # (epoch, seconds, logs) of the epochs that are done
-        self._running: tuple | None = None  # (epoch, begun, step, logs) of the one that is not
-        self._drawn, self._is_current = time.perf_counter(), True
+        self._rows: list[tuple] = []  # (epoch, time as text, logs) of the epochs that are done
+        self._running: tuple | None = None  # (epoch, step, logs) of the one that is not
+        self._drawn, self._is_current = time.time(), True
         # One display that is updated: a saved notebook keeps its last form only.
         self._handle: Any = display(_Shown(self._html(), self._text()), display_id=True)
 
     def begin(self, epoch: int):
         super().begin(epoch)
-        self._running = (epoch, self.started, 0, {})
+        self._running = (epoch, 0, {})
         self._refresh()
 
     def progress(self, step: int, logs):
-        if self._running and time.perf_counter() - self._drawn >= self._interval:  # else the numbers are not even read
-            self._running = (self._running[0], self.started, step, dict(logs))
+        if self._running and time.time() - self._drawn >= self._interval:  # else the numbers are not even read
+            self._running = (self._running[0], step, dict(logs))
             self._refresh()
 
     def end(self, steps: int | None, logs):
         if self._running is not None:
-            self._rows.append((self._running[0], time.perf_counter() - self.started, dict(logs or {})))
+            self._rows.append((self._running[0], self.taken(steps), dict(logs or {})))
         self._running = None
         self._refresh()
 
@@ -250,28 +285,25 @@ class _Notebook(_View):
 
     def _refresh(self):
         self._is_current = False
-        if time.perf_counter() - self._drawn >= self._interval:
+        if time.time() - self._drawn >= self._interval:
             self._draw()
 
     def _draw(self):
-        self._drawn, self._is_current = time.perf_counter(), True
+        self._drawn, self._is_current = time.time(), True
         self._handle.update(_Shown(self._html(), self._text()))
 
     def _table_rows(self) -> list[tuple]:
         rows = list(self._rows)
         # A row for the running epoch once it has numbers.
-        if self._running is not None and self._running[3]:
-            epoch, begun, _, logs = self._running
-            rows.append((epoch, time.perf_counter() - begun, logs))
+        if self._running is not None and self._running[2]:
+            epoch, step, logs = self._running
+            rows.append((epoch, self.taken(step), logs))
         return rows
 
     def _html(self) -> str:
         rows = self._table_rows()
         names = list(dict.fromkeys(name for _, _, logs in rows for name in logs))
-        cells = [
-            [str(epoch + 1), _format_time(seconds, None), *(_cell(logs, name) for name in names)]
-            for epoch, seconds, logs in rows
-        ]
+        cells = [[str(epoch + 1), taken, *(_cell(logs, name) for name in names)] for epoch, taken, logs in rows]
         heads = ["epoch", "time", *names]
         if self.what != "fit":
             # An evaluation has no epochs.
@@ -286,10 +318,11 @@ class _Notebook(_View):
                 return "starting"
             done = self._rows[-1][0] + 1
             return f"{done} of {self.epochs} epochs" if self.what == "fit" and done < self.epochs else ""
-        epoch, _, step, _ = self._running
+        epoch, step, _ = self._running
         total = self.steps or 0
         value = f"value='{step}' max='{total}'" if total else ""
-        note = "compiling" if step == 0 and not self._rows else f"{step}/{total or '?'}"
+        at = f"{step}/{total or '?'} {self.remaining(step, total) if step else ''}"
+        note = "compiling" if step == 0 and not self._rows else at.strip()
         return f"{self.title(epoch)} <progress {value}></progress> {note}"
 
     def _curves(self) -> str:
@@ -303,8 +336,8 @@ class _Notebook(_View):
 
     def _text(self) -> str:
         lines = []
-        for epoch, seconds, logs in self._table_rows()[-html_tables.MOST_ROWS :]:
-            lines.append(_joined(self.title(epoch), _format_time(seconds, None), format_numbers(logs)))
+        for epoch, taken, logs in self._table_rows()[-html_tables.MOST_ROWS :]:
+            lines.append(_joined(self.title(epoch), taken, format_numbers(logs)))
         return "\n".join(lines) or self.title(0)
 
 

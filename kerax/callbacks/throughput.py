@@ -1,10 +1,10 @@
 """`Throughput`: how fast training is, and what share of the device's peak that makes."""
 
-import threading
 import time
 
 import jax
 
+from kerax.callbacks import durations
 from kerax.callbacks.callback import Callback
 from kerax.plan import chips
 
@@ -46,7 +46,8 @@ class Throughput(Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        _listen()
+        durations.listen()
+        durations.forget_waits()
         # From here on: what is compiled before the first epoch counts too.
         self._called = time.time()
 
@@ -85,16 +86,16 @@ class Throughput(Callback):
         now = time.time()
         steps, self._iterations = int(iterations) - self._iterations, int(iterations)
         steps = steps or self.params.get("steps") or 0  # a train step of the user's may do without the optimizer
-        seconds = now - self._began - _seconds(_COMPILING, self._began, now)
+        seconds = now - self._began - durations.seconds(durations.COMPILING, self._began, now)
         if steps and seconds > 0:
             if sum(rows) > 0:
                 self._found["examples_per_second"] = float(sum(rows)) / seconds
             self._found["step_time"] = seconds / steps
-            if _spans.get((threading.get_ident(), _WAITING)):
-                self._found["data_wait"] = _seconds(_WAITING, self._began, now) / steps
+            if durations.has_waited():
+                self._found["data_wait"] = durations.seconds(durations.WAITING, self._began, now) / steps
         if self._is_first:
             self._is_first = False
-            self._found["compile_time"] = _seconds(_COMPILING, self._called, now)
+            self._found["compile_time"] = durations.seconds(durations.COMPILING, self._called, now)
             # Now the step's program is there to be asked.
             self._peak = self.peak_flops or chips.chip_of().flops
             self._flops = (self.flops_per_step or _step_flops(model)) if self._peak else None
@@ -111,32 +112,3 @@ def _step_flops(model) -> float | None:
         return ask()
     found = [program.flops() for key, program in model.kerax_compilation.programs.items() if key[0] == "train"]
     return max((flops for flops in found if flops), default=None)
-
-
-# What is measured, by the beginnings of JAX's names for it; the second: waiting for another thread that compiles.
-_COMPILING, _WAITING = ("/jax/core/compile/", "/kerax/compile/wait"), ("/kerax/data/wait",)
-_spans: dict[tuple[int, tuple], list[tuple[float, float]]] = {}  # by thread and kind: from when to when, in order
-
-
-def _note(event: str, start_time: float, end_time: float, **_: str | int):
-    for kind in (_COMPILING, _WAITING):
-        if event.startswith(kind):
-            # By thread: what another one compiles meanwhile does not hold this one up.
-            spans = _spans.setdefault((threading.get_ident(), kind), [])
-            while spans and spans[-1][0] >= start_time:  # a program traced while this one was
-                spans.pop()
-            spans.append((start_time, end_time))
-
-
-def _listen():
-    """Notes from now on when JAX traces and compiles, and when the next batch is waited for."""
-    if not _spans:
-        _spans[threading.get_ident(), _COMPILING] = []
-        jax.monitoring.register_event_time_span_listener(_note)
-    _spans.pop((threading.get_ident(), _WAITING), None)
-
-
-def _seconds(kind: tuple, since: float, until: float) -> float:
-    """Seconds between two times that this thread spent on what `kind` names."""
-    spans = _spans.get((threading.get_ident(), kind), [])
-    return sum(max(0.0, min(end, until) - max(start, since)) for start, end in spans)

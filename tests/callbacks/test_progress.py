@@ -1,5 +1,6 @@
 """What the progress display draws: in a terminal, in a notebook and in a pipe, each a real one."""
 
+import io
 import itertools
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 import kerax
@@ -107,12 +109,14 @@ def test_a_notebook_keeps_one_table_as_html_and_as_text(tmp_path):
     pytest.importorskip("ipykernel")
     curves = "callbacks=[kerax.callbacks.ProgbarLogger(curves=True)]"
     cells = [nbformat.v4.new_code_cell(SCRIPT.replace("CALLBACKS", option)) for option in ("", curves)]
+    fit, again = nbformat.v4.new_code_cell("model.fit(x, x[:, :1], epochs=4)"), nbformat.v4.new_code_cell("model.history")
+    cells += [fit, again]
     notebook = nbformat.v4.new_notebook(cells=cells)
     metadata = {"metadata": {"path": str(tmp_path)}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=metadata).execute()
-    for cell, has_curves in zip(notebook.cells, (False, True), strict=True):
+    for cell, has_curves in zip(notebook.cells[:2], (False, True), strict=True):
         shown = [output.data for output in cell.outputs if output.output_type == "display_data"]
         assert len(shown) == 3  # of fit, evaluate and predict, each updated in place
         page, text = shown[0]["text/html"], shown[0]["text/plain"]
@@ -123,6 +127,10 @@ def test_a_notebook_keeps_one_table_as_html_and_as_text(tmp_path):
         assert page.count("<svg") == (2 if has_curves else 0) and page.count("<polyline") == (4 if has_curves else 0)
         assert "\x1b" not in page + text and "<script" not in page
         assert "<th>loss</th>" in shown[1]["text/html"] and "<th>epoch</th>" not in shown[1]["text/html"]
+        assert "<th>time</th>" in shown[2]["text/html"] and "/step" in shown[2]["text/html"]
+    table, result = fit.outputs[0].data["text/html"], fit.outputs[-1].data["text/html"]
+    assert table.count("<tr>") == 5 and "<table" not in result and "4 epochs" in result  # numbers are there once
+    assert again.outputs[0].data["text/html"].count("<tr>") == 5
 
 
 class Notebook:
@@ -133,7 +141,7 @@ class Notebook:
         self.now, self.drawn = 100.0, []
         monkeypatch.setattr(display, "display", self.display)
         monkeypatch.setattr(progress, "_surroundings", lambda: "notebook")
-        monkeypatch.setattr(progress.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(progress.time, "time", lambda: self.now)
 
     def display(self, view, display_id):
         self.update(view)
@@ -165,7 +173,7 @@ def test_a_notebook_is_redrawn_at_most_twice_a_second(monkeypatch):
     assert len(times) <= 2 + 8 / 0.5 and all(b - a >= 0.5 for a, b in itertools.pairwise(times[:-1]))
     _, page, text = notebook.drawn[-1]
     assert page.count("<tr>") == 1 + html_tables.MOST_ROWS + 1 and "…" in page  # the first and the last epochs
-    assert "<td style='text-align:right'>200</td>" in page and "Epoch 200/200 - 40ms - loss: 0.0050" in text
+    assert "<td style='text-align:right'>200</td>" in page and "Epoch 200/200 - 40ms 10ms/step - loss: 0.0050" in text
     count = len(notebook.drawn)
     logger.close()
     assert len(notebook.drawn) == count
@@ -180,13 +188,48 @@ def test_what_is_shown_while_a_notebook_compiles_trains_and_is_interrupted(monke
     assert "Epoch 1/2 <progress value='0' max='10'></progress> compiling" in notebook.drawn[-1][1]
     notebook.now += 0.6
     logger.on_progress(3, {"loss<": 0.25})
-    assert "<progress value='3' max='10'></progress> 3/10" in notebook.drawn[-1][1]
+    assert "<progress value='3' max='10'></progress> 3/10 ETA 1s 200ms/step" in notebook.drawn[-1][1]
     assert "<th>loss&lt;</th>" in notebook.drawn[-1][1]
     notebook.now += 0.1
     logger.on_epoch_end(0, {"loss<": 0.5})
     logger.close()  # as after an error
     assert notebook.drawn[-1][1].endswith("1 of 2 epochs") and "0.5000" in notebook.drawn[-1][1]
     assert "<svg" not in notebook.drawn[-1][1]  # one epoch makes no curve
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_says_that_it_compiles_and_when_it_will_be_done(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(progress, "_surroundings", lambda: "bar")
+    logger = display_of(epochs=1, steps=10)
+    logger.on_train_begin()
+    logger.on_epoch_begin(0)
+    deadline = time.time() + 20
+    while "compiling 2s" not in stream.getvalue() and time.time() < deadline:
+        time.sleep(0.05)
+    assert re.search(r"Epoch 1/1 0/10 \S+ compiling 1s", stream.getvalue())
+    assert "compiling 2s" in stream.getvalue()
+    now = time.time()
+    jax.monitoring.record_event_time_span("/jax/core/compile/backend_compile_duration", now - 1.9, now)
+    logger.on_progress(2, {"loss": 1.0})
+    drawn = screen(stream.getvalue())[-1]
+    found = re.search(r"2/10 \S+ ETA (\S+) (\S+)ms/step - loss: 1.0000", drawn)
+    assert found and float(found[2]) < 600, drawn  # without the 1.9 s that were spent on compiling
+    logger.on_epoch_end(0, {"loss": 0.5})
+    logger.on_train_end()
+    logger.close()
+    count = len(stream.getvalue())
+    time.sleep(1.2)
+    assert len(stream.getvalue()) == count  # nobody draws any more
+    assert "ETA" not in screen(stream.getvalue())[-2] and "compiling" not in screen(stream.getvalue())[-2]
 
 
 def test_curves_leave_out_what_is_no_number():
