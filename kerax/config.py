@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from kerax import dtype_policies
 from kerax.dtype_policies import dtype_policy as dtype_policy
 from kerax.dtype_policies import set_dtype_policy as set_dtype_policy
-from kerax.errors import disable_traceback_filtering as disable_traceback_filtering
-from kerax.errors import enable_traceback_filtering as enable_traceback_filtering
-from kerax.errors import is_traceback_filtering_enabled as is_traceback_filtering_enabled
 from kerax.places import local_path
+from kerax.tracebacks import disable_traceback_filtering as disable_traceback_filtering
+from kerax.tracebacks import enable_traceback_filtering as enable_traceback_filtering
+from kerax.tracebacks import is_traceback_filtering_enabled as is_traceback_filtering_enabled
 
 _epsilon = 1e-7
 _image_data_format = "channels_last"

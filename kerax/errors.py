@@ -1,33 +1,9 @@
-"""What every error message shares: suggestions for misspelt names, and tracebacks without library frames."""
+"""What every error message shares: suggestions for misspelt names, checks, and kinds of errors."""
 
 import difflib
-import os
 from collections.abc import Collection, Iterable
 from numbers import Integral
-from types import TracebackType
 from typing import Any
-
-import jax
-
-_HIDDEN_FOLDERS = (os.path.dirname(os.path.abspath(__file__)) + os.sep, os.path.dirname(jax.__file__) + os.sep)
-_filtering = True
-
-
-def enable_traceback_filtering() -> None:
-    """Hides the frames of kerax and JAX in the tracebacks of errors raised below user code (the default)."""
-    global _filtering
-    _filtering = True
-
-
-def disable_traceback_filtering() -> None:
-    """Shows every frame in tracebacks."""
-    global _filtering
-    _filtering = False
-
-
-def is_traceback_filtering_enabled() -> bool:
-    """Whether tracebacks hide the frames of kerax and JAX."""
-    return _filtering
 
 
 class UnknownArgument(TypeError, ValueError):
@@ -82,28 +58,3 @@ def check_integers(who: object, **arguments: tuple[Any, int]) -> None:
     for name, (value, least) in arguments.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"{who}: `{name}` must be an integer of at least {least}. Got {value!r}.")
-
-
-def _is_library_frame(traceback: TracebackType) -> bool:
-    return traceback.tb_frame.f_code.co_filename.startswith(_HIDDEN_FOLDERS)
-
-
-def hide_library_frames(error: BaseException) -> None:
-    """Drops the frames of kerax and JAX below the current one from `error`'s traceback, in place, and JAX's note that
-    there are fewer.
-
-    The frame that raised stays if no user code is below the current frame, so that no error loses its origin.
-    """
-    first = error.__traceback__
-    if not _filtering or first is None:
-        return
-    if hasattr(error, "__notes__"):
-        error.__notes__[:] = [note for note in error.__notes__ if not note.startswith("-----")]
-    below, frame = [], first.tb_next
-    while frame is not None:
-        below.append(frame)
-        frame = frame.tb_next
-    # A frame is dropped by linking the one above it to the one below: tracebacks are linked lists.
-    kept = [frame for frame in below if not _is_library_frame(frame)] or below[-1:]
-    for upper, lower in zip([first, *kept], [*kept, None], strict=True):
-        upper.tb_next = lower

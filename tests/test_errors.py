@@ -1,11 +1,15 @@
 """Suggestions, and tracebacks without library frames."""
 
+import signal
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import kerax
-from kerax import errors
+from kerax import errors, tracebacks
 
 
 def frames_of(error):
@@ -27,28 +31,143 @@ def test_library_frames_below_user_code_are_hidden():
 
     with pytest.raises(TypeError) as raised:
         user()
-    errors.hide_library_frames(raised.value)
+    tracebacks.hide_library_frames(raised.value)
     assert frames_of(raised.value)[-1] == "user"
 
 
 def test_an_error_without_user_code_keeps_the_frame_that_raised():
     with pytest.raises(TypeError) as raised:
         jnp.ones(3) + jnp.ones(4)
-    errors.hide_library_frames(raised.value)
+    tracebacks.hide_library_frames(raised.value)
     assert len(frames_of(raised.value)) == 2
 
 
 def test_filtering_can_be_switched_off():
-    errors.disable_traceback_filtering()
+    tracebacks.disable_traceback_filtering()
     try:
-        assert not errors.is_traceback_filtering_enabled()
+        assert not tracebacks.is_traceback_filtering_enabled()
         with pytest.raises(TypeError) as raised:
             jnp.ones(3) + jnp.ones(4)
         before = frames_of(raised.value)
-        errors.hide_library_frames(raised.value)
+        tracebacks.hide_library_frames(raised.value)
         assert frames_of(raised.value) == before
     finally:
-        errors.enable_traceback_filtering()
+        tracebacks.enable_traceback_filtering()
+
+
+PREPARED = """
+import os, signal
+import numpy as np
+import kerax
+from kerax import layers
+model = kerax.Sequential([kerax.Input((3,)), layers.Dense(1)])
+model.compile("sgd", "mse")
+x, y = np.ones((8, 3)), np.ones((8, 1))
+
+class Stop(kerax.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+class Broken(layers.Layer):
+    def call(self, x):
+        return x + np.ones(7)
+"""
+STATEMENTS = {
+    "layers.Dense('a')": "ArgumentTypeError",
+    "layers.Conv2D(3, 3).build((2, 3))": "found ndim=2",
+    "layers.LSTM(3).build((2, 3))": "found ndim=2",
+    "layers.Dense(2)(kerax.Input(()))": "ValueError",
+    "model(np.ones((2, 4)))": "ValueError",
+    "model.compile(loss='mes')": "did you mean",
+    "model.fit(x, y[:3], verbose=0)": "ValueError",
+    "model.predict(np.ones((2, 4)), verbose=0)": "ValueError",
+    "model.train_on_batch(np.ones((2, 4)), y[:2])": "ValueError",
+    "kerax.saving.load_model('nothing.keras')": "MissingFileError",
+    "model.load_weights('nothing.weights.h5')": "MissingFileError",
+    "kerax.ops.matmul(x, x)": "TypeError",
+    "kerax.ops.concatenate([x, y[:3]], axis=1)": "TypeError",
+    "kerax.losses.get('mse')(np.ones((2, 3)), np.ones((3, 3)))": "ValueError",
+    "kerax.optimizers.Adam('fast')": "ValueError",
+    "model.set_weights([np.ones(3)])": "ValueError",
+    "Broken()(x)": "In the call of <Broken name=broken>",
+}
+
+
+@pytest.mark.slow
+def test_what_is_printed_of_an_error_are_the_users_lines_and_the_message():
+    """One process for all of them: each statement raises, and what Python would print is kept."""
+    statements = [f"    lambda: {statement}," for statement in STATEMENTS]
+    source = (
+        "\n".join([PREPARED, "import sys, traceback", "for attempt in [", *statements, "]:"])
+        + """
+    try:
+        attempt()
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        print("#####", file=sys.stderr)
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    shown = done.stderr.split("#####\n")
+    assert done.returncode == 0 and len(shown) == len(STATEMENTS) + 1, done.stderr
+    for (statement, expected), text in zip(STATEMENTS.items(), shown[:-1], strict=True):
+        assert expected.lower() in text.lower(), statement
+        assert text.count('File "') == text.count('File "<string>"') >= 1, text  # no line of kerax or JAX
+        assert "JAX" not in text.splitlines()[-1] and not text.splitlines()[-1].startswith("-----"), text
+
+
+def test_a_fault_of_the_library_keeps_its_last_line():
+    with pytest.raises(AttributeError) as raised:
+        kerax.tree.map_structure(lambda leaf: leaf.nothing, [1])
+    before = frames_of(raised.value)
+    tracebacks.show_users_frames(raised.value)
+    assert frames_of(raised.value) == [before[0], "<lambda>"]
+    with pytest.raises(AttributeError) as raised:
+        kerax.tracebacks._link([object(), object()])
+    tracebacks.show_users_frames(raised.value)
+    assert frames_of(raised.value)[-1] == "_link"
+
+
+def test_causes_lose_library_frames_too():
+    def user():
+        try:
+            jnp.ones(3) + jnp.ones(4)
+        except TypeError as error:
+            raise RuntimeError("mine") from error
+
+    with pytest.raises(RuntimeError) as raised:
+        user()
+    tracebacks.show_users_frames(raised.value)
+    assert frames_of(raised.value.__cause__) == ["user"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_line():
+    source = PREPARED + "model.fit(x, y, epochs=9, verbose=0, callbacks=[Stop()])"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == "KeyboardInterrupt: stopped in epoch 3; the history has 2 epochs\n"
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_users_lines_and_one_line_for_ctrl_c(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    sources = [PREPARED, "kerax.ops.matmul(x, x)", "model.fit(x, y, epochs=9, verbose=0, callbacks=[Stop()])", "1 / 0"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    metadata = {"metadata": {"path": str(tmp_path)}}
+    client = nbclient.NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources=metadata, allow_errors=True
+    )
+    client.execute()
+    product, interrupted, other = (cell.outputs[-1] for cell in notebook.cells[1:])
+    text = "\n".join(product.traceback)
+    assert product.ename == "TypeError" and "kerax/" not in text and "jax/" not in text and "matmul" in text
+    assert interrupted.ename == "KeyboardInterrupt"
+    assert "stopped in epoch 3; the history has 2 epochs" in "\n".join(interrupted.traceback)
+    assert len(interrupted.traceback) == 1
+    assert other.ename == "ZeroDivisionError"
 
 
 TEXT = np.array([["a", "b"]])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kerax"
 FLOORS = [
-    {"config", "tree", "dtype_policies", "errors", "lazy", "places", "version"},
+    {"config", "tree", "dtype_policies", "errors", "lazy", "places", "tracebacks", "version"},
     {"core"},
     {"ops", "activations", "initializers", "regularizers", "constraints", "quantizers", "random"},
     {"layers", "losses", "metrics", "optimizers", "data", "distribution"},

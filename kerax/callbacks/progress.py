@@ -222,7 +222,9 @@ class _Bar(_View):
         # Reading the logs waits for numbers; ten times a second costs nothing that shows.
         if self._line is not None and now - self._drawn >= 0.1:
             self._drawn = now
-            self._line.draw(self._parts(step, self.steps, _joined(self.remaining(step, self.steps), format_numbers(logs))))
+            self._line.draw(
+                self._parts(step, self.steps, _joined(self.remaining(step, self.steps), format_numbers(logs)))
+            )
 
     def end(self, steps: int | None, logs):
         self._stop_waiting()

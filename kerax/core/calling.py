@@ -14,12 +14,14 @@ import numpy as np
 from kerax import errors
 from kerax.core import locking, masks
 from kerax.core.host_arrays import is_foreign_type, to_numpy
+from kerax.core.input_spec import InputSpec
 from kerax.core.scope import holding, names
 from kerax.core.sparse import is_sparse
-from kerax.core.symbolic import KerasTensor, known_shape
+from kerax.core.symbolic import KerasTensor, is_shape, known_shape
 from kerax.core.tracking import are_built, descendants, name_children
 from kerax.core.variable import Variable
 from kerax.dtype_policies import DTypePolicyMap
+from kerax.tracebacks import hide_library_frames
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -57,6 +59,8 @@ def recording(build: Callable) -> Callable:
     @functools.wraps(build)
     def recorded(self, *args, **kwargs):
         self.kerax_require_init()
+        if isinstance(self.input_spec, InputSpec) and not self.built and args and is_shape(args[0]):
+            self.input_spec.check(self, args[0])  # `build` may be called by hand
         if self.kerax_build_shapes is None:
             # Without the first, which is the layer itself, whatever it is called.
             self.kerax_build_shapes = dict(list(_bind_build(self, build, args, kwargs).items())[1:])
@@ -324,7 +328,7 @@ def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
 def explain(error: Exception, layer, inputs, at_root: bool) -> None:
     """Notes on an error raised in `call`: where it was, and the way out of a common mistake; hides library frames."""
     if at_root:
-        errors.hide_library_frames(error)
+        hide_library_frames(error)
     # The innermost layer has said where it was.
     if any(note.startswith("In the call of") for note in getattr(error, "__notes__", ())):
         return

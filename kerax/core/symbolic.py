@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kerax.core import masks, sparse
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
-from kerax.errors import hide_library_frames
+from kerax.tracebacks import hide_library_frames
 
 Shape = tuple[int | None, ...]
 

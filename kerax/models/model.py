@@ -22,9 +22,10 @@ from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.tracking import Alias, Memory, aliases, descendants, remembering
 from kerax.core.variable import Variable, unwrap
 from kerax.data import BatchSpec, array_source, make_source, unpack_x_y_sample_weight, validation_source
-from kerax.errors import check_choice, hide_library_frames, suggest
+from kerax.errors import check_choice, suggest
 from kerax.models import outward, quantizing, stateless
 from kerax.models.summary import print_summary, summary_html
+from kerax.tracebacks import hide_library_frames
 from kerax.train import keras_state, loop, steps
 from kerax.train.compiled import (
     Compiled,

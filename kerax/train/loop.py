@@ -77,9 +77,8 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                 model.optimizer.finalize(training.state.variables.params)
             callbacks.on_train_end(logs)
             training.interrupts.busy = True
-        except (KeyboardInterrupt, SystemExit):
-            training.interrupts.busy = False  # another signal ends the saving too
-            callbacks.on_interrupt()
+        except (KeyboardInterrupt, SystemExit) as error:
+            training.interrupted(error)
             raise
 
 

@@ -122,6 +122,14 @@ class Training:
 
     # What `fit` does, in its order.
 
+    def interrupted(self, error: BaseException):
+        """Lets callbacks save what there is, and has a Ctrl-C say what it stopped."""
+        self.interrupts.busy = False  # another signal ends the saving too
+        self.callbacks.on_interrupt()
+        if isinstance(error, KeyboardInterrupt) and not error.args:
+            epochs = len(getattr(self.model.history, "epoch", ()))
+            error.args = (f"stopped in epoch {self.epoch + 1}; the history has {epochs} epochs",)
+
     def undo_hooks(self):
         """After `on_train_begin`, whose hooks a run that goes on repeats: puts its state back."""
         if self._found is not None:

@@ -109,7 +109,10 @@ def test_a_notebook_keeps_one_table_as_html_and_as_text(tmp_path):
     pytest.importorskip("ipykernel")
     curves = "callbacks=[kerax.callbacks.ProgbarLogger(curves=True)]"
     cells = [nbformat.v4.new_code_cell(SCRIPT.replace("CALLBACKS", option)) for option in ("", curves)]
-    fit, again = nbformat.v4.new_code_cell("model.fit(x, x[:, :1], epochs=4)"), nbformat.v4.new_code_cell("model.history")
+    fit, again = (
+        nbformat.v4.new_code_cell("model.fit(x, x[:, :1], epochs=4)"),
+        nbformat.v4.new_code_cell("model.history"),
+    )
     cells += [fit, again]
     notebook = nbformat.v4.new_notebook(cells=cells)
     metadata = {"metadata": {"path": str(tmp_path)}}
