@@ -181,6 +181,7 @@ class Model(Layer):
         auto_scale_loss: bool = True,
         micro_batches: int | None = None,
         log_gradient_norm: bool = False,
+        dtype: Any = None,
     ):
         """Sets what `fit` minimises, with what, and what it reports.
 
@@ -198,11 +199,15 @@ class Model(Layer):
             micro_batches: Parts that each batch is cut into, worked off one after the other with the memory of one;
                 their gradients are averaged into one update, that of the whole batch.
             log_gradient_norm: Whether the logs get `gradient_norm`, the mean L2 norm of all gradients together.
+            dtype: Dtype policy, such as `"mixed_bfloat16"`, for the model and its layers but those with another one
+                than the model's. Default: as they are. Keras has no such argument.
 
         Raises:
-            ValueError: for an unknown name, with a suggestion.
+            ValueError: for an unknown name, with a suggestion, and a `dtype` that weights do not have.
         """
         self.kerax_require_init()
+        if dtype is not None:
+            quantizing.take_policy(self, dtype)
         found: Any = optimizers_module.get(optimizer)
         if auto_scale_loss:
             # float16 cannot hold small gradients: it gets a loss scale unless told otherwise.

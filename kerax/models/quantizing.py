@@ -1,5 +1,10 @@
-"""`Model.quantize`."""
+"""The numbers that a model computes with: `Model.quantize` and `compile(dtype=)`."""
 
+from typing import Any
+
+from kerax import dtype_policies
+from kerax.core.layer import Layer
+from kerax.core.tracking import descendants
 from kerax.quantizers.compressible import quantize_all
 
 
@@ -20,6 +25,25 @@ def quantize(self, mode=None, config=None, filters=None, type_check=True, **unkn
         raise ValueError(f"{self}: `quantize` takes no {sorted(unknown)}.")
     quantize_all(self, mode, config, filters, type_check)
     self.kerax_compilation.forget()
+
+
+def take_policy(model, policy: Any) -> None:
+    """Gives a dtype policy to a model and to the layers that have the model's.
+
+    Raises:
+        ValueError: if weights that are there would need another dtype.
+    """
+    policy, before = dtype_policies.get(policy), model.dtype_policy
+    layers = [layer for layer in descendants(model) if isinstance(layer, Layer) and layer.dtype_policy == before]
+    built = next((layer for layer in layers if layer.built and layer.weights), None)
+    if built is not None and policy.variable_dtype != before.variable_dtype:
+        raise ValueError(
+            f"{model}: `compile(dtype={policy.name!r})` would keep weights in {policy.variable_dtype}, but those of "
+            f"{built} are there in {before.variable_dtype}. Give a mixed policy, such as 'mixed_bfloat16', or call "
+            f"`kerax.config.set_dtype_policy({policy.name!r})` before the layers are made."
+        )
+    for layer in {id(layer): layer for layer in (model, *layers)}.values():
+        layer.dtype_policy = policy
 
 
 def get_quantization_layer_structure(self, mode: str) -> dict | None:
