@@ -11,7 +11,7 @@ import numpy as np
 from kerax import config
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
-from kerax.core import placement
+from kerax.core import placement, user_code
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.registry import is_serialized
@@ -69,6 +69,7 @@ class Compiled:
         self.readers: weakref.WeakSet = weakref.WeakSet()
         self._target_spec: Tree = None
         self._checked: set = set()
+        self._code: tuple | None = None  # of the user's, that the programs were made from
         self._own_tell_rows_apart: bool | None = None
         self._mixes_rows = False  # whether what a row gives depends on others of the batch
         if self.is_given:
@@ -76,7 +77,7 @@ class Compiled:
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "training": None, "kept": {}, "readers": None, "_checked": set()}
+        return vars(self) | {"programs": {}, "training": None, "kept": {}, "readers": None, "_checked": set(), "_code": None}
 
     def __setstate__(self, state: dict):
         vars(self).update(state)
@@ -136,6 +137,8 @@ class Compiled:
         Raises:
             ValueError: if the batch does not fit the model, its losses or its metrics.
         """
+        if user_code.may_change():
+            self._notice_new_code(model)
         with_loss = self.is_given and who not in ("predict", "predict_on_batch")
         # Losses and metrics are made for the first batch, whose shapes decide what "accuracy" means.
         is_new = with_loss and self.loss is None
@@ -146,6 +149,12 @@ class Compiled:
             with forgetting():  # layers are built here
                 self._make_ready(model, spec.arrays, who, with_loss, is_new, is_built)
             self._checked.add(kind)
+
+    def _notice_new_code(self, model):
+        before, given = self._code, jax.tree.leaves(list(self.arguments.values()))
+        self._code = user_code.code_of([*descendants(model), *given])
+        if before is not None and self._code != before:
+            self.forget()
 
     def _make_ready(self, model, batch_spec: tuple, who: str, with_loss: bool, is_new: bool, is_built: bool):
         x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
