@@ -46,6 +46,7 @@ from keras.src import backend, saving
 from keras.src.backend import config, get_keras_mask, set_keras_mask, standardize_dtype
 from keras.src.backend.common.variables import standardize_shape
 from keras.src.distribution import distribution_lib
+from keras.src.layers import GroupedQueryAttention
 from keras.src.layers.core.dense import Dense as SameDense
 from keras.src.layers.layer import Layer
 from keras.src.losses.losses import LossFunctionWrapper
@@ -53,6 +54,7 @@ from keras.src.models.functional import Functional
 from keras.src.ops import *
 from keras.src.saving import saving_lib, serialization_lib
 from keras.src.utils.tracking import no_automatic_dependency_tracking
+assert GroupedQueryAttention is kerax.layers.GroupQueryAttention
 assert Dense is SameDense is kerax.layers.Dense and layers is keras.layers is kerax.layers
 assert Layer is kerax.Layer and relu is kerax.ops.relu and distribution_lib.distribution() is None
 assert layers.__spec__.name == "kerax.layers" and not serialization_lib.in_safe_mode() is None
