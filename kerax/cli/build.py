@@ -17,6 +17,8 @@ from kerax import callbacks, constraints, datasets, initializers, layers, losses
 from kerax.cli.config import Field, one_line
 from kerax.cli.encode import OPTIONS, encode, find_encoder, scale
 from kerax.cli.graph import build_graph
+from kerax.cli.sources import LOADERS
+from kerax.cli.tables import as_matrix
 from kerax.core.registry import get_custom_objects
 from kerax.core.seeds import set_random_seed
 from kerax.errors import suggest
@@ -94,29 +96,46 @@ def load_encoded(config: Field):
         ConfigError: for an unknown dataset or argument, and for inputs that do not fit `model.input_shape`.
     """
     field = config["data"]
+    known = [*LOADERS, *datasets.__all__]
     if "name" not in field.value:
-        raise field.error(f"'name' is missing. Expected one of {', '.join(datasets.__all__)}.")
+        raise field.error(f"'name' is missing. Expected one of {', '.join(known)}.")
     name = field["name"].expect(str).value
-    if name not in datasets.__all__:
+    load = find_loader(name)
+    if load is None:
         raise field["name"].error(
-            f"unknown dataset {name!r}. Expected one of {', '.join(datasets.__all__)}.{suggest(name, datasets.__all__)}"
+            f"unknown dataset {name!r}. Expected one of {', '.join(known)}.{suggest(name, known)}"
         )
-    load = importlib.import_module(f"{datasets.__name__}.{name}").load_data
     # A dataset's own arguments are checked by its signature, so that a new one can be configured at once.
-    field.expect_names(["name", *OPTIONS, *inspect.signature(load).parameters])
+    parameters = inspect.signature(load).parameters
+    required = [key for key, parameter in parameters.items() if parameter.default is parameter.empty]
+    field.expect_names(["name", *OPTIONS, *parameters], required=required)
     arguments = {key: value for key, value in field.value.items() if key not in ("name", *OPTIONS)}
     try:
         train, test = field.call(load, arguments)
-    except OSError as error:  # it cannot be downloaded, or not be written
+    except (OSError, ImportError) as error:  # it cannot be downloaded, or not be written or read
         raise field["name"].error(one_line(error)) from None
     encoder = find_encoder(field, train[0])
     (x_train, y_train), (x_test, y_test) = encode(field, encoder, train, test)
+    _take_input_shape(config["model"], x_train)
     return (_reshape(config, x_train), y_train), (_reshape(config, x_test), y_test), encoder
+
+
+def find_loader(name: str) -> Callable | None:
+    """What loads the data that `data.name` says: a data set of `kerax.datasets`, or data of one's own."""
+    if name in datasets.__all__:
+        return importlib.import_module(f"{datasets.__name__}.{name}").load_data
+    return LOADERS.get(name)
 
 
 def fit_inputs(config: Field, inputs: np.ndarray) -> np.ndarray:
     """Inputs times `data.scale`, in the shape of `model.input_shape` where all of it is known. Raises `ConfigError`."""
     return _reshape(config, scale(config["data"], inputs))
+
+
+def _take_input_shape(model: Field, inputs: Any):
+    """Gives a `Sequential` without `input_shape` that of the data, for whoever builds or keeps the config."""
+    if model.value.get("class_name") == "Sequential" and "input_shape" not in model.value:
+        model.value["input_shape"] = [len(inputs)] if isinstance(inputs, dict) else list(inputs.shape[1:])
 
 
 def _reshape(config: Field, inputs):
@@ -125,8 +144,13 @@ def _reshape(config: Field, inputs):
     if shape is None or None in shape:
         return inputs
     if isinstance(inputs, dict):
-        names = ", ".join(inputs)
-        raise config["model"]["input_shape"].error(f"the data has several inputs, {names}. Use a Functional model.")
+        if shape != (len(inputs),) or any(column.ndim != 1 for column in inputs.values()):
+            names = ", ".join(inputs)
+            raise config["model"]["input_shape"].error(
+                f"the data has several inputs, {names}. Use [{len(inputs)}] for a table of numbers, `data.features` "
+                "for one of all kinds, or a Functional model."
+            )
+        return config["data"].call(lambda: as_matrix(inputs))
     if int(np.prod(shape)) != int(np.prod(inputs.shape[1:])):
         raise config["model"]["input_shape"].error(f"the examples have shape {inputs.shape[1:]}. Got {list(shape)}.")
     return inputs.reshape(-1, *shape)
@@ -135,7 +159,8 @@ def _reshape(config: Field, inputs):
 def build_model(config: Field) -> "kerax.Model":
     """The model of `model`, compiled with `compile`. Raises `ConfigError` naming the field that is wrong.
 
-    A `Sequential` has an `input_shape` and a list of layers; a `Functional` is as `build_graph` says.
+    A `Sequential` has an `input_shape`, by default that of the data, and a list of layers; a `Functional` is as
+    `build_graph` says.
     """
     if config["model"].value.get("class_name") == "Functional":
         model = build_graph(config["model"], lambda field: build_object(field, "layers"))

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerax.cli.config import ConfigError, one_line, parse_arguments
+from kerax.cli.preprocessing import PREPROCESSING, find_preprocessing, preceded
 from kerax.cli.testing import find_checkpoint
 from kerax.cli.training import load_model
+from kerax.core.text import TEXT
 from kerax.export import ExportError
 from kerax.export.formats import FORMATS
 
@@ -18,7 +20,12 @@ _OPTIONS = {
     "opset": "version of ONNX's operators, default 18",
     "quantize": "int8: large weights as integers of 8 bits, for onnx and litert",
 }
-_FLAGS = {"overwrite": "replace what is there", "unverified": "write without running the file"}
+_FLAGS = {
+    "overwrite": "replace what is there",
+    "unverified": "write without running the file",
+    "without_preprocessing": "leave out what a run makes of tables and texts: the file takes what comes out of it",
+}
+_WITH_TEXT = ("onnx", "tf_saved_model")  # formats that have strings
 _ENDINGS = {".onnx": "onnx", ".tflite": "litert", ".xml": "openvino"}
 
 
@@ -42,8 +49,14 @@ def export(arguments: Sequence[str]):
         options["opset_version"] = _number("opset", opset)
     if "quantize" in given:
         options["quantize"] = given["quantize"]
-    model = load_model(find_checkpoint(path), None, False)
+    path = find_checkpoint(path)
+    model = load_model(path, None, False)
+    preprocessing = None if "without_preprocessing" in given else find_preprocessing(path)
+    if preprocessing is not None and format not in _WITH_TEXT and any(x.dtype == TEXT for x in preprocessing.inputs):
+        print(f"{PREPROCESSING} is left out, for {format} has no text: the file takes what comes out of it.")
+        preprocessing = None
     try:
+        model = preceded(model, preprocessing)
         model.export(target, format, **options)
     except (ExportError, ImportError, OSError, TypeError, ValueError) as error:
         raise ConfigError(one_line(error)) from None

@@ -1,6 +1,5 @@
 """The fields that a config may have: what `--help` shows about them, and what `--print_config` fills in."""
 
-import importlib
 import inspect
 import re
 import shutil
@@ -9,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import kerax
-from kerax import datasets
-from kerax.cli.build import FAMILIES, FIT_GIVEN_ELSEWHERE, Family, constructors_of
+from kerax.cli.build import FAMILIES, FIT_GIVEN_ELSEWHERE, Family, constructors_of, find_loader
 from kerax.cli.config import Field, read_config
 from kerax.cli.encode import OPTIONS
 
@@ -113,8 +111,8 @@ def find_objects(config: Field) -> list[_Object]:
         add(place, f"{FAMILIES[family].noun} {cls.__name__}", cls, family=FAMILIES[family])
 
     name = config["data"].value.get("name")
-    if name in datasets.__all__:
-        add("data", f"data set {name}", _data_loader(name))
+    if (loader := find_loader(name)) is not None:
+        add("data", f"data set {name}", loader)
     for place, family, cls in named_classes(config["model"], "layers"):
         add_class(place, family, cls)
     add("compile", "Model.compile", kerax.Model.compile)
@@ -204,8 +202,8 @@ def complete(config: Field) -> dict[str, Any]:
     """A config with the defaults of everything that it leaves out, as plain data that can be run."""
     # Copies where something is filled in: the config itself stays as it was read.
     tree = dict(config.value)
-    if tree["data"].get("name") in datasets.__all__:
-        tree["data"] = _with_defaults(tree["data"], _data_loader(tree["data"]["name"]))
+    if (loader := find_loader(tree["data"].get("name"))) is not None:
+        tree["data"] = _with_defaults(tree["data"], loader)
     model = dict(tree["model"])
     if isinstance(model.get("layers"), list):
         model["layers"] = [_fill(layer, ("layers",)) for layer in model["layers"]]
@@ -215,10 +213,6 @@ def complete(config: Field) -> dict[str, Any]:
     tree["fit"] = _with_defaults(tree["fit"], kerax.Model.fit, FIT_GIVEN_ELSEWHERE)
     tree["callbacks"] = [_fill(callback, ("callbacks",)) for callback in tree["callbacks"]]
     return tree
-
-
-def _data_loader(name: str) -> Callable:
-    return importlib.import_module(f"{datasets.__name__}.{name}").load_data
 
 
 def _with_defaults(given: dict, target: Callable, left_out: tuple[str, ...] = ()) -> dict:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerax.cli.config import ConfigError, one_line
+from kerax.cli.tables import MISSING
 from kerax.core.text import TEXT, is_number
 
 _ENDINGS = (".npy", ".npz", ".csv")
@@ -72,7 +73,9 @@ def _read_csv(path: str, columns: Mapping[str, str]) -> np.ndarray | dict[str, n
 
 def _column(rows: list[list[str]], lines: list[int], index: int, dtype: str) -> np.ndarray:
     if dtype == TEXT:
-        return np.array([[cells[index]] for cells in rows])
+        return np.array([["" if cells[index] in MISSING else cells[index]] for cells in rows])
+    if np.dtype(dtype).kind == "f":  # what is missing is NaN, which `features` may fill
+        rows = [["nan" if cell.strip() in MISSING else cell for cell in cells] for cells in rows]
     numbers = _numbers(rows, lines, [index])
     converted = numbers.astype(dtype)
     if np.dtype(dtype).kind in "iu" and (bad := np.flatnonzero(converted != numbers)).size:

@@ -1,4 +1,4 @@
-"""The code of users' classes and functions, which IPython's `%autoreload` replaces while programs made of it are kept."""
+"""The code of users' classes and functions, which IPython's `%autoreload` replaces beside programs made of it."""
 
 import sys
 from collections.abc import Iterable

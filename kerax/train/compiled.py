@@ -77,7 +77,14 @@ class Compiled:
 
     def __getstate__(self) -> dict:
         """What copies and pickles take along: everything but programs and the running `fit`."""
-        return vars(self) | {"programs": {}, "training": None, "kept": {}, "readers": None, "_checked": set(), "_code": None}
+        return vars(self) | {
+            "programs": {},
+            "training": None,
+            "kept": {},
+            "readers": None,
+            "_checked": set(),
+            "_code": None,
+        }
 
     def __setstate__(self, state: dict):
         vars(self).update(state)

@@ -14,6 +14,7 @@ from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
 from kerax.places import path_of
+from kerax.utils import missing
 
 _FAMILY = Family("feature_space", "feature", module="keras.src.layers.preprocessing.feature_space")
 _OUTPUT_MODES = ("int", "one_hot", "float")
@@ -79,11 +80,15 @@ class FeatureSpace(Layer):
         hashing_dim: Number of bins of hashed features given by name.
         num_discretization_bins: Number of bins of discretized features given by name.
         name: Default: `"feature_space"`.
+        impute: What is put where values are missing (`None`, NaN, pandas' `NA`): `"mean"` or `"median"` of the column,
+            which `adapt` finds, of integers the most frequent one; a number; or a dict of these by feature. Missing
+            text is then the empty text, a category of its own. Default: missing values are an error.
 
     Raises:
-        ValueError: for an unknown kind, or a cross of unknown features.
+        ValueError: for an unknown kind, a cross of unknown features, and missing values without `impute`.
 
-    Deviation from Keras: nothing needs TensorFlow; with text among the features, `get_inputs` cannot start a model.
+    Deviations from Keras: nothing needs TensorFlow; with text among the features, `get_inputs` cannot start a model;
+    `impute`.
 
     >>> space = FeatureSpace({"age": "float_rescaled", "job": "string_categorical"})
     >>> space.adapt({"age": [20.0, 30.0, 40.0], "job": ["cook", "nurse", "cook"]})
@@ -101,6 +106,7 @@ class FeatureSpace(Layer):
         hashing_dim: int = 32,
         num_discretization_bins: int = 32,
         name: str | None = None,
+        impute=None,
     ):
         super().__init__(name=name)
         if not features:
@@ -112,6 +118,7 @@ class FeatureSpace(Layer):
         self.crosses = [self._as_cross(cross) for cross in crosses or ()]
         self.preprocessors = {name: feature.preprocessor for name, feature in self.features.items()}
         self.crossers = {cross.name: layers.HashedCrossing(cross.crossing_dim) for cross in self.crosses}
+        self.impute = self._as_imputation(impute)
         self._encoders: dict[str, layers.CategoryEncoding] = {}
         self._inputs = self._encoded = None
         self._is_adapted = False
@@ -136,6 +143,36 @@ class FeatureSpace(Layer):
                 f"Got {kind!r}.{suggest(kind, kinds)}"
             )
         return kinds[kind](name=name)
+
+    def _as_imputation(self, impute) -> dict:
+        """By feature what `impute` says, a strategy or a value; nothing for features that it leaves out."""
+        given = impute if isinstance(impute, dict) else dict.fromkeys(self.features, impute)
+        found = {}
+        for name, filling in given.items():
+            if name not in self.features:
+                raise ValueError(f"{self}: `impute` names {name!r}, no feature.{suggest(name, self.features)}")
+            dtype = self.features[name].dtype
+            if dtype == "string" and filling is not None:
+                found[name] = filling if isinstance(impute, dict) else ""  # of text there is no mean
+            elif filling in missing.STRATEGIES:
+                found[name] = filling
+            elif filling is not None:
+                found[name] = self._as_number(name, filling, int if dtype.startswith("int") else float)
+        return found
+
+    def _as_number(self, name: str, filling, kind: type):
+        is_number = isinstance(filling, (int, float)) and not isinstance(filling, bool)
+        if not is_number or kind(filling) != filling:
+            number = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{self}: `impute` must be 'mean', 'median' or {number} for {name!r}. Got {filling!r}.")
+        return kind(filling)
+
+    def filling(self, name: str):
+        """What is put where a feature's values are missing; `None` if they are an error."""
+        found = self.impute.get(name)
+        if found in missing.STRATEGIES:
+            raise ValueError(f"{self}: call `adapt(data)` first; the {found} of {name!r} is to be found.")
+        return found
 
     def _as_cross(self, cross) -> Cross:
         cross = deserialize_keras_object(cross) if isinstance(cross, dict) else cross
@@ -230,6 +267,11 @@ class FeatureSpace(Layer):
                     f"Got {type(dataset).__name__}."
                 )
         # A pass for each feature: what one column needs is held alone, and `adapt` of layers takes batches anyway.
+        for name in [name for name, filling in self.impute.items() if filling in missing.STRATEGIES]:
+            columns = [table] if table is not None else [_as_columns(_inputs_of(batch)) for batch in _batches(dataset)]
+            self.impute[name] = self._find_filling(
+                name, [column[name] for column in columns if column and name in column]
+            )
         for name in self._adaptable():
             layer = self.preprocessors[name]
             if table is not None:
@@ -239,9 +281,20 @@ class FeatureSpace(Layer):
         self._is_adapted, self._encoded = True, None  # a new vocabulary gives other widths
         self.built = True
 
+    def _find_filling(self, name: str, parts: list):
+        if not parts:
+            raise ValueError(f"{self}: there is no column {name!r}.")
+        column = np.concatenate([np.ravel(part.to_numpy() if hasattr(part, "to_numpy") else part) for part in parts])
+        try:
+            return missing.filling_of(self.impute[name], column, self.features[name].dtype)
+        except ValueError as error:
+            raise ValueError(f"{self}: feature {name!r} cannot be filled: {error}") from None
+
     def _check_adapted(self):
-        if not self._is_adapted and self._adaptable():
-            raise ValueError(f"{self}: call `adapt(data)` first; {', '.join(self._adaptable())} need it.")
+        open_ones = [name for name, filling in self.impute.items() if filling in missing.STRATEGIES]
+        found = list(dict.fromkeys([*self._adaptable(), *open_ones]))
+        if not self._is_adapted and found:
+            raise ValueError(f"{self}: call `adapt(data)` first; {', '.join(found)} need it.")
 
     # The call.
 
@@ -263,6 +316,8 @@ class FeatureSpace(Layer):
 
     def _encode(self, columns: dict, call, concatenate):
         """The encoded features; `call(layer, inputs)` and `concatenate` do a step on the host or in a graph."""
+        if call is _call:  # in a graph; on the host columns have been filled
+            columns = {name: self._fill_numbers(name, column) for name, column in columns.items()}
         prepared = {name: call(layer, columns[name]) for name, layer in self.preprocessors.items()}
         parts = {}
         for name in sorted(self.features):
@@ -284,6 +339,13 @@ class FeatureSpace(Layer):
                     "Use `output_mode='dict'`, or one_hot for this feature."
                 )
         return concatenate(list(parts.values()), -1)
+
+    def _fill_numbers(self, name: str, column):
+        """A symbolic or traced column with its NaN filled; there is no other form of a missing value there."""
+        if name not in self.features or not self.features[name].dtype.startswith("float"):
+            return column
+        filling = self.filling(name)
+        return column if filling is None else ops.where(ops.isnan(column), filling, column)
 
     def _encode_one(self, name: str, values, feature, layer, call):
         if feature.output_mode != "one_hot":
@@ -364,6 +426,8 @@ class FeatureSpace(Layer):
             "crossing_dim": self.crossing_dim,
             "hashing_dim": self.hashing_dim,
             "num_discretization_bins": self.num_discretization_bins,
+            # Left out where it says nothing, for Keras does not know it.
+            **({"impute": dict(self.impute)} if self.impute else {}),
         }
 
     def get_build_config(self) -> dict:
@@ -415,18 +479,23 @@ def _batches(dataset):
     return dataset if hasattr(dataset, "__iter__") else (dataset[index] for index in range(len(dataset)))
 
 
-def _check_there(space: FeatureSpace, name: str, values):
-    """Raises `ValueError` for missing values: `None`, NaN, and what frames have for them."""
-    array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
-    if array.dtype.kind not in "fO":
-        return
-    # Only what is missing differs from itself, but for what frames call so.
-    missing = np.array([v is None or v != v or type(v).__name__ == "NAType" for v in array.ravel().tolist()], bool)
-    if missing.any():
+def _there(space: FeatureSpace, name: str, values):
+    """The values, with the missing ones (`None`, NaN, and what frames have for them) filled as `impute` says.
+
+    Raises:
+        ValueError: for missing ones where it says nothing.
+    """
+    filling = space.filling(name)
+    if filling is not None:
+        return missing.filled(values, filling)
+    found = missing.where_missing(values)
+    if found.any():
         raise ValueError(
-            f"{space}: feature {name!r} has {int(missing.sum())} missing values of {missing.size}, the first in row "
-            f"{int(missing.argmax())}. Fill them first, for example by `frame.fillna(...)`, or leave these rows out."
+            f"{space}: feature {name!r} has {int(found.sum())} missing values of {found.size}, the first in row "
+            f"{int(found.ravel().argmax())}. Give `impute='median'` or `'mean'` to have them filled, fill them "
+            "yourself, for example by `frame.fillna(...)`, or leave these rows out."
         )
+    return values
 
 
 def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
@@ -437,7 +506,7 @@ def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
         raise ValueError(f"{space}: there is no column {name!r}.{suggest(name, columns)}")
     values = columns[name]
     feature = space.features[name]
-    _check_there(space, name, values)
+    values = _there(space, name, values)
     values = as_array(feature.preprocessor, values.to_numpy() if hasattr(values, "to_numpy") else values)
     # NumPy would turn numbers into text, and the other way round, without a word.
     if is_text(values) != (feature.dtype == "string"):
