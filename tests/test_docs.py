@@ -37,8 +37,8 @@ def test_pages_run_from_top_to_bottom(name, tmp_path, monkeypatch):
 
 
 def test_configs_in_the_guide_build():
-    whole, functional = blocks(ROOT / "docs" / "guides" / "configs.md", "yaml")
-    whole, functional = yaml.safe_load(whole), yaml.safe_load(functional)
+    whole, own, functional = map(yaml.safe_load, blocks(ROOT / "docs" / "guides" / "configs.md", "yaml"))
+    assert own["data"]["name"] in cli.sources.LOADERS and own["model"].keys() == {"class_name", "layers"}
     config = cli.resolve_config(whole, {}, "guide")
     assert cli.build_model(config).output_shape == (None, 1)
     assert isinstance(cli.build_fit_arguments(config)["callbacks"][0], kerax.callbacks.EarlyStopping)
