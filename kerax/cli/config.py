@@ -34,6 +34,7 @@ SECTIONS = {
     "model": Section(dict, None, "class_name, name, input_shape or inputs and outputs, layers"),
     "compile": Section(dict, None, "arguments of Model.compile"),
     "fit": Section(dict, {}, "arguments of Model.fit"),
+    "distribution": Section(str, "none", "data or fsdp: all devices train, each on a part of each batch; default none"),
     "callbacks": Section(list, [], "callbacks, by class name"),
     "logs": Section(dict, {}, "what is kept of a run: csv, jsonl, tensorboard, backup; each true or false"),
     "search": Section(dict, {"RandomSearch": {}}, "for `kerax tune`: a tuner, by class name, with its arguments"),

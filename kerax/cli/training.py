@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 
 import kerax
-from kerax import callbacks, checkpoint, places
+from kerax import callbacks, checkpoint, distribution, places
 from kerax.cli import run_folder
 from kerax.cli.build import build_fit_arguments, build_model, load_encoded, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, program_name, read_config
 from kerax.cli.fields import complete, show_fields
 from kerax.cli.preprocessing import PREPROCESSING, build_preprocessing
+from kerax.errors import check_choice
 
 DESCRIPTION = """Trains the model that a YAML file describes, tests it, and keeps the run in its folder `run_dir`:
 config.yaml, environment.json, metrics as CSV, JSON lines and for TensorBoard, results.json and checkpoint. A folder
@@ -40,7 +41,7 @@ def train(arguments: Sequence[str]):
 
 
 def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]:
-    """Trains, tests and saves.
+    """Trains, tests and saves, on all devices if `distribution` says so.
 
     Args:
         config: The checked config.
@@ -52,6 +53,17 @@ def run(config: Field, resume: bool = False, path: str = "") -> dict[str, float]
     Raises:
         ConfigError: for what is wrong in the config or in the folder of the run.
     """
+    field, before = config["distribution"], distribution.distribution()
+    makers = {"none": lambda: before, "data": distribution.DataParallel, "fsdp": distribution.FSDP}
+    field.call(lambda: check_choice("distribution", "distribution", field.value, makers))
+    distribution.set_distribution(makers[field.value]())
+    try:
+        return _run(config, resume, path)
+    finally:
+        distribution.set_distribution(before)
+
+
+def _run(config: Field, resume: bool, path: str) -> dict[str, float]:
     # As much as can be wrong in a config is found before the folder is made, so that mistakes leave nothing behind.
     kept = run_folder.check_logs(config["logs"])
     run_folder.keep_programs()
