@@ -44,8 +44,8 @@ def is_tensor(x) -> bool:
 
 
 def convert_to_numpy(x) -> np.ndarray:
-    """The values on the host, in an array of the caller's own."""
-    return np.array(to_numpy(unwrap(x)))
+    """The values on the host, in an array of the caller's own; of a sparse array too."""
+    return np.array(to_numpy(to_dense(unwrap(x))))
 
 
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):

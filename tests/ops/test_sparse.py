@@ -192,3 +192,11 @@ def test_arrays_are_converted_as_told():
     np.testing.assert_array_equal(ops.convert_to_tensor(of(DENSE), sparse=False), DENSE)
     np.testing.assert_array_equal(ops.convert_to_numpy(of(DENSE)), DENSE)
     np.testing.assert_array_equal(sparse.to_dense(of(DENSE > 0)), DENSE > 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+def test_the_values_of_a_sparse_array_on_the_host(dtype):
+    dense = np.array([[0, 1, 0], [1, 0, 0]], dtype)
+    found = kerax.ops.convert_to_numpy(BCOO.fromdense(dense))
+    assert type(found) is np.ndarray and found.flags.writeable
+    np.testing.assert_array_equal(found, dense)

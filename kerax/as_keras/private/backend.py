@@ -8,6 +8,7 @@ import numpy as np
 
 from kerax import config, ops
 from kerax.core import masks, remat, scope, seed_generator, symbolic
+from kerax.core.sparse import is_sparse
 from kerax.core.stateless import SymbolicScope
 
 JaxVariable = None
@@ -59,8 +60,8 @@ def convert_to_tensor(x, dtype=None, sparse=None, ragged=None) -> Any:
 
 
 def is_tensor(x) -> bool:
-    """Whether `x` is an array of JAX's."""
-    return isinstance(x, jax.Array)
+    """Whether `x` is an array of JAX's, dense or sparse."""
+    return isinstance(x, jax.Array) or is_sparse(x)
 
 
 def convert_to_numpy(x) -> np.ndarray:
