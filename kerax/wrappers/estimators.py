@@ -48,7 +48,8 @@ class _Estimator(BaseEstimator):
         own = {"X", "y", *super().get_params(deep=False)}
         given = {name: p.default for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD and name not in own}
         given = {name: None if value is inspect.Parameter.empty else value for name, value in given.items()}
-        return given | {name: value for name, value in (self.model_kwargs or {}).items() if name not in own}
+        known = self.model_kwargs if isinstance(self.model_kwargs, dict) else {}  # `fit` tells of anything else
+        return given | {name: value for name, value in known.items() if name not in own}
 
     def get_params(self, deep: bool = True) -> dict:
         """The parameters; with `deep` also the arguments of a function that makes the model, by their names."""

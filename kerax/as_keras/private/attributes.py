@@ -2,7 +2,6 @@
 
 import importlib
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from kerax.as_keras.private import attention
@@ -22,19 +21,19 @@ def _layers(item) -> list[Layer]:
     return children + [layer for _, layer in members(item, Layer) if id(layer) not in seen and not seen.add(id(layer))]
 
 
-def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> Iterator[Layer]:
+def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Layer]:
     """The layers below a layer, each once, in Keras's order, which numbers them in files of LoRA weights."""
-    if include_self:
-        yield self
+    found = [self] if include_self else []
     seen, ahead = {id(self)}, deque(_layers(self))
     while ahead:
         layer = ahead.popleft()
         if id(layer) in seen:
             continue
         seen.add(id(layer))
-        yield layer
+        found.append(layer)
         if recursive:
             ahead.extendleft(_layers(layer))
+    return found
 
 
 class _Tracker:
