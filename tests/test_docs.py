@@ -26,8 +26,12 @@ def test_code_is_python_and_links_lead_somewhere(page):
         assert is_generated or (page.parent / target).exists(), target
 
 
+RUNNING = """getting_started cheat_sheet coming_from_flax ../README guides/pure_core guides/callbacks guides/performance
+guides/mixed_precision guides/transfer_learning"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["getting_started", "guides/pure_core", "coming_from_flax", "../README"])
+@pytest.mark.parametrize("name", RUNNING.split())
 def test_pages_run_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib").use("agg")
