@@ -27,7 +27,7 @@ def test_code_is_python_and_links_lead_somewhere(page):
 
 
 RUNNING = """getting_started cheat_sheet coming_from_flax ../README guides/pure_core guides/callbacks guides/performance
-guides/mixed_precision guides/transfer_learning"""
+guides/mixed_precision guides/transfer_learning guides/devices"""
 
 
 @pytest.mark.slow
