@@ -2,22 +2,33 @@
 
 import importlib
 import inspect
+import sys
 import types
+from pathlib import Path
 
 import griffe
 from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+import examples
 
 NAMES = """
 layers models losses metrics optimizers optimizers.schedules callbacks ops activations initializers regularizers
 constraints random data distribution checkpoint saving datasets utils visualization tuner distillation wrappers
 applications preprocessing config dtype_policies mixed_precision quantizers tree export serve
 """
+# Helpers that a namespace imports, and others know under their own.
+HIDDEN = frozenset(
+    """Family Configurable lift unwrap suggest make_importable crossentropy_for accuracy_for kind_of_labels is_arrays
+    next_key ArraySource BatchSource BatchSpec RowDataset Source sparse_reader validation_source local_path
+    forget_dtype_policy forget_uids abs_max_quantize_grouped_with_zero_point""".split()
+)
 NAMESPACES = ("kerax", *(f"kerax.{name}" for name in NAMES.split()))
 
 
 def public_names(module: types.ModuleType) -> list[str]:
     """The classes, functions and modules that a namespace offers, modules last."""
-    names = [name for name in dir(module) if not name.startswith("_")]
+    names = [name for name in dir(module) if not name.startswith("_") and name not in HIDDEN]
     found = [(inspect.ismodule(value), name) for name in names if is_shown(value := getattr(module, name), module)]
     return [name for _, name in sorted(found, key=lambda pair: (pair[0], pair[1].lower()))]
 
@@ -52,9 +63,20 @@ def page_name(namespace: str) -> str:
 def page(namespace: str) -> str:
     """The page of a namespace: what it is, and everything in it."""
     module = importlib.import_module(namespace)
-    lines = [f"# {namespace}", "", inspect.getdoc(module) or "", ""]
+    lines = [
+        f"# {namespace}",
+        "",
+        inspect.getdoc(module) or "",
+        "",
+        f"Examples begin with:\n\n```python{examples.PRELUDE}```",
+        "",
+    ]
+    known = examples.read()
     for name in public_names(module):
         lines += entry(getattr(module, name), name)
+        example = examples.example_of(known, namespace, name)
+        if example is not None and ">>>" not in (inspect.getdoc(getattr(module, name)) or ""):
+            lines += [examples.shown(example)]
     return "\n".join(lines)
 
 

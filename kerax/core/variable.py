@@ -355,11 +355,11 @@ class Variable(Operators):
 
     def assign_add(self, value) -> jax.Array:
         """`assign(self.value + value)`."""
-        return self.assign(self.value + unwrap(value))
+        return self.assign(self + value)
 
     def assign_sub(self, value) -> jax.Array:
         """`assign(self.value - value)`."""
-        return self.assign(self.value - unwrap(value))
+        return self.assign(self - value)
 
     def numpy(self) -> np.ndarray:
         """The value on the host. Of one spread over several processes, all of them must ask for it together."""
@@ -506,7 +506,8 @@ def _operator(function: Callable, swapped: bool = False) -> Callable:
         # A symbolic tensor's own operator records the operation in its graph.
         if other is None or isinstance(other, str) or hasattr(type(other), "_keras_history"):
             return NotImplemented
-        pair = self.value, unwrap(other)
+        # Lists count as arrays, as in Keras, where JAX's own operators refuse them.
+        pair = self.value, jnp.asarray(other) if isinstance(other, (list, tuple)) else unwrap(other)
         return function(*(pair[::-1] if swapped else pair))
 
     return method

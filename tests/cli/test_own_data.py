@@ -81,9 +81,7 @@ def test_a_table_of_numbers_makes_rows_and_the_input_shape(here):
     assert set(x[:, 0]) | set(x_test[:, 0]) == set(range(10))
     (again, _), _, _ = loaded(name="csv", path="numbers.csv", target="kind", test_split=0.3)
     np.testing.assert_array_equal(again, x)
-    (x, y), (x_test, _), _ = loaded(
-        name="csv", path="numbers.csv", target=["b"], columns=["a"], test="numbers.csv"
-    )
+    (x, y), (x_test, _), _ = loaded(name="csv", path="numbers.csv", target=["b"], columns=["a"], test="numbers.csv")
     assert x.shape == x_test.shape == (10, 1) and y["b"].dtype == np.float32
 
 
