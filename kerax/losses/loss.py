@@ -214,10 +214,9 @@ def class_indices(name: str, y_true, y_pred, axis: int = -1):
     # The commonest mistake, for which the way out is known.
     if labels.shape == y_pred.shape:
         other = name.removeprefix("sparse_")
-        way_out = (
-            f"The targets look one-hot: {'' if other == name else f'use {other!r} for them, or '}pass class indices, "
-        )
-        way_out += f"for example `y_true.argmax(axis={axis - y_pred.ndim})`."
+        use_other = "" if other == name else f"use {other!r} for them, or "
+        indices = f"pass class indices, for example `y_true.argmax(axis={axis - y_pred.ndim})`."
+        way_out = f"The targets look one-hot: {use_other}{indices}"
         raise ValueError(mismatch(name, labels.shape, y_pred.shape, way_out))
     if labels.shape != expected:
         way_out = f"Integer labels for these predictions have shape {expected}, each in [0, {y_pred.shape[axis]})."

@@ -75,7 +75,7 @@ def test_the_same_table_in_other_formats(here):
 
 def test_a_table_of_numbers_makes_rows_and_the_input_shape(here):
     Path("numbers.csv").write_text("a,b,kind\n" + "".join(f"{i},{i / 2},{'xy'[i % 2]}\n" for i in range(10)))
-    (x, y), (x_test, y_test), shape = loaded(name="csv", path="numbers.csv", target="kind", test_split=0.3)
+    (x, y), (x_test, _), shape = loaded(name="csv", path="numbers.csv", target="kind", test_split=0.3)
     assert x.shape == (7, 2) and x_test.shape == (3, 2) and shape == [2] and x.dtype == np.float32
     np.testing.assert_array_equal(y, x[:, 0].astype(int) % 2)
     assert set(x[:, 0]) | set(x_test[:, 0]) == set(range(10))

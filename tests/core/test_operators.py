@@ -74,3 +74,22 @@ def test_logical_and_shifting_operators():
 def test_symbolic_tensors_stay_members_of_lists_and_dicts():
     one, two = kerax.Input((2,)), kerax.Input((2,))
     assert one in [two, one] and one not in [two] and {one: 1}[one] == 1 and one != None  # noqa: E711
+
+
+@pytest.mark.parametrize("other", [[1, 2], (1.5, 2.5), [[1.0], [2.0]]], ids=str)
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "lt", "eq"])
+def test_lists_beside_variables_count_as_arrays(name, other):
+    function = getattr(operator, name)
+    value = np.array([3.0, 5.0], "float32")
+    variable = kerax.Variable(value)
+    expected = np.asarray(other, "float32")
+    np.testing.assert_array_equal(function(variable, other), function(value, expected))
+    if name not in ("lt", "eq"):
+        np.testing.assert_array_equal(function(other, variable), function(expected, value))
+
+
+def test_lists_are_added_to_variables():
+    variable = kerax.Variable([1.0, 2.0])
+    variable.assign_add([1, 1])
+    variable.assign_sub((0.5, 0.0))
+    np.testing.assert_array_equal(variable.numpy(), [1.5, 3.0])
