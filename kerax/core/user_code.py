@@ -19,7 +19,8 @@ def code_of(parts: Iterable[Any]) -> tuple[CodeType, ...]:
     All functions there, for those that a layer's `call` is made of are no part of the layer.
     """
     names = {base.__module__ for part in parts for base in _classes(part)}
-    modules = [sys.modules[name] for name in sorted(names) if name.split(".")[0] not in _NOT_RELOADED]
+    wanted = [name for name in sorted(names) if name.split(".")[0] not in _NOT_RELOADED]
+    modules = [sys.modules[name] for name in wanted if name in sys.modules]  # code run by `exec` is of no module
     found = [vars(module).values() for module in modules]
     classes = [item for values in found for item in values if isinstance(item, type) and item.__module__ in names]
     found += [vars(item).values() for item in classes]

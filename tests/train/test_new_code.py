@@ -93,3 +93,11 @@ def test_nothing_is_compiled_anew_while_the_code_stays(module, compilations):
         model.predict_on_batch(X)
         model.predict_on_batch(X)
     assert len(found) <= 1  # the single batch's own program
+
+
+def test_classes_of_no_module_are_left_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    names = {"__name__": "nowhere", "FACTOR": 2.0, "OFFSET": 0.0}
+    exec(CODE, names)
+    model = kerax.Sequential([kerax.Input((1,)), names["Times"]()])
+    assert model.predict(X, verbose=0)[0, 0] == 2.0
