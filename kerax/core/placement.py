@@ -23,6 +23,11 @@ def active() -> Any:
     return _active
 
 
+def shards_weights() -> bool:
+    """Whether the active distribution cuts weights over devices."""
+    return _active is not None and _active.shards_weights
+
+
 def set_active(distribution) -> None:
     """Makes a distribution, or none, the active one."""
     global _active

@@ -247,7 +247,7 @@ class LayerNormalization(_Affine):
     def call(self, inputs: Any) -> Any:
         gamma, beta = (None if weight is None else weight.value for weight in (self.gamma, self.beta))
         outputs = normalizations.layer_normalization(
-            inputs, gamma, beta, _counted(self._axes, inputs), self.epsilon, is_centered=not self.rms_scaling
+            inputs, gamma, beta, _counted(self._axes, inputs), self.epsilon, not self.rms_scaling, self.compute_dtype
         )
         return outputs.astype(self.compute_dtype)
 
@@ -273,7 +273,9 @@ class RMSNormalization(PassesMasks):
         self.input_spec = _fitting(self._axes, shape)
 
     def call(self, inputs: Any) -> Any:
-        outputs = normalizations.rms_normalization(inputs, self.scale.value, _counted(self._axes, inputs), self.epsilon)
+        outputs = normalizations.rms_normalization(
+            inputs, self.scale.value, _counted(self._axes, inputs), self.epsilon, self.compute_dtype
+        )
         return outputs.astype(self.compute_dtype)
 
 
