@@ -27,7 +27,7 @@ def is_target() -> bool:
 
 def is_accelerator() -> bool:
     """Whether programs are traced for a GPU or a TPU, whose memory a loss's copies of its logits would fill."""
-    return config.target_platform() != "cpu"
+    return config.target_platform() in ("gpu", "tpu")
 
 
 def _exact(x):
