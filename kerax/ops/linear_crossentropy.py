@@ -31,8 +31,8 @@ def _linear_crossentropy(target, inputs, table, soft_cap=None, most_logits=None)
     target = jnp.asarray(target).astype(jnp.int32)
     if target.shape != inputs.shape[:-1] or table.ndim != 2 or table.shape[1] != inputs.shape[-1]:
         raise ValueError(
-            "linear_crossentropy: expected `target` (batch, ...), `inputs` (batch, ..., features) and `table` (classes, "
-            f"features). Got shapes {target.shape}, {inputs.shape} and {table.shape}."
+            "linear_crossentropy: expected `target` (batch, ...), `inputs` (batch, ..., features) and `table` "
+            f"(classes, features). Got shapes {target.shape}, {inputs.shape} and {table.shape}."
         )
 
     def loss(inputs, target):

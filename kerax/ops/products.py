@@ -4,7 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
+from kerax.core import placement
 from kerax.ops import cpu, gpu
 
 
@@ -37,12 +39,16 @@ def repeated(value, count):
     """`count` copies of an array along a new first axis, for a batch to be added to.
 
     The gradient of a broadcast is a sum over the batch, for which XLA lays out on GPUs all that it sums with the batch
-    as the fastest axis, up to the whole residual stream of a GPT: 45 of the 260 GB of a step. That of a product with
-    ones is a product.
+    as the fastest axis, up to the whole residual stream of a GPT: 45 of the 260 GB of a step.
     """
-    if gpu.is_target():
+    copies = jnp.broadcast_to(value, (count, *value.shape))
+    if not gpu.is_target():
+        return copies
+    # XLA would gather from all devices what has a layout to keep; the gradient of a product is a product.
+    if placement.is_spread():
         return jnp.tensordot(jnp.ones(count, value.dtype), value, 0)
-    return jnp.broadcast_to(value, (count, *value.shape))
+    # Transposed, it is said of the gradient.
+    return with_layout_constraint(copies, Layout(tuple(range(copies.ndim))))
 
 
 def computed_once(inputs):

@@ -95,7 +95,7 @@ def _largest_block(length: int) -> int:
 def _on_each_device(function, query, key, value, counted):
     """The function of a device's own rows and heads: XLA cannot cut a kernel into parts."""
     distribution = placement.active()
-    if distribution is None or distribution.device_mesh.devices.size == 1:
+    if distribution is None or not placement.is_spread():
         return function(query, key, value, counted)
     mesh = distribution.device_mesh.backend_mesh
     # Of queries' and keys' heads there may be different numbers, which do not divide alike.

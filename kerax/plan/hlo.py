@@ -24,7 +24,7 @@ _FREE = {
 _SLICES = ("dynamic-slice", "slice", "gather")
 _COSTLY = ("dot", "convolution", "exponential", "tanh", "log", "power", "erf", "custom-call")
 _COPYING = {"copy", "copy-start", "bitcast", "reshape", "parameter", "tuple", "slice", "concatenate", "broadcast"}
-_MANY = 2**16  # elements of an array that counts
+_MANY, _LARGE = 2**16, 2**20  # elements of an array that counts, and of one whose layout does
 _FRAME = r"stack_frame_id=(\d+)"
 _VIEWS = ("bitcast", "reshape", "convert", "copy", "transpose")
 
@@ -52,12 +52,20 @@ class _Array(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     is_in_main_memory: bool
+    layout: str = ""  # "{2,1,0:T(8,128)}": the axes, the fastest first
 
     @property
     def num_bytes(self) -> int:
         # The number in the name, as in `f32`; `s4` takes half a byte.
         bits = _BITS.get(self.dtype) or int((re.findall(r"\d+", self.dtype) or ["0"])[0])
         return math.ceil(math.prod(self.shape) * bits / 8)
+
+    @property
+    def fastest(self) -> int | None:
+        """Of three axes and more the size of that whose neighbours lie side by side, if no other has it."""
+        found = re.match(r"\{(\d+)", self.layout)
+        size = self.shape[int(found[1])] if found and len(self.shape) > 2 else None
+        return size if self.shape.count(size or 0) == 1 else None
 
 
 class _Instruction(NamedTuple):
@@ -94,7 +102,10 @@ def _arrays(text: str) -> list[_Array]:
     """The arrays of a type: one, or those of a tuple."""
     return [
         _Array(
-            dtype, tuple(int(size.strip("<=")) for size in shape.split(",") if size), not re.search(r"S\([1-9]", layout)
+            dtype,
+            tuple(int(size.strip("<=")) for size in shape.split(",") if size),
+            not re.search(r"S\([1-9]", layout),
+            layout,
         )
         for dtype, shape, layout in _ARRAY.findall(text)
     ]
@@ -298,7 +309,8 @@ def _kernel(instruction: _Instruction, computation: _Computation, computations, 
     )
     operands = [array for arrays in _shapes(instruction, computation) for array in arrays]
     kind = _kind(instruction, parts, operands)
-    return Kernel(instruction.name, _operation(instruction), runs * read, runs * written, runs, kind, costly)
+    fastest = tuple(array.fastest for array in instruction.arrays if array.fastest and math.prod(array.shape) >= _LARGE)
+    return Kernel(instruction.name, _operation(instruction), runs * read, runs * written, runs, kind, costly, fastest)
 
 
 def _operation(instruction: _Instruction) -> str:

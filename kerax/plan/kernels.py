@@ -15,6 +15,7 @@ class Kernel(NamedTuple):
         num_runs: How often it runs.
         kind: `"transposes"`, `"copies"`, `"float32 copies"` (of bfloat16 arrays) or `""`, if it does nothing else.
         costly: The products and transcendental functions in it, each by what tells it from others.
+        fastest: Of its large results of three axes and more the sizes of the axes whose neighbours lie side by side.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Kernel(NamedTuple):
     num_runs: int
     kind: str
     costly: tuple[tuple[str, ...], ...]
+    fastest: tuple[int, ...] = ()
 
     @property
     def num_bytes(self) -> float:

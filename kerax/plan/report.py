@@ -95,6 +95,21 @@ class Plan:
         """Kernels and calls of libraries in a step, on one device."""
         return sum(kernel.num_runs for kernel in self.kernels)
 
+    def count_fastest(self, size: int) -> int:
+        """How many large arrays are laid out with an axis of this size as the fastest, the batch's for example."""
+        return sum(kernel.fastest.count(size) for kernel in self.kernels)
+
+    def rate_of(self, count: float, compute: float = 0.75, memory: float = 0.85) -> float | None:
+        """How many of the `count` things of a step, tokens for example, are done in a second.
+
+        Args:
+            compute, memory: The fractions of peak rates that are reached; nothing overlaps.
+        """
+        times = self._known_seconds()
+        if not times:
+            return None
+        return count / (times["compute"] / compute + times["memory"] / memory + times["messages"])
+
     @property
     def usage(self) -> list[Usage]:
         """What each layer reads and writes, forward and backward apart, the most first."""

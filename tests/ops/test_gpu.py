@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kerax import config, layers, losses, ops
+from kerax.distribution import DataParallel
 from kerax.ops import gpu, products
 from kerax.optimizers import clipping
 
@@ -99,14 +100,20 @@ def test_of_logits_in_half_precision_no_copy_in_float32_is_kept():
     assert [leaf.dtype for leaf in large] == [jnp.dtype("bfloat16")]
 
 
-def test_a_table_for_all_rows_has_a_product_for_its_gradient():
+def test_a_table_for_all_rows_does_not_dictate_their_layout():
     table = jnp.asarray(ROWS[0])
     loss = lambda table: jnp.sum(products.repeated(table, 2) * ROWS)
+
+    def text():  # of its own for each platform: JAX keeps traces by function
+        return str(jax.make_jaxpr(jax.grad(lambda table: loss(table)))(table))
+
+    assert "layout_constraint" not in text() and "dot_general" not in text()
     with config.compiling_for("gpu"):
         np.testing.assert_array_equal(products.repeated(table, 3), jnp.broadcast_to(table, (3, 5, 8)))
         np.testing.assert_allclose(jax.grad(loss)(table), ROWS.sum(0), rtol=1e-6)
-        assert str(jax.make_jaxpr(jax.grad(loss))(table)).count("dot_general") == 2
-    assert str(jax.make_jaxpr(jax.grad(lambda table: loss(table) + 0))(table)).count("dot_general") == 0
+        assert "layout_constraint" in text()
+        with DataParallel().scope():
+            assert jax.device_count() == 1 or "dot_general" in text()
 
 
 def test_the_norm_of_all_gradients_is_that_of_each():

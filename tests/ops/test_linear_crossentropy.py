@@ -21,9 +21,11 @@ def plain(hidden, table):
 def test_values_and_gradients_are_those_of_all_logits(most_logits):
     blocks = lambda hidden, table: ops.linear_crossentropy(TARGET, hidden, table, most_logits=most_logits)
     np.testing.assert_allclose(blocks(HIDDEN, TABLE), plain(HIDDEN, TABLE), rtol=1e-5, atol=1e-6)
-    expected, found = (
-        jax.grad(lambda *given: jnp.sum(jnp.sin(loss(*given))), (0, 1))(HIDDEN, TABLE) for loss in (plain, blocks)
-    )
+
+    def gradients(loss):
+        return jax.grad(lambda *given: jnp.sum(jnp.sin(loss(*given))), (0, 1))(HIDDEN, TABLE)
+
+    expected, found = gradients(plain), gradients(blocks)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
