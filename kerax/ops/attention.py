@@ -67,13 +67,18 @@ def attend(
         return tpu.attend(query, key, value, scale, is_causal, sliding_window, key_mask, cap), None
 
     def of_rows(rows, query, bias, mask):
-        seen = long_attention.visible(rows, key.shape[-3], is_causal, sliding_window)
+        if is_short and sliding_window is None:
+            # A constant: distances would be compared anew wherever they are looked at.
+            seen = jnp.tril(jnp.ones((query.shape[-3], key.shape[-3]), bool)) if is_causal else None
+        else:
+            seen = long_attention.visible(rows(), key.shape[-3], is_causal, sliding_window)
         mask = seen if mask is None else mask if seen is None else seen & mask
         return _by_formula(query, key, value, bias, mask, scale, cap, drop, with_weights)
 
     if is_short:
-        return of_rows(jnp.arange(query.shape[-3]), query, bias, mask)
-    return long_attention.by_blocks(lambda *own: of_rows(*own)[0], query, key, bias, mask), None
+        return of_rows(lambda: jnp.arange(query.shape[-3]), query, bias, mask)
+    blocks = long_attention.by_blocks(lambda rows, *own: of_rows(lambda: rows, *own)[0], query, key, bias, mask)
+    return blocks, None
 
 
 def _by_formula(query, key, value, bias, mask, scale, cap, drop, with_weights):

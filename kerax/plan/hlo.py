@@ -250,17 +250,47 @@ def _flops(instruction: _Instruction, computation: _Computation) -> float:
         axes = instruction.attribute(r"lhs_contracting_dims=\{([\d,]*)\}")
         contracted = math.prod(left.shape[int(axis)] for axis in axes.split(",") if axis)
         return 2.0 * math.prod(instruction.arrays[0].shape) * contracted
-    if instruction.opcode != "convolution":
-        return 0.0
+    if instruction.opcode == "convolution":
+        (left, *_), (kernel, *_) = _shapes(instruction, computation)
+        return _convolution_flops(instruction, left.shape, kernel.shape, instruction.arrays[0].shape)
+    if instruction.opcode == "custom-call":
+        return _call_flops(instruction, [arrays[0].shape for arrays in _shapes(instruction, computation) if arrays])
+    return 0.0
+
+
+def _convolution_flops(instruction: _Instruction, left, kernel, outputs) -> float:
+    """Operations of a convolution of arrays of these shapes."""
     # `b01f_01io->b01f`: which axis of inputs, kernel and result is batch, features or spatial axis n.
-    (left, *_), (kernel, *_) = _shapes(instruction, computation)
     data, window, result = re.split("_|->", instruction.attribute(r"dim_labels=([\w>\-]+)"))
-    outputs, options = instruction.arrays[0].shape, instruction.attribute(r"window=\{([^}]*)\}")
-    products = outputs[result.index("b")] * outputs[result.index("f")] * kernel.shape[window.index("i")]
+    options = instruction.attribute(r"window=\{([^}]*)\}")
+    products = outputs[result.index("b")] * outputs[result.index("f")] * kernel[window.index("i")]
     for label in filter(str.isdigit, result):
-        sizes = left.shape[data.index(label)], kernel.shape[window.index(label)], outputs[result.index(label)]
+        sizes = left[data.index(label)], kernel[window.index(label)], outputs[result.index(label)]
         products *= products_along(*sizes, *_window(options, int(label)))
     return 2.0 * products
+
+
+def _call_flops(instruction: _Instruction, operands: list) -> float:
+    """Operations of a call of cuDNN or cuBLAS; a causal mask leaves half of attention's."""
+    target, result = instruction.attribute(r'custom_call_target="([^"]*)"'), instruction.arrays[0].shape
+    # Gradients bear the labels of the forward convolution.
+    if target.startswith("__cudnn$convBackwardInput"):
+        return _convolution_flops(instruction, result, operands[1], operands[0])
+    if target.startswith("__cudnn$convBackwardFilter"):
+        return _convolution_flops(instruction, operands[0], result, operands[1])
+    if target.startswith("__cudnn$conv"):
+        return _convolution_flops(instruction, operands[0], operands[1], result)
+    if target.startswith("__cudnn$fmha"):
+        scores = re.findall(
+            r"\d+", instruction.attribute(r'"intermediate_tensor_shape": ?\{.*?"dimensions": ?\[(.*?)\]')
+        )
+        share = 0.5 if "CAUSAL" in instruction.attribute(r'"mask_type": ?"(\w+)"') else 1.0
+        products = 5 if "Backward" in target else 2
+        return products * share * 2.0 * math.prod(map(int, scores)) * result[-1]
+    if target.startswith("__cublas"):
+        axes = re.findall(r"\d+", instruction.attribute(r'"lhs_contracting_dimensions": ?\[(.*?)\]'))
+        return 2.0 * math.prod(result) * math.prod(operands[0][int(axis)] for axis in axes)
+    return 0.0
 
 
 def _window(options: str, axis: int) -> tuple[int, int, int, int]:
