@@ -148,11 +148,11 @@ class BatchNormalization(_Affine):
             raise ValueError(
                 f"{self}: `mask` must have the inputs' axes but the last. Got {mask.shape} for {inputs.shape}."
             )
-        inputs = normalizations.upcast(inputs)
+        given, inputs = inputs, normalizations.upcast(inputs)
         gamma = 1.0 if self.gamma is None else self.gamma.value
         beta = 0.0 if self.beta is None else self.beta.value
         if training and self.trainable:  # frozen, it neither looks at the batch nor moves: as in Keras
-            mean, variance = self._moments(inputs, mask)
+            mean, variance = self._moments(given if mask is None else inputs, mask)
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance, gamma, beta)
             else:
@@ -168,9 +168,7 @@ class BatchNormalization(_Affine):
     def _moments(self, inputs, mask):
         axes = [axis for axis in range(inputs.ndim) if axis != self.axis % inputs.ndim]
         if mask is None:
-            # In two passes: the mean of squares minus the squared mean loses all digits where the mean is large.
-            mean = jnp.mean(inputs, axes, keepdims=True)
-            return mean.reshape(-1), jnp.mean(jnp.square(inputs - mean), axes)
+            return normalizations.moments(inputs, axes)
         kept = jnp.broadcast_to(mask.astype(bool)[..., None], inputs.shape)
         kept_rows = jnp.sum(kept, axes, keepdims=True).astype(inputs.dtype)  # float32 at least
         count = kept_rows + config.epsilon()  # a batch may be masked altogether

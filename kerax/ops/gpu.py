@@ -78,16 +78,22 @@ def _two_sums_jvp(axes, primals, tangents):
     return tuple(_two_sums(x, axes)), (jnp.sum(tangent, axes), jnp.sum(2 * x * tangent, axes))
 
 
-def _statistics(x, axes, epsilon):
-    """Mean and inverse deviation over axes, in float32."""
+def moments(x, axes):
+    """Mean and variance over axes, in float32."""
     exact, count = _exact(x), math.prod(x.shape[axis] for axis in axes)
     if x.dtype != jnp.bfloat16:
         mean = jnp.mean(exact, axes, keepdims=True)
-        return mean, lax.rsqrt(jnp.mean(jnp.square(exact - mean), axes, keepdims=True) + epsilon)
+        return jnp.squeeze(mean, axes), jnp.mean(jnp.square(exact - mean), axes)
     # Both sums in one pass. Its numbers have 8 binary digits: where the difference of squares loses them, the mean is
     # so large that the inputs had lost them before.
-    mean, square = (jnp.expand_dims(part / count, axes) for part in _two_sums(exact, axes))
-    return mean, lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0) + epsilon)
+    mean, square = (part / count for part in _two_sums(exact, axes))
+    return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+
+def _statistics(x, axes, epsilon):
+    """Mean and inverse deviation over axes, which stay with size 1, in float32."""
+    mean, variance = (jnp.expand_dims(part, axes) for part in moments(x, axes))
+    return mean, lax.rsqrt(variance + epsilon)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))

@@ -33,6 +33,16 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
     return x * along(axes, factor, x.ndim) + along(axes, shift, x.ndim)
 
 
+def moments(x, axes):
+    """Mean and variance over all axes but one, in float32 for half precision."""
+    if gpu.is_target():
+        return gpu.moments(x, tuple(axes))
+    x = upcast(x)
+    # In two passes: the mean of squares minus the squared mean loses all digits where the mean is large.
+    mean = jnp.mean(x, axes, keepdims=True)
+    return mean.reshape(-1), jnp.mean(jnp.square(x - mean), axes)
+
+
 def standardize(x, axes, epsilon: float, is_centered=True):
     """`(x - mean) / sqrt(variance + epsilon)` with statistics over `axes`; not centered, `x` itself is divided."""
     x = upcast(x)

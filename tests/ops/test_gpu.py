@@ -61,6 +61,20 @@ def test_half_precision_is_computed_in_float32():
     np.testing.assert_allclose(outputs.astype("float32"), exact, rtol=1e-2, atol=1e-2)
 
 
+def test_moments_of_a_batch_in_half_precision_take_one_pass():
+    layer = layers.BatchNormalization(dtype="mixed_bfloat16")
+    x = jnp.asarray(3 * ROWS + 2, "bfloat16")
+    layer.build(x.shape)
+    run = lambda x: layer.apply(layer.variables_tree(), x, training=True)
+    expected, state = run(x)
+    with config.compiling_for("gpu"):
+        outputs, found = run(x)
+        assert str(jax.make_jaxpr(lambda x: run(x))(x)).count(" reduce[") == 1
+    np.testing.assert_allclose(outputs.astype("float32"), expected.astype("float32"), rtol=2e-2, atol=2e-2)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_a_bias_is_added_before_the_product_is_rounded():
     layer = layers.Dense(4, dtype="mixed_bfloat16", bias_initializer="normal")
     x = jnp.asarray(ROWS, "bfloat16")
