@@ -3,14 +3,17 @@
 The functions that JAX already has carry JAX's own docstrings.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from kerax import config
 from kerax.core.lift import lift, make_importable
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
+from kerax.core.remat import computed_for_gradient, opaque_zero
 
 ACTIVATIONS = Family("activations", "activation")
 
@@ -53,7 +56,29 @@ def leaky_relu(x, negative_slope: float = 0.2):
 @_activation
 def gelu(x, approximate: bool = False):
     """`x * P(X <= x)` for a standard normal `X`; `approximate` uses tanh. Source: https://arxiv.org/abs/1606.08415"""
+    if approximate and config.target_platform() == "gpu":
+        return _gelu(jnp.asarray(x))
     return jax.nn.gelu(x, approximate)
+
+
+@jax.custom_jvp
+def _gelu(x):
+    """GELU by tanh, computed in float32, of which the gradient needs the inputs alone.
+
+    XLA otherwise writes the tanh of the forward pass out: a block of GPT-2 then moves 3 GB around it instead of 2.
+    """
+    return jax.nn.gelu(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)
+
+
+@_gelu.defjvp
+def _gelu_jvp(primals, tangents):
+    def slope(x, tangent):
+        exact, root = x.astype(jnp.promote_types(x.dtype, jnp.float32)) + opaque_zero(), math.sqrt(2 / math.pi)
+        curve = jnp.tanh(root * (exact + 0.044715 * exact**3))
+        steepness = root * (1 - curve**2) * (1 + 3 * 0.044715 * exact**2)
+        return (0.5 * (1 + curve + exact * steepness) * tangent).astype(x.dtype)
+
+    return _gelu(*primals), computed_for_gradient(slope, *primals, *tangents)
 
 
 @_activation

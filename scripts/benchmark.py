@@ -10,6 +10,7 @@
     python scripts/benchmark.py --formulations           # what is computed otherwise on CPU, against the plain way
     python scripts/benchmark.py --checkpoints            # what saving costs the loop, beside orbax and Keras
     python scripts/benchmark.py --display                # what the progress display costs
+    python scripts/benchmark.py --programs               # bytes and kernels of steps compiled for an H200
 
 Every contender runs in a process of its own; the processes take turns, round by round, so that whatever else the
 machine does falls on all alike. `wall` and `cpu` are ratios to the contender `jax` (an idiomatic jitted step in a
@@ -59,6 +60,7 @@ def main():
     parser.add_argument("--formulations", action="store_true", help="formulations for a CPU against the plain ones")
     parser.add_argument("--checkpoints", action="store_true", help="what saving costs")
     parser.add_argument("--display", action="store_true", help="what the progress display costs")
+    parser.add_argument("--programs", nargs="*", metavar="NAME", help="a topology and models, default h200:1 and all")
     parser.add_argument("--serve", nargs=2, metavar=("CONTENDER", "WORKLOAD"), help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -81,6 +83,11 @@ def main():
         from contenders import display
 
         return print(display.table())
+    if arguments.programs is not None:
+        from contenders import programs
+
+        chosen = [name for name in arguments.programs if ":" in name] or ["h200:1"]
+        return print(programs.table(chosen[0], [name for name in arguments.programs if ":" not in name]))
     contenders = [name for name in arguments.contenders if importlib.util.find_spec(CONTENDERS[name][1])]
     if arguments.first:
         return print(first(arguments.workloads, contenders, arguments.rounds, arguments.cached))

@@ -6,13 +6,12 @@ Any setting may follow on the command line: `--steps 100 --batch_size 32`.
 import os
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from at_scale import DEVICES, distribute, read_settings, train
 
 import kerax
 from kerax import layers, ops, optimizers
+from kerax.ops.products import repeated
 
 SETTINGS = {
     "vocabulary": (50304, "number of tokens; a multiple of 128 suits matrix units"),
@@ -57,7 +56,7 @@ class PositionEmbedding(layers.Layer):
         self.embeddings = self.add_weight(name="embeddings", shape=(self.length, input_shape[-1]), initializer=small)
 
     def call(self, inputs):
-        return inputs + self.embeddings.value[: inputs.shape[1]]
+        return inputs + repeated(self.embeddings.value[: inputs.shape[1]], inputs.shape[0])
 
 
 @kerax.saving.register_keras_serializable("gpt")
@@ -115,43 +114,6 @@ def build_model(settings):
     return kerax.Model(tokens, embedding(hidden, reverse=True), name="gpt")
 
 
-@jax.custom_vjp
-def crossentropy(logits, targets):
-    """`logsumexp(logits) - logits[target]` of each position, in float32.
-
-    Of the logits, by far the largest array of a step, nothing but themselves is kept for the gradient, in the dtype
-    they come in.
-    """
-    return _crossentropy(logits, targets)[0]
-
-
-def _crossentropy(logits, targets):
-    total = jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1)
-    chosen = jnp.sum(jnp.where(_is_target(logits, targets), logits, 0).astype(jnp.float32), axis=-1)
-    return total - chosen, (logits, targets, total)
-
-
-def _crossentropy_gradient(saved, upstream):
-    logits, targets, total = saved
-    probabilities = jnp.exp(logits.astype(jnp.float32) - total[..., None])
-    gradient = (probabilities - _is_target(logits, targets)) * upstream[..., None]
-    return gradient.astype(logits.dtype), None
-
-
-crossentropy.defvjp(_crossentropy, _crossentropy_gradient)
-
-
-def _is_target(logits, targets):
-    return jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == targets[..., None]
-
-
-class NextTokenLoss(kerax.losses.Loss):
-    """The mean `crossentropy` of the next tokens `(batch, length)` and logits `(batch, length, vocabulary)`."""
-
-    def call(self, y_true, y_pred):
-        return crossentropy(y_pred, y_true.astype(jnp.int32))
-
-
 def compile_model(model, settings):
     """Compiles the model with AdamW, warmed up and then cooled down to a tenth."""
     cooling = max(settings.steps - settings.warmup, 1)
@@ -162,7 +124,8 @@ def compile_model(model, settings):
         rate, beta_2=0.95, weight_decay=settings.weight_decay, global_clipnorm=settings.clip_norm
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, NextTokenLoss(), micro_batches=settings.micro_batches)
+    loss = kerax.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, micro_batches=settings.micro_batches)
 
 
 def load_tokens(settings):

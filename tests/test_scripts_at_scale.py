@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -49,19 +47,6 @@ def test_wrong_settings_end_with_one_line(scripts, capsys):
         with pytest.raises(SystemExit) as caught:
             train_gpt.main(arguments)
         assert message in f"{capsys.readouterr().err} {caught.value}"
-
-
-def test_crossentropy_and_its_gradient_are_those_of_the_loss(scripts, key):
-    _, train_gpt, _ = scripts
-    logits = 3 * jax.random.normal(key, (2, 5, 7))
-    targets = jnp.arange(10).reshape(2, 5) % 7
-
-    def mean(function):
-        return jax.value_and_grad(lambda logits: jnp.mean(function(logits, targets)))(logits)
-
-    expected = mean(lambda x, y: kerax.ops.sparse_categorical_crossentropy(y, x, from_logits=True))
-    for got, wanted in zip(mean(train_gpt.crossentropy), expected, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The `kerax` command, and training runs described by YAML files."""
 
+from kerax.cli import quiet_start as quiet_start  # isort: skip  # before anything else imports JAX
 from kerax.cli.benchmarking import benchmark as benchmark
 from kerax.cli.build import build_fit_arguments as build_fit_arguments
 from kerax.cli.build import build_model as build_model

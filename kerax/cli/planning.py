@@ -7,11 +7,13 @@ import jax
 
 from kerax.cli.build import build_model, load_data
 from kerax.cli.config import ConfigError, one_line, parse_arguments, read_config
+from kerax.plan.quiet import without_startup_text
 
 _DESCRIPTION = """Compiles the training step of a config's model for devices that need not be there and prints what it
-would need and take on them: memory by kind, operations, messages between devices, the time of a step by a roofline.
-Nothing is trained and no weights are made. Options --section.name VALUE change the config, as in `kerax train`. TPUs
-are described by libtpu: pip install "jax[tpu]"."""
+would need and take on them: memory by kind, operations, messages between devices, the time of a step by a roofline,
+and which layers move the bytes. Nothing is trained and no weights are made. Options --section.name VALUE change the
+config, as in `kerax train`. TPUs are described by libtpu: pip install "jax[tpu]"; GPUs by JAX's packages for CUDA,
+which need no driver: pip install "kerax[plan-gpu]"."""
 
 
 def plan_command(arguments: Sequence[str]):
@@ -25,7 +27,7 @@ def plan_command(arguments: Sequence[str]):
     """
     parser = argparse.ArgumentParser("kerax plan", description=_DESCRIPTION)
     parser.add_argument("config", metavar="CONFIG", help="YAML file of a run")
-    parser.add_argument("--topology", required=True, help="for example v5e:16x16, v5p:8x8x8, cpu:8")
+    parser.add_argument("--topology", required=True, help="h100:8, h200:4x8 (hosts x GPUs), v5e:16x16, cpu:8")
     parser.add_argument("--batch_size", help="rows on all devices together, or 'largest'; default: fit.batch_size")
     parser.add_argument("--distribution", default="fsdp", help="data or fsdp, or both with a comma; default fsdp")
     # What this parser does not know are the config's fields, which the other one reads.
@@ -57,3 +59,5 @@ def _use_cpu(topology: str):
             jax.config.update("jax_num_cpu_devices", int(size))
         except RuntimeError:  # it has begun
             pass
+    with without_startup_text():
+        jax.devices()

@@ -23,6 +23,16 @@ def active() -> Any:
     return _active
 
 
+def is_spread() -> bool:
+    """Whether a distribution over several devices is active."""
+    return _active is not None and _active.device_mesh.devices.size > 1
+
+
+def shards_weights() -> bool:
+    """Whether the active distribution cuts weights over devices."""
+    return _active is not None and _active.shards_weights
+
+
 def set_active(distribution) -> None:
     """Makes a distribution, or none, the active one."""
     global _active

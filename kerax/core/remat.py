@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 from kerax.core import masks, symbolic
 from kerax.core import scope as scopes
@@ -134,3 +136,16 @@ def _holder(scope: scopes.Scope, name: int) -> scopes.Scope:
     while name not in scope.values and scope.parent is not None:
         scope = scope.parent
     return scope
+
+
+def computed_for_gradient(slope: Callable, *known) -> Any:
+    """`slope(*known)`, a linear function of the last arguments, of which reverse mode keeps the arguments alone.
+
+    For rules of differentiation: what else `slope` computes of the others is computed when the gradient is.
+    """
+    return jax.checkpoint(slope, prevent_cse=False)(*known)
+
+
+def opaque_zero() -> jax.Array:
+    """A 0 of which XLA does not know that it is one: what is computed of a sum with it is not found elsewhere."""
+    return lax.optimization_barrier(jnp.zeros((), jnp.float32))

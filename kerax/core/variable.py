@@ -214,6 +214,7 @@ class Variable(Operators):
         # The first may change by freezing; the second says for ever in which tree it lies.
         self.trainable = self.is_parameter = bool(trainable)
         self.autocast = autocast
+        self.is_sliced = False  # whether its value is cut from one of several blocks'
         self.aggregation, self.synchronization = aggregation, synchronization
         self.goes_on = False  # whether evaluation and prediction keep what they make of it: states of recurrent layers
         self.is_drawn_from = False  # likewise, of a stream of keys that they draw from
@@ -299,6 +300,15 @@ class Variable(Operators):
             self._is_shared = True
         cast = scopes.cast_name(self)
         return value.astype(cast) if cast else value
+
+    @property
+    def exact(self) -> jax.Array:
+        """The value in the dtype that it is stored in, in layers of another compute dtype too."""
+        cast = scopes.autocast.set(None)
+        try:
+            return self.value
+        finally:
+            scopes.autocast.reset(cast)
 
     @property
     def raw(self) -> jax.Array:

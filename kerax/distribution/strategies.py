@@ -63,6 +63,11 @@ class Distribution:
         return self.device_mesh.axis_size(self.batch_dim_name)
 
     @property
+    def shards_weights(self) -> bool:
+        """Whether weights may be cut over devices, rather than lie whole on each."""
+        return type(self).get_variable_layout is not Distribution.get_variable_layout
+
+    @property
     def data_shard_id(self) -> int:
         """Number of this process's share of the data, from 0."""
         # Processes that share the parts of one model read the same rows.

@@ -148,11 +148,11 @@ class BatchNormalization(_Affine):
             raise ValueError(
                 f"{self}: `mask` must have the inputs' axes but the last. Got {mask.shape} for {inputs.shape}."
             )
-        inputs = normalizations.upcast(inputs)
+        given, inputs = inputs, normalizations.upcast(inputs)
         gamma = 1.0 if self.gamma is None else self.gamma.value
         beta = 0.0 if self.beta is None else self.beta.value
         if training and self.trainable:  # frozen, it neither looks at the batch nor moves: as in Keras
-            mean, variance = self._moments(inputs, mask)
+            mean, variance = self._moments(given if mask is None else inputs, mask)
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance, gamma, beta)
             else:
@@ -168,9 +168,7 @@ class BatchNormalization(_Affine):
     def _moments(self, inputs, mask):
         axes = [axis for axis in range(inputs.ndim) if axis != self.axis % inputs.ndim]
         if mask is None:
-            # In two passes: the mean of squares minus the squared mean loses all digits where the mean is large.
-            mean = jnp.mean(inputs, axes, keepdims=True)
-            return mean.reshape(-1), jnp.mean(jnp.square(inputs - mean), axes)
+            return normalizations.moments(inputs, axes)
         kept = jnp.broadcast_to(mask.astype(bool)[..., None], inputs.shape)
         kept_rows = jnp.sum(kept, axes, keepdims=True).astype(inputs.dtype)  # float32 at least
         count = kept_rows + config.epsilon()  # a batch may be masked altogether
@@ -247,7 +245,7 @@ class LayerNormalization(_Affine):
     def call(self, inputs: Any) -> Any:
         gamma, beta = (None if weight is None else weight.value for weight in (self.gamma, self.beta))
         outputs = normalizations.layer_normalization(
-            inputs, gamma, beta, _counted(self._axes, inputs), self.epsilon, is_centered=not self.rms_scaling
+            inputs, gamma, beta, _counted(self._axes, inputs), self.epsilon, not self.rms_scaling, self.compute_dtype
         )
         return outputs.astype(self.compute_dtype)
 
@@ -273,7 +271,9 @@ class RMSNormalization(PassesMasks):
         self.input_spec = _fitting(self._axes, shape)
 
     def call(self, inputs: Any) -> Any:
-        outputs = normalizations.rms_normalization(inputs, self.scale.value, _counted(self._axes, inputs), self.epsilon)
+        outputs = normalizations.rms_normalization(
+            inputs, self.scale.value, _counted(self._axes, inputs), self.epsilon, self.compute_dtype
+        )
         return outputs.astype(self.compute_dtype)
 
 

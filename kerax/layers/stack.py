@@ -126,6 +126,7 @@ class Stack(Layer):
         self._carry_dtype = outputs.dtype
         for path, variable in walk(self.block):
             stacked = self._stacked(variable)
+            variable.is_sliced = True
             stacked.path = "/".join((self.name, *path))
             self.pairs.append((variable, stacked))
             self._top.add(path, stacked)

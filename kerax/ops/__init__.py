@@ -13,6 +13,7 @@ from kerax.ops.elementwise import *  # noqa: F403
 from kerax.ops.fourier import *  # noqa: F403
 from kerax.ops.functional import *  # noqa: F403
 from kerax.ops.linalg import *  # noqa: F403
+from kerax.ops.linear_crossentropy import *  # noqa: F403
 from kerax.ops.math import *  # noqa: F403
 from kerax.ops.nn import *  # noqa: F403
 from kerax.ops.numpy import *  # noqa: F403

@@ -12,6 +12,7 @@ from kerax import config
 from kerax.core.lift import lift
 from kerax.core.symbolic import KerasTensor, inferred_tensors, is_symbolic
 from kerax.ops.lifting import op, unary
+from kerax.ops.products import repeated
 
 __all__ = (
     "append arange argsort array broadcast_to column_stack concatenate copy diag diagonal diff digitize empty "
@@ -170,7 +171,10 @@ def _broadcast_spec(function, args, kwargs):
 def broadcast_to(x, shape):
     """Repeated to the given shape, in which `None` is the size that `x` has there."""
     x = jnp.asarray(x)
-    return jnp.broadcast_to(x, _sizes_there(x, shape))
+    sizes = _sizes_there(x, shape)
+    if x.ndim > 1 and tuple(sizes[1:]) == x.shape:  # a table for all rows of a batch
+        return repeated(x, sizes[0])
+    return jnp.broadcast_to(x, sizes)
 
 
 # These functions take lists of arrays, which `op` would make one array of: each becomes one by itself.

@@ -37,7 +37,7 @@ from kerax.activations import (
     threshold,
 )
 from kerax.core.sparse import from_dense
-from kerax.ops import convolutions, normalizations
+from kerax.ops import convolutions, gpu, normalizations
 from kerax.ops.attention import attend
 from kerax.ops.ctc import ctc_decode as ctc_decode
 from kerax.ops.ctc import ctc_loss as ctc_loss
@@ -177,6 +177,8 @@ def categorical_crossentropy(target, output, from_logits=False, axis=-1):
     """`-sum(target * log(output))` over the class axis."""
     target, output = jnp.asarray(target), jnp.asarray(output)
     _check_shapes("categorical_crossentropy", output.shape, target.shape, output.shape)
+    if from_logits and gpu.is_accelerator():
+        return gpu.crossentropy(output, target, axis % output.ndim).astype(output.dtype)
     return -jnp.sum(target * _log_probabilities(output, from_logits, axis), axis=axis)
 
 
@@ -190,6 +192,8 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
         target = jnp.squeeze(target, axis)
     expected = output.shape[:axis] + output.shape[axis + 1 :]
     _check_shapes("sparse_categorical_crossentropy", expected, target.shape, output.shape)
+    if from_logits and gpu.is_accelerator():
+        return gpu.sparse_crossentropy(output, target, axis).astype(output.dtype)
     # Compared with all classes, not gathered: the gradient of a gather is a scatter, which is slow.
     is_target = jax.lax.broadcasted_iota(jnp.int32, output.shape, axis) == jnp.expand_dims(target, axis)
     # Chosen, not multiplied: a class that is masked out by a logit of -inf would give 0 * inf.
@@ -264,14 +268,14 @@ def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None, **kwarg
         scale = jax.lax.rsqrt(jnp.var(exact, _axes(axis), keepdims=True) + epsilon)
         gamma = 1 if gamma is None else normalizations.along({k % x.ndim for k in _axes(axis)}, gamma, x.ndim)
         return (exact * scale * gamma).astype(x.dtype)
-    return normalizations.layer_normalization(x, gamma, beta, _axes(axis), epsilon).astype(x.dtype)
+    return normalizations.layer_normalization(x, gamma, beta, _axes(axis), epsilon, dtype=x.dtype).astype(x.dtype)
 
 
 @op
 def rms_normalization(x, scale=None, axis=-1, epsilon=None):
     """`x / sqrt(mean(x**2) + epsilon) * scale`, in float32 for half precision. Source: arXiv 1910.07467"""
     x, epsilon = jnp.asarray(x), config.epsilon() if epsilon is None else epsilon
-    return normalizations.rms_normalization(x, scale, _axes(axis), epsilon).astype(x.dtype)
+    return normalizations.rms_normalization(x, scale, _axes(axis), epsilon, x.dtype).astype(x.dtype)
 
 
 def _axes(axis) -> tuple[int, ...]:

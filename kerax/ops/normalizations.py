@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kerax.ops import gpu
 from kerax.ops.products import computed_once
 
 
@@ -32,6 +33,16 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
     return x * along(axes, factor, x.ndim) + along(axes, shift, x.ndim)
 
 
+def moments(x, axes):
+    """Mean and variance over all axes but one, in float32 for half precision."""
+    if gpu.is_target():
+        return gpu.moments(x, tuple(axes))
+    x = upcast(x)
+    # In two passes: the mean of squares minus the squared mean loses all digits where the mean is large.
+    mean = jnp.mean(x, axes, keepdims=True)
+    return mean.reshape(-1), jnp.mean(jnp.square(x - mean), axes)
+
+
 def standardize(x, axes, epsilon: float, is_centered=True):
     """`(x - mean) / sqrt(variance + epsilon)` with statistics over `axes`; not centered, `x` itself is divided."""
     x = upcast(x)
@@ -41,15 +52,33 @@ def standardize(x, axes, epsilon: float, is_centered=True):
     return (centered if is_centered else x) * scale
 
 
-def layer_normalization(x, gamma=None, beta=None, axes=(-1,), epsilon=1e-3, is_centered=True):
-    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axes`, of at least float32."""
+def layer_normalization(x, gamma=None, beta=None, axes=(-1,), epsilon=1e-3, is_centered=True, dtype=None):
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, statistics over `axes`, of at least float32.
+
+    Args:
+        dtype: What the outputs are cast to next, for platforms where they are computed in it at once.
+    """
+    if gpu.is_target() and is_centered:
+        axes = tuple(sorted({axis % x.ndim for axis in axes}))
+        gamma = jnp.ones((), jnp.float32) if gamma is None else along(axes, gamma, x.ndim)
+        beta = jnp.zeros((), jnp.float32) if beta is None else along(axes, beta, x.ndim)
+        dtype = dtype or jnp.promote_types(x.dtype, jnp.float32)
+        return gpu.layer_normalization(x, gamma, beta, axes, epsilon, dtype)
     outputs, axes = standardize(computed_once(x), axes, epsilon, is_centered), {axis % x.ndim for axis in axes}
     outputs = outputs if gamma is None else outputs * along(axes, gamma, x.ndim)
     return outputs if beta is None else outputs + along(axes, beta, x.ndim)
 
 
-def rms_normalization(x, scale=None, axes=(-1,), epsilon=1e-6):
-    """`x / sqrt(mean(x**2) + epsilon) * scale`, of at least float32. Source: https://arxiv.org/abs/1910.07467"""
+def rms_normalization(x, scale=None, axes=(-1,), epsilon=1e-6, dtype=None):
+    """`x / sqrt(mean(x**2) + epsilon) * scale`, of at least float32. Source: https://arxiv.org/abs/1910.07467
+
+    Args:
+        dtype: What the outputs are cast to next, for platforms where they are computed in it at once.
+    """
+    if gpu.is_target():
+        axes = tuple(sorted({axis % x.ndim for axis in axes}))
+        scale = jnp.ones((), jnp.float32) if scale is None else along(axes, scale, x.ndim)
+        return gpu.rms_normalization(x, scale, axes, epsilon, dtype or jnp.promote_types(x.dtype, jnp.float32))
     exact = upcast(x)
     outputs = exact * lax.rsqrt(jnp.mean(jnp.square(exact), axes, keepdims=True) + epsilon)
     return outputs if scale is None else outputs * along({axis % x.ndim for axis in axes}, scale, x.ndim)

@@ -4,8 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
-from kerax.ops import cpu
+from kerax.core import placement
+from kerax.ops import cpu, gpu
 
 
 def product_form(inputs, kernel, num_axes: int = 1) -> tuple[tuple, tuple, int, tuple]:
@@ -31,6 +33,22 @@ def contract(inputs, kernel, num_axes: int = 1):
         return jnp.matmul(inputs, kernel)
     rows, matrix, num_axes, shape = product_form(inputs, kernel, num_axes)
     return jnp.tensordot(inputs.reshape(rows), kernel.reshape(matrix), num_axes).reshape(shape)
+
+
+def repeated(value, count):
+    """`count` copies of an array along a new first axis, for a batch to be added to.
+
+    The gradient of a broadcast is a sum over the batch, for which XLA lays out on GPUs all that it sums with the batch
+    as the fastest axis, up to the whole residual stream of a GPT: 45 of the 260 GB of a step.
+    """
+    copies = jnp.broadcast_to(value, (count, *value.shape))
+    if not gpu.is_target():
+        return copies
+    # XLA would gather from all devices what has a layout to keep; the gradient of a product is a product.
+    if placement.is_spread():
+        return jnp.tensordot(jnp.ones(count, value.dtype), value, 0)
+    # Transposed, it is said of the gradient.
+    return with_layout_constraint(copies, Layout(tuple(range(copies.ndim))))
 
 
 def computed_once(inputs):

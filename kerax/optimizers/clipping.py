@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kerax.ops import gpu
+
 Tree = Any
 
 
@@ -23,7 +25,10 @@ def clipped(grads: Tree, clipnorm: float | None, clipvalue: float | None, global
 
 def _norm(tree: Tree):
     """The L2 norm of all arrays of a tree together."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+    leaves = jax.tree.leaves(tree)
+    if gpu.is_target() and len(leaves) > 1:
+        return jnp.sqrt(gpu.sum_of_squares(leaves))
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in leaves))
 
 
 def _shrink(norm, limit):

@@ -1,11 +1,35 @@
 """What devices can do, for estimates: operations, memory, and bytes per second to memory and to other devices."""
 
-import importlib.util
 import os
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+
+
+class Card(NamedTuple):
+    """What only GPUs have: what XLA must know to compile for one, and how GPUs are put together.
+
+    Attributes:
+        capability: CUDA's compute capability.
+        cores: Multiprocessors.
+        units: float32 units of a multiprocessor.
+        clock: GHz, at most.
+        cache: Bytes of the cache before main memory.
+        shared: Bytes of a multiprocessor's shared memory.
+        in_host: GPUs of a host.
+        linked: GPUs that `Chip.link` reaches, of one host or several.
+        network: Bytes per second from a GPU to others beyond that, one way; `None` where every maker's host differs.
+    """
+
+    capability: tuple[int, int]
+    cores: int
+    units: int
+    clock: float
+    cache: int
+    shared: int
+    in_host: int = 8
+    linked: int = 8
+    network: float | None = None
 
 
 class Chip(NamedTuple):
@@ -16,12 +40,20 @@ class Chip(NamedTuple):
         memory: Size of the main memory, as far as programs may use it.
         bandwidth: Bytes from or to main memory.
         link: Bytes to other devices: of a TPU along one axis of the torus, both ways round; of a GPU in all.
+        card: The rest, of a GPU.
     """
 
     flops: float | None = None
     memory: float | None = None
     bandwidth: float | None = None
     link: float | None = None
+    card: Card | None = None
+
+
+_AMPERE = Card((8, 0), 108, 64, 1.41, 40 * 2**20, 164 * 2**10, network=25e9)
+_HOPPER = Card((9, 0), 132, 128, 1.98, 50 * 2**20, 228 * 2**10, network=50e9)
+_PCIE = _HOPPER._replace(clock=1.785, linked=2, network=None)
+_BLACKWELL = Card((10, 0), 148, 128, 1.965, 126 * 2**20, 228 * 2**10, network=50e9)
 
 
 CHIPS = {
@@ -32,17 +64,18 @@ CHIPS = {
     "TPU v5": Chip(459e12, 95 * 2**30, 2765e9, 180e9),
     "TPU v6 lite": Chip(918e12, 32 * 2**30, 1640e9, 180e9),
     "TPU v6e": Chip(918e12, 32 * 2**30, 1640e9, 180e9),
-    # https://www.nvidia.com/en-us/data-center/h100/ and the like; NVLink, one direction. The sheets give twice the
-    # operations, for matrices of which half the elements are zero.
-    "NVIDIA A100-SXM4-40GB": Chip(312e12, 40e9, 1555e9, 300e9),
-    "NVIDIA A100": Chip(312e12, 80e9, 2039e9, 300e9),
-    "NVIDIA H100 PCIe": Chip(756e12, 80e9, 2000e9, 300e9),
-    "NVIDIA H100 NVL": Chip(835e12, 94e9, 3900e9, 300e9),
-    "NVIDIA H100": Chip(989e12, 80e9, 3350e9, 450e9),
-    "NVIDIA GH200": Chip(989e12, 96e9, 4000e9, 450e9),
-    "NVIDIA H200 NVL": Chip(835e12, 141e9, 4800e9, 450e9),
-    "NVIDIA H200": Chip(989e12, 141e9, 4800e9, 450e9),
-    "NVIDIA B200": Chip(2250e12, 180e9, 8000e9, 900e9),
+    # https://www.nvidia.com/en-us/data-center/h100/ and the like; NVLink and network, one direction, the latter of
+    # NVIDIA's own DGX hosts. The sheets give twice the operations, for matrices of which half the elements are zero.
+    "NVIDIA A100-SXM4-40GB": Chip(312e12, 40e9, 1555e9, 300e9, _AMPERE),
+    "NVIDIA A100": Chip(312e12, 80e9, 2039e9, 300e9, _AMPERE),
+    "NVIDIA H100 PCIe": Chip(756e12, 80e9, 2000e9, 300e9, _PCIE._replace(cores=114, clock=1.755)),
+    "NVIDIA H100 NVL": Chip(835e12, 94e9, 3900e9, 300e9, _PCIE),
+    "NVIDIA H100": Chip(989e12, 80e9, 3350e9, 450e9, _HOPPER),
+    "NVIDIA GH200": Chip(989e12, 96e9, 4000e9, 450e9, _HOPPER._replace(in_host=1, linked=1, network=50e9)),
+    "NVIDIA H200 NVL": Chip(835e12, 141e9, 4800e9, 450e9, _PCIE._replace(linked=4)),
+    "NVIDIA H200": Chip(989e12, 141e9, 4800e9, 450e9, _HOPPER),
+    "NVIDIA B200": Chip(2250e12, 180e9, 8000e9, 900e9, _BLACKWELL),
+    "NVIDIA GB200": Chip(2500e12, 186e9, 8000e9, 900e9, _BLACKWELL._replace(in_host=4, linked=72)),
 }
 """By the start of JAX's `device_kind`, from the vendors' data sheets."""
 
@@ -62,46 +95,3 @@ def memory_of(device: Any) -> float:
     if not known and not hasattr(os, "sysconf"):  # Windows
         raise ValueError("find_batch_size: nobody knows how much memory this device has; give `memory`.")
     return float(known or 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def devices_of(topology: str) -> list:
-    """The devices of a topology, which need not be there: `"v5e:16x16"`, `"v5p:8x8x8"`, or `"cpu:8"`, `"gpu:8"`.
-
-    A TPU's is described by the `libtpu` package; the others must be there. One v5e or v6e chip is `"v5e:1x1"`.
-
-    Raises:
-        ValueError: for an unknown topology, or if there are fewer devices.
-        ImportError: without `libtpu`.
-    """
-    kind, _, size = topology.partition(":")
-    if kind in ("cpu", "gpu"):
-        wanted = int(size) if size.isdecimal() else 0
-        # JAX raises where there is no such platform.
-        try:
-            found = jax.devices(kind)
-        except RuntimeError:
-            found = []
-        if not 0 < wanted <= len(found):
-            hint = (
-                " Set `XLA_FLAGS=--xla_force_host_platform_device_count=N` before the start." if kind == "cpu" else ""
-            )
-            raise ValueError(f"plan: topology {topology!r}: there are {len(found)} such devices.{hint}")
-        return list(found[:wanted])
-    if importlib.util.find_spec("libtpu") is None:
-        raise ImportError("plan: TPUs are described by the package `libtpu`. pip install 'jax[tpu]'")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else libtpu looks for the metadata server of a TPU machine
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # else two processes cannot plan at a time
-    from jax.experimental import topologies
-
-    options = {}
-    sizes = [int(part) for part in size.split("x") if part.isdecimal()]
-    if sizes and int(np.prod(sizes)) == 1:  # smaller than a host of these, which libtpu must be told
-        options["chips_per_host_bounds"] = [1] * max(len(sizes), 3)
-        topology = f"{kind}:{'x'.join(map(str, sizes))}"
-    try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices)
-    except Exception as error:
-        raise ValueError(
-            f"plan: there is no topology {topology!r}. Expected for example 'v5e:16x16', 'v5p:8x8x8', 'v6e:4x4' or "
-            f"'cpu:8'. {error}"
-        ) from None

@@ -66,6 +66,9 @@ def _count_equation(equation) -> Operations:
         return Operations(2.0 * math.prod(outputs[0]) * math.prod(inputs[0][axis] for axis in contracted), 0.0)
     if name == "conv_general_dilated":
         return Operations(_count_convolution(inputs[0], inputs[1], outputs[0], parameters), 0.0)
+    if name.startswith("dot_product_attention_fwd"):  # cuDNN's, of (batch, positions, heads, features)
+        share = 0.5 if "CAUSAL" in str(parameters.get("mask_type")) else 1.0
+        return Operations(share * 4.0 * math.prod(inputs[0]) * inputs[1][1], 0.0)
     size = float(math.prod(outputs[0])) if outputs else 0.0
     if name == "integer_pow":
         power = abs(parameters["y"])  # by squaring

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerax.plan.flops import products_along
+from kerax.plan.kernels import Kernel
 
 _BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute")
@@ -21,6 +22,11 @@ _FREE = {
     *("partition-id", "replica-id", "iota", "opt-barrier", "optimization-barrier", "domain", "add-dependency"),
 }
 _SLICES = ("dynamic-slice", "slice", "gather")
+_COSTLY = ("dot", "convolution", "exponential", "tanh", "log", "power", "erf", "custom-call")
+_COPYING = {"copy", "copy-start", "bitcast", "reshape", "parameter", "tuple", "slice", "concatenate", "broadcast"}
+_MANY, _LARGE = 2**16, 2**20  # elements of an array that counts, and of one whose layout does
+_FRAME = r"stack_frame_id=(\d+)"
+_VIEWS = ("bitcast", "reshape", "convert", "copy", "transpose")
 
 
 class Collective(NamedTuple):
@@ -33,24 +39,33 @@ class Collective(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What one device does in one run: operations of products, bytes read from and written to its main memory, and
-    messages."""
+    """What one device does in one run: operations of products, bytes from and to its main memory, messages, and the
+    kernels that move the bytes."""
 
     flops: float
     num_bytes: float
     collectives: list[Collective]
+    kernels: list[Kernel]
 
 
 class _Array(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     is_in_main_memory: bool
+    layout: str = ""  # "{2,1,0:T(8,128)}": the axes, the fastest first
 
     @property
     def num_bytes(self) -> int:
         # The number in the name, as in `f32`; `s4` takes half a byte.
         bits = _BITS.get(self.dtype) or int((re.findall(r"\d+", self.dtype) or ["0"])[0])
         return math.ceil(math.prod(self.shape) * bits / 8)
+
+    @property
+    def fastest(self) -> int | None:
+        """Of three axes and more the size of that whose neighbours lie side by side, if no other has it."""
+        found = re.match(r"\{(\d+)", self.layout)
+        size = self.shape[int(found[1])] if found and len(self.shape) > 2 else None
+        return size if self.shape.count(size or 0) == 1 else None
 
 
 class _Instruction(NamedTuple):
@@ -87,7 +102,10 @@ def _arrays(text: str) -> list[_Array]:
     """The arrays of a type: one, or those of a tuple."""
     return [
         _Array(
-            dtype, tuple(int(size.strip("<=")) for size in shape.split(",") if size), not re.search(r"S\([1-9]", layout)
+            dtype,
+            tuple(int(size.strip("<=")) for size in shape.split(",") if size),
+            not re.search(r"S\([1-9]", layout),
+            layout,
         )
         for dtype, shape, layout in _ARRAY.findall(text)
     ]
@@ -147,14 +165,17 @@ def count(text: str) -> Counts:
     inner: set[str] = set()  # computations inside a fusion, whose results are not written to memory
     _count_runs(computations, entry, 1, times, inner)
     flops = num_bytes = 0.0
+    kernels: list[Kernel] = []
     collectives: Counter = Counter()
     chains = set()
     for name, runs in times.items():
         computation = computations[name]
         for instruction in computation.instructions.values():
             flops += runs * _flops(instruction, computation)
-            if name not in inner:
-                num_bytes += runs * _bytes(instruction, computation, computations)
+            read, written = (0, 0) if name in inner else _moved(instruction, computation, computations)
+            if read + written:
+                num_bytes += runs * (read + written)
+                kernels.append(_kernel(instruction, computation, computations, runs, read, written))
             kind = instruction.opcode.removesuffix("-start")
             # Pieces of one message that XLA has cut up bear one number, and count once.
             chain = kind, instruction.attribute(r'chain_id="(\w+)"')
@@ -164,9 +185,8 @@ def count(text: str) -> Counts:
                 if kind == "all-reduce" and name in inner and computation.root.opcode == "dynamic-slice":
                     kind, size = "reduce-scatter", size // max(len(group), 1)  # as XLA writes it for TPUs
                 collectives[kind, size, group] += runs
-    return Counts(
-        flops, num_bytes, [Collective(kind, size, group, runs) for (kind, size, group), runs in collectives.items()]
-    )
+    messages = [Collective(kind, size, group, runs) for (kind, size, group), runs in collectives.items()]
+    return Counts(flops, num_bytes, messages, kernels)
 
 
 def _count_runs(computations, name: str, runs: int, times: Counter, inner: set[str], in_fusion=False):
@@ -230,17 +250,47 @@ def _flops(instruction: _Instruction, computation: _Computation) -> float:
         axes = instruction.attribute(r"lhs_contracting_dims=\{([\d,]*)\}")
         contracted = math.prod(left.shape[int(axis)] for axis in axes.split(",") if axis)
         return 2.0 * math.prod(instruction.arrays[0].shape) * contracted
-    if instruction.opcode != "convolution":
-        return 0.0
+    if instruction.opcode == "convolution":
+        (left, *_), (kernel, *_) = _shapes(instruction, computation)
+        return _convolution_flops(instruction, left.shape, kernel.shape, instruction.arrays[0].shape)
+    if instruction.opcode == "custom-call":
+        return _call_flops(instruction, [arrays[0].shape for arrays in _shapes(instruction, computation) if arrays])
+    return 0.0
+
+
+def _convolution_flops(instruction: _Instruction, left, kernel, outputs) -> float:
+    """Operations of a convolution of arrays of these shapes."""
     # `b01f_01io->b01f`: which axis of inputs, kernel and result is batch, features or spatial axis n.
-    (left, *_), (kernel, *_) = _shapes(instruction, computation)
     data, window, result = re.split("_|->", instruction.attribute(r"dim_labels=([\w>\-]+)"))
-    outputs, options = instruction.arrays[0].shape, instruction.attribute(r"window=\{([^}]*)\}")
-    products = outputs[result.index("b")] * outputs[result.index("f")] * kernel.shape[window.index("i")]
+    options = instruction.attribute(r"window=\{([^}]*)\}")
+    products = outputs[result.index("b")] * outputs[result.index("f")] * kernel[window.index("i")]
     for label in filter(str.isdigit, result):
-        sizes = left.shape[data.index(label)], kernel.shape[window.index(label)], outputs[result.index(label)]
+        sizes = left[data.index(label)], kernel[window.index(label)], outputs[result.index(label)]
         products *= products_along(*sizes, *_window(options, int(label)))
     return 2.0 * products
+
+
+def _call_flops(instruction: _Instruction, operands: list) -> float:
+    """Operations of a call of cuDNN or cuBLAS; a causal mask leaves half of attention's."""
+    target, result = instruction.attribute(r'custom_call_target="([^"]*)"'), instruction.arrays[0].shape
+    # Gradients bear the labels of the forward convolution.
+    if target.startswith("__cudnn$convBackwardInput"):
+        return _convolution_flops(instruction, result, operands[1], operands[0])
+    if target.startswith("__cudnn$convBackwardFilter"):
+        return _convolution_flops(instruction, operands[0], result, operands[1])
+    if target.startswith("__cudnn$conv"):
+        return _convolution_flops(instruction, operands[0], operands[1], result)
+    if target.startswith("__cudnn$fmha"):
+        scores = re.findall(
+            r"\d+", instruction.attribute(r'"intermediate_tensor_shape": ?\{.*?"dimensions": ?\[(.*?)\]')
+        )
+        share = 0.5 if "CAUSAL" in instruction.attribute(r'"mask_type": ?"(\w+)"') else 1.0
+        products = 5 if "Backward" in target else 2
+        return products * share * 2.0 * math.prod(map(int, scores)) * result[-1]
+    if target.startswith("__cublas"):
+        axes = re.findall(r"\d+", instruction.attribute(r'"lhs_contracting_dimensions": ?\[(.*?)\]'))
+        return 2.0 * math.prod(result) * math.prod(operands[0][int(axis)] for axis in axes)
+    return 0.0
 
 
 def _window(options: str, axis: int) -> tuple[int, int, int, int]:
@@ -257,38 +307,80 @@ def _main_bytes(arrays: list[_Array]) -> int:
     return sum(array.num_bytes for array in arrays if array.is_in_main_memory)
 
 
-def _bytes(instruction: _Instruction, computation: _Computation, computations) -> float:
+def _moved(instruction: _Instruction, computation: _Computation, computations) -> tuple[int, int]:
     """Bytes of main memory that an instruction reads and writes. Of what it cuts a slice from, that slice."""
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith("-done"):
-        return 0
+        return 0, 0
     operands = _shapes(instruction, computation)
     if opcode == "fusion":
         # Of a fusion only operands and results touch the memory; what is between stays in registers.
         inside = computations[instruction.attribute(r"calls=%?([\w.\-]+)")]
         parameters = {int(i.inside): i for i in inside.instructions.values() if i.opcode == "parameter"}
         read = sum(_read_of(parameters[n], inside) for n in range(len(operands)) if n in parameters)
-        return read + _written_by(inside.root, inside)
+        return read, _written_by(inside.root, inside)
     if opcode in _SLICES:
-        return 2 * _main_bytes(instruction.arrays)
+        return _main_bytes(instruction.arrays), _main_bytes(instruction.arrays)
     # In place: what is replaced is written, and the update read.
     if opcode == "dynamic-update-slice":
-        return 2 * _main_bytes(operands[1])
-    if opcode.endswith("-start"):
-        return 2 * sum(map(_main_bytes, operands))
-    return _main_bytes(instruction.arrays) + sum(map(_main_bytes, operands))
+        return _main_bytes(operands[1]), _main_bytes(operands[1])
+    read = sum(map(_main_bytes, operands))
+    return read, read if opcode.endswith("-start") else _main_bytes(instruction.arrays)
+
+
+def _kernel(instruction: _Instruction, computation: _Computation, computations, runs, read, written) -> Kernel:
+    """An instruction that moves bytes as a `Kernel`."""
+    inside = computations.get(instruction.attribute(r"calls=%?([\w.\-]+)"))
+    parts = [instruction] if inside is None else list(inside.instructions.values())
+    costly = tuple(
+        (part.opcode, _operation(part), f"{part.arrays[0].dtype}{list(part.arrays[0].shape)}", part.attribute(_FRAME))
+        for part in parts
+        if part.opcode in _COSTLY and math.prod(part.arrays[0].shape) >= _MANY
+    )
+    operands = [array for arrays in _shapes(instruction, computation) for array in arrays]
+    kind = _kind(instruction, parts, operands)
+    fastest = tuple(array.fastest for array in instruction.arrays if array.fastest and math.prod(array.shape) >= _LARGE)
+    return Kernel(instruction.name, _operation(instruction), runs * read, runs * written, runs, kind, costly, fastest)
+
+
+def _operation(instruction: _Instruction) -> str:
+    return instruction.attribute(r'op_name="((?:[^"\\]|\\.)*)"')
+
+
+def _kind(instruction: _Instruction, parts: list[_Instruction], operands: list[_Array]) -> str:
+    """What a kernel does if it only moves numbers, or writes them in float32 that came in bfloat16."""
+    sizes = {(array.dtype, math.prod(array.shape)) for array in operands}
+    large = [array for array in instruction.arrays if math.prod(array.shape) >= _MANY]
+    if any(
+        array.dtype == "f32" and {("bf16", size)} <= sizes and ("f32", size) not in sizes
+        for array in large
+        for size in [math.prod(array.shape)]
+    ):
+        return "float32 copies"
+    codes = {part.opcode for part in parts}
+    if "transpose" in codes and not codes & {"dot", "convolution", "custom-call"}:
+        return "transposes"
+    return "copies" if codes <= _COPYING else ""
 
 
 def _read_of(parameter: _Instruction, inside: _Computation) -> int:
     """Bytes that a fusion reads of one of its operands."""
+    whole = _main_bytes(parameter.arrays)
+    return min(_read_through(parameter, inside, whole), whole)
+
+
+def _read_through(array: _Instruction, inside: _Computation, whole: int) -> int:
+    """Bytes of a fusion's operand, `whole` in all, that are read by what uses an array as large as it."""
     total = 0
-    for user in inside.users(parameter.name):
-        is_first = user.operands[0] == parameter.name
+    for user in inside.users(array.name):
+        is_first = user.operands[0] == array.name
         if user.opcode in _SLICES and is_first:
-            total += min(_main_bytes(user.arrays), _main_bytes(parameter.arrays))
+            total += _main_bytes(user.arrays)
+        elif user.opcode in _VIEWS and not user.is_root:
+            total += _read_through(user, inside, whole)
         # What a slice is replaced in is not read; any other use reads the whole operand.
         elif not (user.opcode == "dynamic-update-slice" and is_first):
-            return _main_bytes(parameter.arrays)
+            return whole
     return total
 
 
@@ -321,8 +413,8 @@ def _group(instruction: _Instruction) -> tuple[int, ...]:
     """The devices of the first group, by their numbers in the program."""
     if "source_target_pairs" in instruction.attributes:
         pairs = re.findall(r"\{(\d+),(\d+)\}", instruction.attributes)
-        # A pair of a device with itself is no message.
-        return tuple(map(int, next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])))
+        # The pair that lies farthest apart is the slowest. A pair of a device with itself is no message.
+        return max((tuple(map(int, pair)) for pair in pairs), key=lambda pair: abs(pair[0] - pair[1]))
     # Three notations: by axes of a mesh, as a reshaped range (`[2,4]<=[8]`), or listed (`{{0,1},{2,3}}`).
     text = instruction.attribute(r"replica_groups=(.*)")
     mesh = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? ?\{([^}]*)\}", text)

@@ -1,10 +1,11 @@
 """`Model.plan`: compiles a training step for devices that need not be there and reads off what it needs."""
 
+import contextlib
 import dataclasses
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from kerax.core.display import format_bytes
 from kerax.data import BatchSpec, unpack_x_y_sample_weight
 from kerax.distribution import FSDP, DataParallel, DeviceMesh, Distribution
 from kerax.plan import chips, flops, hlo
+from kerax.plan.devices import devices_of, with_cudnn
 from kerax.plan.report import Plan, Plans, Traffic
 from kerax.train import steps
 from kerax.train.run_state import run_state
@@ -33,8 +35,8 @@ def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distrib
     model.kerax_compilation.require(model, "plan")
     if isinstance(distribution, (list, tuple)):
         return Plans(make_plan(model, topology, batch, batch_size, each) for each in distribution)
-    devices = None if topology is None else chips.devices_of(topology)
-    with config.compiling_for("cpu" if devices is None else _platform(devices)):
+    devices = None if topology is None else devices_of(topology)
+    with _compiling_for("cpu" if devices is None else _platform(devices)):
         # Built here, so that a function that makes a distribution can look at the weights.
         model.kerax_compilation.make_ready(model, BatchSpec(_rows(batch, None)), "fit")
     spread = _resolve(distribution, devices)
@@ -66,6 +68,12 @@ def find_batch_size(model, batch: Tree, memory: float | None, most: int) -> int:
     unit = spread.num_model_replicas
     whole = found.batch_size // (8 * unit) * 8 * unit
     return whole or found.batch_size
+
+
+@contextlib.contextmanager
+def _compiling_for(platform: str) -> Iterator[None]:
+    with config.compiling_for(platform), with_cudnn() if platform == "gpu" else contextlib.nullcontext():
+        yield
 
 
 def _platform(devices) -> str:
@@ -107,7 +115,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
     before = dict(compilation.programs), compilation.kept
     compilation.kept = {}
     try:
-        with spread.scope(), config.compiling_for(platform):
+        with spread.scope(), _compiling_for(platform):
             compilation.make_ready(model, BatchSpec(batch), "fit")
             known = run_state(model, "train")
             variables, program = known.variables, compilation.train_program(model, known, BatchSpec(batch))
@@ -149,7 +157,7 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
         "other": max(whole + sizes.generated_code_size_in_bytes - plan.total_memory, _size(state.metrics)),
     }
     counts = hlo.count(compiled.as_text())
-    plan.flops, plan.num_bytes = counts.flops, counts.num_bytes
+    plan.flops, plan.num_bytes, plan.kernels = counts.flops, counts.num_bytes, counts.kernels
     plan.traffic = _traffic(counts.collectives, spread.device_mesh, plan.chip)
     return plan
 
@@ -223,9 +231,8 @@ def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Ch
         places = np.array(np.unravel_index(group, mesh.shape))
         # Along the axes on which the members of the group differ.
         axes = tuple(name for name, row in zip(mesh.axis_names, places, strict=True) if len(set(row)) > 1)
-        seconds = (
-            None if chip.link is None else count * _sent(kind, size, len(group)) / (chip.link * _ways(mesh, group))
-        )
+        rate = _rate(kind, mesh, group, chip)
+        seconds = None if rate is None else count * _sent(kind, size, len(group)) / rate
         old = found.get((kind, axes), Traffic(kind, axes, 0, 0.0, 0.0))
         seconds = None if seconds is None or old.seconds is None else old.seconds + seconds
         found[kind, axes] = Traffic(kind, axes, old.num_messages + count, old.num_bytes + count * size, seconds)
@@ -238,6 +245,23 @@ def _sent(kind: str, size: float, devices: int) -> float:
     share = (devices - 1) / devices
     factors = {"all-reduce": 2 * share, "reduce-scatter": devices - 1, "collective-permute": 1}
     return size * factors.get(kind, share)
+
+
+def _rate(kind: str, mesh: DeviceMesh, group: tuple[int, ...], chip: chips.Chip) -> float | None:
+    """Bytes per second that a device of a group sends, by the slowest way between two of them; `None` if unknown."""
+    if chip.card is None or chip.link is None:
+        return None if chip.link is None else chip.link * _ways(mesh, group)
+    devices = mesh.devices.ravel()
+    # JAX numbers the GPUs of all hosts one after the other: those that are linked lie beside each other.
+    linked = [devices[number].id // chip.card.linked for number in group]
+    if len(set(linked)) == 1:
+        return chip.link
+    if chip.card.network is None:
+        return None
+    # A ring goes once through each host, over the network cards of all its GPUs that take part.
+    is_ring = kind not in ("all-to-all", "ragged-all-to-all", "collective-permute")
+    together = min(map(linked.count, linked)) if is_ring else 1
+    return min(chip.link, together * chip.card.network)
 
 
 def _ways(mesh: DeviceMesh, group: tuple[int, ...]) -> int:

@@ -4,7 +4,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kerax.core.display import format_bytes
+from kerax.plan import kernels
 from kerax.plan.chips import Chip
+from kerax.plan.kernels import Kernel, Repeated, Usage
+
+_MOST_LINES, _MOST_REPEATED = 10, 5
 
 
 class Traffic(NamedTuple):
@@ -33,6 +37,7 @@ class Plan:
         model_flops: Operations that the model needs for the step on all devices: three times the forward pass's.
         num_bytes: Bytes read from and written to main memory.
         traffic: Messages between devices.
+        kernels: What moves the bytes, on one device.
         compile_time: How long compiling took here.
         problem: What the compiler said, if the program does not fit.
     """
@@ -48,6 +53,7 @@ class Plan:
     model_flops: float = 0.0
     num_bytes: float = 0.0
     traffic: list[Traffic] = field(default_factory=list, repr=False)
+    kernels: list[Kernel] = field(default_factory=list, repr=False)
     compile_time: float = 0.0
     problem: str | None = None
 
@@ -83,6 +89,41 @@ class Plan:
         # A roofline of which a side is missing would be taken for a promise.
         known = {name: value for name, value in self.seconds.items() if value is not None}
         return known if len(known) == 3 and self.problem is None else {}
+
+    @property
+    def num_kernels(self) -> int:
+        """Kernels and calls of libraries in a step, on one device."""
+        return sum(kernel.num_runs for kernel in self.kernels)
+
+    def count_fastest(self, size: int) -> int:
+        """How many large arrays are laid out with an axis of this size as the fastest, the batch's for example."""
+        return sum(kernel.fastest.count(size) for kernel in self.kernels)
+
+    def rate_of(self, count: float, compute: float = 0.75, memory: float = 0.85) -> float | None:
+        """How many of the `count` things of a step, tokens for example, are done in a second.
+
+        Args:
+            compute, memory: The fractions of peak rates that are reached; nothing overlaps.
+        """
+        times = self._known_seconds()
+        if not times:
+            return None
+        return count / (times["compute"] / compute + times["memory"] / memory + times["messages"])
+
+    @property
+    def usage(self) -> list[Usage]:
+        """What each layer reads and writes, forward and backward apart, the most first."""
+        return kernels.usage(self.kernels)
+
+    @property
+    def moved_only(self) -> dict[str, float]:
+        """The fractions of all bytes that are moved by transposes, copies, and float32 copies of bfloat16 arrays."""
+        return kernels.shares(self.kernels)
+
+    @property
+    def repeated(self) -> list[Repeated]:
+        """What is computed more than once in a step, products first."""
+        return kernels.repeated(self.kernels)
 
     @property
     def step_time(self) -> float | None:
@@ -129,7 +170,21 @@ class Plan:
                 f"time at peak rates, ms: {parts}; step {max(times.values()) * 1e3:.1f} (MFU {self.mfu or 0:.0%}), "
                 f"{apart * 1e3:.1f} if nothing overlaps"
             )
-        return "\n".join(lines)
+        return "\n".join(lines + (self._bytes_by_layer() if self.kernels else []))
+
+    def _bytes_by_layer(self) -> list[str]:
+        """Lines that say where the bytes go."""
+        usage = self.usage[:_MOST_LINES]
+        width = max(len(used.layer) for used in usage)
+        lines = [f"where the bytes go: {self.num_kernels:,} kernels and calls in a step"]
+        for used in usage:
+            direction = "backward" if used.is_backward else "forward"
+            sizes = f"{format_bytes(used.num_read):>10} read {format_bytes(used.num_written):>10} written"
+            lines.append(f"  {used.layer:<{width}} {direction:<8} {sizes} in {used.num_kernels}")
+        moved = ", ".join(f"{kind} {share:.1%}" for kind, share in sorted(self.moved_only.items())) or "nothing"
+        lines.append(f"moved without being computed with, share of all bytes: {moved}")
+        again = [f"{one.operation} {one.shape} in {one.layer} x{one.times}" for one in self.repeated[:_MOST_REPEATED]]
+        return [*lines, "computed again: " + ("; ".join(again) or "nothing")]
 
     def _verdict(self) -> str:
         if self.fits is None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from kerax.core.locking import unlocked
 from kerax.core.variable import Variable
+from kerax.ops import gpu
 from kerax.ops.products import contract, product_form
 from kerax.quantizers import schemes
 from kerax.quantizers.configs import QuantizationConfig, default_config
@@ -54,6 +55,9 @@ class Weight:
     def project(self, inputs: Any, bias: Variable | None = None) -> Any:
         """The einsum of inputs and the weight, plus a bias."""
         kernel = self.value
+        num_axes = self.num_contracted
+        if bias is not None and num_axes and not bias.is_sliced and gpu.has_affine(inputs, kernel, num_axes):
+            return gpu.affine(inputs, kernel, bias.exact, num_axes)
         if not self.num_contracted:  # axes in another order, or summed in the middle
             outputs = jnp.einsum(self.equation, inputs, kernel)
         elif inputs.ndim == kernel.ndim == 2:  # without three reshapes that do nothing, each a dispatch where eager

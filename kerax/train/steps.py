@@ -30,7 +30,8 @@ def train_step(self, state: TrainState, data) -> tuple[dict, TrainState]:
         grads, state, results = mean_gradients(num_parts, self, state, data, key)
     if self.kerax_compilation.gradient_norm is not None:
         state = state._replace(metrics=_note_norm(self, state, grads))
-    params, opt_state = self.optimizer.update(grads, own_opt_state(state), state.params)
+    with jax.named_scope("optimizer"):  # as layers have their names in programs
+        params, opt_state = self.optimizer.update(grads, own_opt_state(state), state.params)
     if isinstance(state.opt_state, dict):
         opt_state = state.opt_state | {"optimizer": opt_state}
     state = state._replace(params=constrain(self, params), opt_state=opt_state)
@@ -60,7 +61,8 @@ def _loss(params, model, state: TrainState, data, key):
     x, y, sample_weight = unpack_x_y_sample_weight(data)
     with bind(model, state._replace(params=params), key) as scope:
         y_pred = model(x, training=True)
-        loss = scaled = loss_of(model, x, y, y_pred, sample_weight, training=True)
+        with jax.named_scope("loss"):
+            loss = scaled = loss_of(model, x, y, y_pred, sample_weight, training=True)
         if model.kerax_compilation.auto_scale_loss:
             scaled = model.optimizer.scale_loss(loss, own_opt_state(state))
     new = state._replace(

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -115,3 +117,26 @@ ENTRY %main (begin: (u32[], f32[4,4])) -> (u32[], f32[4,4]) {
 """
     for step, turns in ((1, 8), (2, 4)):
         assert hlo.count(text.replace("STEP", str(step))).flops == turns * 2 * 4**3
+
+
+def test_calls_of_libraries_count_as_what_they_compute():
+    def flops(target, operands, result, attributes):
+        names = [f"%p{index} = bf16{list(shape)} parameter({index})" for index, shape in enumerate(operands)]
+        line = f"  ROOT %r = (bf16{list(result)}{{0}}, u8[0]{{0}}) custom-call("
+        line += ", ".join(f"%p{index}" for index in range(len(operands)))
+        text = "\n".join(f"  {name}" for name in names).replace(" ", " ")
+        text = f'ENTRY %main () -> f32[1] {{\n{text}\n{line}), custom_call_target="{target}", {attributes}\n}}\n'
+        return hlo.count(re.sub(r"(\d), (?=\d)", r"\1,", text)).flops
+
+    images, kernel, outputs = (2, 8, 8, 3), (4, 1, 1, 3), (2, 8, 8, 4)
+    labels, expected = "window={size=1x1}, dim_labels=b01f_o01i->b01f", 2 * 2 * 64 * 3 * 4
+    assert flops("__cudnn$convForward", (images, kernel), outputs, labels) == expected
+    assert flops("__cudnn$convBackwardInput", (outputs, kernel), images, labels) == expected
+    assert flops("__cudnn$convBackwardFilter", (images, outputs), kernel, labels) == expected
+    config = 'backend_config={"intermediate_tensor_shape": {"dimensions": ["2","4","16","16"]}, "mask_type": "CAUSAL"}'
+    heads = (2, 16, 4, 8)
+    assert flops("__cudnn$fmhaSoftmax", (heads, heads, heads), (2, 4, 16, 8), config) == 2 * 2 * 4 * 16 * 16 * 8
+    config = config.replace("CAUSAL", "NO_MASK")
+    assert flops("__cudnn$fmhaSoftmaxBackward", (heads,) * 6, (2, 4, 16, 8), config) == 10 * 2 * 4 * 16 * 16 * 8
+    config = 'backend_config={"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}'
+    assert flops("__cublas$gemm", ((8, 16), (16, 4)), (8, 4), config) == 2 * 8 * 16 * 4

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kerax.plan import chips, planning
+from kerax.plan.devices import devices_of
 from kerax.plan.report import Plan, Plans, Traffic
 
 HERE = Path(__file__).parent
@@ -73,6 +74,11 @@ def test_what_the_compiler_says_of_a_program_that_does_not_fit():
 
 def test_an_unknown_topology_is_an_error():
     with pytest.raises(ImportError if importlib.util.find_spec("libtpu") is None else ValueError, match="plan: "):
-        chips.devices_of("v99:4x4")
-    with pytest.raises(ValueError, match="there are 0 such devices"):
-        chips.devices_of("gpu:1")
+        devices_of("v99:4x4")
+    with pytest.raises(ValueError, match="there are 0 such devices. For GPUs that are not there name the card"):
+        devices_of("gpu:1")
+    with pytest.raises(ValueError, match="nobody knows a device 'h2000'. Did you mean 'h200'"):
+        devices_of("h2000:8")
+    for size in ("", "9", "2x9", "0x8", "2x2x2", "x"):
+        with pytest.raises(ValueError, match="expected a number of GPUs, 'h100:8', or hosts x GPUs"):
+            devices_of(f"h100:{size}")
