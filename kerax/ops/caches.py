@@ -1,0 +1,106 @@
+"""Keys and values kept of earlier positions: how they are stored, renewed and attended to.
+
+A cache is a dict of `key (batch, heads, length, size)` and `value`, of integers with `key_scale (batch, heads, length)`
+and `value_scale` beside them. Heads come before positions: so those of a head lie next to each other, and a product
+with them reads memory in order.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kerax.core import placement
+
+_NAMES = ("key", "value")
+_AXES = ("batch", "heads", None, None)
+
+
+def empty(batch: int, heads: int, length: int, sizes: tuple[int, int], dtype) -> dict[str, Any]:
+    """A cache of zeros with keys and values of these sizes."""
+    found = {name: jnp.zeros((batch, heads, length, size), dtype) for name, size in zip(_NAMES, sizes, strict=True)}
+    if dtype == jnp.int8:
+        found |= {f"{name}_scale": jnp.zeros((batch, heads, length), jnp.float32) for name in _NAMES}
+    return _constrained(found)
+
+
+def updated(cache: dict, key, value, positions) -> dict[str, Any]:
+    """The cache with keys and values `(batch, inputs, heads, size)` written at their positions.
+
+    Args:
+        positions: `()` or `(batch,)`, that of the first input; `(batch, inputs)`, of which those outside the cache are
+            not written; or `None`, from the start.
+    """
+    length = cache["key"].shape[2]
+    if isinstance(key.shape[1], int) and key.shape[1] > length:
+        raise ValueError(
+            f"The cache has room for {length} positions. Got {key.shape[1]} inputs at once; make a longer one by "
+            "`init_cache`."
+        )
+    found = {}
+    for name, new in zip(_NAMES, (key, value), strict=True):
+        new = jnp.swapaxes(new, 1, 2)  # (batch, heads, inputs, size)
+        if f"{name}_scale" in cache:
+            new, scale = _rounded(new)
+            found[f"{name}_scale"] = _written(cache[f"{name}_scale"], scale, positions)
+        found[name] = _written(cache[name], new.astype(cache[name].dtype), positions)
+    return _constrained({name: found[name] for name in cache})
+
+
+def _rounded(values) -> tuple[Any, Any]:
+    """`values` as integers up to 127, and what to multiply them by, one for each vector."""
+    values = values.astype(jnp.float32)
+    scale = jnp.maximum(jnp.max(jnp.abs(values), axis=-1), 1e-12) / 127
+    return jnp.round(values / scale[..., None]).astype(jnp.int8), scale
+
+
+def _written(cache, new, positions):
+    """`cache (batch, heads, length, ...)` with `new (batch, heads, inputs, ...)` in it."""
+    start = jnp.zeros((), jnp.int32) if positions is None else positions
+    if start.ndim == 0:
+        return lax.dynamic_update_slice_in_dim(cache, new, start, 2)
+    batch, heads, inputs = new.shape[:3]
+    if start.ndim == 1:
+        start = start[:, None] + jnp.arange(inputs)
+    start = jnp.where(start < 0, cache.shape[2], start)  # which else would count from the end
+    rows, columns = jnp.arange(batch)[:, None, None], jnp.arange(heads)[:, None]
+    return cache.at[rows, columns, start[:, None, :]].set(new, mode="drop", unique_indices=True)
+
+
+def _constrained(cache: dict) -> dict:
+    return {name: placement.constrain(leaf, _AXES[: leaf.ndim]) for name, leaf in cache.items()}
+
+
+def attend(query, cache: dict, positions, scale: float, window: int | None = None, cap: float | None = None):
+    """`softmax(query @ key.T * scale) @ value` of queries `(batch, queries, heads, size)` over what is kept up to them.
+
+    Args:
+        positions: `(queries,)` or `(batch, queries)`.
+        window: Number of last positions that a query sees. Default: all.
+        cap: Scores `s` become `cap * tanh(s / cap)`.
+    """
+    batch, queries, heads, _ = query.shape
+    key, value = cache["key"], cache["value"]
+    groups, length = key.shape[1:3]
+    query = jnp.swapaxes(query * scale, 1, 2)  # (batch, heads, queries, size)
+    scores = _product("bgrqd,bgkd->bgrqk", query.reshape(batch, groups, heads // groups, queries, -1), key)
+    if "key_scale" in cache:  # of a whole vector, so it may as well be of its product
+        scores = scores * cache["key_scale"][:, :, None, None, :]
+    scores = scores if cap is None else cap * jnp.tanh(scores / cap)
+    places = jnp.arange(length)
+    seen = places <= positions[..., None]  # (batch or none, queries, length)
+    if window is not None:
+        seen &= places > positions[..., None] - window
+    seen = seen if seen.ndim == 2 else seen[:, None, None]
+    weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min / 2))
+    if "value_scale" in cache:
+        weights = weights * cache["value_scale"][:, :, None, None, :]
+    outputs = _product("bgrqk,bgkd->bgrqd", weights, value).astype(query.dtype)
+    return jnp.swapaxes(outputs.reshape(batch, heads, queries, -1), 1, 2)
+
+
+def _product(equation: str, left, right):
+    """A product in float32 of values with what is kept, in whatever dtype that is."""
+    dtype = left.dtype if jnp.issubdtype(right.dtype, jnp.integer) else right.dtype
+    return jnp.einsum(equation, left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32)
