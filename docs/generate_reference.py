@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 NAMES = """
 layers models losses metrics optimizers optimizers.schedules callbacks ops activations initializers regularizers
 constraints random data distribution checkpoint saving datasets utils visualization tuner distillation wrappers
-applications preprocessing config dtype_policies mixed_precision quantizers tree export serve
+applications preprocessing config dtype_policies mixed_precision quantizers tree export serve language
 """
 NAMESPACES = ("kerax", *(f"kerax.{name}" for name in NAMES.split()))
 

@@ -278,6 +278,7 @@ CASES = {
     "LayerNormalization": case(lambda L: L.LayerNormalization(), SEQUENCE),
     "LayerNormalization-axes": case(lambda L: L.LayerNormalization([1, 3], center=False), IMAGE, slow=True),
     "RMSNormalization": case(lambda L: L.RMSNormalization(), SEQUENCE),
+    "RMSNormalization-offset": case(lambda L: L.RMSNormalization(offset=1.0), SEQUENCE, agrees=False, slow=True),
     "UnitNormalization": case(lambda L: L.UnitNormalization(), SEQUENCE),
     "UnitNormalization-axes": case(lambda L: L.UnitNormalization([1, 2]), SEQUENCE, slow=True),
     "SpectralNormalization": case(

@@ -97,15 +97,18 @@ class GatedFeedForward(FeedForward):
         return self.down_dense(self.drop(self.activation(self.gate_dense(inputs)) * self.up_dense(inputs)))
 
 
-def _norm(layer: Layer, kind: str, epsilon: float, name: str) -> Layer:
+def _norm(layer: Layer, kind: str | Layer, epsilon: float, name: str) -> Layer:
     """A normalization of a block's."""
+    if isinstance(kind, Layer):
+        return type(kind).from_config({**kind.get_config(), "name": name})
     cls = RMSNormalization if kind == "rms" else LayerNormalization
     return cls(epsilon=epsilon, name=name, dtype=layer.dtype_policy)
 
 
-def _check_block(layer: Layer, normalization: str, dropout: float, **sizes: Any) -> None:
+def _check_block(layer: Layer, normalization: str | Layer, dropout: float, **sizes: Any) -> None:
     check_positive(layer, **{name: size for name, size in sizes.items() if size is not None})
-    check(layer, normalization in ("rms", "layer"), "`normalization` must be 'rms' or 'layer'", got=normalization)
+    is_known = isinstance(normalization, Layer) or normalization in ("rms", "layer")
+    check(layer, is_known, "`normalization` must be 'rms', 'layer' or a layer", got=normalization)
     check_rate(layer, dropout=dropout)
 
 
@@ -122,8 +125,8 @@ class DecoderBlock(PassesMasks):
         intermediate_dim: Size inside the feed-forward network. Default: 4 times the features.
         activation: Name or function of the feed-forward network.
         gated: Whether that is a `GatedFeedForward`, else a `FeedForward`.
-        normalization: `"rms"` or `"layer"`.
-        normalization_epsilon: Added to the mean square or variance.
+        normalization: `"rms"`, `"layer"`, or a layer of which each normalization is a copy.
+        normalization_epsilon: Added to the mean square or variance, of the first two.
         pre_norms: Whether the inputs of both parts are normalized.
         post_norms: Whether their outputs are, before they are added.
         use_bias: Whether queries, keys and values have biases.
@@ -155,7 +158,7 @@ class DecoderBlock(PassesMasks):
         intermediate_dim: int | None = None,
         activation: Any = "silu",
         gated: bool = True,
-        normalization: str = "rms",
+        normalization: str | Layer = "rms",
         normalization_epsilon: float = 1e-6,
         pre_norms: bool = True,
         post_norms: bool = False,
@@ -243,8 +246,8 @@ class EncoderBlock(PassesMasks):
         head_dim: Size of a head. Default: the features divided by `num_heads`.
         activation: Name or function of the feed-forward network.
         normalize_first: Whether the inputs of both parts are normalized, not the sums.
-        normalization: `"layer"` or `"rms"`.
-        normalization_epsilon: Added to the variance or mean square.
+        normalization: `"layer"`, `"rms"`, or a layer of which each normalization is a copy.
+        normalization_epsilon: Added to the variance or mean square, of the first two.
         use_bias: Whether projections have biases.
         rotary: A `RotaryEmbedding` of queries and keys.
         dropout: Fraction of each part's outputs, and of attention weights, to drop while training.
@@ -269,7 +272,7 @@ class EncoderBlock(PassesMasks):
         head_dim: int | None = None,
         activation: Any = "gelu",
         normalize_first: bool = False,
-        normalization: str = "layer",
+        normalization: str | Layer = "layer",
         normalization_epsilon: float = 1e-5,
         use_bias: bool = True,
         rotary: Layer | None = None,
