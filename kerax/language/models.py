@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from kerax.core.layer import Layer
+from kerax.core.remat import remat
 from kerax.layers import Dense, Dropout, Embedding, PositionEmbedding, ReversibleEmbedding
 from kerax.models import Model
 
@@ -60,8 +61,14 @@ class Decoder(Model):
     Call arguments: `inputs`, token ids `(batch, length)`, or a dict with `token_ids` and any of `padding_mask`, bool,
         true where a token counts; `segment_ids`, where only tokens of equal number see each other; `positions`. All
         `(batch, length)`. With a mask of padding and no positions, these count from the first token of each row.
+    Attributes:
+        remat: Whether training keeps the inputs of the blocks alone and computes the rest again for the gradient: a
+            fraction of the memory for a third more time. Set it before training. Default: `False`.
+
     Output shape: `(batch, length, vocabulary_size)`.
     """
+
+    remat = False
 
     def __init__(
         self,
@@ -88,7 +95,7 @@ class Decoder(Model):
             None if num_positions is None else PositionEmbedding(num_positions, dtype=self.dtype_policy)
         )
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
         parts = read_inputs(self, inputs)
         positions, mask = positions_in(parts), attention_mask(parts)
         hidden = self.token_embedding(parts[TOKENS])
@@ -98,7 +105,8 @@ class Decoder(Model):
             hidden = hidden + self.position_embedding(hidden, positions=positions)
         hidden = self.drop(hidden)
         for block in self.blocks:
-            hidden = block(hidden, attention_mask=mask, positions=positions)
+            run_block = remat(block) if self.remat and training else block
+            hidden = run_block(hidden, attention_mask=mask, positions=positions)
         hidden = hidden if self.normalization is None else self.normalization(hidden)
         return self.token_embedding(hidden, reverse=True)
 

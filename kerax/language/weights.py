@@ -59,7 +59,8 @@ class Place(NamedTuple):
         if weight is None or weight.is_its_variable:
             vars(self.layer)[self.name].assign(value)
             return
-        parts = weight.split(jnp.asarray(value, self.dtype))
+        # In float32, which NumPy computes with 20 times as fast as with half precision.
+        parts = weight.split(jnp.asarray(value, "float32"))
         for part, variable in weight.variables.items():
             variable.assign(parts[part])
 
