@@ -1,11 +1,9 @@
 """Blocks of language models, against their formulas in NumPy, and with a cache against without."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kerax
 from kerax import layers
 
 RNG = np.random.default_rng(0)
