@@ -75,3 +75,18 @@ def test_half_precision_too(transformers, name, tmp_path):
     assert all(
         before[key].dtype == after[key].dtype and before[key].tobytes() == after[key].tobytes() for key in before
     )
+
+
+@pytest.mark.parametrize("name", tiny.DECODERS)
+def test_greedy_tokens_are_those_of_transformers(transformers, name, tmp_path):
+    import torch
+
+    theirs = tiny.make(name, tmp_path)
+    prompts = [row[row_mask] for row, row_mask in zip(IDS[:, :20], MASK[:, :20], strict=True)]
+    found = language.load(tmp_path).generate(prompts, max_new_tokens=64)
+    for prompt, mine in zip(prompts, found, strict=True):
+        given = torch.tensor(prompt.astype("int64"))[None]
+        options = {"max_new_tokens": 64, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+        with torch.no_grad():
+            other = theirs.generate(given, attention_mask=torch.ones_like(given), **options)[0, len(prompt) :]
+        np.testing.assert_array_equal(mine, other.numpy())
