@@ -76,7 +76,7 @@ def following(model, prompt, count, length=90):
 def test_greedy_is_the_plain_loop(name):
     made = MODELS[name]()
     made(np.zeros((1, 4), np.int32))
-    weigh(made, scale=0.9)
+    weigh(made, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = made.generate(PROMPTS, 64)
