@@ -146,15 +146,15 @@ def load_adapter(model: Any, folder: str | os.PathLike, dtype: str = "float32") 
     Raises:
         ValueError: if they are of another kind than low-rank updates of matrices, or do not fit the model, by name.
     """
-    with files.folder_of(folder, "load_adapter") as place:
-        config = files.read_json(place / CONFIG, "load_adapter")
-        if config.get("peft_type") != "LORA":
-            raise ValueError(f"load_adapter: expected adapters of type 'LORA'. Got {config.get('peft_type')!r}.")
-        for name, only in _REFUSED.items():
-            if config.get(name) not in (None, only, [], ()):
-                raise ValueError(f"load_adapter: `{name}` of {config[name]!r} is not supported, only {only!r}.")
-        with files.Tensors(place, "load_adapter", whole=WEIGHTS) as tensors:
-            _read(model, config, tensors, dtype)
+    place = files.folder_of(folder, "load_adapter", files.PATTERNS)
+    config = files.read_json(place / CONFIG, "load_adapter")
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"load_adapter: expected adapters of type 'LORA'. Got {config.get('peft_type')!r}.")
+    for name, only in _REFUSED.items():
+        if config.get(name) not in (None, only, [], ()):
+            raise ValueError(f"load_adapter: `{name}` of {config[name]!r} is not supported, only {only!r}.")
+    with files.Tensors(place, "load_adapter", whole=WEIGHTS) as tensors:
+        _read(model, config, tensors, dtype)
     _freeze_rest(model)
 
 

@@ -51,12 +51,12 @@ def load(
             there are pickles only.
         FileNotFoundError: if the folder or one of its files is not there.
     """
-    with files.folder_of(path, "load") as folder:
-        config = files.read_json(folder / files.CONFIG, "load")
-        family = family_of(config, "load")
-        with files.Tensors(folder, "load") as tensors:
-            model = _create(config, family, dtype or _dtype_in(config, tensors), quantization, "load")
-            _fill(model, family, tensors, strict)
+    folder = files.folder_of(path, "load", files.PATTERNS)
+    config = files.read_json(folder / files.CONFIG, "load")
+    family = family_of(config, "load")
+    with files.Tensors(folder, "load") as tensors:
+        model = _create(config, family, dtype or _dtype_in(config, tensors), quantization, "load")
+        _fill(model, family, tensors, strict)
     return model
 
 

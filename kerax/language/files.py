@@ -6,7 +6,7 @@ All of it is data: no pickle is opened and no code that a folder brings is run.
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -17,25 +17,23 @@ from kerax import places
 from kerax.saving import h5_members, hub, safetensors_file
 
 CONFIG, WHOLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PATTERNS = ("*.json", "*.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-@contextlib.contextmanager
-def folder_of(path: Any, who: str) -> Iterator[Path]:
-    """The folder of a checkpoint: of this computer, or fetched from `hf://user/name`, for the block.
+def folder_of(path: Any, who: str, patterns: tuple[str, ...]) -> Path:
+    """The folder of a checkpoint: of this computer, or with the files of `hf://user/name` that fit the patterns.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
     if hub.is_address(path):
-        with hub.files_of(path, who) as fetched:
-            yield Path(fetched)
-        return
+        return Path(hub.cached_files(path, who, list(patterns)))
     folder = Path(places.local_path(path, who))
     if not folder.is_dir():
         raise FileNotFoundError(2, f"{who}: expected a folder with {CONFIG}, or 'hf://user/name'", str(path))
-    yield folder
+    return folder
 
 
 def read_json(path: Path, who: str) -> dict:

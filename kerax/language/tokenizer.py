@@ -39,11 +39,8 @@ class Tokenizer:
     """
 
     def __init__(self, path: Any):
-        with files.folder_of(path, "Tokenizer") as folder:
-            self._read(folder)
-
-    def _read(self, folder: Path):
         library = _library("tokenizers")
+        folder = files.folder_of(path, "Tokenizer", ("*.json", "*.jinja"))
         if not (folder / FILE).is_file():
             raise FileNotFoundError(
                 2,

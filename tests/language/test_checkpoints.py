@@ -1,5 +1,8 @@
 import json
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ from kerax import language
 from kerax.core.tracking import descendants
 from kerax.quantizers.compressible import Compressible
 from tests.language import llama
+from tests.saving.hub_server import Hub
 
 IDS = np.random.default_rng(1).integers(1, 320, (2, 7)).astype("int32")
 
@@ -192,3 +196,17 @@ def test_older_configs_say_the_same():
     assert [block.sliding_window for block in mixed.blocks] == [4] * 5 + [None]
     new.set_weights(old.get_weights())
     np.testing.assert_array_equal(old(IDS), new(IDS))
+
+
+@pytest.mark.slow
+def test_checkpoints_of_the_hub_are_read_where_they_are_kept(folder, tmp_path, model):
+    pytest.importorskip("huggingface_hub")
+    code = "import numpy as np; from kerax import language; model = language.load('hf://me/tiny@main')\n"
+    code += f"np.save({str(tmp_path / 'found.npy')!r}, model(np.array({IDS.tolist()})))"
+    with Hub() as hub:
+        hub.repositories["me/tiny"] = {path.name: path.read_bytes() for path in folder.iterdir()} | {"big.bin": b"0"}
+        settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+        settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        subprocess.run([sys.executable, "-c", code], env=os.environ | settings, check=True, timeout=300)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(IDS), atol=1e-6)
+    assert list((tmp_path / "home").rglob("config.json")) and not list((tmp_path / "home").rglob("*.bin"))
