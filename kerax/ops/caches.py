@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kerax.core import placement
+from kerax.ops import cpu
 
 _NAMES = ("key", "value")
 _AXES = ("batch", "heads", None, None)
@@ -60,12 +61,13 @@ def _written(cache, new, positions):
     start = jnp.zeros((), jnp.int32) if positions is None else positions
     if start.ndim == 0:
         return lax.dynamic_update_slice_in_dim(cache, new, start, 2)
-    batch, heads, inputs = new.shape[:3]
+    if start.ndim == 1 and new.shape[0] == 1:
+        return lax.dynamic_update_slice_in_dim(cache, new, start[0], 2)
     if start.ndim == 1:
-        start = start[:, None] + jnp.arange(inputs)
+        start = start[:, None] + jnp.arange(new.shape[2])
     start = jnp.where(start < 0, cache.shape[2], start)  # which else would count from the end
-    rows, columns = jnp.arange(batch)[:, None, None], jnp.arange(heads)[:, None]
-    return cache.at[rows, columns, start[:, None, :]].set(new, mode="drop", unique_indices=True)
+    rows = jnp.arange(new.shape[0])[:, None]
+    return cache.at[rows, :, start].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
 
 
 def _constrained(cache: dict) -> dict:
@@ -80,27 +82,29 @@ def attend(query, cache: dict, positions, scale: float, window: int | None = Non
         window: Number of last positions that a query sees. Default: all.
         cap: Scores `s` become `cap * tanh(s / cap)`.
     """
-    batch, queries, heads, _ = query.shape
+    batch, queries, heads, size = query.shape
     key, value = cache["key"], cache["value"]
     groups, length = key.shape[1:3]
-    query = jnp.swapaxes(query * scale, 1, 2)  # (batch, heads, queries, size)
-    scores = _product("bgrqd,bgkd->bgrqk", query.reshape(batch, groups, heads // groups, queries, -1), key)
+    # (batch, groups, heads of a group * queries, size): more rows of one product, so that no key is repeated.
+    query = jnp.swapaxes(query * scale, 1, 2).reshape(batch, groups, -1, size)
+    scores = _product(query, jnp.swapaxes(key, -1, -2))
     if "key_scale" in cache:  # of a whole vector, so it may as well be of its product
-        scores = scores * cache["key_scale"][:, :, None, None, :]
+        scores = scores * cache["key_scale"][:, :, None, :]
     scores = scores if cap is None else cap * jnp.tanh(scores / cap)
     places = jnp.arange(length)
     seen = places <= positions[..., None]  # (batch or none, queries, length)
     if window is not None:
         seen &= places > positions[..., None] - window
-    seen = seen if seen.ndim == 2 else seen[:, None, None]
+    seen = seen if seen.ndim == 3 else seen[None]
+    seen = jnp.tile(seen, (1, heads // groups, 1))[:, None]
     weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min / 2))
     if "value_scale" in cache:
-        weights = weights * cache["value_scale"][:, :, None, None, :]
-    outputs = _product("bgrqk,bgkd->bgrqd", weights, value).astype(query.dtype)
+        weights = weights * cache["value_scale"][:, :, None, :]
+    outputs = _product(weights, value).astype(query.dtype)
     return jnp.swapaxes(outputs.reshape(batch, heads, queries, -1), 1, 2)
 
 
-def _product(equation: str, left, right):
+def _product(left, right):
     """A product in float32 of values with what is kept, in whatever dtype that is."""
     dtype = left.dtype if jnp.issubdtype(right.dtype, jnp.integer) else right.dtype
-    return jnp.einsum(equation, left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32)
+    return cpu.product_of_few_rows(left.astype(dtype), right.astype(dtype), jnp.float32)
