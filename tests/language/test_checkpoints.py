@@ -153,6 +153,15 @@ def test_missing_surplus_and_misshapen_tensors_are_named(tmp_path):
         assert language.load(surplus, strict=False)(IDS).shape == (2, 7, 320)
 
 
+def test_a_tied_table_that_is_stored_twice_is_read_once(tmp_path):
+    found = llama.tensors()
+    found["lm_head.weight"] = found["model.embed_tokens.weight"]
+    model = language.load(llama.write(tmp_path / "in", found, llama.CONFIG | {"tie_word_embeddings": True}))
+    np.testing.assert_allclose(model(IDS)[0], llama.logits(found, IDS[0]), atol=2e-5)
+    language.save(model, tmp_path / "out")
+    assert all_tensors(tmp_path / "out").keys() == found.keys() - {"lm_head.weight"}
+
+
 def test_what_cannot_be_a_checkpoint_is_refused_with_the_way_out(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="expected a folder with config.json, or 'hf://user/name'"):
         language.load(tmp_path / "none")

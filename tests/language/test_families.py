@@ -62,6 +62,15 @@ def test_logits_and_bytes_are_those_of_transformers(transformers, name, tmp_path
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), theirs.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("kind", tiny.SCALINGS)
+def test_scaled_positions_are_those_of_transformers(transformers, kind, tmp_path):
+    import torch
+
+    name, changes = tiny.SCALINGS[kind]
+    (expected,) = outputs(torch, tiny.make(name, tmp_path, **changes), True, None)
+    np.testing.assert_allclose(language.load(tmp_path)(IDS), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["gemma3", "gpt2"])
 def test_half_precision_too(transformers, name, tmp_path):
     theirs = tiny.make(name, tmp_path / "in", dtype="bfloat16")

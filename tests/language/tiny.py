@@ -58,17 +58,30 @@ FAMILIES = {
     "bert_masked": ("BertConfig", "BertForMaskedLM", _ENCODER),
     "roberta": ("RobertaConfig", "RobertaModel", _ENCODER | {"max_position_embeddings": 130, "type_vocab_size": 1}),
 }
+_FAR = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
+_EACH = {"short_factor": [1.0, 1.1], "long_factor": [2.0, 3.0], "partial_rotary_factor": 0.5}
+# Ways to reach beyond the length of the training, by the family that is tried with them.
+SCALINGS = {
+    "linear": ("llama3", {"rope_parameters": {"rope_type": "linear", **_FAR}}),
+    "dynamic": ("llama3", {"rope_parameters": {"rope_type": "dynamic", **_FAR}, "max_position_embeddings": 16}),
+    "yarn": ("llama3", {"rope_parameters": {"rope_type": "yarn", **_FAR}}),
+    "longrope": (
+        "phi3",
+        {"rope_parameters": {"rope_type": "longrope", **_FAR, **_EACH}, "original_max_position_embeddings": 16},
+    ),
+}
 DECODERS = [name for name, (_, model, _) in FAMILIES.items() if "Bert" not in model and "berta" not in model]
 ENCODERS = [name for name in FAMILIES if name not in DECODERS]
 
 
-def make(name, folder, dtype="float32", max_shard_size="20KB"):
-    """Writes the checkpoint of that name and returns the model of `transformers`, whose weights are all random."""
+def make(name, folder, dtype="float32", max_shard_size="20KB", **more):
+    """Writes the checkpoint of that name, its config with `more`, and returns the model of `transformers`, whose
+    weights are all random."""
     import torch
     import transformers
 
     config_name, model_name, changes = FAMILIES[name]
-    config = getattr(transformers, config_name)(**({} if name == "gpt2" else SIZES) | changes)
+    config = getattr(transformers, config_name)(**({} if name == "gpt2" else SIZES) | changes | more)
     torch.manual_seed(0)
     model = getattr(transformers, model_name)(config).eval()
     with torch.no_grad():
