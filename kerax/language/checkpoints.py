@@ -97,7 +97,7 @@ def has_head(model: Any) -> bool:
 def _create(config: dict, family: Family, dtype: Any, quantization: str | None, who: str) -> Any:
     policy = dtype_policies.get(dtype)
     in_blocks = policy if quantization is None else dtype_policies.get(f"{quantization}_from_{policy.name}")
-    model = family.make(Config(config, who), policy, in_blocks)
+    model = family.make(Config(config, who, policy, in_blocks))
     _build(model)
     return model
 

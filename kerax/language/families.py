@@ -34,14 +34,14 @@ class Family(NamedTuple):
     """How one `model_type` is read and written.
 
     Attributes:
-        make: The model of a `Config`, of the dtype policy of its layers and of that of its blocks.
+        make: The model of a `Config`.
         modules: Their modules with weights, and kerax's layers.
         prefix: What the names of modules begin with, unless the file is of the model without a head.
         is_transposed: Whether matrices are stored as `(outputs, inputs)`.
         recomputed: Ends of the names of tensors that some files have and that say nothing new.
     """
 
-    make: Callable[["Config", Any, Any], Any]
+    make: Callable[["Config"], Any]
     modules: Modules
     prefix: str = "model."
     is_transposed: bool = True
@@ -54,10 +54,11 @@ class Config:
     Args:
         fields: The object in the file.
         who: What error messages begin with.
+        policy, in_blocks: Dtype policies of the layers, and of those in the blocks.
     """
 
-    def __init__(self, fields: dict, who: str):
-        self.fields, self.who = fields, who
+    def __init__(self, fields: dict, who: str, policy: Any, in_blocks: Any):
+        self.fields, self.who, self.policy, self.in_blocks = fields, who, policy, in_blocks
 
     def __getitem__(self, name: str) -> Any:
         if self.fields.get(name) is None:
@@ -69,9 +70,9 @@ class Config:
         found = self.fields.get(name)
         return default if found is None else found
 
-    def activation(self, *names: str) -> str:
+    def activation(self, default: str, *names: str) -> str:
         """The activation that the first of the fields there is says, under kerax's name."""
-        found = next((self.fields[name] for name in names if self.fields.get(name)), "silu")
+        found = next((self.fields[name] for name in names if self.fields.get(name)), default)
         if found not in ACTIVATIONS:
             raise ValueError(f"{self.who}: activation {found!r} is not one of {tuple(ACTIVATIONS)}.")
         return ACTIVATIONS[found]
@@ -95,12 +96,11 @@ def family_of(config: dict, who: str) -> Family:
 # Decoders.
 
 
-def _rotary(config: Config, kind: str | None, policy: Any) -> RotaryEmbedding:
+def _rotary(config: Config, kind: str | None) -> RotaryEmbedding:
     """The rotary positions of layers of a kind, in the older or the newer form of configs."""
     given = config.get("rope_parameters")
     if given is None:
-        base = config.get("rope_theta", 10000.0)
-        given = dict(config.get("rope_scaling", {}), rope_theta=base)
+        given = dict(config.get("rope_scaling", {}), rope_theta=config.get("rope_theta", 10000.0))
         if kind == "sliding_attention" and config.get("rope_local_base_freq"):
             given = {"rope_theta": config["rope_local_base_freq"]}
     elif kind in given:
@@ -112,39 +112,41 @@ def _rotary(config: Config, kind: str | None, policy: Any) -> RotaryEmbedding:
         own = {name: config.get(name) for name in known if config.get(name) is not None}
         scaling = known | own | {name: value for name, value in given.items() if value is not None}
     size = None if share == 1.0 else int(config.head_dim * share)
-    return RotaryEmbedding(given.get("rope_theta", 10000.0), scaling=scaling, rotary_dim=size, dtype=policy)
+    return RotaryEmbedding(given.get("rope_theta", 10000.0), scaling=scaling, rotary_dim=size, dtype=config.policy)
 
 
-def _kinds(config: Config, default: Callable[[int], bool]) -> list[str]:
-    """Whether each layer's attention slides: as `layer_types` says, else as `default` of its index does."""
+def _kinds(config: Config, slides: Callable[[int], bool]) -> list[str]:
+    """Whether each layer's attention slides: as `layer_types` says, else as its index does."""
     names = {True: "sliding_attention", False: "full_attention"}
-    found = config.get("layer_types") or [names[default(index)] for index in range(config["num_hidden_layers"])]
+    found = config.get("layer_types") or [names[slides(index)] for index in range(config["num_hidden_layers"])]
     unknown = [kind for kind in found if kind not in names.values()]
     if unknown:
         raise ValueError(f"{config.who}: `layer_types` may be {tuple(names.values())}. Got {unknown[0]!r}.")
     return found
 
 
+def _norm(config: Config, axis: Any = -1, offset: float | None = None) -> RMSNormalization:
+    return RMSNormalization(axis, config.get("rms_norm_eps", 1e-6), offset=offset, dtype=config.policy)
+
+
 def _decoder(
-    config: Config, policy: Any, in_blocks: Any, kinds: list[str], block: dict, is_tied: bool = False, **options: Any
-):
-    """What all families with rotary positions share; `block` is what is special in their blocks."""
-    epsilon = config.get("rms_norm_eps", 1e-6)
-    offset = block.pop("offset", None)
-    window = config.get("sliding_window")
-    turned = {kind: _rotary(config, kind, policy) for kind in set(kinds)}
+    config: Config, kinds: list[str], offset=None, is_tied=False, activation="silu", model: Any = None, **block: Any
+) -> Decoder:
+    """What all families with rotary positions share; `model` and `block` are what is special in one and its blocks."""
+    turned = {kind: _rotary(config, kind) for kind in set(kinds)}
+    biases = {"use_bias": config.get("attention_bias", False), "use_feedforward_bias": config.get("mlp_bias", False)}
     blocks = [
         DecoderBlock(
             config["num_attention_heads"],
             config.get("num_key_value_heads"),
             config.head_dim,
             config["intermediate_size"],
-            config.activation("hidden_activation", "hidden_act"),
-            normalization=RMSNormalization(epsilon=epsilon, offset=offset, dtype=policy),
+            config.activation(activation, "hidden_activation", "hidden_act"),
+            normalization=_norm(config, offset=offset),
             rotary=turned[kind],
-            sliding_window=window if kind == "sliding_attention" else None,
-            dtype=in_blocks,
-            **block,
+            sliding_window=config.get("sliding_window") if kind == "sliding_attention" else None,
+            dtype=config.in_blocks,
+            **(biases | block),
         )
         for kind in kinds
     ]
@@ -152,23 +154,21 @@ def _decoder(
         config["vocab_size"],
         config["hidden_size"],
         blocks,
-        RMSNormalization(epsilon=epsilon, offset=offset, dtype=policy),
+        _norm(config, offset=offset),
         config.get("tie_word_embeddings", is_tied),
         source=config.fields,
-        dtype=policy,
-        **options,
+        dtype=config.policy,
+        **(model or {}),
     )
 
 
-def _llama(config: Config, policy: Any, in_blocks: Any):
-    has_bias, kinds = config.get("attention_bias", False), _kinds(config, lambda _: False)
-    block = {"use_bias": has_bias, "use_feedforward_bias": config.get("mlp_bias", False)}
-    return _decoder(config, policy, in_blocks, kinds, block)
+def _llama(config: Config):
+    return _decoder(config, _kinds(config, lambda _: False))
 
 
-def _mistral(config: Config, policy: Any, in_blocks: Any):
+def _mistral(config: Config):
     slides = config.get("sliding_window") is not None
-    return _decoder(config, policy, in_blocks, _kinds(config, lambda _: slides), {})
+    return _decoder(config, _kinds(config, lambda _: slides))
 
 
 def _qwen_kinds(config: Config) -> list[str]:
@@ -176,72 +176,53 @@ def _qwen_kinds(config: Config) -> list[str]:
     return _kinds(config, lambda index: slides and index >= first)
 
 
-def _qwen2(config: Config, policy: Any, in_blocks: Any):
-    return _decoder(
-        config,
-        policy,
-        in_blocks,
-        _qwen_kinds(config),
-        {"use_bias": True, "use_output_bias": False, "use_feedforward_bias": False},
-    )
+def _qwen2(config: Config):
+    return _decoder(config, _qwen_kinds(config), use_bias=True, use_output_bias=False)
 
 
-def _head_norm(config: Config, policy: Any, axis: Any = -1, offset: float | None = None) -> RMSNormalization:
-    return RMSNormalization(axis, config.get("rms_norm_eps", 1e-6), offset=offset, dtype=policy)
+def _qwen3(config: Config):
+    return _decoder(config, _qwen_kinds(config), query_key_normalization=_norm(config))
 
 
-def _qwen3(config: Config, policy: Any, in_blocks: Any):
-    block = {"use_bias": config.get("attention_bias", False), "use_feedforward_bias": False}
-    block["query_key_normalization"] = _head_norm(config, policy)
-    return _decoder(config, policy, in_blocks, _qwen_kinds(config), block)
+def _olmo2(config: Config):
+    over_all_heads = _norm(config, (-2, -1))
+    norms = {"query_key_normalization": over_all_heads, "pre_norms": False, "post_norms": True}
+    return _decoder(config, _kinds(config, lambda _: False), **norms)
 
 
-def _olmo2(config: Config, policy: Any, in_blocks: Any):
-    block = {"use_bias": config.get("attention_bias", False), "use_feedforward_bias": False}
-    # Over all heads at once.
-    block |= {"query_key_normalization": _head_norm(config, policy, (-2, -1)), "pre_norms": False, "post_norms": True}
-    return _decoder(config, policy, in_blocks, _kinds(config, lambda _: False), block)
-
-
-def _gemma(config: Config, policy: Any, in_blocks: Any, kinds: list[str], **block: Any):
-    block |= {"post_norms": True, "offset": 1.0, "scale": config.get("query_pre_attn_scalar", 256) ** -0.5}
-    block |= {"use_bias": config.get("attention_bias", False), "use_feedforward_bias": False}
+def _gemma(config: Config, kinds: list[str], **block: Any):
+    block |= {"post_norms": True, "scale": config.get("query_pre_attn_scalar", 256) ** -0.5}
     block["logit_soft_cap"] = config.get("attn_logit_softcapping")
-    options = {"embedding_scale": config["hidden_size"] ** 0.5}
     cap = config.get("final_logit_softcapping")
-    return _decoder(config, policy, in_blocks, kinds, block, is_tied=True, logit_soft_cap=cap, **options)
+    model = {"embedding_scale": config["hidden_size"] ** 0.5, "logit_soft_cap": cap}
+    return _decoder(config, kinds, 1.0, True, "gelu_pytorch_tanh", model, **block)
 
 
-def _gemma2(config: Config, policy: Any, in_blocks: Any):
-    return _gemma(config, policy, in_blocks, _kinds(config, lambda index: index % 2 == 0))
+def _gemma2(config: Config):
+    return _gemma(config, _kinds(config, lambda index: index % 2 == 0))
 
 
-def _gemma3(config: Config, policy: Any, in_blocks: Any):
+def _gemma3(config: Config):
     every = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern", 6)
     kinds = _kinds(config, lambda index: (index + 1) % every != 0)
-    return _gemma(config, policy, in_blocks, kinds, query_key_normalization=_head_norm(config, policy, offset=1.0))
+    return _gemma(config, kinds, query_key_normalization=_norm(config, offset=1.0))
 
 
-def _phi3(config: Config, policy: Any, in_blocks: Any):
-    slides = config.get("sliding_window") is not None
-    return _decoder(config, policy, in_blocks, _kinds(config, lambda _: slides), {})
-
-
-def _gpt2(config: Config, policy: Any, in_blocks: Any):
+def _gpt2(config: Config):
     if config.get("scale_attn_by_inverse_layer_idx", False):
         raise ValueError(f"{config.who}: `scale_attn_by_inverse_layer_idx` of GPT-2 is not supported.")
-    epsilon = config.get("layer_norm_epsilon", 1e-5)
+    norm = LayerNormalization(epsilon=config.get("layer_norm_epsilon", 1e-5), dtype=config.policy)
     blocks = [
         DecoderBlock(
             config["n_head"],
             intermediate_dim=config.get("n_inner"),
-            activation=config.activation("activation_function"),
+            activation=config.activation("gelu_new", "activation_function"),
             gated=False,
-            normalization=LayerNormalization(epsilon=epsilon, dtype=policy),
+            normalization=norm,
             use_bias=True,
             scale=None if config.get("scale_attn_weights", True) else 1.0,
             dropout=config.get("resid_pdrop", 0.0),
-            dtype=in_blocks,
+            dtype=config.in_blocks,
         )
         for _ in range(config["n_layer"])
     ]
@@ -249,31 +230,27 @@ def _gpt2(config: Config, policy: Any, in_blocks: Any):
         config["vocab_size"],
         config["n_embd"],
         blocks,
-        LayerNormalization(epsilon=epsilon, dtype=policy),
+        norm,
         config.get("tie_word_embeddings", True),
         num_positions=config["n_positions"],
         dropout=config.get("embd_pdrop", 0.0),
         source=config.fields,
-        dtype=policy,
+        dtype=config.policy,
     )
 
 
 # Encoders.
 
 
-def _bert(config: Config, policy: Any, in_blocks: Any):
-    return _encoder(config, policy, in_blocks)
-
-
-def _roberta(config: Config, policy: Any, in_blocks: Any):
+def _roberta(config: Config):
     pad = config.get("pad_token_id", 1)
-    return _encoder(config, policy, in_blocks, pad_id=pad, first_position=pad + 1)
+    return _encoder(config, pad_id=pad, first_position=pad + 1)
 
 
-def _encoder(config: Config, policy: Any, in_blocks: Any, **options: Any):
+def _encoder(config: Config, **options: Any):
     if config.get("is_decoder", False) or config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{config.who}: only encoders with absolute positions are supported.")
-    epsilon, activation = config.get("layer_norm_eps", 1e-12), config.activation("hidden_act")
+    epsilon, activation = config.get("layer_norm_eps", 1e-12), config.activation("gelu", "hidden_act")
     blocks = [
         EncoderBlock(
             config["num_attention_heads"],
@@ -281,25 +258,24 @@ def _encoder(config: Config, policy: Any, in_blocks: Any, **options: Any):
             activation=activation,
             normalization_epsilon=epsilon,
             dropout=config.get("hidden_dropout_prob", 0.0),
-            dtype=in_blocks,
+            dtype=config.in_blocks,
         )
         for _ in range(config["num_hidden_layers"])
     ]
-    size, made_by = config["hidden_size"], str(config.get("architectures", [""])[0])
-    is_masked = made_by.endswith("ForMaskedLM")
-    head = [Dense(size, activation, dtype=policy), LayerNormalization(epsilon=epsilon, dtype=policy)]
+    size, norms = config["hidden_size"], [LayerNormalization(epsilon=epsilon, dtype=config.policy) for _ in range(2)]
+    is_masked = str(config.get("architectures", [""])[0]).endswith("ForMaskedLM")
     return Encoder(
         config["vocab_size"],
         size,
         blocks,
-        LayerNormalization(epsilon=epsilon, dtype=policy),
+        norms[0],
         config["max_position_embeddings"],
         num_segments=config.get("type_vocab_size", 2),
         use_pooler=not is_masked,
-        head=head if is_masked else None,
+        head=[Dense(size, activation, dtype=config.policy), norms[1]] if is_masked else None,
         dropout=config.get("hidden_dropout_prob", 0.0),
         source=config.fields,
-        dtype=policy,
+        dtype=config.policy,
         **options,
     )
 
@@ -387,9 +363,9 @@ FAMILIES = {
     "qwen3": Family(_qwen3, _LLAMA),
     "gemma2": Family(_gemma2, _GEMMA),
     "gemma3_text": Family(_gemma3, _GEMMA),
-    "phi3": Family(_phi3, _ENDS | _in_blocks("layers", _FUSED | _BEFORE)),
+    "phi3": Family(_mistral, _ENDS | _in_blocks("layers", _FUSED | _BEFORE)),
     "olmo2": Family(_olmo2, _ENDS | _in_blocks("layers", _ATTENTION | _GATED | _AFTER)),
     "gpt2": Family(_gpt2, _GPT2, "transformer.", False, ("attn.bias", "attn.masked_bias")),
-    "bert": Family(_bert, _BERT | _BERT_HEAD, "bert.", recomputed=_BERT_COPIES),
+    "bert": Family(_encoder, _BERT | _BERT_HEAD, "bert.", recomputed=_BERT_COPIES),
     "roberta": Family(_roberta, _BERT | _ROBERTA_HEAD, "roberta.", recomputed=_ROBERTA_COPIES),
 }

@@ -43,6 +43,7 @@ class HeadAttention(DroppedAttention):
     `output_dense` and with `use_gate` `gate_dense`, and sets `attended_axes`, the attended ones.
     """
 
+    _untracked = DroppedAttention._untracked | {"query_key_normalization"}  # a pattern of two layers
     key_dim: int
     query_dense: EinsumDense
     key_dense: EinsumDense

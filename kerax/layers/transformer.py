@@ -150,6 +150,8 @@ class DecoderBlock(PassesMasks):
         ValueError: if an argument is out of its range.
     """
 
+    _untracked = PassesMasks._untracked | {"normalization", "query_key_normalization"}  # patterns of layers
+
     def __init__(
         self,
         num_heads: int,
@@ -264,6 +266,8 @@ class EncoderBlock(PassesMasks):
     Raises:
         ValueError: if an argument is out of its range.
     """
+
+    _untracked = PassesMasks._untracked | {"normalization"}
 
     def __init__(
         self,

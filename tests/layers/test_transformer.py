@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kerax import layers
+from kerax.core.tracking import are_built, descendants
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 6, 8)).astype("float32")
@@ -144,3 +145,15 @@ BAD = {
 def test_bad_arguments_of_a_block(message):
     with pytest.raises(ValueError, match=message):
         layers.DecoderBlock(4, **BAD[message])(X)
+
+
+def test_a_normalization_that_is_a_layer_is_a_pattern():
+    pattern = layers.RMSNormalization(epsilon=1e-3, offset=1.0)
+    block = layers.DecoderBlock(2, normalization=pattern, query_key_normalization=layers.RMSNormalization((-2, -1)))
+    variables = block.init(0, np.ones((2, 3, 8), "float32"))
+    assert set(variables["params"]) == {"attention_norm", "attention", "feedforward_norm", "feedforward"}
+    assert are_built(descendants(block)) and not pattern.built
+    assert (block.attention_norm.epsilon, block.feedforward_norm.offset) == (1e-3, 1.0)
+    np.testing.assert_array_equal(variables["params"]["attention_norm"]["scale"], np.zeros(8))
+    again = layers.DecoderBlock.from_config(block.get_config())
+    assert again.normalization.offset == 1.0 and again.query_key_normalization.axis == (-2, -1)
