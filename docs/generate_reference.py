@@ -15,7 +15,7 @@ import examples
 NAMES = """
 layers models losses metrics optimizers optimizers.schedules callbacks ops activations initializers regularizers
 constraints random data distribution checkpoint saving datasets utils visualization tuner distillation wrappers
-applications preprocessing config dtype_policies mixed_precision quantizers tree export serve
+applications preprocessing config dtype_policies mixed_precision quantizers tree export serve language
 """
 # Helpers that a namespace imports, and others know under their own.
 HIDDEN = frozenset(

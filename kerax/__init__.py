@@ -17,9 +17,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)
 
 def load_families(family: str | None = None):
     """Loads every module whose classes and functions files may name, or those of one family, so that they are found."""
-    # The two applications have layers of their own.
-    own_layers = ("applications.convnext", "applications.inception_resnet_v2")
-    for name in ("layers", "models", "losses", "metrics", "optimizers", *own_layers) if family is None else (family,):
+    # The two applications have layers of their own, and language models are made of classes of their own.
+    own = ("applications.convnext", "applications.inception_resnet_v2", "language.models")
+    for name in ("layers", "models", "losses", "metrics", "optimizers", *own) if family is None else (family,):
         importlib.import_module(f"kerax.{name}")
 
 

@@ -14,6 +14,7 @@ from . import distribution as distribution
 from . import dtype_policies as dtype_policies
 from . import export as export
 from . import initializers as initializers
+from . import language as language
 from . import layers as layers
 from . import legacy as legacy
 from . import losses as losses

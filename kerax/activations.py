@@ -82,6 +82,12 @@ def _gelu_jvp(primals, tangents):
 
 
 @_activation
+def gelu_approximate(x):
+    """`gelu` by tanh under a name, for configs; GPT-2 and Gemma have it. Keras has no such name."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+@_activation
 def mish(x):
     """`x * tanh(softplus(x))`. Source: https://arxiv.org/abs/1908.08681"""
     return x * jnp.tanh(jax.nn.softplus(x))

@@ -278,6 +278,7 @@ CASES = {
     "LayerNormalization": case(lambda L: L.LayerNormalization(), SEQUENCE),
     "LayerNormalization-axes": case(lambda L: L.LayerNormalization([1, 3], center=False), IMAGE, slow=True),
     "RMSNormalization": case(lambda L: L.RMSNormalization(), SEQUENCE),
+    "RMSNormalization-offset": case(lambda L: L.RMSNormalization(offset=1.0), SEQUENCE, agrees=False, slow=True),
     "UnitNormalization": case(lambda L: L.UnitNormalization(), SEQUENCE),
     "UnitNormalization-axes": case(lambda L: L.UnitNormalization([1, 2]), SEQUENCE, slow=True),
     "SpectralNormalization": case(
@@ -409,6 +410,54 @@ CASES = {
     ),
     "GroupQueryAttention-dropout": case(
         lambda L: L.GroupQueryAttention(3, 2, 1, dropout=0.3, seed=1), (2, 5, 4), (2, 3, 4), has_seed=True, slow=True
+    ),
+    # Of language models, which Keras does not have.
+    "MultiHeadAttention-rotary": case(
+        lambda L: L.MultiHeadAttention(
+            2, 4, rotary=L.RotaryEmbedding(), query_key_normalization="rms", logit_soft_cap=2.0, use_output_bias=False
+        ),
+        (2, 5, 4),
+        (2, 5, 4),
+        call={"use_causal_mask": True},
+        agrees=False,
+    ),
+    "GroupQueryAttention-scale": case(
+        lambda L: L.GroupQueryAttention(
+            4, 4, 2, rotary=L.RotaryEmbedding(), query_key_normalization=L.RMSNormalization((-2, -1)), scale=0.3
+        ),
+        (2, 5, 4),
+        (2, 5, 4),
+        agrees=False,
+        slow=True,
+    ),
+    "RotaryEmbedding": case(lambda L: L.RotaryEmbedding(), (2, 5, 3, 4), agrees=False),
+    "RotaryEmbedding-yarn": case(
+        lambda L: L.RotaryEmbedding(
+            scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}, rotary_dim=4
+        ),
+        (2, 5, 3, 6),
+        agrees=False,
+        slow=True,
+    ),
+    "PositionEmbedding": case(lambda L: L.PositionEmbedding(7), SEQUENCE, agrees=False),
+    "SinePositionEncoding": case(lambda L: L.SinePositionEncoding(), SEQUENCE, agrees=False),
+    "FeedForward": case(lambda L: L.FeedForward(6, dropout=0.2), SEQUENCE, agrees=False),
+    "GatedFeedForward": case(lambda L: L.GatedFeedForward(6), SEQUENCE, agrees=False),
+    "DecoderBlock": case(lambda L: L.DecoderBlock(2, 1, 4, 6, rotary=L.RotaryEmbedding()), (3, 5, 4), agrees=False),
+    "DecoderBlock-norms": case(
+        lambda L: L.DecoderBlock(
+            2, normalization="layer", gated=False, use_bias=True, post_norms=True, sliding_window=3, dropout=0.1
+        ),
+        (3, 5, 4),
+        agrees=False,
+        slow=True,
+    ),
+    "EncoderBlock": case(lambda L: L.EncoderBlock(2, 6), (3, 5, 4), call={"padding_mask": mask(3, 5)}, agrees=False),
+    "EncoderBlock-first": case(
+        lambda L: L.EncoderBlock(2, 6, normalize_first=True, dropout=0.1),
+        (3, 5, 4),
+        agrees=False,
+        slow=True,
     ),
     "Attention": case(lambda L: L.Attention(), [(2, 5, 4), (2, 3, 4)]),
     "Attention-masks": case(

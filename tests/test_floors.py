@@ -22,6 +22,7 @@ FLOORS = [
         "applications",
         "backend",
         "distillation",
+        "language",
         "mixed_precision",
         "legacy",
     }

@@ -16,6 +16,8 @@ from kerax.cli.config import resolve_config as resolve_config
 from kerax.cli.config import run_script as run_script
 from kerax.cli.fields import complete as complete
 from kerax.cli.fields import show_fields as show_fields
+from kerax.cli.finetuning import finetune as finetune
+from kerax.cli.finetuning import run_finetuning as run_finetuning
 from kerax.cli.inspecting import describe_file as describe_file
 from kerax.cli.inspecting import inspect_file as inspect_file
 from kerax.cli.inspecting import show_file as show_file

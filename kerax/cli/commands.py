@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kerax.cli.benchmarking import benchmark
 from kerax.cli.config import ConfigError, run_script
 from kerax.cli.exporting import export
+from kerax.cli.finetuning import finetune
 from kerax.cli.inspecting import inspect_file
 from kerax.cli.listing import compare, runs
 from kerax.cli.planning import plan_command
@@ -37,6 +38,7 @@ COMMANDS = {
     "export": Command(export, "writes a trained model as a file of another runtime: ONNX, LiteRT, SavedModel, ..."),
     "serve": Command(serve, "answers requests over HTTP with trained models"),
     "tune": Command(tune, "searches the values that a YAML file leaves open"),
+    "finetune": Command(finetune, "trains a language model on answers or preferences, as a YAML file describes"),
     "plan": Command(plan_command, "tells what a config's model would need and take on devices that need not be there"),
     "benchmark": Command(benchmark, "times kerax beside a hand-written JAX step on this machine"),
 }

@@ -149,6 +149,7 @@ def parse_words(
     options: Mapping[str, str] | None = None,
     show_fields: Callable[[str], None] | None = None,
     has_fields: bool = True,
+    sections: Mapping[str, Section] = SECTIONS,
 ) -> tuple[list[str], dict[str, Any]]:
     """A command line: its positional arguments, and the overrides `{dotted path: value}`.
 
@@ -160,6 +161,7 @@ def parse_words(
         options: `{name: help}` of options that are no fields of a config; among the overrides as they are written.
         show_fields: Called with the positional argument, if there is one, when help is asked for.
         has_fields: Whether the fields of a config are options too.
+        sections: The sections of the config.
 
     Prints the help and exits for `--help`. Raises `ConfigError` for an option without a value.
     """
@@ -186,7 +188,7 @@ def parse_words(
         overrides[name] = text if name in options else _parse_value(option, text)
     # After parsing, so that the file is known whose fields are shown.
     if is_help:
-        _print_help(positional, description, flags, options, has_fields)
+        _print_help(positional, description, flags, options, sections if has_fields else {})
         if positionals and show_fields is not None:
             show_fields(positionals[0])
         raise SystemExit(0)
@@ -200,20 +202,22 @@ def _parse_value(option: str, text: str) -> Any:
         raise ConfigError(f"{option}: the value is not YAML: {one_line(error)}") from None
 
 
-def _print_help(positional: str, description: str, flags: dict[str, str], options: dict[str, str], has_fields: bool):
-    sections = {name: section.help for name, section in SECTIONS.items()} if has_fields else {}
-    usage = f"{program_name()} {positional}{' [--section.name VALUE ...]' if has_fields else ''}"
+def _print_help(
+    positional: str, description: str, flags: dict[str, str], options: dict[str, str], fields: Mapping[str, Section]
+):
+    sections = {name: section.help for name, section in fields.items()}
+    usage = f"{program_name()} {positional}{' [--section.name VALUE ...]' if fields else ''}"
     parser = jsonargparse.ArgumentParser(usage=usage, description=description)
     for name, text in flags.items():
         parser.add_argument(f"--{name}", default=jsonargparse.SUPPRESS, help=text, action="store_true")
     for name, text in (options | sections).items():
         parser.add_argument(f"--{name}", metavar="VALUE", default=jsonargparse.SUPPRESS, help=text)
     parser.print_help()
-    if has_fields:
+    if fields:
         print(f"\n{_OVERRIDE_HELP}")
 
 
-def read_config(path: str, overrides: Mapping[str, Any]) -> Field:
+def read_config(path: str, overrides: Mapping[str, Any], sections: Mapping[str, Section] = SECTIONS) -> Field:
     """The checked config in a YAML file, with overrides. Raises `ConfigError` if it cannot be read or is wrong."""
     try:
         text = places.folder(path, "config").read_text(encoding="utf-8")
@@ -233,8 +237,8 @@ def read_config(path: str, overrides: Mapping[str, Any]) -> Field:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {one_line(error)}") from None
     if tree is None:
-        raise ConfigError(f"{path}: is empty. Expected a mapping with {_enumerate(list(SECTIONS))}.")
-    return resolve_config(tree, overrides, path, lines)
+        raise ConfigError(f"{path}: is empty. Expected a mapping with {_enumerate(list(sections))}.")
+    return resolve_config(tree, overrides, path, lines, sections)
 
 
 def _find_lines(node: yaml.Node, path: str, key: str = "", above: tuple = ()) -> dict[str, int]:
@@ -259,7 +263,11 @@ def _find_lines(node: yaml.Node, path: str, key: str = "", above: tuple = ()) ->
 
 
 def resolve_config(
-    tree: Any, overrides: Mapping[str, Any], source: str, lines: Mapping[str, int] | None = None
+    tree: Any,
+    overrides: Mapping[str, Any],
+    source: str,
+    lines: Mapping[str, int] | None = None,
+    sections: Mapping[str, Section] = SECTIONS,
 ) -> Field:
     """The checked config in `tree`, with overrides and the defaults of the sections that it leaves out.
 
@@ -268,13 +276,14 @@ def resolve_config(
         overrides: `{dotted path: value}`.
         source: What errors name as the origin of `tree`.
         lines: `{key: line}` in the file that `tree` is from.
+        sections: The sections that it has.
 
     Raises:
         ConfigError: for an override of something that is not there, and for unknown, missing or mistyped sections.
     """
     # Copied, for overrides are written into it, and YAML's aliases share what they stand for.
     config = Field(copy.deepcopy(tree), source, "", lines or {})
-    config.expect(dict, f"a mapping with {_enumerate(list(SECTIONS))}")
+    config.expect(dict, f"a mapping with {_enumerate(list(sections))}")
     if overrides:
         given = tuple(overrides)
         # What an override changed stands in no line of the file any more.
@@ -283,11 +292,11 @@ def resolve_config(
     for key, value in overrides.items():
         _override(config, key, value)
     # After the overrides, which may give a whole section; before the check that all are there.
-    for name, section in SECTIONS.items():
+    for name, section in sections.items():
         if section.default is not None and config.value.get(name) is None:
             config.value[name] = copy.copy(section.default)
-    config.expect_names(SECTIONS, required=SECTIONS)
-    for name, section in SECTIONS.items():
+    config.expect_names(sections, required=sections)
+    for name, section in sections.items():
         config[name].expect(section.type)
     return config
 

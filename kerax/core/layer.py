@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import building, calling, locking, persistence, placement, registry, sparse, switches, symbolic
+from kerax.core import building, caching, calling, locking, persistence, placement, registry, sparse, switches, symbolic
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -333,17 +333,22 @@ class Layer(Operation, Trackable):
             for path, variable in walk(self)
         )
 
-    def apply(self, variables: dict, *args, key=None, **kwargs) -> tuple[Any, dict]:
+    def apply(self, variables: dict, *args, key=None, cache=None, positions=None, **kwargs) -> tuple:
         """The outputs and the new state for given variables. Pure: safe under every JAX transformation.
 
         Args:
             variables: `{"params": ..., "state": ...}` as `init` gives it.
             *args: The arguments of `call`; keyword arguments such as `training` likewise.
             key: PRNG key for random layers.
+            cache: What `init_cache` or a call before gave; the new one is then returned too, as the third.
+            positions: Integers: where in their rows the inputs stand, `(batch, inputs)`, or the first of them, `()` or
+                `(batch,)`. Default: at the start, where nothing in the cache counts.
 
         Raises:
             ValueError: if a variable is missing or has the wrong shape, or a key is needed and missing.
         """
+        if cache is not None or positions is not None:
+            return caching.apply(self, variables, args, kwargs, key, cache, positions)
         below = structure(self)
         if not are_built(below.items):
             self.kerax_build_from(*args, **kwargs)
@@ -578,7 +583,7 @@ class Layer(Operation, Trackable):
 
     # Metrics, config.
 
-    kerax_claim_seeds = building.claim_seeds
+    init_cache, kerax_claim_seeds = caching.init_cache, building.claim_seeds
     metrics = property(building.metrics_below)
     metrics_variables = property(building.metrics_variables_below)
     get_config = persistence.get_config

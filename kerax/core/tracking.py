@@ -139,10 +139,11 @@ def _attributes(item) -> list[tuple[str, Any]]:
 
 
 class Structure(NamedTuple):
-    """What is below a root: the root and all objects in it, parents first, and their variables by path."""
+    """What is below a root: the root and all objects in it, parents first, their variables by path, and their paths."""
 
     items: list[Trackable]
     variables: list[tuple[Path, Variable]]
+    paths: list[Path]
 
 
 def structure(root: Trackable) -> Structure:
@@ -173,7 +174,7 @@ def _structure(root: Trackable) -> Structure:
     known = None if memory is None else memory.recall()
     if known is not None:
         return known
-    found = Structure([], [])
+    found = Structure([], [], [])
     _visit(root, (), set(), found)
     if memory is not None:
         memory.snapshot = _Snapshot(found)
@@ -276,6 +277,7 @@ def _visit(item: Trackable, path: Path, seen: set[int], found: Structure):
     # A shared layer lies where it is met first; circles end here.
     seen.add(id(item))
     found.items.append(item)
+    found.paths.append(path)
     taken: set[str] = set()
     for name, variable in item._own_variables():
         if id(variable) not in seen:

@@ -145,6 +145,9 @@ from kerax.layers.pooling import GlobalMaxPooling3D as GlobalMaxPooling3D
 from kerax.layers.pooling import MaxPooling1D as MaxPooling1D
 from kerax.layers.pooling import MaxPooling2D as MaxPooling2D
 from kerax.layers.pooling import MaxPooling3D as MaxPooling3D
+from kerax.layers.positions import PositionEmbedding as PositionEmbedding
+from kerax.layers.positions import RotaryEmbedding as RotaryEmbedding
+from kerax.layers.positions import SinePositionEncoding as SinePositionEncoding
 from kerax.layers.preprocessing import Normalization as Normalization
 from kerax.layers.preprocessing import Rescaling as Rescaling
 from kerax.layers.recurrent import GRU as GRU
@@ -159,6 +162,10 @@ from kerax.layers.rnn import Bidirectional as Bidirectional
 from kerax.layers.stack import Stack as Stack
 from kerax.layers.ternary import TernaryDense as TernaryDense
 from kerax.layers.text import TextVectorization as TextVectorization
+from kerax.layers.transformer import DecoderBlock as DecoderBlock
+from kerax.layers.transformer import EncoderBlock as EncoderBlock
+from kerax.layers.transformer import FeedForward as FeedForward
+from kerax.layers.transformer import GatedFeedForward as GatedFeedForward
 from kerax.layers.wrappers import SpectralNormalization as SpectralNormalization
 from kerax.layers.wrappers import TimeDistributed as TimeDistributed
 from kerax.layers.wrappers import Wrapper as Wrapper

@@ -6,13 +6,18 @@ from typing import Any
 import jax.numpy as jnp
 
 from kerax import initializers, random
-from kerax.core import placement
+from kerax.core import caching, placement
+from kerax.core.layer import Layer
 from kerax.core.seed_generator import generator_for
 from kerax.layers.dense import EinsumDense
-from kerax.layers.options import PassesMasks, check, check_positive, check_rate, leave_out
+from kerax.layers.normalization import RMSNormalization
+from kerax.layers.options import PassesMasks, check, check_positive, check_rate, leave_out, without
+from kerax.ops import caches
 from kerax.ops.attention import attend
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MORE = ("rotary", "query_key_normalization", "logit_soft_cap", "scale", "use_output_bias")
+"""Arguments that Keras's layers do not have."""
 _PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
 _PROJECTION_OPTIONS = ("kernel_initializer", "bias_initializer", *_PENALTIES, "kernel_constraint", "bias_constraint")
 
@@ -38,6 +43,7 @@ class HeadAttention(DroppedAttention):
     `output_dense` and with `use_gate` `gate_dense`, and sets `attended_axes`, the attended ones.
     """
 
+    _untracked = DroppedAttention._untracked | {"query_key_normalization"}  # a pattern of two layers
     key_dim: int
     query_dense: EinsumDense
     key_dense: EinsumDense
@@ -45,12 +51,31 @@ class HeadAttention(DroppedAttention):
     output_dense: EinsumDense
     gate_dense: EinsumDense
     attended_axes: tuple[int, ...]
+    rotary: Layer | None
+    query_norm: Layer | None
+    key_norm: Layer | None
 
     def __init__(
-        self, dropout, use_bias, sliding_window, flash_attention, projections: tuple, use_gate, seed, **kwargs
+        self,
+        dropout,
+        use_bias,
+        sliding_window,
+        flash_attention,
+        projections: tuple,
+        use_gate,
+        seed,
+        more: dict,
+        **kwargs,
     ):
-        """`projections`: what they are made with, in the order of `_PROJECTION_OPTIONS`."""
+        """`projections`: what they are made with, in the order of `_PROJECTION_OPTIONS`; `more`: what Keras's layers
+        do not have."""
         super().__init__(dropout, seed, **kwargs)
+        for name in ("logit_soft_cap", "scale"):
+            check(self, more[name] is None or more[name] > 0, f"`{name}` must be above 0", **{name: more[name]})
+        self.rotary, self.logit_soft_cap, self.scale = more["rotary"], more["logit_soft_cap"], more["scale"]
+        self.use_output_bias = more["use_output_bias"]
+        self.query_key_normalization = more["query_key_normalization"]
+        self.query_norm, self.key_norm = (self._head_norm(name) for name in ("query_norm", "key_norm"))
         if sliding_window is not None:
             check_positive(self, sliding_window=sliding_window)
         check(self, not (flash_attention and dropout), "`flash_attention` has no dropout", dropout=dropout)
@@ -60,6 +85,17 @@ class HeadAttention(DroppedAttention):
         options = self.kernel_initializer, self.bias_initializer, *projections[2:]
         self._projection_options: dict[str, Any] = dict(zip(_PROJECTION_OPTIONS, options, strict=True))
         self._projection_options["dtype"] = self.dtype_policy
+
+    def _head_norm(self, name: str) -> Layer | None:
+        """A normalization of projected queries or keys as `query_key_normalization` says."""
+        given = self.query_key_normalization
+        if not given:
+            return None
+        if isinstance(given, Layer):
+            return type(given).from_config({**given.get_config(), "name": name})
+        is_known = given is True or given == "rms"
+        check(self, is_known, "`query_key_normalization` must be a layer, 'rms' or `None`", got=given)
+        return RMSNormalization(dtype=self.dtype_policy, name=name)
 
     def build_projections(self, shapes: tuple, queries: tuple, keys: tuple, values: tuple, outputs: Any) -> None:
         """Makes the projections of query, value and key of these shapes; the others are heads and their sizes."""
@@ -72,17 +108,24 @@ class HeadAttention(DroppedAttention):
             self.gate_dense = self._projection("gate", query_shape, 1, gates, activation="sigmoid")
         self.value_dense = self._projection("value", value_shape, 1, values)
         joined = (*query_shape[:-1], queries[0], values[1])
-        self.output_dense = self._projection("attention_output", joined, 2, outputs)
+        has_bias = self.use_bias if self.use_output_bias is None else self.use_output_bias
+        self.output_dense = self._projection("attention_output", joined, 2, outputs, has_bias)
+        for norm, shape, heads in ((self.query_norm, query_shape, queries), (self.key_norm, key_shape, keys)):
+            if norm is not None:
+                norm.build((*shape[:-1], *heads))
 
-    def _projection(self, name: str, input_shape, num_contracted: int, new_sizes, **kwargs) -> EinsumDense:
+    def _projection(
+        self, name: str, input_shape, num_contracted: int, new_sizes, has_bias: bool | None = None, **kwargs
+    ) -> EinsumDense:
         """A built layer that maps the last axes of its input to new ones."""
+        has_bias = self.use_bias if has_bias is None else has_bias
         free = _LETTERS[: len(input_shape) - num_contracted]
         contracted = _LETTERS[len(free) : len(input_shape)]
         new = _LETTERS[len(input_shape) : len(input_shape) + len(new_sizes)]
         layer = EinsumDense(
             f"{free}{contracted},{contracted}{new}->{free}{new}",
             output_shape=[None] * (len(free) - 1) + list(new_sizes),
-            bias_axes=new if self.use_bias else None,
+            bias_axes=new if has_bias else None,
             name=name,
             **kwargs,
             **self._projection_options,
@@ -103,6 +146,7 @@ class HeadAttention(DroppedAttention):
         return_attention_scores: bool = False,
         training: Any = None,
         use_causal_mask: bool = False,
+        positions: Any = None,
     ) -> Any:
         key = value if key is None else key
         masks = (query_mask, value_mask, key_mask, attention_mask)
@@ -115,7 +159,17 @@ class HeadAttention(DroppedAttention):
         heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
         if query.ndim == 3:  # (batch, positions, heads, size): what a distribution may spread over devices
             heads = [placement.constrain(part, ("batch", "positions", "heads", None)) for part in heads]
-        if is_plain:  # not by the method, which would put a frame between the layer and its formula
+        if self.query_norm is not None and self.key_norm is not None:
+            heads = self.query_norm(heads[0]), self.key_norm(heads[1]), heads[2]
+        if self.rotary is not None:
+            heads = *(self.rotary(part, positions=positions) for part in heads[:2]), heads[2]
+        part = caching.part_of(self)
+        if part is not None:
+            fits = use_causal_mask and is_plain and not return_attention_scores
+            part = self._keep(part, heads, fits, attention_mask)
+        if part is not None:
+            outputs, weights = self._attend_to(part, heads[0]), None
+        elif is_plain:  # not by the method, which would put a frame between the layer and its formula
             mask = None if mask is None else self._with_heads(mask, *heads[:2])
             outputs, weights = attend(
                 *self._flat(*heads), **self._options(mask, training, return_attention_scores, is_causal)
@@ -150,10 +204,41 @@ class HeadAttention(DroppedAttention):
         options = self._options(mask, training, return_attention_scores, use_causal_mask)
         return self._in_form(*attend(*self._flat(query, key, value), **options), query, key)
 
+    # Caches.
+
+    def kerax_own_cache(self, batch_size: int, length: int, dtype: Any) -> dict[str, Any]:
+        """Room for keys and values of so many positions."""
+        num_heads = getattr(self, "num_key_value_heads", getattr(self, "num_heads", 0))
+        sizes = self.key_dim, getattr(self, "value_dim", self.key_dim)
+        return caches.empty(batch_size, num_heads, length, sizes, jnp.dtype(dtype or self.compute_dtype))
+
+    def _keep(self, part, heads, fits: bool, attention_mask) -> Any:
+        """Keeps keys and values. Returns what queries must look at of what is kept; `None` if that is all new."""
+        goes_on = part.positions is not None
+        is_over_one_axis = self.attended_axes == (1,) and heads[0].ndim == 4
+        if not (fits and is_over_one_axis) or (goes_on and attention_mask is not None):
+            raise caching.NotCached(
+                f"{self}: only causal attention over one axis goes on from a cache, without an `attention_mask` and "
+                "without returned weights. Call it with `use_causal_mask=True`, or the model without a cache."
+            )
+        kept = caches.updated(part.values, heads[1], heads[2], part.positions)
+        caching.keep(self, kept)
+        return kept if goes_on else None
+
+    def _attend_to(self, kept, query) -> Any:
+        """The heads' outputs of queries at their positions, over all that is kept up to there."""
+        positions = caching.positions_of_call(query.shape[1])
+        options = {"scale": self._score_scale(), "window": self.sliding_window, "cap": self.logit_soft_cap}
+        return caches.attend(query, kept, positions, **options)
+
+    def _score_scale(self) -> float:
+        return 1 / math.sqrt(self.key_dim) if self.scale is None else self.scale
+
     def _options(self, mask, training, with_weights, is_causal=False) -> dict[str, Any]:
         return {
             "mask": mask,
-            "scale": 1 / math.sqrt(self.key_dim),
+            "scale": self._score_scale(),
+            "cap": self.logit_soft_cap,
             "is_causal": is_causal,
             "flash_attention": self.flash_attention,
             "drop": self.drop if training and self.dropout else None,
@@ -173,8 +258,8 @@ class HeadAttention(DroppedAttention):
         return outputs, weights.reshape(*weights.shape[:-2], *sizes)
 
     def get_config(self) -> dict:
-        """The constructor's arguments but `flash_attention`."""
-        return leave_out(super().get_config(), "flash_attention")
+        """The constructor's arguments but `flash_attention`; those that Keras has not only where they are set."""
+        return without(leave_out(super().get_config(), "flash_attention"), *MORE)
 
     def _join_masks(self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask):
         """All masks as one `(batch, ..., queries, keys)`, or with the heads before these, or `None`."""
@@ -221,12 +306,19 @@ class MultiHeadAttention(HeadAttention):
             activity_regularizer: Options of the projections.
         use_gate: Whether to multiply the heads' outputs by a sigmoid projection of the query.
         seed: Integer for a stream of random numbers of the layer's own.
+        rotary: A `RotaryEmbedding` of queries and keys. Keras has none of these last five.
+        query_key_normalization: Normalization of projected queries and keys before that: `"rms"`, of each head, or a
+            layer, of which each gets a copy, such as `RMSNormalization(axis=(-2, -1))` over all heads.
+        logit_soft_cap: Scores `s` become `cap * tanh(s / cap)`.
+        scale: What products of queries and keys are multiplied by. Default: `1 / sqrt(size of a head)`.
+        use_output_bias: Whether the last projection has a bias, if it differs from the others.
 
     Call arguments:
         query: `(batch, queries, features)`. value: `(batch, keys, features)`. key: like `value`, which is the default.
         query_mask, value_mask, key_mask: `(batch, queries or keys)`, true where a position counts.
         attention_mask: `(batch, queries, keys)` or `(batch, heads, queries, keys)`, true where a query sees a key.
         use_causal_mask: Whether a query sees only keys up to its own position.
+        positions: `(batch, positions)` or `(positions,)`, those that `rotary` turns by. Default: one after the other.
         return_attention_scores: Whether to return the weights `(batch, heads, queries, keys)` too.
 
     Weights: in `query_dense`, `key_dense`, (`gate_dense`,) `value_dense`: `kernel (features, heads, size)`,
@@ -258,11 +350,21 @@ class MultiHeadAttention(HeadAttention):
         bias_constraint=None,
         use_gate: bool = False,
         seed: int | None = None,
+        *,
+        rotary: Layer | None = None,
+        query_key_normalization: Any = None,
+        logit_soft_cap: float | None = None,
+        scale: float | None = None,
+        use_output_bias: bool | None = None,
         **kwargs,
     ):
+        values = rotary, query_key_normalization, logit_soft_cap, scale, use_output_bias
+        more = dict(zip(MORE, values, strict=True))
         penalties = kernel_regularizer, bias_regularizer, activity_regularizer
         projections = kernel_initializer, bias_initializer, *penalties, kernel_constraint, bias_constraint
-        super().__init__(dropout, use_bias, sliding_window, flash_attention, projections, use_gate, seed, **kwargs)
+        super().__init__(
+            dropout, use_bias, sliding_window, flash_attention, projections, use_gate, seed, more, **kwargs
+        )
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim

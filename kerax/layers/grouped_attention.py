@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from kerax.layers.attention import HeadAttention
+from kerax.core.layer import Layer
+from kerax.layers.attention import MORE, HeadAttention
 from kerax.layers.options import check, check_positive
 
 
@@ -21,6 +22,7 @@ class GroupQueryAttention(HeadAttention):
             activity_regularizer: Options of the projections.
         use_gate: Whether to multiply the heads' outputs by a sigmoid projection of the query.
         seed: Integer for a stream of random numbers of the layer's own.
+        rotary, query_key_normalization, logit_soft_cap, scale, use_output_bias: As in `MultiHeadAttention`.
 
     Call arguments: as in `MultiHeadAttention`, with three axes each.
     Weights: in `query_dense`, `key_dense`, (`gate_dense`,) `value_dense`: `kernel (features, heads, head_dim)`,
@@ -52,12 +54,22 @@ class GroupQueryAttention(HeadAttention):
         bias_constraint=None,
         use_gate: bool = False,
         seed: int | None = None,
+        *,
+        rotary: Layer | None = None,
+        query_key_normalization: Any = None,
+        logit_soft_cap: float | None = None,
+        scale: float | None = None,
+        use_output_bias: bool | None = None,
         **kwargs,
     ):
+        values = rotary, query_key_normalization, logit_soft_cap, scale, use_output_bias
+        more = dict(zip(MORE, values, strict=True))
         penalties = kernel_regularizer, bias_regularizer, activity_regularizer
         projections = kernel_initializer, bias_initializer, *penalties, kernel_constraint, bias_constraint
         kwargs |= {"activity_regularizer": activity_regularizer}  # of the outputs too, unlike in `MultiHeadAttention`
-        super().__init__(dropout, use_bias, sliding_window, flash_attention, projections, use_gate, seed, **kwargs)
+        super().__init__(
+            dropout, use_bias, sliding_window, flash_attention, projections, use_gate, seed, more, **kwargs
+        )
         counts = {"num_query_heads": num_query_heads, "num_key_value_heads": num_key_value_heads}
         check_positive(self, head_dim=head_dim, **counts)
         fits = num_query_heads % num_key_value_heads == 0

@@ -11,7 +11,7 @@ from kerax import config, initializers
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable, call_initializer
-from kerax.layers.options import PassesMasks, check, check_rate, weight_options
+from kerax.layers.options import PassesMasks, check, check_rate, weight_options, without
 from kerax.ops import normalizations
 
 
@@ -251,30 +251,40 @@ class LayerNormalization(_Affine):
 
 
 class RMSNormalization(PassesMasks):
-    """`scale * x / sqrt(mean(x ** 2) + epsilon)`.
+    """`(offset + scale) * x / sqrt(mean(x ** 2) + epsilon)`.
 
     Args:
         axis: Axis, or list of axes, that the mean is taken over.
         epsilon: Added to the mean square.
+        offset: What is added to `scale`, which starts so that both are 1. Keras has no such argument; with 1 it is the
+            normalization of Gemma.
 
     Weights: `scale`, the sizes of `axis`. Source: Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467
     """
 
-    def __init__(self, axis: int | Sequence[int] = -1, epsilon=1e-06, **kwargs):
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon=1e-06, *, offset: float | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.axis, self.epsilon = axis, epsilon
+        self.axis, self.epsilon, self.offset = axis, epsilon, offset
 
     def build(self, input_shape: Any) -> None:
         self._axes = _check_axis(self, self.axis, input_shape)
         shape = [input_shape[axis] for axis in self._axes]
-        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
+        initializer = "ones" if self.offset is None else initializers.Constant(1 - self.offset)
+        self.scale = self.add_weight(name="scale", shape=shape, initializer=initializer)
         self.input_spec = _fitting(self._axes, shape)
 
     def call(self, inputs: Any) -> Any:
+        scale = self.scale.value
+        # In float32: near 1 half precision would round the small weights away.
+        scale = scale if self.offset is None else self.offset + scale.astype(jnp.float32)
         outputs = normalizations.rms_normalization(
-            inputs, self.scale.value, _counted(self._axes, inputs), self.epsilon, self.compute_dtype
+            inputs, scale, _counted(self._axes, inputs), self.epsilon, self.compute_dtype
         )
         return outputs.astype(self.compute_dtype)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, `offset` only if it is set."""
+        return without(super().get_config(), "offset")
 
 
 class GroupNormalization(_Affine):

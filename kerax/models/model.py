@@ -23,7 +23,7 @@ from kerax.core.tracking import Alias, Memory, aliases, descendants, remembering
 from kerax.core.variable import Variable, unwrap
 from kerax.data import BatchSpec, array_source, make_source, unpack_x_y_sample_weight, validation_source
 from kerax.errors import check_choice, suggest
-from kerax.models import outward, quantizing, stateless
+from kerax.models import generating, outward, quantizing, stateless
 from kerax.models.summary import print_summary, summary_html
 from kerax.tracebacks import hide_library_frames
 from kerax.train import keras_state, loop, steps
@@ -478,7 +478,7 @@ class Model(Layer):
                 watching.close()
         return self._returned(logs, self.metrics_names, return_dict)
 
-    plan, export = outward.plan, outward.export
+    plan, export, generate = outward.plan, outward.export, generating.generate
 
     def predict(
         self,

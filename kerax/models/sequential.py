@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import jax
 
-from kerax.core import calling, masks
+from kerax.core import caching, calling, masks
 from kerax.core.graph import assign_names
 from kerax.core.layer import Layer
 from kerax.core.registry import deserialize_keras_object, serialize_keras_object
@@ -197,7 +197,8 @@ class Sequential(Model):
             )
         if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
             (inputs,) = inputs
-        if self._is_inferred or not hasattr(inputs, "shape"):
+        # In a call with a cache: a part of a row, or one of another length.
+        if self._is_inferred or not hasattr(inputs, "shape") or caching.current() is not None:
             return inputs
         return fit_shape(f"{self}: the input", inputs, self.input_layer.batch_shape)
 

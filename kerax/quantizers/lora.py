@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from kerax.ops.products import contract
 from kerax.quantizers.representations import Quantized, Weight
 
 
@@ -21,19 +22,23 @@ class LowRank(Weight):
         rank: Size of the axis between `a` and `b`.
         alpha: The update is multiplied by `alpha / rank`.
         initializers: Of `a` and `b`.
+        dtype: Of both.
+        is_beside: Whether `a` has the weight's contracted axes and `b` all others, as matrices have them, and what they
+            give is added to the outputs: the update itself, as large as the weight, is never made.
     """
 
     is_its_variable = False
 
-    def __init__(self, base: Weight, rank: int, alpha, initializers: tuple):
+    def __init__(self, base: Weight, rank: int, alpha, initializers: tuple, dtype="float32", is_beside=False):
         super().__init__(base.layer, base.name, base.equation, base.layout)
         self.attributes, self.options = {}, base.options
-        self.base, self.factor = base, alpha / rank
+        self.base, self.factor, self.is_beside = base, alpha / rank, is_beside
         base.variables[""].trainable = False
         # `a` has the weight's axes but the last, so that any kernel has an update: (*rows, rank) @ (rank, columns).
-        *rows, columns = self.shape
-        options = {"dtype": "float32", "regularizer": self.options.get("regularizer")}
-        for part, shape, initializer in zip("ab", ((*rows, rank), (rank, columns)), initializers, strict=True):
+        num_rows = base.num_contracted if is_beside else len(self.shape) - 1
+        shapes = (*self.shape[:num_rows], rank), (rank, *self.shape[num_rows:])
+        options = {"dtype": dtype, "regularizer": self.options.get("regularizer")}
+        for part, shape, initializer in zip("ab", shapes, initializers, strict=True):
             self.add(part, shape=shape, initializer=initializer, **options).place_in_files = None
         self.variables["b"].zeroed_by_files = True  # Keras zeroes both, whose gradients are then zero for ever
         self._merge_in_files()
@@ -53,17 +58,19 @@ class LowRank(Weight):
 
     def update(self) -> Any:
         """`alpha / rank * a @ b`, of the weight's shape."""
-        return self._scaled() @ self.variables["b"].value
+        return contract(self._scaled(), self.variables["b"].value)
 
     def _scaled(self):
         return self.variables["a"].value * self.factor
 
     def project(self, inputs: Any, bias: Any = None) -> Any:
         """One product with the merged floats, or that of the stored weight plus that of the update."""
-        if not isinstance(self.base, Quantized):
+        if not isinstance(self.base, Quantized) and not self.is_beside:
             return type(self.base).project(self, inputs, bias)
         outputs = self.base.project(inputs, bias)
-        if self.equation.split("->")[0][-1] == self.equation[-1]:  # then the update itself need not be made
+        if self.is_beside:
+            more = contract(contract(inputs, self._scaled(), self.num_contracted), self.variables["b"].value)
+        elif self.equation.split("->")[0][-1] == self.equation[-1]:  # then the update itself need not be made
             more = jnp.einsum(self.equation, inputs, self._scaled()) @ self.variables["b"].value
         else:
             more = jnp.einsum(self.equation, inputs, self.update())
@@ -91,8 +98,10 @@ class LowRank(Weight):
         return self.base.split(self.value)[part]
 
 
-def enable(layer: Any, rank: int, alpha: Any, *initializers: Any) -> None:
-    """Puts a low-rank update on the first weight of a layer.
+def enable(
+    layer: Any, rank: int, alpha: Any, *initializers: Any, dtype: str = "float32", is_beside: bool = False
+) -> None:
+    """Puts a low-rank update on the first weight of a layer; `dtype` and `is_beside` as in `LowRank`.
 
     Raises:
         ValueError: if the layer is not built, has a constraint on the weight, or has such an update already.
@@ -109,8 +118,26 @@ def enable(layer: Any, rank: int, alpha: Any, *initializers: Any) -> None:
     if layer.lora_enabled:
         raise ValueError(f"{layer}: LoRA is already enabled, with rank {layer.lora_rank}.")
     alpha = rank if alpha is None else alpha
-    layer.representations[name] = LowRank(weight, rank, alpha, initializers)
+    if is_beside and not weight.num_contracted:
+        raise ValueError(f"{layer}: its weight is no matrix that inputs are multiplied by. Got {weight.equation!r}.")
+    layer.representations[name] = LowRank(weight, rank, alpha, initializers, dtype, is_beside)
     layer.lora_enabled, layer.lora_rank, layer.lora_alpha = True, rank, alpha
+
+
+def merge(layer: Any) -> None:
+    """Adds the low-rank update of a layer to its weight, which is trained from then on, but for one that is quantized:
+    that is quantized anew."""
+    for name, weight in layer.representations.items():
+        if isinstance(weight, LowRank):
+            base = weight.base
+            parts = base.split(weight.value)
+            for part, variable in base.variables.items():
+                variable.assign(parts[part])
+                variable.value_in_files = None
+                variable.trainable = layer.trainable and not isinstance(base, Quantized)
+            Weight.drop(weight)
+            layer.representations[name] = base
+    layer.lora_rank, layer.lora_alpha, layer.lora_enabled = None, None, False
 
 
 def check_rank(layer: Any, name: str, rank: Any) -> None:

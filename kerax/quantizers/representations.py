@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from kerax.core.locking import unlocked
 from kerax.core.variable import Variable
-from kerax.ops import gpu
+from kerax.ops import cpu, gpu
 from kerax.ops.products import contract, product_form
 from kerax.quantizers import schemes
 from kerax.quantizers.configs import QuantizationConfig, default_config
@@ -64,6 +64,9 @@ class Weight:
             outputs = jnp.matmul(inputs, kernel)
         else:
             rows, matrix, num_axes, shape = product_form(inputs, kernel, self.num_contracted)
+            if cpu.favors_few_rows(math.prod(shape[: inputs.ndim - self.num_contracted]), kernel.dtype):
+                outputs = cpu.product_of_few_rows(inputs.reshape(rows), kernel.reshape(matrix)).reshape(shape)
+                return outputs if bias is None else outputs + bias.value
             outputs = jnp.tensordot(inputs.reshape(rows), kernel.reshape(matrix), num_axes).reshape(shape)
         return outputs if bias is None else outputs + bias.value
 

@@ -5,12 +5,14 @@ blocks of rows need, `"g_idx"`.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from kerax.ops import cpu
 from kerax.quantizers.configs import AbsMaxQuantizer
 from kerax.quantizers.functions import (
     abs_max_quantize_grouped_with_zero_point,
@@ -141,8 +143,17 @@ def int8_product(equation: Any, quantizer: Any, inputs: Any, kernel: Any, scale:
     # The einsum with ones only moves the scale to the outputs' axes.
     inputs_scale = jnp.einsum(equation, inputs_scale, jnp.ones((1,) * kernel.ndim, inputs_scale.dtype))
     # Summed in 32 bits: two products of 8-bit integers already overflow 16.
-    product = jnp.einsum(equation, integers, kernel, preferred_element_type="int32")
+    product = _integer_product(equation, integers, kernel)
     return product.astype(inputs.dtype) / (inputs_scale * scale)
+
+
+def _integer_product(equation, integers, kernel):
+    num_rows = math.prod(integers.shape[: -len(contracted(equation, 0))])
+    is_one = isinstance(num_rows, int) and num_rows == 1 and cpu.is_target()
+    if is_one:  # as `cpu.product_of_few_rows`, whatever the order of the kernel's axes
+        integers = jnp.concatenate([integers, jnp.zeros_like(integers)])
+    product = jnp.einsum(equation, integers, kernel, preferred_element_type="int32")
+    return product[:1] if is_one else product
 
 
 def _int8_forward(equation, quantizer, inputs, kernel, scale):

@@ -117,6 +117,22 @@ def save_weights(model, address: Any, overwrite: bool, objects_to_skip) -> None:
         _upload(Path(folder), repo, revision, "Weights of kerax", None, None)
 
 
+def cached_files(address: Any, who: str, patterns: str | list[str] | None = None) -> str:
+    """The folder in the hub's cache with a repository's files, or those that fit patterns: to be read, not written to.
+
+    Raises:
+        FileNotFoundError: if there is no such repository, or it may not be read.
+    """
+    hub = _hub(who)
+    repo, revision = parse(address, who)
+    try:
+        return hub.snapshot_download(repo, revision=revision, allow_patterns=patterns)
+    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
+        raise FileNotFoundError(
+            2, f"{who}: there is no such repository, or it may not be read", str(address)
+        ) from error
+
+
 @contextlib.contextmanager
 def files_of(address: Any, who: str, only: str | None = None) -> Iterator[str]:
     """A folder with a repository's files, or one of them, for the block.
@@ -124,14 +140,7 @@ def files_of(address: Any, who: str, only: str | None = None) -> Iterator[str]:
     Raises:
         FileNotFoundError: if there is no such repository or file, or it may not be read.
     """
-    hub = _hub(who)
-    repo, revision = parse(address, who)
-    try:
-        found = hub.snapshot_download(repo, revision=revision, allow_patterns=only)
-    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
-        raise FileNotFoundError(
-            2, f"{who}: there is no such repository, or it may not be read", str(address)
-        ) from error
+    found = cached_files(address, who, only)
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "model")
         shutil.copytree(found, copy)  # the cache's files are links, which no model's files may be

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from kerax.saving import h5_members, structure
 
 def save(model, path: str):
     """Writes every weight under its path, such as `"dense/kernel"`."""
-    library = _library()
+    library = library_of_safetensors()
     weights = _weights(model)
     materialize(weights.values())
     # The library writes the memory as it lies.
@@ -27,7 +28,7 @@ def save(model, path: str):
 
 def load(model, path: str, skip_mismatch: bool = False, only: str | None = None, rename: Callable | dict | None = None):
     """Reads weights: see `kerax.saving.load_weights`."""
-    library = _library()
+    library = library_of_safetensors()
     h5_members.require_file(path, "load_weights")
     weights = {name: variable for name, variable in _weights(model).items() if only is None or re.match(only, name)}
     if not weights:
@@ -76,7 +77,7 @@ def _read_checksums(path: str, metadata: dict) -> dict:
 
 def list_arrays(path: str) -> tuple[dict[str, str], dict]:
     """`{name: "float32[3, 4]"}` of a file's arrays, and its metadata. Raises `ValueError` if it is no such file."""
-    library = _library()
+    library = library_of_safetensors()
     try:
         with library.safe_open(path, "numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}
@@ -103,7 +104,8 @@ def _renamed(name: str, rename: Callable | dict | None) -> str:
     return name
 
 
-def _library():
+def library_of_safetensors() -> Any:
+    """The `safetensors` library. Raises `ImportError` naming the extra if it is missing."""
     try:
         import safetensors
         import safetensors.numpy

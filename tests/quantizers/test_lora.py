@@ -5,6 +5,7 @@ import pytest
 
 import kerax
 from kerax import layers
+from kerax.quantizers import lora
 
 MAKE = {
     "Dense": (lambda L, **kw: L.Dense(3, **kw), jnp.ones((2, 4)), "kernel"),
@@ -111,3 +112,32 @@ def test_the_attribute_reads_as_the_weight_that_is_used(name):
     layer.quantize("int8")
     assert getattr(layer, "_" + weight).dtype == "int8" and getattr(layer, weight).dtype == "float32"
     np.testing.assert_allclose(getattr(layer, weight), merged, atol=0.1)
+
+
+def _beside(base=None):
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    layer = layers.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de")
+    layer(x)
+    if base is not None:
+        layer.quantize(base)
+    lora.enable(layer, 2, 8, "he_uniform", "ones", dtype="bfloat16", is_beside=True)
+    return layer, x
+
+
+@pytest.mark.parametrize("base", [None, "int4"])
+def test_an_update_beside_the_outputs_is_that_of_matrices(base):
+    layer, x = _beside(base)
+    a, b = layer.lora_kernel_a, layer.lora_kernel_b
+    assert (a.shape, b.shape, a.stored_dtype) == ((4, 2), (2, 2, 4), "bfloat16")
+    kernel = layer.representations["kernel"].base.value + 4 * jnp.einsum("cr,rde->cde", a.value, b.value)
+    np.testing.assert_allclose(layer.kernel, kernel, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(layer(x), np.einsum("abc,cde->abde", x, kernel), rtol=1e-2, atol=5e-2)
+
+
+def test_merging_keeps_the_outputs_and_forgets_the_update():
+    layer, x = _beside()
+    before = layer(x)
+    lora.merge(layer)
+    np.testing.assert_allclose(layer(x), before, rtol=1e-2, atol=1e-2)
+    assert [weight.name for weight in layer.trainable_weights] == ["kernel", "bias"] and not layer.lora_enabled
+    layer.enable_lora(2)  # and another one may follow

@@ -1,0 +1,110 @@
+"""Keys and values kept of earlier positions: how they are stored, renewed and attended to.
+
+A cache is a dict of `key (batch, heads, length, size)` and `value`, of integers with `key_scale (batch, heads, length)`
+and `value_scale` beside them. Heads come before positions: so those of a head lie next to each other, and a product
+with them reads memory in order.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kerax.core import placement
+from kerax.ops import cpu
+
+_NAMES = ("key", "value")
+_AXES = ("batch", "heads", None, None)
+
+
+def empty(batch: int, heads: int, length: int, sizes: tuple[int, int], dtype) -> dict[str, Any]:
+    """A cache of zeros with keys and values of these sizes."""
+    found = {name: jnp.zeros((batch, heads, length, size), dtype) for name, size in zip(_NAMES, sizes, strict=True)}
+    if dtype == jnp.int8:
+        found |= {f"{name}_scale": jnp.zeros((batch, heads, length), jnp.float32) for name in _NAMES}
+    return _constrained(found)
+
+
+def updated(cache: dict, key, value, positions) -> dict[str, Any]:
+    """The cache with keys and values `(batch, inputs, heads, size)` written at their positions.
+
+    Args:
+        positions: `()` or `(batch,)`, that of the first input; `(batch, inputs)`, of which those outside the cache are
+            not written; or `None`, from the start.
+    """
+    length = cache["key"].shape[2]
+    if isinstance(key.shape[1], int) and key.shape[1] > length:
+        raise ValueError(
+            f"The cache has room for {length} positions. Got {key.shape[1]} inputs at once; make a longer one by "
+            "`init_cache`."
+        )
+    found = {}
+    for name, new in zip(_NAMES, (key, value), strict=True):
+        new = jnp.swapaxes(new, 1, 2)  # (batch, heads, inputs, size)
+        if f"{name}_scale" in cache:
+            new, scale = _rounded(new)
+            found[f"{name}_scale"] = _written(cache[f"{name}_scale"], scale, positions)
+        found[name] = _written(cache[name], new.astype(cache[name].dtype), positions)
+    return _constrained({name: found[name] for name in cache})
+
+
+def _rounded(values) -> tuple[Any, Any]:
+    """`values` as integers up to 127, and what to multiply them by, one for each vector."""
+    values = values.astype(jnp.float32)
+    scale = jnp.maximum(jnp.max(jnp.abs(values), axis=-1), 1e-12) / 127
+    return jnp.round(values / scale[..., None]).astype(jnp.int8), scale
+
+
+def _written(cache, new, positions):
+    """`cache (batch, heads, length, ...)` with `new (batch, heads, inputs, ...)` in it."""
+    start = jnp.zeros((), jnp.int32) if positions is None else positions
+    if start.ndim == 0:
+        return lax.dynamic_update_slice_in_dim(cache, new, start, 2)
+    if start.ndim == 1 and new.shape[0] == 1:
+        return lax.dynamic_update_slice_in_dim(cache, new, start[0], 2)
+    if start.ndim == 1:
+        start = start[:, None] + jnp.arange(new.shape[2])
+    start = jnp.where(start < 0, cache.shape[2], start)  # which else would count from the end
+    rows = jnp.arange(new.shape[0])[:, None]
+    return cache.at[rows, :, start].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
+
+
+def _constrained(cache: dict) -> dict:
+    return {name: placement.constrain(leaf, _AXES[: leaf.ndim]) for name, leaf in cache.items()}
+
+
+def attend(query, cache: dict, positions, scale: float, window: int | None = None, cap: float | None = None):
+    """`softmax(query @ key.T * scale) @ value` of queries `(batch, queries, heads, size)` over what is kept up to them.
+
+    Args:
+        positions: `(queries,)` or `(batch, queries)`.
+        window: Number of last positions that a query sees. Default: all.
+        cap: Scores `s` become `cap * tanh(s / cap)`.
+    """
+    batch, queries, heads, size = query.shape
+    key, value = cache["key"], cache["value"]
+    groups, length = key.shape[1:3]
+    # (batch, groups, heads of a group * queries, size): more rows of one product, so that no key is repeated.
+    query = jnp.swapaxes(query * scale, 1, 2).reshape(batch, groups, -1, size)
+    scores = _product(query, jnp.swapaxes(key, -1, -2))
+    if "key_scale" in cache:  # of a whole vector, so it may as well be of its product
+        scores = scores * cache["key_scale"][:, :, None, :]
+    scores = scores if cap is None else cap * jnp.tanh(scores / cap)
+    places = jnp.arange(length)
+    seen = places <= positions[..., None]  # (batch or none, queries, length)
+    if window is not None:
+        seen &= places > positions[..., None] - window
+    seen = seen if seen.ndim == 3 else seen[None]
+    seen = jnp.tile(seen, (1, heads // groups, 1))[:, None]
+    weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min / 2))
+    if "value_scale" in cache:
+        weights = weights * cache["value_scale"][:, :, None, :]
+    outputs = _product(weights, value).astype(query.dtype)
+    return jnp.swapaxes(outputs.reshape(batch, heads, queries, -1), 1, 2)
+
+
+def _product(left, right):
+    """A product in float32 of values with what is kept, in whatever dtype that is."""
+    dtype = left.dtype if jnp.issubdtype(right.dtype, jnp.integer) else right.dtype
+    return cpu.product_of_few_rows(left.astype(dtype), right.astype(dtype), jnp.float32)
