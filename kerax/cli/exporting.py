@@ -51,7 +51,7 @@ def export(arguments: Sequence[str]):
         options["quantize"] = given["quantize"]
     path = find_checkpoint(path)
     model = load_model(path, None, False)
-    preprocessing = None if "without_preprocessing" in given else find_preprocessing(path)
+    preprocessing: Any = None if "without_preprocessing" in given else find_preprocessing(path)
     if preprocessing is not None and format not in _WITH_TEXT and any(x.dtype == TEXT for x in preprocessing.inputs):
         print(f"{PREPROCESSING} is left out, for {format} has no text: the file takes what comes out of it.")
         preprocessing = None

@@ -4,6 +4,7 @@ Each function is a loader as those of `kerax.datasets` are: `(x_train, y_train),
 what `data` may hold.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -203,14 +204,14 @@ def load_hub_dataset(
         seed: Of the order in which rows are parted.
     """
     try:
-        import datasets
+        datasets: Any = importlib.import_module("datasets")
     except ImportError:
         raise ValueError("this kind of data needs datasets: pip install datasets") from None
     found: Any = datasets.load_from_disk(path) if os.path.isdir(path) else datasets.load_dataset(path)
     parts = found if isinstance(found, dict) else {train: found}
     if train not in parts:
         raise ValueError(f"{path}: there is no part {train!r}. Parts: {', '.join(parts)}.")
-    pairs = [_of_hub(path, parts[name], target, columns) for name in (train, test) if name in parts]
+    pairs = [_of_hub(path, parts[name], target, columns) for name in (train, test) if name and name in parts]
     if len(pairs) == 2:
         return pairs[0], pairs[1]
     x, y = pairs[0]

@@ -1,6 +1,7 @@
 """Tables in files: CSV, Parquet and JSON lines as columns by name."""
 
 import csv
+import importlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -81,7 +82,7 @@ def _read_json_lines(path: str) -> dict[str, np.ndarray]:
 
 def _read_parquet(path: str) -> dict[str, np.ndarray]:
     try:
-        from pyarrow import parquet
+        parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise ImportError(f"{path}: a Parquet file needs pyarrow: pip install pyarrow") from None
     table = parquet.read_table(path)

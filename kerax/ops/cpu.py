@@ -31,7 +31,7 @@ def is_target() -> bool:
 
 
 def favors_few_rows(rows: Any, dtype) -> bool:
-    """Whether `product_of_few_rows` is the way to multiply so many rows by a matrix of a dtype: bfloat16, a few rows."""
+    """Whether `product_of_few_rows` is the way to multiply so many rows by a matrix: a few, in bfloat16."""
     return isinstance(rows, int) and rows <= _FEW_ROWS and dtype == jnp.bfloat16 and is_target()
 
 

@@ -1,5 +1,7 @@
 """`FeatureSpace`: tables with columns of all kinds as vectors of numbers."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.core import Tracer
@@ -504,9 +506,8 @@ def _column(space: FeatureSpace, columns: dict | None, name: str) -> np.ndarray:
         raise ValueError(f"{space}: the data must be a dict of columns or a frame.")
     if name not in columns:
         raise ValueError(f"{space}: there is no column {name!r}.{suggest(name, columns)}")
-    values = columns[name]
     feature = space.features[name]
-    values = _there(space, name, values)
+    values: Any = _there(space, name, columns[name])
     values = as_array(feature.preprocessor, values.to_numpy() if hasattr(values, "to_numpy") else values)
     # NumPy would turn numbers into text, and the other way round, without a word.
     if is_text(values) != (feature.dtype == "string"):
