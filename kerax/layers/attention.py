@@ -150,12 +150,12 @@ class HeadAttention(DroppedAttention):
     ) -> Any:
         key = value if key is None else key
         masks = (query_mask, value_mask, key_mask, attention_mask)
-        # Said to `attend` rather than made a mask of: kernels that know of it can skip what is never seen.
-        is_causal = use_causal_mask and query.ndim == 3 and self.sliding_window is None
         # A user's way to attend gets one mask of all, as it was when Keras had no other.
         is_plain = type(self)._compute_attention is HeadAttention._compute_attention
-        is_causal = is_causal and is_plain
-        mask = self._join_masks(query, value, *masks, use_causal_mask and not is_causal)
+        # Said to `attend` rather than made a mask of: kernels that know of it can skip what is never seen.
+        is_told = is_plain and query.ndim == 3
+        is_causal, window = (use_causal_mask, self.sliding_window) if is_told else (False, None)
+        mask = self._join_masks(query, value, *masks, use_causal_mask and not is_told, is_told)
         heads = self.query_dense(query), self.key_dense(key), self.value_dense(value)
         if query.ndim == 3:  # (batch, positions, heads, size): what a distribution may spread over devices
             heads = [placement.constrain(part, ("batch", "positions", "heads", None)) for part in heads]
@@ -172,7 +172,7 @@ class HeadAttention(DroppedAttention):
         elif is_plain:  # not by the method, which would put a frame between the layer and its formula
             mask = None if mask is None else self._with_heads(mask, *heads[:2])
             outputs, weights = attend(
-                *self._flat(*heads), **self._options(mask, training, return_attention_scores, is_causal)
+                *self._flat(*heads), **self._options(mask, training, return_attention_scores, is_causal, window)
             )
             outputs, weights = self._in_form(outputs, weights, *heads[:2])
         else:
@@ -234,8 +234,9 @@ class HeadAttention(DroppedAttention):
     def _score_scale(self) -> float:
         return 1 / math.sqrt(self.key_dim) if self.scale is None else self.scale
 
-    def _options(self, mask, training, with_weights, is_causal=False) -> dict[str, Any]:
+    def _options(self, mask, training, with_weights, is_causal=False, sliding_window=None) -> dict[str, Any]:
         return {
+            "sliding_window": sliding_window,
             "mask": mask,
             "scale": self._score_scale(),
             "cap": self.logit_soft_cap,
@@ -261,17 +262,20 @@ class HeadAttention(DroppedAttention):
         """The constructor's arguments but `flash_attention`; those that Keras has not only where they are set."""
         return without(leave_out(super().get_config(), "flash_attention"), *MORE)
 
-    def _join_masks(self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask):
+    def _join_masks(
+        self, query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask, window_is_told
+    ):
         """All masks as one `(batch, ..., queries, keys)`, or with the heads before these, or `None`."""
         found = []
         if query_mask is not None:  # (batch, queries, 1), the others (batch, 1, keys)
             found.append(query_mask.astype(bool)[..., :, None])
         found += [mask.astype(bool)[..., None, :] for mask in (value_mask, key_mask) if mask is not None]
-        if use_causal_mask or self.sliding_window is not None:
+        window = None if window_is_told else self.sliding_window
+        if use_causal_mask or window is not None:
             # (queries, keys): how far a key lies before its query.
             distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])[None, :]
             found += [(distance >= 0)[None]] if use_causal_mask else []
-            found += [(abs(distance) < self.sliding_window)[None]] if self.sliding_window is not None else []
+            found += [(abs(distance) < window)[None]] if window is not None else []
         joined = None
         for mask in [*found, *([attention_mask.astype(bool)] if attention_mask is not None else [])]:
             joined = mask if joined is None else joined & mask

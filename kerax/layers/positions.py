@@ -8,6 +8,7 @@ from kerax import initializers
 from kerax.core import caching
 from kerax.layers.options import PassesMasks, check, check_positive
 from kerax.ops import rotary
+from kerax.ops.products import repeated
 
 
 def _positions(inputs, start_index, positions, axis: int = 1):
@@ -119,6 +120,8 @@ class PositionEmbedding(PassesMasks):
             fits = length <= self.sequence_length
             check(self, fits, f"at most {self.sequence_length} positions have a vector", positions=length)
         found = jnp.take(table, _positions(inputs, start_index, positions, -2), axis=0)
+        if found.ndim == 2 and inputs.ndim == 3:  # the same of all rows: a gradient that XLA lays out well
+            return repeated(found, inputs.shape[0])
         return jnp.broadcast_to(_as_inputs(found, inputs.ndim), inputs.shape)
 
 
