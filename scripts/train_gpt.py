@@ -11,7 +11,6 @@ from at_scale import DEVICES, distribute, read_settings, train
 
 import kerax
 from kerax import layers, ops, optimizers
-from kerax.ops.products import repeated
 
 SETTINGS = {
     "vocabulary": (50304, "number of tokens; a multiple of 128 suits matrix units"),
@@ -37,26 +36,6 @@ SETTINGS = {
     "run_dir": ("", "folder to save the run to and to go on from"),
     "seed": (0, "of weights, order and dropout"),
 }
-
-
-@kerax.saving.register_keras_serializable("gpt")
-class PositionEmbedding(layers.Layer):
-    """The inputs plus a trained vector for each position.
-
-    Args:
-        length: Most positions there may be.
-    """
-
-    def __init__(self, length, **kwargs):
-        super().__init__(**kwargs)
-        self.length = length
-
-    def build(self, input_shape):
-        small = kerax.initializers.RandomNormal(stddev=0.02)
-        self.embeddings = self.add_weight(name="embeddings", shape=(self.length, input_shape[-1]), initializer=small)
-
-    def call(self, inputs):
-        return inputs + repeated(self.embeddings.value[: inputs.shape[1]], inputs.shape[0])
 
 
 @kerax.saving.register_keras_serializable("gpt")
@@ -100,7 +79,8 @@ def build_model(settings):
     embedding = layers.ReversibleEmbedding(
         settings.vocabulary, settings.width, tie_weights=settings.tied, embeddings_initializer=small, name="tokens"
     )
-    hidden = layers.Dropout(settings.dropout)(PositionEmbedding(settings.length)(embedding(tokens)))
+    hidden = embedding(tokens)
+    hidden = layers.Dropout(settings.dropout)(hidden + layers.PositionEmbedding(settings.length, small)(hidden))
 
     def new_block():
         return Block(settings.width, settings.heads, settings.dropout, settings.bias, settings.layers)
