@@ -271,7 +271,9 @@ class Int4(Quantized):
             return schemes.join_int4(parts, self.shape[1], has_scaled_rows=True)
         if self.layout == "reverse":
             return schemes.join_int4(parts, self.shape[0], pack_axis=0)
-        return schemes.join_int4(parts, self.num_columns).reshape(self.shape)
+        size = self.config.block_size
+        in_blocks = {} if size in (None, -1) else {"block_size": size}
+        return schemes.join_int4(parts, self.num_columns, **in_blocks).reshape(self.shape)
 
     def specs(self) -> Any:
         found = super().specs()
