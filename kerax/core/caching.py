@@ -60,7 +60,11 @@ def positions_of_call(length: Any) -> Any:
     running = _running.get()
     if running is None or running.positions is None:
         return None
-    positions = running.positions
+    return _each(running.positions, length)
+
+
+def _each(positions, length: Any):
+    """`(length,)` or `(batch, length)` for positions of the first inputs; those of all as they are."""
     return positions if positions.ndim == 2 else positions[..., None] + jnp.arange(length, dtype=positions.dtype)
 
 
@@ -128,14 +132,15 @@ def apply(layer, variables: dict, args: tuple, kwargs: dict, key: Any, cache: An
         ValueError: if positions or cache have another form than the layer's.
     """
     names = signature_of(type(layer).call).names
-    is_cached = cache is not None and "cache" not in names  # what `call` takes under this name is its own
-    if not is_cached:
-        given = {"cache": cache, "positions": positions}
-        kwargs = kwargs | {name: value for name, value in given.items() if name in names and value is not None}
-    if not are_built(structure(layer).items):
-        layer.kerax_build_from(*args, **kwargs)
     if positions is not None:
         positions = _checked_positions(layer, positions, cache)
+    is_cached = cache is not None and "cache" not in names  # what `call` takes under this name is its own
+    if cache is not None and not is_cached:
+        kwargs = kwargs | {"cache": cache}
+    if positions is not None and not is_cached and "positions" in names:
+        kwargs = kwargs | {"positions": _each(positions, args[0].shape[1])}
+    if not are_built(structure(layer).items):
+        layer.kerax_build_from(*args, **kwargs)
     layers = _cached_layers(layer) if is_cached else []
     running = Calling({id(item): _at(layer, cache, path) for path, item in layers} if is_cached else None, positions)
     with layer.kerax_bind_variables(variables, key) as scope, holding(_running, running):

@@ -1,5 +1,6 @@
 """`Model.generate`: what follows prompts, for any model from tokens to logits."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -375,10 +376,7 @@ def _why_not(model) -> str | None:
         leaves, form = jax.tree.flatten(variables["params"])
         keys = jax.random.split(jax.random.key(0), len(leaves) + 1)
         # The model's own may be zeros that hide a mistake.
-        drawn = [
-            leaf + 0.2 * jax.random.normal(key, leaf.shape, leaf.dtype) if _is_float(leaf) else leaf
-            for key, leaf in zip(keys, leaves, strict=False)
-        ]
+        drawn = [_shaken(leaf, key) for key, leaf in zip(keys, leaves, strict=False)]
         variables = variables | {"params": jax.tree.unflatten(form, drawn)}
         whole, _ = model.apply(variables, tokens, positions=jnp.arange(4)[None], training=False)
         cache = model.init_cache(1, 4)
@@ -400,5 +398,9 @@ def _why_not(model) -> str | None:
     )
 
 
-def _is_float(leaf) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+def _shaken(leaf, key):
+    """A weight plus random numbers, of a size at which activations neither grow nor vanish."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+    deviation = 0.1 if leaf.ndim < 2 else math.prod(leaf.shape[1:]) ** -0.5
+    return leaf + (deviation * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)

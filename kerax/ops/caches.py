@@ -61,12 +61,18 @@ def _written(cache, new, positions):
     start = jnp.zeros((), jnp.int32) if positions is None else positions
     if start.ndim == 0:
         return lax.dynamic_update_slice_in_dim(cache, new, start, 2)
-    if start.ndim == 1 and new.shape[0] == 1:
-        return lax.dynamic_update_slice_in_dim(cache, new, start[0], 2)
     if start.ndim == 1:
         start = start[:, None] + jnp.arange(new.shape[2])
     start = jnp.where(start < 0, cache.shape[2], start)  # which else would count from the end
     rows = jnp.arange(new.shape[0])[:, None]
+    if cache.dtype == jnp.bfloat16 and cpu.is_target():  # else it would become float32, and bfloat16 again
+        bits = _written(*(lax.bitcast_convert_type(part, jnp.uint16) for part in (cache, new)), positions=start)
+        return lax.bitcast_convert_type(bits, jnp.bfloat16)
+    if new.shape[0] == new.shape[2] == 1 and cpu.is_target():
+        # Written at one place, XLA's CPU backend would make the update anew in whatever reads it, and copy the cache
+        # four times a step to keep what was before. Written at a place for each head, it lies where it lay.
+        columns = jnp.arange(new.shape[1])[:, None]
+        return cache.at[rows[..., None], columns, start[..., None]].set(new, mode="drop", unique_indices=True)
     return cache.at[rows, :, start].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
 
 
@@ -87,7 +93,7 @@ def attend(query, cache: dict, positions, scale: float, window: int | None = Non
     groups, length = key.shape[1:3]
     # (batch, groups, heads of a group * queries, size): more rows of one product, so that no key is repeated.
     query = jnp.swapaxes(query * scale, 1, 2).reshape(batch, groups, -1, size)
-    scores = _product(query, jnp.swapaxes(key, -1, -2))
+    scores = _product(query, key, -1)
     if "key_scale" in cache:  # of a whole vector, so it may as well be of its product
         scores = scores * cache["key_scale"][:, :, None, :]
     scores = scores if cap is None else cap * jnp.tanh(scores / cap)
@@ -100,11 +106,11 @@ def attend(query, cache: dict, positions, scale: float, window: int | None = Non
     weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min / 2))
     if "value_scale" in cache:
         weights = weights * cache["value_scale"][:, :, None, :]
-    outputs = _product(weights, value).astype(query.dtype)
+    outputs = _product(weights, value, -2).astype(query.dtype)
     return jnp.swapaxes(outputs.reshape(batch, heads, queries, -1), 1, 2)
 
 
-def _product(left, right):
+def _product(left, right, axis: int):
     """A product in float32 of values with what is kept, in whatever dtype that is."""
     dtype = left.dtype if jnp.issubdtype(right.dtype, jnp.integer) else right.dtype
-    return cpu.product_of_few_rows(left.astype(dtype), right.astype(dtype), jnp.float32)
+    return cpu.product_of_few_rows(left.astype(dtype), right.astype(dtype), jnp.float32, axis)

@@ -35,21 +35,24 @@ def favors_few_rows(rows: Any, dtype) -> bool:
     return isinstance(rows, int) and rows <= _FEW_ROWS and dtype == jnp.bfloat16 and is_target()
 
 
-def product_of_few_rows(left, right, dtype=None):
-    """`left (..., rows, n) @ right (..., n, m)` in `dtype`, or in its own.
+def product_of_few_rows(left, right, dtype=None, axis: int = -2):
+    """`left (..., rows, n) @ right (..., n, m)` in `dtype`, or in its own; `axis` -1 for `right (..., m, n)`.
 
     XLA's CPU backend has fast products of bfloat16 with results in float32, and of 8-bit integers with results of 32
     bits, for at least two rows: of one a second is made. 24 matrices of 768x3072, one row: bfloat16 252, so 21;
-    integers 258, so 11; 8 rows of bfloat16 228, so 37. (float32: 17 to 21, and 39.)
+    integers 258, so 11; 8 rows of bfloat16 228, so 37. (float32: 17 to 21, and 39.) Not by a transposed `right`, all of
+    which would become float32 first: one row by a table of 50257x768 156, so 11.
     """
     result = jnp.dtype(dtype or left.dtype)
+    batch = tuple(range(right.ndim - 2))
+    numbers = ((left.ndim - 1,), (right.ndim + axis,)), (batch, batch)
     if left.dtype not in (jnp.bfloat16, jnp.int8) or not is_target():
-        return jnp.matmul(left, right, preferred_element_type=result)
+        return lax.dot_general(left, right, numbers, preferred_element_type=result)
     rows = left.shape[-2]
     if rows == 1:
         left = jnp.concatenate([left, jnp.zeros_like(left)], axis=-2)
     exact = jnp.float32 if left.dtype == jnp.bfloat16 else jnp.int32
-    product = jnp.matmul(left, right, preferred_element_type=exact)
+    product = lax.dot_general(left, right, numbers, preferred_element_type=exact)
     return product[..., :rows, :].astype(result)
 
 

@@ -32,8 +32,6 @@ def contract(inputs, kernel, num_axes: int = 1):
     if inputs.ndim == kernel.ndim == 2:
         return jnp.matmul(inputs, kernel)
     rows, matrix, num_axes, shape = product_form(inputs, kernel, num_axes)
-    if cpu.favors_few_rows(math.prod(shape[: 1 - kernel.ndim]), kernel.dtype) and kernel.ndim == 2:
-        return cpu.product_of_few_rows(inputs.reshape(rows), kernel).reshape(shape)
     return jnp.tensordot(inputs.reshape(rows), kernel.reshape(matrix), num_axes).reshape(shape)
 
 

@@ -143,8 +143,13 @@ class Table(Weight):
 
     def project(self, inputs: Any, bias: Any = None) -> Any:
         """The products of vectors with all rows, in the vectors' dtype."""
-        value = self.value.astype(inputs.dtype)
-        outputs = contract(inputs, value.T if self.layout == "table" else value)
+        value, is_table = self.value.astype(inputs.dtype), self.layout == "table"
+        if cpu.favors_few_rows(math.prod(inputs.shape[:-1]), value.dtype):
+            rows = inputs.reshape(-1, inputs.shape[-1])
+            outputs = cpu.product_of_few_rows(rows, value, axis=-1 if is_table else -2)
+            outputs = outputs.reshape(*inputs.shape[:-1], -1)
+        else:
+            outputs = contract(inputs, value.T if is_table else value)
         return outputs if bias is None else outputs + bias.value
 
 
@@ -269,7 +274,9 @@ class Int4(Quantized):
             return schemes.join_int4(parts, self.shape[1], has_scaled_rows=True)
         if self.layout == "reverse":
             return schemes.join_int4(parts, self.shape[0], pack_axis=0)
-        return schemes.join_int4(parts, self.num_columns).reshape(self.shape)
+        size = self.config.block_size
+        in_blocks = {} if size in (None, -1) else {"block_size": size}
+        return schemes.join_int4(parts, self.num_columns, **in_blocks).reshape(self.shape)
 
     def specs(self) -> Any:
         found = super().specs()

@@ -98,17 +98,31 @@ def join_int8(parts: dict, equation: str) -> Any:
     return parts[""] / scale.reshape(shape)
 
 
-def join_int4(parts: dict, size: int, pack_axis: int = -1, has_scaled_rows: bool = False) -> Any:
+def join_int4(
+    parts: dict, size: int, pack_axis: int = -1, has_scaled_rows: bool = False, block_size: int | None = None
+) -> Any:
     """The matrix `(rows, columns)` as floats, of `size` integers along `pack_axis`.
 
     Each column has a scale of its own; with `has_scaled_rows` each row, of which there may be any axes: a table's.
+    With a `block_size` scales are of so many rows one after the other. That is what `"g_idx"` says too, but rows picked
+    by numbers that a program does not know become matrices of their own. A step of low-rank updates of 4 blocks of
+    Llama 2 7B at 2,048 tokens, compiled for a v5p, had 960 MB of temporaries with them and has 571 so.
     """
     integers = unpack_int4(parts[""], size, axis=pack_axis)
+    if "_zero" in parts and block_size is not None and not has_scaled_rows:
+        scale, zero = (_spread(parts[part], block_size, integers.shape[0]) for part in ("_scale", "_zero"))
+        return (integers.astype(scale.dtype) - zero.astype(scale.dtype)) * scale
     if "_zero" in parts:
         group_axis = -1 if has_scaled_rows else 0
         return dequantize_with_sz_map(integers, parts["_scale"], parts["_zero"], parts["g_idx"], group_axis)
     scale = parts["_scale"][..., None] if has_scaled_rows else parts["_scale"]
     return integers.astype(scale.dtype) / scale
+
+
+def _spread(array: Any, block_size: int, num_rows: int) -> Any:
+    """`(blocks, columns)` as `(rows, columns)`."""
+    shape = array.shape[0], block_size, array.shape[1]
+    return jnp.broadcast_to(array[:, None], shape).reshape(-1, array.shape[1])[:num_rows]
 
 
 def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:

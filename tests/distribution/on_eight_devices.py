@@ -385,3 +385,25 @@ class TestErrors:
         rules[".*dense/kernel"] = ("model", None)
         with pytest.raises(ValueError, match="matched by several rules"):
             rules["sequential/dense/kernel"]
+
+
+def test_caches_are_spread_and_generation_is_the_same():
+    def make():
+        kerax.utils.set_random_seed(3)
+        blocks = [layers.DecoderBlock(4, 2, 4, 16, rotary=layers.RotaryEmbedding()) for _ in range(2)]
+        model = kerax.Sequential([layers.Embedding(11, 8), *blocks, layers.Dense(11)])
+        model(np.zeros((4, 3), np.int32))
+        return model
+
+    prompts = [[1, 2, 3], [4, 5], [6], [7, 8, 9, 10]]
+    expected = make().generate(prompts, 8)
+    rules = layouts(DeviceMesh((4, 2), ("data", "model")), up_dense=(None, "model"))
+    rules.logical_axes["heads"] = "model"
+    distribution.set_distribution(ModelParallel(layout_map=rules, batch_dim_name="data"))
+    try:
+        model = make()
+        np.testing.assert_array_equal(model.generate(prompts, 8), expected)
+        for leaf in jax.tree.leaves(model.init_cache(4, 16)):
+            assert leaf.sharding.spec[:2] == ("data", "model")
+    finally:
+        distribution.set_distribution(None)

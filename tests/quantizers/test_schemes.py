@@ -108,3 +108,12 @@ def test_integers_come_back_from_every_form():
         assert rows[""].shape == (8, 2)
         table, matrix = schemes.join_int4(rows, 3, has_scaled_rows=True), schemes.join_int4(parts, 3, pack_axis=0)
         np.testing.assert_array_equal(table, matrix.T)
+
+
+@pytest.mark.parametrize("rows", [8, 7])
+def test_scales_of_rows_one_after_the_other_are_those_that_the_indices_pick(rows):
+    config = quantizers.Int4QuantizationConfig(block_size=4)
+    matrix = np.random.default_rng(0).normal(size=(rows, 6)).astype("float32")
+    parts = schemes.split_matrix(matrix, config, pack_axis=-1)
+    picked, spread = schemes.join_int4(parts, 6), schemes.join_int4(parts, 6, block_size=4)
+    np.testing.assert_array_equal(picked, spread)
