@@ -330,6 +330,13 @@ def test_benchmark_compares_with_hand_written_jax(capsys):
         assert numbers["us_per_step"] > 0
 
 
+def test_a_benchmark_says_what_its_numbers_mean(capsys):
+    assert kerax_command("benchmark", "--widths", 8, 3, "--steps", 10, "--rounds", 1) == 0
+    table, words = capsys.readouterr().out.split("\nloop: ")
+    ratio = re.search(r"^kerax +\S+ +(\S+)", table, flags=re.MULTILINE)[1]
+    assert f"kerax: `fit` takes {ratio} of the loop's time" in words and "Equal losses" in words
+
+
 @pytest.mark.slow
 def test_the_command_is_a_module_too():
     command = [sys.executable, "-m", "kerax", "--version"]
