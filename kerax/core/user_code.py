@@ -18,7 +18,7 @@ def code_of(parts: Iterable[Any]) -> tuple[CodeType, ...]:
 
     All functions there, for those that a layer's `call` is made of are no part of the layer.
     """
-    names = {base.__module__ for part in parts for base in _classes(part)}
+    names = {str(base.__module__) for part in parts for base in _classes(part)}
     wanted = [name for name in sorted(names) if name.split(".")[0] not in _NOT_RELOADED]
     modules = [sys.modules[name] for name in wanted if name in sys.modules]  # code run by `exec` is of no module
     found = [vars(module).values() for module in modules]

@@ -66,24 +66,29 @@ def attend(
     if is_plain and is_of_keys and flash_attention is not False and tpu.has_attention(query, key, value):
         return tpu.attend(query, key, value, scale, is_causal, sliding_window, key_mask, cap), None
 
-    def of_rows(rows, query, bias, mask):
-        if is_short and sliding_window is None:
+    if is_short:
+        length = query.shape[-3]
+        # (batch, ..., heads, positions, features)
+        query, key, value = jnp.swapaxes(query, -2, -3), jnp.swapaxes(key, -2, -3), jnp.swapaxes(value, -2, -3)
+        if sliding_window is None:
             # A constant: distances would be compared anew wherever they are looked at.
-            seen = jnp.tril(jnp.ones((query.shape[-3], key.shape[-3]), bool)) if is_causal else None
+            seen = jnp.tril(jnp.ones((length, key.shape[-2]), bool)) if is_causal else None
         else:
-            seen = long_attention.visible(rows(), key.shape[-3], is_causal, sliding_window)
+            seen = long_attention.visible(jnp.arange(length), key.shape[-2], is_causal, sliding_window)
         mask = seen if mask is None else mask if seen is None else seen & mask
         return _by_formula(query, key, value, bias, mask, scale, cap, drop, with_weights)
 
-    if is_short:
-        return of_rows(lambda: jnp.arange(query.shape[-3]), query, bias, mask)
-    blocks = long_attention.by_blocks(lambda rows, *own: of_rows(lambda: rows, *own)[0], query, key, bias, mask)
-    return blocks, None
+    def of_rows(rows, query, bias, mask):
+        seen = long_attention.visible(rows, key.shape[-3], is_causal, sliding_window)
+        mask = seen if mask is None else mask if seen is None else seen & mask
+        heads = (jnp.swapaxes(part, -2, -3) for part in (query, key, value))
+        return _by_formula(*heads, bias, mask, scale, cap, drop, with_weights)[0]
+
+    return long_attention.by_blocks(of_rows, query, key, bias, mask), None
 
 
 def _by_formula(query, key, value, bias, mask, scale, cap, drop, with_weights):
-    # (batch, ..., heads, positions, features)
-    query, key, value = jnp.swapaxes(query, -2, -3), jnp.swapaxes(key, -2, -3), jnp.swapaxes(value, -2, -3)
+    """Of `(batch, ..., heads, positions, features)`, outputs of `(batch, ..., positions, heads, features)`."""
     # Scaled before the product: there are fewer queries than scores, and half precision cannot overflow so soon.
     scores = _product(query * scale, jnp.swapaxes(key, -1, -2))  # (batch, ..., heads, queries, keys)
     scores = scores if bias is None else scores + bias

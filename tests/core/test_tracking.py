@@ -70,9 +70,9 @@ CHANGES = {
 
 def found_anew(model):
     snapshot, model.kerax_memory.snapshot = model.kerax_memory.snapshot, None
-    items, variables = structure(model)
+    found = structure(model)
     model.kerax_memory.snapshot = snapshot
-    return [*map(id, items)], [(path, id(variable)) for path, variable in variables]
+    return [*map(id, found.items)], [(path, id(variable)) for path, variable in found.variables]
 
 
 @pytest.mark.parametrize("name", CHANGES)
