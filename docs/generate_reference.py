@@ -21,7 +21,8 @@ applications preprocessing config dtype_policies mixed_precision quantizers tree
 HIDDEN = frozenset(
     """Family Configurable lift unwrap suggest make_importable crossentropy_for accuracy_for kind_of_labels is_arrays
     next_key ArraySource BatchSource BatchSpec RowDataset Source sparse_reader validation_source local_path
-    forget_dtype_policy forget_uids computed_for_gradient opaque_zero abs_max_quantize_grouped_with_zero_point""".split()
+    forget_dtype_policy forget_uids computed_for_gradient opaque_zero
+    abs_max_quantize_grouped_with_zero_point""".split()
 )
 NAMESPACES = ("kerax", *(f"kerax.{name}" for name in NAMES.split()))
 
