@@ -81,8 +81,8 @@ def attend(
     def of_rows(rows, query, bias, mask):
         seen = long_attention.visible(rows, key.shape[-3], is_causal, sliding_window)
         mask = seen if mask is None else mask if seen is None else seen & mask
-        heads = (jnp.swapaxes(part, -2, -3) for part in (query, key, value))
-        return _by_formula(*heads, bias, mask, scale, cap, drop, with_weights)[0]
+        of_heads = [jnp.swapaxes(part, -2, -3) for part in (query, key, value)]
+        return _by_formula(of_heads[0], of_heads[1], of_heads[2], bias, mask, scale, cap, drop, with_weights)[0]
 
     return long_attention.by_blocks(of_rows, query, key, bias, mask), None
 
