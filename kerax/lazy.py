@@ -20,7 +20,7 @@ def attach(package: str, file: str, *needs: str) -> tuple[Callable, Callable, li
 
     def __getattr__(name: str):
         if name not in homes:
-            from kerax.errors import suggest  # imports jax, which a bare `import kerax` need not wait for
+            from kerax.errors import suggest  # of no use to a bare `import kerax`
 
             hint = suggest(name, homes) or f" It has: {', '.join(homes)}."
             text = f"module {package!r} has no attribute {name!r}.{hint}"

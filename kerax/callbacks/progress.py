@@ -210,7 +210,9 @@ class _Bar(_View):
     def _wait(self, has_started: threading.Event):
         while not has_started.wait(1.0):
             if self._line is not None:
-                self._line.draw(self._parts(0, self.steps, f"compiling {self.taken(None)}"))
+                # An evaluation or prediction says no more before it is done: it may be computing.
+                doing = "compiling " if self.what == "fit" else ""
+                self._line.draw(self._parts(0, self.steps, f"{doing}{self.taken(None)}"))
 
     def _stop_waiting(self):
         if self._has_started is not None:

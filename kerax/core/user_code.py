@@ -9,8 +9,8 @@ _NOT_RELOADED = ("kerax", "jax", "builtins", "__main__", "numpy")
 
 
 def may_change() -> bool:
-    """Whether somebody may replace the code of a function: a plain script need not look."""
-    return "IPython" in sys.modules
+    """Whether somebody may replace the code of a function: a script, or a notebook without it, need not look."""
+    return "IPython.extensions.autoreload" in sys.modules
 
 
 def code_of(parts: Iterable[Any]) -> tuple[CodeType, ...]:

@@ -176,9 +176,9 @@ def _sparse_crossentropy_jvp(axis, primals, tangents):
     def slope(logits, labels, total, tangent):
         labels = jnp.expand_dims(labels, axis)
         is_class = (labels >= 0) & (labels < logits.shape[axis])
-        is_target = lax.broadcasted_iota(jnp.int32, logits.shape, axis) == labels
+        is_label = lax.broadcasted_iota(jnp.int32, logits.shape, axis) == labels
         shares = jnp.exp(_exact(logits) - jnp.expand_dims(total, axis))
-        return jnp.sum(jnp.where(is_class, shares - is_target, 0) * _exact(tangent), axis)
+        return jnp.sum(jnp.where(is_class, shares - is_label, 0) * _exact(tangent), axis)
 
     return loss, computed_for_gradient(slope, logits, labels, total, tangents[0])
 

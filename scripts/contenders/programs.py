@@ -73,19 +73,25 @@ GPT2 = dict(vocabulary=50304, length=1024, width=768, heads=12, layers=12)
 SMALL_GPT = dict(vocabulary=1024, length=256, width=256, heads=4, layers=1)
 
 
+def _of_script(script: Any, words: list[str]) -> tuple[Any, Any]:
+    """The compiled model of a training script, in the policy of its settings, and these."""
+    settings = script.read_settings("", script.SETTINGS | script.DEVICES, words)
+    before = kerax.mixed_precision.global_policy()
+    kerax.mixed_precision.set_global_policy(settings.dtype)
+    try:
+        model = script.build_model(settings)
+        script.compile_model(model, settings)
+    finally:
+        kerax.mixed_precision.set_global_policy(before)
+    return model, settings
+
+
 def gpt(rows: int, **sizes) -> tuple[Any, Any]:
     """The GPT of `train_gpt.py`."""
     import train_gpt
 
     words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-    settings = train_gpt.read_settings("", train_gpt.SETTINGS | train_gpt.DEVICES, words)
-    before = kerax.mixed_precision.global_policy()
-    kerax.mixed_precision.set_global_policy(settings.dtype)
-    try:
-        model = train_gpt.build_model(settings)
-        train_gpt.compile_model(model, settings)
-    finally:
-        kerax.mixed_precision.set_global_policy(before)
+    model, settings = _of_script(train_gpt, words)
     tokens = jax.ShapeDtypeStruct((rows, settings.length), "int32")
     return model, (tokens, tokens)
 
@@ -186,14 +192,7 @@ def resnet(rows: int) -> tuple:
     """The ResNet-50 of `train_resnet.py`."""
     import train_resnet
 
-    settings = train_resnet.read_settings("", train_resnet.SETTINGS | train_resnet.DEVICES, [])
-    before = kerax.mixed_precision.global_policy()
-    kerax.mixed_precision.set_global_policy(settings.dtype)
-    try:
-        model = train_resnet.build_model(settings)
-        train_resnet.compile_model(model, settings)
-    finally:
-        kerax.mixed_precision.set_global_policy(before)
+    model, _ = _of_script(train_resnet, [])
     return model, (jax.ShapeDtypeStruct((rows, 224, 224, 3), "uint8"), jax.ShapeDtypeStruct((rows,), "int32"))
 
 

@@ -235,6 +235,25 @@ def test_a_terminal_says_that_it_compiles_and_when_it_will_be_done(monkeypatch):
     assert "ETA" not in screen(stream.getvalue())[-2] and "compiling" not in screen(stream.getvalue())[-2]
 
 
+def test_an_evaluation_that_computes_long_is_not_said_to_compile(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(progress, "_surroundings", lambda: "bar")
+    for what, begin, end in (
+        ("evaluate", "on_test_begin", "on_test_end"),
+        ("predict", "on_predict_begin", "on_predict_end"),
+    ):
+        logger = kerax.callbacks.ProgbarLogger(1, what)
+        logger.set_params({"steps": 10})
+        getattr(logger, begin)()
+        time.sleep(1.3)
+        getattr(logger, end)({})
+        logger.close()
+        assert re.search(rf"{what} 0/10 \S+ 1s", stream.getvalue())
+    assert "compiling" not in stream.getvalue()
+
+
 def test_curves_leave_out_what_is_no_number():
     history = {
         "loss": [3.0, float("nan"), 1.0],

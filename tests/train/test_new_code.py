@@ -33,7 +33,7 @@ def module(monkeypatch):
     found = types.ModuleType("my_layers")
     found.FACTOR, found.OFFSET = 2.0, 0.0
     monkeypatch.setitem(sys.modules, "my_layers", found)
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.extensions.autoreload", types.ModuleType("autoreload"))
     exec(compile(CODE, "my_layers.py", "exec"), vars(found))
     return found
 
@@ -96,7 +96,7 @@ def test_nothing_is_compiled_anew_while_the_code_stays(module, compilations):
 
 
 def test_classes_of_no_module_are_left_alone(monkeypatch):
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.extensions.autoreload", types.ModuleType("autoreload"))
     names = {"__name__": "nowhere", "FACTOR": 2.0, "OFFSET": 0.0}
     exec(CODE, names)
     model = kerax.Sequential([kerax.Input((1,)), names["Times"]()])
