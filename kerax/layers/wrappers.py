@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerax import initializers
+from kerax import initializers, ops
+from kerax.core import masks
 from kerax.core.calling import signature_of
 from kerax.core.layer import Layer
 from kerax.core.variable import Variable
@@ -37,7 +38,9 @@ class TimeDistributed(Wrapper):
     """A layer applied to every step of sequences, all steps at once.
 
     Deviation from Keras, which calls the layer once for every step: the steps are folded into the batch, so that a
-    batch normalization takes its statistics over all of them.
+    batch normalization takes its statistics over all of them. Also unlike Keras 3 it passes masks on: those of the
+    layer's outputs (an `Embedding(mask_zero=True)` has them), else the steps of which any part counts, so that neither
+    the padding of words nor that of sentences does.
 
     Args:
         layer: The layer for one step.
@@ -64,11 +67,26 @@ class TimeDistributed(Wrapper):
         kwargs = {"training": training} if "training" in taken else {}
         if mask is not None and mask.shape[:2] != (batch, steps):
             raise ValueError(f"{self}: `mask` must have shape ({batch}, {steps}, ...). Got {mask.shape}.")
-        if mask is not None and "mask" in taken and (mask.ndim > 2 or inputs.ndim == 3):
-            kwargs["mask"] = mask.reshape(batch * steps, *mask.shape[2:])
         # (batch, steps, ...) to (batch * steps, ...), and back for every output.
-        outputs = self.layer(inputs.reshape(batch * steps, *inputs.shape[2:]), **kwargs)
+        folded = inputs.reshape(batch * steps, *inputs.shape[2:])
+        if mask is not None and (mask.ndim > 2 or (inputs.ndim == 3 and "mask" in taken)):
+            # On the array: the layer takes it as its argument, or passes it on to its outputs.
+            folded = masks.masked(folded, mask.reshape(batch * steps, *mask.shape[2:]))
+        outputs = self.layer(folded, **kwargs)
         return jax.tree.map(lambda leaf: leaf.reshape(batch, steps, *leaf.shape[1:]), outputs)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The layer's own mask `(batch, steps, ...)`; where it has none, the steps of which any part counts."""
+        parts = None if mask is None or mask.ndim < 3 else _fold(mask)
+        inner = self.layer.compute_mask(_fold(inputs), parts) if self.layer.supports_masking else None
+        if inner is not None:
+            return ops.reshape(inner, (*ops.shape(inputs)[:2], *ops.shape(inner)[1:]))
+        return mask if parts is None else ops.any(mask, axis=tuple(range(2, mask.ndim)))
+
+
+def _fold(array):
+    """`(batch, steps, ...)` as `(batch * steps, ...)`, symbolic too."""
+    return ops.reshape(array, (-1, *ops.shape(array)[2:]))
 
 
 class SpectralNormalization(Wrapper):

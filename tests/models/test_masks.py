@@ -125,13 +125,6 @@ def masked_and_unmasked(k):
     return k.Model(x, merged + [times_mask(k, needed=False)(h) for h in merged])
 
 
-def padded_words_and_sentences(k):
-    x = tokens(k)
-    documents = k.layers.Reshape((2, 2))(x)
-    words = k.layers.TimeDistributed(embedding(k))(documents)
-    return k.Model(x, k.layers.TimeDistributed(k.layers.SimpleRNN(2, "tanh", kernel_initializer="ones"))(words) * 0)
-
-
 def nested(k):
     x, inner = tokens(k), k.Sequential([k.layers.Dense(2, kernel_initializer="ones")])
     return k.Model(x, times_mask(k, needed=False)(inner(embedding(k)(x))))
@@ -150,7 +143,6 @@ MODELS = [
     computed_in_the_graph,
     attribute_in_the_graph,
     masked_and_unmasked,
-    padded_words_and_sentences,
     nested,
 ]
 
@@ -229,3 +221,36 @@ def test_ctc_of_a_masked_model_is_that_of_all_its_steps():
         model.compile("sgd", kerax.losses.CTC())
         losses.append(model.fit(x, y, verbose=0).history["loss"][0])
     assert losses[0] == pytest.approx(losses[1])
+
+
+WORDS = [
+    lambda L: L.LSTM(2),
+    lambda L: L.Bidirectional(L.GRU(2)),
+    lambda L: L.GlobalAveragePooling1D(),
+    lambda L: kerax.Sequential([L.Dense(3), L.SimpleRNN(2, return_sequences=True), L.LSTM(2)]),
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_padding_of_words_and_of_sentences_does_not_count(words, tmp_path):
+    layers = kerax.layers
+    documents = np.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]], [[4, 1, 1], [0, 0, 0], [0, 0, 0]]])
+    embed, read, join = layers.Embedding(5, 3, mask_zero=True), words(layers), layers.LSTM(2)
+    x = kerax.Input((None, None), dtype="int32")
+    model = kerax.Model(x, join(layers.TimeDistributed(read)(layers.TimeDistributed(embed)(x))))
+    # Each sentence by itself without its padding, each document of its own sentences.
+    sentences = [[[1, 2], [3]], [[4, 1, 1]]]
+    read_alone = [np.stack([read(embed(np.array([one])))[0] for one in document]) for document in sentences]
+    expected = np.concatenate([join(document[None]) for document in read_alone])
+    np.testing.assert_allclose(model.predict(documents, verbose=0), expected, atol=1e-6)
+    model.save(tmp_path / "m.keras")
+    loaded = kerax.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(loaded(documents), expected, atol=1e-6)
+
+
+def test_a_layer_for_one_step_that_knows_no_masks_keeps_those_of_the_steps():
+    layers = kerax.layers
+    words = layers.TimeDistributed(layers.Embedding(5, 3, mask_zero=True))(np.array([[[1, 2], [0, 0]]]))
+    with pytest.warns(UserWarning, match="does not pass on"):
+        read = layers.TimeDistributed(layers.Conv1D(2, 2))(words)
+    np.testing.assert_array_equal(read._keras_mask, [[True, False]])
