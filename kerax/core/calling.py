@@ -136,10 +136,24 @@ def _note_shapes(layer, input_shape):
     """A `build` that leaves the layers to the call, whose inputs have dtypes."""
 
 
-def build_in_call(layer, shapes: dict) -> None:
-    """Builds a layer for the shapes of a call that is to come."""
+def build_in_call(layer, arguments: dict) -> None:
+    """Builds a layer for a call that is to come, with these arguments."""
+    shapes = shape_arguments(layer.build, arguments)
+    if not shapes:  # text, or nothing: a `build` that asks for a shape gets none
+        parameters = inspect.signature(layer.build).parameters.values()
+        shapes = {p.name: None for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        try:
+            return layer.build(**shapes)
+        except TypeError as error:
+            raise errors.ArgumentTypeError(
+                f"{layer}: cannot build without a tensor argument. Got {arguments}. {error}."
+            ) from error
     if hasattr(type(layer).build, "follows_call"):
         _note_shapes(layer, **shapes)
+        dtypes = jax.tree.map(lambda leaf: str(leaf.dtype), next(filter(jax.tree.leaves, arguments.values()), None))
+        # Those that a `build` on shapes alone would not guess: tokens of a model that is loaded.
+        if any(name.startswith(("int", "uint", "bool")) for name in jax.tree.leaves(dtypes)):
+            layer.kerax_build_dtypes = dtypes
     else:
         layer.build(**shapes)
 
@@ -340,7 +354,7 @@ def explain(error: Exception, layer, inputs, at_root: bool) -> None:
             "A compiled step has no numbers while it is made, so Python's `if`, `while`, `float()` and NumPy cannot "
             "ask for them. Use `kerax.ops.where`, `ops.cond` or `ops.while_loop`, or `compile(..., run_eagerly=True)`."
         )
-    elif isinstance(error, (TypeError, ValueError)) and "Variable" in str(error):
+    elif isinstance(error, (TypeError, ValueError)) and ("Variable" in str(error) or "__jax_array__" in str(error)):
         error.add_note("A Variable is not an array: pass `variable.value` to `jax.numpy`, or use `kerax.ops`.")
 
 

@@ -102,6 +102,7 @@ class Layer(Operation, Trackable):
         # Who writes `compute_mask` has thought of masks.
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self.kerax_build_shapes: dict[str, Any] | None = None
+        self.kerax_build_dtypes: Any = None  # where they are not those of floats
         self._remat = rematerialization.current_mode()
         self._drops_masks = False
         # Keras's older ways to start a `Sequential` without an `Input`.
@@ -276,12 +277,8 @@ class Layer(Operation, Trackable):
     def _prepare(self, arguments: dict, args: tuple, kwargs: dict, at_root: bool):
         """Builds what is not built, and outside a pure call makes the weights of the whole tree at once."""
         if not self.built:
-            shapes = calling.shape_arguments(self.build, arguments)
-            if shapes or not inspect.signature(self.build).parameters:
-                with scopes.outside(), jax.ensure_compile_time_eval():  # what `build` makes outlives this call
-                    calling.build_in_call(self, shapes)
-            else:
-                raise ValueError(f"{self}: cannot build without a tensor argument. Got {arguments}.")
+            with scopes.outside(), jax.ensure_compile_time_eval():  # what `build` makes outlives this call
+                calling.build_in_call(self, arguments)
         if at_root and scopes.current_scope() is None:
             # Sublayers of a `call` of the user's are built by inferring its shapes, before any array is made.
             if not are_built(descendants(self)):

@@ -146,7 +146,8 @@ def get_build_config(self) -> dict | None:
         return None
     shapes = self.kerax_build_shapes or {"input_shape": None}  # built without, as an embedding may be
     # Keras's two forms, of which the second is for more arguments.
-    return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
+    config = {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
+    return config if self.kerax_build_dtypes is None else config | {"dtypes": self.kerax_build_dtypes}
 
 
 def build_from_config(self, config: dict) -> None:
@@ -154,6 +155,7 @@ def build_from_config(self, config: dict) -> None:
     shapes = config.get("shapes_dict") or ({"input_shape": config["input_shape"]} if "input_shape" in config else None)
     if not shapes or self.built:
         return
+    self.kerax_build_dtypes = config.get("dtypes")
     # JSON has no tuples.
     shapes = jax.tree.map(lambda shape: tuple(shape) if is_shape(shape) else shape, shapes, is_leaf=is_shape)
     self.build(*shapes.values()) if len(shapes) == 1 else self.build(**shapes)

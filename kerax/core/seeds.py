@@ -20,8 +20,21 @@ class _Stream:
         return int(np.random.SeedSequence([self.root, self.count]).generate_state(1)[0])
 
 
-def _python_state() -> int:
-    return hash(random.getstate()[1]) % 2**64  # of integers alone: the same in each process
+def _python_words() -> tuple:
+    """The words of Python's generator, which 624 draws use up; its last number says how many were."""
+    return random.getstate()[1][:-1]
+
+
+def _comes_after(words: tuple, earlier: tuple) -> bool:
+    """Whether draws alone, and not a seed, made these words of the earlier ones; too many draws count as a seed."""
+    generator = random.Random()
+    for _ in range(16):
+        if words == earlier:
+            return True
+        generator.setstate((3, (*earlier, 624), None))
+        generator.getrandbits(32)  # makes the next 624 words
+        earlier = generator.getstate()[1][:-1]
+    return False
 
 
 def _numpy_state() -> int | None:
@@ -34,23 +47,26 @@ def _numpy_state() -> int | None:
 
 
 class _Unseeded(_Stream):
-    """Seeds that follow from `random.seed` or `np.random.seed`, whichever was called last, while kerax was given none.
+    """Seeds while kerax was given none: they follow from `random.seed`, or from `np.random.seed` where it alone ran.
 
-    Both generators are looked at, not drawn from, so that users draw from them what they draw without kerax. In Keras
-    only Python's counts.
+    Python's generator is drawn from, as in Keras, so that seeding it again as it was gives the same seeds again.
+    NumPy's, which Keras does not ask, is looked at only: users draw their data from it, with and without kerax.
     """
 
     def __init__(self):
-        self.python, self.numpy = _python_state(), _numpy_state()
-        super().__init__(self.python if self.numpy is None else self.numpy)
+        self.words, self.is_python_seeded, self.numpy = _python_words(), False, _numpy_state()
+        super().__init__(self.numpy or 0)
 
     def draw(self) -> int:
-        python, numpy = _python_state(), _numpy_state()
-        if python != self.python:
-            self.root, self.count = python, 0
-        elif numpy is not None and numpy != self.numpy:
+        words, numpy = _python_words(), _numpy_state()
+        self.is_python_seeded = self.is_python_seeded or not _comes_after(words, self.words)
+        if self.is_python_seeded or numpy is None:
+            seed = random.randint(1, 10**9)
+            self.words = _python_words()
+            return seed
+        if numpy != self.numpy:
             self.root, self.count = numpy, 0
-        self.python, self.numpy = python, numpy
+        self.words, self.numpy = words, numpy
         return super().draw()
 
 

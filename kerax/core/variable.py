@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import math
 import operator
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -264,7 +265,8 @@ class Variable(Operators):
 
     def _seed_pair(self) -> tuple[int, str]:
         if self.seed_and_path is None:
-            self.seed_and_path = (seeds.make_seed(), self.path)
+            # Without the number of a default name, which counts what else was made: the same seed, the same weights.
+            self.seed_and_path = (seeds.make_seed(), re.sub(r"^([^/]*)_\d+/", r"\1/", self.path))
         return self.seed_and_path
 
     @property
@@ -387,6 +389,9 @@ class Variable(Operators):
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.numpy(), dtype)
+
+    def __jax_array__(self):
+        return self.value  # for `jnp.asarray` and `jnp.stack`; other functions of JAX want the value itself
 
     def __len__(self):
         if not self.shape:

@@ -1,6 +1,7 @@
 """Convolutions."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kerax import activations, config
@@ -127,8 +128,14 @@ class _Conv(BaseConv):
         self.finish_build((self.filters,) if self.use_bias else None)
 
     def call(self, inputs: Any) -> Any:
-        kernel, window = self.representations["kernel"].value, (self.strides, self.padding)
-        return self.finish(convolutions.conv(inputs, kernel, *window, self.data_format, self.dilation_rate))
+        return self.finish(self.convolution_op(inputs, self.representations["kernel"].value))
+
+    @property
+    def convolution_op(self) -> Callable:
+        """Takes inputs and kernel to the sums over the windows, without bias and activation. A subclass writes a method
+        of this name to convolve another way."""
+        window = {"strides": self.strides, "padding": self.padding, "data_format": self.data_format}
+        return partial(convolutions.conv, **window, dilation_rate=self.dilation_rate)
 
 
 class Conv1D(_Conv, rank=1):

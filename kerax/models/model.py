@@ -131,6 +131,9 @@ class Model(Layer):
         """Builds every layer for an input shape (with the batch size or `None` first), or a list or dict of them."""
         self.built = True
         tensors = jax.tree.map(lambda shape: KerasTensor(shape, self.compute_dtype), input_shape, is_leaf=is_shape)
+        dtypes = self.kerax_build_dtypes  # of the inputs that the model was saved with
+        if dtypes is not None:
+            tensors = jax.tree.map(lambda tensor, dtype: KerasTensor(tensor.shape, dtype), tensors, dtypes)
         unbuilt = [child for child in descendants(self) if isinstance(child, Layer) and not child.built]
         if unbuilt and jax.tree.leaves(tensors):
             try:

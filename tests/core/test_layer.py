@@ -249,9 +249,17 @@ def test_passing_a_variable_to_jax_numpy_is_explained():
         def call(self, inputs):
             return jnp.matmul(inputs, self.w)
 
-    with pytest.raises(TypeError) as raised:
+    with pytest.raises((TypeError, ValueError)) as raised:
         Wrong(3)(X)
     assert any(".value" in note for note in raised.value.__notes__)
+
+
+def test_a_variable_becomes_an_array_where_jax_asks_for_one():
+    weight = kerax.Variable(np.arange(4, dtype="int8").reshape(2, 2))
+    for made in (jnp.asarray(weight), jnp.stack([weight])[0], kerax.Variable(weight).value):
+        np.testing.assert_array_equal(made, weight.numpy())
+    packed, _, _ = kerax.quantizers.pack_int4(weight)
+    np.testing.assert_array_equal(kerax.quantizers.unpack_int4(kerax.Variable(packed), 2), weight.numpy())
 
 
 def test_tracebacks_end_in_the_users_line():

@@ -215,12 +215,16 @@ def test_reset_state_of_a_users_metric_decides_where_an_epoch_starts(start, expe
     assert model.train_on_batch(X, Y, return_dict=True)["n"] == (8 if start is None else 11)
 
 
-def convolution(k):
-    class User(k.layers.Conv1D):
-        def convolution_op(self, inputs, kernel):
-            return super().convolution_op(inputs, kernel) * 3
+def convolution(rank):
+    def convolve(k):
+        class User(getattr(k.layers, f"Conv{rank}D")):
+            def convolution_op(self, inputs, kernel):
+                return super().convolution_op(inputs, kernel) * 3 + k.ops.sum(kernel)
 
-    return User(1, 2, kernel_initializer="ones")(np.ones((1, 3, 1), "float32"))
+        layer = User(1, 2, strides=2, activation="tanh", kernel_initializer="ones", bias_initializer="ones")
+        return layer(np.full((1, *[4] * rank, 1), 0.01, "float32"))
+
+    return convolve
 
 
 def attention_of(name, *arguments):
@@ -254,11 +258,17 @@ def no_activation(k):
 
 
 OVERRIDDEN = {
-    "convolution_op": convolution,
+    "convolution_op": convolution(2),
+    "convolution_op of volumes": convolution(3),
     "MultiHeadAttention": attention_of("MultiHeadAttention", 2, 2),
     "GroupQueryAttention": attention_of("GroupQueryAttention", 2, 4, 2),
     "activation": no_activation,
 }
+
+
+def test_a_convolution_of_ones_own_counts_for_sequences_too():
+    """Keras asks for it in images and volumes only."""
+    np.testing.assert_allclose(convolution(1)(kerax), np.tanh(np.full((1, 2, 1), 3 * 0.02 + 2 + 1)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
@@ -348,10 +358,112 @@ def test_seeds_of_python_and_numpy_decide_where_kerax_has_none(line):
     assert runs[0] == runs[1]
 
 
-def test_looking_for_a_seed_leaves_the_generators_of_users_alone():
-    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 what users draw from
+@pytest.fixture
+def generators_of_users():
+    """Python's and NumPy's generators, as they were afterwards."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 what users draw from
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+
+
+def test_looking_for_a_seed_leaves_the_generator_of_numpy_alone(generators_of_users):
+    np.random.seed(3)  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
     seeds._Unseeded().draw()
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+SEEDINGS = {
+    "python": lambda: random.seed(5),
+    "python, as it was": lambda: random.setstate((3, (*range(624), 624), None)),
+    "both": lambda: (random.seed(5), np.random.seed(5)),  # noqa: NPY002
+    "numpy, then data": lambda: (np.random.seed(6), np.random.rand(3)),  # noqa: NPY002
+}
+
+
+@pytest.mark.parametrize("name", SEEDINGS)
+@pytest.mark.parametrize("draws_between", [0, 3, 2000])
+def test_the_same_seed_again_gives_the_same_seeds_again(name, draws_between, generators_of_users):
+    """However much else is drawn from Python's generator: only seeding it counts."""
+    np.random.seed(0)  # noqa: NPY002
+    stream, found = seeds._Unseeded(), []
+    for _ in range(2):
+        SEEDINGS[name]()
+        found.append([stream.draw() for _ in range(700 if name == "both" else 3)])
+        [random.random() for _ in range(draws_between)]
+        np.random.seed(7)  # noqa: NPY002 another state, so that NumPy's is seen to be seeded again
+        stream.draw()
+    assert found[0] == found[1] and len(set(found[0])) >= 3
+
+
+def test_the_number_of_a_default_name_does_not_reach_the_weights():
+    def kernel():
+        kerax.utils.set_random_seed(4)
+        kerax.layers.Dense(2)  # takes a number
+        layers = [kerax.layers.Dense(2) for _ in range(2)]
+        layers[len(made)].build((None, 3))
+        return layers[len(made)].get_weights()[0]
+
+    made = []
+    made.append(kernel())
+    np.testing.assert_array_equal(kernel(), made[0])
+
+
+class Tokens(kerax.Model):
+    """A model of tokens, which fails on floats as it is built."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = kerax.layers.Embedding(10, 2)
+
+    def call(self, x):
+        ids = x["ids"] if isinstance(x, dict) else x
+        assert "int" in str(ids.dtype), ids.dtype
+        return self.table(ids)
+
+
+@pytest.mark.parametrize("inputs", [np.ones((2, 3), "int32"), {"ids": np.ones((2, 3), "int64"), "x": np.ones((2, 1))}])
+def test_a_model_of_tokens_is_loaded_as_it_was_built(inputs, tmp_path):
+    model = Tokens()
+    expected = model(inputs)
+    model.save(tmp_path / "m.keras")
+    loaded = kerax.saving.load_model(tmp_path / "m.keras", custom_objects={"Tokens": Tokens})
+    assert loaded.built
+    np.testing.assert_array_equal(loaded(inputs), expected)
+    loaded.save(tmp_path / "again.keras")
+    kerax.saving.load_model(tmp_path / "again.keras", custom_objects={"Tokens": Tokens})
+
+
+TEXTS = {
+    "a build with a shape": lambda self, input_shape: setattr(self, "w", self.add_weight((1,))),
+    "a build that may have one": lambda self, input_shape=None: setattr(self, "w", self.add_weight((1,))),
+    "a build without": lambda self: setattr(self, "w", self.add_weight((1,))),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_layer_of_text_alone_or_of_nothing_is_built(name):
+    def call(self, text="", also=2):
+        return self.w * len(text) * also
+
+    for arguments in ({"text": "abc"}, {"text": "ab", "also": 3}, {}):
+        layer = type("Reads", (kerax.Layer,), {"build": TEXTS[name], "call": call})()
+        np.testing.assert_allclose(
+            layer(**arguments), layer.w.numpy() * len(arguments.get("text", "")) * arguments.get("also", 2)
+        )
+
+
+def test_a_build_that_needs_a_shape_and_gets_none_says_so():
+    class Reads(kerax.Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight((input_shape[-1],))
+
+        def call(self, text):
+            return self.w
+
+    with pytest.raises(TypeError, match="cannot build without a tensor argument"):
+        Reads()(text="abc")
 
 
 WRONG = {
