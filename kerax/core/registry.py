@@ -351,7 +351,13 @@ def _deserialize(config):
         return made[number]
     owner = inner.get("name")
     with owned_by(owner if isinstance(owner, str) else _owner.get()):
-        obj = _find_class(config).from_config(inner)
+        found = _find_class(config)
+        if not hasattr(found, "from_config"):
+            raise ConfigError(
+                f"{name}: an object of this class cannot be made from a config. Give the class a class method "
+                "`from_config(cls, config)`, such as one that returns `cls(**config)`."
+            )
+        obj = found.from_config(inner)
     if number is not None:
         made[number] = obj
     if config.get("build_config") and hasattr(obj, "build_from_config"):

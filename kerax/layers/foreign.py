@@ -10,6 +10,7 @@ from kerax.core.configurable import captured_arguments, serialize_arguments
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import generator_for
 from kerax.core.seeds import make_seed
+from kerax.core.variable import Variable
 
 _CALL_ARGUMENTS = ("params", "state", "rng", "inputs", "training")
 _INIT_ARGUMENTS = ("rng", "inputs", "training")
@@ -75,6 +76,11 @@ class JaxLayer(Layer):
         self._params, self._state = [], []
         for weights, tree, trainable in ((self._params, params, True), (self._state, state, False)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                if isinstance(leaf, str) or not (
+                    hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))
+                ):
+                    weights.append(leaf)  # no number, as an option of the function
+                    continue
                 leaf = jnp.asarray(leaf)  # trees may hold NumPy arrays and numbers
                 # Integers and keys keep their dtype: they are no weights that a policy is about.
                 is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -83,8 +89,18 @@ class JaxLayer(Layer):
                 dtype = None if is_float else leaf.dtype
                 weights.append(self.add_weight(leaf.shape, _Given(leaf), dtype, trainable, name=name))
 
+    @property
+    def params(self) -> Any:
+        """The trained weights as the tree that `call_fn` takes; `None` before the layer is built."""
+        return jax.tree.unflatten(self._treedefs[0], self._params) if hasattr(self, "_treedefs") else None
+
+    @property
+    def state(self) -> Any:
+        """The other weights as the tree that `call_fn` takes; `None` before the layer is built."""
+        return jax.tree.unflatten(self._treedefs[1], self._state) if hasattr(self, "_treedefs") else None
+
     def call(self, inputs: Any, training: Any = False) -> Any:
-        values = [[weight.value for weight in weights] for weights in (self._params, self._state)]
+        values = [[getattr(leaf, "value", leaf) for leaf in leaves] for leaves in (self._params, self._state)]
         params, state = map(jax.tree.unflatten, self._treedefs, values)
         arguments = {"params": params, "state": state, "inputs": inputs, "training": bool(training)}
         if "rng" in self._taken:
@@ -99,8 +115,9 @@ class JaxLayer(Layer):
                 f"{self}: `call_fn` returned a state of another structure. Expected {self._treedefs[1]}, "
                 f"got {jax.tree.structure(new_state)}."
             )
-        for weight, value in zip(self._state, jax.tree.leaves(new_state), strict=True):
-            weight.assign(value)
+        for leaf, value in zip(self._state, jax.tree.leaves(new_state), strict=True):
+            if isinstance(leaf, Variable):
+                leaf.assign(value)
         return outputs
 
     def get_config(self) -> dict:

@@ -29,6 +29,7 @@ from kerax.core.registry import (
     serialize_keras_object,
     sharing_scope,
 )
+from kerax.errors import ConfigError
 from kerax.saving import h5_members, structure, weights_h5
 from kerax.version import __version__
 
@@ -182,7 +183,9 @@ def naming(path: str, hidden: str = "", who: str = "load_model") -> Iterator[Non
         message = str(error).replace(hidden, str(path)) if hidden else str(error)
         message = message.removeprefix(f"{who}: ")
         prefix = "" if repr(path) in message else f"{path!r}: "
-        raise ValueError(f"{who}: {prefix}{message or type(error).__name__}") from error
+        # Both kinds where it was a wrong type: Keras raises a `TypeError` then.
+        kind = ConfigError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{who}: {prefix}{message or type(error).__name__}") from error
 
 
 class Folder:

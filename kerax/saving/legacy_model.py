@@ -58,10 +58,15 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
         model: Any = deserialize_keras_object(config, custom_objects, safe_mode)
         if not isinstance(model, Layer):
             raise ValueError(f"the config describes {type(model).__name__}, which is no model")
-        if not model.built:
+        with h5_members.explaining(path, who):
+            has_weights = (
+                any(len(layer) for layer in file["model_weights"].values()) if "model_weights" in file else False
+            )
+        if not model.built and has_weights:
             raise ValueError(f"{model} cannot be built from its config, so its weights have no place")
         with h5_members.explaining(path, who):
-            legacy_h5.fill(file, model)
+            if model.built:  # else it was saved before it had weights
+                legacy_h5.fill(file, model)
         if compile and "training_config" in texts:
             arguments = keras2.compile_arguments(_parse(texts, "training_config"), len(cast(Any, model).outputs))
             archive.compile_as(model, arguments, custom_objects)

@@ -1,8 +1,10 @@
 """Small tools around training."""
 
 import gc
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kerax.config import disable_interactive_logging as disable_interactive_logging
@@ -94,18 +96,25 @@ def clear_session(free_memory: bool = True):
         gc.collect()
 
 
-def to_categorical(x, num_classes=None) -> np.ndarray:
+def to_categorical(x, num_classes=None) -> Any:
     """Integer labels as rows with a one.
 
     Args:
         x: Integers of any shape; a last axis of size 1 is dropped.
         num_classes: Default: the largest label plus one.
 
-    Returns: float32 `(..., num_classes)`.
+    Returns: float32 `(..., num_classes)`, of a JAX array one of JAX's.
 
     Raises:
         ValueError: if a label is outside `[0, num_classes)`.
     """
+    if isinstance(x, jax.Array):
+        # Inside a compiled function nothing is known of the labels: what is out of range gives zeros there.
+        traced = isinstance(x, jax.core.Tracer) and num_classes is not None
+        labels = x[..., 0] if x.ndim > 1 and x.shape[-1] == 1 else x
+        return (
+            jax.nn.one_hot(labels, num_classes) if traced else jnp.asarray(to_categorical(np.asarray(x), num_classes))
+        )
     labels = np.asarray(x).astype(np.int64)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]

@@ -95,3 +95,16 @@ def test_flax_method_by_name_and_by_function():
 def test_mistakes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_params_and_state_are_readable_as_the_trees_that_the_function_takes():
+    def scale(params, state, inputs):
+        return inputs * params["w"][0], {**state, "calls": state["calls"] + 1}
+
+    layer = kerax.layers.JaxLayer(
+        scale, lambda rng, inputs: ({"w": [jnp.ones(())]}, {"calls": 0, "mode": "a", "no": None})
+    )
+    assert layer.params is None and layer.state is None
+    np.testing.assert_array_equal(layer(np.full((1, 2), 3.0)), np.full((1, 2), 3.0))
+    assert layer.params["w"][0] is layer.trainable_variables[0]
+    assert layer.state["calls"].numpy() == 1 and layer.state["mode"] == "a" and layer.state["no"] is None

@@ -239,3 +239,26 @@ def test_models_are_copied_and_pickled(make, copied):
 def test_ops_are_pickled_by_name(name):
     function = getattr(ops, name)
     assert pickle.loads(pickle.dumps(function)) is function
+
+
+@kerax.saving.register_keras_serializable("test_configs")
+class Growth:
+    """A function with a config, which nothing makes anew."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return {"factor": self.factor}
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_class_without_from_config_is_named(ending, tmp_path):
+    model = kerax.Sequential([kerax.Input((2,)), kerax.layers.Dense(1, activation=Growth(2.0))])
+    model.save(tmp_path / f"m.{ending}")
+    for kind in (TypeError, ValueError):  # the first is Keras's
+        with pytest.raises(kind, match="Growth: .*`from_config"):
+            kerax.saving.load_model(tmp_path / f"m.{ending}")

@@ -341,3 +341,13 @@ def test_models_of_tensorflows_keras(tmp_path):
     loaded = kerax.saving.load_model(tmp_path / "model.h5")
     np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
     assert isinstance(loaded.layers[2], layers.Bidirectional)
+
+
+def test_a_model_that_was_never_built_comes_back_unbuilt(tmp_path):
+    kerax.Sequential([layers.Dense(2)]).save(tmp_path / "m.h5")
+    loaded = kerax.saving.load_model(tmp_path / "m.h5")
+    assert not loaded.built and loaded(np.ones((2, 3))).shape == (2, 2)
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file["model_weights"].create_group("dense/dense").create_dataset("kernel", data=np.ones((3, 2)))
+    with pytest.raises(ValueError, match="cannot be built from its config"):
+        kerax.saving.load_model(tmp_path / "m.h5")

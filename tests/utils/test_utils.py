@@ -13,6 +13,16 @@ def test_to_categorical_puts_a_one_at_each_label():
         kerax.utils.to_categorical([2], 2)
 
 
+def test_to_categorical_of_jaxs_arrays_is_one_of_them():
+    labels = jnp.array([[1], [0]])
+    found = kerax.utils.to_categorical(labels, 2), jax.jit(lambda x: kerax.utils.to_categorical(x, 2))(labels)
+    for one in found:
+        assert isinstance(one, jax.Array)
+        np.testing.assert_array_equal(one, [[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="labels must be in"):
+        kerax.utils.to_categorical(labels, 1)
+
+
 def test_set_random_seed_reproduces_everything_drawn_after_it():
     def draw():
         kerax.utils.set_random_seed(7)
