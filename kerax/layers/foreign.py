@@ -76,9 +76,7 @@ class JaxLayer(Layer):
         self._params, self._state = [], []
         for weights, tree, trainable in ((self._params, params, True), (self._state, state, False)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                if isinstance(leaf, str) or not (
-                    hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))
-                ):
+                if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
                     weights.append(leaf)  # no number, as an option of the function
                     continue
                 leaf = jnp.asarray(leaf)  # trees may hold NumPy arrays and numbers

@@ -110,11 +110,9 @@ def to_categorical(x, num_classes=None) -> Any:
     """
     if isinstance(x, jax.Array):
         # Inside a compiled function nothing is known of the labels: what is out of range gives zeros there.
-        traced = isinstance(x, jax.core.Tracer) and num_classes is not None
-        labels = x[..., 0] if x.ndim > 1 and x.shape[-1] == 1 else x
-        return (
-            jax.nn.one_hot(labels, num_classes) if traced else jnp.asarray(to_categorical(np.asarray(x), num_classes))
-        )
+        if isinstance(x, jax.core.Tracer) and num_classes is not None:
+            return jax.nn.one_hot(x[..., 0] if x.ndim > 1 and x.shape[-1] == 1 else x, num_classes)
+        return jnp.asarray(to_categorical(np.asarray(x), num_classes))
     labels = np.asarray(x).astype(np.int64)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]

@@ -1,5 +1,7 @@
 """Small tools."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
