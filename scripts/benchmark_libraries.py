@@ -92,7 +92,9 @@ def compare(kind: str, size: str, rounds: int) -> None:
     for _ in range(rounds):
         for side, figures in best.items():
             command = [sys.executable, __file__, "--one", side, kind, size]
-            done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(
+                command, env=os.environ | {"KERAS_BACKEND": "jax"}, stdout=subprocess.PIPE, text=True, check=True
+            )
             for name, value in json.loads(done.stdout.splitlines()[-1]).items():
                 figures[name] = min(value, figures.get(name, value))
     ratios = {name: value / best["keras"][name] for name, value in best["kerax"].items()}

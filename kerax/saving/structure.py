@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -155,8 +156,17 @@ def fill(model, source: Source, who: str, skip_mismatch: bool = False, objects_t
         if not isinstance(plan, list):
             # After all that kerax reads itself: what the user's method raises comes before any other weight is changed.
             owner.load_own_variables({name: member[()] for name, member in plan.items()})
-    for variable, value in values:
-        variable.assign(value)
+    values.reverse()
+    while values:  # each is let go as it is assigned: not everything lies there twice
+        variable, value = values.pop()
+        variable.assign(_handed_over(variable, value))
+
+
+def _handed_over(variable: Variable, value: Any) -> Any:
+    """What was read from a file, which nobody else holds: on one device it need not be copied, as users' arrays are."""
+    if not isinstance(value, np.ndarray) or placement.active() is not None:
+        return value
+    return jax.device_put(value.astype(variable.stored_dtype, copy=False))
 
 
 def report(differences: list[str], message: str, skip_mismatch: bool):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kerax
+from kerax.saving import h5_members
 
 
 def sequential(k):
@@ -181,3 +182,30 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         model.save_weights(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("ending", ["keras", "weights.h5"])
+def test_weights_lie_where_they_were_read_and_not_twice(ending, tmp_path, monkeypatch):
+    """On a CPU; and training from there neither changes an array that somebody took nor is held up by it."""
+    model = kerax.Sequential([kerax.Input((64,)), kerax.layers.Dense(32), kerax.layers.Dense(1)])
+    model.compile("adam", "mse")
+    path, addresses, aligned = str(tmp_path / f"m.{ending}"), set(), h5_members._aligned
+    model.save(path) if ending == "keras" else model.save_weights(path)
+
+    def noted(*args):
+        array = aligned(*args)
+        addresses.add(array.ctypes.data)
+        return array
+
+    monkeypatch.setattr(h5_members, "_aligned", noted)
+    if ending == "keras":
+        model = kerax.saving.load_model(path)
+    else:
+        model.load_weights(path)
+    taken = [variable.value for variable in model.weights]
+    assert {array.unsafe_buffer_pointer() for array in taken} <= addresses
+    before = [np.array(array) for array in taken]
+    model.fit(np.ones((8, 64), "float32"), np.ones((8, 1), "float32"), epochs=2, verbose=0)
+    for array, values, variable in zip(taken, before, model.weights, strict=True):
+        np.testing.assert_array_equal(array, values)
+        assert not np.array_equal(variable.value, values)
