@@ -40,9 +40,13 @@ class Executable:
         """Whether a thread compiles it, or did."""
         return self._coming is not None
 
-    def compile_behind(self, *args):
-        """Compiles it in a thread for arguments like these; only shapes, dtypes and placement are looked at."""
+    def compile_behind(self, describe: Callable[[], tuple]):
+        """Compiles it in a thread, if it is not compiled, for arguments like those that `describe` returns.
+
+        Only their shapes, dtypes and placement are looked at.
+        """
         if self._coming is None and self._program is None:
+            args = describe()
             settings: Any = jax.config  # a thread does not inherit what `with` blocks of JAX's set
             switches = settings.jax_enable_x64, settings.jax_threefry_partitionable
             self._coming = Future()

@@ -30,17 +30,14 @@ class ArraySource(NamedTuple):
         """Batches per epoch, the last, smaller one included."""
         return -(-self.num_rows // self.batch_size)
 
-    def _spec(self, size: int) -> tuple:
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), self.rows)
-
     def spec(self, fills_up: bool) -> BatchSpec:
         """The form of full batches: of all rows, if there are fewer and nobody fills them up."""
-        return BatchSpec(self._spec(self.batch_size if fills_up else min(self.batch_size, self.num_rows)))
+        return BatchSpec(self.rows, self.batch_size if fills_up else min(self.batch_size, self.num_rows))
 
     def rest_spec(self) -> BatchSpec | None:
         """The form of the last, smaller batch, if there is one beside full ones."""
         rest = self.num_rows % min(self.batch_size, self.num_rows)
-        return BatchSpec(self._spec(rest)) if rest else None
+        return BatchSpec(self.rows, rest) if rest else None
 
     def sample(self) -> tuple:
         """All rows."""

@@ -17,16 +17,18 @@ class BatchSpec:
 
     Args:
         batch: A batch, or its shapes and dtypes.
+        num_rows: The size of the first axis of each array, if not that of `batch`.
 
     Attributes:
         num_rows: Size of the first axis; 1 for a batch without one.
         key: What distinguishes one form from another: structure, shapes and dtypes.
     """
 
-    def __init__(self, batch: Tree):
+    def __init__(self, batch: Tree, num_rows: int | None = None):
         leaves, treedef = jax.tree.flatten(batch)
-        self.num_rows = leaves[0].shape[0] if leaves and leaves[0].shape else 1
-        self.key = treedef, tuple([(leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves])
+        self.num_rows = num_rows or (leaves[0].shape[0] if leaves and leaves[0].shape else 1)
+        shapes = [leaf.shape if num_rows is None else (num_rows, *leaf.shape[1:]) for leaf in leaves]
+        self.key = treedef, tuple([(shape, np.dtype(leaf.dtype)) for shape, leaf in zip(shapes, leaves, strict=True)])
         self._hash = hash(self.key)  # once: programs are looked up by it at every dispatch
 
     def __eq__(self, other):

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from kerax.core import placement
 from kerax.core.host_arrays import checksum
 from kerax.errors import MissingFileError
 
@@ -247,7 +248,8 @@ def read_dataset(dataset) -> np.ndarray:
         ValueError: if kerax wrote other bytes.
     """
     if dataset.size and not dataset.dtype.hasobject:
-        values = _aligned(dataset.shape, dataset.dtype)
+        # Where XLA's CPU backend reads it in place: a weight is the memory that was read into.
+        values = placement.aligned_view(np.empty(dataset.nbytes + 64, np.uint8), dataset.shape, dataset.dtype)
         dataset.read_direct(values)
     else:
         values = np.array(dataset)
@@ -260,15 +262,6 @@ def read_dataset(dataset) -> np.ndarray:
     return values.view(dtype_of(dataset))
 
 
-def _aligned(shape: tuple, dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins where XLA wants it, so that on a CPU a weight is the memory that was read into."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    room = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + size].view(dtype).reshape(shape)
-
-
-_ALIGNMENT = 64  # bytes
 _CHECKSUM = "kerax_crc32"
 
 

@@ -8,6 +8,7 @@ lie on the device, if they fit, and a small program gathers them there.
 """
 
 import functools
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -305,12 +306,8 @@ class HostBuffers:
         self.room, self.spec, self._in_place = room, spec, in_place
         self._rows = jax.tree.map(np.asarray, rows)
         self._memory: list[np.ndarray] = []
-        total = room * spec.num_rows
-        self._turns = [
-            jax.tree.map(lambda leaf: self._allocate((total, *leaf.shape[1:]), np.dtype(leaf.dtype)), spec.arrays)
-            for _ in range(3)
-        ]
-        self._turn = 0
+        self._turns: list[Tree] = []  # made as they are needed: a short run needs one
+        self._turn = -1
 
     def gather(self, rows: slice | np.ndarray) -> Tree:
         """The block of rows by number, or from one number up to another."""
@@ -353,11 +350,17 @@ class HostBuffers:
 
     def _next(self) -> Tree:
         self._turn = (self._turn + 1) % 3
+        if self._turn == len(self._turns):
+            total = self.room * self.spec.num_rows
+            arrays = self.spec.arrays
+            self._turns.append(
+                jax.tree.map(lambda leaf: self._allocate((total, *leaf.shape[1:]), np.dtype(leaf.dtype)), arrays)
+            )
         return self._turns[self._turn]
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array that XLA's CPU backend reads where it lies, in memory of feeds before this one if there is some."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         with _spare_lock:
             # The smallest that suffices, so that a large one stays for who needs it.
             fitting = [index for index, memory in enumerate(_spare) if memory.nbytes >= size + 64]

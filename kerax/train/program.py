@@ -228,11 +228,13 @@ class Program:
         is_kept = settings["jax_enable_compilation_cache"] and settings["jax_compilation_cache_dir"] is not None
         if self.is_eager or is_kept:
             return
-        carry = tuple(map(placement.spec_of, leaves))
-        if room == 1 or not self.is_looped:
-            self._one.compile_behind((), carry, block_spec(self.spec, 1), 0, 0)
-        else:
-            self._many.compile_behind((), carry, block_spec(self.spec, room), 0, 1, 0, 0)
+        is_single = room == 1 or not self.is_looped
+        numbers = (0, 0) if is_single else (0, 1, 0, 0)
+
+        def describe():
+            return (), tuple(map(placement.spec_of, leaves)), block_spec(self.spec, 1 if is_single else room), *numbers
+
+        (self._one if is_single else self._many).compile_behind(describe)
 
     def lower(self, *specs):
         """What `jax.jit(...).lower` returns for one step, of these shapes, dtypes and places of carry and batch."""

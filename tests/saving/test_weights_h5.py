@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.saving import h5_members
+from kerax.core import placement
 
 
 def sequential(k):
@@ -189,7 +189,7 @@ def test_weights_lie_where_they_were_read_and_not_twice(ending, tmp_path, monkey
     """On a CPU; and training from there neither changes an array that somebody took nor is held up by it."""
     model = kerax.Sequential([kerax.Input((64,)), kerax.layers.Dense(32), kerax.layers.Dense(1)])
     model.compile("adam", "mse")
-    path, addresses, aligned = str(tmp_path / f"m.{ending}"), set(), h5_members._aligned
+    path, addresses, aligned = str(tmp_path / f"m.{ending}"), set(), placement.aligned_view
     model.save(path) if ending == "keras" else model.save_weights(path)
 
     def noted(*args):
@@ -197,7 +197,7 @@ def test_weights_lie_where_they_were_read_and_not_twice(ending, tmp_path, monkey
         addresses.add(array.ctypes.data)
         return array
 
-    monkeypatch.setattr(h5_members, "_aligned", noted)
+    monkeypatch.setattr(placement, "aligned_view", noted)
     if ending == "keras":
         model = kerax.saving.load_model(path)
     else:
