@@ -137,6 +137,8 @@ class Engine:
     ):
         check_integers("Engine", slots=(slots, 1), chunk=(chunk, 1), steps=(steps, 1), max_queue=(max_queue, 0))
         self.model, self.num_slots, self._steps, self._max_queue = model, slots, steps, max_queue
+        if not all(getattr(item, "built", True) for item in descendants(model)):
+            model(np.zeros((1, 8), np.int32))
         self.cache_length = _cache_length(model, cache_length)
         self.vocabulary = model_outputs(model).shape[-1]
         self.num_top = min(MOST_TOP, self.vocabulary)
