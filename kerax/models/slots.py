@@ -4,6 +4,7 @@ A slot is a row of the cache. What a program is compiled for does not depend on 
 with an entry for each slot, so that nothing is compiled for a request.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,17 +102,16 @@ def _drawn(logits, memory: Memory, now: Rows, settings: Settings):
     changes = ("repetition_penalty", 1), ("presence_penalty", 0), ("frequency_penalty", 0), ("has_bias", False)
     is_changed = jnp.stack([settings[name] != nothing for name, nothing in changes]).any(0)
     logits = lax.cond(is_asked(is_changed), lambda: _changed(logits, memory, settings), lambda: logits)
-    filters = ("top_k", 0), ("top_p", 1), ("min_p", 0)
-    is_filtered = jnp.stack([settings[name] != nothing for name, nothing in filters]).any(0)
     is_drawn = settings["temperature"] > 0
 
     def filtered(*names):
         return sampling.filtered(logits, {name: settings[name] for name in ("temperature", *names)})
 
     def draw():
-        chosen = lax.cond(
-            is_asked(is_drawn & is_filtered), lambda: filtered("top_k", "top_p", "min_p"), lambda: filtered()
-        )
+        # Each looks at all logits 32 times.
+        has_k, has_p = (is_asked(is_drawn & (settings[name] != no)) for name, no in (("top_k", 0), ("top_p", 1)))
+        ways = [("min_p",), ("top_k", "min_p"), ("top_p", "min_p"), ("top_k", "top_p", "min_p")]
+        chosen = lax.switch(has_k + 2 * has_p, [functools.partial(filtered, *names) for names in ways])
         keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(settings["keys"]), now.position)
         return sampling.draw(chosen, keys)
 

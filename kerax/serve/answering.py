@@ -8,12 +8,12 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
-from kerax.language.engine import News, NewToken, QueueFull
-from kerax.language.writing import Writer
+from kerax.language.requests import News, NewToken, QueueFull
 from kerax.serve import completions
 from kerax.serve.completions import ApiError, Asked
 from kerax.serve.language import LanguageModel
 from kerax.serve.tensors import RequestError
+from kerax.serve.writing import Writer
 
 
 class _Choice:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kerax.errors import suggest
-from kerax.language.engine import MOST_TOP, Engine, NewToken, Request
+from kerax.language.engine import MOST_TOP, Engine
+from kerax.language.requests import NewToken, Request
 from kerax.language.sampling import NUMBERS, ArgumentError, Range
 from kerax.language.tokenizer import Tokenizer
 from kerax.serve.tensors import RequestError

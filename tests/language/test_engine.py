@@ -8,7 +8,7 @@ import pytest
 
 import kerax
 from kerax import language
-from kerax.language.engine import QueueFull
+from kerax.language.requests import QueueFull
 from tests.language import llama
 
 LENGTH, CHUNK = 96, 16

@@ -1,6 +1,6 @@
 import pytest
 
-from kerax.language.writing import Writer
+from kerax.serve.writing import Writer
 
 STREAM = "né, the € and 😀 of it".encode()
 
