@@ -1,5 +1,6 @@
 """`Engine`: answers many requests at once by one model, each token of all of them in one program."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from kerax.models import slots as programs
 from kerax.models.generating import model_outputs, why_not_cached
 from kerax.models.prompts import bucket
 
+logger = logging.getLogger("kerax.language")
 MOST_TOP = 20  # likeliest tokens that may be told with each
 _LENGTH = 2048  # positions, if nobody says otherwise
 
@@ -191,18 +193,25 @@ class Engine:
                 return
             self._variables = self.model.variables_tree()
             self._memory = self._empty_memory()
-            for _ in range(2):  # once more with what the programs made: it may lie elsewhere
-                for size in self._sizes:
-                    self._run_prefill(np.zeros(size, np.int32), 0, 0)
-                self._run_enter(0, np.zeros(self.vocabulary, bool), np.zeros(self.vocabulary, np.float32))
-                self._run_decode([], 1, False)
+            try:
+                for _ in range(2):  # once more with what the programs made: it may lie elsewhere
+                    self._run_all()
+            except BaseException:
+                self._memory = None
+                raise
+
+    def _run_all(self):
+        for size in self._sizes:
+            self._run_prefill(np.zeros(size, np.int32), 0, 0)
+        self._run_enter(0, np.zeros(self.vocabulary, bool), np.zeros(self.vocabulary, np.float32))
+        self._run_decode([], 1, False)
 
     # In the thread.
 
     def _work(self):
-        self.prepare()
         while self._wait():
             try:
+                self.prepare()
                 self._turn()
             except Exception as error:  # whatever a program raises is the answer to all that were in it
                 self._fail(error)
@@ -288,15 +297,19 @@ class Engine:
             reason = "length"
         if reason is not None:
             self._slots[row] = None
-        request.tell(News(new, reason))
+        _send(request, News(new, reason))
         return count
 
     def _fail(self, error: Exception):
-        for slot in self._slots:
-            if slot is not None:
-                slot.request.tell(News([], None, error))
-        self._slots = [None] * self.num_slots
-        self._memory = self._empty_memory()  # what was donated to a program that failed is lost
+        with self._changed:
+            failed = [slot.request for slot in self._slots if slot is not None]
+            if self._memory is None:  # there are no programs, for nobody
+                failed += self._queue
+                self._queue.clear()
+            self._slots = [None] * self.num_slots
+            self._memory = None  # what was donated to a program that failed is lost
+        for request in failed:
+            _send(request, News([], None, error))
 
     # Programs.
 
@@ -333,6 +346,14 @@ class Engine:
         emitted, self._memory = self._decode(self._variables, self._memory, given[0], self._placed, *given[1:])
         asked = emitted if has_chances else emitted[:2]
         return programs.Emitted(*[*placement.to_host_all(list(asked)), *emitted[len(asked) :]])
+
+
+def _send(request: Request, news: News):
+    try:
+        request.tell(news)
+    except Exception:  # of whoever gets it: no concern of the others
+        logger.exception("a request's `tell` failed; the request is given up")
+        request.cancel()
 
 
 def _new_tokens(emitted: programs.Emitted, row: int, count: int, num_top: int | None) -> list[NewToken]:

@@ -9,6 +9,7 @@ import pytest
 import kerax
 from kerax import language
 from kerax.language.requests import QueueFull
+from kerax.models import slots
 from tests.language import llama
 
 LENGTH, CHUNK = 96, 16
@@ -226,3 +227,44 @@ def test_a_program_that_fails_is_told_and_the_next_request_is_answered(model, mo
     assert len(last.result()) == 20
     with pytest.raises(RuntimeError, match="closed"):
         engine.submit([1], 1)
+
+
+def test_programs_that_cannot_be_compiled_are_told_to_all_that_wait(model, monkeypatch):
+    engine = language.Engine(model, slots=1, cache_length=48, chunk=16)
+
+    def fail():
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(engine, "_run_all", fail)
+    requests = [engine.read([1], 2) for _ in range(3)]
+    engine.submit_all(requests)
+    for request in requests:
+        with pytest.raises(RuntimeError, match="no such kernel"):
+            request.result()
+    engine.close()
+
+
+def test_whoever_fails_to_take_its_tokens_is_given_up_alone(engine):
+    def fail(news):
+        raise ValueError("not mine")
+
+    others = [engine.submit([1, 2], 30), engine.submit([1, 2], 30, tell=fail), engine.submit([1, 2], 30)]
+    assert others[0].result() == others[2].result()
+    assert others[1].is_cancelled
+
+
+@pytest.mark.slow
+def test_the_cache_is_renewed_where_it_lies():
+    model = language.create(llama.CONFIG | {"hidden_size": 64})
+    engine = language.Engine(model, slots=8, cache_length=2048, chunk=16)
+    memory = engine._empty_memory()
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(memory.cache))
+    rows = slots.Rows(np.zeros(8, np.int32), np.zeros(8, np.int32), np.ones(8, bool))
+    variables = model.variables_tree()
+    for program, given in (
+        (engine._decode, (rows, engine._settings, np.int32(1), np.bool_(False))),
+        (engine._prefill, (np.zeros((1, 16), np.int32), np.int32(0), np.int32(0))),
+    ):
+        needed = program.lower(variables, memory, *given).compile().memory_analysis()
+        assert needed.alias_size_in_bytes >= size
+        assert needed.temp_size_in_bytes < size / 2  # a slot and scores, but no other cache
