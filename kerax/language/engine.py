@@ -87,7 +87,7 @@ class Engine:
         if not isinstance(model, Decoder) and (reason := why_not_cached(model)) is not None:
             raise ValueError(f"Engine: {model} must have caches. {reason}")
         most = min(bucket(chunk), self.cache_length)
-        self._sizes = sorted({size for size in (16, 64) if size < most} | {most})
+        self._sizes = [*(size for power in range(4, 31) if (size := 1 << power) < most), most]
         self._cache_dtype, self._note = cache_dtype, note
         self.num_dispatches, self.num_tokens = {"prefill": 0, "decode": 0}, {"prefill": 0, "decode": 0}
         self._slots: list[_Slot | None] = [None] * slots
