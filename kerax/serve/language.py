@@ -66,7 +66,10 @@ def is_language_model(path: str) -> bool:
     folder = Path(path)
     if hub.is_address(path):
         return True
-    return (folder / files.CONFIG).is_file() or ((folder / tokenizers.FILE).is_file() and _saved_in(folder) is not None)
+    has_tokenizer, has_config = ((folder / name).is_file() for name in (tokenizers.FILE, files.CONFIG))
+    # Folders of other models have a `config.json` too.
+    has_weights = has_config and next(folder.glob("*.safetensors"), None) is not None
+    return has_weights or (has_tokenizer and (has_config or _saved_in(folder) is not None))
 
 
 def _saved_in(folder: Path) -> Path | None:

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import shutil
+import signal
+import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from tests.language import llama
 from tests.language.conftest import tokenizer_folder as tokenizer_folder
 from tests.serve.client import get, post, send
 from tests.serve.script import chain, model_of, tokens_of
+from tests.serve.test_running import Process
 
 pytest.importorskip("starlette")
 pytest.importorskip("jinja2")
@@ -304,3 +309,51 @@ def test_nothing_is_compiled_once_it_is_ready(app):
     before = entry.model.num_programs
     complete(app, temperature=0.5, top_k=3, logprobs=2, presence_penalty=1, n=2)
     assert entry.model.num_programs == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_folder_is_served_until_sigterm_and_what_was_begun_is_finished(tmp_path, tokenizer_folder):
+    folder = llama.write(tmp_path / "chat", config=llama.CONFIG | {"max_position_embeddings": 1024})
+    for file in tokenizer_folder.iterdir():
+        shutil.copy(file, folder)
+    served = Process(folder, "--slots", "2", "--cache_length", "1000", "--drain", "0")
+    try:
+        body = {"model": "chat", "prompt": "the sea", "max_tokens": 900, "ignore_eos": True, "stream": True}
+        address = f"http://127.0.0.1:{served.port}/v1/completions"
+        with urllib.request.urlopen(address, json.dumps(body).encode()) as answer:
+            first = answer.readline()
+            served.process.send_signal(signal.SIGTERM)
+            *_, last, done = (line for line in answer.read().split(b"\n\n") if line)
+        assert b'"finish_reason":null' in first and b'"finish_reason":"length"' in last and done == b"data: [DONE]"
+        assert served.process.wait(30) == 0
+    finally:
+        served.process.kill()
+        served.process.wait()
+
+
+@pytest.mark.slow
+def test_a_keras_file_beside_a_tokenizer_is_a_language_model(tmp_path, tokenizer_folder):
+    folder = tmp_path / "own"
+    shutil.copytree(tokenizer_folder, folder)
+    model = kerax.Sequential([kerax.Input((None,), dtype="int32"), kerax.layers.Embedding(320, 320)])
+    model.save(folder / "model.keras")
+    server = kerax.serve.Server([str(folder)], slots=1, cache_length=32)
+    server.wait()
+    found = post(server, "/v1/completions", {"model": "own", "prompt": "Q", "max_tokens": 3, "ignore_eos": True})
+    assert found.json()["usage"]["completion_tokens"] == 3
+    server.load("own")  # a new one answers, and the old one is closed
+    again = post(server, "/v1/completions", {"model": "own", "prompt": "Q", "max_tokens": 3, "ignore_eos": True})
+    assert again.status == 200
+    server.close()
+
+
+def test_folders_that_cannot_be_served_say_why(tmp_path, tokenizer_folder):
+    folder = llama.write(tmp_path / "chat")
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json"):
+        kerax.serve.Server([str(folder)])
+    for file in tokenizer_folder.iterdir():
+        shutil.copy(file, folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickle"):
+        kerax.serve.Server([str(folder)])

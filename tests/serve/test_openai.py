@@ -1,21 +1,15 @@
-"""The server as the `openai` package sees it, and `kerax serve` of a folder as a process."""
+"""The server as the `openai` package sees it."""
 
 import asyncio
-import shutil
-import signal
 import socket
-import sys
 import threading
-import time
 
 import pytest
 
 import kerax
 from kerax import language
-from tests.language import llama
 from tests.language.conftest import tokenizer_folder as tokenizer_folder
 from tests.serve.script import chain, model_of, tokens_of
-from tests.serve.test_running import Process
 
 openai = pytest.importorskip("openai")
 uvicorn = pytest.importorskip("uvicorn")
@@ -100,36 +94,3 @@ def test_sixteen_clients(address):
 
     texts = [TEXT.encode()[: 1 + number].decode(errors="replace") for number in range(16)]
     assert asyncio.run(all_at_once()) == texts
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_folder_is_served_until_sigterm_and_what_was_begun_is_finished(tmp_path, tokenizer_folder):
-    folder = llama.write(tmp_path / "chat", config=llama.CONFIG | {"max_position_embeddings": 1024})
-    for file in tokenizer_folder.iterdir():
-        shutil.copy(file, folder)
-    served = Process(folder, "--slots", "2", "--cache_length", "1000", "--drain", "0")
-    try:
-        fields = {"model": "chat", "prompt": "the sea", "max_tokens": 900, "extra_body": {"ignore_eos": True}}
-        with openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0) as client:
-            stream = client.completions.create(stream=True, **fields)
-            first = next(iter(stream))
-            served.process.send_signal(signal.SIGTERM)
-            *_, last = stream
-        assert first.choices[0].finish_reason is None and last.choices[0].finish_reason == "length"
-        deadline = time.monotonic() + 20
-        assert served.process.wait(deadline - time.monotonic()) == 0
-    finally:
-        served.process.kill()
-        served.process.wait()
-
-
-@pytest.mark.slow
-def test_a_keras_file_beside_a_tokenizer_is_a_language_model(tmp_path, tokenizer_folder):
-    folder = tmp_path / "own"
-    shutil.copytree(tokenizer_folder, folder)
-    model = kerax.Sequential([kerax.Input((None,), dtype="int32"), kerax.layers.Embedding(320, 320)])
-    model.save(folder / "model.keras")
-    server = kerax.serve.Server([str(folder)], slots=1, cache_length=32)
-    assert isinstance(server.repository.find("own").model, kerax.serve.LanguageModel)
-    server.close()
