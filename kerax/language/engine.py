@@ -1,5 +1,6 @@
 """`Engine`: answers many requests at once by one model, each token of all of them in one program."""
 
+import itertools
 import logging
 import threading
 from collections import deque
@@ -26,10 +27,10 @@ _LENGTH = 2048  # positions, if nobody says otherwise
 
 
 class _Slot:
-    """A request in its row of the cache."""
+    """A request in its row of the cache; `number` counts those that got one."""
 
-    def __init__(self, index: int, request: Request):
-        self.index, self.request = index, request
+    def __init__(self, index: int, request: Request, number: int):
+        self.index, self.request, self.number = index, request, number
         self.num_seen = 0  # tokens of the prompt in the cache
         self.position = len(request.tokens) - 1
         self.token = int(request.tokens[-1])
@@ -48,7 +49,8 @@ class Engine:
     whatever the requests ask for; all programs are compiled before the first.
 
     Args:
-        model: A model from tokens to logits with caches, such as `kerax.language.load` reads.
+        model: A model from tokens to logits with caches, such as `kerax.language.load` reads. Once the programs are
+            compiled, changes of its weights are not seen.
         slots: Requests that are answered at once. Each step computes as many rows.
         cache_length: Positions of a slot: of a prompt and its answer. Default: 2048, or fewer if the model was trained
             for fewer.
@@ -92,6 +94,7 @@ class Engine:
         self.num_dispatches, self.num_tokens = {"prefill": 0, "decode": 0}, {"prefill": 0, "decode": 0}
         self._slots: list[_Slot | None] = [None] * slots
         self._queue: deque[Request] = deque()
+        self._numbers = itertools.count()
         self._changed, self._is_closing, self._preparing = threading.Condition(), False, threading.Lock()
         self._memory: Any = None
         self._thread: threading.Thread | None = None
@@ -228,7 +231,7 @@ class Engine:
         self._admit()
         left = self._sizes[-1]
         filling = [slot for slot in self._slots if slot is not None and slot.num_left]
-        for slot in filling:
+        for slot in sorted(filling, key=lambda slot: slot.number):
             while slot.num_left and (size := self._size_for(slot.num_left)) <= left:
                 left -= size
                 self._read_piece(slot, size)
@@ -249,7 +252,7 @@ class Engine:
         with self._changed:
             self._queue = deque(request for request in self._queue if not request.is_cancelled)
             free = [index for index, slot in enumerate(self._slots) if slot is None]
-            entering = [_Slot(index, self._queue.popleft()) for index in free[: len(self._queue)]]
+            entering = [_Slot(index, self._queue.popleft(), next(self._numbers)) for index in free[: len(self._queue)]]
             for slot in entering:
                 self._slots[slot.index] = slot
         for slot in entering:

@@ -133,6 +133,20 @@ def test_short_prompts_share_a_chunk(model):
     assert sum(each.num_tokens for each in found if each.kind == "decode") == 6
 
 
+def test_prompts_are_read_in_the_order_in_which_they_came(model):
+    engine = language.Engine(model, slots=2, chunk=16)
+    engine.prepare()
+    short, first, second = (engine.read(prompt, 1) for prompt in prompts(1, 60, 61))
+    engine._queue.extend([short, first])
+    engine._turn()  # which ends the short one
+    assert short.result() and engine.slots_in_use == 1
+    engine._queue.append(second)  # into the slot before that of the first
+    while (mine := engine._slots[1]) is not None:
+        engine._turn()
+        assert engine._slots[0].num_seen == 0 or not mine.num_left
+    assert first.result() and engine._slots[0].request is second
+
+
 def test_who_leaves_frees_the_slot(engine):
     begun = [threading.Event() for _ in range(4)]
     leaving = [engine.submit([3], 90, tell=lambda news, event=event: event.set()) for event in begun]
