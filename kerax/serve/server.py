@@ -97,6 +97,7 @@ class Server:
         self._batcher = Batcher(max_queue, max_delay, self._note)
         self._metrics = metrics.Metrics(lambda: self._batcher.rows, lambda: _engines(self.repository))
         self._preparing: threading.Thread | None = None
+        self._starting = threading.Lock()
         self.is_draining = False
         self._actions = {"/infer": self._infer, ":predict": self._predict, ":classify": self._classify}
         self._app = Starlette(
@@ -136,10 +137,13 @@ class Server:
 
     def start(self):
         """Compiles the models' programs in a thread, if that was not begun."""
-        if self._preparing is not None:
+        if self._preparing is not None:  # asked for each request
             return
-        self._preparing = threading.Thread(target=self.repository.prepare, name="kerax serve loading", daemon=True)
-        self._preparing.start()
+        with self._starting:
+            if self._preparing is None:
+                loading = threading.Thread(target=self.repository.prepare, name="kerax serve loading", daemon=True)
+                loading.start()
+                self._preparing = loading  # now that others may wait for its end
 
     def wait(self):
         """Starts, if that was not done, and waits until all programs are compiled."""
