@@ -5,6 +5,9 @@ the plain loop's; and of the prompts' way through the model, beside a forward pa
 turns, for the machine may be shared. `transformers` and `torch` take part where this Python has them.
 
     python scripts/benchmark_language.py [--batch 1] [--rounds 6] [--kinds float32,bfloat16,int8]
+
+With `--clients 16`, tokens per second of as many requests at once in `kerax.language.Engine`, beside an engine that
+answers one at a time, as `--depth` layers of the model do.
 """
 
 import argparse
@@ -20,14 +23,14 @@ from kerax import layers
 VOCABULARY, WIDTH, HEADS, DEPTH, PROMPT, STEPS = 50257, 768, 12, 12, 128, 16
 
 
-def build(dtype: str):
+def build(dtype: str, depth: int = DEPTH):
     """GPT-2's architecture of kerax's layers."""
     kerax.config.set_dtype_policy(dtype)
     tokens = kerax.Input((None,), dtype="int32")
     embedding = layers.ReversibleEmbedding(VOCABULARY, WIDTH)
     hidden = embedding(tokens)
     hidden = hidden + layers.PositionEmbedding(1024)(hidden)
-    for _ in range(DEPTH):
+    for _ in range(depth):
         options = {"activation": "gelu_approximate", "gated": False, "normalization": "layer", "use_bias": True}
         hidden = layers.DecoderBlock(HEADS, normalization_epsilon=1e-5, **options)(hidden)
     hidden = layers.LayerNormalization(epsilon=1e-5)(hidden)
@@ -166,12 +169,46 @@ def prefill(model, prompts, rounds: int) -> tuple[float, float]:
     return best[0], best[1]
 
 
+def race_engines(model, clients: int, rounds: int, prompt: int = 32, new: int = 32) -> dict[int, float]:
+    """Tokens per second, at best, of engines with one slot and with one for each client, in turn."""
+    from kerax import language
+
+    engines = {slots: language.Engine(model, slots, cache_length=128) for slots in (1, clients)}
+    best = dict.fromkeys(engines, 0.0)
+    for engine in engines.values():
+        engine.prepare()
+    prompts = np.random.default_rng(0).integers(0, VOCABULARY, (clients, prompt))
+    for _ in range(rounds):
+        for slots, engine in engines.items():
+            begun = time.perf_counter()
+            # One after the other they are all alike: a few tell how long they take.
+            requests = [engine.submit(tokens, new, temperature=0.8) for tokens in prompts[: max(slots, 3)]]
+            count = sum(len(request.result()) for request in requests)
+            best[slots] = max(best[slots], count / (time.perf_counter() - begun))
+    for engine in engines.values():
+        engine.close()
+    return best
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--kinds", default="float32,bfloat16,int8")
+    parser.add_argument("--clients", type=int, default=0)
+    parser.add_argument("--depth", type=int, default=DEPTH)
     given = parser.parse_args()
+    if given.clients:
+        for kind in given.kinds.split(","):
+            model = build("bfloat16" if kind == "bfloat16" else "float32", given.depth)
+            if kind == "int8":
+                model.quantize("int8")
+            one, many = race_engines(model, given.clients, given.rounds).values()
+            print(
+                f"{kind:14s} {one:7.1f} tokens/s one at a time, {many:7.1f} of {given.clients}: {many / one:.1f}",
+                flush=True,
+            )
+        return
     prompts = np.random.default_rng(0).integers(0, VOCABULARY, (given.batch, PROMPT)).astype("int32")
     total = STEPS * 8
     turns, models = {}, {}

@@ -40,6 +40,20 @@ def test_pages_run_from_top_to_bottom(name, tmp_path, monkeypatch):
         exec(compile(block.replace("epochs=10", "epochs=1"), name, "exec"), names)
 
 
+@pytest.mark.slow
+def test_the_engine_in_the_guide_answers(tmp_path, capsys):
+    (block,) = [b for b in blocks(ROOT / "docs" / "guides" / "language.md", "python") if "language.Engine" in b]
+
+    class Tokenizer:
+        stop_tokens = [0]
+        encode, decode = staticmethod(lambda text: list(text.encode())), staticmethod(str)
+
+    model = kerax.language.Decoder(128, 8, [], None)
+    exec(compile(block, "language", "exec"), {"model": model, "tokenizer": Tokenizer})
+    answers, *tokens = capsys.readouterr().out.splitlines()
+    assert answers.startswith("['[") and len(tokens) == 30
+
+
 def test_configs_in_the_guide_build():
     whole, own, functional = map(yaml.safe_load, blocks(ROOT / "docs" / "guides" / "configs.md", "yaml"))
     assert own["data"]["name"] in cli.sources.LOADERS and own["model"].keys() == {"class_name", "layers"}

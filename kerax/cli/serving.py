@@ -8,8 +8,9 @@ from kerax.cli.config import ConfigError, one_line, parse_words
 from kerax.cli.run_folder import keep_programs
 
 _DESCRIPTION = """Serves .keras and .onnx files, checkpoints, folders of runs, and folders with numbered versions, over
-HTTP: KServe's V2 protocol, TensorFlow Serving's, Prometheus metrics, and a page to try them on. MODEL is a path,
-NAME=PATH or NAME:VERSION=PATH. SIGHUP, or POST /v2/repository/models/NAME/load, has models read anew."""
+HTTP: KServe's V2 protocol, TensorFlow Serving's, Prometheus metrics, and a page to try them on; language models, which
+are folders with config.json, safetensors and tokenizer.json, by OpenAI's protocol. MODEL is a path, NAME=PATH or
+NAME:VERSION=PATH. SIGHUP, or POST /v2/repository/models/NAME/load, has models read anew."""
 
 
 def _whole_numbers(text: str) -> list[int]:
@@ -29,6 +30,11 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "labels": (str, "a file with the classes' names, one in a line; for several models NAME=FILE,NAME=FILE"),
     "lengths": (_whole_numbers, "sizes of what models leave open, as 32,128, that are compiled before they are ready"),
     "pad_value": (float, "what shorter rows are filled up with to the next of the lengths, default: they are not"),
+    "slots": (int, "requests that a language model answers at once, default 8"),
+    "cache_length": (int, "positions of each, of its prompt and its answer, default 2048 or what it was trained for"),
+    "cache_dtype": (str, "of what a language model keeps of them, as bfloat16 or int8"),
+    "dtype": (str, "of a language model's layers, default that of its config.json"),
+    "quantization": (str, "how its matrices are stored: int8, int4, int4/64"),
     "scale": (float, "factor on the pixels 0 to 255 of uploaded pictures, default 1, or 1/255 for a run that scales"),
 }
 

@@ -15,6 +15,10 @@ import numpy as np
 from kerax.language import files
 
 FILE, CONFIG, SPECIAL, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template"
+# The characters that stand for bytes in vocabularies like GPT-2's: themselves where they can be seen, else from 256 on.
+_SEEN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTES = {chr(byte): byte for byte in _SEEN}
+_BYTES |= {chr(256 + at): byte for at, byte in enumerate(byte for byte in range(256) if byte not in _SEEN)}
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -119,6 +123,18 @@ class Tokenizer:
         """The texts of rows of ids."""
         rows = [np.asarray(row).tolist() for row in ids]
         return self._tokenizer.decode_batch(rows, skip_special_tokens=skip_special_tokens)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for, in UTF-8; of some that is a part of a character."""
+        anchor = self.encode("a", add_special_tokens=False)[-1]  # before it, so that a space at its beginning is kept
+        alone = self.decode([anchor], skip_special_tokens=False)
+        text = self.decode([anchor, token], skip_special_tokens=False)[len(alone) :]
+        written = self._tokenizer.id_to_token(int(token)) or ""
+        if "\ufffd" not in text:
+            return text.encode()
+        if written.startswith("<0x"):
+            return bytes([int(written[3:-1], 16)])
+        return bytes(_BYTES.get(character, 0x3F) for character in written)
 
     def apply_chat_template(
         self, messages: Sequence[dict], add_generation_prompt: bool = True, tokenize: bool = True, **variables: Any

@@ -342,10 +342,7 @@ def _window(model) -> int | None:
 
 
 def _find_window(model) -> int | None:
-    try:
-        reason = _why_not(model)
-    except caching.NotCached as error:
-        reason = str(error)
+    reason = why_not_cached(model)
     if reason is None:
         return None
     warnings.warn(
@@ -367,8 +364,15 @@ def _takes(model, length: int) -> bool:
     return True
 
 
-def _why_not(model) -> str | None:
+def why_not_cached(model) -> str | None:
     """Why the model cannot go on from a cache; `None` if it can, which is tried out with weights of no meaning."""
+    try:
+        return _why_not(model)
+    except caching.NotCached as error:
+        return str(error)
+
+
+def _why_not(model) -> str | None:
     model_outputs(model)
 
     def difference(variables):

@@ -3,6 +3,8 @@
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from kerax.serve.batching import Batch
 
@@ -12,14 +14,42 @@ _MOST_SHAPES = 64  # counted each: clients could make new ones for ever
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+class _Engines(Collector):
+    """What engines are doing when somebody looks."""
+
+    def __init__(self, engines: Any):
+        self._engines = engines
+
+    def describe(self):
+        return []
+
+    def collect(self):
+        by_model = "model", "version"
+        slots = GaugeMetricFamily("kerax_slots", "Requests that can be answered at once.", labels=by_model)
+        in_use = GaugeMetricFamily("kerax_slots_in_use", "Requests that are being answered.", labels=by_model)
+        waiting = GaugeMetricFamily("kerax_queue_requests", "Requests that wait for a slot.", labels=by_model)
+        for name, version, engine in self._engines():
+            for family, value in ((slots, engine.num_slots), (in_use, engine.slots_in_use), (waiting, engine.waiting)):
+                family.add_metric((name, version), value)
+        by_kind = *by_model, "kind"
+        tokens = CounterMetricFamily("kerax_tokens", "Of prompts (prefill), and new ones (decode).", labels=by_kind)
+        dispatches = CounterMetricFamily("kerax_dispatches", "Programs that were run.", labels=by_kind)
+        for name, version, engine in self._engines():
+            for family, counts in ((tokens, engine.num_tokens), (dispatches, engine.num_dispatches)):
+                for kind, count in counts.items():
+                    family.add_metric((name, version, kind), count)
+        return [slots, in_use, waiting, tokens, dispatches]
+
+
 class Metrics:
     """Counters of one server.
 
     Args:
         waiting: A function that tells how many rows wait.
+        engines: A function that tells name, version and engine of each language model.
     """
 
-    def __init__(self, waiting: Any):
+    def __init__(self, waiting: Any, engines: Any = list):
         registry = self._registry = CollectorRegistry()
         by_model = ("model", "version")
         self._requests = Counter("kerax_requests", "Requests.", (*by_model, "status"), registry=registry)
@@ -39,6 +69,10 @@ class Metrics:
             "kerax_late_programs", "Compiled after it was ready.", (*by_model, "shape"), registry=registry
         )
         Gauge("kerax_queue_rows", "Rows that wait.", registry=registry).set_function(waiting)
+        self._first_token = Histogram(
+            "kerax_first_token_seconds", "Until an answer begins.", by_model, registry=registry, buckets=_SECONDS
+        )
+        registry.register(_Engines(engines))
         self._late_shapes: set[str] = set()
         # Looking children up by their labels takes longer than counting.
         self._children: dict[tuple, Any] = {}
@@ -68,6 +102,10 @@ class Metrics:
             self._late.labels(name, version, shape).inc(num_programs - num_before)
         for seconds in batch.waited:
             self._child(self._wait, name, version).observe(seconds)
+
+    def first_token(self, name: str, version: str, seconds: float):
+        """Counts the beginning of an answer."""
+        self._child(self._first_token, name, version).observe(seconds)
 
     def show(self) -> bytes:
         """All of it as Prometheus reads it."""

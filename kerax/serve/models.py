@@ -41,7 +41,9 @@ class Runnable(Protocol):
     outputs: list[TensorSpec]
     sizes: list[int]
     mixes_rows: bool
-    num_programs: int
+
+    @property
+    def num_programs(self) -> int: ...
 
     def prepare(self, lengths: Sequence[int]) -> None:
         """Compiles what is known to be needed, and tries it; where sizes are open, for these lengths."""
@@ -49,6 +51,10 @@ class Runnable(Protocol):
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs for inputs of one of the sizes."""
+        ...
+
+    def close(self) -> None:
+        """Answers what was asked of it, once it is asked no more."""
         ...
 
 
@@ -111,6 +117,9 @@ class KeraxModel:
         self._number = (self._number + 1) % 2**31
         _, outputs = program(self._constants, carry, piece, self._number)
         return list(jax.device_get(jax.tree.leaves(outputs)))
+
+    def close(self) -> None:
+        """Nothing: the batcher has what is asked."""
 
     def _batch(self, arrays: Sequence[np.ndarray]) -> Any:
         """What the programs take: of texts, what the layers that read text make of them."""
@@ -207,6 +216,9 @@ class OnnxModel:
             spec.name: array.astype(object) if spec.dtype == TEXT else array for spec, array in zip(self.inputs, arrays)
         }
         return [np.asarray(output) for output in self._session.run(None, given)]
+
+    def close(self) -> None:
+        """Nothing: the batcher has what is asked."""
 
 
 _ONNX_DTYPES: dict[str, str] = {

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kerax.serve.kserve import metadata
+from kerax.serve.language import LanguageModel
 from kerax.serve.tensors import TEXT, TensorSpec
 from kerax.version import __version__
 
@@ -20,7 +21,16 @@ def describe(entries: list) -> dict:
         "/v2/models": _get("Inputs and outputs of all models."),
         "/metrics": _get("Counters for Prometheus."),
     }
+    texts = [entry for entry in entries if isinstance(entry.model, LanguageModel)]
+    if texts:
+        name = texts[0].name
+        chat = {"model": name, "messages": [{"role": "user", "content": "What is the sea made of?"}]}
+        paths["/v1/models"] = _get("The language models.")
+        paths["/v1/completions"] = _ask("What follows a text.", {"model": name, "prompt": "The sea", "max_tokens": 16})
+        paths["/v1/chat/completions"] = _ask("The answer in a chat.", chat)
     for entry in entries:
+        if entry in texts:
+            continue
         v1, v2 = (f"/{number}/models/{entry.name}/versions/{entry.version}" for number in ("v1", "v2"))
         paths[v2] = _get(f"Inputs and outputs of {entry.name}.")
         paths[f"{v2}/infer"] = _post(entry, "The outputs, as tensors.", "inputs", _tensors)
@@ -34,6 +44,12 @@ def describe(entries: list) -> dict:
 
 def _get(summary: str) -> dict:
     return {"get": {"summary": summary, "responses": _responses()}}
+
+
+def _ask(summary: str, example: dict) -> dict:
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    body = {"required": True, "content": content}
+    return {"post": {"summary": summary, "requestBody": body, "responses": _responses()}}
 
 
 def _post(entry, summary: str, key: str, make: Callable[[Any], list]) -> dict:

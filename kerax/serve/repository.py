@@ -13,7 +13,9 @@ from kerax.cli.testing import find_checkpoint
 from kerax.core.layer import Layer
 from kerax.errors import suggest
 from kerax.places import local_path
+from kerax.saving import hub
 from kerax.serve.labels import read_labels
+from kerax.serve.language import LanguageModel, is_language_model, open_language_model
 from kerax.serve.lengths import Lengths
 from kerax.serve.models import KeraxModel, OnnxModel, Runnable
 from kerax.serve.tensors import RequestError
@@ -75,6 +77,10 @@ class Entry:
             raise
         self.is_ready, self.num_programs = True, self.model.num_programs
 
+    def close(self):
+        """Has the model answer what it was asked; requests may not find it any more."""
+        self.model.close()
+
 
 class Repository:
     """The models of a server.
@@ -87,6 +93,7 @@ class Repository:
         scale: Factor on the pixels of uploaded pictures, for all or by name. Default: 1/255 for a run whose config
             scales its inputs, else 1: most models have a `Rescaling` of their own.
         lengths, pad_value: As for `Server`, for all or by name.
+        as_language: Options of language models: `dtype`, `quantization`, and those of their `engine`.
 
     Raises:
         ValueError: for what cannot be read or served.
@@ -100,7 +107,9 @@ class Repository:
         scale: Any = None,
         lengths: Any = None,
         pad_value: Any = None,
+        as_language: dict[str, Any] | None = None,
     ):
+        self._as_language = as_language or {}
         self._sources, self._max_batch, self._loading = sources, max_batch, threading.Lock()
         self._options = {"labels": labels, "scale": scale, "lengths": lengths, "pad_value": pad_value}
         for what, given in self._options.items():
@@ -159,7 +168,14 @@ class Repository:
                     entry.prepare()
             except Exception as error:
                 raise RequestError(400, f"{name!r} was not loaded anew: {error}") from error
-            self._entries[name] = versions  # in one step: a request sees the old ones or the new ones
+            before, self._entries[name] = self._entries[name], versions  # a request sees the old ones or the new ones
+        for entry in before.values():  # which may take as long as an answer
+            threading.Thread(target=entry.close, name="kerax serve closing", daemon=True).start()
+
+    def close(self):
+        """Has all models answer what they were asked."""
+        for entry in self.entries():
+            entry.close()
 
     def new_files(self, name: str) -> Files:
         """The files of a model's versions; `{}` if they are those that were read last, or cannot be found."""
@@ -174,7 +190,7 @@ class Repository:
             place
             for version, source in self._sources[name].items()
             for place in _versions_at(source, version).values()
-            if not isinstance(place, Layer)
+            if not _is_model(place) and not hub.is_address(place)
         ]
         files: list[Path] = []
         for place in places:
@@ -196,8 +212,12 @@ class Repository:
             given.get(name) if isinstance(given, dict) else given for given in self._options.values()
         )
         names = read_labels(labels) if isinstance(labels, str) else labels
-        if isinstance(place, Layer):
-            model: Runnable = KeraxModel(place, self._max_batch)
+        if isinstance(place, LanguageModel):
+            model: Runnable = place
+        elif isinstance(place, Layer):
+            model = KeraxModel(place, self._max_batch)
+        elif is_language_model(place):
+            model = open_language_model(place, **self._as_language)
         else:
             path, metadata = _model_in(place), {}
             if path.endswith(".onnx"):
@@ -238,6 +258,8 @@ def parse_sources(models: Any) -> Sources:
         ]
     elif isinstance(models, Layer):
         pairs = [(models.name, None, models)]
+    elif isinstance(models, LanguageModel):
+        pairs = [("model", None, models)]
     else:
         words = [models] if isinstance(models, (str, Path)) else models
         if not isinstance(words, Sequence):
@@ -251,7 +273,7 @@ def parse_sources(models: Any) -> Sources:
             )
         if version is not None and not version.isdecimal():
             raise ValueError(f"serve: a version is a whole number. Got {version!r} for {name!r}.")
-        if not isinstance(source, Layer):
+        if not _is_model(source) and not hub.is_address(source):
             source = local_path(source, "serve")
         if version in sources.setdefault(name, {}):
             raise ValueError(f"serve: {name!r} is given twice. Give NAME=PATH or NAME:VERSION=PATH.")
@@ -261,11 +283,15 @@ def parse_sources(models: Any) -> Sources:
     return sources
 
 
+def _is_model(source: Any) -> bool:
+    return isinstance(source, (Layer, LanguageModel))
+
+
 def _parse_word(word: str) -> tuple[str, str | None, str]:
     name, is_named, path = word.partition("=")
     if not is_named:
         path = word
-        stem = Path(word).name if Path(word).is_dir() else Path(word).stem
+        stem = Path(word).name if Path(word).is_dir() or hub.is_address(word) else Path(word).stem
         return stem or Path(word).resolve().name, None, path
     name, has_version, version = name.partition(":")
     return name, version if has_version else None, path
@@ -273,7 +299,7 @@ def _parse_word(word: str) -> tuple[str, str | None, str]:
 
 def _versions_at(source: Any, version: str | None) -> dict[str, Any]:
     """The versions at a path: its subfolders with whole numbers as names, or the one model that it is."""
-    if version is None and not isinstance(source, Layer) and Path(source).is_dir():
+    if version is None and not _is_model(source) and Path(source).is_dir():
         folders = {path.name: str(path) for path in Path(source).iterdir() if path.is_dir() and path.name.isdecimal()}
         # The steps of a checkpoint are numbers too.
         if folders and not any((Path(path) / "_CHECKPOINT_METADATA").exists() for path in folders.values()):
@@ -284,6 +310,8 @@ def _versions_at(source: Any, version: str | None) -> dict[str, Any]:
 def _model_in(path: str) -> str:
     """The file or checkpoint to read: the path itself, the checkpoint of a run, or the one model in a folder."""
     folder = Path(path)
+    if is_language_model(path):
+        return path
     if not folder.exists():
         raise ValueError(f"serve: there is no {path!r}. Expected a model, a checkpoint, or the folder of a run.")
     if not folder.is_dir():

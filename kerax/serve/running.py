@@ -62,7 +62,7 @@ def run(
             access_log=False,
             timeout_keep_alive=_KEEP_ALIVE,
             # Requests have an end of their own; this is for clients that do not read their answers.
-            timeout_graceful_shutdown=math.ceil(server.timeout) + 5,
+            timeout_graceful_shutdown=math.ceil(server.grace),
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop's, where it is installed
             runner.run(_serve(server, config, listening, drain, watch, say))

@@ -1,4 +1,4 @@
-"""The server: an ASGI application with KServe's and TensorFlow Serving's routes over one queue."""
+"""The server: an ASGI application with the routes of KServe, TensorFlow Serving and OpenAI."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from starlette.routing import Route
 from kerax.errors import check_integers
 from kerax.serve import coding, kserve, metrics, openapi, tf_serving
 from kerax.serve.batching import Batch, Batcher
+from kerax.serve.completion_routes import Completions
+from kerax.serve.hanging_up import until_gone
+from kerax.serve.language import LanguageModel
 from kerax.serve.repository import Entry, Repository, parse_sources
 from kerax.serve.tensors import RequestError, check_inputs
 from kerax.serve.uploads import is_upload, read_upload
@@ -27,7 +30,7 @@ from kerax.version import __version__
 
 logger = logging.getLogger("kerax.serve")
 Action = Callable[[Request, Entry, bytes], Awaitable[Response]]
-_PATIENCE = 0.05  # seconds until it is watched whether a client hangs up; most answers are there before
+_LONGEST_TEXT = 600  # seconds
 _BEST = 5  # classes that `:classify` answers with, if not asked for another number
 
 
@@ -35,19 +38,22 @@ class Server:
     """Models behind HTTP: an application that any ASGI server runs, as `uvicorn module:server` does.
 
     It speaks KServe's V2 protocol (`/v2/models/NAME/infer`, with tensors in JSON or as bytes) and TensorFlow Serving's
-    (`/v1/models/NAME:predict`, `:classify`), both of which take pictures, forms, tables and texts too; `/metrics` is
-    for Prometheus, `/` a page to try the models on, `/openapi.json` describes it all.
+    (`/v1/models/NAME:predict`, `:classify`), both of which take pictures, forms, tables and texts too; language models
+    speak OpenAI's (`/v1/completions`, `/v1/chat/completions`); `/metrics` is for Prometheus, `/` a page to try the
+    models on, `/openapi.json` describes it all.
 
     Args:
         models: Paths to `.keras` and `.onnx` files, checkpoints, folders of runs, or folders with numbers as names for
             several versions: `"digits.keras"`, `["digits=runs/digits", "mnist:2=new.keras"]`; or a mapping from names
-            to paths or models.
+            to paths or models. A language model is a folder that `kerax.language.load` reads, or one with a `.keras`
+            file, each with a tokenizer beside it; or a `LanguageModel`.
         max_batch: Rows that are computed at once at most, default 32. Programs for 1, 2, 4, ... up to it are compiled
             before the server is ready.
         max_delay: Seconds that an idle device waits for more rows, default 0: what comes while it computes is enough.
         max_queue: Rows that may wait, default 1024; more are refused (503).
         max_bytes: Of a request's body, unpacked, default 64 MiB; more is refused (413).
-        timeout: Seconds for a request, default 30; then it is given up (408 in its body, 504 after it).
+        timeout: Seconds for a request, default 30; then it is given up (408 in its body, 504 after it). Of a language
+            model for each token.
         labels: Names of classes: a list, a file with one in each line, or one of these for each model. Default: a file
             `labels.txt` in a model's folder, or `class_names` in a checkpoint's metadata.
         scale: Factor on the pixels of uploaded pictures. Default: 1, and 1/255 for runs with a `scale` in their config.
@@ -56,6 +62,8 @@ class Server:
         pad_value: What shorter rows are filled up with to the next of `lengths`, at their ends. A model whose numbers
             that changes, which is tried before it is ready, is not served. For all models, or by name. Default: nothing
             is filled up.
+        slots, cache_length, cache_dtype: Of language models, as for `kerax.language.Engine`; `max_queue` requests wait.
+        dtype, quantization: As for `kerax.language.load`.
 
     Raises:
         ValueError: for what cannot be read or served, or a number that is out of range.
@@ -73,15 +81,23 @@ class Server:
         scale: Any = None,
         lengths: Any = None,
         pad_value: Any = None,
+        slots: int = 8,
+        cache_length: int | None = None,
+        cache_dtype: Any = None,
+        dtype: Any = None,
+        quantization: str | None = None,
     ):
         check_integers("serve", max_batch=(max_batch, 1), max_queue=(max_queue, 1), max_bytes=(max_bytes, 1))
         if not timeout > 0 or not max_delay >= 0:
             raise ValueError(f"serve: expected timeout > 0 and max_delay >= 0. Got {timeout} and {max_delay}.")
-        self.repository = Repository(parse_sources(models), max_batch, labels, scale, lengths, pad_value)
+        engine = {"slots": slots, "cache_length": cache_length, "cache_dtype": cache_dtype, "max_queue": max_queue}
+        as_language = {"dtype": dtype, "quantization": quantization, "engine": engine}
+        self.repository = Repository(parse_sources(models), max_batch, labels, scale, lengths, pad_value, as_language)
         self._max_bytes, self.timeout = max_bytes, timeout
         self._batcher = Batcher(max_queue, max_delay, self._note)
-        self._metrics = metrics.Metrics(lambda: self._batcher.rows)
+        self._metrics = metrics.Metrics(lambda: self._batcher.rows, lambda: _engines(self.repository))
         self._preparing: threading.Thread | None = None
+        self._starting = threading.Lock()
         self.is_draining = False
         self._actions = {"/infer": self._infer, ":predict": self._predict, ":classify": self._classify}
         self._app = Starlette(
@@ -114,12 +130,20 @@ class Server:
         """Whether all models have all their programs."""
         return not self.is_draining and all(entry.is_ready for entry in self.repository.entries())
 
+    @property
+    def grace(self) -> float:
+        """Seconds that answers may take once no more requests are taken: a request's, or a long text's."""
+        return max(self.timeout, _LONGEST_TEXT if _engines(self.repository) else 0) + 5
+
     def start(self):
         """Compiles the models' programs in a thread, if that was not begun."""
-        if self._preparing is not None:
+        if self._preparing is not None:  # asked for each request
             return
-        self._preparing = threading.Thread(target=self.repository.prepare, name="kerax serve loading", daemon=True)
-        self._preparing.start()
+        with self._starting:
+            if self._preparing is None:
+                loading = threading.Thread(target=self.repository.prepare, name="kerax serve loading", daemon=True)
+                loading.start()
+                self._preparing = loading  # now that others may wait for its end
 
     def wait(self):
         """Starts, if that was not done, and waits until all programs are compiled."""
@@ -136,8 +160,9 @@ class Server:
         self.repository.load(name)
 
     def close(self):
-        """Computes what waits, and ends the thread that does."""
+        """Computes what waits, and ends the threads that do."""
         self._batcher.close()
+        self.repository.close()
 
     @asynccontextmanager
     async def _lifespan(self, _):
@@ -165,6 +190,7 @@ class Server:
             return Route(path, endpoint, methods=methods)
 
         repository = self.repository
+        complete = Completions(repository, self.read_body, self._metrics, self.timeout)
         v1, v2 = "/v1/models/{name}", "/v2/models/{name}"
         return [
             get("/v2", lambda _: {"name": "kerax", "version": __version__, "extensions": kserve.EXTENSIONS}),
@@ -175,7 +201,10 @@ class Server:
             get(f"{v2}/versions/{{version}}", lambda q: self._describe(_find(repository, q))),
             get(f"{v2}/ready", lambda q: self._health([_find(repository, q)])),
             get(f"{v2}/versions/{{version}}/ready", lambda q: self._health([_find(repository, q)])),
-            get(v1, lambda q: tf_serving.status(list(repository.versions(q.path_params["name"]).values()))),
+            get("/v1/models", lambda _: complete.models()),
+            get(v1, lambda q: complete.model(q) | tf_serving.status(list(repository.versions(_name(q)).values()))),
+            Route("/v1/completions", complete.answer, methods=["POST"]),
+            Route("/v1/chat/completions", complete.answer, methods=["POST"]),
             get(f"{v1}/metadata", lambda q: tf_serving.metadata(_find(repository, q))),
             get(f"{v1}/versions/{{version}}", lambda q: tf_serving.status([_find(repository, q)])),
             get(f"{v1}/versions/{{version}}/metadata", lambda q: tf_serving.metadata(_find(repository, q))),
@@ -211,7 +240,7 @@ class Server:
 
     async def _load(self, request: Request) -> Response:
         try:
-            await self._body(request)
+            await self.read_body(request)
             await asyncio.to_thread(self.load, request.path_params["name"])
         except RequestError as error:
             return _refusal(error)
@@ -225,9 +254,11 @@ class Server:
         try:
             async with asyncio.timeout(self.timeout) as limit:
                 # Before anything is refused: who is still sending would see the connection cut, and no reason.
-                body = await self._body(request)
+                body = await self.read_body(request)
                 entry = _find(self.repository, request)
-                with _until_gone(request, limit):
+                if isinstance(entry.model, LanguageModel):
+                    raise RequestError(400, f"{entry.name!r} answers to /v1/completions and /v1/chat/completions.")
+                with until_gone(request, limit):
                     response = await coding.packed(request.headers, await action(request, entry, body))
         except RequestError as error:
             response = _refusal(error)
@@ -244,7 +275,7 @@ class Server:
         self._metrics.request(name, version, response.status_code, time.perf_counter() - began)
         return response
 
-    async def _body(self, request: Request) -> bytes:
+    async def read_body(self, request: Request) -> bytes:
         """The whole body. Raises `RequestError` for one that is too large (413), having read it."""
         parts, size = [], 0
         async for part in request.stream():
@@ -315,31 +346,18 @@ _REQUEST = re.compile(r"/v(?:2(?=.*/infer)|1(?=.*:))/models/([^/:]+)(?:/versions
 _PAGE = Path(__file__).with_name("page.html")
 
 
+def _name(request: Request) -> str:
+    return request.path_params["name"]
+
+
+def _engines(repository: Repository) -> list:
+    """Name, version and engine of each language model, for metrics."""
+    models = [(entry, entry.model) for entry in repository.entries()]
+    return [(entry.name, entry.version, m.engine) for entry, m in models if isinstance(m, LanguageModel)]
+
+
 def _find(repository: Repository, request: Request) -> Entry:
     return repository.find(request.path_params["name"], request.path_params.get("version"))
-
-
-@contextmanager
-def _until_gone(request: Request, limit: asyncio.Timeout):
-    """What is computed for a client that hangs up ends with `ClientDisconnect`, and leaves the queue."""
-    loop, watching = asyncio.get_running_loop(), []
-
-    async def watch():
-        await request.receive()  # after the body only its client's end comes
-        limit.reschedule(loop.time())
-
-    # Not at once: a task takes longer than a small model.
-    timer = loop.call_later(_PATIENCE, lambda: watching.append(loop.create_task(watch())))
-    try:
-        yield
-    except asyncio.CancelledError:
-        if any(task.done() for task in watching):
-            raise ClientDisconnect from None
-        raise
-    finally:
-        timer.cancel()
-        for task in watching:
-            task.cancel()
 
 
 def _loads(body: bytes) -> Any:

@@ -31,6 +31,13 @@ for distribution in (tensor_parallel, kerax.distribution.FSDP(min_size=64)):
         kernel = model.blocks[1].feedforward.up_dense.kernel.value
         assert kernel.addressable_shards[0].data.size <= kernel.size / 2, kernel.sharding
         np.testing.assert_allclose(model.predict(ids, verbose=0), expected, atol=2e-5)
+        engine = language.Engine(model, slots=4, cache_length=32, chunk=16)
+        engine.prepare()
+        before = engine.num_programs
+        requests = [engine.submit(row, 8) for row in ids]
+        assert [request.result() for request in requests] == [row.tolist() for row in model.generate(ids, 8)]
+        assert engine.num_programs == before
+        engine.close()
         language.save(model, sys.argv[2])
         language.enable_lora(model, rank=2)
         examples = [Example(row, np.ones(7, bool)) for row in ids]

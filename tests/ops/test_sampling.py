@@ -78,3 +78,19 @@ def test_draws_have_the_distribution():
     found = np.bincount(sampling.draw(jnp.repeat(logits, 3000, 0), keys), minlength=4) / 3000
     np.testing.assert_allclose(found, [0.5, 0.3, 0.2, 0], atol=0.03)
     np.testing.assert_allclose(sampling.log_probability(logits, jnp.array([1])), np.log(0.3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 50, 997])
+def test_draws_reach_every_token_that_may_follow_and_no_other(size):
+    chances = np.random.default_rng(size).random(size) * (np.arange(size) % 3 == 0)  # the first may, the last may not
+    logits = jnp.log(jnp.asarray(chances / chances.sum()))
+    keys = jax.random.split(jax.random.key(size), 20_000)
+    found = np.bincount(sampling.draw(jnp.broadcast_to(logits, (20_000, size)), keys), minlength=size) / 20_000
+    expected = np.exp(logits)
+    assert (found[expected == 0] == 0).all()
+    np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(expected.max() / 20_000))
+
+
+def test_a_number_beyond_all_sums_draws_the_last_token_that_may_follow():
+    chances = jnp.array([[0.5, 0.25, 0.0]])
+    assert sampling._place(jnp.cumsum(chances, -1), chances, jnp.array([0.75])).tolist() == [1]

@@ -11,6 +11,8 @@ import pytest
 import kerax
 from kerax import layers
 from tests.browser import REPORT, browse, chromium
+from tests.language.conftest import tokenizer_folder as tokenizer_folder
+from tests.serve.script import chain, model_of, tokens_of
 
 uvicorn = pytest.importorskip("uvicorn")
 Image = pytest.importorskip("PIL.Image")
@@ -119,3 +121,36 @@ def test_the_page_uploads_pictures_and_computes_rows():
     np.testing.assert_allclose(found.pop("rows"), table.predict(given, verbose=0), rtol=1e-4)
     assert json.loads(found.pop("example"))
     assert found == {"bold": 0, "buttons": True, "wide": False}
+
+
+CHAT = """
+    await until(() => document.querySelectorAll("section").length === 2)
+    const section = document.querySelector("section"), out = section.querySelector("pre")
+    const [chat, goOn] = section.querySelectorAll("button")
+    section.querySelector("textarea").value = "Q"
+    chat.click()
+    await until(() => out.textContent.endsWith("!"))
+    const chatted = out.textContent
+    goOn.click()
+    await until(() => out.textContent.endsWith("<b>"))
+    const continued = out.textContent
+    section.querySelector("textarea").value = "Q".repeat(99)
+    chat.click()
+    await until(() => out.className === "error")
+    report({chatted, continued, error: out.textContent, bold: document.querySelectorAll("b").length})
+"""
+
+
+def test_the_page_chats_with_a_language_model(tokenizer_folder):
+    tokenizer = kerax.language.Tokenizer(tokenizer_folder)
+    said, question = tokens_of(tokenizer, "né€😀!"), tokens_of(tokenizer, "Q")[0]
+    bold = tokens_of(tokenizer, "<b>")
+    following = chain([4, *said, 2]) | {question: bold[0]} | chain([*bold, 3])  # then an end that is not shown
+    model = model_of(following | {3: 2})
+    served = {
+        "chat": kerax.serve.LanguageModel(model, tokenizer, slots=2, cache_length=64),
+        "dense": kerax.Sequential([kerax.Input((4,)), layers.Dense(3)]),
+    }
+    found = Watched(kerax.serve.app(served), CHAT, {}).open()
+    assert "At most 64 fit" in found.pop("error")
+    assert found == {"chatted": "né€😀!", "continued": "<b>", "bold": 0}

@@ -540,3 +540,23 @@ def test_what_a_client_that_hangs_up_asked_for_is_not_computed(serving):
     assert [answer.status for answer in asyncio.run(ask())] == [499, 200, 200]
     assert sizes == [1, 2]
     assert 'status="499"' in get(server, "/metrics").body.decode()
+
+
+def test_who_waits_while_another_starts_waits_until_it_is_ready(monkeypatch):
+    server = kerax.serve.Server({"m": kerax.Sequential([kerax.Input((2,)), layers.Dense(1)])}, max_batch=1)
+    starting, starts = threading.Event(), threading.Thread.start
+
+    def start(thread):
+        if thread.name == "kerax serve loading":
+            starting.set()
+            time.sleep(0.2)  # another thread runs meanwhile
+        starts(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    other = threading.Thread(target=server.start)
+    other.start()
+    starting.wait()
+    server.wait()
+    assert server.is_ready
+    other.join()
+    server.close()
