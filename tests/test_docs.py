@@ -102,6 +102,16 @@ def commands(page):
 
 
 @pytest.mark.slow
+def test_the_first_commands_do_what_they_say(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "configs", "configs")
+    for words in commands(ROOT / "docs" / "getting_started.md"):
+        assert cli.main([word.replace("5", "1") for word in words[1:]]) == 0, capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert shown.count("test accuracy") == 2 and Path("runs/digits_cnn/checkpoint").is_dir()
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_guide_to_configs_do_what_they_say(tmp_path, monkeypatch, capsys):
     source = Path(os.environ.get("KERAX_DATASETS_DIR", "")) / "tabular" / "abalone.csv"
     if not source.is_file():

@@ -66,7 +66,7 @@ class ProgbarLogger(Callback):
         self._view.end(self.params.get("steps") or self._seen, logs)
 
     def on_train_end(self, logs=None):
-        self._in_fit = False
+        self.close()  # here too, for a loop of one's own may end with this
         history = getattr(self.model, "history", None)
         if isinstance(self._view, progress_views.Notebook) and history is not None:
             history.shown_in = html_tables.cell_number()
@@ -84,6 +84,7 @@ class ProgbarLogger(Callback):
     def on_test_end(self, logs=None):
         if not self._in_fit:
             self._view.end(self.params.get("steps"), logs)
+            self._view.close()
 
     def on_test_progress(self, step, total, logs):
         if self._in_fit:
@@ -102,6 +103,7 @@ class ProgbarLogger(Callback):
 
     def on_predict_end(self, logs=None):
         self._view.end(self.params.get("steps"), {})
+        self._view.close()
 
 
 def _surroundings() -> str:
