@@ -114,7 +114,8 @@ class Page:
                 return self._picture("".join(data[kind]), ending)
         if "text/html" in data:
             page = re.sub(r"\n\s*\n", "\n", "".join(data["text/html"]))  # an empty line would end the HTML
-            return f'<div class="output">\n{page}\n</div>'
+            has_content = re.search("<(img|svg|table)", page) or re.sub("<[^>]*>", "", page).strip()
+            return f'<div class="output">\n{page}\n</div>' if has_content else ""
         return _fenced("".join(data.get("text/plain", "")))
 
     def _picture(self, content: str, ending: str) -> str:

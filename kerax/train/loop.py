@@ -176,7 +176,8 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
         if piece.spec != program.spec:
             program = compiled.predict_program(model, state, piece.spec)
         outputs = inference.advance(program, piece, step)
-        pace.dispatched(program, piece.num_batches, None, _any_array(outputs))
+        if jax.process_count() == 1:  # several would agree on a pace that is for the display alone
+            pace.dispatched(program, piece.num_batches, None, _any_array(outputs))
         results.add(piece, outputs)
         step += piece.num_batches
         if pace.finished is not None:
