@@ -8,9 +8,12 @@ from pathlib import Path
 
 import griffe
 from mkdocs.structure.files import File, Files
+from mkdocstrings import Inventory
 
 sys.path.insert(0, str(Path(__file__).parent))
+import docstrings
 import examples
+import groups
 
 NAMES = """
 layers models losses metrics optimizers optimizers.schedules callbacks ops activations initializers regularizers
@@ -42,18 +45,33 @@ def is_shown(value, module: types.ModuleType) -> bool:
     return callable(value) and home.startswith(("kerax", "jax")) and bool(inspect.getdoc(value))
 
 
-def entry(value, name: str) -> list[str]:
-    """The lines for one thing: where mkdocstrings finds it, or for one that is made while kerax is loaded, its text."""
-    home = value.__name__ if inspect.ismodule(value) else f"{value.__module__}.{getattr(value, '__name__', name)}"
+def entry(value, name: str, namespace: str) -> list[str]:
+    """The lines for one thing under its public name, which its anchor is too.
+
+    mkdocstrings reads what stands in the source; of what is made while kerax is loaded there is only the text.
+    """
+    public, home = f"{namespace}.{name}", getattr(value, "__module__", None) or value.__name__
+    if is_in_source(public):
+        return [f"::: {public}", ""]
+    head = [f"### {name} {{#{public}}}", ""]
+    other = getattr(value, "__name__", name)
+    if other != name and getattr(importlib.import_module(namespace), other, None) is value:
+        return [*head, f"Another name of [`{other}`](#{namespace}.{other}).", ""]
+    text = inspect.getdoc(value) or ""
+    text = docstrings.fence(text) if home.startswith("kerax") else text.split("\n\n")[0]
+    return [*head, f"```python\n{name}{inspect.signature(value)}\n```", "", text, ""]
+
+
+def is_in_source(public: str) -> bool:
+    """Whether mkdocstrings finds a public name."""
     try:
-        source[home.removeprefix("kerax.")]
-    except KeyError:
-        text = inspect.getdoc(value) if home.startswith("kerax") else inspect.getdoc(value).split("\n\n")[0]
-        return [f"## {name}", "", f"```python\n{name}{inspect.signature(value)}\n```", "", "```text", text, "```", ""]
-    return [f"::: {home}", ""]
+        found = source[public.removeprefix("kerax.")]
+        return found.final_target is not None if found.is_alias else True
+    except (KeyError, griffe.AliasResolutionError, griffe.CyclicAliasError):
+        return False
 
 
-source = griffe.load("kerax", search_paths=["."], resolve_aliases=False)
+source = griffe.load("kerax", search_paths=["."], resolve_aliases=True, resolve_implicit=False)
 
 
 def page_name(namespace: str) -> str:
@@ -73,11 +91,13 @@ def page(namespace: str) -> str:
         "",
     ]
     known = examples.read()
-    for name in public_names(module):
-        lines += entry(getattr(module, name), name)
-        example = examples.example_of(known, namespace, name)
-        if example is not None and ">>>" not in (inspect.getdoc(getattr(module, name)) or ""):
-            lines += [examples.shown(example)]
+    for title, names in groups.grouped(namespace, public_names(module), module):
+        lines += [] if title is None else [f"## {title}", ""]
+        for name in names:
+            lines += entry(getattr(module, name), name, namespace)
+            example = examples.example_of(known, namespace, name)
+            if example is not None and ">>>" not in (inspect.getdoc(getattr(module, name)) or ""):
+                lines += [examples.shown(example)]
     return "\n".join(lines)
 
 
@@ -91,3 +111,18 @@ def on_files(files: Files, config):
     """Called by MkDocs: adds the pages to the files of `docs/`."""
     for namespace in NAMESPACES:
         files.append(File.generated(config, page_name(namespace), content=page(namespace)))
+
+
+def on_post_build(config):
+    """Called by MkDocs: adds to `objects.inv`, by which other sites link here, what mkdocstrings did not see."""
+    path = Path(config.site_dir) / "objects.inv"
+    with path.open("rb") as file:
+        inventory = Inventory.parse_sphinx(file)
+    for namespace in NAMESPACES:
+        module = importlib.import_module(namespace)
+        where = f"{page_name(namespace).removesuffix('index.md').removesuffix('.md')}/".replace("//", "/")
+        for name in public_names(module):
+            public, role = f"{namespace}.{name}", "class" if inspect.isclass(getattr(module, name)) else "function"
+            if public not in inventory:
+                inventory.register(public, "py", role, f"{where}#{public}")
+    path.write_bytes(inventory.format_sphinx())

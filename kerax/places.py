@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -117,6 +118,16 @@ def exists(path: str) -> bool:
     return files.exists(place)
 
 
+def remove_folder(path: str) -> None:
+    """Removes a folder at a path that `path_of` returned, with all that is in it, if it is there."""
+    if not is_elsewhere(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    files, place = file_system(path)
+    with _naming(path), contextlib.suppress(FileNotFoundError):
+        files.rm(place, recursive=True)
+
+
 @contextlib.contextmanager
 def to_read(path: Any) -> Iterator[Any]:
     """A path of this computer for what is at a path that `path_of` returned: itself, or a copy for the block.
@@ -172,6 +183,35 @@ def files_in(folder: str) -> list[str]:
     ]
 
 
+class Mirror:
+    """A new folder of this computer whose files are put at an address again and again, those that have changed.
+
+    Args:
+        address: As `path_of` returned it.
+
+    Attributes:
+        folder: The path of the folder.
+    """
+
+    def __init__(self, address: str):
+        self.address, self.folder = address, tempfile.mkdtemp()
+        self._known: dict[str, tuple[int, int]] = {}  # size and time of what was put there
+
+    def put(self) -> None:
+        """Puts what is new. Raises `OSError` naming the address, if that cannot be done."""
+        for name in files_in(self.folder):
+            path = os.path.join(self.folder, name)
+            found = os.stat(path)
+            state = found.st_size, found.st_mtime_ns
+            if self._known.get(name) != state:
+                put(path, f"{self.address}/{name}")
+                self._known[name] = state
+
+    def close(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _naming(address: str) -> Iterator[None]:
     try:
@@ -184,7 +224,6 @@ def _naming(address: str) -> Iterator[None]:
 
 def replace(source: Any, target: Any) -> None:
     """Moves a file or a folder in the place of what is there, which is gone then. Both must be on one file system."""
-    import shutil
     import uuid
 
     if not os.path.isdir(target) or os.path.islink(target):

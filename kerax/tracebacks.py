@@ -6,6 +6,7 @@ Errors of `fit` and of calls of layers lose those frames where they leave kerax;
 import dis
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -69,6 +70,15 @@ def show_users_frames(error: BaseException) -> None:
             _link(kept)
             found.__traceback__ = kept[0]
         before, found = found, found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def warn_each_time(message: str) -> None:
+    """Warns with the place where the user's code called kerax, also if the same was said there before."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HIDDEN_FOLDERS):
+        frame = frame.f_back
+    # Without a registry Python does not remember what it has shown; filters hold all the same.
+    warnings.warn_explicit(message, UserWarning, frame.f_code.co_filename, frame.f_lineno, frame.f_globals["__name__"])
 
 
 def install() -> None:

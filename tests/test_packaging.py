@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -40,3 +41,32 @@ def test_the_workflow_runs_what_has_to_pass():
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
     (pythons,) = [step["with"]["python-version"].split() for step in steps if "with" in step]
     assert min(pythons) == PROJECT["requires-python"].removeprefix(">=")
+
+
+# What a notebook's `import` says, by the package that brings it.
+BRINGS = {"PIL": "pillow", "onnx_ir": "onnx-ir"}
+
+
+def required(extra):
+    """The names of the packages of an extra, of extras in it too."""
+    found = set()
+    for wanted in PROJECT["optional-dependencies"][extra]:
+        name, inner = re.match(r"([\w.-]+)(?:\[(.*?)\])?", wanted).groups()
+        if name == "kerax":
+            found |= set().union(*map(required, inner.split(",")))
+        else:
+            found.add(name)
+    return found
+
+
+def test_the_extra_notebook_brings_what_notebooks_import_and_a_front_end():
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")]
+    # A line of code, in JSON; a name that is no module's is a sentence's.
+    lines = [
+        line for text in texts for line in re.findall(r'^    "((?:import|from) [\w. ,]+)', text, flags=re.MULTILINE)
+    ]
+    imported = {re.split(r"[ .]", line)[1] for line in lines if "from scratch" not in line}
+    always = {re.split(r"[\[<>=]", wanted)[0] for wanted in PROJECT["dependencies"]}
+    always |= {"kerax", *sys.stdlib_module_names}
+    assert {BRINGS.get(name, name) for name in imported - always} <= required("notebook")
+    assert "jupyterlab" in required("notebook")

@@ -110,6 +110,12 @@ class Callback:
     def on_progress(self, step: int, logs: Logs):
         """Between two pieces of work: the number of batches done in this epoch, and their logs, ready to be read."""
 
+    def on_test_progress(self, step: int, total: int | None, logs: Logs):
+        """The same in an evaluation, also of an epoch: the number of batches done, that of all if it is known, logs."""
+
+    def on_predict_progress(self, step: int, total: int | None):
+        """The same in a prediction."""
+
     def on_non_finite(self, message: str):
         """When a number of the training state became NaN or infinite."""
 

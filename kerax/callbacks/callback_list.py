@@ -64,6 +64,8 @@ class CallbackList:
         # Who overrides no batch hook costs no step anything.
         self._watchers = {kind: _overriding(self.callbacks, hooks) for kind, hooks in _BATCH_HOOKS.items()}
         self._progress = _overriding(self.callbacks, ("on_progress",))
+        self._test_progress = self._with_own("on_test_progress")
+        self._predict_progress = self._with_own("on_predict_progress")
         self.savers = self._with_own("on_checkpoint")
         self._guards = self._with_own("on_non_finite")
         # The first save by seconds is due so many after the start, not at once.
@@ -199,6 +201,11 @@ class CallbackList:
         for callback in self._watchers["test"]:
             callback.on_test_batch_end(self._last_of_execution(batch), Logs(logs))
 
+    def on_test_progress(self, step: int, total: int | None, logs):
+        """Between two pieces of evaluation."""
+        for callback in self._test_progress:
+            callback.on_test_progress(step, total, Logs(logs))
+
     def on_test_end(self, logs=None):
         """After an evaluation."""
         self._call("on_test_end", logs)
@@ -224,6 +231,11 @@ class CallbackList:
         """After a prediction batch, whose `outputs` are in the logs."""
         for callback in self._watchers["predict"]:
             callback.on_predict_batch_end(self._last_of_execution(batch), logs)
+
+    def on_predict_progress(self, step: int, total: int | None):
+        """Between two pieces of prediction."""
+        for callback in self._predict_progress:
+            callback.on_predict_progress(step, total)
 
     def on_predict_end(self, logs=None):
         """After a prediction."""

@@ -1,6 +1,8 @@
 """`Logging`, which sends numbers to any logger, and loggers for Weights & Biases and MLflow."""
 
 import importlib
+import os
+import tempfile
 from typing import Any
 
 from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations
@@ -70,15 +72,17 @@ class WandbLogger(Logging):
         every: As for `Logging`.
         run: A running `wandb.Run`, which stays open. Default: `wandb.init(**options)` when training begins, finished at
             its end.
+        artifacts: Whether to keep the model as an artifact of type `"model"`, named after it, when training ends.
         **options: Of `wandb.init`, such as `project`, `config`, `dir`, and `mode="offline"` for no network.
 
     Raises:
         ImportError: without wandb.
     """
 
-    def __init__(self, every=None, run=None, **options):
+    def __init__(self, every=None, run=None, artifacts: bool = False, **options):
         super().__init__(self, every)
         self.run: Any = run
+        self.artifacts = artifacts
         # A run that was handed over is its owner's to end.
         self.options, self._is_own = options, run is None
         _library("wandb", "WandbLogger")
@@ -91,6 +95,16 @@ class WandbLogger(Logging):
     def log(self, numbers, step):
         """Records the numbers of a step."""
         self.run.log(numbers, step=step)
+
+    def on_train_end(self, logs=None):
+        if not self.artifacts:
+            return
+        artifact = _library("wandb", "WandbLogger").Artifact(self.model.name, type="model")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, f"{self.model.name}.keras")
+            self.model.save(path)
+            artifact.add_file(path)
+            self.run.log_artifact(artifact)
 
     def close(self):
         if self._is_own and self.run is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerax.callbacks.callback import Callback, When, flat_numbers, num_iterations, read_rates
 from kerax.layers import Embedding
-from kerax.places import local_path
+from kerax.places import Mirror, is_elsewhere, path_of
 
 _count = itertools.count()
 
@@ -26,7 +26,8 @@ class TensorBoard(Callback):
     the mean so far. Needs tensorboardX: `pip install 'kerax[tensorboard]'`.
 
     Args:
-        log_dir: Folder of the files.
+        log_dir: Folder of the files, or its address, as `s3://bucket/logs`, where they are put after each epoch and at
+            the end.
         histogram_freq: Every how many epochs to write a histogram of each weight; 0 for never.
         write_graph: Whether to write the model when training begins: its summary and its JSON as texts
             `model/summary` and `model/json`, and `keras`, from which TensorBoard draws the graph of its layers.
@@ -74,7 +75,8 @@ class TensorBoard(Callback):
             raise ValueError(
                 f"TensorBoard: `update_freq` must be 'epoch', 'batch' or a number of batches. Got {update_freq!r}."
             )
-        self.log_dir = local_path(log_dir, "TensorBoard")
+        self.log_dir = path_of(log_dir, "TensorBoard")
+        self._mirror: Mirror | None = None
         self.histogram_freq, self.write_graph, self.write_images = histogram_freq, write_graph, write_images
         self.write_steps_per_second = write_steps_per_second
         self.update_freq: str | int = 1 if update_freq == "batch" else update_freq
@@ -149,6 +151,7 @@ class TensorBoard(Callback):
             self._write_embeddings()
         for writer in self._writers.values():
             writer.flush()
+        self._put()
 
     def close(self):
         if self._tracing:
@@ -156,6 +159,28 @@ class TensorBoard(Callback):
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
+        self._put()
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
+
+    def _put(self):
+        """Puts the files at their address, if they have one."""
+        if self._mirror is None:
+            return
+        try:
+            self._mirror.put()
+        except OSError as error:  # no reason to lose a run
+            warnings.warn(f"TensorBoard: {error}. Training goes on.", stacklevel=2)
+
+    @property
+    def _folder(self) -> str:
+        """The folder of this computer that is written to."""
+        if not is_elsewhere(self.log_dir):
+            return self.log_dir
+        # Now, not in the constructor: copies for several trainings write to several places.
+        self._mirror = self._mirror or Mirror(self.log_dir)
+        return self._mirror.folder
 
     # What is written.
 
@@ -166,7 +191,7 @@ class TensorBoard(Callback):
 
             # Files are named by the second: without a suffix a short fit's would be replaced by the next fit's.
             suffix = f".{os.getpid()}.{next(_count)}"
-            self._writers[name] = SummaryWriter(os.path.join(self.log_dir, name), filename_suffix=suffix)
+            self._writers[name] = SummaryWriter(os.path.join(self._folder, name), filename_suffix=suffix)
         return self._writers[name]
 
     def _scalars(self, name: str, tag: str, numbers, step: int):
@@ -223,22 +248,22 @@ class TensorBoard(Callback):
     def _write_embeddings(self):
         """The tables as text, and the file that tells the projector of them."""
         given, entries = self.embeddings_metadata, []
-        os.makedirs(self.log_dir, exist_ok=True)
+        os.makedirs(self._folder, exist_ok=True)
         for layer in self._embeddings():
             path = f"{layer.name}.tsv"
-            np.savetxt(os.path.join(self.log_dir, path), np.asarray(layer.embeddings, np.float32), "%.6g", "\t")
+            np.savetxt(os.path.join(self._folder, path), np.asarray(layer.embeddings, np.float32), "%.6g", "\t")
             labels = given.get(layer.name) if isinstance(given, dict) else given
             fields = {"tensor_name": layer.name, "tensor_path": path}
             fields |= {"metadata_path": os.fspath(labels)} if labels else {}
             entries.append("embeddings {\n" + "".join(f'  {key}: "{value}"\n' for key, value in fields.items()) + "}\n")
-        with open(os.path.join(self.log_dir, "projector_config.pbtxt"), "w") as file:
+        with open(os.path.join(self._folder, "projector_config.pbtxt"), "w") as file:
             file.write("".join(entries))
 
     # Profiling.
 
     def _start_trace(self):
         try:
-            jax.profiler.start_trace(os.path.join(self.log_dir, "train"))
+            jax.profiler.start_trace(os.path.join(self._folder, "train"))
         # Somebody else profiles already.
         except RuntimeError as error:
             warnings.warn(f"TensorBoard: batches {self._first} to {self._last} are not profiled: {error}", stacklevel=2)

@@ -81,8 +81,8 @@ def read_input_shape(field: Field) -> tuple | None:
 
 
 def load_data(config: Field):
-    """What `load_encoded` gives, without the encoder: `(x_train, y_train), (x_test, y_test)`."""
-    return load_encoded(config)[:2]
+    """What `load_encoded` gives of data: `(x_train, y_train), (x_test, y_test)`."""
+    return tuple(load_encoded(config)[:2])
 
 
 def load_encoded(config: Field):
@@ -90,7 +90,8 @@ def load_encoded(config: Field):
 
     Inputs are reshaped to `model.input_shape` where all of it is known.
 
-    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays, or dicts of them, and what `find_encoder` found.
+    Returns: `(x_train, y_train), (x_test, y_test)`, NumPy arrays, or dicts of them, what `find_encoder` found, and the
+        names of the classes, if they have names.
 
     Raises:
         ConfigError: for an unknown dataset or argument, and for inputs that do not fit `model.input_shape`.
@@ -111,13 +112,15 @@ def load_encoded(config: Field):
     field.expect_names(["name", *OPTIONS, *parameters], required=required)
     arguments = {key: value for key, value in field.value.items() if key not in ("name", *OPTIONS)}
     try:
-        train, test = field.call(load, arguments)
+        parts = field.call(load, arguments)
     except (OSError, ImportError) as error:  # it cannot be downloaded, or not be written or read
         raise field["name"].error(one_line(error)) from None
+    train, test = parts
     encoder = find_encoder(field, train[0])
     (x_train, y_train), (x_test, y_test) = encode(field, encoder, train, test)
     _take_input_shape(config["model"], x_train)
-    return (_reshape(config, x_train), y_train), (_reshape(config, x_test), y_test), encoder
+    train, test = (_reshape(config, x_train), y_train), (_reshape(config, x_test), y_test)
+    return train, test, encoder, getattr(parts, "class_names", None)
 
 
 def find_loader(name: str) -> Callable | None:

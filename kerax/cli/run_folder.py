@@ -180,6 +180,4 @@ def make_loggers(folder: Path, kept: dict[str, bool]) -> list[callbacks.Callback
             str(folder / BACKUP), save_freq=False, delete_checkpoint=False, every_seconds=SECONDS_TO_BACKUP
         ),
     }
-    if places.is_elsewhere(str(folder)):
-        kept = kept | {"tensorboard": False}  # its writer writes here only
     return [make() for name, make in makers.items() if kept[name]]

@@ -1,7 +1,7 @@
 """Data of one's own for configs: `data: {name: csv, path: houses.csv, target: price}` and the like.
 
-Each function is a loader as those of `kerax.datasets` are: `(x_train, y_train), (x_test, y_test)`. Their arguments are
-what `data` may hold.
+Each function is a loader as those of `kerax.datasets` are: `(x_train, y_train), (x_test, y_test)`, with the names of
+classes where there are some. Their arguments are what `data` may hold.
 """
 
 import importlib
@@ -16,7 +16,21 @@ from kerax.core.registry import get_registered_object
 from kerax.datasets.sources import split
 from kerax.errors import suggest
 
-Parts = tuple[tuple[Any, Any], tuple[Any, Any]]
+
+class Parts(tuple):
+    """`(x_train, y_train), (x_test, y_test)`, with the names of the classes that a target's numbers stand for.
+
+    Args:
+        parts: The two pairs.
+        class_names: In the order of their numbers; `None` where they have no names.
+    """
+
+    class_names: list[str] | None
+
+    def __new__(cls, parts: Iterable[tuple[Any, Any]], class_names: Iterable[str] | None = None):
+        made = super().__new__(cls, parts)
+        made.class_names = None if class_names is None else [str(name) for name in class_names]
+        return made
 
 
 def load_table(
@@ -44,15 +58,14 @@ def load_table(
                 )
     kept = [name for name in columns or names if name not in targets]
     pairs = [({name: table[name] for name in kept}, {name: table[name] for name in targets}) for table in tables]
-    for name in targets:
-        _number_classes(name, [y for _, y in pairs])
+    names_of = {name: _number_classes(name, [y for _, y in pairs]) for name in targets}
     if test is None:
         rows = np.arange(len(pairs[0][0][kept[0]]))
         pairs = [_rows(pairs[0], part) for part, _ in split(test_split, seed, rows, rows)]
     (x_train, y_train), (x_test, y_test) = pairs
     if isinstance(target, str):
-        return (x_train, y_train[target]), (x_test, y_test[target])
-    return (x_train, y_train), (x_test, y_test)
+        return Parts([(x_train, y_train[target]), (x_test, y_test[target])], names_of[target])
+    return Parts([(x_train, y_train), (x_test, y_test)])
 
 
 def _no_column(path: Any, name: str, names: Iterable[str]) -> str:
@@ -64,17 +77,22 @@ def _rows(tables: tuple[dict, dict], rows: np.ndarray) -> tuple[dict, dict]:
     return x, y
 
 
-def _number_classes(name: str, tables: list[dict]) -> None:
-    """Replaces a column of text, the target, by the indices of its sorted values, and refuses missing values."""
+def _number_classes(name: str, tables: list[dict]) -> list[str] | None:
+    """Replaces a column of text, the target, by the indices of its sorted values, and refuses missing values.
+
+    Returns: the values; `None` for a column of numbers.
+    """
     columns = [table[name] for table in tables]
     missing = sum(int((c == "").sum() if c.dtype.kind == "U" else np.isnan(c.astype(float)).sum()) for c in columns)
     if missing:
         raise ValueError(f"the target {name!r} has {missing} missing values. Leave those rows out of the file.")
-    if columns[0].dtype.kind == "U":
-        classes = np.unique(np.concatenate([column.astype(str) for column in columns]))
-        print(f"classes of {name}: {', '.join(f'{index} {text}' for index, text in enumerate(classes))}")
-        for table in tables:
-            table[name] = np.searchsorted(classes, table[name].astype(str)).astype(np.int32)
+    if columns[0].dtype.kind != "U":
+        return None
+    classes = np.unique(np.concatenate([column.astype(str) for column in columns]))
+    print(f"classes of {name}: {', '.join(f'{index} {text}' for index, text in enumerate(classes))}")
+    for table in tables:
+        table[name] = np.searchsorted(classes, table[name].astype(str)).astype(np.int32)
+    return classes.tolist()
 
 
 def load_arrays(
@@ -96,12 +114,12 @@ def load_arrays(
         return _parted(path, inputs, targets, test_split, seed)
     with np.load(path, allow_pickle=False) as file:
         if x == "x" and "x" not in file.files and {"x_train", "x_test"} <= set(file.files):
-            return tuple((file[f"x_{part}"], _entry(path, file, f"y_{part}")) for part in ("train", "test"))  # pyright: ignore[reportReturnType]
+            return Parts((file[f"x_{part}"], _entry(path, file, f"y_{part}")) for part in ("train", "test"))
         inputs, targets = _entry(path, file, x), None if y is None else _entry(path, file, y)
     if test is None:
         return _parted(path, inputs, targets, test_split, seed)
     with np.load(test, allow_pickle=False) as file:
-        return (inputs, targets), (_entry(test, file, x), None if y is None else _entry(test, file, y))
+        return Parts([(inputs, targets), (_entry(test, file, x), None if y is None else _entry(test, file, y))])
 
 
 def _entry(path: str, file: Any, name: str) -> np.ndarray:
@@ -114,7 +132,7 @@ def _parted(path: str, x: np.ndarray, y: np.ndarray | None, test_split: float, s
     if y is not None and len(x) != len(y):
         raise ValueError(f"{path}: there are {len(x)} inputs and {len(y)} targets.")
     train, test = split(test_split, seed, x, x if y is None else y)
-    return (train, test) if y is not None else ((train[0], None), (test[0], None))
+    return Parts([train, test] if y is not None else [(train[0], None), (test[0], None)])
 
 
 def load_images(
@@ -178,8 +196,10 @@ def _folders(read: Callable, path: str, test: str | None, test_split: float, see
     for folder in filter(None, (path, test)):
         if not os.path.isdir(folder):
             raise ValueError(f"{folder}: there is no such folder.")
-    found = [_gathered(read(folder, shuffle=False, verbose=False, **options)) for folder in (path, test) if folder]
-    return _parted(path, *found[0], test_split, seed) if test is None else (found[0], found[1])
+    sources = [read(folder, shuffle=False, verbose=False, **options) for folder in (path, test) if folder]
+    found = [_gathered(source) for source in sources]
+    parts = _parted(path, *found[0], test_split, seed) if test is None else found
+    return Parts(parts, sources[0].class_names)
 
 
 def _gathered(batches: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -212,13 +232,14 @@ def load_hub_dataset(
     if train not in parts:
         raise ValueError(f"{path}: there is no part {train!r}. Parts: {', '.join(parts)}.")
     pairs = [_of_hub(path, parts[name], target, columns) for name in (train, test) if name and name in parts]
+    kind = parts[train].features[target] if isinstance(target, str) else None
+    class_names = getattr(kind, "names", None)
     if len(pairs) == 2:
-        return pairs[0], pairs[1]
+        return Parts(pairs, class_names)
     x, y = pairs[0]
     rows = np.arange(len(parts[train]))
     picks = [part for part, _ in split(test_split, seed, rows, rows)]
-    first, second = ((_take(x, rows), _take(y, rows)) for rows in picks)
-    return first, second
+    return Parts([(_take(x, rows), _take(y, rows)) for rows in picks], class_names)
 
 
 def _of_hub(path: str, part: Any, target: Any, columns: Any) -> tuple[Any, Any]:
@@ -258,7 +279,7 @@ def load_by_function(function: str, arguments: dict | None = None) -> Parts:
         (x_train, y_train), (x_test, y_test) = parts
     except (TypeError, ValueError):
         raise ValueError(f"{function} must return (x_train, y_train), (x_test, y_test).") from None
-    return (x_train, y_train), (x_test, y_test)
+    return Parts([(x_train, y_train), (x_test, y_test)])
 
 
 LOADERS: dict[str, Callable[..., Parts]] = {

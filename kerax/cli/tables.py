@@ -4,11 +4,11 @@ import csv
 import importlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerax.core.text import is_number
+from kerax.core.text import TEXT, is_number
 
 MISSING = frozenset(("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None"))
 """What stands for a missing value in a CSV file."""
@@ -37,19 +37,89 @@ def read_table(path: str, separator: str = ",") -> dict[str, np.ndarray]:
     raise ValueError(f"{path}: expected a table that ends in .csv, .tsv, .parquet or .jsonl.")
 
 
-def _read_csv(path: str, separator: str) -> dict[str, np.ndarray]:
+class Cells(NamedTuple):
+    """The cells of a CSV file as text.
+
+    Attributes:
+        names: Of the columns; empty where the file names none.
+        rows: All of one length.
+        lines: For each row its number in the file, from 1.
+    """
+
+    names: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def numbers(self, indices: Iterable[int]) -> np.ndarray:
+        """Columns as float64 `(rows, columns)`. Raises `ValueError` with the line and column of what is no number."""
+        indices = list(indices)
+        for line, cells in zip(self.lines, self.rows):
+            bad = next((index for index in indices if not is_number(cells[index])), None)
+            if bad is not None:
+                raise ValueError(f"line {line}, column {bad + 1}: expected a number. Got {cells[bad]!r}.")
+        return np.array([[float(cells[index]) for index in indices] for cells in self.rows])
+
+    def column(self, name: str, dtype: str) -> np.ndarray:
+        """A column by its name as text, or as numbers of a dtype, of which missing floats are NaN.
+
+        Raises:
+            ValueError: with the line and column of what is none.
+        """
+        index = self.names.index(name)
+        cells = ["" if cells[index].strip() in MISSING else cells[index] for cells in self.rows]
+        if dtype == TEXT:
+            return np.array(cells)
+        if np.dtype(dtype).kind == "f":
+            filled = [[*row[:index], cell or "nan", *row[index + 1 :]] for row, cell in zip(self.rows, cells)]
+            return self._replace(rows=filled).numbers([index]).astype(dtype)
+        numbers = self.numbers([index])
+        converted = numbers.astype(dtype)
+        if np.dtype(dtype).kind in "iu" and (bad := np.flatnonzero(converted != numbers)).size:
+            found = self.rows[bad[0]][index]
+            raise ValueError(f"line {self.lines[bad[0]]}, column {index + 1}: expected a whole number. Got {found!r}.")
+        return converted
+
+    def inferred(self, name: str) -> np.ndarray:
+        """A column by its name, of the kind that its cells have."""
+        index = self.names.index(name)
+        return _of_text([cells[index] for cells in self.rows])
+
+
+def read_cells(path: str, separator: str = ",", has_names: bool | None = None) -> Cells:
+    """The cells of a CSV file.
+
+    Args:
+        separator: Between cells.
+        has_names: Whether the first line names the columns. `None`: if there is no number in it.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if there are no rows, or one is longer or shorter than those before.
+    """
+    # As Excel writes it: with a mark at the beginning.
     with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = [(number, cells) for number, cells in enumerate(csv.reader(file, delimiter=separator), 1) if cells]
-    if len(lines) < 2:
-        raise ValueError(f"{path}: expected a line of names, and rows below it.")
-    (_, names), *rows = lines
+        found = [(line, cells) for line, cells in enumerate(csv.reader(file, delimiter=separator), 1) if cells]
+    # A single number in the first line makes it data, and the rest of it an error.
+    if has_names is None:
+        has_names = bool(found) and not any(map(is_number, found[0][1]))
+    names = found.pop(0)[1] if has_names and found else []
+    if not found:
+        raise ValueError("there are no rows in it.")
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: the first line names a column twice: {', '.join(names)}.")
-    for number, cells in rows:
-        if len(cells) != len(names):
-            raise ValueError(f"{path}: line {number} has {len(cells)} columns, the names above it {len(names)}.")
-    columns = zip(*(cells for _, cells in rows), strict=True)
-    return {name: _of_text(cells) for name, cells in zip(names, columns, strict=True)}
+        raise ValueError(f"the first line names a column twice: {', '.join(names)}.")
+    width, where = len(names or found[0][1]), "the names above it" if names else "those before it"
+    for line, cells in found:
+        if len(cells) != width:
+            raise ValueError(f"line {line} has {len(cells)} columns, {where} {width}.")
+    return Cells(names, [cells for _, cells in found], [line for line, _ in found])
+
+
+def _read_csv(path: str, separator: str) -> dict[str, np.ndarray]:
+    try:
+        cells = read_cells(path, separator, has_names=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {name: cells.inferred(name) for name in cells.names}
 
 
 def _of_text(cells: Sequence[str]) -> np.ndarray:
@@ -113,7 +183,11 @@ def as_matrix(columns: dict[str, np.ndarray]) -> np.ndarray:
     """
     for name, column in columns.items():
         if column.dtype.kind not in "biuf":
-            raise ValueError(f"column {name!r} holds text: say in `data.features` what it is, as string_categorical.")
+            row, word = next((row, cell) for row, cell in enumerate(column.tolist(), 1) if not is_number(cell))
+            raise ValueError(
+                f"column {name!r} holds text, first {word!r} in row {row}: say in `data.features` what it is, as "
+                "string_categorical."
+            )
         if column.dtype.kind == "f" and (count := int(np.isnan(column).sum())):
             raise ValueError(
                 f"column {name!r} has {count} missing values of {len(column)}: name the columns in `data.features`, "

@@ -35,7 +35,7 @@ def evaluate(arguments: Sequence[str]):
     _, (x_test, y_test) = load_data(config)
     model = load_model(path, config, _changes_model(overrides))
     if target is not None:
-        files.write_array(target, model.predict(x_test, verbose=0))
+        files.write_array(target, model.predict(x_test, verbose=0), _read_metadata(path).get("class_names"))
         print(f"predictions: {target}")
         return
     try:
@@ -68,7 +68,7 @@ def predict(arguments: Sequence[str]):
     except (TypeError, ValueError) as error:
         place = source or cast(Field, config)["data"].source
         raise ConfigError(f"{place}: {one_line(error)}") from None
-    files.write_array(target, predictions)
+    files.write_array(target, predictions, _read_metadata(path).get("class_names"))
     print(f"predictions: {target}")
 
 
@@ -77,7 +77,8 @@ def _read_inputs(source: str | None, config: Field | None, preprocessing: Any) -
     if source is None:
         return load_data(cast(Field, config))[1][0], False  # which is there where no source was given
     tensors = {} if preprocessing is None else {tensor.name: tensor for tensor in preprocessing.inputs}
-    inputs = files.read_inputs(source, {name: tensor.dtype for name, tensor in tensors.items()})
+    dtypes = {name: str(tensor.dtype) for name, tensor in tensors.items()}
+    inputs = files.read_inputs(source, dtypes, _targets(config))
     if isinstance(inputs, dict):
         if preprocessing is None or not tensors.keys() <= inputs.keys():
             return inputs, False
@@ -86,6 +87,13 @@ def _read_inputs(source: str | None, config: Field | None, preprocessing: Any) -
     if tensors and inputs.dtype.kind == "U":
         return inputs, True
     return (fit_inputs(config, inputs) if config is not None else inputs), False
+
+
+def _targets(config: Field | None) -> list[str]:
+    """The names of the columns to be predicted, which the rows of a table may hold or not."""
+    found = {} if config is None else config["data"].value
+    target = found.get("target", []) if isinstance(found, dict) else []
+    return [target] if isinstance(target, str) else list(target)
 
 
 def _changes_model(overrides: dict) -> bool:

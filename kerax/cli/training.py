@@ -68,7 +68,7 @@ def _run(config: Field, resume: bool, path: str) -> dict[str, float]:
     kept = run_folder.check_logs(config["logs"])
     run_folder.keep_programs()
     set_seed(config)  # before the model, whose weights are drawn from it
-    (x_train, y_train), (x_test, y_test), encoder = load_encoded(config)
+    (x_train, y_train), (x_test, y_test), encoder, class_names = load_encoded(config)
     model = build_model(config)
     fit_arguments = build_fit_arguments(config)
     folder = run_folder.choose_folder(config["run_dir"].value, resume, path)
@@ -107,7 +107,8 @@ def _run(config: Field, resume: bool, path: str) -> dict[str, float]:
     (folder / run_folder.RESULTS).write_text(json.dumps({"test": results}) + "\n", encoding="utf-8")
 
     directory = folder / run_folder.CHECKPOINT
-    checkpoint.save(str(directory), model, metadata={"config": tree})
+    named = {} if class_names is None else {"class_names": class_names}
+    checkpoint.save(str(directory), model, metadata={"config": tree} | named)
     print(f"checkpoint: {directory}")
     return results
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerax import tuner
+from kerax import places, tuner
 from kerax.cli import run_folder
 from kerax.cli.build import build_fit_arguments, build_model, constructor_parameters, load_data, set_seed
 from kerax.cli.config import ConfigError, Field, one_line, parse_arguments, read_config
@@ -52,7 +52,10 @@ def search(config: Field, overwrite: bool = False) -> Path:
     run_folder.keep_programs()
     hypermodel = _FromConfig(config)
     hypermodel.check()  # before anything is written
-    folder = Path(config["run_dir"].value)
+    try:
+        folder = places.folder(config["run_dir"].value, "run_dir")
+    except (ValueError, ImportError) as error:
+        raise config["run_dir"].error(one_line(error)) from None
     _claim(folder, config, overwrite)
     found = _make_tuner(config["search"], hypermodel, folder, overwrite)
     try:
@@ -88,7 +91,8 @@ def _draw(found: "tuner.Tuner", folder: Path):
     if sum(trial.status == "COMPLETED" for trial in found.trials) >= _ENOUGH_FOR_IMPORTANCE:
         figures["importance.png"] = found.plot_importance
     for name, plot in figures.items():
-        plot().savefig(folder / name, dpi=120)
+        with places.to_write(str(folder / name)) as path:
+            plot().savefig(path, dpi=120)
     print(f"pictures: {', '.join(str(folder / name) for name in figures)}")
 
 
@@ -126,7 +130,7 @@ def _make_tuner(field: Field, hypermodel: "_FromConfig", folder: Path, overwrite
     given = {"objective": "val_loss"} | arguments.value
     if isinstance(given.get("objective"), dict):
         given["objective"] = arguments["objective"].call(tuner.Objective, given["objective"])
-    given |= {"seed": given.get("seed", hypermodel.seed), "directory": folder, "project_name": PROJECT}
+    given |= {"seed": given.get("seed", hypermodel.seed), "directory": str(folder), "project_name": PROJECT}
     return arguments.call(cls, given | {"hypermodel": hypermodel, "overwrite": overwrite})
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from kerax.core import waiting
 from kerax.core.jaxprs import equations
 
 _compiled: OrderedDict[tuple, Any] = OrderedDict()
@@ -79,11 +80,13 @@ class Executable:
 
     def _first(self, args: tuple) -> Callable:
         if self._coming is None:
-            self._program = self._made(args)
+            with waiting.waits_for(waiting.COMPILING):
+                self._program = self._made(args)
             return self._program
         if not self._coming.done():
             begun = time.time()
-            self._coming.result()
+            with waiting.waits_for(waiting.COMPILING):
+                self._coming.result()
             jax.monitoring.record_event_time_span("/kerax/compile/wait", begun, time.time())
         self._program = self._coming.result()
         return self._program

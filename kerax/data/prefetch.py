@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from kerax.core import waiting
+
 Tree = Any
 
 
@@ -72,7 +74,8 @@ class Prefetch:
         """
         began = time.time()
         with self._changed:
-            self._changed.wait_for(lambda: self._is_done or len(self._ready) >= (count if as_many else 1))
+            with waiting.waits_for(waiting.DATA):
+                self._changed.wait_for(lambda: self._is_done or len(self._ready) >= (count if as_many else 1))
             jax.monitoring.record_event_time_span("/kerax/data/wait", began, time.time())  # for whoever wants to know
             # After what was drawn before it: the error belongs to the next item.
             if not self._ready and self._error is not None:

@@ -166,8 +166,9 @@ def print_summary(
     footer = [f" {label}: {count:,} ({_in_units(size)})" for label, count, size in totals(model)]
     if show_flops:
         footer.append(f" FLOPs per example: {format_flops(model_flops(model))}")
-    # For a function, text without colours.
-    console = Console(width=width, highlight=False, color_system="auto" if print_fn is None else None)
+    # For a function, text without colours. In a notebook rich would show an empty output beside what is printed here.
+    colors = "auto" if print_fn is None else None
+    console = Console(width=width, highlight=False, color_system=colors, force_jupyter=False)
     with console.capture() as captured:
         console.print(f'Model: "{escape(model.name)}"')
         console.print(table)

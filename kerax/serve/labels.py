@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kerax.serve.tensors import RequestError
+from kerax.serve.tensors import RequestError, TensorSpec
+
+_LOSSES_OF_CLASSES = ("crossentropy", "hinge", "poly1")
 
 
 def read_labels(path: str) -> list[str]:
@@ -22,6 +25,25 @@ def read_labels(path: str) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"labels: expected a list of names in {path!r}.")
     return [name.strip() for name in names]
+
+
+def gives_classes(model: Any, loss: Any, outputs: list[TensorSpec]) -> bool:
+    """Whether an output is likely to hold scores of classes, not the numbers of a regression.
+
+    Args:
+        model: A layer, or `None` if only its outputs are known.
+        loss: What it was trained with: a name, a mapping from one, a function or an object; `None` if unknown.
+        outputs: What a row gives.
+    """
+    if not outputs or len(outputs[0].shape) != 1:
+        return False
+    if loss is not None:
+        name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+        name = str(next(iter(loss), "")) if isinstance(loss, dict) else name
+        return any(word in name.replace("_", "").lower() for word in _LOSSES_OF_CLASSES)
+    last = model.layers[-1] if getattr(model, "layers", None) else model
+    activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__).lower()
+    return activation in ("softmax", "sigmoid") or outputs[0].shape[0] != 1
 
 
 def best_classes(scores: np.ndarray, labels: list[str] | None, count: int) -> list[list[tuple[float, int, str]]]:

@@ -14,7 +14,7 @@ from kerax.core.layer import Layer
 from kerax.errors import suggest
 from kerax.places import local_path
 from kerax.saving import hub
-from kerax.serve.labels import read_labels
+from kerax.serve.labels import gives_classes, read_labels
 from kerax.serve.language import LanguageModel, is_language_model, open_language_model
 from kerax.serve.lengths import Lengths
 from kerax.serve.models import KeraxModel, OnnxModel, Runnable
@@ -38,6 +38,7 @@ class Entry:
         labels: Names of its classes, if they are known.
         scale: Factor on the pixels of pictures, 0 to 255.
         lengths: How rows of any length are filled up.
+        has_classes: Whether its first output is likely to hold scores of classes.
 
     Attributes:
         is_ready: Whether all its programs are compiled.
@@ -53,9 +54,10 @@ class Entry:
         labels: list[str] | None,
         scale: float,
         lengths: Lengths,
+        has_classes: bool,
     ):
         self.name, self.version, self.model, self.labels, self.scale = name, version, model, labels, scale
-        self.lengths = lengths
+        self.lengths, self.has_classes = lengths, has_classes
         self.platform, self.inputs, self.outputs = model.platform, model.inputs, model.outputs
         # For the batcher, whose queue knows who a row is for by this object.
         self.sizes, self.run = model.sizes, model.run
@@ -212,21 +214,22 @@ class Repository:
             given.get(name) if isinstance(given, dict) else given for given in self._options.values()
         )
         names = read_labels(labels) if isinstance(labels, str) else labels
+        read, metadata = None, {}
         if isinstance(place, LanguageModel):
             model: Runnable = place
         elif isinstance(place, Layer):
-            model = KeraxModel(place, self._max_batch)
+            read, model = place, KeraxModel(place, self._max_batch)
         elif is_language_model(place):
             model = open_language_model(place, **self._as_language)
         else:
-            path, metadata = _model_in(place), {}
+            path = _model_in(place)
             if path.endswith(".onnx"):
                 model = OnnxModel(path, self._max_batch)
             else:
                 if Path(path).is_dir():
                     metadata = checkpoint.restore_metadata(path)
-                read = preceded(saving.load_model(path, compile=False), find_preprocessing(path))
-                model = KeraxModel(read, self._max_batch)
+                read = _load(path)
+                model = KeraxModel(preceded(read, find_preprocessing(path)), self._max_batch)
             beside = Path(place) / LABELS
             if names is None:
                 names = read_labels(str(beside)) if beside.is_file() else metadata.get("class_names")
@@ -236,7 +239,16 @@ class Repository:
             filled = Lengths(lengths, pad_value, model.inputs, model.outputs)
         except ValueError as error:
             raise ValueError(f"serve: {name!r}: {error}") from None
-        return Entry(name, version, model, names, 1 if scale is None else scale, filled)
+        loss = getattr(getattr(read, "kerax_compilation", None), "arguments", {}).get("loss")
+        has_classes = names is not None or gives_classes(read, loss, model.outputs)
+        return Entry(name, version, model, names, 1 if scale is None else scale, filled, has_classes)
+
+
+def _load(path: str) -> Any:
+    try:
+        return saving.load_model(path)
+    except (TypeError, ValueError):  # with a loss or metric that is not known here, and not needed
+        return saving.load_model(path, compile=False)
 
 
 def parse_sources(models: Any) -> Sources:

@@ -224,6 +224,7 @@ class Server:
         return kserve.metadata(entry, list(self.repository.versions(entry.name))) | {
             "version": entry.version,
             "has_labels": entry.labels is not None,
+            "has_classes": entry.has_classes,
             "images": [spec.name for spec in entry.inputs if spec.is_image],
         }
 

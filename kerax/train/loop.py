@@ -7,8 +7,6 @@ A run that goes on from a checkpoint repeats the hooks that came before it, `on_
 `on_epoch_begin`; what they change of the state is then put back.
 """
 
-import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 from kerax.core import placement
 from kerax.core.tracking import remembering
 from kerax.data import BatchSpec, Source
+from kerax.tracebacks import warn_each_time
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
@@ -62,7 +61,7 @@ def fit(training: Training, validate: Callable[[], Logs] | None, validation_freq
                         break
                 # An iterator that is used up: the epochs so far stand.
                 if training.logs is None:
-                    warnings.warn(f"fit: the data ran out before epoch {epoch + 1}; training ends here.", stacklevel=4)
+                    warn_each_time(f"fit: the data ran out before epoch {epoch + 1}; training ends here.")
                     break
                 logs = training.end_batches()
                 if validate is not None and _is_due(epoch + 1, validation_freq):
@@ -121,7 +120,12 @@ class Evaluation:
             )
         feed = self._feed
         step, logs, pace = 0, None, Pace()
-        for piece in feed.pieces(self.steps, 0, functools.partial(callbacks.until_look, "test")):
+        total = self.source.num_batches if self.steps is None else self.steps
+
+        def most(number: int) -> int:
+            return min(callbacks.until_look("test", number), pace.most_shown(program, self.source.rows is not None))
+
+        for piece in feed.pieces(self.steps, 0, most):
             callbacks.on_test_batch_begin(step)
             # A last, smaller batch that nobody fills up, or a source of batches of several sizes.
             if piece.spec != program.spec:
@@ -130,6 +134,8 @@ class Evaluation:
             step += piece.num_batches
             pace.dispatched(program, piece.num_batches, logs, next(iter(logs.values()), None))
             callbacks.on_test_batch_end(step - 1, logs)
+            if pace.finished is not None:
+                callbacks.on_test_progress(step, total, pace.finished[1])
             if model.stop_evaluating:
                 break
         if logs is None:
@@ -159,14 +165,23 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     if fills_up and not program.fills_up:
         fills_up, program = False, compiled.predict_program(model, state, source.spec(False))
     feed = Feed(source, program.room, fills_up, True, limit=steps, does_groups=program.does_groups)
-    results, step = _Outputs(), 0
-    for piece in feed.pieces(steps, 0, functools.partial(callbacks.until_look, "predict")):
+    results, step, pace = _Outputs(), 0, Pace()
+    total = source.num_batches if steps is None else steps
+
+    def most(number: int) -> int:
+        return min(callbacks.until_look("predict", number), pace.most_shown(program, source.rows is not None))
+
+    for piece in feed.pieces(steps, 0, most):
         callbacks.on_predict_batch_begin(step)
         if piece.spec != program.spec:
             program = compiled.predict_program(model, state, piece.spec)
         outputs = inference.advance(program, piece, step)
+        if jax.process_count() == 1:  # several would agree on a pace that is for the display alone
+            pace.dispatched(program, piece.num_batches, None, _any_array(outputs))
         results.add(piece, outputs)
         step += piece.num_batches
+        if pace.finished is not None:
+            callbacks.on_predict_progress(step, total)
         if callbacks.watches("predict"):
             callbacks.on_predict_batch_end(step - 1, {"outputs": _rows_of(piece, outputs)})
         if model.stop_predicting:
@@ -239,6 +254,10 @@ class _Outputs:
             raise ValueError("predict: the data is empty.")
         join = np.concatenate if np.ndim(jax.tree.leaves(self._parts[0])[0]) else np.stack
         return jax.tree.map(lambda *parts: join(parts), *self._parts)
+
+
+def _any_array(outputs: Tree) -> jax.Array | None:
+    return next((leaf for leaf in jax.tree.leaves(outputs) if isinstance(leaf, jax.Array)), None)
 
 
 def _rows_of(piece: Piece, outputs: Tree) -> Tree:

@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 from jax.core import eval_jaxpr
 
-from kerax.core import placement, sums
+from kerax.core import placement, sums, waiting
 from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.core.tracking import forgetting
@@ -92,7 +92,8 @@ class Program:
             self._one = self._eagerly
             return
         # Traced once: one step, some in a loop and a block at once are made of the same jaxpr, so their bits agree.
-        closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
+        with waiting.waits_for(waiting.COMPILING):
+            closed, (_, self.outputs) = jax.make_jaxpr(step, return_shape=True)(*self.specs, _NUMBER, _NUMBER)
         arguments, output_tree = jax.device_put(closed.consts), jax.tree.structure(self.outputs)
         self.jaxpr, self.kept = closed.jaxpr, keep(self.outputs)
         # What is kept of each step lies in a block too: large outputs leave room for fewer.
@@ -274,6 +275,7 @@ class Program:
         return carry, self.kept.one(carry, outputs)
 
 
+_ALL = 2**30  # batches: more than there are
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
 
@@ -321,6 +323,17 @@ class Pace:
         known = program.seconds_per_step
         wanted = 1 if known is None else max(1, int(self.target / known), min(8, int(self.most / known)))
         return program.steps_at_once(wanted)
+
+    def most_shown(self, program: Program, is_steady: bool) -> int:
+        """Number of inference steps for the next dispatch, so that a display moves.
+
+        Args:
+            is_steady: Whether blocks are whole ones, which are not cut if they are done at once.
+        """
+        if (is_steady and program.does_blocks_at_once) or jax.process_count() > 1:
+            return _ALL
+        known = program.seconds_per_step
+        return 1 if known is None else max(1, int(self.most / known))
 
     def dispatched(self, program: Program, count: int, logs, token: jax.Array | None):
         """Notes a dispatch and waits for the one before it.

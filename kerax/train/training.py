@@ -1,7 +1,6 @@
 """`Training`: a running `fit`: what it works with, and where it is."""
 
 import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from kerax.core.tracking import remembering
 from kerax.data import Source
 from kerax.data.source import BatchSpec, Order
+from kerax.tracebacks import warn_each_time
 from kerax.train.feed import Feed, Piece
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
@@ -181,7 +181,7 @@ class Training:
     def end_batches(self) -> Logs:
         """After an epoch's last batch: its logs. The moment is kept for checkpoints until `next_epoch`."""
         if self.steps_per_epoch is not None and self.step < self.steps_per_epoch and not self.model.stop_training:
-            warnings.warn(f"fit: the data ran out after {self.step} of {self.steps_per_epoch} batches.", stacklevel=4)
+            warn_each_time(f"fit: the data ran out after {self.step} of {self.steps_per_epoch} batches.")
             # What can be read again begins anew in the next epoch.
             self.model.stop_training = self.source.is_single_pass
         if self.callbacks.savers:
@@ -198,10 +198,9 @@ class Training:
         """Goes to the start of the next epoch."""
         loss = logs.peek("loss")
         if loss is not None and not np.isfinite(loss) and not self.guard.is_on:
-            warnings.warn(
+            warn_each_time(
                 f"fit: after epoch {self.epoch + 1} the loss is {loss}. `kerax.callbacks.TerminateOnNaN()` stops at "
-                "the first such step, keeps the weights before it and names the layer it comes from.",
-                stacklevel=5,
+                "the first such step, keeps the weights before it and names the layer it comes from."
             )
         self.epoch, self.step, self.steps_before = self.epoch + 1, 0, self.steps_before + self.step
         self.logs = self._held = None

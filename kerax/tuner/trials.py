@@ -9,6 +9,7 @@ from typing import IO, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from kerax.places import is_elsewhere
 from kerax.tuner.hyperparameters import HyperParameters
 from kerax.tuner.spaces import Floats, Integers
 
@@ -80,12 +81,19 @@ def draw(trial: optuna.Trial, declaration, grid: bool):
 
 
 def open_study(who: str, storage, folder: str, name: str, objective, sampler, pruner, overwrite: bool):
-    """The study called `name` in a storage, by default a journal file in `folder`; made if it is not there.
+    """The study called `name` in a storage, by default a journal file in `folder`, or at an address a folder of
+    them; made if it is not there.
 
     Raises:
         ValueError: if it is there with another objective.
     """
-    if storage is None:
+    if storage is None and is_elsewhere(folder):
+        from optuna.storages import journal
+
+        from kerax.tuner.journal import AddressJournal
+
+        storage = journal.JournalStorage(AddressJournal(f"{folder}/journal"))
+    elif storage is None:
         path = os.path.join(folder, "journal.log")
         if overwrite and os.path.exists(path):
             os.remove(path)
@@ -121,6 +129,8 @@ class Worker:
         self._file: IO | None = None
 
     def __enter__(self):
+        if is_elsewhere(self._folder):  # nothing can be locked there: as on another machine
+            return self
         os.makedirs(self._folder, exist_ok=True)
         self._file = open(self._path(self.name), "w")  # open as long as the worker runs: closing unlocks
         _lock(self._file)
@@ -136,6 +146,8 @@ class Worker:
 
     def is_dead(self, name: str) -> bool:
         """Whether a worker is known to have ended: without its mark it is on another machine, or ended in order."""
+        if is_elsewhere(self._folder):
+            return False
         try:
             # A file that can be locked is held by nobody: its process ended without `__exit__`.
             with open(self._path(name), "r+") as file:

@@ -5,7 +5,6 @@ import copy
 import datetime
 import math
 import os
-import shutil
 import time
 import traceback
 from typing import Any
@@ -14,10 +13,10 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from kerax import places
 from kerax.callbacks import TensorBoard
 from kerax.errors import check_integers
 from kerax.models import Model
-from kerax.places import local_path
 from kerax.tuner import reports
 from kerax.tuner.hypermodel import EndsSearch, as_hypermodel, as_objective, best_numbers
 from kerax.tuner.hyperparameters import HyperParameters, discover
@@ -53,7 +52,7 @@ class Tuner:
         allow_new_entries: Whether there may be others than those in `hyperparameters`.
         max_retries_per_trial: How often a training that failed is tried again.
         max_consecutive_failed_trials: How many trials may fail in a row.
-        directory: Folder of all projects. Default: the current one.
+        directory: Folder of all projects, or its address, as `s3://bucket/searches`. Default: the current one.
         project_name: Name of the search. Default: `"untitled_project"`.
         overwrite: Whether to begin anew, dropping what is there under that name.
         executions_per_trial: Number of trainings per trial, over whose results is averaged.
@@ -115,7 +114,7 @@ class Tuner:
         self.max_retries_per_trial = max_retries_per_trial
         self.max_consecutive_failed_trials = max_consecutive_failed_trials
         self.max_models_to_keep = max_models_to_keep
-        self.directory = "." if directory is None else local_path(directory, who)
+        self.directory = "." if directory is None else places.path_of(directory, who)
         self.project_name = project_name or "untitled_project"
         is_tuned = getattr(self.hypermodel, "tunable", True)
         self._given = (hyperparameters, tune_new_entries and is_tuned, allow_new_entries)
@@ -123,7 +122,7 @@ class Tuner:
         build = (lambda hp: None) if self.hypermodel is None else self._build
         self._space = discover(build, *self._given)
         if overwrite:
-            shutil.rmtree(self.project_dir, ignore_errors=True)
+            places.remove_folder(self.project_dir)
         sampler = Reseeded(self._sampler, seed)  # Optuna's own would start from its seed again after an interruption
         pruner = pruner or optuna.pruners.NopPruner()
         arguments = (storage, self.project_dir, self.project_name, self.objective, sampler, pruner, overwrite)
@@ -278,7 +277,7 @@ class Tuner:
 
     def _fail(self, trial: optuna.Trial, error: Exception | None, is_verbose: bool):
         self._failures += 1
-        shutil.rmtree(self.get_trial_dir(f"{trial.number:04d}"), ignore_errors=True)
+        places.remove_folder(self.get_trial_dir(f"{trial.number:04d}"))
         if is_verbose:
             self._say(trial, f"failed: {type(error).__name__}: {error}")
         if self._failures >= self.max_consecutive_failed_trials:
@@ -340,7 +339,7 @@ class Tuner:
                 self.study._storage.set_trial_user_attr(trial._trial_id, SKIPPED, "abandoned")
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 try_again(self.study, trial)
-                shutil.rmtree(self.get_trial_dir(f"{trial.number:04d}"), ignore_errors=True)
+                places.remove_folder(self.get_trial_dir(f"{trial.number:04d}"))
                 self._worker.forget(str(worker))
 
     def _remove_weights(self, number: int, score: float):
@@ -350,7 +349,7 @@ class Tuner:
         kept = [trial.number for trial in done]
         kept.insert(better, number)
         for other in kept[self.max_models_to_keep :]:
-            shutil.rmtree(self.get_trial_dir(f"{other:04d}"), ignore_errors=True)
+            places.remove_folder(self.get_trial_dir(f"{other:04d}"))
 
     def _ranked(self) -> list[Trial]:
         """Trials with a score, the best first, pruned ones after the others."""
@@ -390,7 +389,7 @@ class Tuner:
         models = []
         for trial in self.get_best_trials(num_models):
             path = os.path.join(self.get_trial_dir(trial.trial_id), "checkpoint.weights.h5")
-            if not os.path.exists(path):
+            if not places.exists(path):
                 raise ValueError(
                     f"{type(self).__name__}: there are no weights of trial {trial.trial_id} in {path!r}; they are kept "
                     f"for the best `max_models_to_keep`={self.max_models_to_keep} trials that did not end in NaN."

@@ -6,6 +6,7 @@ import os
 import optuna
 
 from kerax.callbacks import Callback
+from kerax.places import is_elsewhere
 from kerax.tuner.hypermodel import DEFAULT_OBJECTIVE, EndsSearch, Objective, missing
 
 
@@ -52,7 +53,8 @@ class Watch(Callback):
     def _keep(self, value: float, model):
         if math.isfinite(value) and self.objective.is_better(value, self.best):
             self.best = value
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            if not is_elsewhere(self.path):
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
             model.save_weights(self.path, overwrite=True)
 
     def model_is_gone(self):

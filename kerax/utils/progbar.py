@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from kerax.callbacks.progress import format_number
+from kerax.callbacks.progress_views import format_number
 from kerax.errors import check_choice
 
 

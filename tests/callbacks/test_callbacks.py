@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kerax
-from kerax.callbacks.progress import format_number
+from kerax.callbacks.progress_views import format_number
 from tests.pairs import make_pair
 
 DRAW = np.random.default_rng(0)

@@ -6,14 +6,17 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import kerax
 from kerax.callbacks import html_tables, progress
+from kerax.core import waiting
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -136,6 +139,13 @@ def test_a_notebook_keeps_one_table_as_html_and_as_text(tmp_path):
     assert again.outputs[0].data["text/html"].count("<tr>") == 5
 
 
+def wait_until(is_so, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 class Notebook:
     """IPython's `display`, with a clock of its own."""
 
@@ -144,7 +154,7 @@ class Notebook:
         self.now, self.drawn = 100.0, []
         monkeypatch.setattr(display, "display", self.display)
         monkeypatch.setattr(progress, "_surroundings", lambda: "notebook")
-        monkeypatch.setattr(progress.time, "time", lambda: self.now)
+        monkeypatch.setattr(time, "time", lambda: self.now)
 
     def display(self, view, display_id):
         self.update(view)
@@ -188,10 +198,14 @@ def test_what_is_shown_while_a_notebook_compiles_trains_and_is_interrupted(monke
     logger.on_train_begin()
     notebook.now += 0.6
     logger.on_epoch_begin(0)
-    assert "Epoch 1/2 <progress value='0' max='10'></progress> compiling" in notebook.drawn[-1][1]
+    assert "Epoch 1/2 <progress value='0' max='10'></progress> 0/10" in notebook.drawn[-1][1]
+    with waiting.waits_for(waiting.COMPILING):
+        notebook.now += 2
+        wait_until(lambda: "compiling 2s" in notebook.drawn[-1][1])
+    wait_until(lambda: "compiling" not in notebook.drawn[-1][1])
     notebook.now += 0.6
     logger.on_progress(3, {"loss<": 0.25})
-    assert "<progress value='3' max='10'></progress> 3/10 ETA 1s 200ms/step" in notebook.drawn[-1][1]
+    assert "<progress value='3' max='10'></progress> 3/10 ETA 6s 867ms/step" in notebook.drawn[-1][1]
     assert "<th>loss&lt;</th>" in notebook.drawn[-1][1]
     notebook.now += 0.1
     logger.on_epoch_end(0, {"loss<": 0.5})
@@ -215,11 +229,9 @@ def test_a_terminal_says_that_it_compiles_and_when_it_will_be_done(monkeypatch):
     logger = display_of(epochs=1, steps=10)
     logger.on_train_begin()
     logger.on_epoch_begin(0)
-    deadline = time.time() + 20
-    while "compiling 2s" not in stream.getvalue() and time.time() < deadline:
-        time.sleep(0.05)
+    with waiting.waits_for(waiting.COMPILING):
+        wait_until(lambda: "compiling 2s" in stream.getvalue())
     assert re.search(r"Epoch 1/1 0/10 \S+ compiling 1s", stream.getvalue())
-    assert "compiling 2s" in stream.getvalue()
     now = time.time()
     jax.monitoring.record_event_time_span("/jax/core/compile/backend_compile_duration", now - 1.9, now)
     logger.on_progress(2, {"loss": 1.0})
@@ -235,11 +247,17 @@ def test_a_terminal_says_that_it_compiles_and_when_it_will_be_done(monkeypatch):
     assert "ETA" not in screen(stream.getvalue())[-2] and "compiling" not in screen(stream.getvalue())[-2]
 
 
-def test_an_evaluation_that_computes_long_is_not_said_to_compile(monkeypatch):
+def terminal(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(progress, "_surroundings", lambda: "bar")
+    return stream
+
+
+def test_an_evaluation_that_computes_long_is_not_said_to_compile(monkeypatch):
+    shown = terminal(monkeypatch)
+    before = threading.active_count()
     for what, begin, end in (
         ("evaluate", "on_test_begin", "on_test_end"),
         ("predict", "on_predict_begin", "on_predict_end"),
@@ -249,9 +267,61 @@ def test_an_evaluation_that_computes_long_is_not_said_to_compile(monkeypatch):
         getattr(logger, begin)()
         time.sleep(1.3)
         getattr(logger, end)({})
-        logger.close()
-        assert re.search(rf"{what} 0/10 \S+ 1s", stream.getvalue())
-    assert "compiling" not in stream.getvalue()
+        wait_until(lambda: threading.active_count() == before)  # also if nobody calls `close`
+        assert re.search(rf"{what} 0/10 \S+ 1s", shown.getvalue())
+    assert "compiling" not in shown.getvalue()
+
+
+class Slow(kerax.layers.Layer):
+    """Takes a while for each batch, on the host."""
+
+    def call(self, inputs):
+        def sleep(x):
+            time.sleep(0.12)
+            return x
+
+        return jax.pure_callback(sleep, jax.ShapeDtypeStruct(inputs.shape, inputs.dtype), inputs)
+
+
+def batches(count):
+    for _ in range(count):
+        yield np.ones((4, 2), np.float32), np.ones((4, 2), np.float32)
+
+
+@pytest.mark.slow
+def test_evaluations_predictions_and_validations_say_when_they_will_be_done(monkeypatch):
+    shown = terminal(monkeypatch)
+    model = kerax.Sequential([kerax.Input((2,)), Slow()])
+    model.compile(loss="mse", metrics=["mae"])
+    model.evaluate(batches(12), steps=12, verbose=1)
+    assert re.search(r"evaluate [2-9]/12 \S+ ETA \d+\S*s \S+/step - loss: 0.0000", shown.getvalue())
+    model.predict((x for x, _ in batches(12)), steps=12, verbose=1)
+    assert re.search(r"predict [2-9]/12 \S+ ETA \d+\S*s \S+/step", shown.getvalue())
+    logger = display_of(epochs=1, steps=10)
+    logger.on_train_begin()
+    logger.on_epoch_begin(0)
+    evaluation = kerax.callbacks.CallbackList([logger], model=model, epochs=1, steps=10)
+    model.evaluate(batches(12), steps=12, callbacks=evaluation)
+    logger.close()
+    assert re.search(r"Epoch 1/1 [2-9]/12 \S+ ETA \d+\S*s \S+/step - validation", shown.getvalue())
+
+
+def test_what_a_slow_source_holds_up_is_not_said_to_compile(monkeypatch):
+    def late():
+        yield from batches(2)
+        time.sleep(2.5)
+        yield from batches(1)
+
+    stream = terminal(monkeypatch)
+    model = kerax.Sequential([kerax.Input((2,)), kerax.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    logger = display_of(epochs=1, steps=3)
+    model.evaluate(late(), steps=3, callbacks=[logger], verbose=0)
+    shown = stream.getvalue()
+    assert (
+        re.search(r"[12]/3 \S+ waiting for data [12]s", shown)
+        and "compiling" not in shown.partition("waiting for data")[2]
+    ), shown
 
 
 def test_curves_leave_out_what_is_no_number():
@@ -268,3 +338,25 @@ def test_curves_leave_out_what_is_no_number():
     (validation,) = re.findall(rf"points='([^']+)' fill='none' stroke='{html_tables.VALIDATION}'", page)
     assert validation.split()[0].startswith("115.0,") and validation.split()[1].startswith("224.0,")
     assert html_tables.curves({"loss": [1.0]}, [1]) == "" and html_tables.curves({}, [1, 2]) == ""
+
+
+DIVERGES = """
+import numpy as np
+import kerax
+
+model = kerax.Sequential([kerax.Input((1,)), kerax.layers.Dense(1)])
+model.compile(kerax.optimizers.SGD(1e30), "mse")
+x = np.ones((64, 1), np.float32)
+for attempt in range(2):
+    model.fit(x, 5 * x, epochs=2, verbose=2)
+"""
+
+
+def test_a_loss_that_is_not_finite_is_warned_of_each_time_with_the_place_of_the_call(tmp_path):
+    script = tmp_path / "diverges.py"
+    script.write_text(DIVERGES)
+    done = subprocess.run([sys.executable, script], text=True, env=environment(), stdout=-1, stderr=subprocess.STDOUT)
+    found = re.findall(r"diverges\.py:(\d+): UserWarning: fit: after epoch (\d) the loss is (?:inf|nan)", done.stdout)
+    assert found == [("9", "1"), ("9", "2")] * 2, done.stdout
+    quiet = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, env=environment())
+    assert "TerminateOnNaN" not in quiet.stdout + quiet.stderr

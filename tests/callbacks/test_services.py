@@ -1,6 +1,8 @@
 import importlib
+import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,11 +119,30 @@ class TestWandbLogger:
         model.fit(X, Y, batch_size=5, verbose=0, callbacks=[kerax.callbacks.WandbLogger(run=Run())])
         assert len(calls) == 1 and calls[0][0] == 4  # a run of one's own stays open
 
+    def test_the_model_is_kept_as_an_artifact(self, model, monkeypatch):
+        kept = []
+
+        class Artifact:
+            def __init__(self, name, type):
+                self.name, self.type = name, type
+
+            def add_file(self, path):  # now: the file is gone later
+                self.model = kerax.saving.load_model(path)
+
+        run = types.SimpleNamespace(log=lambda numbers, step: None, log_artifact=kept.append)
+        fake(monkeypatch, "wandb", Artifact=Artifact)
+        callback = kerax.callbacks.WandbLogger(run=run, artifacts=True)
+        model.fit(X, Y, batch_size=5, verbose=0, callbacks=[callback])
+        (artifact,) = kept
+        assert (artifact.name, artifact.type) == (model.name, "model")
+        np.testing.assert_array_equal(artifact.model.predict(X, verbose=0), model.predict(X, verbose=0))
+
     @pytest.mark.slow
     def test_the_real_library(self, model, tmp_path, monkeypatch):
         wandb = pytest.importorskip("wandb", reason="wandb is not installed")
         monkeypatch.setenv("WANDB_SILENT", "true")
-        callback = kerax.callbacks.WandbLogger(every=2, project="p", mode="offline", dir=str(tmp_path))
+        options = {"project": "p", "mode": "offline", "dir": str(tmp_path), "artifacts": True}
+        callback = kerax.callbacks.WandbLogger(every=2, **options)
         model.fit(X, Y, batch_size=5, verbose=0, callbacks=[callback])
         wandb.teardown()  # waits for the process that writes
         (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
@@ -190,3 +211,29 @@ def test_the_library_is_asked_for_by_name(name, library, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ImportError, match=rf"{name} needs {library}: pip install 'kerax\[{library}\]'"):
         getattr(kerax.callbacks, name)()
+
+
+def test_the_lines_of_the_guide_send_the_numbers(model):
+    """Services that have no callback here: what the guide says about each, with something in its place."""
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "callbacks.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^\| (Comet|Aim|Neptune|ClearML) \| `(.+)` \|$", guide, flags=re.MULTILINE))
+    assert len(lines) == 4
+    for line in lines.values():
+        calls = []
+        note = lambda *args, calls=calls, **options: calls.append((args, options))
+        experiment = types.SimpleNamespace(log_metrics=note)
+        names = {"callbacks": kerax.callbacks, "experiment": experiment}
+        names |= {"run": Run(note), "logger": types.SimpleNamespace(report_scalar=note)}
+        history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[eval(line, names)]).history
+        assert len(calls) == 2 if "append" in line or "log_metrics" in line else len(calls) == 2 * len(history)
+        assert str(history["loss"][1]) in str(calls)
+
+
+class Run:
+    """What Aim's and Neptune's runs have."""
+
+    def __init__(self, note):
+        self.track = self.append = note
+
+    def __getitem__(self, name):
+        return self

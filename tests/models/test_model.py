@@ -341,3 +341,13 @@ def test_a_model_is_built_with_the_dtypes_of_its_first_call(first, with_weights)
 
         assert Outer()(inputs).shape == (2, 3)
     assert [weight.shape for weight in model.weights] == [(4, 3), (3,)]
+
+
+def test_a_summary_is_one_output_of_a_notebook(monkeypatch, capsys):
+    from rich import console, jupyter
+
+    shown = []
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    monkeypatch.setattr(jupyter, "display", lambda *args: shown.append(args))
+    kerax.Sequential([kerax.Input((2,)), kerax.layers.Dense(1)]).summary()
+    assert shown == [] and "Total params: 3" in capsys.readouterr().out

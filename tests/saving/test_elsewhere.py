@@ -48,7 +48,7 @@ def s3():
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("bucket")
+    s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)
     yield "s3://bucket"
     s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
@@ -150,6 +150,29 @@ def test_callbacks(place):
     model.fit(X, Y, verbose=0, callbacks=[callbacks.CSVLogger(f"{place}/log.csv", append=True)])
     assert fsspec.open(f"{place}/log.csv", "rt").open().read().count("\n") == 5
     assert len(fsspec.open(f"{place}/log.jsonl").open().read().splitlines()) == 3
+
+
+def test_tensorboard(place, tmp_path):
+    pytest.importorskip("tensorboardX")
+    import fsspec
+
+    from tests.callbacks.test_tensorboard import scalars
+
+    seen = []
+
+    class Look(callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            files, path = fsspec.core.url_to_fs(place)
+            seen.append(sum(files.size(name) for name in files.find(path) if "tfevents" in name))
+
+    logs = callbacks.TensorBoard(place, histogram_freq=1)
+    make().fit(X, Y, epochs=3, verbose=0, callbacks=[logs, Look()], validation_split=0.5)
+    files, path = fsspec.core.url_to_fs(place)
+    names = [name for name in files.find(path) if "tfevents" in name]
+    assert {name.split("/")[-2] for name in names} == {"train", "validation"}
+    assert 0 <= seen[0] < seen[1] < seen[2]  # after each epoch
+    files.get(path, str(tmp_path / "copy"), recursive=True)
+    assert sorted(scalars(tmp_path / "copy")["train", "epoch_loss"]) == [0, 1, 2]
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(place):
