@@ -81,7 +81,7 @@ class TimeDistributed(Wrapper):
         inner = self.layer.compute_mask(_fold(inputs), parts) if self.layer.supports_masking else None
         if inner is not None:
             return ops.reshape(inner, (*ops.shape(inputs)[:2], *ops.shape(inner)[1:]))
-        return mask if parts is None else ops.any(mask, axis=tuple(range(2, mask.ndim)))
+        return mask if mask is None or parts is None else ops.any(mask, axis=tuple(range(2, len(mask.shape))))
 
 
 def _fold(array):

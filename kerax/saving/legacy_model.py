@@ -59,7 +59,10 @@ def load_model(path: str, custom_objects: dict | None = None, compile: bool = Tr
         if not isinstance(model, Layer):
             raise ValueError(f"the config describes {type(model).__name__}, which is no model")
         with h5_members.explaining(path, who):
-            has_weights = any(len(group) for group in file.get("model_weights", {}).values())
+            weights = h5_members.find_group(file, "model_weights")
+            has_weights = weights is not None and any(
+                len(h5_members.find_group(weights, str(name)) or ()) for name in weights
+            )
         if not model.built and has_weights:
             raise ValueError(f"{model} cannot be built from its config, so its weights have no place")
         with h5_members.explaining(path, who):

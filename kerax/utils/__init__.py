@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kerax.config import disable_interactive_logging as disable_interactive_logging
 from kerax.config import enable_interactive_logging as enable_interactive_logging
@@ -110,7 +111,7 @@ def to_categorical(x, num_classes=None) -> Any:
     """
     if isinstance(x, jax.Array):
         # Inside a compiled function nothing is known of the labels: what is out of range gives zeros there.
-        if isinstance(x, jax.core.Tracer) and num_classes is not None:
+        if isinstance(x, Tracer) and num_classes is not None:
             return jax.nn.one_hot(x[..., 0] if x.ndim > 1 and x.shape[-1] == 1 else x, num_classes)
         return jnp.asarray(to_categorical(np.asarray(x), num_classes))
     labels = np.asarray(x).astype(np.int64)
