@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kerax.core import placement
-from kerax.ops import cpu
+from kerax.ops import cpu, tpu
 
 _NAMES = ("key", "value")
 _AXES = ("batch", "heads", None, None)
@@ -64,6 +64,8 @@ def _written(cache, new, positions):
     if start.ndim == 1:
         start = start[:, None] + jnp.arange(new.shape[2])
     start = jnp.where(start < 0, cache.shape[2], start)  # which else would count from the end
+    if new.shape[2] == 1 and tpu.is_target() and not placement.is_spread():
+        return _written_by_rows(cache, new, start[:, 0])
     rows = jnp.arange(new.shape[0])[:, None]
     if cache.dtype == jnp.bfloat16 and cpu.is_target():  # else it would become float32, and bfloat16 again
         bits = _written(*(lax.bitcast_convert_type(part, jnp.uint16) for part in (cache, new)), positions=start)
@@ -74,6 +76,23 @@ def _written(cache, new, positions):
         columns = jnp.arange(new.shape[1])[:, None]
         return cache.at[rows[..., None], columns, start[..., None]].set(new, mode="drop", unique_indices=True)
     return cache.at[rows, :, start].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
+
+
+def _written_by_rows(cache, new, positions):
+    """`cache (batch, heads, length, ...)` with `new (batch, heads, 1, ...)` in it, row after row.
+
+    For XLA's scatter on TPUs a loop over tokens would keep caches in another layout than products read, and copy all of
+    them in each turn.
+    """
+    length = cache.shape[2]
+
+    def put(row, cache):
+        place = (row, 0, positions[row], *(0,) * (cache.ndim - 3))
+        old = lax.dynamic_slice(cache, place, (1, *new.shape[1:]))
+        given = lax.dynamic_slice_in_dim(new, row, 1)
+        return lax.dynamic_update_slice(cache, jnp.where(positions[row] < length, given, old), place)
+
+    return lax.fori_loop(0, new.shape[0], put, cache)
 
 
 def _constrained(cache: dict) -> dict:

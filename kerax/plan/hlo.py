@@ -27,7 +27,7 @@ _COSTLY = ("dot", "convolution", "exponential", "tanh", "log", "power", "erf", "
 _COPYING = {"copy", "copy-start", "bitcast", "reshape", "parameter", "tuple", "slice", "concatenate", "broadcast"}
 _MANY, _LARGE = 2**16, 2**20  # elements of an array that counts, and of one whose layout does
 _FRAME = r"stack_frame_id=(\d+)"
-_VIEWS = ("bitcast", "reshape", "convert", "copy", "transpose")
+_VIEWS = ("bitcast", "bitcast-convert", "reshape", "convert", "copy", "transpose")
 
 
 class Collective(NamedTuple):
@@ -328,6 +328,11 @@ def _moved(instruction: _Instruction, computation: _Computation, computations) -
     if opcode == "scatter" and len(operands) == 3:
         return _main_bytes(operands[1]) + _main_bytes(operands[2]), _main_bytes(operands[2])
     read = sum(map(_main_bytes, operands))
+    # TPUs fetch weights into the memory of their cores this way: then nothing is written to main memory. What a run
+    # begins with the run before has fetched at its end.
+    if opcode == "copy-start":
+        read = 0 if "cross_program_prefetch_index" in instruction.attributes else read
+        return read, _main_bytes(instruction.arrays[:1])
     return read, read if opcode.endswith("-start") else _main_bytes(instruction.arrays)
 
 
@@ -361,6 +366,8 @@ def _kind(instruction: _Instruction, parts: list[_Instruction], operands: list[_
     ):
         return "float32 copies"
     codes = {part.opcode for part in parts}
+    if instruction.opcode == "copy-start" and not instruction.arrays[0].is_in_main_memory:
+        return ""
     if "transpose" in codes and not codes & {"dot", "convolution", "custom-call"}:
         return "transposes"
     return "copies" if codes <= _COPYING else ""
