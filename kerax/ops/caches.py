@@ -99,6 +99,38 @@ def _constrained(cache: dict) -> dict:
     return {name: placement.constrain(leaf, _AXES[: leaf.ndim]) for name, leaf in cache.items()}
 
 
+def empty_states(states: list, length: int) -> dict[str, Any]:
+    """Room for a recurrent layer's states `(batch, ...)` after each of `length` steps."""
+    found = {f"state_{index}": leaf for index, leaf in enumerate(states)}
+    return {name: jnp.zeros((leaf.shape[0], 1, length, *leaf.shape[1:]), leaf.dtype) for name, leaf in found.items()}
+
+
+def states_before(cache: dict, positions, first: list) -> list:
+    """The states that steps start from: those kept of the position before theirs, or `first` at the start.
+
+    Args:
+        positions: Of the first step, `()` or `(batch,)`; `None`: the start.
+    """
+    if positions is None:
+        return first
+    positions = jnp.broadcast_to(positions, first[0].shape[:1])
+    rows = jnp.arange(len(positions))
+    found = []
+    for index, leaf in enumerate(first):
+        kept = cache[f"state_{index}"][rows, 0, jnp.maximum(positions - 1, 0)]
+        is_start = (positions == 0).reshape(-1, *(1,) * (leaf.ndim - 1))
+        found.append(jnp.where(is_start, leaf, kept.astype(leaf.dtype)))
+    return found
+
+
+def updated_states(cache: dict, states: list, positions) -> dict[str, Any]:
+    """The cache with the states `(batch, steps, ...)` after each step; positions as in `states_before`."""
+    return {
+        f"state_{index}": _written(cache[f"state_{index}"], leaf[:, None], positions)
+        for index, leaf in enumerate(states)
+    }
+
+
 def attend(query, cache: dict, positions, scale: float, window: int | None = None, cap: float | None = None):
     """`softmax(query @ key.T * scale) @ value` of queries `(batch, queries, heads, size)` over what is kept up to them.
 
