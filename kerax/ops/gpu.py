@@ -36,8 +36,10 @@ def _exact(x):
 
 def is_one_row(inputs, num_axes: int) -> bool:
     """Whether `inputs (..., *contracted)` are one row, on one GPU."""
+    if not is_target() or placement.is_spread():
+        return False
     rows = math.prod(inputs.shape[: inputs.ndim - num_axes])
-    return isinstance(rows, int) and rows == 1 and is_target() and not placement.is_spread()
+    return isinstance(rows, int) and rows == 1
 
 
 def product_of_one_row(inputs, kernel, num_axes: int, dtype=None):
