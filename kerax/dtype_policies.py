@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kerax.errors import suggest
 
-QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
+QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq", "nf4")
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 _MIXED = {"mixed_float16": ("float16", "float32"), "mixed_bfloat16": ("bfloat16", "float32")}
 _global_policy: "DTypePolicy | None" = None
@@ -108,7 +108,7 @@ class QuantizedDTypePolicy(DTypePolicy):
     """The policy of a layer with quantized weights: `"int8_from_float32"` for example.
 
     Args:
-        mode: `"int8"`, `"int4"` or `"float8"`; in subclasses with numbers behind it, as in `"int4/128"`.
+        mode: `"int8"`, `"int4"`, `"nf4"` or `"float8"`; in subclasses with numbers behind it, as in `"int4/128"`.
         source_name: The plain policy's name. Default: the global policy's.
 
     Raises:
@@ -190,6 +190,22 @@ class Int4DTypePolicy(QuantizedDTypePolicy):
     """
 
     _form = "int4/<block_size>"
+
+    def __init__(self, mode, source_name=None):
+        super().__init__(mode, source_name)
+        (self.block_size,) = self._numbers
+        self._check_group(self.block_size)
+
+
+class NF4DTypePolicy(QuantizedDTypePolicy):
+    """The policy of the 16 numbers of NormalFloat with a scale for each block of rows. kerax's own.
+
+    Args:
+        mode: `"nf4/<block_size>"`; -1: all rows share a scale.
+        source_name: The plain policy's name. Default: the global policy's.
+    """
+
+    _form = "nf4/<block_size>"
 
     def __init__(self, mode, source_name=None):
         super().__init__(mode, source_name)
@@ -304,6 +320,7 @@ _CLASSES = {
         QuantizedDTypePolicy,
         QuantizedFloat8DTypePolicy,
         Int4DTypePolicy,
+        NF4DTypePolicy,
         GPTQDTypePolicy,
         AWQDTypePolicy,
         DTypePolicyMap,
@@ -361,7 +378,7 @@ def get(identifier) -> DTypePolicy:
     """The policy for a name, a dtype, a config dict, a `DTypePolicy`, or `None` (the global one).
 
     Names of quantized policies are `"<mode>_from_<plain policy>"`: `"int8_from_float32"`, `"int4/128_from_bfloat16"`,
-    `"gptq/4/128_from_float32"`, `"awq/4/128_from_float32"`, `"float8_from_mixed_bfloat16"`.
+    `"nf4/64_from_bfloat16"`, `"gptq/4/128_from_float32"`, `"awq/4/128_from_float32"`, `"float8_from_mixed_bfloat16"`.
     """
     if identifier is None:
         return dtype_policy()
@@ -383,7 +400,8 @@ def get(identifier) -> DTypePolicy:
             f"A quantized dtype policy is called '<mode>_from_<policy>', as in '{mode}_from_float32'. "
             f"Got {identifier!r}."
         )
-    # `"int4"` alone has no numbers behind it, as `"int4/128"` has: it is a mode like `"int8"`.
+    # `"int4"` alone has no numbers behind it, as `"int4/128"` has: it is a mode like `"int8"`; so is `"nf4"`.
     kinds = {"gptq": GPTQDTypePolicy, "awq": AWQDTypePolicy, "float8": QuantizedFloat8DTypePolicy}
-    cls = kinds.get(mode.split("/")[0], Int4DTypePolicy if mode.startswith("int4/") else QuantizedDTypePolicy)
+    kinds |= {"int4": Int4DTypePolicy, "nf4": NF4DTypePolicy} if "/" in mode else {}
+    cls = kinds.get(mode.split("/")[0], QuantizedDTypePolicy)
     return cls(mode, source)

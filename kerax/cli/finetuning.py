@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,26 @@ import numpy as np
 from kerax import language, losses, metrics
 from kerax.cli import run_folder
 from kerax.cli.build import build_compile_arguments, build_fit_arguments, set_seed
-from kerax.cli.config import SECTIONS, Field, Section, one_line, parse_arguments, read_config
+from kerax.cli.config import (
+    SECTIONS,
+    ConfigError,
+    Field,
+    Section,
+    one_line,
+    parse_arguments,
+    program_name,
+    read_config,
+)
 
 DESCRIPTION = """Trains the language model in a folder, or hf://user/name, on the examples in a file of JSON lines or a
 table (parquet): on the answers in {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}, or on
 preferences in {"prompt": ..., "chosen": ..., "rejected": ...}. The run's folder gets the adapter, in the form of peft,
-or the whole model, its tokenizer, the logs and results.json."""
+or the whole model, its tokenizer, the logs, a backup to go on from, and results.json."""
+FLAGS = {"resume": "go on with the newest run of that name, or the one that the config lies in, where it stopped"}
 RUN_SECTIONS = {
     "seed": SECTIONS["seed"],
     "run_dir": SECTIONS["run_dir"],
-    "model": Section(dict, None, "path; dtype; quantization, as int4/64; tokenizer, default that of path"),
+    "model": Section(dict, None, "path; dtype; quantization, as nf4/64; tokenizer, default that of path"),
     "data": Section(dict, None, "train; validation; length of the rows, default 1024; too_long: cut, drop or raise"),
     "task": Section(str, "answers", "answers, or preferences"),
     "beta": Section(float, 0.1, "of preferences: the less, the further the model may go from where it was"),
@@ -37,20 +48,28 @@ _TASKS, _WEIGHTS = ("answers", "preferences"), ("adapters", "all")
 
 def finetune(arguments: Sequence[str]) -> None:
     """Trains what a config describes. Raises `ConfigError` for anything wrong in the command line or the config."""
-    path, overrides = parse_arguments(arguments, "CONFIG", DESCRIPTION, sections=RUN_SECTIONS)
-    run_finetuning(read_config(path, overrides, RUN_SECTIONS))
+    path, overrides = parse_arguments(arguments, "CONFIG", DESCRIPTION, FLAGS, sections=RUN_SECTIONS)
+    resume = overrides.pop("resume", False)
+    run_finetuning(read_config(path, overrides, RUN_SECTIONS), resume, path)
 
 
-def run_finetuning(config: Field) -> dict[str, float]:
+def run_finetuning(config: Field, resume: bool = False, path: str = "") -> dict[str, float]:
     """Trains, tests and saves.
+
+    Args:
+        config: The checked config.
+        resume: Whether to go on with a run that was stopped.
+        path: Where the config was read.
 
     Returns: the numbers of the validation, if there is any.
 
     Raises:
-        ConfigError: for what is wrong in the config.
+        ConfigError: for what is wrong in the config or in the folder of the run.
     """
     _check(config)
-    kept = run_folder.check_logs(config["logs"]) | {"backup": config["logs"].value.get("backup", False)}
+    kept = run_folder.check_logs(config["logs"])
+    if resume and not kept["backup"]:
+        raise config["logs"].error("a run without backup cannot be resumed.")
     run_folder.keep_programs()
     set_seed(config)
     try:
@@ -65,13 +84,20 @@ def run_finetuning(config: Field) -> dict[str, float]:
         raise config.error(one_line(error)) from None
     trained.compile(**(_task_arguments(config) | build_compile_arguments(config)))
     fit_arguments = build_fit_arguments(config)
-    folder = run_folder.choose_folder(config["run_dir"].value, False)
+    folder = run_folder.choose_folder(config["run_dir"].value, resume, path)
+    if resume and (folder / run_folder.RESULTS).exists():
+        raise ConfigError(f"{folder}: this run is finished. Leave out --resume to start another.")
     print(f"run folder: {folder}")
     run_folder.write_config(folder, config.value | {"run_dir": str(folder)})
     run_folder.write_environment(folder)
     fit_arguments["callbacks"] += run_folder.make_loggers(folder, kept)
     x, y, weight = train
-    trained.fit(x, y, sample_weight=weight, validation_data=validation, **fit_arguments)
+    try:
+        trained.fit(x, y, sample_weight=weight, validation_data=validation, **fit_arguments)
+    except KeyboardInterrupt:
+        if kept["backup"]:
+            print(f"Go on by `{program_name()} {folder / run_folder.CONFIG} --resume`.", file=sys.stderr)
+        raise
     results = _results(trained, validation, config)
     (folder / run_folder.RESULTS).write_text(json.dumps({"validation": results}) + "\n", encoding="utf-8")
     _save(config, model, tokenizer, folder)

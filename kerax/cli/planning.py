@@ -30,22 +30,29 @@ def plan_command(arguments: Sequence[str]):
     parser.add_argument("--topology", required=True, help="h100:8, h200:4x8 (hosts x GPUs), v5e:16x16, cpu:8")
     parser.add_argument("--batch_size", help="rows on all devices together, or 'largest'; default: fit.batch_size")
     parser.add_argument("--distribution", default="fsdp", help="data or fsdp, or both with a comma; default fsdp")
+    parser.add_argument("--generate", help="plan a step of generation instead, with caches of so many positions")
     # What this parser does not know are the config's fields, which the other one reads.
     given, rest = parser.parse_known_args(arguments)
     path, overrides = parse_arguments([given.config, *rest], "CONFIG", _DESCRIPTION)
     config = read_config(path, overrides)
-    batch_size = given.batch_size or config["fit"].value.get("batch_size", 32)
-    if batch_size != "largest":
-        if not str(batch_size).isdecimal() or int(batch_size) < 1:
-            raise ConfigError(f"--batch_size: expected a whole number from 1, or 'largest'. Got {batch_size!r}.")
-        batch_size = int(batch_size)
+    batch_size = given.batch_size or (config["fit"].value.get("batch_size", 32) if given.generate is None else 1)
+    if batch_size != "largest" or given.generate is not None:
+        batch_size = _count("--batch_size", batch_size, "" if given.generate is not None else ", or 'largest'")
+    length = None if given.generate is None else _count("--generate", given.generate)
     _use_cpu(given.topology)  # before data and model make JAX choose its devices
     batch, _ = load_data(config)
     names = given.distribution.split(",")
     try:
-        print(build_model(config).plan(given.topology, batch, batch_size, names if len(names) > 1 else names[0]))
+        distribution = names if len(names) > 1 else names[0]
+        print(build_model(config).plan(given.topology, batch, batch_size, distribution, generate=length))
     except (ValueError, ImportError) as error:
         raise ConfigError(one_line(error)) from None
+
+
+def _count(option: str, given: object, otherwise: str = "") -> int:
+    if not str(given).isdecimal() or int(str(given)) < 1:
+        raise ConfigError(f"{option}: expected a whole number from 1{otherwise}. Got {given!r}.")
+    return int(str(given))
 
 
 def _use_cpu(topology: str):

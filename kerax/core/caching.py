@@ -4,6 +4,7 @@ A call with a cache opens `Calling` for its length, as the pure scope is open fo
 find their part there by their path; every other layer, and whatever holds the layers, knows nothing of it.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -141,19 +142,23 @@ def apply(layer, variables: dict, args: tuple, kwargs: dict, key: Any, cache: An
         kwargs = kwargs | {"positions": _each(positions, args[0].shape[1])}
     if not are_built(structure(layer).items):
         layer.kerax_build_from(*args, **kwargs)
-    layers = _cached_layers(layer) if is_cached else []
-    running = Calling({id(item): _at(layer, cache, path) for path, item in layers} if is_cached else None, positions)
-    with layer.kerax_bind_variables(variables, key) as scope, holding(_running, running):
-        outputs = layer(*args, **kwargs)
+    with layer.kerax_bind_variables(variables, key) as scope:
+        if is_cached:
+            outputs, renewed = call_with(layer, cache, positions, lambda: layer(*args, **kwargs))
+        else:
+            with holding(_running, Calling(None, positions)):
+                outputs, renewed = layer(*args, **kwargs), None
     state = layer.kerax_collect_state(scope, variables.get("state", {}))
-    if running.parts is None:
-        return outputs, state
-    parts = running.parts
-    return (
-        outputs,
-        state,
-        tree.nest(((*path, name), leaf) for path, item in layers for name, leaf in parts[id(item)].items()),
-    )
+    return (outputs, state, renewed) if is_cached else (outputs, state)
+
+
+def call_with(layer, cache: Any, positions: Any, function: Callable[[], Any]) -> tuple[Any, dict]:
+    """What a function that calls `layer` returns if the layers below find their parts in `cache`, and the new cache."""
+    layers = _cached_layers(layer)
+    parts = {id(item): _at(layer, cache, path) for path, item in layers}
+    with holding(_running, Calling(parts, positions)):
+        outputs = function()
+    return outputs, tree.nest(((*path, name), leaf) for path, item in layers for name, leaf in parts[id(item)].items())
 
 
 def _at(layer, cache, path: Path) -> dict:

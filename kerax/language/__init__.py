@@ -12,6 +12,7 @@ from kerax.language.data import encode_example as encode_example
 from kerax.language.data import pack as pack
 from kerax.language.data import read_examples as read_examples
 from kerax.language.engine import Engine as Engine
+from kerax.language.evaluation import harness_model as harness_model
 from kerax.language.models import Decoder as Decoder
 from kerax.language.models import Encoder as Encoder
 from kerax.language.scoring import DirectPreference as DirectPreference

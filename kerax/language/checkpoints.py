@@ -40,8 +40,8 @@ def load(
     Args:
         path: The folder, or `hf://user/name`.
         dtype: Dtype or policy of the layers. Default: the one that the config names.
-        quantization: `"int8"`, `"int4"`, or with a size of blocks `"int4/64"`: how the matrices in the blocks are
-            stored. Each is quantized as it is read.
+        quantization: `"int8"`, `"int4"`, `"nf4"`, or with a size of blocks `"nf4/64"`: how the matrices in the blocks
+            are stored. Each is quantized as it is read.
         strict: Whether to refuse tensors that the model has no use for, rather than to warn of them.
 
     Returns: a `Decoder`, or for BERT and RoBERTa an `Encoder`.

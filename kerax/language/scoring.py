@@ -17,21 +17,32 @@ NEXT, WEIGHT, REFERENCE = "next_tokens", "weight", "reference"
 
 
 def _log_probabilities(model: Any, rows: dict[str, Any]):
-    """`(batch,)`: the sum of `weight` times the log-probability of each next token, in float32."""
+    """`(batch,)`, both: sums of `weight` times the log-probability of each next token, in float32; whether all are the
+    likeliest that have a weight."""
     logits = model({name: value for name, value in rows.items() if name not in (NEXT, WEIGHT)}).astype(jnp.float32)
     picked = jnp.take_along_axis(logits, rows[NEXT][..., None], axis=-1)[..., 0]
-    return jnp.sum((picked - jax.nn.logsumexp(logits, axis=-1)) * rows[WEIGHT], axis=-1)
+    is_likeliest = (jnp.argmax(logits, axis=-1) == rows[NEXT]) | (rows[WEIGHT] == 0)
+    return jnp.sum((picked - jax.nn.logsumexp(logits, axis=-1)) * rows[WEIGHT], axis=-1), is_likeliest.all(-1)
 
 
-class _Scores(Model):
-    """The log-probabilities of rows, or of each of several kinds of rows."""
+class Scores(Model):
+    """The log-probabilities of rows.
 
-    def __init__(self, model: Model, **kwargs):
+    Args:
+        model: From tokens to logits.
+        with_likeliest: Whether the outputs are `(batch, 2)`, the second number telling whether the tokens that have a
+            weight are the likeliest.
+
+    Call arguments: `inputs`, a dict of the model's inputs, of `"next_tokens"`, and of their `"weight"`.
+    """
+
+    def __init__(self, model: Model, with_likeliest: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.model = model
+        self.model, self.with_likeliest = model, with_likeliest
 
     def call(self, inputs: Any) -> Any:
-        return _log_probabilities(self.model, inputs)
+        scores, is_likeliest = _log_probabilities(self.model, inputs)
+        return jnp.stack([scores, is_likeliest.astype(scores.dtype)], axis=-1) if self.with_likeliest else scores
 
 
 def perplexity(
@@ -68,7 +79,7 @@ def perplexity(
         size = end - start
         rows[TOKENS][row, :size], rows[NEXT][row, :size] = tokens[start:end], tokens[start + 1 : end + 1]
         weight[row, counted - start : size] = 1
-    scores = _Scores(model).predict(rows | {WEIGHT: weight}, batch_size=batch_size, verbose=verbose)
+    scores = Scores(model).predict(rows | {WEIGHT: weight}, batch_size=batch_size, verbose=verbose)
     return math.exp(-float(np.sum(scores, dtype="float64")) / float(weight.sum()))
 
 
@@ -95,13 +106,13 @@ class DirectPreference(Model):
 
     def call(self, inputs: Any) -> Any:
         rows = {name: jnp.concatenate([inputs[kind][name] for kind in _KINDS]) for name in inputs[_KINDS[0]]}
-        chosen, rejected = jnp.split(_log_probabilities(self.model, rows), 2)
+        chosen, rejected = jnp.split(_log_probabilities(self.model, rows)[0], 2)
         before = inputs[REFERENCE]
         return self.beta * ((chosen - before[:, 0]) - (rejected - before[:, 1]))
 
     def with_reference(self, inputs: dict, batch_size: int = 8, verbose=0) -> dict:
         """The inputs with what the model as it is now says of them, which training is compared with."""
-        scores = _Scores(self.model)
+        scores = Scores(self.model)
         each = [scores.predict(inputs[kind], batch_size=batch_size, verbose=verbose) for kind in _KINDS]
         return inputs | {REFERENCE: np.stack(each, axis=1).astype(np.float32)}
 

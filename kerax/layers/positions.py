@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from kerax import initializers
 from kerax.core import caching
 from kerax.layers.options import PassesMasks, check, check_positive
-from kerax.ops import rotary
+from kerax.ops import cpu, rotary
 from kerax.ops.products import repeated
 
 
@@ -119,7 +119,7 @@ class PositionEmbedding(PassesMasks):
         if isinstance(length, int):
             fits = length <= self.sequence_length
             check(self, fits, f"at most {self.sequence_length} positions have a vector", positions=length)
-        found = jnp.take(table, _positions(inputs, start_index, positions, -2), axis=0)
+        found = cpu.take_rows(table, _positions(inputs, start_index, positions, -2))
         if found.ndim == 2 and inputs.ndim == 3:  # the same of all rows: a gradient that XLA lays out well
             return repeated(found, inputs.shape[0])
         return jnp.broadcast_to(_as_inputs(found, inputs.ndim), inputs.shape)

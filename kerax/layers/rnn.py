@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kerax.core import caching
 from kerax.core import scope as scopes
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
@@ -13,6 +14,7 @@ from kerax.core.registry import serialize_keras_object
 from kerax.core.tracking import Trackable, walk
 from kerax.layers.cells import StackedRNNCells, as_list, check_cell, first_states, stepper_of, takes_training
 from kerax.layers.options import PassesMasks, check, check_choice, leave_out
+from kerax.ops import caches
 from kerax.ops.products import is_projected_ahead
 
 
@@ -128,6 +130,9 @@ class RNN(PassesMasks):
             states = jax.tree.unflatten(jax.tree.structure(states), given)
         # A loop's carry keeps its dtype: states given in another one would not fit those that the first step makes.
         states = jax.tree.map(lambda leaf: leaf.astype(self.compute_dtype), states)
+        part = caching.part_of(self)
+        if part is not None:
+            states = self._kept_states(part, states, initial_state)
         step = stepper_of(self.cell, (sequences.shape[0], *sequences.shape[2:]), training)
         if step is None:
             # A user's cell may write variables and draw numbers, so it is called as a layer inside the loop.
@@ -141,7 +146,9 @@ class RNN(PassesMasks):
                 output, states = step.advance(inputs if ahead else step.project(inputs), carry.states)
                 return output, _Carry(states)
 
-        carry, outputs = self._scan(advance, carry, sequences, mask)
+        carry, outputs, after_each = self._scan(advance, carry, sequences, mask, part is not None)
+        if part is not None:
+            caching.keep(self, caches.updated_states(part.values, jax.tree.leaves(after_each), part.positions))
         for variable, value in zip(written, carry.variables, strict=False):
             variable.assign(value)
         for variable, value in zip(jax.tree.leaves(self.states), jax.tree.leaves(carry.states), strict=False):
@@ -149,6 +156,27 @@ class RNN(PassesMasks):
         if not self.return_sequences:
             outputs = carry.output if step is None else self._last_output(carry.states, mask)
         return (outputs, *carry.states) if self.return_state else outputs
+
+    # Caches: the states after each step, not the last alone, so that rows may be of unequal length and go back.
+
+    def kerax_own_cache(self, batch_size: int, length: int, dtype: Any) -> dict[str, Any]:
+        """Room for the states after so many steps, in the compute dtype; none where the inputs say their shape."""
+        if not hasattr(self.cell, "state_size") or type(self)._first_states is not RNN._first_states:
+            return {}
+        specs = jax.eval_shape(lambda: self.get_initial_state(batch_size))
+        specs = [jax.ShapeDtypeStruct(spec.shape, self.compute_dtype) for spec in jax.tree.leaves(specs)]
+        return caches.empty_states(specs, length)
+
+    def _kept_states(self, part, first, initial_state):
+        is_each_row_alike = part.positions is None or part.positions.ndim < 2
+        goes_on = self.return_sequences and not self.go_backwards and initial_state is None
+        if not part.values or not goes_on or not is_each_row_alike:
+            raise caching.NotCached(
+                f"{self}: a recurrent layer goes on from a cache only forwards, with `return_sequences`, without "
+                "`initial_state`, and with the position of the first step of each row."
+            )
+        leaves, structure = jax.tree.flatten(first)
+        return jax.tree.unflatten(structure, caches.states_before(part.values, part.positions, leaves))
 
     def _last_output(self, states, mask):
         """What the last step gave, where outputs are states."""
@@ -185,8 +213,12 @@ class RNN(PassesMasks):
         carry = first._replace(output=jnp.zeros(output.shape, output.dtype))
         return advance, carry, [variable for variable, _ in written]
 
-    def _scan(self, advance, carry: _Carry, inputs, mask) -> tuple[_Carry, Any]:
-        """`advance` over the steps. Returns the last carry and, with `return_sequences`, the outputs."""
+    def _scan(self, advance, carry: _Carry, inputs, mask, with_states: bool) -> tuple[_Carry, Any, Any]:
+        """`advance` over the steps. Returns the last carry, the outputs with `return_sequences`, and states after each.
+
+        Args:
+            with_states: Whether these are wanted.
+        """
         # `scan` runs over the first axis: (batch, steps, ...) to (steps, batch, ...).
         steps = (jnp.swapaxes(inputs, 0, 1), None if mask is None else jnp.swapaxes(mask, 0, 1).astype(bool))
 
@@ -201,13 +233,15 @@ class RNN(PassesMasks):
                 output = _choose(kept, output, jnp.zeros_like(output) if self.zero_output_for_mask else last)
                 states = jax.tree.map(lambda new, old: _choose(kept, new, old), after.states, before.states)
                 after = after._replace(states=states, output=None if before.output is None else output)
-            return after, output if self.return_sequences else None
+            return after, (output if self.return_sequences else None, after.states if with_states else None)
 
         outputs: Any
-        carry, outputs = lax.scan(body, carry, steps, reverse=self.go_backwards, unroll=True if self.unroll else 1)
+        carry, (outputs, states) = lax.scan(
+            body, carry, steps, reverse=self.go_backwards, unroll=True if self.unroll else 1
+        )
         if self.return_sequences:
             outputs = jnp.swapaxes(jnp.flip(outputs, 0) if self.go_backwards else outputs, 0, 1)
-        return carry, outputs
+        return carry, outputs, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), states)
 
     def _first_state(self, states):
         return as_list(states[-1] if isinstance(self.cell, StackedRNNCells) else states)[0]

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerax.core import calling, masks, placement, symbolic
+from kerax import tree
+from kerax.core import caching, calling, masks, placement, symbolic
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.tracking import Trackable, walk
@@ -167,6 +168,9 @@ class Stack(Layer):
             return self._run(inputs, mask)
         for variable, stacked in self.pairs:
             variable.path = stacked.path  # by which distributions know it
+        part = caching.part_of(self)
+        if part is not None and part.values:
+            return self._call_with(part, inputs, mask)
         # A key for each block: the loop's body is traced once and would draw the same numbers in all.
         keys = None
         if scopes.find_key() is not None or scopes.current_scope() is None:
@@ -196,6 +200,32 @@ class Stack(Layer):
         for (_, stacked), value in zip(effects["written"], written, strict=True):
             stacked.assign(value)
         self.add_loss([jnp.sum(loss) for loss in losses])
+        return outputs
+
+    # Caches.
+
+    def kerax_own_cache(self, batch_size: int, length: int, dtype: Any) -> dict[str, Any]:
+        """What each block keeps, under the block's number and the paths in it."""
+        kept = tree.unnest(caching.init_cache(self.block, batch_size, length, dtype))
+        return {f"{index}/{'/'.join(path)}": leaf for index in range(self.depth) for path, leaf in kept.items()}
+
+    def _call_with(self, part, inputs, mask):
+        """The blocks one after the other, each with its part of the cache.
+
+        Not in a loop: caches that a loop takes slices of and puts together again are copied.
+        """
+        variables = [variable for variable, _ in self.pairs]
+        values = [_as_stored(stacked) for _, stacked in self.pairs]
+        outputs, renewed = inputs.astype(self._carry_dtype), {}
+        for index in range(self.depth):
+            start = f"{index}/"
+            kept = {name.removeprefix(start): leaf for name, leaf in part.values.items() if name.startswith(start)}
+            cache = tree.nest((tuple(name.split("/")), leaf) for name, leaf in kept.items())
+            with scopes.Scope(zip(variables, [value[index] for value in values], strict=True), None):
+                run = functools.partial(self._run, outputs, mask)
+                outputs, cache = caching.call_with(self.block, cache, part.positions, run)
+            renewed |= {start + "/".join(path): leaf for path, leaf in tree.unnest(cache).items()}
+        caching.keep(self, renewed)
         return outputs
 
     def _run(self, inputs, mask):

@@ -3,7 +3,16 @@
 from typing import Any
 
 
-def plan(self, topology=None, batch=None, batch_size: int | str | None = None, distribution: Any = "fsdp"):
+def plan(
+    self,
+    topology=None,
+    batch=None,
+    batch_size: int | str | None = None,
+    distribution: Any = "fsdp",
+    *,
+    generate: int | None = None,
+    cache_dtype: Any = None,
+):
     """What a training step would need and take on devices that need not be there: compiled for them, not run.
 
     Nothing is allocated, so that models far larger than this machine can be planned. For TPUs `libtpu` is needed:
@@ -16,16 +25,25 @@ def plan(self, topology=None, batch=None, batch_size: int | str | None = None, d
         batch_size: Rows of a step on all devices together, instead of the batch's; `"largest"`: the most that fit.
         distribution: `"data"` (weights on every device), `"fsdp"` (weights in shards), a `Distribution`, or a
             function from a list of devices to one. A list of these: one plan each.
+        generate: Plans a step of `model.generate` instead, which adds a token to each of `batch_size` rows (default 1),
+            with caches of so many positions. `batch` is not looked at, and the model need not be compiled.
+        cache_dtype: Of these caches, as in `generate`.
 
     Returns: a `Plan`, which prints memory by kind, operations, messages between devices, and a step's time by a
         roofline; or a list of them, which prints as a table.
 
     Raises:
-        ValueError: for an unknown topology, or a batch or model that cannot be spread so.
+        ValueError: for an unknown topology, a batch or model that cannot be spread so, or for `generate` a model
+            without caches.
         ImportError: for a TPU topology without `libtpu`.
     """
-    from kerax.plan.planning import make_plan  # few models are planned: who trains shall not wait for this
+    # Few models are planned: who trains shall not wait for this.
+    from kerax.models.generation_plan import make_decoding_plan
+    from kerax.plan.planning import make_plan
 
+    if generate is not None:
+        num_rows = 1 if batch_size is None else batch_size
+        return make_decoding_plan(self, topology, num_rows, generate, cache_dtype, distribution)
     return make_plan(self, topology, batch, batch_size, distribution)
 
 

@@ -14,7 +14,7 @@ def quantize(self, mode=None, config=None, filters=None, type_check=True, **unkn
     Keras does not quantize convolutions and cannot read files in which they are; `filters` can leave them out.
 
     Args:
-        mode: `"int8"`, `"int4"`, `"float8"`, `"gptq"` or `"awq"`. Default: that of `config`.
+        mode: `"int8"`, `"int4"`, `"nf4"`, `"float8"`, `"gptq"` or `"awq"`. Default: that of `config`.
         config: Config of `kerax.quantizers`, with data for `"gptq"` and `"awq"`. Default: the mode's.
         filters: Regular expression or list of them, searched for in layers' names, or function of a layer.
         type_check: Whether to leave subclasses of layers as they are.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kerax.core import placement
-from kerax.ops import cpu
+from kerax.ops import cpu, tpu
 
 _NAMES = ("key", "value")
 _AXES = ("batch", "heads", None, None)
@@ -64,6 +64,8 @@ def _written(cache, new, positions):
     if start.ndim == 1:
         start = start[:, None] + jnp.arange(new.shape[2])
     start = jnp.where(start < 0, cache.shape[2], start)  # which else would count from the end
+    if new.shape[2] == 1 and tpu.is_target() and not placement.is_spread():
+        return _written_by_rows(cache, new, start[:, 0])
     rows = jnp.arange(new.shape[0])[:, None]
     if cache.dtype == jnp.bfloat16 and cpu.is_target():  # else it would become float32, and bfloat16 again
         bits = _written(*(lax.bitcast_convert_type(part, jnp.uint16) for part in (cache, new)), positions=start)
@@ -76,8 +78,57 @@ def _written(cache, new, positions):
     return cache.at[rows, :, start].set(jnp.swapaxes(new, 1, 2), mode="drop", unique_indices=True)
 
 
+def _written_by_rows(cache, new, positions):
+    """`cache (batch, heads, length, ...)` with `new (batch, heads, 1, ...)` in it, row after row.
+
+    For XLA's scatter on TPUs a loop over tokens would keep caches in another layout than products read, and copy all of
+    them in each turn.
+    """
+    length = cache.shape[2]
+
+    def put(row, cache):
+        place = (row, 0, positions[row], *(0,) * (cache.ndim - 3))
+        old = lax.dynamic_slice(cache, place, (1, *new.shape[1:]))
+        given = lax.dynamic_slice_in_dim(new, row, 1)
+        return lax.dynamic_update_slice(cache, jnp.where(positions[row] < length, given, old), place)
+
+    return lax.fori_loop(0, new.shape[0], put, cache)
+
+
 def _constrained(cache: dict) -> dict:
     return {name: placement.constrain(leaf, _AXES[: leaf.ndim]) for name, leaf in cache.items()}
+
+
+def empty_states(states: list, length: int) -> dict[str, Any]:
+    """Room for a recurrent layer's states `(batch, ...)` after each of `length` steps."""
+    found = {f"state_{index}": leaf for index, leaf in enumerate(states)}
+    return {name: jnp.zeros((leaf.shape[0], 1, length, *leaf.shape[1:]), leaf.dtype) for name, leaf in found.items()}
+
+
+def states_before(cache: dict, positions, first: list) -> list:
+    """The states that steps start from: those kept of the position before theirs, or `first` at the start.
+
+    Args:
+        positions: Of the first step, `()` or `(batch,)`; `None`: the start.
+    """
+    if positions is None:
+        return first
+    positions = jnp.broadcast_to(positions, first[0].shape[:1])
+    rows = jnp.arange(len(positions))
+    found = []
+    for index, leaf in enumerate(first):
+        kept = cache[f"state_{index}"][rows, 0, jnp.maximum(positions - 1, 0)]
+        is_start = (positions == 0).reshape(-1, *(1,) * (leaf.ndim - 1))
+        found.append(jnp.where(is_start, leaf, kept.astype(leaf.dtype)))
+    return found
+
+
+def updated_states(cache: dict, states: list, positions) -> dict[str, Any]:
+    """The cache with the states `(batch, steps, ...)` after each step; positions as in `states_before`."""
+    return {
+        f"state_{index}": _written(cache[f"state_{index}"], leaf[:, None], positions)
+        for index, leaf in enumerate(states)
+    }
 
 
 def attend(query, cache: dict, positions, scale: float, window: int | None = None, cap: float | None = None):

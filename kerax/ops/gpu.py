@@ -34,6 +34,25 @@ def _exact(x):
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def is_one_row(inputs, num_axes: int) -> bool:
+    """Whether `inputs (..., *contracted)` are one row, on one GPU."""
+    if not is_target() or placement.is_spread():
+        return False
+    rows = math.prod(inputs.shape[: inputs.ndim - num_axes])
+    return isinstance(rows, int) and rows == 1
+
+
+def product_of_one_row(inputs, kernel, num_axes: int, dtype=None):
+    """`jnp.tensordot(inputs, kernel, num_axes)` for one row, of which a second, of zeros, is made.
+
+    Of one row XLA makes an array of all products first, and then their sums: it moves three times the bytes.
+    """
+    row = inputs.reshape(1, -1)
+    pair = jnp.concatenate([row, jnp.zeros_like(row)])
+    product = jnp.matmul(pair, kernel.reshape(row.shape[1], -1), preferred_element_type=dtype)
+    return product[0].reshape(*inputs.shape[: inputs.ndim - num_axes], *kernel.shape[num_axes:])
+
+
 def has_affine(inputs, kernel, num_axes: int) -> bool:
     """Whether `affine` is for these: in half precision, and to no more features than there are.
 
@@ -51,7 +70,10 @@ def affine(inputs, kernel, bias, num_axes):
 
     XLA adds such a bias in the kernel of the product; for one that was rounded before it takes another kernel.
     """
-    product = jnp.tensordot(inputs, kernel, num_axes, preferred_element_type=jnp.float32)
+    if is_one_row(inputs, num_axes):
+        product = product_of_one_row(inputs, kernel, num_axes, jnp.float32)
+    else:
+        product = jnp.tensordot(inputs, kernel, num_axes, preferred_element_type=jnp.float32)
     return (product + bias).astype(inputs.dtype)
 
 

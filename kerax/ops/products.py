@@ -31,6 +31,8 @@ def contract(inputs, kernel, num_axes: int = 1):
     # Nothing to reshape: the plain product is one operation, eagerly too.
     if inputs.ndim == kernel.ndim == 2:
         return jnp.matmul(inputs, kernel)
+    if gpu.is_one_row(inputs, num_axes):
+        return gpu.product_of_one_row(inputs, kernel, num_axes)
     rows, matrix, num_axes, shape = product_form(inputs, kernel, num_axes)
     return jnp.tensordot(inputs.reshape(rows), kernel.reshape(matrix), num_axes).reshape(shape)
 

@@ -21,12 +21,13 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"),
     *("partition-id", "replica-id", "iota", "opt-barrier", "optimization-barrier", "domain", "add-dependency"),
 }
+_UPDATES = ("dynamic-update-slice", "scatter")
 _SLICES = ("dynamic-slice", "slice", "gather")
 _COSTLY = ("dot", "convolution", "exponential", "tanh", "log", "power", "erf", "custom-call")
 _COPYING = {"copy", "copy-start", "bitcast", "reshape", "parameter", "tuple", "slice", "concatenate", "broadcast"}
 _MANY, _LARGE = 2**16, 2**20  # elements of an array that counts, and of one whose layout does
 _FRAME = r"stack_frame_id=(\d+)"
-_VIEWS = ("bitcast", "reshape", "convert", "copy", "transpose")
+_VIEWS = ("bitcast", "bitcast-convert", "reshape", "convert", "copy", "transpose")
 
 
 class Collective(NamedTuple):
@@ -324,7 +325,14 @@ def _moved(instruction: _Instruction, computation: _Computation, computations) -
     # In place: what is replaced is written, and the update read.
     if opcode == "dynamic-update-slice":
         return _main_bytes(operands[1]), _main_bytes(operands[1])
+    if opcode == "scatter" and len(operands) == 3:
+        return _main_bytes(operands[1]) + _main_bytes(operands[2]), _main_bytes(operands[2])
     read = sum(map(_main_bytes, operands))
+    # TPUs fetch weights into the memory of their cores this way: then nothing is written to main memory. What a run
+    # begins with the run before has fetched at its end.
+    if opcode == "copy-start":
+        read = 0 if "cross_program_prefetch_index" in instruction.attributes else read
+        return read, _main_bytes(instruction.arrays[:1])
     return read, read if opcode.endswith("-start") else _main_bytes(instruction.arrays)
 
 
@@ -358,6 +366,8 @@ def _kind(instruction: _Instruction, parts: list[_Instruction], operands: list[_
     ):
         return "float32 copies"
     codes = {part.opcode for part in parts}
+    if instruction.opcode == "copy-start" and not instruction.arrays[0].is_in_main_memory:
+        return ""
     if "transpose" in codes and not codes & {"dot", "convolution", "custom-call"}:
         return "transposes"
     return "copies" if codes <= _COPYING else ""
@@ -379,7 +389,7 @@ def _read_through(array: _Instruction, inside: _Computation, whole: int) -> int:
         elif user.opcode in _VIEWS and not user.is_root:
             total += _read_through(user, inside, whole)
         # What a slice is replaced in is not read; any other use reads the whole operand.
-        elif not (user.opcode == "dynamic-update-slice" and is_first):
+        elif not (user.opcode in _UPDATES and is_first):
             return whole
     return total
 
@@ -389,14 +399,25 @@ def _written_by(root: _Instruction, inside: _Computation) -> int:
     # XLA wraps the update in these, which change nothing about what is written.
     while root.opcode in ("bitcast", "convert") and root.operands[0] in inside.instructions:
         below = inside.instructions[root.operands[0]]
-        if below.opcode not in ("bitcast", "dynamic-update-slice"):
+        if below.opcode not in ("bitcast", *_UPDATES):
             break
         root = below
     if root.opcode == "tuple":
         return sum(_written_by(inside.instructions[name], inside) for name in root.operands)
     if root.opcode == "dynamic-update-slice":
         return _main_bytes(inside.instructions[root.operands[1]].arrays)
+    # Numbers that are put into what is given lie where it lay; into what is made here, all of it is written.
+    if root.opcode == "scatter" and len(root.operands) == 3 and _is_given(root.operands[0], inside):
+        return _main_bytes(inside.instructions[root.operands[2]].arrays)
     return _main_bytes(root.arrays)
+
+
+def _is_given(name: str, inside: _Computation) -> bool:
+    """Whether an array in a fusion is one of its operands, seen in whatever form."""
+    instruction = inside.instructions[name]
+    while instruction.opcode == "bitcast":
+        instruction = inside.instructions[instruction.operands[0]]
+    return instruction.opcode == "parameter"
 
 
 def _result_bytes(instruction: _Instruction, computation: _Computation) -> int:

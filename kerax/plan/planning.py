@@ -36,10 +36,10 @@ def make_plan(model, topology: str | None, batch: Tree, batch_size=None, distrib
     if isinstance(distribution, (list, tuple)):
         return Plans(make_plan(model, topology, batch, batch_size, each) for each in distribution)
     devices = None if topology is None else devices_of(topology)
-    with _compiling_for("cpu" if devices is None else _platform(devices)):
+    with compiling_for("cpu" if devices is None else platform_of(devices)):
         # Built here, so that a function that makes a distribution can look at the weights.
         model.kerax_compilation.make_ready(model, BatchSpec(_rows(batch, None)), "fit")
-    spread = _resolve(distribution, devices)
+    spread = resolve_distribution(distribution, devices)
     devices = list(spread.device_mesh.devices.flat)
     if batch_size == "largest":
         return _largest(lambda size: _plan(model, topology, devices, spread, _rows(batch, size)), spread, _MOST_ROWS)
@@ -50,7 +50,7 @@ def find_batch_size(model, batch: Tree, memory: float | None, most: int) -> int:
     """See `kerax.utils.find_batch_size`."""
     model.kerax_compilation.require(model, "find_batch_size")
     model.kerax_compilation.make_ready(model, BatchSpec(_rows(batch, None)), "fit")
-    spread = placement.active() or _resolve("data", jax.devices()[:1])
+    spread = placement.active() or resolve_distribution("data", jax.devices()[:1])
     devices = list(spread.device_mesh.devices.flat)
     memory = chips.memory_of(devices[0]) if memory is None else memory
 
@@ -71,18 +71,20 @@ def find_batch_size(model, batch: Tree, memory: float | None, most: int) -> int:
 
 
 @contextlib.contextmanager
-def _compiling_for(platform: str) -> Iterator[None]:
+def compiling_for(platform: str) -> Iterator[None]:
+    """While programs are traced and compiled for devices that need not be there."""
     with config.compiling_for(platform), with_cudnn() if platform == "gpu" else contextlib.nullcontext():
         yield
 
 
-def _platform(devices) -> str:
+def platform_of(devices) -> str:
     """`"cpu"`, `"gpu"` or `"tpu"`. Devices that a topology describes call themselves otherwise."""
     platform = "tpu" if devices[0].device_kind.startswith("TPU") else devices[0].platform
     return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
-def _resolve(distribution: Any, devices: list | None) -> Distribution:
+def resolve_distribution(distribution: Any, devices: list | None) -> Distribution:
+    """What `distribution` of `Model.plan` means for these devices."""
     if isinstance(distribution, Distribution):
         return distribution
     make = _NAMED.get(distribution) if isinstance(distribution, str) else distribution
@@ -109,25 +111,25 @@ def _rows(batch: Tree, batch_size: int | None) -> Tree:
 
 
 def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
-    kind, platform, shape = devices[0].device_kind, _platform(devices), spread.device_mesh.shape
+    kind, platform, shape = devices[0].device_kind, platform_of(devices), spread.device_mesh.shape
     # Programs for devices that are not there must not be found by a later `fit`.
     compilation = model.kerax_compilation
     before = dict(compilation.programs), compilation.kept
     compilation.kept = {}
     try:
-        with spread.scope(), _compiling_for(platform):
+        with spread.scope(), compiling_for(platform):
             compilation.make_ready(model, BatchSpec(batch), "fit")
             known = run_state(model, "train")
             variables, program = known.variables, compilation.train_program(model, known, BatchSpec(batch))
             state = jax.tree.map(
-                lambda owner: _spec(owner, owner.stored_dtype, spread.variable_sharding(owner)), variables
+                lambda owner: spec_of(owner, owner.stored_dtype, spread.variable_sharding(owner)), variables
             )
-            rows = jax.tree.map(lambda leaf: _spec(leaf, leaf.dtype, spread.batch_sharding(leaf.shape)), batch)
+            rows = jax.tree.map(lambda leaf: spec_of(leaf, leaf.dtype, spread.batch_sharding(leaf.shape)), batch)
             begun = time.perf_counter()
             # From shapes and shardings alone: nothing is put anywhere.
             lowered = program.lower(tuple(jax.tree.leaves(state)), rows)
             model_flops, activations = _forward(model, variables, batch)
-            compiled, problem = _compile(lowered)
+            compiled, problem = compile_program(lowered)
     finally:
         compilation.programs, compilation.kept = before
     plan = Plan(
@@ -136,37 +138,46 @@ def _plan(model, topology, devices, spread: Distribution, batch: Tree) -> Plan:
         kind,
         type(spread).__name__ + ("" if len(shape) == 1 else f" {shape}"),
         jax.tree.leaves(batch)[0].shape[0],
-        {"weights": _size((state.params, state.state)), "optimizer": _size(state.opt_state), "batch": _size(rows)},
+        {
+            "weights": size_of((state.params, state.state)),
+            "optimizer": size_of(state.opt_state),
+            "batch": size_of(rows),
+        },
         chips.chip_of(kind),
         model_flops=3 * model_flops,  # the gradient takes two products for each of the forward pass
         compile_time=time.perf_counter() - begun,
         problem=problem,
     )
     if compiled is None:
-        plan.memory["other"] = _size(state.metrics)
+        plan.memory["other"] = size_of(state.metrics)
         plan.memory["temporary"] = _said_to_need(problem, plan.total_memory)
         return plan
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    # An estimate, of what is kept if nothing is computed again: never more than the compiler says is alive.
+    activations = min(activations / spread.num_model_replicas, temporary)
+    plan.memory |= {"activations": activations, "temporary": temporary - activations}
+    return read_program(plan, compiled, spread.device_mesh, size_of(state.metrics))
+
+
+def read_program(plan: Plan, compiled: Any, mesh: DeviceMesh, least: float = 0.0) -> Plan:
+    """The plan with what a compiled program says of itself; `memory["other"]` is at least `least`."""
     sizes = compiled.memory_analysis()
     # What is donated is argument and output at once: counted once.
     whole = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    # An estimate, of what is kept if nothing is computed again: never more than the compiler says is alive.
-    activations = min(activations / spread.num_model_replicas, sizes.temp_size_in_bytes)
-    plan.memory |= {
-        "activations": activations,
-        "temporary": sizes.temp_size_in_bytes - activations,
-        "other": max(whole + sizes.generated_code_size_in_bytes - plan.total_memory, _size(state.metrics)),
-    }
+    known = plan.total_memory - sizes.temp_size_in_bytes
+    plan.memory["other"] = max(whole + sizes.generated_code_size_in_bytes - known, least)
     counts = hlo.count(compiled.as_text())
     plan.flops, plan.num_bytes, plan.kernels = counts.flops, counts.num_bytes, counts.kernels
-    plan.traffic = _traffic(counts.collectives, spread.device_mesh, plan.chip)
+    plan.traffic = traffic_of(counts.collectives, mesh, plan.chip)
     return plan
 
 
-def _spec(leaf, dtype, sharding) -> jax.ShapeDtypeStruct:
+def spec_of(leaf, dtype, sharding) -> jax.ShapeDtypeStruct:
+    """The shape of an array as a program gets it."""
     return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
-def _compile(lowered) -> tuple[Any, str | None]:
+def compile_program(lowered) -> tuple[Any, str | None]:
     """The compiled program, or `None` and what the compiler said if it needs more memory than there is."""
     try:
         return lowered.compile(), None
@@ -186,7 +197,7 @@ def _said_to_need(problem: str | None, state: float) -> float:
     return size if found[1] == "temporaries" else max(size - state, 0.0)
 
 
-def _size(specs: Tree) -> float:
+def size_of(specs: Tree) -> float:
     """Bytes of sharded arrays on one device."""
     return sum(
         math.prod(spec.sharding.shard_shape(spec.shape)) * np.dtype(spec.dtype).itemsize
@@ -222,7 +233,7 @@ def _forward(model, variables: TrainState, batch: Tree) -> tuple[float, float]:
     return flops.count(jax.make_jaxpr(loss)(*arguments).jaxpr).products, float(num_bytes)
 
 
-def _traffic(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Chip) -> list[Traffic]:
+def traffic_of(collectives: list[hlo.Collective], mesh: DeviceMesh, chip: chips.Chip) -> list[Traffic]:
     """Messages by kind and mesh axes, the slowest first."""
     found: dict[tuple, Traffic] = {}
     for kind, size, group, count in collectives:

@@ -7,6 +7,7 @@ from kerax.quantizers.configs import Float8QuantizationConfig as Float8Quantizat
 from kerax.quantizers.configs import GPTQConfig as GPTQConfig
 from kerax.quantizers.configs import Int4QuantizationConfig as Int4QuantizationConfig
 from kerax.quantizers.configs import Int8QuantizationConfig as Int8QuantizationConfig
+from kerax.quantizers.configs import NF4QuantizationConfig as NF4QuantizationConfig
 from kerax.quantizers.configs import QuantizationConfig as QuantizationConfig
 from kerax.quantizers.configs import Quantizer as Quantizer
 from kerax.quantizers.configs import deserialize as deserialize

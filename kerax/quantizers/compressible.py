@@ -58,7 +58,7 @@ class Compressible(Layer):
     """
 
     _untracked = Layer._untracked | {"representations"}  # they hold no variables, but read the layer's
-    modes: tuple[str, ...] = ("int8", "int4")  # what `quantize` takes
+    modes: tuple[str, ...] = ("int8", "int4", "nf4")  # what `quantize` takes
     bias: Variable | None = None
     unmentioned: tuple[str, ...] = ("lora_rank", "lora_alpha")  # in Keras's configs, if `None`
 
@@ -150,7 +150,7 @@ class Compressible(Layer):
         the inputs, and a low-rank update, which stays as it is.
 
         Args:
-            mode: `"int8"`, `"int4"`, or for dense layers `"float8"`. Default: that of `config`. `"gptq"` and
+            mode: `"int8"`, `"int4"`, `"nf4"`, or for dense layers `"float8"`. Default: that of `config`. `"gptq"` and
                 `"awq"` look at data that pass the whole model: after them the layer computes with its floats until
                 `model.quantize` has calibrated it, or `is_gptq_calibrated`, `is_awq_calibrated` is set.
             type_check: Whether to refuse subclasses; those with a `call` of their own always are.

@@ -178,6 +178,35 @@ class Int4QuantizationConfig(QuantizationConfig):
         return super().from_config({"block_size": None} | config)
 
 
+class NF4QuantizationConfig(QuantizationConfig):
+    """The 16 numbers of NormalFloat for the weights, two in a byte; kerax's own.
+
+    Block by block weights are divided by a scale near the largest magnitude, and each becomes the nearest of 16 numbers
+    between which a normal distribution has the same probability: closer than integers to weights that have one.
+
+    Args:
+        block_size: Rows that share a scale, stored in the layer's variable dtype; -1: all.
+
+    Source: Dettmers et al. 2023, https://arxiv.org/abs/2305.14314; its second quantization, of the scales, is not done.
+    """
+
+    mode = "nf4"
+
+    def __init__(self, block_size: int = 64):
+        super().__init__()
+        if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < -1 or block_size == 0:
+            raise ValueError(f"NF4QuantizationConfig: `block_size` must be positive, or -1. Got {block_size!r}.")
+        self.block_size = block_size
+
+    def dtype_policy_string(self) -> str:
+        """`"nf4/<block_size>"`."""
+        return f"nf4/{self.block_size}"
+
+    def get_config(self) -> dict:
+        """The constructor's argument."""
+        return {"block_size": self.block_size}
+
+
 class Float8QuantizationConfig(QuantizationConfig):
     """Training with inputs, kernels and gradients rounded to 8-bit floats."""
 
@@ -314,7 +343,12 @@ class AWQConfig(_CalibratedConfig):
         self.num_grid_points = num_grid_points
 
 
-_DEFAULTS = {"int8": Int8QuantizationConfig, "int4": Int4QuantizationConfig, "float8": Float8QuantizationConfig}
+_DEFAULTS = {
+    "int8": Int8QuantizationConfig,
+    "int4": Int4QuantizationConfig,
+    "nf4": NF4QuantizationConfig,
+    "float8": Float8QuantizationConfig,
+}
 
 
 def resolve(who: Any, mode: str | None, config: Any) -> QuantizationConfig:
@@ -350,6 +384,8 @@ def default_config(policy: DTypePolicy) -> QuantizationConfig | None:
     """What a dtype policy says about quantization."""
     if policy.quantization_mode == "int4":  # whose policies say how large blocks are
         return Int4QuantizationConfig(block_size=getattr(policy, "block_size", None))
+    if policy.quantization_mode == "nf4":
+        return NF4QuantizationConfig(getattr(policy, "block_size", 64))
     found = _DEFAULTS.get(policy.quantization_mode or "")
     return None if found is None else found()
 

@@ -110,7 +110,7 @@ def enable(
     if not layer._weights:
         raise ValueError(f"{layer}: `enable_lora` needs a built layer. Call it on data or `build` it first.")
     name, weight = next(iter(layer.representations.items()))  # of several, the first that the constructor named
-    if layer.quantization_mode not in (None, "int8", "int4"):
+    if layer.quantization_mode not in (None, "int8", "int4", "nf4"):
         raise ValueError(f"{layer}: LoRA does not go with quantization mode {layer.quantization_mode!r}.")
     # A constraint would have to hold for the sum, of which it sees only the frozen part.
     if weight.options.get("constraint") is not None:

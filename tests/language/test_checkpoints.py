@@ -112,7 +112,12 @@ def test_a_model_is_made_of_a_config_and_saved_as_any_other(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "mode, config", [("int8", None), ("int4/8", kerax.quantizers.Int4QuantizationConfig(block_size=8))]
+    "mode, config",
+    [
+        ("int8", None),
+        ("int4/8", kerax.quantizers.Int4QuantizationConfig(block_size=8)),
+        ("nf4/8", kerax.quantizers.NF4QuantizationConfig(block_size=8)),
+    ],
 )
 def test_quantized_as_it_is_read_equals_quantized_afterwards(folder, mode, config, tmp_path):
     model, other = language.load(folder, quantization=mode), language.load(folder)

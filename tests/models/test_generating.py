@@ -261,7 +261,7 @@ def test_a_model_without_caches_says_so_and_generates():
 
 def test_a_model_of_one_length_looks_at_the_last_tokens():
     tokens = kerax.Input((5,), dtype="int32")
-    hidden = layers.LSTM(8, return_sequences=True)(layers.Embedding(VOCABULARY, 8)(tokens))
+    hidden = Pooled()(layers.Embedding(VOCABULARY, 8)(tokens))
     model = weigh(kerax.Model(tokens, layers.Dense(VOCABULARY)(hidden)), scale=1.0)
     with pytest.warns(UserWarning, match="computed anew"):
         found = model.generate([1, 2, 3], 8)
@@ -271,6 +271,43 @@ def test_a_model_of_one_length_looks_at_the_last_tokens():
         logits = model(np.array([seen + [0] * (5 - len(seen))]))[0, len(seen) - 1]
         row.append(int(np.argmax(logits)))
     np.testing.assert_array_equal(found, row[3:])
+
+
+LAYERS = {
+    "stack": lambda: layers.Stack(layers.DecoderBlock(2, num_key_value_heads=1), 3),
+    "lstm": lambda: layers.LSTM(8, return_sequences=True),
+    "gru": lambda: layers.GRU(8, return_sequences=True),
+    "stacked cells": lambda: layers.RNN([layers.LSTMCell(6), layers.GRUCell(8)], return_sequences=True),
+    "stack of lstm": lambda: layers.Stack(layers.LSTM(8, return_sequences=True), 2),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(each, marks=pytest.mark.slow if " " in each else ()) for each in LAYERS])
+def test_stacks_and_recurrent_layers_generate_with_a_cache(name):
+    tokens = kerax.Input((None,), dtype="int32")
+    hidden = LAYERS[name]()(layers.Embedding(VOCABULARY, 8)(tokens))
+    model = weigh(kerax.Model(tokens, layers.Dense(VOCABULARY)(hidden)), scale=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a model without caches
+        found = model.generate(PROMPTS, 12)
+    for prompt, row in zip(PROMPTS, found, strict=True):
+        np.testing.assert_array_equal(row, following(model, prompt, 12))
+    # Parts of a row, one of them written a second time, equal the whole.
+    row, cache, parts = np.array([[3, 1, 4, 1, 5, 2]]), model.init_cache(1, 8), []
+    variables = model.variables_tree()
+    for start, stop in ((0, 4), (3, 4), (4, 6)):
+        positions = None if start == 0 else jnp.array([start])
+        part, _, cache = model.apply(variables, row[:, start:stop], cache=cache, positions=positions)
+        parts.append(part if start != 3 else part[:, :0])
+    whole = np.asarray(model(row))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5 * abs(whole).max())
+
+
+def test_a_draft_may_be_recurrent():
+    tokens = kerax.Input((None,), dtype="int32")
+    hidden = layers.GRU(8, return_sequences=True)(layers.Embedding(VOCABULARY, 8)(tokens))
+    model = weigh(kerax.Model(tokens, layers.Dense(VOCABULARY)(hidden)), scale=1.0)
+    np.testing.assert_array_equal(model.generate(PROMPTS[0], 9, draft_model=model), model.generate(PROMPTS[0], 9))
 
 
 def test_attention_without_a_causal_mask_is_not_cached():

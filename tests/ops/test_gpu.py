@@ -139,3 +139,18 @@ def test_the_norm_of_all_gradients_is_that_of_each():
     assert "optimization_barrier" in text
     for expected, found in zip(jax.tree.leaves(plain), jax.tree.leaves(joined), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_one_row_is_multiplied_as_any_other(bias):
+    row = np.random.default_rng(0).normal(size=(1, 1, 2, 8)).astype("float32")
+    layer = layers.EinsumDense("abcd,cdef->abef", (None, 3, 4), bias_axes="ef" if bias else None)
+    expected, variables = layer(row), layer.variables_tree()
+    with config.compiling_for("gpu"):
+        found, _ = layer.apply(variables, row)
+        # Of one row XLA would make all products first: the program has a product of two.
+        assert "[2,16]" in str(jax.make_jaxpr(lambda row: layer.apply(variables, row)[0])(row))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    found = products.contract(jnp.asarray(row), jnp.ones((2, 8, 3)), 2)
+    with config.compiling_for("gpu"):
+        np.testing.assert_allclose(products.contract(jnp.asarray(row), jnp.ones((2, 8, 3)), 2), found, rtol=1e-5)

@@ -90,6 +90,28 @@ def test_only_main_memory_counts():
     assert hlo.count(program(line)).num_bytes == 2 * (2 * 2 * 128 * 64 * 2)
 
 
+def test_what_is_fetched_into_the_memory_of_a_core_is_read_once():
+    start = "copy-start(%q)"
+    for layout, written in (("{3,2,1,0:S(1)}", 0), ("{3,2,1,0}", 1)):
+        line = f"%c = (bf16[2,2,64,128]{layout}, bf16[2,2,64,128]{{3,2,1,0}}, u32[]{{:S(2)}}) {start}"
+        found = hlo.count(program(line))
+        assert found.num_bytes == (1 + written) * (2 * 2 * 128 * 64 * 2)
+        assert found.kernels[0].kind == ("copies" if written else "")
+    line = f"%c = (bf16[2,2,64,128]{{3,2,1,0:S(1)}}, bf16[2,2,64,128]{{3,2,1,0}}, u32[]) {start}, "
+    assert hlo.count(program(line + "cross_program_prefetch_index=0")).num_bytes == 0
+
+
+def test_what_numbers_are_put_into_is_not_read():
+    cache, new = jax.ShapeDtypeStruct((8, 500, 64), jnp.float32), jax.ShapeDtypeStruct((8, 64), jnp.float32)
+    index = jax.ShapeDtypeStruct((8,), jnp.int32)
+
+    def put(cache, index, new):
+        return cache.at[jnp.arange(8), index].set(new, unique_indices=True)
+
+    counts = hlo.count(jax.jit(put, donate_argnums=0).lower(cache, index, new).compile().as_text())
+    assert counts.num_bytes < 0.1 * cache.size * 4
+
+
 def test_a_loop_that_notes_no_number_of_turns_is_counted_by_its_bound_and_step():
     text = """HloModule test
 

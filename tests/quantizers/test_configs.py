@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from kerax import quantizers, saving
+from kerax import dtype_policies, quantizers, saving
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
 CONFIGS = {
@@ -43,6 +43,16 @@ def test_configs_are_described_as_in_keras_and_come_back(name):
         assert own.dtype_policy_string() == theirs.dtype_policy_string()
 
 
+def test_nf4_is_described_and_comes_back():
+    own = quantizers.NF4QuantizationConfig(block_size=32)
+    again = saving.deserialize_keras_object(json.loads(json.dumps(saving.serialize_keras_object(own))))
+    assert type(again) is quantizers.NF4QuantizationConfig and again.block_size == 32
+    assert own.dtype_policy_string() == "nf4/32" and quantizers.NF4QuantizationConfig().block_size == 64
+    policy = dtype_policies.get("nf4/32_from_bfloat16")
+    assert (policy.quantization_mode, policy.block_size, policy.compute_dtype) == ("nf4", 32, "bfloat16")
+    assert dtype_policies.deserialize(dtype_policies.serialize(policy)) == policy
+
+
 def test_quantizers_or_defaults():
     config, none = quantizers.Int8QuantizationConfig(), quantizers.QuantizationConfig
     assert none.weight_quantizer_or_default(config, "default") == "default"
@@ -56,6 +66,7 @@ def test_quantizers_or_defaults():
     [
         (lambda q: q.AbsMaxQuantizer()(X), "`axis` must be given"),
         (lambda q: q.Int4QuantizationConfig(block_size=0), "`block_size` must be positive"),
+        (lambda q: q.NF4QuantizationConfig(0), "`block_size` must be positive, or -1"),
         (lambda q: q.Int4QuantizationConfig(q.AbsMaxQuantizer(0, (-8, 7))), "need block_size=None"),
         (lambda q: q.Int4QuantizationConfig(q.AbsMaxQuantizer(0), block_size=-1), r"must have value_range=\(-8, 7\)"),
         (

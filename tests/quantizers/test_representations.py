@@ -12,12 +12,22 @@ import kerax
 from kerax import layers, quantizers
 from kerax.quantizers import calibration
 
-ATOL = {"float8": 0.2, "int8": 0.05, "int8-weights": 0.05, "int4": 0.4, "int4-blocks": 0.4, "gptq": 0.05, "awq": 0.4}
+ATOL = {
+    "nf4": 0.4,
+    "float8": 0.2,
+    "int8": 0.05,
+    "int8-weights": 0.05,
+    "int4": 0.4,
+    "int4-blocks": 0.4,
+    "gptq": 0.05,
+    "awq": 0.4,
+}
 CONFIGS = {
     "int8": quantizers.Int8QuantizationConfig,
     "int8-weights": lambda: quantizers.Int8QuantizationConfig(activation_quantizer=None),
     "int4": lambda: quantizers.Int4QuantizationConfig(block_size=-1),
     "int4-blocks": lambda: quantizers.Int4QuantizationConfig(block_size=8),
+    "nf4": lambda: quantizers.NF4QuantizationConfig(block_size=8),
     "float8": quantizers.Float8QuantizationConfig,
     "gptq": lambda: quantizers.GPTQConfig(None, None, weight_bits=8, group_size=8),
     "awq": lambda: quantizers.AWQConfig(None, None, group_size=8),
@@ -48,12 +58,18 @@ LAYERS = {  # a layer, its inputs' shape, and for layers that pick rows their nu
     "SeparableConv1D": (lambda **kw: layers.SeparableConv1D(5, 8, padding="same", **kw), (2, 6, 8), None),
 }
 DENSE = ("Dense", "Dense-3d", "EinsumDense")
-QUICK = {("Dense", "int8"), ("Embedding", "int4-blocks"), ("Conv2D", "int8"), ("Conv1D", "int4-blocks")}
+QUICK = {
+    ("Dense", "int8"),
+    ("Embedding", "int4-blocks"),
+    ("Conv2D", "int8"),
+    ("Conv1D", "int4-blocks"),
+    ("Dense", "nf4"),
+}
 GRID = [
     pytest.param(name, mode, marks=() if (name, mode) in QUICK else pytest.mark.slow)
     for name in LAYERS
     for mode in CONFIGS
-    if name in DENSE or mode.startswith("int")
+    if name in DENSE or mode.startswith(("int", "nf4"))
 ]
 
 

@@ -1,3 +1,5 @@
+import statistics
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,3 +119,35 @@ def test_scales_of_rows_one_after_the_other_are_those_that_the_indices_pick(rows
     parts = schemes.split_matrix(matrix, config, pack_axis=-1)
     picked, spread = schemes.join_int4(parts, 6), schemes.join_int4(parts, 6, block_size=4)
     np.testing.assert_array_equal(picked, spread)
+
+
+def test_the_numbers_of_nf4_are_the_quantiles_of_the_paper():
+    quantile = statistics.NormalDist().inv_cdf
+    outermost = 0.9677083
+    above = [quantile(0.5 + (outermost - 0.5) * index / 8) for index in range(9)]
+    below = [quantile(0.5 - (outermost - 0.5) * index / 7) for index in range(8)]
+    expected = np.sort([*below, *above[1:]]) / quantile(outermost)
+    column = np.float32(expected)[:, None]
+    parts = schemes.split_nf4(column, 16, 0)
+    assert np.asarray(parts[""]).ravel().tolist() == [high << 4 | high - 1 for high in range(1, 16, 2)]
+    np.testing.assert_allclose(schemes.join_nf4(parts, 16, 16, 0), column, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "ratio"), [(64, 0.98), (128, 0.94), (-1, 0.85)])
+def test_normal_weights_are_closer_in_nf4_than_in_integers_with_zero_points(size, ratio):
+    matrix = np.random.default_rng(0).normal(size=(512, 64)).astype("float32")
+    found = schemes.join_nf4(schemes.split_nf4(matrix, size, -1), 64, size, -1)
+    blocks = 512 if size == -1 else size
+    integers = schemes.split_matrix(matrix, quantizers.Int4QuantizationConfig(block_size=blocks), -1)
+    errors = [np.sqrt(np.mean((other - matrix) ** 2)) for other in (found, schemes.join_int4(integers, 64))]
+    assert errors[0] < ratio * errors[1]
+    again = schemes.join_nf4(schemes.split_nf4(found, size, -1), 64, size, -1)
+    np.testing.assert_allclose(again, found, atol=1e-6)
+
+
+def test_nf4_takes_rows_that_fill_no_block_and_zeros():
+    matrix = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
+    matrix[:, 0] = 0
+    found = schemes.join_nf4(schemes.split_nf4(matrix, 4, -1), 5, 4, -1)
+    assert found.shape == (7, 5) and (found[:, 0] == 0).all()
+    assert np.abs(found - matrix).max() < 0.2 * np.abs(matrix).max()
