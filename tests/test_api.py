@@ -28,7 +28,6 @@ METHOD_EXCEPTIONS = {
     "check_finite": _OPTIMIZERS,
     "transpose_last_axis": _OPTIMIZERS,
     "convert_weight": "TensorFlow's data pipelines",
-    "convolution_op": _INSIDE,
     "inner_loop": _INSIDE,
     "interpolate_pr_auc": _INSIDE,
     "linear_to_mel_weight_matrix": _INSIDE,

@@ -42,6 +42,7 @@ def public_names():
 @pytest.mark.parametrize("namespace", FOUND)
 def test_examples_run(namespace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kerax.config, "_flash_attention", None)  # which two of the examples set
     pytest.importorskip("matplotlib").use("agg")
     failed = []
     for name, code in FOUND[namespace].items():

@@ -63,9 +63,9 @@ class Cells(NamedTuple):
         """A column by its name as text, or as numbers of a dtype, of which missing floats are NaN.
 
         Raises:
-            ValueError: with the line and column of what is none.
+            ValueError: with the line and column of what is none, or for two columns of that name.
         """
-        index = self.names.index(name)
+        index = self._place(name)
         cells = ["" if cells[index].strip() in MISSING else cells[index] for cells in self.rows]
         if dtype == TEXT:
             return np.array(cells)
@@ -79,9 +79,15 @@ class Cells(NamedTuple):
             raise ValueError(f"line {self.lines[bad[0]]}, column {index + 1}: expected a whole number. Got {found!r}.")
         return converted
 
+    def _place(self, name: str) -> int:
+        # Only here: where columns are taken in their order, names may repeat.
+        if self.names.count(name) > 1:
+            raise ValueError(f"the first line names the column {name!r} twice: {', '.join(self.names)}.")
+        return self.names.index(name)
+
     def inferred(self, name: str) -> np.ndarray:
-        """A column by its name, of the kind that its cells have."""
-        index = self.names.index(name)
+        """A column by its name, of the kind that its cells have. Raises `ValueError` for two of that name."""
+        index = self._place(name)
         return _of_text([cells[index] for cells in self.rows])
 
 
@@ -105,8 +111,6 @@ def read_cells(path: str, separator: str = ",", has_names: bool | None = None) -
     names = found.pop(0)[1] if has_names and found else []
     if not found:
         raise ValueError("there are no rows in it.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"the first line names a column twice: {', '.join(names)}.")
     width, where = len(names or found[0][1]), "the names above it" if names else "those before it"
     for line, cells in found:
         if len(cells) != width:
@@ -117,9 +121,9 @@ def read_cells(path: str, separator: str = ",", has_names: bool | None = None) -
 def _read_csv(path: str, separator: str) -> dict[str, np.ndarray]:
     try:
         cells = read_cells(path, separator, has_names=True)
+        return {name: cells.inferred(name) for name in cells.names}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return {name: cells.inferred(name) for name in cells.names}
 
 
 def _of_text(cells: Sequence[str]) -> np.ndarray:

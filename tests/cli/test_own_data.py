@@ -9,7 +9,7 @@ import yaml
 
 import kerax
 from kerax import cli
-from kerax.cli import build, tables
+from kerax.cli import build, files, tables
 from kerax.cli.config import ConfigError, resolve_config
 
 ROWS = [
@@ -200,3 +200,13 @@ run_dir: run
     np.testing.assert_allclose(session.run(None, feeds)[0], np.load("prices.npy"), rtol=1e-4)
     assert cli.main(["export", "run", "plain.onnx", "--without_preprocessing"]) == 0
     assert len(onnxruntime.InferenceSession("plain.onnx").get_inputs()) == 1
+
+
+def test_columns_of_one_name_are_refused_where_they_are_taken_by_name_only(tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(ValueError, match="twice.csv: the first line names the column 'a' twice"):
+        tables.read_table(str(path))
+    np.testing.assert_array_equal(files.read_inputs(str(path)), [[1, 2, 3]])
+    with pytest.raises(ConfigError, match="the column 'a' twice"):
+        files.read_inputs(str(path), {"a": "float32"})

@@ -150,7 +150,9 @@ def test_quantized_layers_equal_keras(name, mode):
 @pytest.mark.parametrize("name", ["Dense", "Embedding"])
 def test_built_under_a_policy_has_keras_weights(name, policy):
     if name == "Embedding" and "float8" in policy:
-        with pytest.raises(ValueError, match=r"`dtype` must have no quantization mode or one of \('int8', 'int4'\)"):
+        with pytest.raises(
+            ValueError, match=r"`dtype` must have no quantization mode or one of \('int8', 'int4', 'nf4'\)"
+        ):
             layers.Embedding(3, 2, dtype=policy).build()
         return
     own, theirs, _, _ = pair(name, dtype=policy)
@@ -420,7 +422,7 @@ class OwnCall(layers.Dense):
             lambda: quantizers.Int8QuantizationConfig(quantizers.AbsMaxQuantizer(0, (0, 255))),
             "`value_range` of 8-bit integers",
         ),
-        (lambda: built(layers.Embedding(3, 2)).quantize("float8"), r"`mode` must be one of \('int8', 'int4'\)"),
+        (lambda: built(layers.Embedding(3, 2)).quantize("float8"), r"`mode` must be one of \('int8', 'int4', 'nf4'\)"),
         (
             lambda: built(layers.Dense(3)).quantize("int8", config=quantizers.Int4QuantizationConfig()),
             "`config` must be for mode 'int8'. Got one for 'int4'",
