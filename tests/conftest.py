@@ -42,6 +42,18 @@ if jax.__version_info__ < (0, 11):  # later ones have one way to make kernels
     compiler.get_compile_options = _quick_options
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest picks by marks
+def pytest_collection_modifyitems(items):
+    """What takes half a second counts as slow: the tests to run while working take four minutes."""
+    for item in items:
+        if item.get_closest_marker("medium") is None:
+            continue
+        if item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.slow)
+        else:  # some of a function's cases are slower than the others
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "medium"]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation(request):
     """Compiles without XLA's expensive passes, in half of the time, but for modules marked `optimized`.

@@ -36,6 +36,7 @@ CASES = [
 ]
 
 
+@pytest.mark.medium
 def test_activations_and_their_gradients_are_those_of_keras():
     weights = np.linspace(-1, 1, X.size, dtype="float32").reshape(X.shape)
 
@@ -54,6 +55,7 @@ def test_activations_and_their_gradients_are_those_of_keras():
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-6, err_msg=str(case))
 
 
+@pytest.mark.medium
 def test_hand_computed_values():
     np.testing.assert_allclose(activations.relu(np.float32([-2, 1, 5]), 0.5, 4.0), [-1, 1, 4])
     np.testing.assert_allclose(activations.hard_sigmoid(np.float32([-4, 0, 4])), [0, 0.5, 1])
@@ -79,6 +81,7 @@ def test_get_takes_names_functions_and_none():
         activations.get(3)
 
 
+@pytest.mark.medium
 def test_activations_work_on_variables_symbolic_tensors_and_half_precision():
     variable = Variable(np.float32([-1, 2]))
     np.testing.assert_allclose(activations.relu(variable), [0, 2])

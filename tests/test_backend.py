@@ -7,6 +7,7 @@ import kerax
 from kerax import backend, layers
 
 
+@pytest.mark.medium
 def test_backend_names_do_what_they_say():
     assert backend.backend() == "jax" and backend.floatx() == "float32" and backend.epsilon() == 1e-7
     assert backend.image_data_format() == "channels_last"

@@ -111,6 +111,7 @@ def test_interactive_logging_chooses_lines(capsys, monkeypatch):
         config.enable_interactive_logging()
 
 
+@pytest.mark.medium
 def test_limits_of_epochs_and_steps_are_obeyed():
     x, y = np.ones((10, 2), "f"), np.ones((10, 1), "f")
     model = kerax.Sequential([kerax.Input((2,)), layers.Dense(1)])

@@ -19,6 +19,7 @@ CASES = [
 ]
 
 
+@pytest.mark.medium
 def test_values_and_configs_are_those_of_keras():
     for name, options in CASES:
         ours, theirs = getattr(constraints, name)(**options), getattr(keras.constraints, name)(**options)

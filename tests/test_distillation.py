@@ -60,6 +60,7 @@ def make(module, width=5, weights=None, **options):
     return distiller
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_training_is_that_of_keras(share):
     ours, theirs = make(kerax, student_loss_weight=share), make(keras, student_loss_weight=share)
@@ -116,6 +117,7 @@ def test_what_does_not_fit_is_refused():
             kerax.distillation.LogitsDistillation(**options)
 
 
+@pytest.mark.medium
 def test_losses_of_ones_own():
     class Cosine(kerax.distillation.DistillationLoss):
         def compute_loss(self, teacher_outputs, student_outputs, **kwargs):

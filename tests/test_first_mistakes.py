@@ -68,6 +68,7 @@ def test_calls(mistake):
     assert "JAX has removed its internal frames" not in text
 
 
+@pytest.mark.medium
 def test_lists_of_batches():
     batches = [(X[:8], Y[:8]), (X[8:], Y[8:])]
     model, other = make(), make()
@@ -197,6 +198,7 @@ def test_missing_text(missing):
         space.adapt(frame)
 
 
+@pytest.mark.medium
 def test_find_batch_size():
     model = make(256)
     spec = (X[:1], Y[:1])
@@ -233,6 +235,7 @@ def test_warmup_stable_decay():
     assert float(kerax.optimizers.get(kerax.optimizers.serialize(model.optimizer)).learning_rate) == 0.5
 
 
+@pytest.mark.medium
 def test_searches_over_arguments_of_the_builder():
     pytest.importorskip("sklearn")
     from sklearn.base import clone

@@ -16,6 +16,7 @@ RANDOM = ("RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling",
 ALL = ("Zeros", "Ones", "Constant", "Identity", *RANDOM)
 
 
+@pytest.mark.medium
 def test_spread_and_range_are_those_of_keras(key):
     shape = (3, 3, 40, 60)
     cases = [(name, {}) for name in RANDOM if name != "Orthogonal"]
@@ -66,6 +67,7 @@ def test_orthogonal_has_orthonormal_rows_or_columns(key):
         initializers.Orthogonal()((3,))
 
 
+@pytest.mark.medium
 def test_same_key_gives_the_same_bits_and_an_own_seed_wins(key):
     other = jax.random.key(1)
     for name in RANDOM:
@@ -88,6 +90,7 @@ def test_a_seed_generator_is_mixed_into_the_weights_key(key):
     np.testing.assert_array_equal(restored((2, 3), key=key), drawn)
 
 
+@pytest.mark.medium
 def test_half_precision_keeps_its_dtype(key):
     for name in ALL:
         assert getattr(initializers, name)()((4, 4), "bfloat16", key=key).dtype == jnp.bfloat16, name

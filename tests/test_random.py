@@ -39,6 +39,7 @@ def test_an_integer_or_a_key_always_draws_the_same_bits(key):
     np.testing.assert_array_equal(DRAWS["normal"](jax.random.key(3)), DRAWS["normal"](jax.random.PRNGKey(3)))
 
 
+@pytest.mark.medium
 def test_means_are_those_of_the_distributions():
     for name, draw in DRAWS.items():
         np.testing.assert_allclose(np.mean(draw(0)), MEANS[name], atol=0.12, rtol=0.03, err_msg=name)
@@ -66,6 +67,7 @@ def test_none_follows_the_process_wide_seed_and_the_scope(key):
         random.uniform((3,))
 
 
+@pytest.mark.medium
 def test_dropout_scales_broadcasts_and_keeps_the_dtype():
     dropped = random.dropout(np.ones((4, 5, 6), "float32"), 0.5, noise_shape=(None, 1, 6), seed=0)
     assert set(np.unique(dropped)) == {0, 2}
@@ -75,6 +77,7 @@ def test_dropout_scales_broadcasts_and_keeps_the_dtype():
     np.testing.assert_array_equal(random.dropout(np.ones(3, "f"), 0.0), np.ones(3))
 
 
+@pytest.mark.medium
 def test_dtypes():
     assert random.normal((2,), dtype="bfloat16", seed=0).dtype == jnp.bfloat16
     assert random.binomial((2,), 300.0, 1.0, dtype="float32", seed=0)[0] == 300
@@ -97,6 +100,7 @@ def test_a_stream_gives_the_keys_of_keras():
             kerax.random.normal((2,), seed=wrong)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("library", [keras, kerax])
 def test_a_stream_in_a_layer_moves_on_by_every_way_to_run_it(library):
     class Noise(library.layers.Layer):
@@ -144,6 +148,7 @@ OF_KERAS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", OF_KERAS)
 def test_an_integer_gives_the_numbers_of_keras(name):
     expected, found = (np.asarray(OF_KERAS[name](library)) for library in (keras, kerax))
@@ -168,6 +173,7 @@ def test_what_cannot_be_drawn_is_refused_as_in_keras(draw):
             draw(library)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("ones", [kerax.Variable(np.ones(3, "float32")), [1.0, 1.0, 1.0], 1.0])
 def test_arguments_may_be_variables_lists_or_numbers(ones):
     twos = 2.0 * np.asarray(ones)

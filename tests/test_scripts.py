@@ -75,6 +75,7 @@ def test_evaluate_and_inspect_files_without_the_script_that_made_them(tmp_path):
     assert code == 2 and "expected the folder of a checkpoint" in errors
 
 
+@pytest.mark.medium
 def test_a_wrong_config_gives_one_line_and_exit_code_2(tmp_path):
     config = tmp_path / "wrong.yaml"
     config.write_text((ROOT / "configs" / "digits_mlp.yaml").read_text().replace("units: 256", "unit: 256"))
@@ -87,6 +88,7 @@ def test_a_wrong_config_gives_one_line_and_exit_code_2(tmp_path):
     assert errors.endswith("Did you mean 'units'?\n")
 
 
+@pytest.mark.medium
 def test_a_missing_checkpoint_gives_one_line_and_exit_code_2(tmp_path):
     code, output, errors = run_script("evaluate.py", tmp_path / "none")
     assert (code, output) == (2, "")

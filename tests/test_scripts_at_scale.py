@@ -86,6 +86,7 @@ def small_net(weights, input_tensor, classes, classifier_activation):
     return SimpleNamespace(outputs=[kerax.layers.Dense(classes, classifier_activation)(pooled)])
 
 
+@pytest.mark.medium
 def test_the_resnet_script_trains_on_images_from_disk(scripts, tmp_path, capsys, monkeypatch):
     _, _, train_resnet = scripts
     monkeypatch.setattr(kerax.applications, "ResNet50", small_net)

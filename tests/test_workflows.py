@@ -39,6 +39,7 @@ def dense_stack():
     )
 
 
+@pytest.mark.medium
 def test_sequential():
     model = dense_stack()
     history = train(model)
@@ -46,6 +47,7 @@ def test_sequential():
     assert accuracy(model) >= 0.93
 
 
+@pytest.mark.medium
 def test_functional_with_branches():
     image = kerax.Input((8, 8))
     rows = layers.Dense(12, activation="relu")(image)

@@ -40,12 +40,14 @@ def test_mobilenets_have_widths_that_weights_exist_for():
         kerax.applications.NASNetLarge(include_top=False, input_shape=(None, None, 3))
 
 
+@pytest.mark.medium
 def test_an_unusual_number_of_channels_is_warned_of():
     with pytest.warns(UserWarning, match="1 or 3 input channels"):
         model = kerax.applications.MobileNet(input_shape=(32, 32, 4), **SMALL)
     assert model.input_shape == (None, 32, 32, 4)
 
 
+@pytest.mark.medium
 def test_models_of_any_size_and_their_names():
     model = kerax.applications.MobileNet(include_top=False, **SMALL)
     assert (model.name, model.input_shape, model.output_shape) == (
@@ -58,6 +60,7 @@ def test_models_of_any_size_and_their_names():
     assert kerax.applications.MobileNet(name="mine", **SMALL).name == "mine"
 
 
+@pytest.mark.medium
 def test_a_model_can_be_built_on_a_tensor():
     image = kerax.Input((40, 40, 1))
     three = layers.Conv2D(3, 1)(image)
@@ -88,6 +91,7 @@ def test_a_model_is_trained_as_any_other_and_described_by_its_config():
     assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [pytest.param("InceptionResNetV2", marks=pytest.mark.slow), "ConvNeXtTiny"])
 def test_layers_of_their_own_are_found_by_configs(name):
     model = getattr(kerax.applications, name)(weights=None, include_top=False, input_shape=(75, 75, 3))

@@ -48,6 +48,7 @@ def assert_same_outputs(name, size, **kwargs):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.medium
 def test_a_small_model_computes_what_keras_computes():
     assert_same_outputs("MobileNetV3Small", 32, alpha=0.25, minimalistic=True)
 
@@ -109,6 +110,7 @@ def with_own_layers(k, convnext, inception_resnet_v2):
     return k.Model(x, inception_resnet_v2.CustomScaleLayer(0.1)([scaled, x]))
 
 
+@pytest.mark.medium
 def test_layers_that_only_applications_have_go_both_ways_in_keras_files(tmp_path):
     from keras.src.applications import convnext, inception_resnet_v2
 

@@ -81,6 +81,7 @@ ADDRESSES = [
 IN_KERAS = ["MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name, kwargs, path", ADDRESSES)
 def test_imagenet_weights_come_from_keras_s_addresses(name, kwargs, path, monkeypatch):
     class Asked(Exception):
@@ -123,6 +124,7 @@ def trained(tmp_path_factory):
     return model, folder
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["older.h5", "newer.weights.h5"])
 def test_weights_that_keras_wrote_are_loaded_from_a_path(trained, name):
     theirs, folder = trained
@@ -148,6 +150,7 @@ def server(trained):
     server.server_close()
 
 
+@pytest.mark.medium
 def test_weights_are_downloaded_from_a_url_once(trained, server):
     url, seen = server
     for _ in range(2):
@@ -170,6 +173,7 @@ def official(trained, server, monkeypatch):
     return publish
 
 
+@pytest.mark.medium
 def test_the_checksum_is_compared_before_weights_are_used(trained, official):
     make = official("f" * 32)
     with pytest.raises(ValueError, match=f"md5 checksum .* expected {'f' * 32}"):

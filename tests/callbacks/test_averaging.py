@@ -26,6 +26,7 @@ def saver(module, weights):
     return Save()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("swap_on_epoch", [False, True])
 def test_validation_and_saved_weights_are_those_of_keras(swap_on_epoch):
     found = []
@@ -51,6 +52,7 @@ def trained():
     return model
 
 
+@pytest.mark.medium
 def test_training_goes_on_with_its_own_weights(trained):
     other = make(kerax)
     other.set_state_tree(trained.get_state_tree())

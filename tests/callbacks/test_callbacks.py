@@ -64,6 +64,7 @@ def recorder(module):
 
 
 class TestHooks:
+    @pytest.mark.medium
     def test_order_and_arguments_are_those_of_keras(self, pair):
         recorded = []
         for module, model in zip((kerax, keras), pair()):
@@ -516,6 +517,7 @@ class TestDisplay:
         assert format_number(math.nan) == "nan" and format_number(math.inf) == "inf"
         assert format_number(1e12) == "1000000000000.0000" or "e" in format_number(1e12)
 
+    @pytest.mark.medium
     def test_a_source_of_unknown_length(self, pair, capsys):
         model, _ = pair()
         model.fit(iter([(X, Y)] * 3))

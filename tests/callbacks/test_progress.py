@@ -170,6 +170,7 @@ def display_of(epochs, steps, **options):
     return logger
 
 
+@pytest.mark.medium
 def test_a_notebook_is_redrawn_at_most_twice_a_second(monkeypatch):
     notebook = Notebook(monkeypatch)
     logger = display_of(epochs=200, steps=4)
@@ -352,6 +353,7 @@ for attempt in range(2):
 """
 
 
+@pytest.mark.medium
 def test_a_loss_that_is_not_finite_is_warned_of_each_time_with_the_place_of_the_call(tmp_path):
     script = tmp_path / "diverges.py"
     script.write_text(DIVERGES)

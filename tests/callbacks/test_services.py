@@ -35,6 +35,7 @@ class Recorder:
 
 
 class TestLogging:
+    @pytest.mark.medium
     def test_epochs(self, model):
         logger = Recorder()
         history = model.fit(

@@ -92,6 +92,7 @@ class Recorder:
     image = histogram
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("update_freq", ["epoch", "batch", 4])
 def test_tags_steps_and_numbers_are_those_of_keras(tmp_path, update_freq):
     ours, theirs = make_pair(make)
@@ -245,6 +246,7 @@ def test_a_profile_is_stopped_however_fit_ends(model, tmp_path, profiler):
         assert profiler == ["start", "stop"]
 
 
+@pytest.mark.medium
 def test_jax_writes_the_profile_where_tensorboard_looks(model, tmp_path):
     model.fit(X, Y, batch_size=2, verbose=0, callbacks=[kerax.callbacks.TensorBoard(tmp_path, profile_batch=(4, 5))])
     assert list(tmp_path.glob("train/plugins/profile/*/*.xplane.pb"))

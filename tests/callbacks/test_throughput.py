@@ -57,6 +57,7 @@ def test_waiting_for_a_compilation_elsewhere_does_not_count(model):
     assert history["step_time"][0] < 0.2 and history["compile_time"][0] > 1.2
 
 
+@pytest.mark.medium
 def test_compilation_and_validation_do_not_count():
     def train_slowly(state, data):
         time.sleep(0.3)  # while the step is traced
@@ -76,6 +77,7 @@ def test_compiled_already(model):
     assert history["compile_time"][0] < 0.1
 
 
+@pytest.mark.medium
 def test_it_waits_once_an_epoch(model, monkeypatch):
     fetched = []
     device_get = jax.device_get
@@ -86,6 +88,7 @@ def test_it_waits_once_an_epoch(model, monkeypatch):
     assert len(fetched) <= 9
 
 
+@pytest.mark.medium
 def test_a_source_of_batches_counts_its_rows(model):
     batches = [(X[:8], Y[:8]), (X[8:], Y[8:])]
     history = model.fit(iter(batches), verbose=0, callbacks=[kerax.callbacks.Throughput()]).history

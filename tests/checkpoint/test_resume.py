@@ -130,6 +130,7 @@ class TestInterrupted:
             assert "Interrupted in epoch" in capsys.readouterr().out
             assert_same(run(source, tmp_path, resume=folder), whole)
 
+    @pytest.mark.medium
     def test_a_run_that_is_done_returns_its_history_at_once(self, tmp_path):
         first = run("arrays", tmp_path, resume=tmp_path / "run")
         steps = checkpoint.all_steps(tmp_path / "run")
@@ -145,6 +146,7 @@ class TestInterrupted:
         assert first[2] == [0, 1]
         assert_same(run("arrays", tmp_path, Enough(), resume=tmp_path / "run"), first)
 
+    @pytest.mark.medium
     def test_averaged_weights_in_place_are_saved_the_right_way_round(self, tmp_path):
         def train(epochs, **arguments):
             model = make()
@@ -182,6 +184,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="rows was 52, is 40"):
             make().fit(X[:40], Y[:40], batch_size=8, epochs=2, verbose=0, resume=tmp_path / "run")
 
+    @pytest.mark.medium
     def test_another_model_changes_nothing(self, tmp_path):
         make().fit(X, Y, verbose=0, resume=tmp_path / "run")
         other = kerax.Sequential([kerax.Input((6,)), layers.Dense(3)])
@@ -276,6 +279,7 @@ class TestProcesses:
 
 
 class TestFailures:
+    @pytest.mark.medium
     def test_training_goes_on_when_the_disk_is_full(self, tmp_path):
         resource = pytest.importorskip("resource")
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -434,6 +438,7 @@ class TestStates:
 
 
 class TestCallbacks:
+    @pytest.mark.medium
     def test_orbax_checkpoint_keeps_the_latest_and_a_model_comes_back_from_it(self, tmp_path):
         model = make()
         saver = callbacks.OrbaxCheckpoint(tmp_path / "run", max_to_keep=2, save_freq=2)
@@ -449,6 +454,7 @@ class TestCallbacks:
         goes_on.fit(X, Y, batch_size=8, epochs=3, verbose=0, resume=tmp_path / "run")
         assert int(goes_on.optimizer.iterations) == 21
 
+    @pytest.mark.medium
     def test_only_better_ones_and_only_weights(self, tmp_path):
         class Fake(callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
@@ -463,6 +469,7 @@ class TestCallbacks:
         assert found["metrics"]["score"] == 4.0 and found["run"] is None
         assert {name.split("/")[0] for name in found["leaves"]} == {"params", "state"}
 
+    @pytest.mark.medium
     def test_policies_of_a_checkpointer(self, tmp_path):
         model = make()
         with checkpoint.Checkpointer(tmp_path / "best", keep=1, keep_best=2, monitor="loss") as checkpointer:

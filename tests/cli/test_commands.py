@@ -330,6 +330,7 @@ def test_benchmark_compares_with_hand_written_jax(capsys):
         assert numbers["us_per_step"] > 0
 
 
+@pytest.mark.medium
 def test_a_benchmark_says_what_its_numbers_mean(capsys):
     assert kerax_command("benchmark", "--widths", 8, 3, "--steps", 10, "--rounds", 1) == 0
     table, words = capsys.readouterr().out.split("\nloop: ")

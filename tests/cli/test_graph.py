@@ -13,6 +13,7 @@ def build(model, compile=COMPILE):
     return build_model(resolve_config({**config, "compile": compile}, {}, "run.yaml"))
 
 
+@pytest.mark.medium
 def test_branches_join_again():
     model = build(
         {
@@ -39,6 +40,7 @@ def test_branches_join_again():
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_inputs_and_outputs_have_names():
     model = build(
         {

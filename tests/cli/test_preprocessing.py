@@ -61,6 +61,7 @@ def served(*requests):
     return specs, answers
 
 
+@pytest.mark.medium
 def test_tables_are_taken_as_they_are(train, tmp_path):
     expected = train(TABLE, f"features: {{features: {KINDS}}}", [9], "[Dense: {units: 1}]")
     lines = [
@@ -98,6 +99,7 @@ def test_tables_are_taken_as_they_are(train, tmp_path):
     assert main(["predict", "run", "--input", "bad.csv"]) == 2
 
 
+@pytest.mark.medium
 def test_texts_are_taken_as_they_are(train, tmp_path):
     options = "text: {output_sequence_length: 4}, scale: 0.5"
     expected = train(TEXTS, options, [2, 2], "[Flatten: {}, Dense: {units: 1}]")

@@ -62,6 +62,7 @@ def test_mistakes_are_told_in_a_line(words, message, model, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_a_missing_package_is_told_with_the_extra():
     code = (
         "import sys; sys.modules['starlette'] = None; from kerax.cli import main; sys.exit(main(['serve', 'x.keras']))"

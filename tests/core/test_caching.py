@@ -23,6 +23,7 @@ def block(**options):
     return layer, layer(X), layer.variables_tree()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("form", POSITIONS)
 def test_cached_is_uncached(form):
     layer, expected, variables = block(sliding_window=3, query_key_normalization="rms", logit_soft_cap=2.0)
@@ -35,6 +36,7 @@ def test_cached_is_uncached(form):
     np.testing.assert_allclose(np.concatenate(parts, 1), expected, atol=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("int8", 0.05)])
 def test_small_caches_are_near(dtype, tolerance):
     layer, expected, variables = block()
@@ -45,6 +47,7 @@ def test_small_caches_are_near(dtype, tolerance):
     np.testing.assert_allclose(found, expected[:, 2:], atol=tolerance)
 
 
+@pytest.mark.medium
 def test_rows_of_unequal_length():
     """The second row is one shorter: its padding is written over before anything looks at it."""
     layer, expected, variables = block()
@@ -56,6 +59,7 @@ def test_rows_of_unequal_length():
     np.testing.assert_allclose(found[:, 0], np.stack([expected[0, 3], expected[1, 2]]), atol=1e-5)
 
 
+@pytest.mark.medium
 def test_padding_in_front_is_not_written():
     layer, _, variables = block()
     empty = layer.init_cache(2, 8)
@@ -68,6 +72,7 @@ def test_padding_in_front_is_not_written():
     np.testing.assert_allclose(found[0, 2], alone[0, 0], atol=1e-5)
 
 
+@pytest.mark.medium
 def test_under_jit_scan_and_vmap():
     layer, expected, variables = block()
 
@@ -95,6 +100,7 @@ def test_layers_without_a_cache_hand_it_through():
     assert cache == {}
 
 
+@pytest.mark.medium
 def test_positions_alone_reach_the_layers():
     layer = layers.PositionEmbedding(9)
     layer(X)
@@ -127,6 +133,7 @@ BAD = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input(message):
     layer, _, variables = block()
@@ -141,6 +148,7 @@ def test_attention_to_later_positions_has_no_cache():
         attention.apply(attention.variables_tree(), X, X, cache=attention.init_cache(2, 6))
 
 
+@pytest.mark.medium
 def test_a_layer_called_twice_has_no_cache():
     tokens = kerax.Input((None, 8))
     layer = layers.DecoderBlock(2, 1, 4, 8)

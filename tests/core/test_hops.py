@@ -80,12 +80,14 @@ def two_dense(activation=None) -> kerax.Model:
     return kerax.Model(inputs, layers.Dense(2)(layers.Dense(4, activation=activation)(inputs)))
 
 
+@pytest.mark.medium
 def test_library_calls_of_an_eager_layer():
     layer = layers.Dense(3)
     layer(X)
     assert library_calls(lambda: layer(X)).total() <= 45
 
 
+@pytest.mark.medium
 def test_library_calls_of_a_functional_model_and_of_its_apply():
     model = two_dense("relu")
     model(X)
@@ -95,6 +97,7 @@ def test_library_calls_of_a_functional_model_and_of_its_apply():
     assert library_calls(lambda: model.apply(variables, X)).total() <= 220
 
 
+@pytest.mark.medium
 def test_frames_from_a_layer_to_its_operation():
     layer = layers.Dense(3)
     layer(X)
@@ -102,6 +105,7 @@ def test_frames_from_a_layer_to_its_operation():
     assert stacks and max(map(len, stacks)) <= 3, stacks
 
 
+@pytest.mark.medium
 def test_frames_from_a_model_to_a_layers_operation():
     model = two_dense()
     model(X)
@@ -109,6 +113,7 @@ def test_frames_from_a_model_to_a_layers_operation():
     assert stacks and max(map(len, stacks)) <= 5, stacks  # the model, its graph, the layer, its formula, its weight's
 
 
+@pytest.mark.medium
 def test_frames_from_the_loss_to_a_layers_operation_in_fit():
     model = two_dense()
     model.compile("adam", "mse")

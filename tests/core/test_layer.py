@@ -69,6 +69,7 @@ def test_a_custom_layer_works_eagerly_and_purely(key):
     np.testing.assert_allclose(layer(X), y)  # `init` and `apply` touched nothing
 
 
+@pytest.mark.medium
 def test_trees_are_keyed_by_structure():
     block = Block()
     block(X)
@@ -89,6 +90,7 @@ def test_the_same_code_gives_the_same_tree_and_the_same_weights_twice():
     jax.tree.map(np.testing.assert_array_equal, trees[0], trees[1])
 
 
+@pytest.mark.medium
 def test_adding_a_layer_never_changes_how_another_starts(key):
     small, large = Block(), Block()
     large.extra = Linear(7)
@@ -109,6 +111,7 @@ def test_state_goes_in_and_comes_out(key):
     assert float(layer.calls.value) == 1
 
 
+@pytest.mark.medium
 def test_the_pure_pair_survives_every_transformation(key):
     model = kerax.Sequential([Linear(4), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(2)])
     variables = model.init(key, X)
@@ -254,6 +257,7 @@ def test_passing_a_variable_to_jax_numpy_is_explained():
     assert any(".value" in note for note in raised.value.__notes__)
 
 
+@pytest.mark.medium
 def test_a_variable_becomes_an_array_where_jax_asks_for_one():
     weight = kerax.Variable(np.arange(4, dtype="int8").reshape(2, 2))
     for made in (jnp.asarray(weight), jnp.stack([weight])[0], kerax.Variable(weight).value):

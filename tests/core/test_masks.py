@@ -136,6 +136,7 @@ def test_a_carrier_takes_masks_through_transformations():
     assert masks.get_mask(carrier.tree[1]) is None
 
 
+@pytest.mark.medium
 def test_rematerialized_layers_get_and_give_masks(key):
     with kerax.RematScope("full"):
         model = kerax.Sequential([embedding(), layers.LSTM(2, return_sequences=True), layers.GlobalAveragePooling1D()])
@@ -163,6 +164,7 @@ def test_training_weighs_the_loss_by_the_mask_of_the_outputs():
     np.testing.assert_allclose(logs["mae"], errors.mean(), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_nothing_is_kept_alive():
     array, mask = jnp.ones((2, 3)) + 1, jnp.ones((2, 3)) > 0
     masks.set_mask(array, mask)

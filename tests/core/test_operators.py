@@ -23,6 +23,7 @@ def dtypes(library, function, dtype):
     return [str(np.dtype(getattr(function(*pair).dtype, "name", function(*pair).dtype))) for pair in pairs]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("function", ARITHMETIC + LOGICAL + COMPARISONS)
 def test_dtypes_are_those_of_keras(function):
     for dtype in DTYPES:

@@ -62,6 +62,7 @@ class Plain(Wrapped):
         return self.block(inputs)
 
 
+@pytest.mark.medium
 def test_training_is_the_same_with_state_losses_and_draws():
     (one, losses), (two, other_losses) = trained(Plain), trained(Wrapped)
     np.testing.assert_allclose(losses, other_losses, rtol=1e-5)
@@ -70,6 +71,7 @@ def test_training_is_the_same_with_state_losses_and_draws():
     assert not np.allclose(two.layers[0].block.norm.moving_mean.value, 0)
 
 
+@pytest.mark.medium
 def test_less_is_kept_for_the_gradient():
     def deep(remat):
         blocks = [kerax.remat(layers.Dense(6, activation="gelu")) if remat else layers.Dense(6, activation="gelu")]
@@ -120,6 +122,7 @@ def test_a_plain_function_and_a_policy():
     )
 
 
+@pytest.mark.medium
 def test_masks_pass_through():
     tokens = np.array([[1, 2, 0], [3, 0, 0]])
     embed = layers.Embedding(5, 4, mask_zero=True)

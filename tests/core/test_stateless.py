@@ -81,6 +81,7 @@ def test_device_and_name_scope():
         kerax.name_scope("a/b")
 
 
+@pytest.mark.medium
 def test_a_step_of_ones_own_draws_without_a_key():
     model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(64), kerax.layers.Dropout(0.5)])
     optimizer = kerax.optimizers.SGD(0.1)

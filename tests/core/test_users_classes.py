@@ -118,6 +118,7 @@ def dense_model(k, **kwargs):
     return model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end", "on_predict_batch_end", "on_test_batch_end"])
 def test_a_hook_set_on_a_callback_is_called(hook):
     counts = []
@@ -271,6 +272,7 @@ def test_a_convolution_of_ones_own_counts_for_sequences_too():
     np.testing.assert_allclose(convolution(1)(kerax), np.tanh(np.full((1, 2, 1), 3 * 0.02 + 2 + 1)), rtol=1e-6)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_what_users_override_in_layers_is_respected(name):
     ours, theirs = (k.tree.flatten(OVERRIDDEN[name](k)) for k in (kerax, keras))
@@ -278,6 +280,7 @@ def test_what_users_override_in_layers_is_respected(name):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_an_attention_asked_directly_joins_its_masks():
     layer = kerax.layers.MultiHeadAttention(1, 2)
     x = np.ones((1, 3, 2), "float32")
@@ -293,6 +296,7 @@ def test_an_attention_asked_directly_joins_its_masks():
 # Seeds.
 
 
+@pytest.mark.medium
 def test_a_seed_generator_given_as_seed_is_used_and_moves_on():
     generator = kerax.random.SeedGenerator(3)
     drop, noise = kerax.layers.Dropout(0.5, seed=generator), kerax.layers.GaussianNoise(1.0, seed=generator)
@@ -442,6 +446,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_layer_of_text_alone_or_of_nothing_is_built(name):
     def call(self, text="", also=2):
@@ -495,6 +500,7 @@ def test_configs_hold_the_same_names_as_kerass(name):
     assert ours == theirs
 
 
+@pytest.mark.medium
 def test_wrong_arguments_of_a_layer_are_refused_as_in_keras():
     for library in (keras, kerax):
         with pytest.raises(ValueError, match="trainable|boolean"):

@@ -40,6 +40,7 @@ def test_sequences_meet_in_batches_of_their_length():
     assert [x.shape for (x,) in pad_to_buckets([[1.5], [2, 3]], lengths=(2,))] == [(2, 2)]
 
 
+@pytest.mark.medium
 def test_results_are_those_of_the_batches_as_they_are():
     model = make()
     expected = [model.evaluate(iter([batch]), verbose=0) for batch in BATCHES]
@@ -66,6 +67,7 @@ def test_results_are_those_of_the_batches_as_they_are():
     assert pad_to_buckets(rows)[0][0].shape == (2, 8)
 
 
+@pytest.mark.medium
 def test_targets_of_each_step_and_weights():
     model = make(steps=True)
     steps = [(x, np.ones((*x.shape, 1))) for x, _ in BATCHES]
@@ -86,6 +88,7 @@ def test_targets_of_each_step_and_weights():
     assert weight.tolist() == [[1, 1, 0], [1, 0, 0]]
 
 
+@pytest.mark.medium
 def test_masks_are_inputs():
     tokens, mask = kerax.Input((None,), dtype="int32"), kerax.Input((None,), dtype="bool")
     hidden = layers.Embedding(20, 3)(tokens)
@@ -121,6 +124,7 @@ def test_wrong_arguments_are_named(arguments, message):
         pad_to_buckets(**arguments)
 
 
+@pytest.mark.medium
 def test_alike_batches_of_another_form_than_the_first():
     model = make()
     batches = [BATCHES[0], *[BATCHES[1]] * 3, BATCHES[0], *[BATCHES[2]] * 2]
@@ -129,6 +133,7 @@ def test_alike_batches_of_another_form_than_the_first():
     assert len(model.fit(iter(batches), verbose=0).history["loss"]) == 1
 
 
+@pytest.mark.medium
 def test_many_shapes_in_one_run_are_said_once():
     model = make()
     with pytest.warns(UserWarning, match=r"Batches of 8 forms .*pad_to_buckets") as caught:

@@ -221,6 +221,7 @@ class TestFit:
         model.compile(kerax.optimizers.SGD(0.1), "mse")
         return model
 
+    @pytest.mark.medium
     def test_every_source_trains_alike(self):
         expected = self.make()
         losses = expected.fit(X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
@@ -259,6 +260,7 @@ class TestFit:
         with pytest.raises(ValueError, match="structure of the first"):
             model.fit(iter([(X, Y), (X, Y, np.ones(10))]), verbose=0)
 
+    @pytest.mark.medium
     def test_evaluate_and_predict_take_every_source(self):
         model = self.make()
         expected, outputs = model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)
@@ -293,6 +295,7 @@ class TestClassWeights:
             x, y = iter([(x, y)]), None
         return model.fit(x, y, batch_size=12, shuffle=False, verbose=0, **options).history["loss"][0]
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("shape", [(), (5,), (4, 4)])
     def test_labels_of_any_rank(self, shape):
         y = np.random.default_rng(1).integers(0, 3, (12, *shape))

@@ -132,6 +132,7 @@ def test_sparse_matrices_are_their_dense_ones(kind):
     check(sparse(kind), Y, SPARSE)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("options", [{}, {"class_weight": {0: 1.0, 1: 3.0}}, {"validation_split": 0.25}])
 def test_every_form_trains_evaluates_and_predicts(model, options):
     expected, mixed = results(model, X, Y, **options), FRAME.copy()
@@ -143,6 +144,7 @@ def test_every_form_trains_evaluates_and_predicts(model, options):
         np.testing.assert_allclose(results(model, sparse(kind), Y, **options), expected, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_sparse_parts_of_the_data(model):
     check(X, sp.csc_matrix(Y))
     plain, weights = results(model, SPARSE, LABELS, sample_weight=np.arange(20.0)), np.arange(20.0)

@@ -26,6 +26,7 @@ def test_batches_come_in_order_and_end():
     assert len(rows(batch_size=None)) == 10 and rows(batch_size=None)[3][0].shape == (2,)
 
 
+@pytest.mark.medium
 def test_views_of_the_same_rows():
     data = rows()
     np.testing.assert_array_equal(data.map(lambda x, y: (x * 2, y))[1][0], X[4:8] * 2)
@@ -62,6 +63,7 @@ def test_a_pass_goes_on_from_its_position():
         np.testing.assert_array_equal(one[0], other[0])
 
 
+@pytest.mark.medium
 def test_rows_train_as_arrays_do():
     def make():
         model = kerax.Sequential([kerax.Input((2,)), layers.Dense(1, kernel_initializer="ones")])

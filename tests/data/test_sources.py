@@ -69,6 +69,7 @@ class TestPyDataset:
         tiny_model().fit(data, epochs=3, verbose=0)
         assert (data.begun, data.ended) == (3, 3)
 
+    @pytest.mark.medium
     def test_a_data_set_without_end(self):
         class Endless(Batches):
             num_batches = None
@@ -93,6 +94,7 @@ class TestLibraries:
         source = make_source(torch.utils.data.DataLoader(data, batch_size=4))
         assert source.num_batches == 3 and firsts(source) == firsts(source) == [0, 4, 8]
 
+    @pytest.mark.medium
     def test_grain(self):
         grain = pytest.importorskip("grain")
         rows = grain.MapDataset.source([(x, y) for x, y in zip(X, Y)])

@@ -111,6 +111,7 @@ def test_single_rows_are_mapped_without_an_axis():
     assert data[3][0].shape == (2, 1) and data.batch(4)[0][0].shape == (4, 2, 1)
 
 
+@pytest.mark.medium
 def test_fit_takes_every_stream():
     model = kerax.Sequential([kerax.Input((2,)), layers.Dense(1, kernel_initializer="ones")])
     model.compile("sgd", "mse")

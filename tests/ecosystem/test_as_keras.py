@@ -26,6 +26,7 @@ def refused(code, **environment):
     return done.stderr.strip().split("\n")[-1]
 
 
+@pytest.mark.medium
 def test_importing_kerax_loads_nothing_of_it():
     code = (
         "import sys, kerax, kerax.layers, kerax.models; "
@@ -34,6 +35,7 @@ def test_importing_kerax_loads_nothing_of_it():
     assert printed(code) == ["[]"]
 
 
+@pytest.mark.medium
 def test_public_and_private_names_are_of_kerax():
     lines = printed("""
 import kerax
@@ -66,6 +68,7 @@ print(backend.standardize_shape([1, None]), standardize_dtype("float32"), hasatt
     assert lines == ["3.15 jax jax float32", "(1, None) float32 False"]
 
 
+@pytest.mark.medium
 def test_attributes_of_layers_in_the_order_of_keras():
     lines = printed("""
 import kerax
@@ -88,6 +91,7 @@ print(attention._query_dense.name, attention._num_heads, attention._dot_product_
     assert lines == ["model in a a2 a1 b b2 b1", "in a b", "query 2 aecd,abcd->acbe acbe,aecd->abcd"]
 
 
+@pytest.mark.medium
 def test_files_of_arrays_are_those_of_keras(tmp_path):
     pytest.importorskip("keras")
     printed(
@@ -115,6 +119,7 @@ for write, read in ((H5IOStore, TheirStore), (TheirStore, H5IOStore)):
     )
 
 
+@pytest.mark.medium
 def test_keras_itself_beside_it(tmp_path):
     pytest.importorskip("keras")
     lines = printed(
@@ -140,6 +145,7 @@ print(type(theirs).__module__, type(ours).__module__)
     assert lines == expected
 
 
+@pytest.mark.medium
 def test_seeds_are_those_of_pythons_generator():
     lines = printed("""
 import kerax, random
@@ -157,6 +163,7 @@ print((draw() == draw()).all())
     assert lines == ["True"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "code, words",
     [
@@ -173,6 +180,7 @@ def test_a_name_that_is_not_there_is_said_with_the_way_out(code, words):
     assert words in refused(f"import kerax; kerax.as_keras()\n{code}")
 
 
+@pytest.mark.medium
 def test_tensorflow_that_is_missing_names_who_needs_it(tmp_path):
     (tmp_path / "spektral.py").write_text("import tensorflow as tf\n")
     code = f"import kerax; kerax.as_keras()\nimport sys; sys.path.insert(0, r'{tmp_path}')\n"
@@ -183,6 +191,7 @@ def test_tensorflow_that_is_missing_names_who_needs_it(tmp_path):
     assert printed(code + "import importlib.util; print(importlib.util.find_spec('tensorflow'))") == ["None"]
 
 
+@pytest.mark.medium
 def test_keras_that_is_imported_first_is_one_error(tmp_path):
     pytest.importorskip("keras")
     message = refused("import keras, kerax; kerax.as_keras()", KERAS_HOME=str(tmp_path), KERAS_BACKEND="jax")
@@ -190,6 +199,7 @@ def test_keras_that_is_imported_first_is_one_error(tmp_path):
     assert "Call `kerax.as_keras()` before the first `import keras`" in message
 
 
+@pytest.mark.medium
 def test_another_backend_is_one_error_or_warning(tmp_path):
     message = refused("import kerax; kerax.as_keras()", KERAS_BACKEND="torch")
     assert message.startswith("ValueError: kerax.as_keras: the environment asks for KERAS_BACKEND=torch")
@@ -203,6 +213,7 @@ def test_another_backend_is_one_error_or_warning(tmp_path):
     )
 
 
+@pytest.mark.medium
 def test_scripts_modules_and_tests_run_unchanged(tmp_path):
     (tmp_path / "helper.py").write_text("import keras\n")
     (tmp_path / "script.py").write_text(
@@ -224,6 +235,7 @@ def test_scripts_modules_and_tests_run_unchanged(tmp_path):
     assert run(*as_keras).stderr.startswith("usage:")
 
 
+@pytest.mark.medium
 def test_classes_of_trusted_packages_are_found_by_module_unregistered(tmp_path):
     package = tmp_path / "keras_cv"
     package.mkdir()

@@ -27,6 +27,7 @@ def dense_model():
     return kerax.Sequential([kerax.Input((4,)), layers.Dense(3)])
 
 
+@pytest.mark.medium
 def test_files_have_the_names_of_layers_weights_inputs_and_outputs(tmp_path):
     path = tmp_path / "model.onnx"
     models.make("mlp").export(path, "onnx", verbose=False)
@@ -78,6 +79,7 @@ def test_signatures_are_taken_as_keras_takes_them(name, tmp_path):
     assert len(run(tmp_path / "built.onnx", x)) == 3
 
 
+@pytest.mark.medium
 def test_sizes_that_are_not_known_stay_open(tmp_path):
     tokens = kerax.Input((None,), dtype="int32")
     x = layers.LSTM(4, return_sequences=True)(layers.Embedding(20, 4, mask_zero=True)(tokens))
@@ -186,6 +188,7 @@ def test_archives_of_functions(tmp_path):
         archive.write_out(tmp_path / "both.onnx", format="onnx")
 
 
+@pytest.mark.medium
 def test_what_the_newest_jax_writes_as_composites_is_read_by_older_ones(tmp_path):
     x = kerax.Input((6,))
     model = kerax.Model(x, layers.Dense(2, activation="gelu")(kerax.ops.cumsum(x, axis=1)))  # with and without a region
@@ -196,6 +199,7 @@ def test_what_the_newest_jax_writes_as_composites_is_read_by_older_ones(tmp_path
     np.testing.assert_allclose(program.call(given), model.predict(given, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_weights_of_onnx_files_in_8_bits(tmp_path, capsys):
     kerax.utils.set_random_seed(0)
     tokens, image = kerax.Input((6,), dtype="int32", name="tokens"), kerax.Input((12, 12, 3), name="image")
@@ -243,6 +247,7 @@ def write(tmp_path):
     return write
 
 
+@pytest.mark.medium
 def test_functions_that_have_an_operator_are_written_as_it(write):
     @jax.jit
     def relu6(x):
@@ -257,6 +262,7 @@ def test_functions_that_have_an_operator_are_written_as_it(write):
     assert "HardSwish" not in write(lambda x: activations.hard_swish(x.astype("float16")).astype("float32"), 1e-2)
 
 
+@pytest.mark.medium
 def test_softmax_and_gelu_are_written_as_runtimes_have_them(write):
     softmax, gelu = kerax.activations.softmax, kerax.activations.gelu
     assert write(softmax) == ["Softmax"]

@@ -50,6 +50,7 @@ def run_by_name(format, path, given):
     return {k: v.numpy() for k, v in loaded.signatures["serving_default"](**given).items()}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("format", "name"), [case if case in FAST else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 )

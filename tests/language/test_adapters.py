@@ -24,6 +24,7 @@ def fill(model, seed=1):
         weight.assign(random.normal(0, 0.3, weight.shape))
 
 
+@pytest.mark.medium
 def test_only_what_is_named_is_trained_and_nothing_changes_before(folder):
     model = language.load(folder)
     before = model(IDS)
@@ -34,6 +35,7 @@ def test_only_what_is_named_is_trained_and_nothing_changes_before(folder):
         language.enable_lora(model, rank=2, targets=("query",))
 
 
+@pytest.mark.medium
 def test_saved_loaded_and_merged_it_is_the_same(folder, tmp_path):
     model = language.load(folder)
     language.enable_lora(model, rank=2, alpha=6, targets=("key", "output", "gate"))

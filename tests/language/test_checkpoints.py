@@ -33,11 +33,13 @@ def model(folder):
     return language.load(folder)
 
 
+@pytest.mark.medium
 def test_logits_are_those_of_the_formula(model, folder):
     expected = [llama.logits(llama.tensors(), row) for row in IDS]
     np.testing.assert_allclose(model(IDS), expected, atol=2e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing(model, side):
     rows = np.full((2, 10), 9, "int32")
@@ -48,6 +50,7 @@ def test_padding_changes_nothing(model, side):
     np.testing.assert_allclose(found[:, place], model(IDS), atol=1e-5)
 
 
+@pytest.mark.medium
 def test_segments_do_not_see_each_other(model):
     rows = {
         "token_ids": IDS.reshape(1, 14),
@@ -71,6 +74,7 @@ def test_what_is_written_is_what_was_read(model, folder, tmp_path, max_shard_siz
     np.testing.assert_array_equal(again(IDS), model(IDS))
 
 
+@pytest.mark.medium
 def test_half_precision_stays_as_it_is(tmp_path):
     found = llama.tensors(dtype=jax.numpy.bfloat16)
     config = {name: value for name, value in llama.CONFIG.items() if name != "torch_dtype"}

@@ -87,6 +87,7 @@ def test_long_examples_are_cut_dropped_or_refused():
         pack([example(*range(9), answer=6)], 4)
 
 
+@pytest.mark.medium
 def test_a_packed_row_has_the_losses_of_its_examples(tmp_path):
     model = language.load(llama.write(tmp_path))
     random = np.random.default_rng(0)

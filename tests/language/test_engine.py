@@ -62,6 +62,7 @@ def test_one_seed_draws_the_same_alone_in_a_batch_and_in_generate(engine, model)
     assert engine.submit(given[0], 12, seed=8, **options).result() != alone[0]
 
 
+@pytest.mark.medium
 def test_log_probabilities_are_those_of_the_forward_pass(engine, model):
     (prompt,) = prompts(9)
     new = list(engine.submit(prompt, 6, num_top=3, temperature=1.0, seed=1))
@@ -124,6 +125,7 @@ def test_a_long_prompt_stalls_nobody_for_more_than_a_chunk(engine, dispatches):
     short.cancel()
 
 
+@pytest.mark.medium
 def test_short_prompts_share_a_chunk(model):
     found = []
     engine = language.Engine(model, slots=4, cache_length=48, chunk=32, note=found.append)
@@ -133,6 +135,7 @@ def test_short_prompts_share_a_chunk(model):
     assert sum(each.num_tokens for each in found if each.kind == "decode") == 6
 
 
+@pytest.mark.medium
 def test_prompts_are_read_in_the_order_in_which_they_came(model):
     engine = language.Engine(model, slots=2, chunk=16)
     engine.prepare()
@@ -212,6 +215,7 @@ def test_models_that_cannot_are_refused(model):
     assert language.Engine(gpt2).cache_length == 32
 
 
+@pytest.mark.medium
 def test_nothing_is_compiled_for_requests(model):
     engine = language.Engine(model, slots=2, cache_length=48, chunk=16)
     engine.prepare()
@@ -223,6 +227,7 @@ def test_nothing_is_compiled_for_requests(model):
     assert engine.num_programs == before
 
 
+@pytest.mark.medium
 def test_a_program_that_fails_is_told_and_the_next_request_is_answered(model, monkeypatch):
     engine = language.Engine(model, slots=2, cache_length=48, chunk=16)
     engine.prepare()

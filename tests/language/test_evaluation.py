@@ -42,6 +42,7 @@ def log_probabilities(ids, start):
     return picked[start - 1 :].sum(), (logits.argmax(-1) == ids[1:])[start - 1 :].all()
 
 
+@pytest.mark.medium
 def test_continuations_have_the_probabilities_of_the_formula(harness):
     texts = [("the sea and", " the sun"), ("a man ", "sang"), ("", "the land")]
     found = harness.loglikelihood(asked(*texts))
@@ -52,6 +53,7 @@ def test_continuations_have_the_probabilities_of_the_formula(harness):
         assert score == pytest.approx(expected[0], abs=1e-4) and is_likeliest == expected[1]
 
 
+@pytest.mark.medium
 def test_what_the_model_writes_itself_is_the_likeliest(harness):
     (text,) = harness.generate_until(asked(("the sea", {"until": [], "max_gen_toks": 5})))
     ids = harness.tokenizer.encode("the sea", add_special_tokens=False)
@@ -61,6 +63,7 @@ def test_what_the_model_writes_itself_is_the_likeliest(harness):
     assert until == text[: text.index(text[2:4])]
 
 
+@pytest.mark.medium
 def test_each_token_of_a_long_text_counts_once(harness):
     text = "the sun and the sand of the sea and a man of the land sang all day long and he sang of the sun"
     ids = [1, *harness.tokenizer.encode(text, add_special_tokens=False)]

@@ -22,6 +22,7 @@ def log_probabilities(ids):
     return logits[np.arange(len(ids) - 1), ids[1:]]
 
 
+@pytest.mark.medium
 def test_perplexity_is_that_of_the_formula(model):
     ids = np.random.default_rng(0).integers(0, 320, 23)
     whole = language.perplexity(model, ids)
@@ -53,6 +54,7 @@ def make_pairs(count=6, length=10):
     return chosen, rejected, pairs(chosen, rejected, length)
 
 
+@pytest.mark.medium
 def test_the_logit_of_preference_is_that_of_the_paper(model):
     chosen, _, inputs = make_pairs()
     trained = DirectPreference(model, beta=0.3)

@@ -27,6 +27,7 @@ def block_of(library):
     return Block
 
 
+@pytest.mark.medium
 @BOTH
 def test_paths_are_made_of_layers_names(library):
     library.utils.clear_session()
@@ -37,6 +38,7 @@ def test_paths_are_made_of_layers_names(library):
     assert found == [f"block/{name}/kernel" for name in (*expected, "multi_head_attention/attention_output")]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("make", "path"),
     [
@@ -260,6 +262,7 @@ def test_default_names_are_kerass():
         assert make(layers).name.rstrip("_0123456789") == make(keras.layers).name.rstrip("_0123456789")
 
 
+@pytest.mark.medium
 def test_cells_of_another_dtype_than_their_layers():
     x = X.astype("float16")
     for cell in (lambda: [layers.LSTMCell(2), layers.GRUCell(3)], lambda: layers.SimpleRNNCell(2)):

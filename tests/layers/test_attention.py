@@ -13,6 +13,7 @@ def x(key):
     return jax.random.normal(key, (2, 5, 4))
 
 
+@pytest.mark.medium
 def test_self_attention_equals_attention_to_a_copy(x):
     layer = layers.MultiHeadAttention(2, 3, value_dim=2, bias_initializer="uniform")
     np.testing.assert_allclose(layer(x, x), layer(x, x + 0), rtol=1e-5, atol=1e-6)
@@ -28,6 +29,7 @@ def test_causal_attention_does_not_see_the_future(x):
     assert not np.allclose(before[:, 3:], after[:, 3:])
 
 
+@pytest.mark.medium
 def test_fused_attention_is_told_that_a_mask_is_causal(x, monkeypatch):
     layer = layers.MultiHeadAttention(2, 3)
     mask = jnp.ones((2, 5, 5), bool)
@@ -45,6 +47,7 @@ def test_fused_attention_is_told_that_a_mask_is_causal(x, monkeypatch):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_window_limits_the_distance(x):
     layer = layers.MultiHeadAttention(1, 3, sliding_window=2)
     _, scores = layer(x, x, use_causal_mask=True, return_attention_scores=True)
@@ -52,6 +55,7 @@ def test_window_limits_the_distance(x):
     np.testing.assert_array_equal(np.asarray(scores[0, 0]) > 0, expected > 0)
 
 
+@pytest.mark.medium
 def test_masks_of_the_inputs_are_joined_and_handed_on(x):
     kept = jnp.array([[True, True, True, False, False]] * 2)
     masked = x + 0
@@ -73,6 +77,7 @@ def test_attention_mask_may_differ_by_head(x):
     assert (scores[:, 0, :, 0] > 0).all()
 
 
+@pytest.mark.medium
 def test_dropout_of_weights_needs_training_and_a_key(x, key):
     layer = layers.MultiHeadAttention(2, 3, dropout=0.5)
     variables = layer.init(key, x, x)

@@ -54,6 +54,7 @@ def test_zoom_keeps_proportions_without_a_width_factor():
     np.testing.assert_allclose(layers.RandomZoom((0.2, 0.2))(IMAGES), expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.medium
 def test_shear_is_that_of_keras_to_one_side_or_the_other():
     images = np.stack([IMAGES[0]] * 8)
     theirs = np.asarray(keras.layers.RandomShear((0.3, 0.3), (0.2, 0.2), seed=1)(images, training=True))
@@ -102,6 +103,7 @@ def test_flips_are_mirror_images_each_half_of_the_time(mode):
     np.testing.assert_allclose(counts, 1 / len(wanted), atol=0.1)
 
 
+@pytest.mark.medium
 def test_moves_are_spread_over_their_ranges():
     keys = jax.random.split(jax.random.key(0), 2000)
     shape = (20, 30, 1)

@@ -116,6 +116,7 @@ def test_bad_arguments_are_refused():
 INTEGERS = [np.array([1, 3, 3, 9]), np.array([[1, 3, 3], [0, 2, -1]]), np.array([[[1], [3]], [[2], [2]]]), np.array(2)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
 @pytest.mark.parametrize("inputs", INTEGERS)
 def test_sparse_vectors_are_the_dense_ones(mode, inputs):
@@ -135,6 +136,7 @@ def test_sparse_vectors_are_the_dense_ones(mode, inputs):
         np.testing.assert_array_equal(jax.jit(sparse.call)(jnp.asarray(inputs)), dense(inputs))
 
 
+@pytest.mark.medium
 def test_sparse_weights_and_text():
     inputs, weights = np.array([[1, 1, 2], [0, 0, 0]]), np.array([[1.0, 2, 3], [4, 5, 6]])
     sparse, dense = (layers.CategoryEncoding(4, "count", sparse=flag) for flag in (True, False))

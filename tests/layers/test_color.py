@@ -125,6 +125,7 @@ def test_contrast_multiplies_the_distance_from_the_mean():
     np.testing.assert_allclose(changed, mean + ratio * (image - mean), atol=1e-3)
 
 
+@pytest.mark.medium
 def test_bits_and_chances():
     assert set(drawn(layers.RandomPosterization(4))) == {7, 6, 5}
     assert abs(drawn(layers.RandomInvert(0.4)).mean() - 0.2) < 0.03
@@ -139,6 +140,7 @@ def test_full_saturation_stays_within_the_colours():
     np.testing.assert_allclose(vivid.min(-1), 0, atol=1e-2)
 
 
+@pytest.mark.medium
 def test_blur_is_that_of_keras_with_channels_first():
     first = IMAGES.transpose(0, 3, 1, 2)
     options = {"factor": (1.0, 1.0), "sigma": (0.7, 0.7), "data_format": "channels_first"}
@@ -146,6 +148,7 @@ def test_blur_is_that_of_keras_with_channels_first():
     np.testing.assert_allclose(layers.RandomGaussianBlur(**options)(first), theirs, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.medium
 def test_solarization_adds_and_inverts():
     ramp = np.linspace(0, 255, 52, dtype="float32").reshape(1, 52, 1, 1)
     solarized = layers.Solarization((0.1, 0.1), (0.5, 0.5))(ramp)

@@ -52,6 +52,7 @@ def test_unknown_sizes_stay_unknown():
     assert layers.Conv2D(4, 3, strides=2, padding="same")(x).shape == (None, None, None, 4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "kwargs",
     [

@@ -8,6 +8,7 @@ import kerax
 from kerax import layers
 
 
+@pytest.mark.medium
 def test_attention_follows_its_formula(key):
     query, value = jax.random.normal(key, (2, 3, 4)), jax.random.normal(key, (2, 5, 4))
     outputs, weights = layers.Attention()([query, value], return_attention_scores=True)
@@ -17,6 +18,7 @@ def test_attention_follows_its_formula(key):
     np.testing.assert_allclose(outputs, expected @ np.asarray(value), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_masks_hide_values_and_zero_queries(key):
     x = jax.random.normal(key, (1, 3, 4))
     layer = layers.AdditiveAttention()
@@ -26,6 +28,7 @@ def test_masks_hide_values_and_zero_queries(key):
     np.testing.assert_allclose(outputs[:, :2], layer([x[:, :2], x[:, :2]]), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_causal_attention_does_not_see_the_future(key):
     x = jax.random.normal(key, (1, 4, 3))
     for layer in (layers.Attention(), layers.AdditiveAttention()):
@@ -33,6 +36,7 @@ def test_causal_attention_does_not_see_the_future(key):
         np.testing.assert_allclose(before[:, :3], after[:, :3], rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_groups_of_heads_equal_repeated_heads(key):
     x = jax.random.normal(key, (2, 5, 6))
     grouped, full = layers.GroupQueryAttention(3, 4, 2), layers.GroupQueryAttention(3, 4, 4)

@@ -48,6 +48,7 @@ class Tagger(layers.Layer):
         return self.pool(self.lstm(self.dropout(self.embedding(inputs))))
 
 
+@pytest.mark.medium
 def test_masks_travel_through_layers_and_transformations(key):
     short, long = jnp.array([[3, 4, 5]]), jnp.array([[3, 4, 5, 0, 0]])
     layer = Tagger()

@@ -16,6 +16,7 @@ def start(rng, inputs):
     return {"w": jax.random.normal(rng, (inputs.shape[-1], 3))}, {"calls": jnp.zeros((), "int32")}
 
 
+@pytest.mark.medium
 def test_function_with_state_and_noise(key):
     layer = layers.JaxLayer(count, start)
     x = jnp.ones((2, 4))

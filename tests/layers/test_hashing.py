@@ -55,6 +55,7 @@ def test_mask_value_has_bin_0_for_itself():
     assert ((outputs == 0) == (NUMBERS == 7)).all()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("salt", [None, 5])
 def test_integers_hash_like_their_digits_in_a_compiled_call_too(salt):
     layer = layers.Hashing(7, salt=salt)
@@ -77,6 +78,7 @@ def test_crossing_gives_the_bins_that_keras_documents():
     np.testing.assert_array_equal(outputs, np.eye(5)[[1, 4, 1, 1, 3]])
 
 
+@pytest.mark.medium
 def test_crossing_of_integers_is_the_same_compiled_and_on_the_host():
     layer = layers.HashedCrossing(5)
     other = NUMBERS[::-1].copy()

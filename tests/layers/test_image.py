@@ -45,6 +45,7 @@ def test_sizes_are_changed_as_in_keras(make, images):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.medium
 def test_channels_first():
     first = IMAGES.transpose(0, 3, 1, 2)
     for make in (
@@ -135,6 +136,7 @@ def test_seeds_keys_and_models():
     np.testing.assert_allclose(model(IMAGES, training=False), expected, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_outputs_have_the_compute_dtype():
     integers = IMAGES.astype("uint8")
     for training in (True, False):

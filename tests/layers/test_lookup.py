@@ -77,6 +77,7 @@ def test_adapted_tf_idf_follows_its_formula():
     np.testing.assert_allclose(again([["b", "x"]]), layer([["b", "x"]]))
 
 
+@pytest.mark.medium
 def test_unknown_tokens_share_several_indices():
     layer = layers.IntegerLookup(vocabulary=NUMBERS, num_oov_indices=2)
     np.testing.assert_array_equal(layer(np.array([[12, 1138, 42], [37, 1000, 36]])), [[2, 4, 5], [1, 0, 3]])
@@ -101,6 +102,7 @@ def test_mask_has_index_0_or_is_left_out():
     assert counts.tolist() == [[1, 1, 0, 0, 0]]
 
 
+@pytest.mark.medium
 def test_invert_undoes():
     numbers, words = both([[12, 1138, 42], [42, 1000, 36]])
     there = layers.IntegerLookup(vocabulary=NUMBERS)
@@ -285,6 +287,7 @@ def test_bad_vocabulary_files_are_refused(tmp_path, monkeypatch):
         layer.load_own_variables({"idf_weights": np.ones(5)})
 
 
+@pytest.mark.medium
 def test_archives_whose_config_holds_no_vocabulary(tmp_path):
     """As Keras writes them for a vocabulary that `adapt` found."""
     lookup_layer = layers.IntegerLookup(name="numbers")

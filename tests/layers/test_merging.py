@@ -106,6 +106,7 @@ def test_merging_refuses_masks_that_are_not_one_for_each_input(layer, inputs, nu
             getattr(k.layers, layer)().compute_mask(x, mask)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["Maximum", "Minimum", "Add"])
 @pytest.mark.parametrize("is_graph", [False, True])
 def test_sparse_inputs_stay_sparse(name, is_graph):
@@ -130,6 +131,7 @@ def test_sparse_inputs_stay_sparse(name, is_graph):
     np.testing.assert_array_equal(getattr(kerax.layers, name)()([arrays[0], second]), expected)  # with a dense one
 
 
+@pytest.mark.medium
 def test_one_batch_of_a_sparse_array_may_stand_for_all():
     from jax.experimental.sparse import BCOO
 

@@ -16,6 +16,7 @@ IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 16, 18, 3)).astype("float3
 DATA = {"images": NUMBERS, "labels": LABELS, "segmentation_masks": MASKS}
 
 
+@pytest.mark.medium
 def test_mixtures_of_images_labels_masks_and_boxes():
     boxes = {"boxes": NUMBERS[:, :2, :4, 0], "labels": np.arange(2 * COUNT).reshape(COUNT, 2)}
     mixed = jax.tree.map(np.asarray, layers.MixUp(0.5, seed=1)(DATA | {"bounding_boxes": boxes}))
@@ -32,6 +33,7 @@ def test_mixtures_of_images_labels_masks_and_boxes():
     np.testing.assert_array_equal(both[certain, 2:], boxes["labels"][partner[certain]])
 
 
+@pytest.mark.medium
 def test_shares_of_mixtures_are_spread_as_in_keras():
     shares = []
     for module in (layers, keras.layers):
@@ -42,6 +44,7 @@ def test_shares_of_mixtures_are_spread_as_in_keras():
     np.testing.assert_allclose(shares[0], shares[1], atol=0.07)
 
 
+@pytest.mark.medium
 def test_cut_rectangles_come_from_one_other_image_and_labels_follow_the_area():
     cut = jax.tree.map(np.asarray, layers.CutMix(seed=1)(DATA))
     np.testing.assert_array_equal(cut["segmentation_masks"][..., 0], cut["images"][..., 0])
@@ -103,6 +106,7 @@ def test_rand_augment_moves_boxes():
     assert moved.min() >= 0 and moved.max() <= 18
 
 
+@pytest.mark.medium
 def test_pipelines_apply_layers_in_order_and_pass_training_on():
     pipeline = layers.Pipeline([layers.RandomInvert((1.0, 1.0)), layers.Resizing(5, 6), layers.AutoContrast()])
     expected = layers.AutoContrast()(layers.Resizing(5, 6)(255 - IMAGES))

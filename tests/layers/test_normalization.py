@@ -6,6 +6,7 @@ import pytest
 from kerax import layers
 
 
+@pytest.mark.medium
 def test_batch_statistics_while_training_and_moving_ones_otherwise(key):
     layer = layers.BatchNormalization(momentum=0.9, epsilon=0.0)
     x = 3 + 2 * jax.random.normal(key, (50, 4))
@@ -61,6 +62,7 @@ def test_bad_arguments_are_refused(kwargs, message):
         layers.BatchNormalization(**kwargs)
 
 
+@pytest.mark.medium
 def test_half_precision_statistics_are_taken_in_single(key):
     x = (300 * jax.random.normal(key, (64, 256))).astype("float16")
     for layer in (layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization):

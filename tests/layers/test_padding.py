@@ -72,6 +72,7 @@ def test_configs_hold_what_keras_reads(make):
             assert ours[name] == theirs[name], name
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("size", [np.int64(2), np.int32(3)])
 def test_numpy_integers_are_sizes(size):
     x = np.ones((2, 6, 4), "float32")

@@ -20,6 +20,7 @@ def test_average_pooling_does_not_count_padding():
     np.testing.assert_allclose(layers.AveragePooling2D(3, strides=2, padding="same")(x), jnp.ones((1, 3, 3, 1)))
 
 
+@pytest.mark.medium
 def test_tiles_and_windows_agree(key):
     x = jax.random.normal(key, (2, 9, 7, 3))
     for cls in (layers.MaxPooling2D, layers.AveragePooling2D):
@@ -73,6 +74,7 @@ def test_aliases_are_the_same_classes():
     assert layers.Convolution2D is layers.Conv2D
 
 
+@pytest.mark.medium
 def test_tiles_and_windows_agree_in_volumes_and_sequences(key):
     for shape, size, classes in (
         ((2, 5, 4, 3, 2), 2, (layers.MaxPooling3D, layers.AveragePooling3D)),
@@ -88,6 +90,7 @@ def test_tiles_and_windows_agree_in_volumes_and_sequences(key):
             np.testing.assert_allclose(tiles, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_a_maximum_shares_its_gradient_among_equal_values_in_layer_and_op():
     x = jnp.array([[3.0, 3.0, 1.0, 2.0]]).reshape(1, 2, 2, 1)
     by_layer = jax.grad(lambda x: jnp.sum(layers.MaxPooling2D(2)(x)))(x)

@@ -20,6 +20,7 @@ def turned(x, rates, factor=1.0, start=0):
     return np.concatenate([pairs.real, pairs.imag, x[..., 2 * half :]], -1)
 
 
+@pytest.mark.medium
 def test_rotary_is_its_formula():
     np.testing.assert_allclose(layers.RotaryEmbedding()(X), turned(X, RATES), atol=1e-5)
     np.testing.assert_allclose(layers.RotaryEmbedding()(X, start_index=7), turned(X, RATES, start=7), atol=1e-5)

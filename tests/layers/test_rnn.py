@@ -26,6 +26,7 @@ def test_lstm_follows_its_equations(x):
     np.testing.assert_allclose(layer(x), h, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_stateful_layer_goes_on_where_it_stopped(x):
     whole = layers.GRU(4)
     stateful = layers.GRU(4, stateful=True)
@@ -43,6 +44,7 @@ def test_stateful_layer_goes_on_where_it_stopped(x):
         stateful(x[:1])
 
 
+@pytest.mark.medium
 def test_initial_state_splits_a_sequence(x):
     layer = layers.LSTM(4, return_state=True)
     expected, *_ = layer(x)
@@ -52,6 +54,7 @@ def test_initial_state_splits_a_sequence(x):
         layer(x, initial_state=states[:1])
 
 
+@pytest.mark.medium
 def test_padding_changes_nothing(x):
     padded = jnp.concatenate([x, jnp.ones((2, 3, 3))], 1)
     mask = jnp.arange(8)[None] < jnp.array([[5], [5]])
@@ -91,6 +94,7 @@ class Accumulator(layers.Layer):
         return total, [total]
 
 
+@pytest.mark.medium
 def test_cells_of_users_run_in_the_loop_and_keep_their_state(x, key):
     layer = layers.RNN(Accumulator(3), return_sequences=True)
     variables = layer.init(key, x)
@@ -122,6 +126,7 @@ def test_a_subclass_of_a_cell_with_its_own_call_is_called(x):
     np.testing.assert_allclose(outputs, 2 * plain(x), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_dropout_masks_are_the_same_at_every_step(key):
     layer = layers.SimpleRNN(50, dropout=0.5, activation=None, return_sequences=True, recurrent_initializer="zeros")
     ones = jnp.ones((1, 4, 40))
@@ -131,6 +136,7 @@ def test_dropout_masks_are_the_same_at_every_step(key):
     assert not np.allclose(outputs, layer.apply(variables, ones)[0])
 
 
+@pytest.mark.medium
 def test_bidirectional_merges_both_ways(x):
     layer = layers.Bidirectional(layers.LSTM(4, return_sequences=True), merge_mode="concat")
     outputs = layer(x)
@@ -213,6 +219,7 @@ DROPPING = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", DROPPING)
 def test_dropout_is_the_same_wherever_inputs_are_projected(name, key):
     make, shape = DROPPING[name]
@@ -226,6 +233,7 @@ def test_dropout_is_the_same_wherever_inputs_are_projected(name, key):
         np.testing.assert_allclose(outputs[0], other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_dropout_drops_features_of_samples_not_steps(key):
     layer, x = layers.SimpleRNN(1, activation=None, dropout=0.5, return_sequences=True), jnp.ones((6, 6, 1))
     variables = layer.init(key, x)

@@ -29,6 +29,7 @@ def test_ternary_dense(threshold, shape):
     np.testing.assert_allclose(gradient["kernel"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_ternary_dense_trains_and_goes_through_files(tmp_path):
     model = kerax.Sequential([kerax.Input((6,)), layers.TernaryDense(8, activation="relu"), layers.Dense(1)])
     model.compile("adam", "mse")
@@ -54,6 +55,7 @@ CASES = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", CASES)
 def test_patches_become_the_images_they_came_from(name):
     size, options, shape = CASES[name]

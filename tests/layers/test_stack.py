@@ -63,6 +63,7 @@ def loss_and_gradients(layer, x):
     return total, gradients, state
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("keep", ["everything", "dots", "nothing", "dots_saveable"])
 def test_a_stack_equals_its_blocks_in_a_row(x, keep):
     stack, row = pair(x, keep=keep)
@@ -89,6 +90,7 @@ def test_initial_values_and_moving_averages_are_each_blocks_own(x):
     assert len(np.unique(means[:, 0])) == 3
 
 
+@pytest.mark.medium
 def test_dropout_differs_between_blocks_and_calls(x, key):
     for block in (layers.Dropout(0.5), layers.Dropout(0.5, seed=1)):
         stack = layers.Stack(block, 2)
@@ -104,6 +106,7 @@ def test_dropout_differs_between_blocks_and_calls(x, key):
         stack.apply(stack.init(key, x), x, training=True)
 
 
+@pytest.mark.medium
 def test_nothing_leaks_and_every_transformation_works(x, key):
     stack = layers.Stack(Block(3, 0.5), 2, keep="nothing")
     variables = stack.init(key, x)
@@ -114,6 +117,7 @@ def test_nothing_leaks_and_every_transformation_works(x, key):
     assert outputs.shape == x.shape
 
 
+@pytest.mark.medium
 def test_symbolic_shapes_half_precision_and_masks(x):
     stack = layers.Stack(layers.Dense(3, dtype="mixed_bfloat16"), 2)
     assert stack(kerax.Input((None, 3))).shape == (None, None, 3)
@@ -129,6 +133,7 @@ def test_symbolic_shapes_half_precision_and_masks(x):
     assert not np.allclose(outputs[:, 0], outputs[:, 1])
 
 
+@pytest.mark.medium
 def test_saved_loaded_and_trained(x, tmp_path):
     model = kerax.Sequential([kerax.Input((3,)), layers.Stack(Block(3, 0.1), 3, keep="dots"), layers.Dense(1)])
     model.compile("sgd", "mse")
@@ -144,6 +149,7 @@ def test_saved_loaded_and_trained(x, tmp_path):
         assert loaded.layers[0].get_config() == model.layers[0].get_config()
 
 
+@pytest.mark.medium
 def test_frozen_blocks_keep_weights_and_averages(x):
     stack, _ = pair(x)
     inner = kerax.Sequential([stack])
@@ -168,6 +174,7 @@ def test_the_program_does_not_grow_with_the_depth(x):
     assert size(48) < 1.05 * size(2)
 
 
+@pytest.mark.medium
 def test_wrong_arguments():
     with pytest.raises(TypeError, match="`block` must be a layer"):
         layers.Stack("dense", 2)

@@ -147,6 +147,7 @@ def test_bad_arguments_of_a_block(message):
         layers.DecoderBlock(4, **BAD[message])(X)
 
 
+@pytest.mark.medium
 def test_a_normalization_that_is_a_layer_is_a_pattern():
     pattern = layers.RMSNormalization(epsilon=1e-3, offset=1.0)
     block = layers.DecoderBlock(2, normalization=pattern, query_key_normalization=layers.RMSNormalization((-2, -1)))

@@ -6,6 +6,7 @@ import pytest
 from kerax import layers
 
 
+@pytest.mark.medium
 def test_spectral_normalization_divides_by_the_largest_singular_value(key):
     layer = layers.SpectralNormalization(layers.Dense(4, use_bias=False), power_iterations=50)
     x = jax.random.normal(key, (3, 5))

@@ -84,6 +84,7 @@ def test_values_and_gradients_are_those_of_keras():
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-6, err_msg=message)
 
 
+@pytest.mark.medium
 def test_reductions_with_weights_and_masks_are_those_of_keras():
     rng = np.random.default_rng(1)
     y_true, y_pred = (jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32) for _ in range(2))
@@ -103,6 +104,7 @@ def test_reductions_with_weights_and_masks_are_those_of_keras():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, err_msg=f"{reduction} {has_mask}")
 
 
+@pytest.mark.medium
 def test_values_by_hand():
     y_true, y_pred = np.float32([[0, 1], [1, 0]]), np.float32([[0.5, 0.5], [0.8, 0.2]])
     assert float(losses.MeanSquaredError()(y_true, y_pred)) == pytest.approx((0.25 + 0.04) / 2)
@@ -115,6 +117,7 @@ def test_values_by_hand():
     assert float(weighted) == pytest.approx((0.25 + 3 * 0.04) / 4)
 
 
+@pytest.mark.medium
 def test_derivatives_of_labels_in_clipped_and_unscaled_probabilities_are_those_of_keras():
     certain, unscaled = np.eye(3)[:2], np.array([[0.2, 0.6, 1.2], [3.0, 1.0, 2.0]])
     y_pred = np.concatenate([certain, certain, unscaled, unscaled]).astype("float32")
@@ -128,6 +131,7 @@ def test_derivatives_of_labels_in_clipped_and_unscaled_probabilities_are_those_o
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_crossentropies_are_finite_at_the_extremes():
     logits, targets = np.float32([[-1e4], [1e4]] * 2), np.float32([[0], [0], [1], [1]])
     loss = losses.BinaryCrossentropy(from_logits=True)
@@ -146,6 +150,7 @@ def test_crossentropies_are_finite_at_the_extremes():
     assert float(value) == 0 and np.isfinite(gradient).all()
 
 
+@pytest.mark.medium
 def test_class_axis_may_be_elsewhere():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(2, 5, 3)).astype("f"), rng.integers(0, 5, (2, 3))
@@ -230,6 +235,7 @@ def test_plain_functions_become_losses():
         whole(np.zeros(2), np.ones(2), np.ones(2))
 
 
+@pytest.mark.medium
 def test_half_precision_is_computed_in_float32():
     y_pred = jnp.full((1, 4096), 0.1, jnp.bfloat16)
     loss = losses.MeanSquaredError()(np.zeros((1, 4096), "f"), y_pred)
@@ -302,6 +308,7 @@ def test_names_and_the_choice_of_crossentropy():
     assert losses.crossentropy_for((8, 3), (8, 3)) is losses.categorical_crossentropy
 
 
+@pytest.mark.medium
 def test_ctc_by_hand():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), (1, 4))
     paths = np.indices((3,) * 4).reshape(4, -1).T  # all ways to label 4 frames with 3 classes
@@ -313,6 +320,7 @@ def test_ctc_by_hand():
         np.testing.assert_allclose(actual, [expected], rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_circle_counts_only_samples_with_positives_and_has_gradients_for_all():
     embeddings = np.float32([[1, 0], [0.8, 0.6], [0, 1]])
     loss, before = losses.Circle(gamma=2.0), len(masks._of_tracers)
@@ -333,6 +341,7 @@ def test_circle_counts_only_samples_with_positives_and_has_gradients_for_all():
         losses.circle(np.array([0, 0, 1]), embeddings, ref_labels=np.array([0]))
 
 
+@pytest.mark.medium
 def test_generalized_crossentropy_by_hand():
     y_pred = np.float32([[0.25, 0.75], [1, 0]])
     loss = losses.CategoricalGeneralizedCrossEntropy(q=0.5, reduction="none")

@@ -12,6 +12,7 @@ from kerax import metrics
 LABELS, SCORES = np.array([0, 0, 0, 1, 1]), np.float32([0, 0.3, 0.8, 0.3, 0.8])
 
 
+@pytest.mark.medium
 def test_operating_points_by_hand():
     for metric, expected in [
         (metrics.SensitivityAtSpecificity(0.5), 0.5),
@@ -28,6 +29,7 @@ def test_operating_points_by_hand():
     assert float(weighted(LABELS, SCORES, [1, 1, 2, 2, 1])) == pytest.approx(1 / 3, rel=1e-6)
 
 
+@pytest.mark.medium
 def test_scores_at_the_thresholds_are_decided_as_in_keras():
     scores = np.float32([0, 0.5, 1, 0.25, 0, 0.5, 1, 0.75])
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])

@@ -10,6 +10,7 @@ from kerax import metrics
 TRUE, PRED = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
 
 
+@pytest.mark.medium
 def test_values_by_hand():
     assert float(metrics.IoU(2, [0])(TRUE, PRED)) == pytest.approx(1 / 3, rel=1e-6)
     assert float(metrics.MeanIoU(3)(TRUE, PRED)) == pytest.approx(1 / 3, rel=1e-6)  # class 2 never occurs
@@ -20,6 +21,7 @@ def test_values_by_hand():
     np.testing.assert_array_equal(metrics.IoU(2, [0]).total_cm.value, np.zeros((2, 2), "int32"))
 
 
+@pytest.mark.medium
 def test_weights_of_any_rank_are_counted_per_position():
     images = np.random.default_rng(0).integers(0, 3, (2, 2, 4, 5))
     full = np.broadcast_to(np.array([2, 3])[:, None, None], (2, 4, 5))

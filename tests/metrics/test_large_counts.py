@@ -50,6 +50,7 @@ def test_a_mean_over_weights_that_are_small_beside_the_sum():
     assert float(metric.result()) == pytest.approx(2**24 / (2**24 + 750), rel=1e-7)
 
 
+@pytest.mark.medium
 def test_a_confusion_matrix_of_more_places_than_an_int32_holds():
     metric = metrics.MeanIoU(2)
     metric.total_cm.assign(np.array([[2**30, 0], [2**30, 2**30]], np.int32))
@@ -93,6 +94,7 @@ def compiled(metric, **arguments):
     return model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("weights", [None, 1.0])
 @pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
@@ -144,6 +146,7 @@ class Watched(kerax.callbacks.Callback):
         self.seen.append(float(logs["loss"]))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("most", [1, 4 * 12, 2**24])
 def test_the_bits_do_not_depend_on_how_a_run_is_cut(most, monkeypatch):
     monkeypatch.setattr(sums, "EXACT", most)

@@ -131,6 +131,7 @@ def update(metric, values, *arguments):
         return [scope.value_of(variable) for variable in with_rests(metric)]
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:.*loses its fractions")
 def test_every_metric_is_pure_and_only_adds_so_that_batches_can_be_computed_at_once():
     for metric, *arrays in built_ones():
@@ -173,6 +174,7 @@ def test_sums_do_not_stall_in_half_precision():
         assert metric.count.dtype == "float32" and float(metric.count.value) == 6000 and float(metric.result()) == 1
 
 
+@pytest.mark.medium
 def test_mean_and_sum_with_weights_are_those_of_keras():
     rng = np.random.default_rng(0)
     for name, shape in product(("Mean", "Sum"), [(), (4,), (4, 3), (4, 3, 2)]):
@@ -203,6 +205,7 @@ def test_masks_count_as_weights():
     assert float(ours(y_true, y_pred)) == pytest.approx((0 + 1 + 9) / 3)
 
 
+@pytest.mark.medium
 def test_values_by_hand():
     assert float(metrics.BinaryAccuracy()([0, 1, 1, 1], [0.2, 0.9, 0.4, 0.6])) == 0.75
     assert float(metrics.SparseCategoricalAccuracy()([[1], [0]], np.float32([[0.1, 0.9], [0.3, 0.7]]))) == 0.5
@@ -215,6 +218,7 @@ def test_values_by_hand():
     assert float(ignoring([0, -1], np.float32([[0.5, 0.5], [0.1, 0.9]]))) == pytest.approx(np.log(2), rel=1e-6)
 
 
+@pytest.mark.medium
 def test_auc_is_that_of_scikit_learn():
     from sklearn.metrics import roc_auc_score
 
@@ -320,6 +324,7 @@ def test_every_name_of_keras_is_known():
             assert keras.metrics.deserialize(config)._fn is getattr(keras.metrics, name)
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:.*loses its fractions")
 def test_rows_without_weight_are_as_good_as_left_out():
     """An evaluation fills its last batch up with such rows."""

@@ -14,6 +14,7 @@ TRUE = RNG.normal(size=(6, 4)).astype("f")
 PRED = (TRUE + 0.5 * RNG.normal(size=(6, 4))).astype("f")
 
 
+@pytest.mark.medium
 def test_r2_by_hand_with_weights():
     weights = np.float32([1, 2, 0, 1, 0.5, 3])
     mean = np.average(TRUE, 0, weights)
@@ -27,6 +28,7 @@ def test_r2_by_hand_with_weights():
     assert float(metric([1.0, 2.0, 4.0], [[1.0], [2.0], [3.0]])) == pytest.approx(1 - 1 / (14 / 3), rel=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:.*R2 score")
 def test_adjusted_r2_is_that_of_keras_also_under_jit():
     for aggregation in (None, "uniform_average", "variance_weighted_average"):
@@ -38,6 +40,7 @@ def test_adjusted_r2_is_that_of_keras_also_under_jit():
             np.testing.assert_allclose(jax.jit(ours.stateless_result)(values), theirs.result(), rtol=2e-6)
 
 
+@pytest.mark.medium
 def test_correlations_along_any_axis():
     for axis in (-1, 0, 1):
         for name, reference in (("pearson_correlation", _pearson), ("concordance_correlation", _concordance)):

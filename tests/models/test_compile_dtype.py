@@ -43,6 +43,7 @@ def trained(make, data, before=None, **options):
         kerax.config.set_dtype_policy("float32")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("make", [functional, nested, Subclass])
 def test_it_is_as_a_policy_from_the_start(make, policy, data):
@@ -53,6 +54,7 @@ def test_it_is_as_a_policy_from_the_start(make, policy, data):
     assert isinstance(model.optimizer, kerax.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
+@pytest.mark.medium
 def test_it_can_be_taken_back_and_is_saved(data, tmp_path):
     model, _ = trained(functional, data, dtype="mixed_bfloat16")
     model.save(tmp_path / "model.keras")
@@ -62,6 +64,7 @@ def test_it_can_be_taken_back_and_is_saved(data, tmp_path):
     assert model.predict(data[0], verbose=0).dtype == np.float32
 
 
+@pytest.mark.medium
 def test_layers_with_a_policy_of_their_own_keep_it(data):
     def make():
         return kerax.Sequential([kerax.Input((8,)), layers.Dense(4), layers.Dense(1, dtype="float16")])

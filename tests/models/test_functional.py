@@ -256,6 +256,7 @@ class TestGraphs:
         model = Doubled(inputs, inputs + 1)
         np.testing.assert_allclose(model(X), 2 * (X + 1))
 
+    @pytest.mark.medium
     def test_a_mask_travels_through_a_graph(self):
         def make(module):
             tokens = module.Input((5,), dtype="int32", name="tokens")
@@ -387,6 +388,7 @@ class TestInputs:
             model.fit(x, Z, verbose=0)
             model.evaluate(x, Z, verbose=0)
 
+    @pytest.mark.medium
     def test_none_for_an_optional_input(self, tmp_path):
         for make in (lambda a, b: {"a": a, "b": b}, lambda a, b: [a, b]):
             one, two = kerax.Input((3,), name="a"), kerax.Input((3,), name="b", optional=True)
@@ -429,6 +431,7 @@ class StrictSpec(Strict):
         return kerax.KerasTensor((*x.shape[:-1], 4))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("layer", [Strict, StrictSpec])
 def test_an_overridden_output_shape_decides(layer, tmp_path):
     x = np.ones((8, 3), "float32")

@@ -72,6 +72,7 @@ def following(model, prompt, count, length=90):
     return row[0, len(prompt) : len(prompt) + count]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_is_the_plain_loop(name):
     made = MODELS[name]()
@@ -86,6 +87,7 @@ def test_greedy_is_the_plain_loop(name):
         assert len(set(expected.tolist())) > 2  # else a model that says one thing would pass
 
 
+@pytest.mark.medium
 def test_one_prompt_and_arrays(model):
     expected = model.generate(PROMPTS, 8)
     np.testing.assert_array_equal(model.generate(PROMPTS[0], 8), expected[0])
@@ -96,6 +98,7 @@ def test_one_prompt_and_arrays(model):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.medium
 def test_stop_tokens_end_rows(model):
     whole = model.generate(PROMPTS, 20)
     stop = int(whole[0][3])
@@ -118,6 +121,7 @@ def test_stop_strings_end_rows(model):
         assert decode(row) == text[:end]
 
 
+@pytest.mark.medium
 def test_streaming_gives_the_same_in_parts(model):
     options = {"temperature": 1.0, "seed": 4, "return_log_probabilities": True}
     tokens, chances = model.generate(PROMPTS, 10, **options)
@@ -128,6 +132,7 @@ def test_streaming_gives_the_same_in_parts(model):
         np.testing.assert_allclose(np.concatenate([part[1][index] for part in parts]), chances[index], rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_log_probabilities_are_the_models(model):
     (tokens,), (found,) = model.generate(
         [PROMPTS[1]], 6, temperature=0.8, top_k=3, seed=0, return_log_probabilities=True
@@ -137,6 +142,7 @@ def test_log_probabilities_are_the_models(model):
     np.testing.assert_allclose(found, np.take_along_axis(np.asarray(expected), tokens[:, None], 1)[:, 0], atol=1e-4)
 
 
+@pytest.mark.medium
 def test_rows_do_not_depend_on_each_other(model):
     options = {"temperature": 1.0, "top_p": 0.9}
     together = model.generate(PROMPTS, 10, seed=[7, 8, 9], **options)
@@ -146,6 +152,7 @@ def test_rows_do_not_depend_on_each_other(model):
     assert not np.array_equal(model.generate(PROMPTS[0], 10, seed=1, **options), together[0])
 
 
+@pytest.mark.medium
 def test_draws_have_the_models_distribution(model):
     logits = np.asarray(model(np.array([PROMPTS[0]])))[0, -1]
     expected = np.exp(logits) / np.exp(logits).sum()
@@ -159,11 +166,13 @@ def chi_square(counts, chances):
     return np.sum((counts - expected) ** 2 / expected)
 
 
+@pytest.mark.medium
 def test_repetition_is_penalized(model):
     found = model.generate(PROMPTS[0], 7, repetition_penalty=1e6)
     assert len({*PROMPTS[0], *found.tolist()}) == 10 or len(set(found.tolist())) == 7
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("drafts", [1, 3])
 def test_a_draft_changes_no_greedy_token(model, drafts):
     draft = weigh(functional(1), 5)
@@ -173,6 +182,7 @@ def test_a_draft_changes_no_greedy_token(model, drafts):
     np.testing.assert_array_equal(model.generate(PROMPTS, 24, draft_model=model, num_draft_tokens=drafts), found)
 
 
+@pytest.mark.medium
 def test_a_draft_changes_no_distribution():
     """Pairs of tokens, whose chances are known exactly."""
     model, draft = weigh(functional(1, 4), 1, 0.3), weigh(functional(1, 4), 2, 0.3)
@@ -189,6 +199,7 @@ def test_a_draft_changes_no_distribution():
     assert chi_square(counts[each > 0], each[each > 0]) < 62  # 26 degrees of freedom: one in ten thousand is above
 
 
+@pytest.mark.medium
 def test_a_draft_reports_log_probabilities_and_stops(model):
     draft = weigh(functional(1), 5)
     stop = int(model.generate(PROMPTS[0], 20)[5])
@@ -200,6 +211,7 @@ def test_a_draft_reports_log_probabilities_and_stops(model):
         np.testing.assert_allclose(found[1][index], chances[index], atol=1e-4)
 
 
+@pytest.mark.medium
 def test_enough_beams_find_the_likeliest_of_all():
     model = weigh(functional(1, 4), 3)
     prompt, stop = [1, 2], 3
@@ -215,12 +227,14 @@ def test_enough_beams_find_the_likeliest_of_all():
     np.testing.assert_array_equal(found[0], best)
 
 
+@pytest.mark.medium
 def test_one_beam_in_all_is_greedy(model):
     np.testing.assert_array_equal(model.generate(PROMPTS, 6, num_beams=2, length_penalty=1.0)[0].shape, (6,))
     likeliest = model.generate(PROMPTS, 1, num_beams=4)
     np.testing.assert_array_equal(likeliest, model.generate(PROMPTS, 1))
 
 
+@pytest.mark.medium
 def test_lengths_do_not_recompile(model, monkeypatch):
     model.generate([[1] * 5, [2] * 9], 20)
     kept = len(model.kerax_compilation.programs)
@@ -233,6 +247,7 @@ def test_lengths_do_not_recompile(model, monkeypatch):
     ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_smaller_caches(model, dtype):
     found = np.array(model.generate(PROMPTS, 12, cache_dtype=dtype))
@@ -246,6 +261,7 @@ class Pooled(layers.Layer):
         return jnp.cumsum(inputs, axis=1) / jnp.arange(1, inputs.shape[1] + 1, dtype="float32")[:, None]
 
 
+@pytest.mark.medium
 def test_a_model_without_caches_says_so_and_generates():
     model = kerax.Sequential([layers.Embedding(VOCABULARY, 8), Pooled(), layers.Dense(VOCABULARY)])
     model(np.zeros((1, 3), np.int32))
@@ -259,6 +275,7 @@ def test_a_model_without_caches_says_so_and_generates():
         model.generate(PROMPTS[0], 3)  # it says so once
 
 
+@pytest.mark.medium
 def test_a_model_of_one_length_looks_at_the_last_tokens():
     tokens = kerax.Input((5,), dtype="int32")
     hidden = Pooled()(layers.Embedding(VOCABULARY, 8)(tokens))
@@ -282,6 +299,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [pytest.param(each, marks=pytest.mark.slow if " " in each else ()) for each in LAYERS])
 def test_stacks_and_recurrent_layers_generate_with_a_cache(name):
     tokens = kerax.Input((None,), dtype="int32")
@@ -303,6 +321,7 @@ def test_stacks_and_recurrent_layers_generate_with_a_cache(name):
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5 * abs(whole).max())
 
 
+@pytest.mark.medium
 def test_a_draft_may_be_recurrent():
     tokens = kerax.Input((None,), dtype="int32")
     hidden = layers.GRU(8, return_sequences=True)(layers.Embedding(VOCABULARY, 8)(tokens))
@@ -342,6 +361,7 @@ def test_bad_arguments(model, message):
         model.generate(**({"tokens": [1, 2]} | BAD[message]))
 
 
+@pytest.mark.medium
 def test_more_positions_than_there_are_vectors_for():
     model = Subclassed()
     with pytest.raises(ValueError, match="take 101 positions, but .* has vectors for 90"):

@@ -35,6 +35,7 @@ CASES = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", CASES)
 def test_every_entry_names_the_index(name):
     make, given = CASES[name]

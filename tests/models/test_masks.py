@@ -212,6 +212,7 @@ def test_a_mask_counts_where_the_loss_has_places_for_it(loss, weights):
     assert model.fit(x, y, sample_weight=weights, verbose=0).history["loss"][0] == pytest.approx(expected)
 
 
+@pytest.mark.medium
 def test_ctc_of_a_masked_model_is_that_of_all_its_steps():
     x, y = np.array([[1, 2, 3, 0], [1, 2, 3, 1]]), np.array([[1, 2], [2, 1]])
     losses = []
@@ -231,6 +232,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("words", WORDS)
 def test_padding_of_words_and_of_sentences_does_not_count(words, tmp_path):
     layers = kerax.layers

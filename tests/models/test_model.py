@@ -85,6 +85,7 @@ def test_weights_are_set_all_or_none():
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.medium
 def test_a_new_process_makes_the_same_tree_of_names():
     code = (
         "import numpy as np, kerax, sys; sys.path.insert(0, '.');"
@@ -110,6 +111,7 @@ def test_subclassed_weights_are_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.medium
 def test_models_are_pure_pairs_too():
     model = Residual()
     variables = model.init(0, X)
@@ -270,6 +272,7 @@ class TestSummary:
         assert text.count("(Dense)") == 5
 
 
+@pytest.mark.medium
 def test_state_tree_answers_as_keras_s_dict():
     def trained(library):
         inputs = library.Input((4,))

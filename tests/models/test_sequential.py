@@ -155,6 +155,7 @@ def test_config_round_trip(deferred):
     np.testing.assert_array_equal(copy(X), model(X))
 
 
+@pytest.mark.medium
 def test_json_goes_both_ways_with_keras():
     def make(module):
         return module.Sequential(
@@ -213,6 +214,7 @@ def test_it_trains_as_in_keras_when_deferred():
     assert_same_fit(make, X, X[:, :1], epochs=2)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("layers", "first", "second"),
     [
@@ -298,6 +300,7 @@ def test_a_column_may_lack_its_axis_or_have_another(shape):
         np.testing.assert_allclose(ours, theirs)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("has_input", [True, False])
 def test_a_list_of_one_array_is_that_array(has_input):
     """As in Keras; its functional models and files are called that way."""

@@ -28,6 +28,7 @@ def all_values(model):
     return tuple(map(values, (model.trainable_variables, model.non_trainable_variables, model.metrics_variables)))
 
 
+@pytest.mark.medium
 def test_losses_and_updates_are_those_of_keras():
     ours, theirs = make_pair(make)
     theirs.fit(X, Y, epochs=1, verbose=0)  # Keras makes its metrics then

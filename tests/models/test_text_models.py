@@ -81,6 +81,7 @@ def rows(x, part):
     return {name: value[part] for name, value in x.items()} if isinstance(x, dict) else x[part]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", MODELS)
 def test_all_ways_to_call_agree(name):
     make, x = MODELS[name]

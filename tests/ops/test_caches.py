@@ -8,6 +8,7 @@ from kerax import config
 from kerax.ops import caches
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_one_input_of_each_row_is_written_at_its_position_on_every_platform(dtype):
     generator = np.random.default_rng(0)

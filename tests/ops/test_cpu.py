@@ -55,6 +55,7 @@ def test_windows_of_one_position(strides, pads, channels_last):
     assert is_product
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("channels", [3, 9])  # few channels: a product of windows
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_jax(name, channels):
@@ -105,6 +106,7 @@ def test_nothing_is_computed_for_inputs_without_gradient():
     assert text.count("conv_general_dilated[") == 2
 
 
+@pytest.mark.medium
 def test_convolutions_and_their_gradients_are_fast_in_loops():
     """Those of layers, in a loop of steps, in the loop of a recurrent layer, and transposed."""
     x = jnp.ones((2, 3, 8, 8, 9))

@@ -13,6 +13,7 @@ def drawn(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "bfloat16")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("features", [16, 12])  # with and without whole groups of 8
 def test_few_rows_and_their_gradients_are_the_products(rows, features):
@@ -33,6 +34,7 @@ def test_few_rows_and_their_gradients_are_the_products(rows, features):
         assert found.dtype == jnp.bfloat16
 
 
+@pytest.mark.medium
 def test_rows_of_a_table_are_those_of_take():
     table, index = drawn(0, 6, 3), jnp.array([[0, 5], [-1, 6]])
     found, expected = cpu.take_rows(table, index), jnp.take(table, index, axis=0)

@@ -53,6 +53,7 @@ def test_formulations_compute_what_the_plain_ones_do(name):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.medium
 def test_half_precision_is_computed_in_float32():
     with config.compiling_for("gpu"):
         outputs = normalized(jnp.asarray(ROWS, "bfloat16") + 3, jnp.asarray(WEIGHTS))
@@ -75,6 +76,7 @@ def test_moments_of_a_batch_in_half_precision_take_one_pass():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_a_bias_is_added_before_the_product_is_rounded():
     layer = layers.Dense(4, dtype="mixed_bfloat16", bias_initializer="normal")
     x = jnp.asarray(ROWS, "bfloat16")
@@ -94,6 +96,7 @@ def test_a_bias_is_added_before_the_product_is_rounded():
     assert "preferred_element_type=float32" not in text
 
 
+@pytest.mark.medium
 def test_masked_classes_and_lost_labels_cost_nothing():
     logits = jnp.asarray([[1.0, -jnp.inf, 2.0], [0.0, 1.0, 2.0]])
     with config.compiling_for("gpu"):
@@ -130,6 +133,7 @@ def test_a_table_for_all_rows_does_not_dictate_their_layout():
             assert jax.device_count() == 1 or "dot_general" in text()
 
 
+@pytest.mark.medium
 def test_the_norm_of_all_gradients_is_that_of_each():
     grads = {"a": jnp.ones((3, 20000)), "b": jnp.full(7, 2.0), "c": jnp.full((2, 2), -1.0)}
     plain = clipping.clipped(grads, None, None, 1.0)

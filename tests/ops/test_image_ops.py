@@ -64,6 +64,7 @@ def test_arguments_are_those_of_keras():
         assert str(ours) == str(theirs), name
 
 
+@pytest.mark.medium
 def test_gaussian_blur_is_a_correlation_with_zeros_beyond_the_edges():
     window = lambda n, s: (lambda w: w / w.sum())(np.exp(-0.5 * ((np.arange(n) - n // 2) / s) ** 2))
     blurred = ops.gaussian_blur(X, (5, 3), (1.0, 2.0))

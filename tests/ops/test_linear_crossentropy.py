@@ -17,6 +17,7 @@ def plain(hidden, table):
     return ops.sparse_categorical_crossentropy(TARGET, hidden @ table.T, from_logits=True)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("most_logits", [None, 3 * 11 * 2, 1])
 def test_values_and_gradients_are_those_of_all_logits(most_logits):
     blocks = lambda hidden, table: ops.linear_crossentropy(TARGET, hidden, table, most_logits=most_logits)

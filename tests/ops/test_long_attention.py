@@ -51,6 +51,7 @@ def test_all_at_once_and_by_blocks(name, is_long, monkeypatch):
     assert weights is None
 
 
+@pytest.mark.medium
 def test_gradients_by_blocks_are_those_of_all_at_once(monkeypatch):
     def gradients():
         loss = lambda *heads: jnp.sum(jnp.sin(attention.attend(*heads, **CASES["padding"])[0]))
@@ -62,6 +63,7 @@ def test_gradients_by_blocks_are_those_of_all_at_once(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_memory_grows_with_the_length_and_not_with_its_square():
     def temporary(length):
         spec = jax.ShapeDtypeStruct((1, length, 2, 16), jnp.float32)

@@ -108,6 +108,7 @@ EAGER = [
 ELSEWHERE = {"custom_gradient", "vectorize", "jvp"}
 
 
+@pytest.mark.medium
 def test_values_are_those_of_keras():
     def compute(module, cases):
         return [jax.tree.leaves(getattr(module, name)(*args, **options)) for name, args, options in cases]
@@ -167,14 +168,17 @@ def test_functions_of_functions():
     np.testing.assert_allclose(dot(Variable(A), B), (A * B).sum(1), rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_istft_undoes_stft():
     np.testing.assert_allclose(ops.istft(ops.stft(WAVE, 8, 2, 8), 8, 2, 8, length=20), WAVE, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_distances_to_oneself_have_gradients():
     assert np.isfinite(jax.grad(lambda x: jnp.sum(ops.cdist(x, x)))(A)).all()
 
 
+@pytest.mark.medium
 def test_beam_search_finds_the_most_probable_labels():
     logits, lengths = LOGITS[:, :4, :3], np.array([4, 3])
     labels, scores = ops.ctc_decode(logits, lengths, strategy="beam_search", beam_width=60, top_paths=2)
@@ -186,6 +190,7 @@ def test_beam_search_finds_the_most_probable_labels():
     assert (scores[:, 0] >= scores[:, 1]).all()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_images_compared(dtype):
     images = np.random.default_rng(0).uniform(0, 1, (2, 14, 13, 3)).astype("float32")
@@ -198,6 +203,7 @@ def test_images_compared(dtype):
     assert float(ops.image.ssim(first[0], first[0], most)) == pytest.approx(1)
 
 
+@pytest.mark.medium
 def test_sobel_edges_are_those_of_keras():
     np.testing.assert_allclose(ops.image.sobel_edges(IMAGES), keras.ops.image.sobel_edges(IMAGES), atol=1e-5)
     theirs = keras.ops.image.sobel_edges(FIRST, data_format="channels_first")
@@ -235,6 +241,7 @@ def test_wrong_calls_say_what_is_wrong(call, message):
         call()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2)], ids=str)
 def test_capped_attention_scores(heads, key):
     query, memory = (jax.random.normal(key, (2, 5, count, 8)) * 3 for count in heads)

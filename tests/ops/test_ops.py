@@ -228,6 +228,7 @@ def test_lift_makes_a_function_an_op():
     np.testing.assert_array_equal(double(Variable(A)), 2 * A)
 
 
+@pytest.mark.medium
 def test_control_flow():
     assert int(ops.while_loop(lambda i, s: i < 5, lambda i, s: (i + 1, s + i), (0, 0))[1]) == 10
     assert int(ops.while_loop(lambda i: i < 5, lambda i: i + 1, 0, maximum_iterations=3)) == 3

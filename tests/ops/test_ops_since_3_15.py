@@ -29,6 +29,7 @@ def test_images_come_back_from_their_patches(shape, size, padding, data_format):
         np.testing.assert_allclose(single, images[0], atol=1e-6)
 
 
+@pytest.mark.medium
 def test_patches_that_overlap_are_averaged_and_wrong_ones_refused():
     image = np.random.default_rng(0).normal(size=(1, 7, 7, 2)).astype("float32")
     patches = ops.image.extract_patches(image, 3, 2)
@@ -125,6 +126,7 @@ def test_what_does_not_fit_is_a_value_error_as_in_keras(use):
             use(module.ops, lambda *shape, k=module: k.KerasTensor(shape))
 
 
+@pytest.mark.medium
 def test_values_of_more_arguments_are_those_of_keras():
     for module in (keras, kerax):
         o = module.ops

@@ -72,6 +72,7 @@ def test_penalty_of_repetition():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_draws_have_the_distribution():
     logits = jnp.log(jnp.array([[0.5, 0.3, 0.2, 0.0]]))
     keys = jax.random.split(jax.random.key(0), 3000)
@@ -80,6 +81,7 @@ def test_draws_have_the_distribution():
     np.testing.assert_allclose(sampling.log_probability(logits, jnp.array([1])), np.log(0.3), rtol=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("size", [1, 2, 5, 50, 997])
 def test_draws_reach_every_token_that_may_follow_and_no_other(size):
     chances = np.random.default_rng(size).random(size) * (np.arange(size) % 3 == 0)  # the first may, the last may not

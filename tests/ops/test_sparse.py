@@ -77,6 +77,7 @@ def test_symbolic_tensors_know_whether_they_are_sparse(name, rows):
     assert found.sparse == (name in STAY_SPARSE)
 
 
+@pytest.mark.medium
 def test_an_element_listed_twice_counts_as_the_sum():
     x = BCOO((jnp.array([3.0, -5.0]), jnp.array([[0, 1], [0, 1]])), shape=(1, 2))
     assert float(sparse.to_dense(ops.relu(x))[0, 1]) == 0
@@ -172,6 +173,7 @@ def test_gradients_with_respect_to_weights():
     np.testing.assert_allclose(jax.grad(loss)(kernel, of(DENSE)), jax.grad(loss)(kernel, DENSE), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_a_model_with_a_sparse_input_trains_predicts_and_is_saved(tmp_path):
     inputs = layers.Input((3,), sparse=True)
     model = kerax.Model(inputs, layers.Dense(1)(layers.Dense(4, "relu")(inputs)))
@@ -186,6 +188,7 @@ def test_a_model_with_a_sparse_input_trains_predicts_and_is_saved(tmp_path):
     np.testing.assert_allclose(loaded(of(DENSE)), expected, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_arrays_are_converted_as_told():
     assert kerax.ops.is_tensor(of(DENSE))
     assert isinstance(ops.convert_to_tensor(of(DENSE)), BCOO)

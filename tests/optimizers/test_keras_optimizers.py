@@ -141,6 +141,7 @@ class TestSteps:
 
 
 class TestSchedules:
+    @pytest.mark.medium
     def test_a_number_is_replaced_by_a_schedule(self):
         def rates(library):
             model = make(library, library.optimizers.Adam(0.1))

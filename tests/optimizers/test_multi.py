@@ -62,6 +62,7 @@ def fitted(optimizer, epochs=2, **compiling):
     return model
 
 
+@pytest.mark.medium
 def test_fit_trains_every_part_and_keeps_their_states():
     model = fitted({"generator": SGD(0.0), "discriminator": Adam(0.01)})
     start = fitted(SGD(0.0))
@@ -75,6 +76,7 @@ def test_fit_trains_every_part_and_keeps_their_states():
         model.optimizer.learning_rate  # noqa: B018
 
 
+@pytest.mark.medium
 def test_parts_can_have_averages_accumulation_and_scales_of_their_own():
     parts = {
         "generator": SGD(0.1, use_ema=True, ema_momentum=0.5, loss_scale_factor=8.0),
@@ -90,6 +92,7 @@ def test_parts_can_have_averages_accumulation_and_scales_of_their_own():
     np.testing.assert_allclose(mixed.generator.kernel.numpy(), plain.generator.kernel.numpy(), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_a_part_without_weights_to_train_does_nothing():
     kerax.utils.set_random_seed(0)
     model = Pair()
@@ -240,6 +243,7 @@ class GAN(kerax.Model):
         }, state
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("run_eagerly", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_optimizers_in_attributes_of_a_gan_keep_their_slots_between_steps_and_epochs(run_eagerly):
     def trained(runs):

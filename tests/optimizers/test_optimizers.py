@@ -155,6 +155,7 @@ def test_sgd_by_hand():
     assert int(state.iterations) == 2
 
 
+@pytest.mark.medium
 def test_the_average_replaces_the_weights_only_at_the_end_without_a_frequency():
     def model_of(module, **arguments):
         module.utils.set_random_seed(0)
@@ -168,6 +169,7 @@ def test_the_average_replaces_the_weights_only_at_the_end_without_a_frequency():
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_excluded_weights_do_not_decay():
     def weights_after(module, exclude):
         model = module.Sequential(

@@ -73,6 +73,7 @@ CASES = {name: lambda library, name=name: doubled(library, name) for name in NAM
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", CASES)
 def test_weights_are_those_of_keras(name):
     found, expected = (trained(library, CASES[name](library)) for library in (kerax, keras))
@@ -96,6 +97,7 @@ def test_single_variables_are_updated_as_in_keras(name):
     np.testing.assert_allclose(*values, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_accumulated_gradients_and_loss_scales_meet_an_own_step():
     for options in ({"gradient_accumulation_steps": 2}, {"loss_scale_factor": 4.0}, {"use_ema": True}):
         models = []

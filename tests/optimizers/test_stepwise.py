@@ -58,6 +58,7 @@ def make(**options):
     return model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "options",
     [
@@ -79,6 +80,7 @@ def test_training_is_that_of_keras(options):
     np.testing.assert_array_equal(ours.optimizer.calls.value, theirs.optimizer.calls.value)
 
 
+@pytest.mark.medium
 def test_schedules_and_changes_of_the_rate_are_seen():
     schedule = lambda module: module.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
 
@@ -97,6 +99,7 @@ def test_schedules_and_changes_of_the_rate_are_seen():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.medium
 def test_the_pair_of_pure_functions_is_pure():
     optimizer, params = OURS(), {"a": {"kernel": jnp.ones((2, 2)), "bias": jnp.zeros(2)}}
     state = optimizer.init(params)

@@ -76,6 +76,7 @@ def test_values_that_do_not_fit_change_nothing():
     assert int(optimizer.iterations) == 1
 
 
+@pytest.mark.medium
 def test_iterations_count_updates_as_in_keras():
     for arguments in ({}, dict(gradient_accumulation_steps=3)):
         counts = []

@@ -43,6 +43,7 @@ def test_scale_and_weights_are_those_of_keras(arguments):
     np.testing.assert_allclose(run(kerax, gradients, **arguments), run(keras, gradients, **arguments), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_a_skipped_step_halves_the_scale_and_changes_nothing_else():
     optimizer = LossScaleOptimizer(kerax.optimizers.Adam(0.1, use_ema=True), initial_scale=16.0)
     params = {"w": jnp.ones(2)}
@@ -97,6 +98,7 @@ def test_the_learning_rate_is_the_inner_one_and_can_be_set_in_training():
     assert int(optimizer.iterations) == 3 and int(optimizer.dynamic_scale) == 2**15
 
 
+@pytest.mark.medium
 def test_float16_training_recovers_from_a_scale_that_is_too_large():
     model = kerax.Sequential(
         [kerax.Input((4,)), kerax.layers.Dense(8, dtype="mixed_float16"), kerax.layers.Dense(1, dtype="mixed_float16")]

@@ -15,6 +15,7 @@ def make(cached=True):
     return kerax.Model(tokens, layers.Dense(300)(block(hidden)))
 
 
+@pytest.mark.medium
 def test_a_step_of_generation_is_planned_without_weights():
     model = make()
     plan = model.plan("cpu:1", batch_size=3, distribution="data", generate=128)

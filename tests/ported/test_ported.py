@@ -94,6 +94,7 @@ def fresh_session(tmp_path, monkeypatch):
         library.config.set_dtype_policy("float32")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "path",
     [
@@ -125,6 +126,7 @@ def compare(path, tmp_path, monkeypatch):
         assert_same(results["kerax"], results["keras"], tolerance)
 
 
+@pytest.mark.medium
 def test_there_are_seventy_scripts():
     assert len(SCRIPTS) >= 70 and {path.stem for path in SCRIPTS} >= QUICK
     assert {path.stem for path in EXPECTED.glob("*.json")} == {path.stem for path in SCRIPTS}

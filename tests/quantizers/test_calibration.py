@@ -131,6 +131,7 @@ def test_matrices_equal_keras():
             np.testing.assert_allclose(parts[name], value, rtol=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("mode, options", [("gptq", {}), ("awq", {})])
 def test_data_make_the_outputs_better(mode, options):
     """On inputs of unequal size, what the data say beats plain rounding."""
@@ -178,6 +179,7 @@ def test_windows_are_spread_over_the_tokens_and_short_data_repeated():
     assert calibration.windows(config).tolist() == [[97, 98, 99, 97, 98], [98, 99, 97, 98, 99]]
 
 
+@pytest.mark.medium
 def test_attention_is_calibrated_and_low_rank_updates_are_merged():
     table, attention = kerax.layers.Embedding(11, 4), kerax.layers.MultiHeadAttention(2, 3)
 
@@ -213,6 +215,7 @@ def test_attention_is_calibrated_and_low_rank_updates_are_merged():
         attention.value_dense.enable_lora(1)
 
 
+@pytest.mark.medium
 def test_groups_across_many_columns():
     """Where a group is no divisor of 128, or all columns are one of more than 128, Keras fails."""
     generator = np.random.default_rng(0)

@@ -111,6 +111,7 @@ def assert_stored_alike(own, theirs):
         np.testing.assert_allclose(mine[name], value, rtol=1e-6)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name, mode", GRID)
 def test_quantized_layers_equal_keras(name, mode):
     import keras
@@ -169,6 +170,7 @@ def test_built_under_a_policy_has_keras_weights(name, policy):
             assert np.all(weight.numpy() == 1)
 
 
+@pytest.mark.medium
 def test_a_policy_set_later_quantizes():
     layer, other = built(layers.Dense(3)), built(layers.Dense(3))
     other.set_weights(layer.get_weights())
@@ -295,6 +297,7 @@ class Block(layers.Layer):
         return self.dense(self.attention(inputs, inputs))
 
 
+@pytest.mark.medium
 def test_layers_with_quantized_layers_inside_come_back():
     inputs = X[None]
     block = Block(name="block")
@@ -453,6 +456,7 @@ def test_bad_configs_are_refused():
         built(layers.Dense(3)).quantize("int8", config=3)
 
 
+@pytest.mark.medium
 def test_a_policy_that_says_no_size_of_blocks_quantizes_with_the_default_size(tmp_path):
     ours, theirs = (package.layers.Dense(4) for package in (kerax, keras))
     for layer in (ours, theirs):

@@ -59,6 +59,7 @@ def test_packing_equals_keras_and_is_undone(axis, dtype):
     assert_same(quantizers.pack_int4(np.int8([[-3, 7], [2, -8], [1, 0]]))[0], np.int8([[45, -121], [1, 0]]))
 
 
+@pytest.mark.medium
 def test_float8_functions_equal_keras():
     import keras
 
@@ -91,6 +92,7 @@ def test_fake_quant_and_its_gradients_equal_keras(bounds, options):
     assert_same(results(quantizers), results(keras.quantizers), 1e-5)
 
 
+@pytest.mark.medium
 def test_fake_quant_per_channel_is_that_of_each_channel():
     low, high = np.float32([-0.5, -0.6, -0.7, -0.8]), np.float32([0.6, 0.9, 0.75, 1.8])
     found = quantizers.fake_quant_with_min_max_vars(X, low, high, axis=1)
@@ -99,6 +101,7 @@ def test_fake_quant_per_channel_is_that_of_each_channel():
     np.testing.assert_allclose(quantizers.fake_quant_with_min_max_vars(X.T, low, high, axis=0), found.T, rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_parameters_and_maps_equal_keras():
     from keras.src.quantizers import quantizers as theirs
 

@@ -68,6 +68,7 @@ def test_files_hold_the_merged_weight_and_training_goes_on(tmp_path):
     assert changed == [False, True, False, True]  # kernel, bias, a (whose gradient is 0 while b is), b
 
 
+@pytest.mark.medium
 def test_attention_uses_the_update_of_its_projections():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4))
     layer = layers.MultiHeadAttention(2, 3)
@@ -124,6 +125,7 @@ def _beside(base=None):
     return layer, x
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("base", [None, "int4"])
 def test_an_update_beside_the_outputs_is_that_of_matrices(base):
     layer, x = _beside(base)

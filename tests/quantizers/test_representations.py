@@ -99,6 +99,7 @@ def quantize(layer, mode):
         layer.quantize(config=CONFIGS[mode]())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name, mode", GRID)
 def test_every_layer_computes_with_every_representation(name, mode, tmp_path):
     layer, inputs = made(name)
@@ -182,6 +183,7 @@ class Block(layers.Layer):
         return self.shared(self.shared(self.first(inputs)))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("mode", ["int8", "int4"])
 def test_models_quantize_nested_and_shared_convolutions(mode, tmp_path):
     kerax.saving.register_keras_serializable("test")(Block)

@@ -46,6 +46,7 @@ def test_training_with_8_bit_floats_equals_keras(optimizer):
     assert [v.shape for v in own.optimizer.variables] == [tuple(v.shape) for v in theirs.optimizer.variables]
 
 
+@pytest.mark.medium
 def test_scales_follow_the_largest_magnitudes():
     layer = layers.Dense(1, use_bias=False)
     layer.build((None, 2))
@@ -87,6 +88,7 @@ def test_small_batches_and_norms_leave_the_scales_alone():
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=0.1)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("policy", ["bfloat16", "mixed_float16"])
 def test_float8_in_half_precision_learns(policy):
     model = make(kerax, policy)
@@ -97,6 +99,7 @@ def test_float8_in_half_precision_learns(policy):
     assert model.layers[0].inputs_scale.value.dtype == "float32" and model.layers[0].inputs_scale.value != 1
 
 
+@pytest.mark.medium
 def test_integers_come_back_from_every_form():
     kernel = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
     for equation, shape in (("abc,cde->abde", (4, 2, 3)), ("abcd,cde->abe", (4, 2, 3)), ("ab,cb->ac", (8, 3))):
@@ -112,6 +115,7 @@ def test_integers_come_back_from_every_form():
         np.testing.assert_array_equal(table, matrix.T)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("rows", [8, 7])
 def test_scales_of_rows_one_after_the_other_are_those_that_the_indices_pick(rows):
     config = quantizers.Int4QuantizationConfig(block_size=4)
@@ -121,6 +125,7 @@ def test_scales_of_rows_one_after_the_other_are_those_that_the_indices_pick(rows
     np.testing.assert_array_equal(picked, spread)
 
 
+@pytest.mark.medium
 def test_the_numbers_of_nf4_are_the_quantiles_of_the_paper():
     quantile = statistics.NormalDist().inv_cdf
     outermost = 0.9677083
@@ -133,6 +138,7 @@ def test_the_numbers_of_nf4_are_the_quantiles_of_the_paper():
     np.testing.assert_allclose(schemes.join_nf4(parts, 16, 16, 0), column, atol=1e-6)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("size", "ratio"), [(64, 0.98), (128, 0.94), (-1, 0.85)])
 def test_normal_weights_are_closer_in_nf4_than_in_integers_with_zero_points(size, ratio):
     matrix = np.random.default_rng(0).normal(size=(512, 64)).astype("float32")
@@ -145,6 +151,7 @@ def test_normal_weights_are_closer_in_nf4_than_in_integers_with_zero_points(size
     np.testing.assert_allclose(again, found, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_nf4_takes_rows_that_fill_no_block_and_zeros():
     matrix = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
     matrix[:, 0] = 0

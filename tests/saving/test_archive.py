@@ -190,6 +190,7 @@ class Net(kerax.Model):
         return self.head(x)
 
 
+@pytest.mark.medium
 def test_subclassed_models_and_layers_that_save_for_themselves(tmp_path):
     model = Net(4, name="net")
     model.compile("adam", "mse")
@@ -265,6 +266,7 @@ def test_a_checkpoint_folder_loads_as_a_model_too(tmp_path):
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.medium
 def test_model_checkpoint_writes_keras_files(tmp_path):
     model = dense(kerax)
     model.compile("adam", kerax.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -164,6 +164,7 @@ def test_lambdas_go_both_ways(make, tmp_path):
     np.testing.assert_allclose(again.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_lambdas_of_compile(tmp_path):
     model = kerax.Sequential([kerax.Input((3,)), layers.Dense(1)])
     loss = lambda y_true, y_pred: ops.mean(ops.square(y_true - y_pred))
@@ -220,6 +221,7 @@ def quantized():
     return model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("make", [Plain, graph, recurrent, adapted, quantized])
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_models_are_copied_and_pickled(make, copied):

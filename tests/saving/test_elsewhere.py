@@ -93,6 +93,7 @@ class Stop(callbacks.Callback):
             raise InterruptedError
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("how", ["resume", "BackupAndRestore"])
 def test_a_run_goes_on_to_the_bit(place, how):
     expected = make().fit(X, Y, epochs=5, batch_size=16, verbose=0).history
@@ -110,6 +111,7 @@ def test_a_run_goes_on_to_the_bit(place, how):
     assert bool(checkpoint.all_steps(f"{place}/run")) == (how == "resume")
 
 
+@pytest.mark.medium
 def test_steps_that_are_kept(place):
     model, last = trained(), f"{place}/last"
     for _ in range(4):
@@ -130,6 +132,7 @@ def test_steps_that_are_kept(place):
         checkpoint.restore(last, model)
 
 
+@pytest.mark.medium
 def test_callbacks(place):
     model = make()
     kept = [
@@ -152,6 +155,7 @@ def test_callbacks(place):
     assert len(fsspec.open(f"{place}/log.jsonl").open().read().splitlines()) == 3
 
 
+@pytest.mark.medium
 def test_tensorboard(place, tmp_path):
     pytest.importorskip("tensorboardX")
     import fsspec
@@ -211,6 +215,7 @@ else:  # some of a step's files are there
 """
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("when", ["file", "step"])
 def test_a_kill_while_something_is_put_there_leaves_what_was_there(s3, when):
     place = f"{s3}/{uuid.uuid4().hex}"
@@ -224,6 +229,7 @@ def test_a_kill_while_something_is_put_there_leaves_what_was_there(s3, when):
     assert checkpoint.all_steps(f"{place}/run") == [50]
 
 
+@pytest.mark.medium
 def test_a_server_that_fails_is_told(s3, monkeypatch):
     from kerax import places
 
@@ -308,6 +314,7 @@ class TestHub:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    @pytest.mark.medium
     def test_models_weights_and_card(self, hub, tmp_path):
         code = """
 print(saving.push_to_hub(model, "me/sums", description="Adds.", data="mnist", metrics={"loss": 0.5}, license="mit"))
@@ -339,6 +346,7 @@ for call, words in (
         for words in ("license: mit", "- mnist", "Adds.", "| loss | 0.5 |", 'load_model("hf://me/sums")', "dense_1"):
             assert words in card, words
 
+    @pytest.mark.medium
     def test_keras_opens_it(self, hub, tmp_path):
         keras = pytest.importorskip("keras")
         self.run(hub, tmp_path, 'saving.push_to_hub(model, "me/keras")')
@@ -348,12 +356,14 @@ for call, words in (
         again = keras.saving.load_model(tmp_path / "copy")
         np.testing.assert_allclose(again.predict(X, verbose=0), trained().predict(X, verbose=0), rtol=1e-5)
 
+    @pytest.mark.medium
     def test_a_card_that_somebody_wrote_stays(self, hub, tmp_path):
         hub.repositories["me/own"] = {"README.md": b"mine"}
         self.run(hub, tmp_path, 'model.save("hf://me/own")')
         assert hub.repositories["me/own"]["README.md"] == b"mine" and "config.json" in hub.repositories["me/own"]
 
 
+@pytest.mark.medium
 def test_a_missing_package_is_named(monkeypatch):
     import fsspec
 

@@ -169,6 +169,7 @@ class Mine(layers.Dense):
     pass
 
 
+@pytest.mark.medium
 def test_a_swapped_class_takes_the_weights_of_the_old_one(tmp_path):
     model = trained()
     model.save(tmp_path / "m.keras")
@@ -278,6 +279,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(name, tmp_path, little_room
     small.load_weights(path)
 
 
+@pytest.mark.medium
 def test_writers_and_readers_do_not_meet(tmp_path):
     path, failures = tmp_path / "m.weights.h5", []
     models = [make() for _ in range(3)]

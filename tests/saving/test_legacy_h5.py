@@ -56,6 +56,7 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("by_name", [False, True])
 def test_files_of_keras_are_read(path, theirs, by_name):
     ours = build(kerax)

@@ -46,6 +46,7 @@ X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(16, 2)).astype("float32")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("make", [functional, sequential, frozen, normalized])
 @pytest.mark.parametrize(("writer", "reader"), [(keras, kerax), (kerax, keras), (kerax, kerax)])
 def test_models_go_both_ways(make, writer, reader, tmp_path):

@@ -343,6 +343,7 @@ def test_a_good_file_loads(tmp_path):
     assert kerax.saving.load_model(tmp_path / "good.keras").layers
 
 
+@pytest.mark.medium
 def test_none_runs_reads_writes_or_lasts(outcomes):
     found, paths, left, errors = outcomes
     assert found.keys() == CASES.keys(), errors[-2000:]

@@ -38,6 +38,7 @@ def test_classes_are_offered_where_there_are_some(tmp_path):
     assert found == {name: has_classes for name, (_, has_classes) in MODELS.items()} | {"saved": False}
 
 
+@pytest.mark.medium
 def test_a_run_tells_the_names_of_its_classes(tmp_path, monkeypatch):
     from kerax.cli import main
 

@@ -70,6 +70,7 @@ def events(answer):
     return [json.loads(line[6:]) for line in lines[:-1]]
 
 
+@pytest.mark.medium
 def test_a_chat_is_answered(app):
     found = chat(app)
     (choice,) = found["choices"]
@@ -270,6 +271,7 @@ def test_a_client_that_leaves_frees_its_slot(app, is_stream):
     assert asyncio.run(asyncio.wait_for(leave(), 60)).json()["choices"][0]["text"] == "né"
 
 
+@pytest.mark.medium
 def test_sixteen_clients_get_what_each_gets_alone(app):
     bodies = [
         {"model": "llama", "prompt": "the sea" * (1 + number % 5), "seed": number, "max_tokens": 20, "ignore_eos": True}

@@ -66,6 +66,7 @@ def series(length, rows=3):
     return np.random.default_rng(length).normal(size=(rows, length, 2)).astype("float32")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("make", "rows", "pad_value"),
     [(tokens_model, tokens, 0), (causal_model, tokens, 0), (causal_model, tokens, 7), (masked_series, series, -1)],
@@ -85,6 +86,7 @@ def test_rows_are_filled_up_and_keep_their_numbers(serving, compilations, make, 
     assert "kerax_late_programs_total{" not in get(server, "/metrics").body.decode()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -103,6 +105,7 @@ def test_a_model_whose_numbers_that_changes_is_not_served(serving, model, words)
     assert words in server.repository.find("m").error and "mask that value" in server.repository.find("m").error
 
 
+@pytest.mark.medium
 def test_lengths_alone_are_compiled_and_fill_nothing_up(serving, compilations):
     model = tokens_model(mask=False)
     server = serving({"m": model}, lengths=[6, 9])
@@ -118,6 +121,7 @@ def test_lengths_alone_are_compiled_and_fill_nothing_up(serving, compilations):
     assert counted == [("4x5", "1.0"), ("4x7", "1.0")]
 
 
+@pytest.mark.medium
 def test_many_late_shapes_leave_the_prepared_programs(serving, compilations, monkeypatch):
     monkeypatch.setattr("kerax.serve.models._MOST_PROGRAMS", 2)
     monkeypatch.setattr("kerax.serve.metrics._MOST_SHAPES", 2)
@@ -140,6 +144,7 @@ def test_texts_of_known_lengths_are_compiled(serving, compilations):
     assert compiled == []
 
 
+@pytest.mark.medium
 def test_files_of_onnx_are_filled_up(serving, tmp_path):
     pytest.importorskip("onnxruntime")
     model = tokens_model()

@@ -41,6 +41,7 @@ def client(address):
         yield client
 
 
+@pytest.mark.medium
 def test_models(client):
     assert [model.id for model in client.models.list()] == ["scripted"]
     assert client.models.retrieve("scripted").owned_by == "kerax"
@@ -81,6 +82,7 @@ def test_mistakes_are_exceptions_of_their_kind(client):
     assert wrong.value.code == "model_not_found"
 
 
+@pytest.mark.medium
 def test_sixteen_clients(address):
     async def ask(number):
         async with openai.AsyncOpenAI(base_url=address, api_key="none") as client:

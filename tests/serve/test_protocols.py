@@ -74,6 +74,7 @@ def png(pixels):
 # TensorFlow Serving.
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("version", ["", "/versions/1"])
 def test_instances_give_predictions(server, model, x, version):
     expected = model.predict(x, verbose=0)

@@ -151,6 +151,7 @@ class Clients:
         await asyncio.gather(wait(), *(self.run(number) for number in range(clients)))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("count", [600, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_every_accepted_request_is_answered_through_sigterm(serve, model, count):
     process = serve(model[1], "--max_batch", 8, "--drain", 0.5)
@@ -168,6 +169,7 @@ def test_every_accepted_request_is_answered_through_sigterm(serve, model, count)
     assert clients.answers["not accepted"] <= 4 and clients.answers["200"] > 50, clients.answers
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_the_guides_commands_work(serve, model, tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
@@ -205,6 +207,7 @@ def test_the_guides_commands_work(serve, model, tmp_path, monkeypatch):
     assert process.end() == 0
 
 
+@pytest.mark.medium
 def test_sighup_has_models_read_anew(serve, model, tmp_path):
     other = kerax.Sequential([kerax.Input((4,), name="row"), kerax.layers.Dense(2)])
     model[0].save(tmp_path / "m.keras")
@@ -221,6 +224,7 @@ def test_sighup_has_models_read_anew(serve, model, tmp_path):
     assert process.end() == 0
 
 
+@pytest.mark.medium
 def test_changed_files_and_new_versions_are_read(serve, tmp_path):
     def wait_for(name, key, expected):
         for _ in range(1200):

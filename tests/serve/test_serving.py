@@ -246,6 +246,7 @@ def test_random_layers_draw_anew_for_each_batch(serving):
     assert len({predict(server, x).tobytes() for _ in range(8)}) > 4
 
 
+@pytest.mark.medium
 def test_open_sizes_are_computed_for_each_shape(serving):
     inputs = kerax.Input((None, 2), name="series")
     model = kerax.Model(inputs, [layers.LSTM(3)(inputs), layers.Dense(1)(inputs)])
@@ -262,6 +263,7 @@ def test_open_sizes_are_computed_for_each_shape(serving):
     assert answer.status == 400 and "cannot be computed for these inputs" in answer.error
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["kerax", "onnx"])
 def test_texts_of_any_length_are_computed_for_each_shape(serving, kind, tmp_path):
     vectorize = layers.TextVectorization(vocabulary=["good", "bad", "film"])
@@ -284,6 +286,7 @@ def test_a_fixed_batch_is_filled_up(serving):
     np.testing.assert_allclose(predict(server, x[:2]), model.predict(x, verbose=0)[:2], rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_half_precision_int8_and_a_step_of_ones_own(serving):
     class Doubled(kerax.Sequential):
         def predict_step(self, state, data):
@@ -307,6 +310,7 @@ def test_half_precision_int8_and_a_step_of_ones_own(serving):
 # Files, names and versions.
 
 
+@pytest.mark.medium
 def test_every_kind_of_file_is_served(serving, tmp_path):
     pytest.importorskip("onnxruntime")
     model = make_model()

@@ -86,6 +86,7 @@ class TestFeed:
 class TestPrograms:
     """Programs know forms of batches only."""
 
+    @pytest.mark.medium
     @pytest.mark.optimized
     @pytest.mark.parametrize("kind", ["dense", "convolution", "batch statistics"])
     def test_another_number_of_rows_is_no_other_program(self, kind, compilations):
@@ -110,6 +111,7 @@ class TestPrograms:
             np.testing.assert_allclose(results[1], np.mean(abs(outputs - y[:rows])), rtol=1e-4)
 
 
+@pytest.mark.medium
 @pytest.mark.optimized
 @pytest.mark.parametrize("start", [0, 16, 60])
 def test_evaluation_and_prediction_find_every_row(start):
@@ -140,6 +142,7 @@ def test_inputs_may_lie_in_different_ways(rows):
     assert loss == pytest.approx(np.mean(expected**2), rel=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.optimized
 def test_training_gives_the_same_bits_wherever_the_rows_lie():
     draw = np.random.default_rng(0)
@@ -177,6 +180,7 @@ def test_what_a_hook_does_to_the_rows_concerns_the_next_epoch():
     assert history["loss"] == [1.0, 9.0]
 
 
+@pytest.mark.medium
 def test_nan_is_traced_to_its_row(capsys):
     x = lying_at(np.ones((40, 20), "float32"), 16)
     x[17, 3] = np.nan
@@ -197,6 +201,7 @@ class TestLastBatchOfAnEvaluation:
             assert found[name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
         return next(p for k, p in model.compilation.programs.items() if k[0] == "test")
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize(
         "loss", ["mse", "huber", kerax.losses.MeanSquaredError(reduction="mean_with_sample_weight")], ids=str
@@ -211,6 +216,7 @@ class TestLastBatchOfAnEvaluation:
         options = {"sample_weight": draw.random(43).astype("float32")} if weighted else {}
         assert self.evaluated(model, x, y, **options).fills_up
 
+    @pytest.mark.medium
     def test_sequences_with_masks(self):
         tokens = np.random.default_rng(0).integers(0, 5, (43, 6))
         model = kerax.Sequential(
@@ -222,6 +228,7 @@ class TestLastBatchOfAnEvaluation:
         np.testing.assert_allclose(one, model.test_on_batch(tokens[:11], tokens[:11]), rtol=1e-5)
         assert next(p for k, p in model.compilation.programs.items() if k[0] == "test").fills_up
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("kind", ["loss", "metric", "added", "step"])
     def test_what_is_one_number_for_a_batch_has_a_program_of_its_own(self, kind):
         class Adds(kerax.layers.Layer):

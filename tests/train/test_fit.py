@@ -53,11 +53,13 @@ def two_headed(module, **compile_arguments):
 
 
 class TestParityOfFit:
+    @pytest.mark.medium
     def test_ragged_last_batch_and_validation(self):
         assert_same_fit(
             regression, X, Y, batch_size=8, epochs=3, validation_data=(X[:9] + 1, Y[:9]), validation_batch_size=4
         )
 
+    @pytest.mark.medium
     def test_sample_weights_of_training_and_validation(self):
         assert_same_fit(
             lambda module: regression(module, weighted_metrics=["mse"]),
@@ -69,6 +71,7 @@ class TestParityOfFit:
             validation_data=(X[:9], Y[:9], WEIGHTS[:9]),
         )
 
+    @pytest.mark.medium
     def test_class_weights(self):
         assert_same_fit(
             lambda module: classifier(module, weighted_metrics=["accuracy"], metrics=None),
@@ -79,9 +82,11 @@ class TestParityOfFit:
             epochs=3,
         )
 
+    @pytest.mark.medium
     def test_a_list_of_metrics_for_the_only_output(self):
         assert_same_fit(lambda module: regression(module, loss=["mse"], metrics=[["mae"]]), X, Y, epochs=1)
 
+    @pytest.mark.medium
     def test_class_weights_do_not_count_in_the_rows_split_off_for_validation(self):
         assert_same_fit(
             lambda module: classifier(module, weighted_metrics=["accuracy"], metrics=None),
@@ -93,6 +98,7 @@ class TestParityOfFit:
             epochs=2,
         )
 
+    @pytest.mark.medium
     def test_class_weights_of_one_hot_targets(self):
         assert_same_fit(
             lambda module: classifier(module, loss="categorical_crossentropy"),
@@ -157,6 +163,7 @@ class TestParityOfFit:
         assert set(mine) == set(other) == {"kind", "number"}
         np.testing.assert_allclose(mine["kind"], other["kind"], atol=1e-5)
 
+    @pytest.mark.medium
     def test_regularizers_batch_normalization_and_activity(self):
         def make(module):
             model = module.Sequential(
@@ -172,6 +179,7 @@ class TestParityOfFit:
 
         assert_same_fit(make, X, Y, batch_size=8, epochs=3, validation_data=(X, Y), tolerance=3e-5)
 
+    @pytest.mark.medium
     def test_frozen_layers(self):
         def make(module):
             model = module.Sequential(
@@ -189,6 +197,7 @@ class TestParityOfFit:
         ours, _ = assert_same_fit(make, X, Y, batch_size=8, epochs=3)
         assert len(ours.trainable_weights) == 2
 
+    @pytest.mark.medium
     def test_steps_per_epoch_on_generators(self):
         def batches():
             while True:
@@ -203,6 +212,7 @@ class TestParityOfFit:
         assert_same_history(mine, theirs.fit(batches(), **arguments))
         assert_same_weights(ours, theirs)
 
+    @pytest.mark.medium
     def test_batches_with_sample_weights(self):
         def batches():
             for start in range(0, ROWS, 8):
@@ -212,6 +222,7 @@ class TestParityOfFit:
         assert_same_history(ours.fit(batches(), verbose=0), theirs.fit(batches(), verbose=0))
         assert_same_weights(ours, theirs)
 
+    @pytest.mark.medium
     def test_constraints(self):
         def make(module):
             model = module.Sequential(
@@ -223,6 +234,7 @@ class TestParityOfFit:
         ours, _ = assert_same_fit(make, X, Y, batch_size=8, epochs=2)
         assert (ours.get_weights()[0] >= 0).all()
 
+    @pytest.mark.medium
     def test_a_model_with_own_losses_and_metrics_of_every_form(self):
         def make(module):
             def mean_gap(y_true, y_pred):
@@ -251,6 +263,7 @@ class TestOnBatch:
         np.testing.assert_allclose(ours.test_on_batch(X, Y), theirs.test_on_batch(X, Y), atol=1e-5)
         np.testing.assert_allclose(ours.predict_on_batch(X), theirs.predict_on_batch(X), atol=1e-5)
 
+    @pytest.mark.medium
     def test_class_weight(self):
         ours, theirs = make_pair(classifier)
         weight = {0: 0.1, 1: 1.0, 2: 4.0}
@@ -260,6 +273,7 @@ class TestOnBatch:
             atol=1e-5,
         )
 
+    @pytest.mark.medium
     def test_one_number_comes_as_a_scalar(self):
         model = regression(kerax, metrics=None)
         assert np.ndim(model.train_on_batch(X, Y)) == 0
@@ -268,6 +282,7 @@ class TestOnBatch:
 
 
 class TestEvaluateAndPredict:
+    @pytest.mark.medium
     def test_evaluate_agrees_with_keras(self):
         ours, theirs = make_pair(lambda module: regression(module, weighted_metrics=["mse"]))
         for arguments in (
@@ -289,6 +304,7 @@ class TestEvaluateAndPredict:
         for old, new in zip(before, model.get_weights()):
             np.testing.assert_array_equal(old, new)
 
+    @pytest.mark.medium
     def test_predict_agrees_with_keras(self):
         ours, theirs = make_pair(regression)
         expected = theirs.predict(X, verbose=0)
@@ -303,6 +319,7 @@ class TestEvaluateAndPredict:
         model = kerax.Sequential([kerax.layers.Dense(2)])
         assert model.predict(X, verbose=0).shape == (ROWS, 2)
 
+    @pytest.mark.medium
     def test_predict_in_batches_is_predict_at_once_for_every_row_count(self):
         model = regression(kerax)
         whole = model.predict_on_batch(X)
@@ -311,6 +328,7 @@ class TestEvaluateAndPredict:
 
 
 class TestArguments:
+    @pytest.mark.medium
     def test_history_holds_every_epoch(self):
         model = regression(kerax)
         history = model.fit(X, Y, epochs=4, initial_epoch=2, verbose=0, validation_split=0.2)
@@ -329,6 +347,7 @@ class TestArguments:
         assert history.history == {} and history.epoch == []
         np.testing.assert_array_equal(before[0], model.get_weights()[0])
 
+    @pytest.mark.medium
     def test_steps_per_epoch_on_arrays_go_on_where_the_last_epoch_stopped(self):
         ours, theirs = make_pair(lambda module: regression(module, optimizer=module.optimizers.SGD(0.05)))
         ours.fit(X[:16], Y[:16], batch_size=4, steps_per_epoch=2, epochs=4, shuffle=False, verbose=0)
@@ -375,6 +394,7 @@ class TestArguments:
             np.testing.assert_array_equal(one, two)
         assert not np.array_equal(run(1)[0], run(2)[0])
 
+    @pytest.mark.medium
     def test_validation_steps_limit_the_validation(self):
         ours, _ = assert_same_fit(
             regression, X, Y, epochs=2, validation_data=(X, Y), validation_batch_size=5, validation_steps=2
@@ -396,6 +416,7 @@ class TestArguments:
         np.testing.assert_array_equal(weights[0], model.get_weights()[0])
         assert set(model.fit(X, Y, verbose=0).history) == {"loss"}
 
+    @pytest.mark.medium
     def test_fit_continues_the_optimizer_of_the_last_fit(self):
         ours, theirs = make_pair(regression)
         for model in (ours, theirs):

@@ -131,6 +131,7 @@ def lists_of_names(library, metrics, weighted=None, outputs=1, loss="mse", y=Y):
     return history, list(results), bool(np.isclose(np.ravel(found)[0], results["loss"]))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -148,6 +149,7 @@ def test_logs_have_the_names_and_the_order_of_keras(arguments):
     assert lists_of_names(kerax, **arguments) == lists_of_names(keras, **arguments)
 
 
+@pytest.mark.medium
 def test_metrics_have_the_targets_of_outputs_without_them_left_out():
     assert "c_mae" in lists_of_names(kerax, [None, None, ["mae"]], outputs=3, loss=["mse", None, "mse"], y=[Y, Y])[0]
 
@@ -166,6 +168,7 @@ def test_validation_data_may_lack_targets_where_the_loss_needs_none():
 
 
 class TestComputeLoss:
+    @pytest.mark.medium
     @pytest.mark.parametrize("eager", [False, True])
     def test_one_that_knows_no_training(self, eager):
         def run(library):
@@ -198,6 +201,7 @@ class TestMonitors:
         model.fit(X, Y, epochs=3, shuffle=False, verbose=0, validation_data=(X, Y), callbacks=[callback])
         return callback, model
 
+    @pytest.mark.medium
     @pytest.mark.parametrize(
         ("make_metric", "monitor"),
         [

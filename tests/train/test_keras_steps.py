@@ -81,6 +81,7 @@ def frozen(k):
     return model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("make", [normalized, functional, frozen])
 def test_steps_of_keras_do_what_they_do_there(make, optimizer):
@@ -101,6 +102,7 @@ def test_steps_of_keras_do_what_they_do_there(make, optimizer):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_steps_run_eagerly_and_on_one_batch():
     model = normalized(kerax)
     model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
@@ -112,6 +114,7 @@ def test_steps_run_eagerly_and_on_one_batch():
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_the_state_is_trees_by_name_and_lists_by_number():
     seen = {}
 
@@ -195,6 +198,7 @@ def batches_of(batch):
     return lambda k: (type("Own", (Batches, k.utils.PyDataset), {})(batch),)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "feed",
     [
@@ -217,6 +221,7 @@ def test_a_step_gets_the_batch_in_the_form_that_keras_gives_it(feed):
     assert forms_seen(kerax, feed) == forms_seen(keras, feed)
 
 
+@pytest.mark.medium
 def test_inputs_alone_are_split_and_validated():
     class Reconstructs(kerax.Sequential):
         def train_step(self, state, data):

@@ -117,6 +117,7 @@ class TestChunking:
         for one, two in zip(model.get_weights(), reference[0]):
             np.testing.assert_array_equal(one, two)
 
+    @pytest.mark.medium
     def test_a_convolution_is_dispatched_step_by_step_with_the_same_bits(self):
         def run(callbacks):
             kerax.utils.set_random_seed(1)
@@ -317,6 +318,7 @@ class TestReadingAndWritingWhileTraining:
         model.fit(X, Y, batch_size=8, verbose=0, callbacks=[Reset()])
         np.testing.assert_array_equal(model.layers[0].kernel.numpy(), np.zeros((6, 8)))
 
+    @pytest.mark.medium
     def test_set_weights_in_a_callback_starts_over(self):
         start = make_model().get_weights()
         losses = []
@@ -387,6 +389,7 @@ class TestHops:
             sys.setprofile(None)
         return len(calls)
 
+    @pytest.mark.medium
     def test_no_python_call_per_step(self, monkeypatch):
         model = make_model()
         monkeypatch.setattr(program.Pace, "target", 10.0)
@@ -394,6 +397,7 @@ class TestHops:
         few, many = self.run_counted(model, 640), self.run_counted(model, 640 * 5)
         assert (many - few) / (640 * 4) < 0.8  # some 50 per block of 64 batches, of which 10 begin a pass
 
+    @pytest.mark.medium
     def test_frames_between_fit_and_the_compiled_step(self, monkeypatch):
         model = make_model()
         model.fit(X, Y, batch_size=13, verbose=0)

@@ -111,6 +111,7 @@ class Watcher(kerax.callbacks.Callback):
 
 
 class TestAhead:
+    @pytest.mark.medium
     def test_who_reads_the_logs_of_every_batch_gets_the_same_from_fewer_dispatches(self, run):
         watcher, _ = run.both(Watcher)
         assert [item[0] for item in watcher.seen if isinstance(item, tuple)] == list(range(STEPS)) * 2
@@ -129,6 +130,7 @@ class TestAhead:
         run.both(lambda: Watcher(read, {0, 9, 11, 40}))
         assert run.taken_back
 
+    @pytest.mark.medium
     def test_who_reads_at_every_batch_is_soon_left_alone(self, run):
         def read(model, batch):
             return float(model.metrics[0].result())
@@ -142,6 +144,7 @@ class TestAhead:
 
         run.both(lambda: Watcher(assign, {7, 30}))
 
+    @pytest.mark.medium
     def test_evaluation_within_a_hook(self, run):
         run.both(lambda: Watcher(lambda model, batch: model.evaluate(X[:40], Y[:40], verbose=0), {20}))
 
@@ -164,6 +167,7 @@ class TestAhead:
         _, (_, _, error) = run.both(lambda: Watcher(lambda *_: os.kill(os.getpid(), signal.SIGINT), {21}))
         assert error is KeyboardInterrupt
 
+    @pytest.mark.medium
     def test_a_thread_that_reads_weights_changes_none(self, run):
         def read():
             while not done.is_set():
@@ -181,6 +185,7 @@ class TestAhead:
         for one, two in zip(found[1][0], expected[0], strict=True):
             np.testing.assert_array_equal(one, two)
 
+    @pytest.mark.medium
     def test_nan_is_noticed(self, run):
         class Notes(Watcher):
             def on_non_finite(self, message):
@@ -233,6 +238,7 @@ class Prints(kerax.layers.Layer):
         return x
 
 
+@pytest.mark.medium
 def test_a_step_that_calls_the_host_is_done_once(monkeypatch):
     run = Run(make_model(Prints()), monkeypatch)
     run(Watcher())

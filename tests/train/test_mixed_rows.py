@@ -69,6 +69,7 @@ def metric_of_the_batch(module):
 MODELS = [functional, attending_over_the_batch, batch_statistics, in_batch_negatives, metric_of_the_batch]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("batch_size", [16, 64], ids="of {}".format)
 def test_predict_and_evaluate(make, batch_size):
@@ -80,6 +81,7 @@ def test_predict_and_evaluate(make, batch_size):
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
 
 
+@pytest.mark.medium
 def test_validation_and_batches_of_ones_own():
     ours, keras_s = functional(kerax), functional(keras)
     histories = [
@@ -100,6 +102,7 @@ def test_validation_and_batches_of_ones_own():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_fewer_rows_than_a_batch():
     ours, keras_s = functional(kerax), functional(keras)
     for rows in (1, 5, 21):
@@ -107,6 +110,7 @@ def test_fewer_rows_than_a_batch():
         np.testing.assert_allclose(ours.predict(X[:rows], verbose=0), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_batches_of_one_row_first():
     for make in (functional, in_batch_negatives):
         ours, keras_s = make(kerax), make(keras)

@@ -63,6 +63,7 @@ def test_predict_computes_with_new_code(module, old, new, expected):
     assert model.predict(X, verbose=0)[0, 0] == expected
 
 
+@pytest.mark.medium
 def test_a_subclass_a_loss_and_an_evaluation_too(module):
     model = module.Doubled()
     model.compile("sgd", module.loss)

@@ -34,6 +34,7 @@ class TestStatesThatGoOn:
         whole.set_weights(stateful.get_weights())
         return stateful, whole
 
+    @pytest.mark.medium
     @pytest.mark.parametrize(
         "make",
         [
@@ -65,6 +66,7 @@ class TestStatesThatGoOn:
         found = stateful.predict(batches, batch_size=2, verbose=0)
         np.testing.assert_allclose(np.concatenate([found[:2], found[2:]], axis=1), expected, atol=1e-6)
 
+    @pytest.mark.medium
     def test_in_evaluation(self):
         stateful, whole = self.pair(lambda **kw: layers.LSTM(4, return_sequences=True, **kw))
         targets = RNG.normal(size=(2, 6, 4)).astype("f4")
@@ -96,6 +98,7 @@ class TestStatesThatGoOn:
 
 
 class TestAccumulatedGradients:
+    @pytest.mark.medium
     @pytest.mark.parametrize(
         "make",
         [
@@ -125,6 +128,7 @@ class TestRunsInsideARun:
         watching = kerax.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: batch == 3 and hook(model))
         return model.fit(X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0, callbacks=[watching]).history
 
+    @pytest.mark.medium
     @pytest.mark.parametrize(
         "hook",
         [
@@ -168,6 +172,7 @@ class TestRunsInsideARun:
         logs = model.fit(X, Y, epochs=3, batch_size=4, shuffle=False, verbose=0, callbacks=[Ends()]).history
         assert logs == expected
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("interval", [0.005, 0.0005, 0.00001])
     def test_another_thread_predicts_meanwhile(self, interval):
         """Also in an evaluation that began before `fit`, or while arrays go to a run and back."""

@@ -50,6 +50,7 @@ def square(y_true, y_pred):
     return (y_true - y_pred) ** 2
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("outputs", "y", "loss", "options"),
     [
@@ -92,6 +93,7 @@ def of_all(y_true, y_pred):
     return sum((y**2).mean(-1) for y in (y_pred.values() if isinstance(y_pred, dict) else y_pred))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("outputs", "y", "loss", "options"),
     [
@@ -113,6 +115,7 @@ def test_several_losses_of_one_output_or_of_a_structure_are_added(outputs, y, lo
     assert ours.keys() == theirs.keys()
 
 
+@pytest.mark.medium
 def test_several_losses_of_the_only_output_are_added():
     # Keras hands the first loss the first row of the targets, and its sum is that of the first loss.
     ours = history(kerax, lambda a, b, c: a, Y, ["mse", "mae"], loss_weights=[2.0, 3.0])

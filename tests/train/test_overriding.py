@@ -55,6 +55,7 @@ class TestOverriding:
         assert history["mine"][3] < history["mine"][0]
         assert x.shape == (ROWS, 5)
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("micro_batches", [None, 2])
     def test_what_compute_metrics_returns_is_logged(self, micro_batches):
         def make(module):
@@ -103,6 +104,7 @@ class TestOverriding:
         with pytest.raises(ValueError, match="TrainState"):
             model.fit(X, Y, verbose=0)
 
+    @pytest.mark.medium
     def test_compute_loss(self):
         def make(module):
             class Weighted(module.Model):
@@ -124,6 +126,7 @@ class TestOverriding:
 
         assert_same_fit(make, X, Y, batch_size=8, epochs=2)
 
+    @pytest.mark.medium
     def test_add_loss_in_a_layer(self):
         def make(module):
             class Penalty(module.layers.Layer):
@@ -195,6 +198,7 @@ class TestSettings:
         for name in history:
             np.testing.assert_allclose(history[name], expected_history[name], atol=1e-6)
 
+    @pytest.mark.medium
     def test_values_can_be_printed_and_branched_on_when_eager(self):
         class Branching(kerax.Model):
             def __init__(self):
@@ -208,6 +212,7 @@ class TestSettings:
         model.compile("sgd", "mse", run_eagerly=True)
         assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"][0])
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("steps", [3, pytest.param("auto", marks=pytest.mark.slow)])
     def test_steps_per_execution_changes_no_number(self, steps):
         def run(**arguments):
@@ -234,6 +239,7 @@ class TestSettings:
         model.fit(X, Y, verbose=0)
         assert not np.array_equal(frozen[0], first.get_weights()[0])
 
+    @pytest.mark.medium
     def test_ema_weights_are_those_of_keras(self):
         assert_same_fit(
             lambda module: regression(
@@ -245,6 +251,7 @@ class TestSettings:
             epochs=3,
         )
 
+    @pytest.mark.medium
     def test_an_optax_transformation_trains_as_adam(self):
         ours = regression(kerax, optimizer=optax.adam(0.01, eps=1e-7))
         other = regression(kerax)
@@ -266,6 +273,7 @@ class TestSettings:
         assert all(weight.dtype == "float32" for weight in model.get_weights())
         assert model.predict(X, verbose=0).dtype.name == "bfloat16"
 
+    @pytest.mark.medium
     def test_loss_scaling_changes_no_update(self):
         ours, other = (
             regression(kerax, optimizer=kerax.optimizers.SGD(0.05, loss_scale_factor=factor)) for factor in (None, 64.0)
@@ -276,6 +284,7 @@ class TestSettings:
         for one, two in zip(ours.get_weights(), other.get_weights()):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)
 
+    @pytest.mark.medium
     def test_gradient_accumulation_is_one_large_batch(self):
         small = regression(kerax, optimizer=kerax.optimizers.SGD(0.05, gradient_accumulation_steps=2))
         large = regression(kerax, optimizer=kerax.optimizers.SGD(0.05))
@@ -285,6 +294,7 @@ class TestSettings:
         for one, two in zip(small.get_weights(), large.get_weights()):
             np.testing.assert_allclose(one, two, atol=1e-6)
 
+    @pytest.mark.medium
     def test_inputs_by_position_and_by_name_are_the_same(self):
         model = two_headed(kerax)
         by_list = model.predict([X, X[:, :3]], verbose=0)

@@ -44,6 +44,7 @@ class Noisy(layers.Layer):
 
 
 class TestKeys:
+    @pytest.mark.medium
     def test_compiling_again_does_not_repeat_the_draws(self):
         model = classifier(Noisy())
         drawn = []
@@ -53,6 +54,7 @@ class TestKeys:
             model.compile("sgd", "sparse_categorical_crossentropy")
         assert len(set(drawn)) == 3
 
+    @pytest.mark.medium
     def test_random_layers_in_inference_draw_anew_for_each_batch_and_each_call(self):
         model = classifier(Noisy())
         zeros = np.zeros((64, 6), "float32")
@@ -61,6 +63,7 @@ class TestKeys:
         results = [model.evaluate(X, Y, verbose=0)[0] for _ in range(2)]
         assert results[0] != results[1]
 
+    @pytest.mark.medium
     def test_evaluating_between_does_not_change_the_training(self):
         weights = []
         for looks in (False, True):
@@ -81,6 +84,7 @@ class TestGuard:
         x[step * 10] = value
         return x
 
+    @pytest.mark.medium
     def test_the_weights_of_the_step_before_are_kept(self, capsys):
         model, twin = classifier(), classifier()
         model.fit(
@@ -99,6 +103,7 @@ class TestGuard:
         assert "step 4: `x` of the batch holds NaN or infinity, first in row 0 (1 rows)" in said
         model.fit(X, Y, verbose=0)  # unguarded again
 
+    @pytest.mark.medium
     def test_it_names_the_layer(self, capsys):
         class Root(layers.Layer):
             def call(self, inputs):
@@ -118,6 +123,7 @@ class TestGuard:
         model.fit(X, Y, verbose=0, callbacks=[kerax.callbacks.TerminateOnNaN()])
         assert "the gradient of 'dense/bias' is the first" in capsys.readouterr().out
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("source", ["large arrays", "generator"])
     def test_the_batch_is_found_again(self, source, capsys, monkeypatch):
         monkeypatch.setattr(config, "_resident_bytes", 0)
@@ -148,6 +154,7 @@ class TestMicroBatches:
             for name, values in histories[0].items():
                 np.testing.assert_allclose(history[name], values, rtol=1e-5)
 
+    @pytest.mark.medium
     def test_parts_draw_differently_and_update_state_in_turn(self):
         model = classifier(layers.BatchNormalization(momentum=0.0), Noisy(), micro_batches=7)
         model.fit(X, Y, batch_size=70, shuffle=False, verbose=0)
@@ -190,6 +197,7 @@ class TestSweeps:
             for name, value in singly.items():
                 assert results[batch_size][name] == pytest.approx(value, rel=1e-5)
 
+    @pytest.mark.medium
     def test_a_metric_that_does_more_than_add_is_evaluated_batch_by_batch(self):
         class Largest(kerax.metrics.Metric):
             def __init__(self):
@@ -227,6 +235,7 @@ class TestSweeps:
         expected = X[:64].reshape(16, 4, 6)
         np.testing.assert_allclose(outputs, (expected - expected.mean(1, keepdims=True)).reshape(64, 6), atol=1e-6)
 
+    @pytest.mark.medium
     def test_metrics_hold_the_evaluations_values_afterwards(self):
         metric = kerax.metrics.SparseCategoricalAccuracy(name="hits")
         model = classifier(metrics=[metric])
@@ -236,6 +245,7 @@ class TestSweeps:
 
 
 class TestPrograms:
+    @pytest.mark.medium
     def test_the_program_of_the_last_batch_is_compiled_behind(self):
         model = classifier()
         model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
@@ -251,6 +261,7 @@ class TestPrograms:
         forms = [getattr(form, "_function", form) for form in (program._many, program._one)]
         assert sum(form._cache_size() for form in forms) == 0  # what was compiled behind fitted every epoch
 
+    @pytest.mark.medium
     def test_flops_of_a_step(self):
         model = classifier()
         model.fit(X, Y, batch_size=35, verbose=0)
@@ -258,6 +269,7 @@ class TestPrograms:
         products = 2 * 35 * (6 * 5 + 5 * 3)  # forward; about as much for each of the two gradients
         assert 2 * products < program.flops() < 6 * products
 
+    @pytest.mark.medium
     def test_the_compilation_cache(self, tmp_path, monkeypatch):
         names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
         names += ("jax_persistent_cache_min_entry_size_bytes", "jax_enable_compilation_cache")
@@ -274,6 +286,7 @@ class TestPrograms:
 
 
 class TestDebugging:
+    @pytest.mark.medium
     def test_overfit_batches(self):
         seen = []
 
@@ -290,6 +303,7 @@ class TestDebugging:
         assert {float(value) for value in seen} == {float(X[0, 0]), float(X[10, 0])}
         assert len(history.history["val_loss"]) == 3
 
+    @pytest.mark.medium
     def test_limit_batches(self):
         model = classifier()
         model.fit(X, Y, batch_size=10, epochs=2, limit_batches=3, validation_data=(X, Y), verbose=0)
@@ -301,6 +315,7 @@ class TestDebugging:
             model.fit(X, Y, limit_batches=0)
 
 
+@pytest.mark.medium
 def test_a_data_set_on_disk_is_streamed(tmp_path):
     np.save(tmp_path / "x.npy", np.tile(X, (40, 1)))
     np.save(tmp_path / "y.npy", np.tile(Y, 40))

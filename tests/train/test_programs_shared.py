@@ -55,6 +55,7 @@ def use(model, learning_rate=0.01, **arguments):
     return history, model.predict(X, batch_size=8, verbose=0), model.evaluate(X, Y, batch_size=8, verbose=0)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("make", [sequential, functional, Subclass])
 def test_a_model_made_anew_compiles_nothing(make):
     kerax.utils.set_random_seed(1)
@@ -67,6 +68,7 @@ def test_a_model_made_anew_compiles_nothing(make):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("change", ["seed", "learning rate", "compiled anew", "cloned", "rows"])
 def test_what_is_an_argument_of_the_program_may_differ(change):
     model = sequential()
@@ -125,6 +127,7 @@ def test_functions_of_the_host_are_the_models_own(kind):
         seen.clear()
 
 
+@pytest.mark.medium
 def test_programs_hold_no_model_and_are_let_go():
     model = functional()
     use(model)

@@ -19,6 +19,7 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 4)).astype("float32"), RNG.normal(size=(40, 2)).astype("float32")
 
 
+@pytest.mark.medium
 def test_assigned_numpy_memory_is_copied():
     for _ in range(20):
         dense = layers.Dense(3)
@@ -29,6 +30,7 @@ def test_assigned_numpy_memory_is_copied():
         np.testing.assert_array_equal(dense.kernel.value, np.ones((4, 3)))
 
 
+@pytest.mark.medium
 def test_initializers_of_users_are_told_apart_by_more_than_their_config():
     class Filled(kerax.initializers.Initializer):
         def __init__(self, function):
@@ -46,6 +48,7 @@ def test_initializers_of_users_are_told_apart_by_more_than_their_config():
         assert dense.get_weights()[0][0, 0] == number
 
 
+@pytest.mark.medium
 def test_masks_survive_a_cast_to_the_compute_dtype():
     tokens = np.array([[1, 2, 0, 0]])
     lstm = layers.LSTM(2, dtype="mixed_bfloat16")
@@ -54,6 +57,7 @@ def test_masks_survive_a_cast_to_the_compute_dtype():
     np.testing.assert_allclose(np.float32(masked), np.float32(lstm(np.asarray(embedded)[:, :2])), rtol=1e-2)
 
 
+@pytest.mark.medium
 def test_losses_of_eager_calls_do_not_pile_up():
     model = kerax.Sequential([layers.Dense(3, activity_regularizer="l2"), layers.Dense(1)])
     for _ in range(3):
@@ -61,6 +65,7 @@ def test_losses_of_eager_calls_do_not_pile_up():
     assert len(model.losses) == 1
 
 
+@pytest.mark.medium
 def test_dropout_may_stay_active_in_prediction_and_evaluation():
     inputs = kerax.Input((4,))
     model = kerax.Model(inputs, layers.Dropout(0.5)(layers.Dense(2)(inputs), training=True))
@@ -69,6 +74,7 @@ def test_dropout_may_stay_active_in_prediction_and_evaluation():
     assert (model.predict(X, verbose=0) == 0).any()
 
 
+@pytest.mark.medium
 def test_freezing_a_normalization_without_weights_is_obeyed_at_the_next_fit():
     norm = layers.BatchNormalization(scale=False, center=False)
     model = kerax.Sequential([kerax.Input((4,)), norm, layers.Dense(2)])
@@ -81,6 +87,7 @@ def test_freezing_a_normalization_without_weights_is_obeyed_at_the_next_fit():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.medium
 def test_arrays_made_in_build_leak_no_tracer():
     class Positions(kerax.Layer):
         def build(self, input_shape):
@@ -100,6 +107,7 @@ def test_arrays_made_in_build_leak_no_tracer():
     deferred.fit(X, Y, verbose=0)
 
 
+@pytest.mark.medium
 def test_metrics_of_the_same_name_keep_their_own_state():
     class Counting(layers.Dense):
         def __init__(self, units):
@@ -111,6 +119,7 @@ def test_metrics_of_the_same_name_keep_their_own_state():
     assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"][-1])
 
 
+@pytest.mark.medium
 def test_a_sequential_takes_a_masked_input():
     inner = kerax.Sequential([layers.Dense(3), layers.LSTM(2)])
     tokens = kerax.Input((None,), dtype="int32")
@@ -119,6 +128,7 @@ def test_a_sequential_takes_a_masked_input():
     np.testing.assert_allclose(padded, short, rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_stateless_call_takes_a_key_for_random_layers():
     model = kerax.Sequential([kerax.Input((4,)), layers.Dropout(0.5)])
     outputs, _ = model.stateless_call([], [], X, training=True, key=1)
@@ -129,6 +139,7 @@ def test_stateless_call_takes_a_key_for_random_layers():
     assert ((first == 0) != (other == 0)).any()
 
 
+@pytest.mark.medium
 def test_a_step_without_logs_trains_the_same_from_large_arrays(monkeypatch):
 
     monkeypatch.setattr(config, "_resident_bytes", 0)
@@ -151,6 +162,7 @@ def test_a_step_without_logs_trains_the_same_from_large_arrays(monkeypatch):
     np.testing.assert_array_equal(results[0], results[2])
 
 
+@pytest.mark.medium
 def test_metric_objects_keep_their_names_with_several_outputs():
     inputs = kerax.Input((4,))
     model = kerax.Model(inputs, {"a": layers.Dense(1, name="a")(inputs), "b": layers.Dense(1, name="b")(inputs)})
@@ -162,6 +174,7 @@ def test_metric_objects_keep_their_names_with_several_outputs():
         assert {"a_mine", "b_mae"} <= set(history) and metric.name == "mine"
 
 
+@pytest.mark.medium
 def test_a_mask_that_is_passed_stays_with_the_call():
     for model in (
         kerax.Sequential([kerax.Input((3, 2)), layers.LSTM(2)]),
@@ -172,6 +185,7 @@ def test_a_mask_that_is_passed_stays_with_the_call():
         assert not np.allclose(masked, model(x))
 
 
+@pytest.mark.medium
 def test_a_key_is_not_baked_into_a_traced_function():
     drop = layers.Dropout(0.5)
     x = jnp.ones((3, 4))
@@ -192,6 +206,7 @@ def test_a_lost_mask_is_said_once():
         model(tokens)
 
 
+@pytest.mark.medium
 def test_stateless_call_takes_the_trees_of_a_state():
     class Own(kerax.Sequential):
         def train_step(self, state, data):
@@ -234,6 +249,7 @@ def test_a_callback_sees_the_outputs_of_its_batch_alone():
     np.testing.assert_array_equal(np.concatenate(seen), outputs)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("steps_per_epoch", [None, 2])
 def test_the_data_of_a_fit_is_freed_with_it(steps_per_epoch, monkeypatch):
     feeds = []
@@ -274,6 +290,7 @@ class TestNoTracerLeaks:
         x = kerax.layers.LayerNormalization()(x + kerax.layers.MultiHeadAttention(2, 2)(x, x))
         return kerax.Model(inputs, kerax.layers.Dense(1)(kerax.layers.GlobalAveragePooling1D()(x)))
 
+    @pytest.mark.medium
     @pytest.mark.parametrize("make", [functional, Recurrent], ids=["functional", "subclass"])
     def test_under_the_check(self, make):
         x, y = np.ones((5, 5), "int32"), np.ones((5, 1), "float32")

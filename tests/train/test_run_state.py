@@ -47,6 +47,7 @@ def step(model):
     return [bool((one != weight.numpy()).any()) for one, weight in zip(before, model.weights, strict=True)]
 
 
+@pytest.mark.medium
 def test_freezing(model):
     assert all(step(model))
     layer = model.layers[0]
@@ -59,6 +60,7 @@ def test_freezing(model):
     assert all(step(model))
 
 
+@pytest.mark.medium
 def test_compiled_anew(model):
     model.compile(kerax.optimizers.SGD(0.0), "mae", metrics=[])
     assert not any(step(model))
@@ -74,6 +76,7 @@ def test_values_set_by_hand(model):
     assert model.test_on_batch(X, Y, return_dict=True)["loss"] == pytest.approx((Y**2).mean(), rel=1e-5)
 
 
+@pytest.mark.medium
 def test_metrics_compiled_later(model):
     model.compile("adam", "mse", metrics=["mae", "mse"])
     assert set(model.test_on_batch(X, Y, return_dict=True)) == {"loss", "mae", "mse"}
@@ -89,6 +92,7 @@ def test_low_rank_updates(model):
     assert any("lora" in name for name in trained) and (np.asarray(layer.kernel) != kernel).any()
 
 
+@pytest.mark.medium
 def test_other_calls_between(model):
     for _ in range(2):
         model.fit(X, Y, verbose=0)

@@ -19,6 +19,7 @@ def model():
     return model
 
 
+@pytest.mark.medium
 def test_arrays_that_a_user_holds_survive_training(model):
     read = model.layers[0].kernel.value
     given = jnp.ones((3,))
@@ -56,6 +57,7 @@ def test_frozen_weights_cost_no_optimizer_state():
     assert set(state.opt_state.slots.momentum) == {"dense_1"}
 
 
+@pytest.mark.medium
 def test_layers_made_untrainable_are_not_trained():
     frozen = layers.LSTM(3, trainable=False)
     model = kerax.Sequential([kerax.Input((2, 4)), frozen, layers.Dense(3)])

@@ -76,6 +76,7 @@ PAIRS = [(make, switch) for switch in SWITCHES for make in DATA if switch != "no
 SLOW = [(make, "disable_jit") for make in (attention, recurrent, convolution)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("make", "switch"),
     [
@@ -88,6 +89,7 @@ def test_the_numbers_are_those_without(plain, make, switch):
         np.testing.assert_allclose(ours, expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.medium
 def test_random_numbers_are_drawn_in_a_program_that_a_thread_compiles():
     with jax.enable_x64(True):
         model = kerax.Sequential([kerax.Input((8,)), layers.Dropout(0.1, seed=1), layers.Dense(1)])
@@ -95,6 +97,7 @@ def test_random_numbers_are_drawn_in_a_program_that_a_thread_compiles():
         assert np.isfinite(model.fit(DATA[dense][0], np.ones((12, 1)), batch_size=5, verbose=0).history["loss"]).all()
 
 
+@pytest.mark.medium
 def test_the_switches_of_the_user_hold_outside_and_afterwards():
     model, _ = dense()
     with jax.numpy_rank_promotion("raise"):

@@ -28,6 +28,7 @@ def made(library, model_class, **options):
     return model
 
 
+@pytest.mark.medium
 def test_overridden_methods_are_called_where_keras_calls_them(tmp_path):
     found = {}
     for library in (keras, kerax):
@@ -125,6 +126,7 @@ def test_without_a_reset_metrics_go_on(library):
     np.testing.assert_allclose(history, np.cumsum(reset) / [1, 2, 3], rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_the_list_of_metrics_is_that_of_keras():
     class Own:
         def build(self, library):

@@ -32,6 +32,7 @@ def search(place, **options):  # noqa: F811
     return found
 
 
+@pytest.mark.medium
 def test_a_search_is_kept_and_goes_on(place):  # noqa: F811
     first = search(place, max_trials=2)
     assert [trial.status for trial in first.trials] == ["COMPLETED"] * 2

@@ -66,6 +66,7 @@ def searched(tmp_path_factory):
 
 
 class TestSearch:
+    @pytest.mark.medium
     def test_trials_are_ranked_by_the_best_epoch(self, searched):
         trials, best = searched.trials, searched.get_best_trials(10)
         assert [trial.status for trial in trials] == ["COMPLETED"] * 3
@@ -156,6 +157,7 @@ def test_executions_are_averaged(tmp_path):
     assert search.trials[0].score == 2.0 and search.trials[0].metrics == {"val_loss": 2.0}
 
 
+@pytest.mark.medium
 def test_hyperparameters_in_fit_and_a_model_without_input(tmp_path):
     class Own(tuner.HyperModel):
         def build(self, hp):
@@ -173,6 +175,7 @@ def test_hyperparameters_in_fit_and_a_model_without_input(tmp_path):
     assert search.get_best_models()[0].predict(X, verbose=0).shape == (32, 1)
 
 
+@pytest.mark.medium
 def test_callbacks_are_copied_and_tensorboard_gets_folders(tmp_path):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
     stop = kerax.callbacks.EarlyStopping("loss", patience=5)
@@ -220,6 +223,7 @@ class TestFormula:
         done = [trial for trial in search.trials if trial.status == "COMPLETED"]
         assert len(done) == 2 and done[0].hyperparameters.values["x"] == x
 
+    @pytest.mark.medium
     def test_sqlite(self, tmp_path):
         pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
         url = f"sqlite:///{tmp_path}/search.db"
@@ -310,6 +314,7 @@ def test_pruning(tmp_path):
 
 
 class TestMistakes:
+    @pytest.mark.medium
     def test_a_missing_objective_ends_the_search(self, tmp_path):
         search = tuner.RandomSearch(build, "val_loss", directory=tmp_path)
         with pytest.raises(ValueError, match=r"'val_loss' is not among the logs \['loss'\]. Pass `validation_data`"):

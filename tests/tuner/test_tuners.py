@@ -146,6 +146,7 @@ class TestHyperband:
 
         return Scripted(), seen
 
+    @pytest.mark.medium
     def test_trials_that_fall_behind_end_early(self, tmp_path):
         hypermodel, seen = self.hypermodel()
         search = tuner.Hyperband(hypermodel, "val_loss", max_epochs=9, seed=0, directory=tmp_path, max_models_to_keep=1)

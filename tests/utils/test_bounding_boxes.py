@@ -19,6 +19,7 @@ def same(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("shape", [(5,), (2, 5)])
 def test_overlaps(shape):
     first, second = boxes(*shape), boxes(*shape[:-1], 3)
@@ -58,6 +59,7 @@ def test_deltas_there_and_back(encoding):
         bounding_boxes.encode_box_to_deltas(anchors, targets, "xyxy", "xyxy", "xyxy")
 
 
+@pytest.mark.medium
 def test_cuts_margins_and_warps():
     some = boxes(3, 4)
     same(bounding_boxes.crop(some, 5, 7, 20, 25), THEIRS.crop(some, 5, 7, 20, 25))

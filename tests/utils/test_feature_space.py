@@ -113,6 +113,7 @@ def test_files_make_the_same_space(tmp_path):
         FeatureSpace({"a": "float_normalized"}).save(path)
 
 
+@pytest.mark.medium
 def test_numbers_alone_make_a_whole_model():
     space = FeatureSpace(
         {
@@ -179,6 +180,7 @@ def test_wrong_uses_are_named(act, error, message):
         act()
 
 
+@pytest.mark.medium
 def test_census_income_is_learned():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     folder = Path(os.environ.get("KERAX_DATASETS_DIR", "")) / "tabular"

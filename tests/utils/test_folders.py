@@ -105,6 +105,7 @@ def test_labels_have_keras_forms(pictures, label_mode, shape, dtype):
     np.testing.assert_array_equal(x[:, 0, 0, 0], [0, 10, 20, 30, 60, 70, 80, 90])
 
 
+@pytest.mark.medium
 def test_images_are_resized_as_by_keras(pictures):
     generator = np.random.default_rng(0)
     utils.save_img(pictures / "cats" / "0.png", generator.integers(0, 256, (13, 7, 3)), scale=False)
@@ -123,6 +124,7 @@ def test_images_are_resized_as_by_keras(pictures):
     assert len(single) == 8 and single[0][0].shape == (5, 5, 3)
 
 
+@pytest.mark.medium
 def test_a_model_trains_on_a_folder(pictures):
     dataset = utils.image_dataset_from_directory(pictures, image_size=(4, 4), batch_size=3, seed=0, verbose=False)
     model = kerax.Sequential(
@@ -221,6 +223,7 @@ def test_batches_are_read_ahead_while_one_is_used(texts):
     batches.close()
 
 
+@pytest.mark.medium
 def test_the_wait_for_data_is_logged():
     import time
 

@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 ARRAY = RNG.integers(0, 256, (12, 9, 3)).astype("float32")
 
 
+@pytest.mark.medium
 def test_resizing_on_the_host_agrees_with_keras():
     cases = [
         (method, size, "") for method in ("nearest", "bilinear", "bicubic", "lanczos3") for size in ((5, 7), (20, 9))

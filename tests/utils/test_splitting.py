@@ -52,6 +52,7 @@ def test_windows_by_hand():
     assert len(frames) == 4 and frames[0][0].shape == (3, 2, 5)
 
 
+@pytest.mark.medium
 def test_a_model_trains_on_windows():
     data = utils.timeseries_dataset_from_array(SERIES / 30, (SERIES[4:] / 30)[:, None], 4, batch_size=8, shuffle=True)
     model = kerax.Sequential([kerax.Input((4,)), layers.Dense(1)])

@@ -44,6 +44,7 @@ def attending(mask_zero=False):
     return Reader()
 
 
+@pytest.mark.medium
 def test_outputs_of_layers_are_those_of_the_layers_by_hand():
     model = images()
     found = visualization.layer_outputs(model, X)
@@ -60,6 +61,7 @@ def test_outputs_of_layers_are_those_of_the_layers_by_hand():
         visualization.layer_outputs(model, X, "conv")
 
 
+@pytest.mark.medium
 def test_attention_scores_are_those_that_the_layers_return():
     model = attending()
     before = np.asarray(model(TOKENS))

@@ -70,6 +70,7 @@ def test_scikit_learns_own_checks_pass(cls):
     assert len(passed) >= 12
 
 
+@pytest.mark.medium
 def test_a_classifier_learns_names():
     model = classifier().fit(X, LABELS)
     assert model.score(X, LABELS) > 0.9 and set(model.predict(X)) == {"yes", "no"}
@@ -80,6 +81,7 @@ def test_a_classifier_learns_names():
     assert model.epoch_ == 60
 
 
+@pytest.mark.medium
 def test_a_regressor_keeps_the_form_of_its_targets():
     model = regressor().fit(X, NUMBERS)
     assert model.predict(X).shape == (60,) and model.score(X, NUMBERS) > 0.9
@@ -87,12 +89,14 @@ def test_a_regressor_keeps_the_form_of_its_targets():
     assert both.predict(X).shape == (60, 2)
 
 
+@pytest.mark.medium
 def test_a_transformer_gives_the_models_outputs():
     model = SKLearnTransformer(make).fit(X, NUMBERS[:, None] * np.ones(3))
     np.testing.assert_allclose(model.transform(X), model.model_.predict(X, verbose=0))
     assert make_pipeline(StandardScaler(), model).fit_transform(X, np.ones((60, 3))).shape == (60, 3)
 
 
+@pytest.mark.medium
 def test_pipelines_searches_and_clones():
     search = GridSearchCV(classifier(), {"model_kwargs": [{"loss": "categorical_crossentropy", "rate": r} for r in (0, 0.1)]}, cv=2)  # fmt: skip # noqa: E501
     assert search.fit(X, LABELS).best_params_["model_kwargs"]["rate"] == 0.1
@@ -104,6 +108,7 @@ def test_pipelines_searches_and_clones():
     np.testing.assert_array_equal(template.get_weights()[0], before[0])
 
 
+@pytest.mark.medium
 def test_pickles_predict_the_same():
     for estimator, y in ((classifier(units=3), LABELS), (regressor(), NUMBERS)):
         estimator.set_params(fit_kwargs={"epochs": 1}).fit(X, y)
@@ -119,6 +124,7 @@ def test_a_warm_start_goes_on():
     assert model.set_params(warm_start=False).fit(X, NUMBERS).model_ is not kept
 
 
+@pytest.mark.medium
 def test_arguments_of_fit_are_handed_on():
     model = regressor().fit(X, NUMBERS, epochs=2, sample_weight=np.ones(60))
     assert model.epoch_ == 2
