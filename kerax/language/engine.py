@@ -157,6 +157,7 @@ class Engine:
         with self._changed:
             if self._is_closing:
                 raise RuntimeError("Engine: it is closed. Make a new one.")
+            self._forget_cancelled()
             if len(self._queue) + len(requests) > self._max_queue + self._slots.count(None):
                 raise QueueFull(f"{len(self._queue)} requests are waiting already.")
             self._queue.extend(requests)
@@ -250,13 +251,16 @@ class Engine:
             if slot is not None and slot.request.is_cancelled:
                 self._slots[slot.index] = None
         with self._changed:
-            self._queue = deque(request for request in self._queue if not request.is_cancelled)
+            self._forget_cancelled()
             free = [index for index, slot in enumerate(self._slots) if slot is None]
             entering = [_Slot(index, self._queue.popleft(), next(self._numbers)) for index in free[: len(self._queue)]]
             for slot in entering:
                 self._slots[slot.index] = slot
         for slot in entering:
             self._enter_slot(slot)
+
+    def _forget_cancelled(self):
+        self._queue = deque(request for request in self._queue if not request.is_cancelled)
 
     def _enter_slot(self, slot: _Slot):
         request, drawn = slot.request, slot.request.sampling
