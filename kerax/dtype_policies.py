@@ -181,7 +181,16 @@ class QuantizedFloat8DTypePolicy(QuantizedDTypePolicy):
         return super().get_config() | {"amax_history_length": self.amax_history_length}
 
 
-class Int4DTypePolicy(QuantizedDTypePolicy):
+class _BlockDTypePolicy(QuantizedDTypePolicy):
+    """What policies of weights with a scale for each block of rows share."""
+
+    def __init__(self, mode, source_name=None):
+        super().__init__(mode, source_name)
+        (self.block_size,) = self._numbers
+        self._check_group(self.block_size)
+
+
+class Int4DTypePolicy(_BlockDTypePolicy):
     """The policy of 4-bit integers with a scale for each block of rows.
 
     Args:
@@ -191,13 +200,8 @@ class Int4DTypePolicy(QuantizedDTypePolicy):
 
     _form = "int4/<block_size>"
 
-    def __init__(self, mode, source_name=None):
-        super().__init__(mode, source_name)
-        (self.block_size,) = self._numbers
-        self._check_group(self.block_size)
 
-
-class NF4DTypePolicy(QuantizedDTypePolicy):
+class NF4DTypePolicy(_BlockDTypePolicy):
     """The policy of the 16 numbers of NormalFloat with a scale for each block of rows. kerax's own.
 
     Args:
@@ -206,11 +210,6 @@ class NF4DTypePolicy(QuantizedDTypePolicy):
     """
 
     _form = "nf4/<block_size>"
-
-    def __init__(self, mode, source_name=None):
-        super().__init__(mode, source_name)
-        (self.block_size,) = self._numbers
-        self._check_group(self.block_size)
 
 
 class GPTQDTypePolicy(QuantizedDTypePolicy):

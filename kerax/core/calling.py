@@ -142,6 +142,8 @@ def build_in_call(layer, arguments: dict) -> None:
     if not shapes:  # text, or nothing: a `build` that asks for a shape gets none
         parameters = inspect.signature(layer.build).parameters.values()
         shapes = {p.name: None for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        if not shapes:
+            return layer.build()
         try:
             return layer.build(**shapes)
         except TypeError as error:

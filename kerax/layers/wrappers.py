@@ -71,7 +71,7 @@ class TimeDistributed(Wrapper):
         folded = inputs.reshape(batch * steps, *inputs.shape[2:])
         if mask is not None and (mask.ndim > 2 or (inputs.ndim == 3 and "mask" in taken)):
             # On the array: the layer takes it as its argument, or passes it on to its outputs.
-            folded = masks.masked(folded, mask.reshape(batch * steps, *mask.shape[2:]))
+            masks.set_mask(folded, mask.reshape(batch * steps, *mask.shape[2:]))
         outputs = self.layer(folded, **kwargs)
         return jax.tree.map(lambda leaf: leaf.reshape(batch, steps, *leaf.shape[1:]), outputs)
 

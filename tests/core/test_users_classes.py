@@ -459,6 +459,18 @@ def test_a_layer_of_text_alone_or_of_nothing_is_built(name):
         )
 
 
+def test_a_mistake_in_a_build_without_a_shape_is_told_as_it_is():
+    class Reads(kerax.Layer):
+        def build(self):
+            self.w = len(3)
+
+        def call(self, text):
+            return text
+
+    with pytest.raises(TypeError, match="^object of type 'int' has no len"):
+        Reads()(text="abc")
+
+
 def test_a_build_that_needs_a_shape_and_gets_none_says_so():
     class Reads(kerax.Layer):
         def build(self, input_shape):
