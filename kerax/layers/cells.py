@@ -24,12 +24,12 @@ class Stepper(NamedTuple):
     """A cell whose weights are fixed.
 
     Attributes:
-        project: From the inputs of one step, or of all, to what `advance` takes.
+        project: `(inputs, steps_axis=None)`: from the inputs of one step, or of all, to what `advance` takes.
         advance: `(projected, states) -> (output, states)`.
         growth: How many times larger `project`'s results are than its arguments.
     """
 
-    project: Callable[[Any], Any]
+    project: Callable[..., Any]
     advance: Callable[[Any, Any], tuple]
     growth: float
 
@@ -129,8 +129,8 @@ class _Cell(Layer):
         input_mask = self.draw_mask(self.dropout if training else 0, input_shape)
         recurrent_mask = self.draw_mask(self.recurrent_dropout if training else 0, (input_shape[0], self.units))
 
-        def project(inputs):  # (batch, features), or (batch, steps, features) for all steps in one product
-            inputs = drop(inputs, input_mask)
+        def project(inputs, steps_axis=None):
+            inputs = drop(inputs, input_mask, steps_axis)
             projected = contract(inputs, kernel)
             return projected if bias is None else projected + self._input_bias(bias)
 
@@ -161,12 +161,11 @@ class _Cell(Layer):
         return output, in_form_of(states, new_states)
 
 
-def drop(inputs: Any, mask: Any) -> Any:
-    """Inputs of a step, or of all steps `(batch, steps, ...)`, times a mask of `draw_mask`, if there is one."""
+def drop(inputs: Any, mask: Any, steps_axis: int | None = None) -> Any:
+    """Inputs of a step, or of all steps along `steps_axis`, times a mask of `draw_mask`, if there is one."""
     if mask is None:
         return inputs
-    # Without an axis for the steps a mask of samples would be read as one of steps where the two are as many.
-    return inputs * (mask if inputs.ndim == mask.ndim else mask[:, None])
+    return inputs * (mask if steps_axis is None else jnp.expand_dims(mask, steps_axis))
 
 
 def as_list(states: Any) -> list:
@@ -412,7 +411,7 @@ class StackedRNNCells(Layer):
             return inputs, new_states
 
         # Only the first cell's projection could be made for all steps at once, so none is.
-        return Stepper(lambda inputs: inputs, advance, 1)
+        return Stepper(lambda inputs, steps_axis=None: inputs, advance, 1)
 
 
 def stepper_of(cell: Any, input_shape: Any, training: Any) -> Stepper | None:

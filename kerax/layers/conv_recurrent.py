@@ -57,9 +57,9 @@ class _ConvLSTMCell(GatedCell):
         recurrent_mask = self.draw_mask(self.recurrent_dropout if training else 0, self.state_shape(input_shape))
         ones, channels_last = (1,) * self.rank, self.channel_axis == -1
 
-        def project(inputs):
-            ahead = inputs.ndim > self.rank + 2  # all steps at once: (batch, steps, ...)
-            dropped = drop(inputs, input_mask)
+        def project(inputs, steps_axis=None):
+            ahead = steps_axis is not None
+            dropped = drop(inputs, input_mask, steps_axis)
             # A convolution has one batch axis: steps are folded into it, and unfolded from the outputs.
             steps = dropped.reshape(-1, *dropped.shape[2:]) if ahead else dropped
             outputs = convolutions.conv(steps, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)

@@ -40,6 +40,8 @@ def table(rounds: int) -> str:
     lines.append(
         _line("attend (16,128,4,32)", lambda x, k: attention.attend(x, k, k, is_causal=True)[0], heads, rounds)
     )
+    wide = [jnp.asarray(generator.normal(size=(2048, 512)), jnp.float32) for _ in range(2)]
+    lines.append(_activation(*wide, rounds))
     lines.append(_pooling(jnp.asarray(generator.normal(size=(64, 26, 26, 32)), jnp.float32), rounds))
     return "\n".join(lines)
 
@@ -76,6 +78,15 @@ def _looped(function):
         return lax.fori_loop(0, 2, step, arguments)
 
     return steps
+
+
+def _activation(inputs, slopes, rounds: int) -> str:
+    """The row of GELU, by JAX's `erfc` and by `erf`."""
+    functions = {"JAX": lambda x: jax.nn.gelu(x, approximate=False), "kerax": kerax.activations.gelu}
+    forward = {name: jax.jit(lambda x, _, f=f: f(x)) for name, f in functions.items()}
+    both = {name: jax.jit(lambda x, slope, f=f: jax.vjp(f, x)[1](slope)) for name, f in functions.items()}
+    cells = [_times(programs, [inputs, slopes], rounds) for programs in (forward, both)]
+    return f"| gelu (2048,512) | {' | '.join(cells)} | | |"
 
 
 def _pooling(images, rounds: int) -> str:

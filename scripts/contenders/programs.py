@@ -2,20 +2,23 @@
 
     python scripts/benchmark.py --programs                     # for an H200, the models of the table
     python scripts/benchmark.py --programs h100:1 mlp gpt2     # another device, some of them
+    python scripts/benchmark.py --programs v5p:2x2x1 vit_b16   # one chip of a TPU
 
-The same models in plain JAX, written by hand as well as its author could, are the measure.
+The same models in plain JAX, written by hand as well as its author could, are the measure; Flax NNX stands beside them
+where it is installed. Where there are losses or normalizations of half precision each computes them in float32.
 """
 
-import itertools
+import functools
+import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 
 import kerax
+from contenders import programs_by_hand as by_hand
 from kerax import layers
 from kerax.plan import chips, hlo, planning
 from kerax.plan.devices import devices_of
@@ -29,39 +32,49 @@ def table(topology: str = "h200:1", names=()) -> str:
     lines = ["| model, rows | by | GB | kernels | batch fastest | memory GB | FLOPs / model's | bytes / by hand |"]
     lines.append("|---" * 8 + "|")
     for name in names or MODELS:
-        rows, by_kerax, by_hand = MODELS[name]
-        plans = {"kerax": plan_of(by_kerax, rows, topology)}
-        if by_hand is not None:
-            plans["JAX by hand"] = plan_by_hand(by_hand, rows, topology)
-        base = plans.get("JAX by hand")
+        plans = plans_of(name, topology)
+        base, rows = plans["JAX by hand"], MODELS[name].rows
         for who, plan in plans.items():
-            ratio = "-" if base is None else f"{plan.num_bytes / base.num_bytes:.3f}"
             work = plan.flops / plans["kerax"].model_flops
-            cells = [f"{plan.num_bytes / 1e9:.1f}", f"{plan.num_kernels:,}", plan.count_fastest(rows)]
-            cells += [f"{plan.memory['temporary'] / 1e9:.1f}", f"{work:.2f}", ratio]
+            cells = [f"{plan.num_bytes / 1e9:.2f}", f"{plan.num_kernels:,}", plan.count_fastest(rows)]
+            cells += [f"{plan.memory['temporary'] / 1e9:.2f}", f"{work:.2f}", f"{plan.num_bytes / base.num_bytes:.3f}"]
             lines.append(f"| {name}, {rows} | {who} | {' | '.join(map(str, cells))} |")
             print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines)
 
 
-def plan_of(make, rows: int, topology: str) -> Plan:
+def plans_of(name: str, topology: str, by_nnx: bool = True) -> dict[str, Plan]:
+    """The plans of one model's step for one device, by contender."""
+    model, device = MODELS[name], devices_of(topology)[0]
+    platform = planning.platform_of([device])
+    plans = {"kerax": plan_of(model.by_kerax, model.rows, device)}
+    with planning.compiling_for(platform):
+        plans["JAX by hand"] = plan_of_step(*model.by_hand(model.rows, platform), topology, device)
+        if by_nnx and model.by_nnx and importlib.util.find_spec("flax"):
+            from contenders import programs_nnx
+
+            step = getattr(programs_nnx, model.by_nnx)
+            plans["Flax NNX"] = plan_of_step(*step(model.rows, platform, **model.sizes), topology, device)
+    return plans
+
+
+def plan_of(make: Callable, rows: int, device: Any) -> Plan:
     """The plan of a model of kerax's, its activations counted as temporary memory."""
     model, batch = make(rows)
-    plan = model.plan(topology, batch, rows, "data")
+    spread = planning.resolve_distribution("data", [device])
+    plan = model.plan(None, batch, rows, spread)
     plan.memory["temporary"] += plan.memory.pop("activations")
     return plan
 
 
-def plan_by_hand(make, rows: int, topology: str) -> Plan:
+def plan_of_step(step: Callable, state: Any, batch: Any, topology: str, device: Any) -> Plan:
     """The plan of a step that is a plain function of (state, batch), which gives the new state and the loss."""
-    step, state, batch = make(rows)
-    device = devices_of(topology)[0]
     here = jax.sharding.SingleDeviceSharding(device)
     place = lambda spec: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=here)
-    with planning.compiling_for("gpu"):
-        compiled = jax.jit(step, donate_argnums=0).lower(*jax.tree.map(place, (state, batch))).compile()
+    compiled = jax.jit(step, donate_argnums=0).lower(*jax.tree.map(place, (state, batch))).compile()
     counts, sizes = hlo.count(compiled.as_text()), compiled.memory_analysis()
-    plan = Plan(topology, 1, device.device_kind, "by hand", rows, {"temporary": sizes.temp_size_in_bytes})
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    plan = Plan(topology, 1, device.device_kind, "one", rows, {"temporary": sizes.temp_size_in_bytes})
     plan.chip, plan.flops, plan.num_bytes = chips.chip_of(device.device_kind), counts.flops, counts.num_bytes
     plan.kernels = counts.kernels
     return plan
@@ -96,57 +109,6 @@ def gpt(rows: int, **sizes) -> tuple[Any, Any]:
     return model, (tokens, tokens)
 
 
-def gpt_by_hand(rows: int, vocabulary, length, width, heads, layers) -> tuple:
-    """The same in plain JAX and optax."""
-    half = jnp.bfloat16
-
-    def norm(x, weights):
-        exact = x.astype(jnp.float32)
-        mean = exact.mean(-1, keepdims=True)
-        scale = jax.lax.rsqrt(jnp.square(exact - mean).mean(-1, keepdims=True) + 1e-5)
-        return ((exact - mean) * scale * weights["gamma"] + weights["beta"]).astype(half)
-
-    def dense(x, weights):
-        return x @ weights["kernel"].astype(half) + weights["bias"].astype(half)
-
-    def block(x, weights):
-        normed = norm(x, weights["norm_1"])
-        split = lambda name: dense(normed, weights[name]).reshape(rows, length, heads, width // heads)
-        attended = jax.nn.dot_product_attention(
-            *map(split, ("query", "key", "value")), is_causal=True, implementation="cudnn"
-        )
-        x = x + dense(attended.reshape(rows, length, width), weights["output"])
-        hidden = jax.nn.gelu(dense(norm(x, weights["norm_2"]), weights["expand"]))
-        return x + dense(hidden, weights["contract"])
-
-    def loss(params, tokens, targets):
-        x = params["table"][tokens].astype(half) + params["positions"].astype(half)
-        for weights in params["blocks"]:
-            x = block(x, weights)
-        logits = (norm(x, params["norm"]) @ params["table"].T.astype(half)).astype(jnp.float32)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
-
-    decays = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-    adam = optax.adamw(optax.cosine_decay_schedule(6e-4, 1000), b2=0.95, weight_decay=0.1, mask=decays)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), adam)
-
-    def step(state, batch):
-        params, slots = state
-        value, gradient = jax.value_and_grad(loss)(params, *batch)
-        updates, slots = optimizer.update(gradient, slots, params)
-        return (optax.apply_updates(params, updates), slots), value
-
-    spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-    affine = lambda i, o: {"kernel": spec(i, o), "bias": spec(o)}
-    both = {"gamma": spec(width), "beta": spec(width)}
-    projections = {name: affine(width, width) for name in ("query", "key", "value", "output")}
-    feed = {"expand": affine(width, 4 * width), "contract": affine(4 * width, width)}
-    blocks = [projections | feed | {"norm_1": both, "norm_2": both} for _ in range(layers)]
-    params = {"table": spec(vocabulary, width), "positions": spec(length, width), "norm": both, "blocks": blocks}
-    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
-    return step, (params, jax.eval_shape(optimizer.init, params)), (tokens, tokens)
-
-
 # Others.
 
 
@@ -156,28 +118,6 @@ def mlp(rows: int) -> tuple:
     model = kerax.Sequential([kerax.Input((784,)), *made])
     model.compile("adam", kerax.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model, (jax.ShapeDtypeStruct((rows, 784), "float32"), jax.ShapeDtypeStruct((rows,), "int32"))
-
-
-def mlp_by_hand(rows: int) -> tuple:
-    """The same in plain JAX and optax."""
-    sizes, optimizer = (784, 512, 512, 10), optax.adam(1e-3)
-
-    def loss(params, x, y):
-        for kernel, bias in params[:-1]:
-            x = jax.nn.relu(x @ kernel + bias)
-        kernel, bias = params[-1]
-        return optax.softmax_cross_entropy_with_integer_labels(x @ kernel + bias, y).mean()
-
-    def step(state, batch):
-        params, slots = state
-        value, gradient = jax.value_and_grad(loss)(params, *batch)
-        updates, slots = optimizer.update(gradient, slots, params)
-        return (optax.apply_updates(params, updates), slots), value
-
-    spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-    params = [(spec(i, o), spec(o)) for i, o in itertools.pairwise(sizes)]
-    batch = spec(rows, 784), jax.ShapeDtypeStruct((rows,), jnp.int32)
-    return step, (params, jax.eval_shape(optimizer.init, params)), batch
 
 
 def lstm(rows: int) -> tuple:
@@ -236,13 +176,93 @@ def bert(rows: int) -> tuple:
     return model, (tokens, tokens)
 
 
+def _half_precision(make: Callable) -> Any:
+    """What `make` makes under the policy `mixed_bfloat16`."""
+    before = kerax.mixed_precision.global_policy()
+    kerax.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        return make()
+    finally:
+        kerax.mixed_precision.set_global_policy(before)
+
+
+def llama(
+    rows: int, length: int, vocabulary: int, width: int, inner: int, heads: int, groups: int, layers: int
+) -> tuple:
+    """A Llama 3 as `kerax.language` makes it."""
+    from kerax import language
+
+    config = {"model_type": "llama", "vocab_size": vocabulary, "hidden_size": width, "intermediate_size": inner}
+    config |= {"num_attention_heads": heads, "num_key_value_heads": groups, "num_hidden_layers": layers}
+    config |= {"max_position_embeddings": length, "rms_norm_eps": 1e-5, "hidden_act": "silu", "rope_theta": 5e5}
+    model = language.create(config | {"tie_word_embeddings": True}, "mixed_bfloat16")
+    model.compile(kerax.optimizers.AdamW(1e-4), kerax.losses.SparseCategoricalCrossentropy(from_logits=True))
+    tokens = jax.ShapeDtypeStruct((rows, length), "int32")
+    return model, (tokens, tokens)
+
+
+def unet(rows: int, size: int, widths: tuple[int, ...], classes: int) -> tuple:
+    """A U-Net with batch normalization."""
+
+    def twice(x, filters):
+        for _ in range(2):
+            x = layers.Conv2D(filters, 3, padding="same")(x)
+            x = layers.ReLU()(layers.BatchNormalization()(x))
+        return x
+
+    def make():
+        inputs = kerax.Input((size, size, 3))
+        x, kept = inputs, []
+        for filters in widths[:-1]:
+            x = twice(x, filters)
+            kept.append(x)
+            x = layers.MaxPooling2D()(x)
+        x = twice(x, widths[-1])
+        for filters in reversed(widths[:-1]):
+            x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)
+            x = twice(layers.Concatenate()([kept.pop(), x]), filters)
+        return kerax.Model(inputs, layers.Conv2D(classes, 1)(x))
+
+    model = _half_precision(make)
+    model.compile("adam", kerax.losses.SparseCategoricalCrossentropy(from_logits=True))
+    pixels = jax.ShapeDtypeStruct((rows, size, size, 3), "float32")
+    return model, (pixels, jax.ShapeDtypeStruct((rows, size, size), "int32"))
+
+
+class Contest(NamedTuple):
+    """A model of the table: rows, its maker here, and its name and sizes in the other modules."""
+
+    rows: int
+    by_kerax: Callable
+    name: str
+    sizes: dict = {}
+    by_nnx: str | None = None
+
+    def by_hand(self, rows: int, platform: str) -> tuple:
+        """The step in plain JAX."""
+        return getattr(by_hand, self.name)(rows, platform, **self.sizes)
+
+
+LLAMA = dict(length=2048, vocabulary=128256, width=2048, inner=8192, heads=32, groups=8, layers=16)
+SMALL_LLAMA = dict(length=256, vocabulary=1024, width=256, inner=512, heads=4, groups=2, layers=1)
+UNET = dict(size=256, widths=(64, 128, 256, 512, 1024), classes=3)
+SMALL_UNET = dict(size=64, widths=(16, 32), classes=3)
+
+
+def _sized(make: Callable, name: str, rows: int, sizes: dict, by_nnx: str | None = None) -> Contest:
+    return Contest(rows, functools.partial(make, **sizes), name, sizes, by_nnx)
+
+
 MODELS = {
-    "gpt2": (64, lambda rows: gpt(rows, **GPT2), lambda rows: gpt_by_hand(rows, **GPT2)),
-    "small_gpt": (48, lambda rows: gpt(rows, **SMALL_GPT), lambda rows: gpt_by_hand(rows, **SMALL_GPT)),
-    "vit_b16": (256, vit, None),
-    "bert_base": (256, bert, None),
-    "resnet50": (256, resnet, None),
-    "lstm": (256, lstm, None),
-    "mlp": (4096, mlp, mlp_by_hand),
+    "gpt2": _sized(gpt, "gpt", 64, GPT2, "gpt"),
+    "small_gpt": _sized(gpt, "gpt", 48, SMALL_GPT, "gpt"),
+    "llama_1b": _sized(llama, "llama", 8, LLAMA),
+    "small_llama": _sized(llama, "llama", 24, SMALL_LLAMA),
+    "vit_b16": Contest(256, vit, "vit", {}, "vit"),
+    "bert_base": Contest(256, bert, "bert", {}, "bert"),
+    "resnet50": Contest(256, resnet, "resnet", {}, "resnet"),
+    "unet": _sized(unet, "unet", 16, UNET, "unet"),
+    "small_unet": _sized(unet, "unet", 24, SMALL_UNET, "unet"),
+    "lstm": Contest(256, lstm, "lstm", {}, "lstm"),
+    "mlp": Contest(4096, mlp, "mlp", {}, "mlp"),
 }
-"""Rows, the model by kerax, and a step of the same by hand."""

@@ -51,6 +51,30 @@ def test_all_at_once_and_by_blocks(name, is_long, monkeypatch):
     assert weights is None
 
 
+# On CPU the first half of the queries is not multiplied with the second half of the keys.
+@pytest.mark.medium
+@pytest.mark.parametrize("length", [65, 71])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_halves_of_causal_attention(length, groups):
+    query, key, value = (DRAW.normal(size=(2, length, heads, 8)).astype("float32") for heads in (4, groups, groups))
+    outputs = {}
+    for platform in ("cpu", "export"):
+
+        def attend(*heads, platform=platform):
+            with config.compiling_for(platform):
+                return attention.attend(*heads, is_causal=True)[0]
+
+        loss = jax.value_and_grad(lambda *heads, attend=attend: jnp.sum(jnp.sin(attend(*heads))), (0, 1, 2))
+        outputs[platform] = attend(query, key, value), loss(query, key, value)
+    sizes = {v.aval.shape[-2:] for e in jax.make_jaxpr(attend)(query, key, value).eqns for v in e.outvars}
+    assert (length, length) in sizes  # of all at once
+    with config.compiling_for("cpu"):
+        halved = jax.make_jaxpr(lambda *heads: attention.attend(*heads, is_causal=True)[0])(query, key, value)
+    assert (length, length) not in {v.aval.shape[-2:] for e in halved.eqns for v in e.outvars}
+    for ours, expected in zip(*map(jax.tree.leaves, outputs.values()), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.medium
 def test_gradients_by_blocks_are_those_of_all_at_once(monkeypatch):
     def gradients():
