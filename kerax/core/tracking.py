@@ -139,11 +139,16 @@ def _attributes(item) -> list[tuple[str, Any]]:
 
 
 class Structure(NamedTuple):
-    """What is below a root: the root and all objects in it, parents first, their variables by path, and their paths."""
+    """What is below a root: the root and all objects in it, parents first, their variables by path, and their paths.
+
+    Attributes:
+        held: What `held` has found in it, by class.
+    """
 
     items: list[Trackable]
     variables: list[tuple[Path, Variable]]
     paths: list[Path]
+    held: dict[type, list]
 
 
 def structure(root: Trackable) -> Structure:
@@ -161,6 +166,14 @@ def descendants(root: Trackable) -> list[Trackable]:
     return structure(root).items
 
 
+def held(root: Trackable, kind: type) -> list:
+    """The attributes of a class, of all that is below `root`: looked for anew only where anything has changed."""
+    found = structure(root)
+    if kind not in found.held:
+        found.held[kind] = [value for item in found.items for _, value in attributes(item) if isinstance(value, kind)]
+    return found.held[kind]
+
+
 def are_built(items: list) -> bool:
     """Whether all layers among what is below a layer are built."""
     for item in items:  # a loop, not `all`: every pure call comes here
@@ -174,7 +187,7 @@ def _structure(root: Trackable) -> Structure:
     known = None if memory is None else memory.recall()
     if known is not None:
         return known
-    found = Structure([], [], [])
+    found = Structure([], [], [], {})
     _visit(root, (), set(), found)
     if memory is not None:
         memory.snapshot = _Snapshot(found)

@@ -12,7 +12,7 @@ from kerax import tree
 from kerax.core import placement
 from kerax.core import scope as scopes
 from kerax.core.display import tree_page
-from kerax.core.tracking import attributes, descendants, unique, walk
+from kerax.core.tracking import held, unique, walk
 from kerax.core.variable import Sum, Variable, lend, materialize, offer, take_back
 from kerax.metrics import Metric
 from kerax.optimizers import Optimizer
@@ -105,9 +105,7 @@ def other_optimizers(model) -> dict[str, Optimizer]:
 
 def metrics_of(model) -> list[Metric]:
     """The mean loss, the compiled metrics as one, the outputs' losses, and metrics in attributes of the layers."""
-    found = model.kerax_compilation.own_metrics()
-    for item in descendants(model):
-        found += [value for _, value in attributes(item) if isinstance(value, Metric)]
+    found = [*model.kerax_compilation.own_metrics(), *held(model, Metric)]
     if model.kerax_compilation.gradient_norm is not None:  # last, so that `metrics_names` begins as Keras's
         found.append(model.kerax_compilation.gradient_norm)
     return list({id(metric): metric for metric in found}.values())
