@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from kerax.core import operators
 from kerax.core.sparse import from_dense
 from kerax.ops.arrays import *  # noqa: F403
 from kerax.ops.arrays import indices_spec
@@ -104,7 +105,7 @@ logaddexp = binary(jnp.logaddexp)
 logical_and = binary(jnp.logical_and)
 logical_or = binary(jnp.logical_or)
 logical_xor = binary(jnp.logical_xor)
-matmul = binary(jnp.matmul, spec=product_spec(_rows_by_columns))
+matmul = binary(operators.matmul, spec=product_spec(_rows_by_columns))
 maximum = binary(jnp.maximum)
 minimum = binary(jnp.minimum)
 mod = binary(jnp.mod, "mod")
@@ -301,4 +302,5 @@ def _axes_by_letter(subscripts, *operands, **_):
 @functools.partial(op, spec=product_spec(_axes_by_letter))
 def einsum(subscripts, *operands, **kwargs):
     """The sum of products that the Einstein notation `subscripts` describes."""
-    return jnp.einsum(subscripts, *operands, **kwargs)
+    sums = {"preferred_element_type": operators.dtype_of_sums(*operands)}
+    return jnp.einsum(subscripts, *operands, **sums | kwargs)
