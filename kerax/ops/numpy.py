@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from kerax.config import floatx
 from kerax.core import operators
 from kerax.core.sparse import from_dense
 from kerax.ops.arrays import *  # noqa: F403
@@ -40,6 +41,13 @@ __all__ = (
 # These names hide Python's own in this file: `builtins` has them.
 abs = unary(jnp.abs, "abs")
 absolute = unary(jnp.absolute)
+
+
+def _of_floats(rounded):
+    """A rounding that gives floats for integers and booleans too, as NumPy's and Keras's do, and JAX's does not."""
+    return lambda x: rounded(x if jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact) else jnp.asarray(x, floatx()))
+
+
 arccos = unary(jnp.arccos)
 arccosh = unary(jnp.arccosh)
 arcsin = unary(jnp.arcsin)
@@ -47,7 +55,7 @@ arcsinh = unary(jnp.arcsinh)
 arctan = unary(jnp.arctan)
 arctanh = unary(jnp.arctanh)
 bitwise_not = unary(jnp.bitwise_not, integers=["x"])
-ceil = unary(jnp.ceil)
+ceil = unary(_of_floats(jnp.ceil), "ceil")
 conj = unary(jnp.conj, "conj")
 cos = unary(jnp.cos)
 cosh = unary(jnp.cosh)
@@ -55,7 +63,7 @@ deg2rad = unary(jnp.deg2rad)
 exp = unary(jnp.exp)
 exp2 = unary(jnp.exp2)
 expm1 = unary(jnp.expm1)
-floor = unary(jnp.floor)
+floor = unary(_of_floats(jnp.floor), "floor")
 imag = unary(jnp.imag)
 isfinite = unary(jnp.isfinite)
 isinf = unary(jnp.isinf)

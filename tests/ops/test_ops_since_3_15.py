@@ -170,3 +170,10 @@ def test_symbolic_products_of_8_bit_integers():
     x, y = kerax.KerasTensor((2, 5), "int8"), kerax.KerasTensor((5, 3), "int8")
     assert [found.dtype for found in (x @ y, kerax.ops.einsum("ij,jk->ik", x, y))] == ["int32", "int32"]
     assert kerax.ops.matmul(x, kerax.KerasTensor((5, 3), "uint8")).dtype == "int16"
+
+
+@pytest.mark.parametrize("name", ["ceil", "floor"])
+@pytest.mark.parametrize("dtype", ["int8", "uint32", "bool", "float16"])
+def test_roundings_give_floats(name, dtype):
+    found, expected = getattr(ops, name)(np.ones(2, dtype)), getattr(keras.ops, name)(np.ones(2, dtype))
+    assert found.dtype.name == expected.dtype.name == getattr(ops, name)(KerasTensor((2,), dtype)).dtype
