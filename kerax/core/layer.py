@@ -12,7 +12,19 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kerax import dtype_policies, errors, tree
-from kerax.core import building, caching, calling, locking, persistence, placement, registry, sparse, switches, symbolic
+from kerax.core import (
+    building,
+    caching,
+    calling,
+    locking,
+    persistence,
+    placement,
+    registry,
+    sparse,
+    switches,
+    symbolic,
+    tracking,
+)
 from kerax.core import remat as rematerialization
 from kerax.core import scope as scopes
 from kerax.core.configurable import reject_unknown
@@ -25,17 +37,7 @@ from kerax.core.seed_generator import next_key
 from kerax.core.seeds import key_from
 from kerax.core.stateless import ScopeOfValues
 from kerax.core.tensorflow_graphs import call_in_graph
-from kerax.core.tracking import (
-    Alias,
-    Path,
-    Trackable,
-    aliases,
-    are_built,
-    descendants,
-    members,
-    structure,
-    walk,
-)
+from kerax.core.tracking import Alias, Path, Trackable, aliases, are_built, descendants, structure, walk
 from kerax.core.variable import Variable, initial_value, materialize
 
 LAYERS = Family("layers", "layer")
@@ -58,7 +60,9 @@ class Layer(Operation, Trackable):
         name: Default: the class name in snake case, made unique inside the parent.
     """
 
-    _untracked = frozenset({"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics"})
+    _untracked = frozenset(
+        {"_arguments", "_base_arguments", "_weights", "inbound_nodes", "_losses", "_metrics", "kerax_arrived"}
+    )
     build_shapes = Alias("kerax_build_shapes")
     _initialized = False
     # Kerax's own layers without weights are built from the start, but for those that are not in Keras.
@@ -84,7 +88,7 @@ class Layer(Operation, Trackable):
 
     def __init__(self, *, activity_regularizer=None, trainable=True, dtype=None, autocast=True, name=None, **kwargs):
         # First of all: anything below may ask for attributes that only `__init__` makes.
-        self._initialized = True
+        self._initialized, self.kerax_number = True, tracking.next_number()
         self._weights: dict[str, Variable] = {}
         self._losses: list = []
         self.inbound_nodes: list = []
@@ -115,6 +119,8 @@ class Layer(Operation, Trackable):
     def __setattr__(self, name: str, value: Any):
         if self._released is not None:
             locking.check_attribute(self, name, value)
+        if type(value) not in tracking.PLAIN:
+            tracking.note_arrival(self, name, value)
         _set_attribute(self, name, value)
 
     def __delattr__(self, name: str):
@@ -435,20 +441,7 @@ class Layer(Operation, Trackable):
 
     # Variables.
 
-    def _own_variables(self) -> list[tuple[str, Variable]]:
-        held = [("_".join(path), variable) for path, variable in members(self, Variable)]
-        names: dict[int, str] = {}
-        for name, variable in held:
-            names.setdefault(id(variable), name)
-        parameters, others, listed, replacing = [], [], set(), dict(held)
-        for name, variable in [*self._weights.items(), *held]:
-            if id(variable) not in names:  # what a user assigned to the attribute is in the weight's place
-                variable = replacing.get(name, variable)
-            if id(variable) not in listed:
-                listed.add(id(variable))
-                name = names.get(id(variable), "variable") if name.startswith("_") else name
-                (parameters if variable.is_parameter else others).append((name, variable))
-        return parameters + others
+    _own_variables = persistence.own_variables
 
     @property
     def variables(self) -> list[Variable]:

@@ -5,6 +5,17 @@ from typing import Any
 
 import jax.numpy as jnp
 
+
+def dtype_of_sums(*factors) -> str | None:
+    """The dtype in which products of arrays are added up: one of 8-bit integers alone would overflow at once."""
+    return "int32" if all(getattr(factor, "dtype", None) == jnp.int8 for factor in factors) else None
+
+
+def matmul(x1, x2):
+    """`x1 @ x2`."""
+    return jnp.matmul(x1, x2, preferred_element_type=dtype_of_sums(x1, x2))
+
+
 # Names without underscores, with what each does. `&`, `|`, `^` and `~` are logical, as Keras's are.
 BINARY: dict[str, Callable] = {
     "add": jnp.add,
@@ -15,7 +26,7 @@ BINARY: dict[str, Callable] = {
     "mod": jnp.mod,
     "divmod": jnp.divmod,
     "pow": jnp.power,
-    "matmul": jnp.matmul,
+    "matmul": matmul,
     "and": jnp.logical_and,
     "or": jnp.logical_or,
     "xor": jnp.logical_xor,

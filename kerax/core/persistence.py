@@ -10,9 +10,26 @@ import numpy as np
 from kerax.core import placement
 from kerax.core.configurable import captured_arguments, has_own_config, is_own, revive_arguments, serialize_arguments
 from kerax.core.symbolic import is_shape
-from kerax.core.tracking import descendants
+from kerax.core.tracking import descendants, members
 from kerax.core.variable import Variable, materialize
 from kerax.dtype_policies import DTypePolicy, DTypePolicyMap
+
+
+def own_variables(self) -> list[tuple[str, Variable]]:
+    """The layer's own variables by name, parameters first: what `add_weight` made and what attributes hold."""
+    held = [("_".join(path), variable) for path, variable in members(self, Variable)]
+    names: dict[int, str] = {}
+    for name, variable in held:
+        names.setdefault(id(variable), name)
+    parameters, others, listed, replacing = [], [], set(), dict(held)
+    for name, variable in [*self._weights.items(), *held]:
+        if id(variable) not in names:  # what a user assigned to the attribute is in the weight's place
+            variable = replacing.get(name, variable)
+        if id(variable) not in listed:
+            listed.add(id(variable))
+            name = names.get(id(variable), "variable") if name.startswith("_") else name
+            (parameters if variable.is_parameter else others).append((name, variable))
+    return parameters + others
 
 
 def get_weights(self) -> list:

@@ -236,7 +236,8 @@ def serialize_keras_object(obj: Any) -> Any:
         "config": serialize_keras_object(get_config()),
         "registered_name": _custom_names.get(cls),
     }
-    if known is not None and hasattr(obj, "inbound_nodes"):  # a layer, which several models may share
+    # What may have state: layers, seed generators and whatever is the user's.
+    if known is not None and (hasattr(obj, "kerax_number") or not cls.__module__.startswith("kerax.")):
         description["shared_object_id"] = len(known)
         known[id(obj)] = obj, description
     build_config = getattr(obj, "get_build_config", lambda: None)()
@@ -246,7 +247,7 @@ def serialize_keras_object(obj: Any) -> Any:
 
 
 def sharing_scope() -> AbstractContextManager[None]:
-    """Marks layers described within a `with` block, so that one that is there twice comes back as one."""
+    """Marks objects described within a `with` block, so that one that is there twice comes back as one."""
     return holding(_shared, {})
 
 

@@ -61,6 +61,13 @@ def to_dense(structure: Any) -> Any:
     return jax.tree.map(dense, structure, is_leaf=is_sparse)
 
 
+def todense(x: Any) -> Any:
+    """A dense array for a sparse one, also where JAX's rules are looked up."""
+    from jax.experimental import sparse
+
+    return sparse.todense(x)
+
+
 def apply(function: Callable, name: str, args: tuple, kwargs: dict) -> Any:
     """`function(*args, **kwargs)`, sparse if JAX has rules for what it does, or `name` says that it keeps zero."""
     if name in KEEPS_ZERO and args and is_sparse(args[0]) and not holds_any(args[1:], kwargs):
@@ -78,14 +85,24 @@ def apply(function: Callable, name: str, args: tuple, kwargs: dict) -> Any:
         return function(*args, **kwargs)
 
     try:
-        from jax.experimental.sparse import sparsify
-
-        return sparsify(of_sparse)(*(_without_duplicates(given[place]) for place in places))
+        return _sparsified(of_sparse, [_without_duplicates(given[place]) for place in places])
     # Which one tells that a rule is missing depends on the rule; a mistake of the user's is told by what follows.
     except Exception as error:
         if not all(isinstance(size, int) for place in places for size in given[place].shape):
             raise NotImplementedError("Whether this is sparse is not known of symbolic sizes.") from error
         return of_sparse(*(to_dense(given[place]) for place in places))
+
+
+def _sparsified(function: Callable, arrays: list) -> Any:
+    """The function by JAX's rules, of which those of two sparse arrays that meet sample by sample want them so."""
+    from jax.experimental.sparse import bcoo_update_layout, sparsify
+
+    try:
+        return sparsify(function)(*arrays)
+    except NotImplementedError:
+        if len(arrays) != 2 or any(x.n_batch or x.n_dense or x.ndim < 2 for x in arrays):
+            raise
+        return sparsify(function)(*(bcoo_update_layout(x, n_batch=1, on_inefficient=None) for x in arrays))
 
 
 def caller(layer: Any, call: Callable) -> Callable:

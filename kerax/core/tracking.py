@@ -1,5 +1,7 @@
 """The structure of a layer: its variables and sublayers by path, found in its attributes."""
 
+import heapq
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,14 +35,17 @@ class Trackable:
     _untracked: frozenset[str] = frozenset()
     # Whether its name stands in the paths of what is inside. Not a graph's, whose layers are there before it.
     kerax_heads_paths = True
+    kerax_number = 0  # how many were made before it
+    kerax_arrived: tuple["Trackable", ...] = ()  # the children in the order in which they came
 
     def _own_variables(self) -> list[tuple[str, Variable]]:
         """Variables that belong to no child, by name."""
         return []
 
     def _children(self) -> Iterable[tuple[Path, "Trackable"]]:
-        """Children by the path of attribute name and container indices, in the order they were assigned."""
-        return members(self, Trackable)
+        """Children by the path of attribute name and container indices, in the order they came."""
+        found = members(self, Trackable)
+        return found if len(found) < 2 else _by_arrival(found, self.kerax_arrived)
 
     def _patterns(self) -> list["Trackable"]:
         """What is computed in here with other variables than its own: no children."""
@@ -72,6 +77,35 @@ def members(item: Trackable, kind: type) -> list[tuple[Path, Any]]:
         elif isinstance(value, (list, tuple, dict)) and value:
             _search(value, path, kind, found)
     return found
+
+
+next_number = itertools.count(1).__next__
+"""The `kerax_number` of one that is being made."""
+
+
+def note_arrival(item: Trackable, name: str, value: Any) -> None:
+    """Remembers the children in a value that is about to become an attribute, and those that lists got before it.
+
+    The order of attributes does not tell it: of two lists that a loop fills in turn, or of one that is filled after
+    another attribute was set.
+    """
+    found: list[tuple[Path, Any]] = []
+    if isinstance(value, Trackable):
+        found.append(((), value))
+    elif isinstance(value, (list, tuple, dict)) and value:
+        _search(value, (), Trackable, found)
+    if found and name not in item._untracked:
+        item.kerax_arrived = tuple({id(child): child for _, child in [*item._children(), *found]}.values())
+
+
+def _by_arrival(found: list, arrived: tuple) -> list:
+    """Children with their paths: those whose arrival is known, then what was put into lists and dicts since."""
+    ranks = {id(child): rank for rank, child in enumerate(arrived)}
+    known = sorted((pair for pair in found if id(pair[1]) in ranks), key=lambda pair: ranks[id(pair[1])])
+    new = [pair for pair in found if id(pair[1]) not in ranks]
+    # Each in its own order; between two it is told by which layer was made first, as a rule right before it was put in.
+    by_attribute = [list(pairs) for _, pairs in itertools.groupby(new, key=lambda pair: pair[0][0])]
+    return known + list(heapq.merge(*by_attribute, key=lambda pair: pair[1].kerax_number))
 
 
 def tracked_attributes(item: Trackable) -> dict[str, Any]:

@@ -271,8 +271,7 @@ class Hashing(_Categorical):
         self._num_free = num_bins if mask_value is None else num_bins - 1
 
     def call(self, inputs: Any) -> Any:
-        if not jnp.issubdtype(inputs.dtype, jnp.integer):
-            raise ValueError(f"{self}: inputs must be text or integers. Got dtype {inputs.dtype}.")
+        inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype(jnp.int32)
         if isinstance(self.mask_value, str):
             raise ValueError(f"{self}: `mask_value` must be an integer for integer inputs. Got {self.mask_value!r}.")
         bins = hash_integers(inputs, self._num_free, self._salt)

@@ -12,6 +12,7 @@ from kerax.core.configurable import reject_unknown
 from kerax.core.layer import Layer
 from kerax.core.seed_generator import generator_for
 from kerax.core.tracking import descendants
+from kerax.layers import image_hooks
 from kerax.layers.bounding_boxes import check_format, clip_to_image_size, convert_format
 from kerax.layers.options import check, check_choice, check_positive
 from kerax.ops.image import RESIZE_METHODS, frame_of_aspect, resize, to_dtype, window_of_aspect
@@ -21,11 +22,12 @@ class ImageLayer(Layer):
     """A function of single images, applied to a batch with other random numbers for each image.
 
     A subclass writes `draw` and `transform_image`, and where labels move with the pixels `transform_mask` and
-    `transform_boxes`. It then takes images, or a dictionary of `"images"`, `"labels"`, `"bounding_boxes"`
-    (`{"boxes": (batch, boxes, 4), "labels": (batch, boxes)}`) and `"segmentation_masks"`, which it transforms alike.
-    Images are `(batch, height, width, channels)` or without the batch axis, of any dtype, float or integer; the
-    computation is in float32 and gives the layer's compute dtype. Random layers change nothing unless `training`,
-    which is true outside of a model.
+    `transform_boxes`; or Keras's methods for batches, `get_random_transformation` and `transform_images`,
+    `transform_labels`, `transform_bounding_boxes` and `transform_segmentation_masks`. It then takes images, or a
+    dictionary of `"images"`, `"labels"`, `"bounding_boxes"` (`{"boxes": (batch, boxes, 4), "labels": (batch, boxes)}`)
+    and `"segmentation_masks"`, which it transforms alike. Images are `(batch, height, width, channels)` or without the
+    batch axis, of any dtype, float or integer; the computation is in float32 and gives the layer's compute dtype.
+    Random layers change nothing unless `training`, which is true outside of a model.
 
     Args:
         seed: Integer for a stream of the layer's own.
@@ -36,7 +38,7 @@ class ImageLayer(Layer):
     is_random = True  # whether it draws numbers, and does so only while training
     runs_at_inference = False  # whether a random layer has something else to do then
     moves_boxes = False  # whether boxes go through `transform_boxes`
-    refuses_boxes = False
+    refuses_boxes = mixes_labels = False
     channels: tuple[int, ...] | None = None  # the numbers of channels it can work on, if not all
     integers: Callable | None = None  # what keeps integer images integers, as `jnp.round`; `None`: they become floats
 
@@ -48,7 +50,7 @@ class ImageLayer(Layer):
             check_format(self, "bounding_box_format", bounding_box_format)
         self.autocast = False  # boxes and labels keep their precision
         self.seed = seed
-        self.seed_generator = generator_for(seed)
+        self.seed_generator = generator_for(seed) if self.is_random else None
         self.bounding_box_format: Any = bounding_box_format  # `build` refuses boxes without
         self.data_format = config.standardize_data_format(data_format)
 
@@ -110,15 +112,26 @@ class ImageLayer(Layer):
                 layer.built = True  # those inside are never called themselves
 
     def call(self, data: Any, training: Any = True) -> Any:
-        given = data if isinstance(data, dict) else {"images": data}
-        given = jax.tree.map(jnp.asarray, given)
+        if image_hooks.are_replaced(self):
+            return image_hooks.call(self, data, training)
+        given = jax.tree.map(jnp.asarray, data if isinstance(data, dict) else {"images": data})
+        outputs = self.transform_parts(given, self.next_key() if training and self.is_random else None)
+        return outputs if isinstance(data, dict) else outputs["images"]
+
+    get_random_transformation = image_hooks.get_random_transformation
+    transform_images = image_hooks.transform_images
+    transform_labels = image_hooks.transform_labels
+    transform_bounding_boxes = image_hooks.transform_bounding_boxes
+    transform_segmentation_masks = image_hooks.transform_segmentation_masks
+
+    def transform_parts(self, given: dict, key: Any) -> dict:
+        """Images and what belongs to them, transformed, in their own layout. `key` is `None` if nothing is drawn."""
         outputs = dict(given)  # what no layer knows, such as a name for each image, goes through
-        if training or not self.is_random or self.runs_at_inference:
+        if key is not None or not self.is_random or self.runs_at_inference:
             batch, is_single = self._to_batch(given)
-            key = self.next_key() if training and self.is_random else None
             outputs |= self._from_batch(_transform(self, batch, key), given, is_single)
         outputs["images"] = self._finish(outputs["images"], given["images"].dtype)
-        return outputs if isinstance(data, dict) else outputs["images"]
+        return outputs
 
     def _finish(self, images, dtype):
         if self.integers is not None and jnp.issubdtype(dtype, jnp.integer):

@@ -19,7 +19,7 @@ from kerax.layers.color import (
 )
 from kerax.layers.equalization import AutoContrast, Equalization
 from kerax.layers.image import ImageLayer, draw_factor, factor_range
-from kerax.layers.options import check, check_choice, check_positive
+from kerax.layers.options import check, check_choice, check_positive, is_integer
 from kerax.ops.image import INTERPOLATIONS
 
 
@@ -39,6 +39,8 @@ class MixUp(ImageLayer):
 
     Source: Zhang et al. 2017, https://arxiv.org/abs/1710.09412
     """
+
+    mixes_labels = True
 
     def __init__(self, alpha=0.2, data_format=None, seed=None, **kwargs):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
@@ -73,7 +75,7 @@ class CutMix(ImageLayer):
     Bounding boxes are refused. Source: Yun et al. 2019, https://arxiv.org/abs/1905.04899
     """
 
-    refuses_boxes = True
+    refuses_boxes = mixes_labels = True
 
     def __init__(self, factor=1.0, seed=None, data_format=None, **kwargs):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
@@ -138,7 +140,7 @@ class RandAugment(_Operations):
 
     Args:
         value_range: Lowest and highest value of pixels.
-        num_ops: Number of operations, one after the other, at least 1.
+        num_ops: Number of operations, one after the other; with 0 images stay as they are.
         factor: Strength, or the range it is drawn from, from 0 to 1; a number stands for `(0, number)`.
         interpolation: `"bilinear"` or `"nearest"`.
         seed: Integer for a stream of the layer's own.
@@ -160,7 +162,7 @@ class RandAugment(_Operations):
         **kwargs,
     ):
         super().__init__(value_range, factor, interpolation, seed, data_format, **kwargs)
-        check_positive(self, num_ops=num_ops)
+        check(self, is_integer(num_ops) and num_ops >= 0, "`num_ops` must be an integer of at least 0", num_ops=num_ops)
         self.num_ops = num_ops
 
     def transform_sample(self, sample: Any, key: Any) -> Any:
@@ -274,6 +276,13 @@ class Pipeline(Layer):
         for layer in self.layers:
             inputs = layer(inputs, training=training)
         return inputs
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Pipeline":
+        """A pipeline of the layers that `get_config` described. Raises `ValueError` if there are none."""
+        if not isinstance(config.get("layers"), (list, tuple)):
+            raise ValueError(f"{cls.__name__}.from_config: `layers` must be a list of layers. Got config={config!r}.")
+        return super().from_config(config)
 
     def get_config(self) -> dict:
         """The constructor's arguments; this one takes neither `trainable` nor `dtype`."""

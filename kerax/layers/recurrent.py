@@ -38,14 +38,15 @@ class CellRNN(RNN):
     dropout, recurrent_dropout, seed = of_cell("dropout", "recurrent_dropout", "seed")
     takes_implementation = True
 
-    def __init__(self, cell_class: Any, arguments: tuple, loop: tuple, use_cudnn: bool | str = "auto", **kwargs):
+    def __init__(self, cell_class: Any, arguments: tuple, loop: tuple, use_cudnn: bool | str | None = None, **kwargs):
         if self.takes_implementation:
             kwargs.pop("implementation", None)  # of Keras's older formulations; there is one
         # The others are the layer's own; the weights, which these two are about, are its cell's.
         shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(cell_class(*arguments, **shared), *loop, **kwargs)
-        check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
-        self.use_cudnn = use_cudnn
+        if use_cudnn is not None:  # only `LSTM` and `GRU` have it
+            check_choice(self, "use_cudnn", use_cudnn, ("auto", True, False))
+            self.use_cudnn = use_cudnn
         self.input_spec = InputSpec(ndim=3)
 
     def get_config(self) -> dict:

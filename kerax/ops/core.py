@@ -9,7 +9,7 @@ import numpy as np
 from kerax.core.closures import captures, taking_functions
 from kerax.core.host_arrays import to_numpy
 from kerax.core.lift import lift, size_of_axis
-from kerax.core.sparse import is_sparse, to_dense
+from kerax.core.sparse import is_sparse, to_dense, todense
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.variable import unwrap
 from kerax.ops.lifting import op
@@ -50,9 +50,12 @@ def convert_to_numpy(x) -> np.ndarray:
 
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
     """`x` as an array, of a sparse one a dense one if `sparse` is false. `ragged` is kept for Keras's signature."""
-    return _convert_to_tensor(to_dense(x) if sparse is False else x, dtype)
+    if sparse is False:
+        x = _densify(x) if isinstance(x, KerasTensor) and x.sparse else to_dense(x)
+    return _convert_to_tensor(x, dtype)
 
 
+_densify = lift(lambda x: todense(x), "densify")
 _convert_to_tensor = op(functools.wraps(convert_to_tensor)(lambda x, dtype=None: jnp.asarray(x, dtype)))
 
 

@@ -126,12 +126,12 @@ def resize(
         fill_mode: `"constant"`. fill_value: What `pad_to_aspect_ratio` fills up with.
 
     Raises:
-        ValueError: for an unknown option, both proportions, or a `size` that is not two integers.
+        ValueError: for an unknown option, both proportions, or a `size` that is not two integers above 0.
     """
     check_option("interpolation", interpolation, RESIZE_METHODS)
     check_option("fill_mode", fill_mode, ("constant",))
-    if len(size) != 2:
-        raise ValueError(f"resize: `size` must be (height, width). Got size={size!r}.")
+    if len(size) != 2 or any(isinstance(side, int) and side < 1 for side in size):
+        raise ValueError(f"resize: `size` must be (height, width), both above 0. Got size={size!r}.")
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError("resize: set only one of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`.")
     batch, height, width, channels = images.shape

@@ -60,7 +60,9 @@ def svd(x, full_matrices=True, compute_uv=True):
 
 @op
 def solve(a, b):
-    """`x` with `a @ x = b`."""
+    """`x` with `a @ x = b`; a `b` of one axis fewer than `a` holds vectors."""
+    if jnp.ndim(b) == jnp.ndim(a) - 1:
+        return jnp.linalg.solve(a, b[..., None])[..., 0]
     return jnp.linalg.solve(a, b)
 
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from kerax.config import floatx
+from kerax.core import operators
 from kerax.core.sparse import from_dense
 from kerax.ops.arrays import *  # noqa: F403
 from kerax.ops.arrays import indices_spec
@@ -39,6 +41,13 @@ __all__ = (
 # These names hide Python's own in this file: `builtins` has them.
 abs = unary(jnp.abs, "abs")
 absolute = unary(jnp.absolute)
+
+
+def _of_floats(rounded):
+    """A rounding that gives floats for integers and booleans too, as NumPy's and Keras's do, and JAX's does not."""
+    return lambda x: rounded(x if jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact) else jnp.asarray(x, floatx()))
+
+
 arccos = unary(jnp.arccos)
 arccosh = unary(jnp.arccosh)
 arcsin = unary(jnp.arcsin)
@@ -46,7 +55,7 @@ arcsinh = unary(jnp.arcsinh)
 arctan = unary(jnp.arctan)
 arctanh = unary(jnp.arctanh)
 bitwise_not = unary(jnp.bitwise_not, integers=["x"])
-ceil = unary(jnp.ceil)
+ceil = unary(_of_floats(jnp.ceil), "ceil")
 conj = unary(jnp.conj, "conj")
 cos = unary(jnp.cos)
 cosh = unary(jnp.cosh)
@@ -54,7 +63,7 @@ deg2rad = unary(jnp.deg2rad)
 exp = unary(jnp.exp)
 exp2 = unary(jnp.exp2)
 expm1 = unary(jnp.expm1)
-floor = unary(jnp.floor)
+floor = unary(_of_floats(jnp.floor), "floor")
 imag = unary(jnp.imag)
 isfinite = unary(jnp.isfinite)
 isinf = unary(jnp.isinf)
@@ -104,7 +113,7 @@ logaddexp = binary(jnp.logaddexp)
 logical_and = binary(jnp.logical_and)
 logical_or = binary(jnp.logical_or)
 logical_xor = binary(jnp.logical_xor)
-matmul = binary(jnp.matmul, spec=product_spec(_rows_by_columns))
+matmul = binary(operators.matmul, spec=product_spec(_rows_by_columns))
 maximum = binary(jnp.maximum)
 minimum = binary(jnp.minimum)
 mod = binary(jnp.mod, "mod")
@@ -301,4 +310,5 @@ def _axes_by_letter(subscripts, *operands, **_):
 @functools.partial(op, spec=product_spec(_axes_by_letter))
 def einsum(subscripts, *operands, **kwargs):
     """The sum of products that the Einstein notation `subscripts` describes."""
-    return jnp.einsum(subscripts, *operands, **kwargs)
+    sums = {"preferred_element_type": operators.dtype_of_sums(*operands)}
+    return jnp.einsum(subscripts, *operands, **sums | kwargs)

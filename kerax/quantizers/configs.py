@@ -43,12 +43,16 @@ class AbsMaxQuantizer(Quantizer):
         value_range: Smallest and largest integer.
         epsilon: Added to the largest magnitude.
         output_dtype: Of the integers.
+
+    Raises:
+        ValueError: if integers of 8 bits do not hold `value_range`.
     """
 
     def __init__(self, axis=None, value_range=(-127, 127), epsilon=1e-7, output_dtype: Any = "int8"):
         super().__init__(output_dtype)
         self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
         self.value_range, self.epsilon = tuple(value_range), epsilon
+        _check_range("AbsMaxQuantizer", self)
 
     def __call__(self, x: Any, axis: Any = None, to_numpy: bool = False) -> Any:
         """The integers and their scale."""
@@ -62,6 +66,15 @@ class AbsMaxQuantizer(Quantizer):
         """The constructor's arguments; `axis` only if it is set."""
         config = {"value_range": self.value_range, "epsilon": self.epsilon, "output_dtype": self.output_dtype}
         return config | ({} if self.axis is None else {"axis": self.axis})
+
+
+def _check_range(who: str, quantizer):
+    first, last = getattr(quantizer, "value_range", (0, 0))
+    if getattr(quantizer, "output_dtype", None) == "int8" and not -128 <= first <= last <= 127:
+        raise ValueError(
+            f"{who}: `value_range` of 8-bit integers must lie within (-128, 127). "
+            f"Got value_range={quantizer.value_range}."
+        )
 
 
 def _no_mode(config) -> str:
@@ -81,12 +94,7 @@ class QuantizationConfig(_Listed):
     def __init__(self, weight_quantizer=None, activation_quantizer=None):
         self.weight_quantizer, self.activation_quantizer = get(weight_quantizer), get(activation_quantizer)
         for quantizer in (self.weight_quantizer, self.activation_quantizer):
-            first, last = getattr(quantizer, "value_range", (0, 0))
-            if getattr(quantizer, "output_dtype", None) == "int8" and not -128 <= first <= last <= 127:
-                raise ValueError(
-                    f"{type(self).__name__}: `value_range` of 8-bit integers must lie within (-128, 127). "
-                    f"Got value_range={quantizer.value_range}."
-                )
+            _check_range(type(self).__name__, quantizer)
 
     def dtype_policy_string(self) -> str:
         """The first part of the name of a quantized layer's dtype policy."""

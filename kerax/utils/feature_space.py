@@ -13,6 +13,7 @@ from kerax.core.layer import Layer
 from kerax.core.registry import Family, deserialize_keras_object, serialize_keras_object
 from kerax.core.symbolic import KerasTensor
 from kerax.core.tensorflow_graphs import call_in_graph
+from kerax.core.tracking import unique
 from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
 from kerax.places import path_of
@@ -119,6 +120,7 @@ class FeatureSpace(Layer):
         self.features = {name: self._as_feature(name, kind) for name, kind in features.items()}
         self.crosses = [self._as_cross(cross) for cross in crosses or ()]
         self.preprocessors = {name: feature.preprocessor for name, feature in self.features.items()}
+        _name_apart(self.preprocessors.values())
         self.crossers = {cross.name: layers.HashedCrossing(cross.crossing_dim) for cross in self.crosses}
         self.impute = self._as_imputation(impute)
         self._encoders: dict[str, layers.CategoryEncoding] = {}
@@ -446,6 +448,14 @@ class FeatureSpace(Layer):
 
 def _named(name: str | None, kind: str) -> str:
     return f"{name or kind}_preprocessor"
+
+
+def _name_apart(preprocessors):
+    """Numbers those that have one name, as two features of a kind that were given none have: graphs tell them apart."""
+    taken: set[str] = set()
+    for layer in {id(layer): layer for layer in preprocessors}.values():
+        layer.name = unique(layer.name, taken)
+        taken.add(layer.name)
 
 
 def _is_given(layer) -> bool:

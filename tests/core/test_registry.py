@@ -47,6 +47,30 @@ def test_unknown_names_get_suggestions():
         getattr(kerax, "layer")  # noqa: B009
 
 
+def test_what_two_layers_share_is_one_after_loading(tmp_path):
+    class Doubling:
+        def __call__(self, x):
+            return 2 * x
+
+        def get_config(self):
+            return {}
+
+        @classmethod
+        def from_config(cls, config):
+            return cls()
+
+    seed, activation = kerax.random.SeedGenerator(3), Doubling()
+    parts = [layers.Dropout(0.5, seed=seed), layers.Dense(2, activation), layers.Dropout(0.2, seed=seed)]
+    model = kerax.Sequential([layers.Input((2,)), *parts, layers.Dense(2, activation), layers.Dense(2, Doubling())])
+    model.save(tmp_path / "model.keras")
+    loaded = saving.load_model(tmp_path / "model.keras", custom_objects={"Doubling": Doubling})
+    first, second, third, fourth, fifth = loaded.layers
+    assert first.seed_generator is third.seed_generator
+    assert second.activation is fourth.activation is not fifth.activation
+    assert len(loaded.non_trainable_variables) == 1
+    np.testing.assert_array_equal(first(np.ones((9, 9)), training=True), parts[0](np.ones((9, 9)), training=True))
+
+
 def test_custom_objects_are_scoped():
     class Mine(kerax.Layer):
         def call(self, inputs):

@@ -192,3 +192,78 @@ def test_an_eager_step_may_add_layers_while_others_are_unbuilt(package):
     assert (model.second.get_weights()[0] != before).any()
     with pytest.raises(ValueError, match="new"):
         model.third = package.layers.Dense(2)
+
+
+def set_between_lists(owner, made):
+    owner.blocks, owner.norms, owner.named = [made("a")], [], {}
+    owner.head = made("b")
+    owner.blocks.append(made("c"))
+    owner.named["x"] = made("d")
+    owner.nested = {"inside": [made("e")]}
+    owner.nested["inside"].append(made("f"))
+    owner.blocks.insert(0, made("g"))
+    owner.last = made("h")
+
+
+def fill_two_lists_in_turn(owner, made):
+    owner.blocks, owner.norms, owner.last = [], [], made("a")
+    for first, second in ("bc", "de"):
+        owner.blocks.append(made(first))
+        owner.norms.append(made(second))
+
+
+def fill_with_layers_from_elsewhere(owner, made):
+    first, second, third = made("b"), made("c"), made("a")
+    owner.head = third
+    owner.blocks = []
+    owner.blocks += [first, second]
+    owner.last = made("d")
+
+
+def set_again(owner, made):
+    owner.blocks, owner.head, owner.last = [], None, made("a")
+    owner.blocks = [made("b")]
+    owner.head = made("c")
+    owner.blocks.append(made("d"))
+
+
+@pytest.mark.parametrize(
+    "fill", [set_between_lists, fill_two_lists_in_turn, fill_with_layers_from_elsewhere, set_again]
+)
+def test_weights_are_in_the_order_in_which_their_layers_came(fill):
+    def order(package):
+        def made(name):
+            layer = package.layers.Dense(1, use_bias=False, name=name)
+            layer.build((1, 1))
+            return layer
+
+        owner = package.Model()
+        fill(owner, made)
+        assert [layer.name for layer in owner.layers] == [variable.path.split("/")[-2] for variable in owner.weights]
+        return [layer.name for layer in owner.layers]
+
+    expected = order(keras)
+    assert order(kerax) == expected == sorted(expected)
+
+
+@pytest.mark.medium
+def test_files_of_layers_in_dicts_of_a_model_fit_both_ways(tmp_path):
+    def model(package):
+        class Owner(package.Model):
+            def __init__(self):
+                super().__init__()
+                set_between_lists(self, lambda name: package.layers.Dense(1, name=name))
+
+            def call(self, x):
+                return sum(layer(x) for layer in self.layers)
+
+        made = Owner()
+        made(np.ones((1, 2), "float32"))
+        return made
+
+    for writer, reader in ((keras, kerax), (kerax, keras)):
+        written, read, path = model(writer), model(reader), tmp_path / f"{writer.__name__}.weights.h5"
+        written.save_weights(path)
+        read.load_weights(path)
+        np.testing.assert_array_equal(read.get_weights()[3], written.get_weights()[3])
+        np.testing.assert_allclose(read(np.ones((1, 2))), written(np.ones((1, 2))), rtol=1e-6)

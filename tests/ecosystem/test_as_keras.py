@@ -51,6 +51,9 @@ from keras.src.distribution import distribution_lib
 from keras.src.layers import GroupedQueryAttention
 from keras.src.layers.core.dense import Dense as SameDense
 from keras.src.layers.layer import Layer
+from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
+    BaseImagePreprocessingLayer,
+)
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional
 from keras.src.ops import *
@@ -62,6 +65,12 @@ assert Layer is kerax.Layer and relu is kerax.ops.relu and distribution_lib.dist
 assert layers.__spec__.name == "kerax.layers" and not serialization_lib.in_safe_mode() is None
 assert importlib.util.find_spec("keras.nothing") is None
 assert Functional.__module__.startswith("kerax")
+class Added(BaseImagePreprocessingLayer):
+    def get_random_transformation(self, data, training=True, seed=None):
+        return self.factor[1]
+    def transform_images(self, images, transformation, training=True):
+        return self.backend.cast(images, self.compute_dtype) + transformation
+assert Added(0.5)(ops.ones((1, 2, 2, 3))).sum() == 18 and Added(0.5)(ops.ones((2, 2, 3))).shape == (2, 2, 3)
 print(keras.__version__.rpartition(".")[0], keras.backend.backend(), backend.backend(), config.floatx())
 print(backend.standardize_shape([1, None]), standardize_dtype("float32"), hasattr(keras.layers, "Nothing"))
 """)

@@ -270,3 +270,4 @@ def test_cells_of_another_dtype_than_their_layers():
         assert np.isfinite(np.asarray(outputs)).all()
     copied = layers.Bidirectional(layers.GRU(2, use_cudnn=False))
     assert copied.forward_layer.use_cudnn is False and copied.backward_layer.use_cudnn is False
+    assert not hasattr(layers.Bidirectional(layers.SimpleRNN(2)).forward_layer, "use_cudnn")

@@ -96,8 +96,6 @@ def test_bad_arguments_are_refused():
         layers.Hashing(1, mask_value="")
     with pytest.raises(ValueError, match="`salt` must be one or two integers"):
         layers.Hashing(3, salt=[1, 2, 3])
-    with pytest.raises(ValueError, match="text or integers"):
-        layers.Hashing(3)(np.ones(2))
     with pytest.raises(ValueError, match="must be an integer for integer inputs"):
         layers.Hashing(3, mask_value="")(np.array([1]))
     with pytest.raises(ValueError, match="not a mixture"):
@@ -130,6 +128,11 @@ def test_text_of_every_kind_is_the_same_text():
         np.testing.assert_array_equal(layer(kind), layer(np.array(words, object)))
     with pytest.raises(ValueError, match="mixture"):
         layer(np.array(["a", 3], object))
+
+
+def test_floats_are_cut_as_in_keras():
+    np.testing.assert_array_equal(layers.Hashing(5)(np.array([1.0, 2.0, 3.7])), layers.Hashing(5)(np.array([1, 2, 3])))
+    assert layers.Hashing(5)(layers.Input((4,))).shape == (None, 4)
 
 
 def test_features_that_are_no_categories_are_refused():

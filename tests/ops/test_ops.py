@@ -238,6 +238,13 @@ def test_control_flow():
     carry, sums = ops.scan(lambda c, x: (c + x, c + x), 0.0, np.arange(4.0, dtype="f"))
     assert float(carry) == 6 and list(sums) == [0, 1, 3, 6]
     assert list(ops.associative_scan(lambda a, b: a + b, jnp.arange(4))) == [0, 1, 3, 6]
+
+
+def test_solve_takes_one_vector_for_each_matrix():
+    matrices, vectors = np.stack([S, 2 * S]), np.stack([A[0, : len(S)], A[1, : len(S)]])
+    found = ops.solve(matrices, vectors)
+    np.testing.assert_allclose(np.einsum("bij,bj->bi", matrices, found), vectors, rtol=1e-4, atol=1e-5)
+    assert ops.solve(KerasTensor((4, 3, 3)), KerasTensor((4, 3))).shape == (4, 3)
     assert list(ops.map(lambda x: 2 * x, jnp.arange(3))) == [0, 2, 4]
     np.testing.assert_array_equal(ops.vectorized_map(lambda x: x[0] * x[1], (A, B)), A * B)
 

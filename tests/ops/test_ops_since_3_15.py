@@ -149,3 +149,31 @@ def test_an_index_out_of_range_is_told(index, axis):
     with pytest.raises(ValueError, match=r"take: index .* is out of range for axis .* of size"):
         ops.take(X, index, axis=axis)
     np.testing.assert_array_equal(ops.take(X, [-1, 0], axis=axis), np.take(X, [-1, 0], axis=axis))
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda k, x, y: k.ops.matmul(x, y),
+        lambda k, x, y: k.ops.einsum("ij,jk->ik", x, y),
+        lambda k, x, y: k.Variable(x, dtype="int8") @ k.Variable(y, dtype="int8"),
+    ],
+)
+def test_products_of_8_bit_integers_do_not_overflow(product):
+    x, y = np.full((2, 40), 100, "int8"), np.full((40, 3), 100, "int8")
+    found = product(kerax, x, y)
+    assert found.dtype == "int32" and found.dtype.name == product(keras, x, y).dtype.name
+    np.testing.assert_array_equal(found, x.astype("int32") @ y.astype("int32"))
+
+
+def test_symbolic_products_of_8_bit_integers():
+    x, y = kerax.KerasTensor((2, 5), "int8"), kerax.KerasTensor((5, 3), "int8")
+    assert [found.dtype for found in (x @ y, kerax.ops.einsum("ij,jk->ik", x, y))] == ["int32", "int32"]
+    assert kerax.ops.matmul(x, kerax.KerasTensor((5, 3), "uint8")).dtype == "int16"
+
+
+@pytest.mark.parametrize("name", ["ceil", "floor"])
+@pytest.mark.parametrize("dtype", ["int8", "uint32", "bool", "float16"])
+def test_roundings_give_floats(name, dtype):
+    found, expected = getattr(ops, name)(np.ones(2, dtype)), getattr(keras.ops, name)(np.ones(2, dtype))
+    assert found.dtype.name == expected.dtype.name == getattr(ops, name)(KerasTensor((2,), dtype)).dtype

@@ -125,7 +125,8 @@ LAYERS = {
     "Average": (layers.Average, 2, True),
     "Concatenate": (layers.Concatenate, 2, True),
     "Maximum": (layers.Maximum, 2, True),
-    "Dot": (lambda: layers.Dot(1), 2, False),
+    "Dot": (lambda: layers.Dot(1), 2, True),
+    "Dot of unit vectors": (lambda: layers.Dot(1, normalize=True), 2, False),
 }
 
 
@@ -195,6 +196,10 @@ def test_arrays_are_converted_as_told():
     np.testing.assert_array_equal(ops.convert_to_tensor(of(DENSE), sparse=False), DENSE)
     np.testing.assert_array_equal(ops.convert_to_numpy(of(DENSE)), DENSE)
     np.testing.assert_array_equal(sparse.to_dense(of(DENSE > 0)), DENSE > 0)
+    inputs = layers.Input((3,), sparse=True)
+    outputs = ops.convert_to_tensor(inputs, sparse=False)
+    assert not outputs.sparse
+    np.testing.assert_allclose(kerax.Model(inputs, ops.exp(outputs))(of(DENSE)), np.exp(DENSE), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])

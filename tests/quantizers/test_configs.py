@@ -65,6 +65,7 @@ def test_quantizers_or_defaults():
     "make, message",
     [
         (lambda q: q.AbsMaxQuantizer()(X), "`axis` must be given"),
+        (lambda q: q.AbsMaxQuantizer(0, (-256, 256)), "`value_range` of 8-bit integers"),
         (lambda q: q.Int4QuantizationConfig(block_size=0), "`block_size` must be positive"),
         (lambda q: q.NF4QuantizationConfig(0), "`block_size` must be positive, or -1"),
         (lambda q: q.Int4QuantizationConfig(q.AbsMaxQuantizer(0, (-8, 7))), "need block_size=None"),

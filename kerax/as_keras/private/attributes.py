@@ -18,7 +18,8 @@ from kerax.models import Model
 def _layers(item) -> list[Layer]:
     children = list(item.layers) if isinstance(item, Model) else []
     seen = {id(layer) for layer in children}
-    return children + [layer for _, layer in members(item, Layer) if id(layer) not in seen and not seen.add(id(layer))]
+    inside = [child for _, child in item._children() if isinstance(child, Layer)]
+    return children + [layer for layer in inside if id(layer) not in seen and not seen.add(id(layer))]
 
 
 def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Layer]:

@@ -1,5 +1,34 @@
 """Names of layers that Keras does not export."""
 
-from kerax.layers import GroupQueryAttention as GroupedQueryAttention
+from typing import Any
 
-__all__ = ["GroupedQueryAttention"]
+from kerax.layers import GroupQueryAttention as GroupedQueryAttention
+from kerax.layers.image import ImageLayer, factor_range
+
+__all__ = ["BaseImagePreprocessingLayer", "GroupedQueryAttention"]
+
+
+class BaseImagePreprocessingLayer(ImageLayer):
+    """Keras's base of layers on images: a subclass writes `get_random_transformation`, `transform_images` and kin.
+
+    Args:
+        factor: Strength, or its range, within `_FACTOR_BOUNDS`; only with `_USE_BASE_FACTOR`.
+        bounding_box_format, data_format: As in `ImageLayer`.
+    """
+
+    _USE_BASE_FACTOR = True
+    _FACTOR_BOUNDS = (-1, 1)
+
+    def __init__(self, factor=None, bounding_box_format=None, data_format=None, **kwargs):
+        super().__init__(bounding_box_format=bounding_box_format, data_format=data_format, **kwargs)
+        if self._USE_BASE_FACTOR:
+            self._set_factor(factor or 0.0)
+        elif factor is not None:
+            raise ValueError(f"{self}: it takes no `factor`. Got factor={factor}.")
+
+    def _set_factor(self, factor: Any):
+        self.factor = factor_range(self, "factor", factor, *self._FACTOR_BOUNDS)
+
+    def transform_single_image(self, image: Any, transformation: Any, training: Any = True) -> Any:
+        """One image, transformed."""
+        return self.transform_images(image[None], transformation, training)[0]
