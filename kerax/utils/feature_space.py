@@ -18,6 +18,7 @@ from kerax.errors import check_choice, suggest
 from kerax.layers.category import as_array, encode, is_text
 from kerax.places import path_of
 from kerax.utils import missing
+from kerax.utils.progbar import Progbar
 
 _FAMILY = Family("feature_space", "feature", module="keras.src.layers.preprocessing.feature_space")
 _OUTPUT_MODES = ("int", "one_hot", "float")
@@ -252,12 +253,13 @@ class FeatureSpace(Layer):
     def _adaptable(self) -> list[str]:
         return [name for name, layer in self.preprocessors.items() if hasattr(layer, "adapt") and not _is_given(layer)]
 
-    def adapt(self, dataset):
+    def adapt(self, dataset, verbose=1):
         """Finds vocabularies, means, variances and boundaries.
 
         Args:
             dataset: A dict of columns, a pandas frame, or a data set of batches of either (with targets or without)
                 that can be gone through again: once for each feature that has something to find.
+            verbose: 0 nothing, 1 a bar of the features done, 2 one line at the end.
 
         Raises:
             ValueError: if a column is missing.
@@ -276,12 +278,15 @@ class FeatureSpace(Layer):
             self.impute[name] = self._find_filling(
                 name, [column[name] for column in columns if column and name in column]
             )
-        for name in self._adaptable():
+        adaptable = self._adaptable()
+        progress = Progbar(len(adaptable), verbose=verbose if adaptable else 0, unit_name="feature")
+        for done, name in enumerate(adaptable, 1):
             layer = self.preprocessors[name]
             if table is not None:
                 layer.adapt(_column(self, table, name))
             else:
                 layer.adapt(_column(self, _as_columns(_inputs_of(batch)), name) for batch in _batches(dataset))
+            progress.update(done)
         self._is_adapted, self._encoded = True, None  # a new vocabulary gives other widths
         self.built = True
 

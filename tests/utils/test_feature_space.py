@@ -61,6 +61,17 @@ def make(**options):
     return space
 
 
+def test_adapting_shows_how_many_features_are_done(capfd):
+    space = FeatureSpace({"age": "float_normalized", "job": "string_categorical", "count": "float"})
+    space.adapt(TABLE)
+    assert "2/2" in capfd.readouterr().out  # a plain number has nothing to find
+    space.adapt([{name: column[:2] for name, column in TABLE.items()}], verbose=0)
+    FeatureSpace({"count": "float"}).adapt(TABLE)
+    assert not capfd.readouterr().out
+    with pytest.raises(ValueError, match="verbose"):
+        space.adapt(TABLE, verbose=3)
+
+
 def test_features_are_joined_by_name_then_crosses():
     space, parts = make(), make(output_mode="dict")(TABLE)
     assert list(parts) == ["age", "code", "count", "job", "job_X_code"]
