@@ -286,8 +286,8 @@ def _fresh_metrics(model, state: RunState) -> tuple:
 
 def train_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]]:
     """One step on one batch: the logs of this batch alone, and the metrics' names in Keras's order."""
-    state, piece = run_state(model, "train"), single(batch, False, spec)
-    program = model.kerax_compilation.train_program(model, state, spec)
+    state, piece = run_state(model, "train"), single(batch, spec, "train_on_batch")
+    program = model.kerax_compilation.train_program(model, state, piece.spec)
     fresh = state.fresh_metrics(model)
     with Interrupts(with_termination=False).guarded():
         store = store_of(model, state.carried.owners)
@@ -303,8 +303,8 @@ def train_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str
 
 def test_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]]:
     """Loss and metrics of one batch alone, and the metrics' names in Keras's order."""
-    state, piece = run_state(model, "test"), single(batch, False, spec)
-    program = model.kerax_compilation.test_program_for(model, state, spec, False)
+    state, piece = run_state(model, "test"), single(batch, spec, "test_on_batch")
+    program = model.kerax_compilation.test_program_for(model, state, piece.spec, False)
     inference = _Inference(model, state.carried, _fresh_metrics(model, state))
     logs = inference.advance(program, piece)
     inference.keep()
@@ -313,8 +313,8 @@ def test_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]
 
 def predict_on_batch(model, batch: tuple, spec: BatchSpec) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
-    state, piece = run_state(model, "predict"), single(batch, False, spec)
-    program = model.kerax_compilation.predict_program(model, state, spec)
+    state, piece = run_state(model, "predict"), single(batch, spec, "predict_on_batch")
+    program = model.kerax_compilation.predict_program(model, state, piece.spec)
     inference = _Inference(model, state.carried)
     outputs = jax.device_get(inference.advance(program, piece))
     inference.keep()

@@ -185,7 +185,7 @@ class Interrupt(kerax.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """Folders of runs that eight devices began, which end in the midst of the second epoch, and what one device does."""
+    """Folders of runs that eight devices began, ended in the midst of the second epoch, and what one device does."""
 
     def train(**arguments):
         model = make_model()
