@@ -27,7 +27,9 @@ def _u64(number: int) -> np.uint64:
 
 def _rotate(x, count: int):
     """Bits moved to the right by `count`, those that fall out coming in again on the left."""
-    return (x >> _u64(count)) | (x << _u64(64 - count))
+    rotated = x >> _u64(count)
+    rotated |= x << _u64(64 - count)  # in NumPy in place
+    return rotated
 
 
 def _mix(x):
@@ -149,14 +151,21 @@ def siphash24(rows: Any, key: tuple[int, int]) -> Any:
     initial = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
     a, b, c, d = (zero + _u64(number ^ key[i % 2]) for i, number in enumerate(initial))
 
-    # Every sum and product wraps around at 64 bits, as the hash wants it.
+    def turned(x, count, other):
+        x = _rotate(x, 64 - count)
+        x ^= other
+        return x
+
+    # Every sum and product wraps around at 64 bits, as the hash wants it. In NumPy in place.
     def rounds(a, b, c, d, count):
         for _ in range(count):
-            a, c = a + b, c + d
-            b, d = _rotate(b, 64 - 13) ^ a, _rotate(d, 64 - 16) ^ c
-            a, c = _rotate(a, 32), c
-            a, c = a + d, c + b
-            d, b = _rotate(d, 64 - 21) ^ a, _rotate(b, 64 - 17) ^ c
+            a += b
+            c += d
+            b, d = turned(b, 13, a), turned(d, 16, c)
+            a = _rotate(a, 32)
+            a += d
+            c += b
+            d, b = turned(d, 21, a), turned(b, 17, c)
             c = _rotate(c, 32)
         return a, b, c, d
 

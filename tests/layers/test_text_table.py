@@ -33,9 +33,10 @@ def test_texts_are_found_as_by_a_dict(kind):
 
 def test_texts_with_one_number_are_told_apart(monkeypatch):
     monkeypatch.setattr("kerax.layers.text_table.PackedText.keys", lambda packed: packed.lengths.astype(np.int64))
-    texts = np.array(["ab", "cd", "abc"] * 100)
-    assert TextTable({"ab": 5, "abc": 6}).find(texts, 0).tolist() == [5, 0, 6] * 100
-    assert TextTable({"ab": 5, "cd": 6}).find(texts, 0).tolist() == [5, 6, 0] * 100
+    one, two, three = "a" * 12, "b" * 12, "c" * 13
+    texts = np.array([one, two, three] * 100)
+    assert TextTable({one: 5, three: 6}).find(texts, 0).tolist() == [5, 0, 6] * 100
+    assert TextTable({one: 5, two: 6}).find(texts, 0).tolist() == [5, 6, 0] * 100
 
 
 @pytest.mark.parametrize("kind", [object, str])
