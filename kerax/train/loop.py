@@ -21,7 +21,7 @@ from kerax.tracebacks import warn_each_time
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
-from kerax.train.program import Pace, Program
+from kerax.train.program import Pace, Program, room_of
 from kerax.train.run_state import RunState, run_state
 from kerax.train.state import Carried, changing_hands, inference_values, metrics_at_start, store_of
 from kerax.train.steps import goes_on
@@ -115,8 +115,9 @@ class Evaluation:
             program = compiled.test_program(model, state, self.source)
         inference = _Inference(model, state.carried, metrics)
         if self._feed is None:
+            room = room_of(program, self.source)
             self._feed = Feed(
-                self.source, program.room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
+                self.source, room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
             )
         feed = self._feed
         step, logs, pace = 0, None, Pace()
@@ -164,7 +165,7 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     program = compiled.predict_program(model, state, source.spec(fills_up))
     if fills_up and not program.fills_up:
         fills_up, program = False, compiled.predict_program(model, state, source.spec(False))
-    feed = Feed(source, program.room, fills_up, True, limit=steps, does_groups=program.does_groups)
+    feed = Feed(source, room_of(program, source), fills_up, True, limit=steps, does_groups=program.does_groups)
     results, step, pace = _Outputs(), 0, Pace()
     total = source.num_batches if steps is None else steps
 

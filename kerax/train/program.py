@@ -25,7 +25,7 @@ from kerax.core import placement, sparse, sums, waiting
 from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.core.tracking import forgetting
-from kerax.data.source import BatchSpec
+from kerax.data.source import BatchSpec, Source
 from kerax.ops import cpu
 from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, GROUP, LEAST_GROUPED, Piece, block_spec, room_for
@@ -279,6 +279,12 @@ class Program:
 def _of_sparse(step: Callable) -> Callable:
     """The step, which gets sparse matrices as JAX's; batches hold them as arrays that can be cut by rows."""
     return lambda constants, carry, batch, *numbers: step(constants, carry, sparse.opened(batch), *numbers)
+
+
+def room_of(program: Program, source: Source) -> int:
+    """Batches in the blocks that a program gets of a source."""
+    # A block for one batch would be a copy for nothing, and its program takes longer to compile.
+    return 1 if source.num_batches == 1 else program.room
 
 
 _ALL = 2**30  # batches: more than there are
