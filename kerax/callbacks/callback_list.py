@@ -71,6 +71,7 @@ class CallbackList:
         # The first save by seconds is due so many after the start, not at once.
         self._saved_at = dict.fromkeys(self.savers, time.monotonic())
         self._step = self._steps_before = 0  # batches of this epoch so far, of the epochs before it
+        self._unseen: dict = {}  # the last batch of evaluation or prediction, and its logs, until hooks are called
         self._least = 1 if steps_per_execution in (None, "auto") else int(steps_per_execution)
 
     def set_params(self, params: dict):
@@ -187,19 +188,36 @@ class CallbackList:
         """The number that Keras gives the end of `steps_per_execution` batches, also where the data ends before."""
         return batch + (-(batch + 1)) % self._least
 
+    def _begins_execution(self, batch: int) -> bool:
+        """Whether it is the first of `steps_per_execution` batches. They may come in several pieces."""
+        return batch % self._least == 0
+
+    def _end_batch(self, kind: str, batch: int, logs):
+        self._unseen[kind] = batch, logs
+        if self._begins_execution(batch + 1):
+            self._end_execution(kind)
+
+    def _end_execution(self, kind: str):
+        """The hooks for batches that were done since the last, of evaluation or prediction."""
+        if kind in self._unseen:
+            batch, logs = self._unseen.pop(kind)
+            for callback in self._watchers[kind]:
+                getattr(callback, f"on_{kind}_batch_end")(self._last_of_execution(batch), logs)
+
     def on_test_begin(self, logs=None):
         """Before an evaluation."""
+        self._unseen.pop("test", None)  # of one that failed
         self._call("on_test_begin", logs or {})
 
     def on_test_batch_begin(self, batch, logs=None):
         """Before a piece of evaluation."""
-        for callback in self._watchers["test"]:
-            callback.on_test_batch_begin(batch, Logs())
+        if self._begins_execution(batch):
+            for callback in self._watchers["test"]:
+                callback.on_test_batch_begin(batch, Logs())
 
     def on_test_batch_end(self, batch, logs=None):
         """After a piece of evaluation."""
-        for callback in self._watchers["test"]:
-            callback.on_test_batch_end(self._last_of_execution(batch), Logs(logs))
+        self._end_batch("test", batch, Logs(logs))
 
     def on_test_progress(self, step: int, total: int | None, logs):
         """Between two pieces of evaluation."""
@@ -208,6 +226,7 @@ class CallbackList:
 
     def on_test_end(self, logs=None):
         """After an evaluation."""
+        self._end_execution("test")
         self._call("on_test_end", logs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -220,17 +239,18 @@ class CallbackList:
 
     def on_predict_begin(self, logs=None):
         """Before a prediction."""
+        self._unseen.pop("predict", None)
         self._call("on_predict_begin", logs or {})
 
     def on_predict_batch_begin(self, batch, logs=None):
         """Before a prediction batch."""
-        for callback in self._watchers["predict"]:
-            callback.on_predict_batch_begin(batch, Logs())
+        if self._begins_execution(batch):
+            for callback in self._watchers["predict"]:
+                callback.on_predict_batch_begin(batch, Logs())
 
     def on_predict_batch_end(self, batch, logs=None):
         """After a prediction batch, whose `outputs` are in the logs."""
-        for callback in self._watchers["predict"]:
-            callback.on_predict_batch_end(self._last_of_execution(batch), logs)
+        self._end_batch("predict", batch, logs)
 
     def on_predict_progress(self, step: int, total: int | None):
         """Between two pieces of prediction."""
@@ -239,6 +259,7 @@ class CallbackList:
 
     def on_predict_end(self, logs=None):
         """After a prediction."""
+        self._end_execution("predict")
         self._call("on_predict_end", logs or {})
 
     def close(self):

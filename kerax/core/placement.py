@@ -116,6 +116,22 @@ def place_batch(batch: Tree, is_whole: bool = False) -> Tree:
     return batch if _active is None else _active.place_batch(batch, is_whole)
 
 
+def num_shares() -> int:
+    """Number of shares that processes read batches in."""
+    return 1 if _active is None or jax.process_count() == 1 else _active.num_shares
+
+
+def first_readers() -> list[int]:
+    """Of each share the first process that reads it."""
+    count, shares = jax.process_count(), num_shares()
+    return [-(-share * count // shares) for share in range(shares)]
+
+
+def divides(num_rows: int) -> bool:
+    """Whether the devices that a batch is spread over divide its rows."""
+    return _active is None or num_rows % _active.num_model_replicas == 0
+
+
 def global_spec(batch: Tree) -> Tree:
     """Shapes and dtypes of a batch of which each process has a share."""
 

@@ -4,6 +4,7 @@ What JAX knows a sparse rule for stays sparse (`jax.experimental.sparse.sparsify
 keep zero; all else is computed of dense arrays.
 """
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -37,9 +38,8 @@ def is_sparse(value: Any) -> bool:
 
 def leaves(structure: Any, is_leaf: Callable | None = None) -> list:
     """`jax.tree.leaves`, with sparse arrays as leaves, not the arrays that they are made of."""
-    if not is_in_use():
-        return jax.tree.leaves(structure, is_leaf=is_leaf)
-    return jax.tree.leaves(structure, is_leaf=lambda leaf: is_sparse(leaf) or (is_leaf is not None and is_leaf(leaf)))
+    is_any = lambda leaf: isinstance(leaf, SparseRows) or is_sparse(leaf) or (is_leaf is not None and is_leaf(leaf))
+    return jax.tree.leaves(structure, is_leaf=is_any)
 
 
 def holds_any(*structures) -> bool:
@@ -165,6 +165,43 @@ def from_dense(x: jax.Array, num_elements: int) -> Any:
     from jax.experimental.sparse import BCOO
 
     return BCOO.fromdense(x, nse=num_elements)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["values", "columns"], meta_fields=["num_columns"])
+@dataclasses.dataclass
+class SparseRows:
+    """Rows of a sparse matrix as arrays with an axis of rows, which batches are cut and joined along.
+
+    All rows have room for as many elements, so that one program serves all batches.
+
+    Attributes:
+        values: `(rows, elements)`, zeros where a row has fewer.
+        columns: `(rows, elements)`, int32; `num_columns`, which is none, where a row has fewer.
+        num_columns: Size of the matrix's second axis.
+    """
+
+    values: Any
+    columns: Any
+    num_columns: int
+
+    def to_bcoo(self) -> Any:
+        """The matrix as JAX's `BCOO`, or from shapes and dtypes its form."""
+        from jax.experimental.sparse import BCOO
+
+        def opened(rows):
+            numbers = jnp.broadcast_to(jnp.arange(len(rows.columns), dtype=jnp.int32)[:, None], rows.columns.shape)
+            indices = jnp.stack([numbers, rows.columns], axis=-1).reshape(-1, 2)
+            shape = len(rows.columns), rows.num_columns
+            return BCOO((rows.values.reshape(-1), indices), shape=shape, unique_indices=True)
+
+        is_spec = isinstance(self.values, jax.ShapeDtypeStruct)
+        return jax.eval_shape(opened, self) if is_spec else opened(self)
+
+
+def opened(structure: Any) -> Any:
+    """The structure with a `BCOO` for each `SparseRows`."""
+    is_rows = lambda leaf: isinstance(leaf, SparseRows)
+    return jax.tree.map(lambda leaf: leaf.to_bcoo() if is_rows(leaf) else leaf, structure, is_leaf=is_rows)
 
 
 class SparseSpec(jax.ShapeDtypeStruct):

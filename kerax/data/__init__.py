@@ -17,19 +17,27 @@ from kerax.data.streams import Dataset as Dataset
 
 
 def make_source(
-    x, y=None, sample_weight=None, batch_size=None, class_weight=None, who="fit", prepare: Callable = lambda x: x
+    x,
+    y=None,
+    sample_weight=None,
+    batch_size=None,
+    class_weight=None,
+    who="fit",
+    prepare: Callable = lambda x: x,
+    sparse_inputs: Callable = lambda x: (),
 ) -> Source:
     """The source for the arguments of `fit`, `evaluate` or `predict`.
 
     Args:
         prepare: Function of inputs, of all or of a batch, that returns those for the model's steps.
+        sparse_inputs: Function of `x` that returns the leaves that the model takes sparse.
 
     Raises:
         ValueError: if there is no data, or `y` or `sample_weight` come beside a source of batches.
     """
     if x is None:
         raise ValueError(f"{who}: expected data as `x`. Got None.")
-    sparse = sparse_reader((x, y, sample_weight), who)
+    sparse = sparse_reader((x, y, sample_weight), who, sparse_inputs)
     if sparse is not None:
         rows = RowDataset(*sparse, 32 if batch_size is None else batch_size, shuffle=True, workers=1)
         return BatchSource(rows, class_weight, who, prepare=prepare)
@@ -55,15 +63,16 @@ def _are_batches(x) -> bool:
     return isinstance(x, list) and bool(x) and all(isinstance(part, tuple) and len(part) in (2, 3) for part in x)
 
 
-def validation_source(validation_data, batch_size, prepare: Callable = lambda x: x) -> Source | None:
-    """The source for `validation_data` of `fit`, or `None`."""
+def validation_source(validation_data, batch_size, **options) -> Source | None:
+    """The source for `validation_data` of `fit`, or `None`; options as of `make_source`."""
     if validation_data is None:
         return None
+    options["who"] = "fit (validation_data)"
     # As in Keras a pair is always (x, y), never two inputs without a target.
     if isinstance(validation_data, (tuple, list)) and len(validation_data) in (1, 2, 3):
         x, y, weight = unpack_x_y_sample_weight(validation_data)
-        return make_source(x, y, weight, batch_size, who="fit (validation_data)", prepare=prepare)
-    return make_source(validation_data, batch_size=batch_size, who="fit (validation_data)", prepare=prepare)
+        return make_source(x, y, weight, batch_size, **options)
+    return make_source(validation_data, batch_size=batch_size, **options)
 
 
 def unpack_x_y_sample_weight(data) -> tuple:

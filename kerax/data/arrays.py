@@ -1,5 +1,6 @@
 """Arrays of equal length as a source of batches: `(x, y, sample_weight)` pytrees of NumPy or JAX arrays."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 
 from kerax import config
 from kerax.core.host_arrays import is_foreign_type, is_frame, is_sparse_type, sparse_rows, to_numpy
+from kerax.core.sparse import SparseRows
 from kerax.data.source import BatchSpec, Chunk, Order
 from kerax.errors import check_integers
 
@@ -178,13 +180,14 @@ def pack_x_y_sample_weight(x, y=None, sample_weight=None):
     return (x,) if isinstance(x, (list, tuple)) else x
 
 
-def sparse_reader(parts: tuple, who: str) -> tuple[Any, int] | None:
+def sparse_reader(parts: tuple, who: str, sparse_inputs: Callable = lambda x: ()) -> tuple[Any, int] | None:
     """What reads the rows of these numbers, and how many there are, where a part holds sparse matrices; else `None`.
 
-    The rows of a batch are made dense when their turn comes: all of them would rarely fit into memory.
+    Rows that the model does not take sparse are made dense when their turn comes: all would rarely fit into memory.
 
     Args:
         parts: `(x, y, sample_weight)`, of which the last ones may be `None`.
+        sparse_inputs: Function of `x` that returns the leaves that the model takes sparse.
     """
     if not any(is_sparse_type(type(leaf)) for leaf in jax.tree.leaves(parts, is_leaf=is_leaf)):
         return None
@@ -206,9 +209,53 @@ def sparse_reader(parts: tuple, who: str) -> tuple[Any, int] | None:
     if len({leaf.shape[0] for leaf in leaves}) > 1:
         shapes = ", ".join(str(leaf.shape) for leaf in leaves)
         raise ValueError(f"{who}: all arrays must have the same number of samples. Got {shapes}.")
-    take = lambda leaf, numbers: to_numpy(leaf[numbers]) if is_sparse_type(type(leaf)) else np.asarray(leaf)[numbers]
+    kept = {id(leaf): rows for leaf in sparse_inputs(given[0]) if (rows := RowElements.of(leaf)) is not None}
+
+    def take(leaf, numbers):
+        if id(leaf) in kept:
+            return kept[id(leaf)].take(numbers)
+        return to_numpy(leaf[numbers]) if is_sparse_type(type(leaf)) else np.asarray(leaf)[numbers]
+
     read = lambda numbers: jax.tree.map(lambda leaf: take(leaf, numbers), given, is_leaf=is_leaf)
     return read, leaves[0].shape[0]
+
+
+class RowElements(NamedTuple):
+    """The elements of a CSR matrix, to be read by rows.
+
+    Attributes:
+        matrix: The matrix, each element listed once.
+        most: Elements of the longest row.
+    """
+
+    matrix: Any
+    most: int
+
+    @classmethod
+    def of(cls, matrix) -> "RowElements | None":
+        """Those of a matrix; `None` if its longest row takes more room than a dense one, and of anything else."""
+        if not is_sparse_type(type(matrix)):
+            return None
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()  # the user's stays as it is
+            matrix.sum_duplicates()
+        most = max(int(np.diff(matrix.indptr).max(initial=0)), 1)
+        # An element is a number and its column.
+        return cls(matrix, most) if 2 * most < matrix.shape[1] else None
+
+    def take(self, numbers: np.ndarray) -> SparseRows:
+        """Rows by number."""
+        part = self.matrix[numbers]
+        is_there = np.arange(self.most) < np.diff(part.indptr)[:, None]
+        values = np.zeros(is_there.shape, _dtype_for(part.dtype))
+        columns = np.full(is_there.shape, part.shape[1], np.int32)
+        values[is_there], columns[is_there] = part.data, part.indices
+        return SparseRows(values, columns, part.shape[1])
+
+
+def _dtype_for(dtype: np.dtype) -> Any:
+    """What arrays of a dtype become: float64 is NumPy's own default, which nobody asked for."""
+    return config.floatx() if dtype == np.float64 else jax.dtypes.canonicalize_dtype(dtype)
 
 
 def to_arrays(structure: Tree, who: str, name: str) -> Tree:
@@ -233,9 +280,7 @@ def to_arrays(structure: Tree, who: str, name: str) -> Tree:
                 f"{who}: `{name}` has dtype {array.dtype}, which no device computes with{_odd_columns(leaf)}. Convert "
                 "text, categories and dates to numbers first, for example with a preprocessing layer."
             )
-        # NumPy's own default is float64, which nobody asked for; other dtypes as JAX would make them.
-        target = config.floatx() if array.dtype == np.float64 else jax.dtypes.canonicalize_dtype(array.dtype)
-        return array.astype(target, copy=False)
+        return array.astype(_dtype_for(array.dtype), copy=False)
 
     def convert_within_memory(leaf):
         try:

@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerax.core import placement
+from kerax.data import shares
 from kerax.data.arrays import row_order, to_arrays, weights_of_classes
 from kerax.data.prefetch import Prefetch
 from kerax.data.py_dataset import PyDataset, batches_of
 from kerax.data.rows import RowDataset
-from kerax.data.source import BatchSpec, Chunk, Order
+from kerax.data.source import BatchSpec, Chunk, Order, Pass
 
 Tree = Any
 
@@ -210,8 +212,13 @@ class BatchSource:
 
     def spec(self, fills_up: bool) -> BatchSpec:
         """The form of the first batch."""
+        return shares.of_all(self._own_form())
+
+    def _own_form(self) -> BatchSpec:
+        """The form of the batches of this process."""
         if self._form is None:
-            self._form = BatchSpec(self.sample())
+            alone = placement.num_shares() == 1
+            self._form = BatchSpec(self.sample()) if alone else shares.agreed_form(self.sample, self.who)
         return self._form
 
     def rest_spec(self) -> BatchSpec | None:
@@ -283,14 +290,15 @@ class BatchSource:
         self._running, self._first = None, []
         self.reader.set_state(state)
 
-    def begin(self, order: Order, position: dict | None, fills_up: bool, limit: int | None) -> "BatchPass":
+    def begin(self, order: Order, position: dict | None, fills_up: bool, limit: int | None) -> Pass:
         """A pass, see `Source.begin`; a thread draws ahead."""
-        spec = self.spec(fills_up)
+        spec = self._own_form()
         if position is not None:
             self.set_state(position["source"])
         # The form is made in the thread that draws, which has time for it.
         drawn = ((batch, BatchSpec(batch), state) for batch, state in self.epoch(order))
-        return BatchPass(Prefetch(drawn, limit), spec, fills_up, self.who)
+        kind = BatchPass if placement.num_shares() == 1 else shares.SharedPass
+        return kind(Prefetch(drawn, limit), spec, fills_up, self.who)
 
     def convert(self, batch) -> Any:
         """A batch of array pytrees, class weights applied: a tuple, or inputs alone where Keras leaves them alone."""
@@ -335,8 +343,8 @@ class BatchPass:
         self.drawn, self.spec, self.fills_up, self.who = drawn, spec, fills_up, who
 
     def take(self, most: int, room: int) -> Chunk | None:
-        """Up to `most` batches: those of one form that are ready. With several processes all of them, for all must do
-        as many at once."""
+        """Up to `most` batches: those of one form that are ready. With several processes, which then read the same
+        rows, all of them, for all must do as many at once."""
         # One process takes whatever is ready; of several, time must not decide how many steps each does.
         taken = self.drawn.take(min(most, room), self._are_alike, as_many=jax.process_count() > 1)
         if not taken:

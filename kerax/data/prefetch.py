@@ -1,6 +1,7 @@
 """Slow sources are drawn from in a thread, ahead of whoever computes."""
 
 import contextvars
+import itertools
 import threading
 import time
 from collections import deque
@@ -72,21 +73,30 @@ class Prefetch:
             like: Function of two items; only items that are like the first are taken with it.
             as_many: Whether to wait until `count` are ready: then it does not depend on time what is taken.
         """
-        began = time.time()
         with self._changed:
-            with waiting.waits_for(waiting.DATA):
-                self._changed.wait_for(lambda: self._is_done or len(self._ready) >= (count if as_many else 1))
-            jax.monitoring.record_event_time_span("/kerax/data/wait", began, time.time())  # for whoever wants to know
-            # After what was drawn before it: the error belongs to the next item.
-            if not self._ready and self._error is not None:
-                error, self._error = self._error, None
-                raise error
-            taken: list = []
-            while self._ready and len(taken) < count and (not taken or like is None or like(taken[0], self._ready[0])):
-                taken.append(self._ready.popleft())
-                self._bytes -= _num_bytes(taken[-1])
+            taken = self._wait(count if as_many else 1, count, like)
+            for item in taken:
+                self._ready.popleft()
+                self._bytes -= _num_bytes(item)
             self._changed.notify_all()
         return taken
+
+    def look(self, count: int, like) -> list:
+        """What `take` would, of `count` that are waited for. They stay."""
+        with self._changed:
+            return self._wait(count, count, like)
+
+    def _wait(self, least: int, most: int, like) -> list:
+        began = time.time()
+        with waiting.waits_for(waiting.DATA):
+            self._changed.wait_for(lambda: self._is_done or len(self._ready) >= least)
+        jax.monitoring.record_event_time_span("/kerax/data/wait", began, time.time())  # for whoever wants to know
+        # After what was drawn before it: the error belongs to the next item.
+        if not self._ready and self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        ready = list(itertools.islice(self._ready, most))
+        return list(itertools.takewhile(lambda item: item is ready[0] or like is None or like(ready[0], item), ready))
 
     def close(self):
         """Stops drawing; an item that is being made is waited for, so that the iterator can be used again."""

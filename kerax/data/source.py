@@ -69,7 +69,7 @@ class Chunk(NamedTuple):
         spec: Of each batch.
         num_batches: How many there are.
         num_rows: Rows of them all together that count; a last batch that is filled up has others after them.
-        place: Function of buffers that puts them there, by `gather` or `join`, and returns the block.
+        place: Function of buffers that puts them there, by `gather`, `join` or `join_whole`, and returns the block.
         position: Function of a number of batches: the position in the pass after so many of them.
     """
 

@@ -55,9 +55,8 @@ def process_batch_size(batch_size: int) -> int:
     Raises:
         ValueError: if the processes do not divide it.
     """
-    # Processes that hold parts of one model read the same rows: there are no more shares than replicas.
     active = placement.active()
-    count = jax.process_count() if active is None else min(active.num_processes, active.num_model_replicas)
+    count = jax.process_count() if active is None else active.num_shares
     if batch_size % count:
         raise ValueError(f"process_batch_size: {batch_size} rows do not divide by {count} processes.")
     return batch_size // count

@@ -63,6 +63,11 @@ class Distribution:
         return self.device_mesh.axis_size(self.batch_dim_name)
 
     @property
+    def num_shares(self) -> int:
+        """Number of shares that processes read the data in. Those that hold parts of one model read the same rows."""
+        return min(self.num_processes, self.num_model_replicas)
+
+    @property
     def shards_weights(self) -> bool:
         """Whether weights may be cut over devices, rather than lie whole on each."""
         return type(self).get_variable_layout is not Distribution.get_variable_layout
@@ -70,8 +75,7 @@ class Distribution:
     @property
     def data_shard_id(self) -> int:
         """Number of this process's share of the data, from 0."""
-        # Processes that share the parts of one model read the same rows.
-        return jax.process_index() * min(self.num_processes, self.num_model_replicas) // self.num_processes
+        return jax.process_index() * self.num_shares // self.num_processes
 
     def get_data_layout(self, data_shape) -> TensorLayout:
         """The layout of a batch of this shape: its rows spread."""
@@ -117,7 +121,7 @@ class Distribution:
         Raises:
             ValueError: if it does neither.
         """
-        count = min(self.num_processes, self.num_model_replicas)
+        count = self.num_shares
         if count == 1 or not self.auto_shard_dataset:
             return dataset
         if hasattr(dataset, "shard"):
@@ -169,14 +173,14 @@ class Distribution:
         if not shape or shape[0] % self.num_model_replicas:
             raise ValueError(
                 f"A batch of {shape[:1]} rows in all processes cannot be spread over {self.num_model_replicas} devices."
-                " With several processes every batch must divide; drop the remainder of the data."
+                f" Let each process give as many rows as the others, a multiple of "
+                f"{max(self.num_model_replicas // self.num_shares, 1)}."
             )
         return jax.make_array_from_process_local_data(self.batch_sharding(shape), np.asarray(leaf), shape)
 
     def global_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a batch of which each process has a share of this shape."""
-        count = min(self.num_processes, self.num_model_replicas)
-        return (shape[0] * count, *shape[1:]) if shape else shape
+        return (shape[0] * self.num_shares, *shape[1:]) if shape else shape
 
     def check(self, model, batch_spec: Tree, who: str):
         """Raises `ValueError` unless layouts fit the model's shapes; warns of rules that match nothing and of a batch

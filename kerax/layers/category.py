@@ -22,8 +22,11 @@ from kerax.layers.options import check, check_choice, check_positive, leave_out
 ENCODED = ("one_hot", "multi_hot", "count")
 
 
-def as_array(layer: Layer, values: Any) -> Any:
+def as_array(layer: Layer, values: Any, keeps_width: bool = False) -> Any:
     """Lists and scalars as NumPy arrays, text as arrays of `str`; arrays and symbolic tensors unchanged.
+
+    Args:
+        keeps_width: Whether NumPy's text of fixed width may stay so, which is read faster.
 
     Raises:
         ValueError: if lists have unequal lengths.
@@ -39,7 +42,7 @@ def as_array(layer: Layer, values: Any) -> Any:
     if values.dtype.kind not in "OSUT":
         return values
     if values.dtype.kind in "UT":
-        return values.astype(object)
+        return values if keeps_width and values.dtype.kind == "U" else values.astype(object)
     if _are_strings(values.ravel().tolist()):
         return values
     return np.array([_as_str(layer, value) for value in values.ravel()], object).reshape(values.shape)
@@ -68,7 +71,7 @@ def _as_str(layer: Layer, value) -> str:
 
 def is_text(values: Any) -> bool:
     """Whether an array of `as_array` holds text."""
-    return isinstance(values, np.ndarray) and values.dtype == np.dtype(object)
+    return isinstance(values, np.ndarray) and values.dtype.kind in "OU"
 
 
 def is_abstract(values: Any) -> bool:
@@ -185,7 +188,7 @@ class _Categorical(Layer):
     @outside_of_graphs
     @_as_sparse
     def __call__(self, inputs: Any, **kwargs) -> Any:
-        inputs = as_array(self, inputs)
+        inputs = as_array(self, inputs, keeps_width=True)
         on_host = is_text(inputs) or is_wide(inputs)
         return self.call_on_host(inputs) if on_host else super().__call__(inputs, **kwargs)
 

@@ -20,6 +20,7 @@ from kerax.layers.category import ENCODED, Adaptable, as_array, encode, is_abstr
 from kerax.layers.hashing import as_salt, hash_integers, hash_text
 from kerax.layers.integer_table import IntegerTable
 from kerax.layers.options import check, check_choice
+from kerax.layers.text_table import TextTable
 
 VOCABULARY_FILE, MAX_BYTES = "vocabulary.txt", 2**30
 
@@ -54,7 +55,16 @@ class Lookup(Adaptable):
 
     already = "`adapt` finds the vocabulary, but one has been given. Make a layer without."
     # Large, and without weights: not to be searched for some at every call.
-    _untracked = Adaptable._untracked | {"_tokens", "_table", "_counts", "_documents", "_idf", "_found", "_host_table"}
+    _untracked = Adaptable._untracked | {
+        "_tokens",
+        "_table",
+        "_counts",
+        "_documents",
+        "_idf",
+        "_found",
+        "_host_table",
+        "_text_table",
+    }
 
     def _parse(self, token) -> Any:
         """A token as the vocabulary holds it."""
@@ -472,6 +482,7 @@ class TextLookup(Lookup):
         # Without an index of its own the mask counts as -2, which vectors leave out.
         if self.mask_token is not None:
             table[self.mask_token] = 0 if self._oov_start() else -2
+        self._text_table = TextTable(table)
         return np.array(tokens, object), table
 
     def check_inputs(self, inputs: Any) -> None:
@@ -486,7 +497,7 @@ class TextLookup(Lookup):
     def __call__(self, inputs: Any, **kwargs) -> Any:
         if isinstance(inputs, KerasTensor) and reads_text(inputs):
             return Layer.__call__(self, inputs, **kwargs)  # a call in a graph
-        inputs = as_array(self, inputs)
+        inputs = as_array(self, inputs, keeps_width=True)
         self.check_inputs(inputs)
         return self.call_on_host(np.asarray(inputs))
 
@@ -495,7 +506,7 @@ class TextLookup(Lookup):
             return self._to_strings(inputs)
         flat, oov_start = inputs.ravel(), self._oov_start()
         default = oov_start if self.num_oov_indices == 1 else -1
-        indices = np.fromiter(map(self._table.get, flat.tolist(), itertools.repeat(default)), "int32", inputs.size)
+        indices = self._text_table.find(flat, default)
         if self.num_oov_indices == 0:
             self._check_known(indices, flat)
         elif self.num_oov_indices > 1:

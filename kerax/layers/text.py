@@ -1,5 +1,6 @@
 """`TextVectorization`: from sentences to integers or vectors."""
 
+import itertools
 import re
 import string
 from typing import Any
@@ -18,7 +19,19 @@ _TABLES = {
     "lower_and_strip_punctuation": str.maketrans(string.ascii_uppercase, string.ascii_lowercase, string.punctuation),
 }
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")
-_SPLITTERS = {"whitespace": _WORD.findall, "character": list}
+_SPACES_BUT_THESE = "\x1c\x1d\x1e\x1f"  # of ASCII, what `str.split` takes for spaces besides
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    """The words of each text, with the spaces of ASCII between them."""
+    joined = "".join(texts)
+    # A quarter of the time of a regular expression, where the two split alike.
+    if joined.isascii() and not any(space in joined for space in _SPACES_BUT_THESE):
+        return [text.split() for text in texts]
+    return [_WORD.findall(text) for text in texts]
+
+
+_SPLITTERS = {"whitespace": _words, "character": lambda texts: list(map(list, texts))}
 
 
 class TextVectorization(TextLookup):
@@ -115,9 +128,9 @@ class TextVectorization(TextLookup):
             return self._fit_length(outputs) if self.output_sequence_length and inputs.ndim > 1 else outputs
         rows = self._rows(inputs)
         # Shorter texts are filled up with the mask's token, whose index is 0, and which vectors leave out.
-        padded = np.full((len(rows), max(map(len, rows), default=0)), "", object)
-        for row, tokens in zip(padded, rows, strict=True):
-            row[: len(tokens)] = tokens
+        lengths = np.fromiter(map(len, rows), int, len(rows))
+        padded = np.full((len(rows), lengths.max(initial=0)), "", object)
+        padded[np.arange(padded.shape[1]) < lengths[:, None]] = list(itertools.chain.from_iterable(rows))
         outputs = self._fit_length(super().__call__(padded))
         return outputs if inputs.shape else outputs[0]
 
@@ -170,7 +183,7 @@ class TextVectorization(TextLookup):
             if callable(self.split):  # of all texts at once, as Keras hands them over
                 rows = [[str(token) for token in row] for row in self.split(flat)]
             else:
-                rows = [_SPLITTERS[self.split](text) for text in flat]
+                rows = _SPLITTERS[self.split](flat)
         return [self._joined(row) for row in rows] if self._widths else rows
 
     def _joined(self, tokens: list[str]) -> list[str]:

@@ -216,6 +216,12 @@ class Functional(Model):
         names = form if isinstance(form, dict) else {tensor.operation.name for tensor in self.inputs}
         return {name: value for name, value in x.items() if name in names} or x
 
+    def kerax_sparse_inputs(self, x) -> list:
+        """The leaves of the inputs `x` whose `Input` is sparse."""
+        if not any(tensor.sparse for tensor in self.inputs):
+            return []
+        return [value for tensor, value in zip(self.inputs, self._flatten(x), strict=True) if tensor.sparse]
+
     def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:
         """As that of `Model`."""
         tables = [node for node in self.kerax_graph.nodes if isinstance(node.operation, Embedding)]

@@ -22,6 +22,7 @@ from kerax.core.symbolic import KerasTensor, is_shape
 from kerax.core.tracking import Alias, Memory, aliases, descendants, remembering
 from kerax.core.variable import Variable, unwrap
 from kerax.data import BatchSpec, array_source, make_source, unpack_x_y_sample_weight, validation_source
+from kerax.data.shares import of_all
 from kerax.errors import check_choice, suggest
 from kerax.models import generating, outward, quantizing, stateless
 from kerax.models.summary import print_summary, summary_html
@@ -94,10 +95,16 @@ class Model(Layer):
 
     def kerax_used_inputs(self, x, call=operator.call) -> Any:
         """What the model's steps get of the inputs `x`, of all or of a batch. Default: all, as it is.
-
-        `call` makes the calls that read text; with one that records them, `x` may be symbolic.
-        """
+        `call` makes the calls that read text; with one that records them, `x` may be symbolic."""
         return x
+
+    def kerax_sparse_inputs(self, x) -> list:
+        """The leaves of the inputs `x` that the model takes as sparse arrays. Default: none."""
+        return []
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        return {"prepare": self.kerax_used_inputs, "sparse_inputs": self.kerax_sparse_inputs}
 
     def kerax_looked_up(self, x) -> list[tuple[Layer, Any]]:
         """The tables that read inputs as they are, and what of the inputs `x` they look up, where that is known."""
@@ -388,15 +395,13 @@ class Model(Layer):
         # Given validation data count, not the fraction.
         is_split = validation_data is None and validation_split > 0
         # Class weights after the split: validation does without.
-        source = make_source(
-            x, y, sample_weight, batch_size, None if is_split else class_weight, "fit", self.kerax_used_inputs
-        )
+        source = make_source(x, y, sample_weight, batch_size, None if is_split else class_weight, **self._reading)
         if is_split:
             source, held_out = source.split(validation_split)
             source = cast(Any, source).with_class_weight(class_weight)  # only rows can be split
         else:
             size = batch_size if validation_batch_size is None else validation_batch_size
-            held_out = validation_source(validation_data, size, self.kerax_used_inputs)
+            held_out = validation_source(validation_data, size, **self._reading)
         if overfit_batches is not None:
             source, shuffle = source.head(overfit_batches), False
             held_out = None if held_out is None else source
@@ -464,7 +469,7 @@ class Model(Layer):
             raise TypeError(f"evaluate: unknown argument {next(iter(kwargs))!r}.")
         self.kerax_compilation.require(self, "evaluate")
         check_numbers("evaluate", steps=(steps, 1))
-        source = make_source(x, y, sample_weight, batch_size, who="evaluate", prepare=self.kerax_used_inputs)
+        source = make_source(x, y, sample_weight, batch_size, who="evaluate", **self._reading)
         self.kerax_compilation.make_ready(self, source.spec(False), "evaluate")
         self.kerax_compilation.check_values(self, source, "evaluate")
         steps = within_max_steps(self, steps, source)
@@ -495,7 +500,7 @@ class Model(Layer):
         if switches.are_on():
             return switches.call_without(Model.predict, locals())
         check_numbers("predict", steps=(steps, 1))
-        source = make_source(x, None, None, batch_size, who="predict", prepare=self.kerax_used_inputs)
+        source = make_source(x, batch_size=batch_size, who="predict", **self._reading)
         self.kerax_compilation.make_ready(self, source.spec(False), "predict")
         self.kerax_compilation.check_values(self, source, "predict")
         steps = within_max_steps(self, steps, source)
@@ -545,7 +550,7 @@ class Model(Layer):
         # One batch of all rows, however many.
         source = array_source(self.kerax_used_inputs(x), y, sample_weight, 2**31 - 1, class_weight, who)
         spec = BatchSpec(source.rows)
-        self.kerax_compilation.make_ready(self, spec, who)
+        self.kerax_compilation.make_ready(self, of_all(spec), who)
         self.kerax_compilation.check_values(self, source, who)
         return source.rows, spec
 

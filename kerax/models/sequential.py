@@ -176,6 +176,11 @@ class Sequential(Model):
             x, start = call(layer, x), start + 1
         return Prepared((x,), start)
 
+    def kerax_sparse_inputs(self, x) -> list:
+        """The inputs `x`, if the `Input` is sparse."""
+        is_sparse = self.input_layer is not None and self.input_layer.sparse
+        return list(x) if is_sparse and isinstance(x, (list, tuple)) else [x] if is_sparse else []
+
     def compute_output_spec(self, inputs, training=None, mask=None) -> Any:
         """Symbolic outputs for symbolic inputs: what each layer says, without recording a node."""
         inputs = self._fit(inputs)

@@ -23,10 +23,13 @@ def apply(optimizer, grads, trainable_variables=None):
     if unknown:
         # The old ones come first: they keep their slots and places.
         optimizer.build([*known, *unknown])
-    # They have no slots, so that `update` must not see them.
-    for variable in [v for v in variables if v.overwrite_with_gradient and id(v) in given]:
-        variable.assign(slots.next_value(given.pop(id(variable)), variable.value))
-    variables = [v for v in variables if not v.overwrite_with_gradient]
+    params = optimizer.given_tree
+    if not optimizer.gradient_accumulation_steps:
+        # Weights that become their gradients have no slots then: `update` need not see them.
+        params = optimizer.weights_tree
+        for variable in [v for v in variables if v.overwrite_with_gradient and id(v) in given]:
+            variable.assign(slots.next_value(given.pop(id(variable)), variable.value))
+        variables = [v for v in variables if not v.overwrite_with_gradient]
     if not given:
         if variables:
             raise ValueError(f"{optimizer}: no variable has a gradient. Got `None` for all {len(grads)}.")
@@ -34,7 +37,7 @@ def apply(optimizer, grads, trainable_variables=None):
     if len(given) < len(variables):
         names = ", ".join(variable.path for variable in variables if id(variable) not in given)
         warnings.warn(f"{optimizer}: no gradient for {names}; left as it is.", stacklevel=3)
-    params, state = optimizer.weights_tree, optimizer.state_variables
+    state = optimizer.state_variables
     # Zeros where there is none, for a tree of one form; their results are not used.
     gradients = jax.tree.map(lambda v: given[id(v)] if id(v) in given else jnp.zeros(v.shape), params)
     was_applying, optimizer.is_applying = optimizer.is_applying, True

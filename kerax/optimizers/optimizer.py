@@ -21,7 +21,7 @@ from kerax.core.variable import Variable, unwrap
 from kerax.optimizers import eager, stepwise
 from kerax.optimizers.clipping import clipped
 from kerax.optimizers.schedules import LearningRateSchedule
-from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of, set_apart, sparing
+from kerax.optimizers.slots import form_of, in_keras_order, keyed, name_of, set_apart, sparing, without
 from kerax.optimizers.slots import leaves as leaves_in_order
 
 Tree = Any
@@ -223,20 +223,26 @@ class Optimizer(Configurable):
     def init(self, params: Tree) -> OptimizerState:
         """The state for a tree of weights, at step 0."""
         # Under a schedule the rate is no state: it follows from `iterations`.
-        zeros, rate = jax.tree.map(jnp.zeros_like, params), self._learning_rate
+        kept, rate = without(params, self.overwritten_paths), self._learning_rate
         return OptimizerState(
             jnp.zeros((), jnp.int32),
             () if rate is None or self._schedule is not None else jnp.asarray(rate.value, jnp.float32),
-            self._rule().init(params),
-            zeros if self.use_ema else (),
-            zeros if self.gradient_accumulation_steps else (),
+            self._rule().init(kept),
+            jax.tree.map(jnp.zeros_like, kept) if self.use_ema else (),
+            # Those of weights that become their gradients too: the largest one counts.
+            jax.tree.map(jnp.zeros_like, params) if self.gradient_accumulation_steps else (),
         )
+
+    @property
+    def calls_apply(self) -> bool:
+        """Whether a step is what a subclass wrote as `apply`."""
+        return not self.is_applying and not type(self).apply.__module__.startswith("kerax.")
 
     @sparing
     def update(self, grads: Tree, state: OptimizerState, params: Tree) -> tuple[Tree, OptimizerState]:
         """One step: the new weights and the new state."""
         # In there it comes back here.
-        if not self.is_applying and not type(self).apply.__module__.startswith("kerax."):
+        if self.calls_apply:
             self.is_applying = True
             try:
                 return stepwise.by_apply(self, grads, state, params)
@@ -398,6 +404,7 @@ class Optimizer(Configurable):
         """Makes the state's variables for a tree (or list) of weight `Variable`s, keeping those that weights have."""
         if self.is_making_slots:  # in there the user's `build` runs, which calls its base's
             return  # `super().build(variables)` in the `build` of a subclass
+        given = self.given_tree
         params = set_apart(self, params)
         old, self.weights_tree = self.weights_tree, params
         self._known = {joined(path): v for path, v in jax.tree_util.tree_leaves_with_path(params)}
@@ -405,7 +412,7 @@ class Optimizer(Configurable):
         if self.state_variables is None or form_of(params) != form_of(old):
             if self.is_stepwise():
                 stepwise.make_slots(self, jax.tree.leaves(params), leaves_in_order(params))
-            state = self._make_state(params, old)
+            state = self._make_state(self.given_tree, given)
             if self.is_stepwise():
                 state = state._replace(slots=stepwise.adopt(self, state.slots))
             self.state_variables = state
@@ -467,7 +474,7 @@ class Optimizer(Configurable):
         if self.state_variables is None:
             # Before `build` only these two are known.
             return [v for v in (self._iterations, self._learning_rate) if v is not None]
-        variables = in_keras_order(self.state_variables, self.weights_tree)
+        variables = in_keras_order(self.state_variables, self.given_tree)
         return stepwise.in_order(self, variables) if self.is_stepwise() else variables
 
     def apply(self, grads, trainable_variables=None):
@@ -484,7 +491,7 @@ class Optimizer(Configurable):
 
     def slot_owners(self) -> dict[int, int | None]:
         """The ids of slots, each with that of the weight it belongs to."""
-        return {id(slot): owner for _, slot, owner in keyed(self.state_variables, self.weights_tree)}
+        return {id(slot): owner for _, slot, owner in keyed(self.state_variables, self.given_tree)}
 
     def apply_gradients(self, grads_and_vars):
         """`apply` on pairs of gradient and variable. Returns the number of steps."""

@@ -31,7 +31,7 @@ def set_apart(optimizer, params: Tree) -> Tree:
         return params
     found = tree.unnest(params)
     optimizer.overwritten_paths = {path for path, variable in found.items() if variable.overwrite_with_gradient}
-    return tree.nest([item for item in found.items() if item[0] not in optimizer.overwritten_paths])
+    return without(params, optimizer.overwritten_paths)
 
 
 def next_value(gradient, weight):
@@ -43,7 +43,8 @@ def next_value(gradient, weight):
 def sparing(update):
     """An optimizer's `update` for trees that also hold weights set apart: these become their gradients.
 
-    A gradient that is not finite changes nothing.
+    A gradient that is not finite changes nothing. Where gradients are accumulated, the largest of them counts, at the
+    steps that update weights: so scales of float8 are those of one large batch.
     """
 
     @functools.wraps(update)
@@ -54,15 +55,30 @@ def sparing(update):
         weights, gradients = tree.unnest(params), tree.unnest(grads)
         kept = [path for path in weights if path not in self.overwritten_paths]
         rest = [tree.nest([(path, found[path]) for path in kept]) for found in (gradients, weights)]
+        set_aside = {path: gradients[path] for path in weights if path in self.overwritten_paths}
+        held, is_due = {}, True
+        if self.gradient_accumulation_steps and not self.calls_apply:
+            held = tree.unnest(state.accumulated)
+            set_aside = {path: jnp.maximum(gradient, held[path]) for path, gradient in set_aside.items()}
+            is_due = (state.iterations + 1) % self.gradient_accumulation_steps == 0
+            state = state._replace(accumulated=without(state.accumulated, self.overwritten_paths))
         new, state = update(self, rest[0], state, rest[1])
         # Put back in the places where they were, so that the tree keeps its form.
         new = tree.unnest(new)
-        for path, weight in weights.items():
-            if path in self.overwritten_paths:
-                new[path] = next_value(gradients[path], weight)
+        for path, gradient in set_aside.items():
+            new[path] = jnp.where(is_due, next_value(gradient, weights[path]), weights[path])
+        if held:
+            waiting = {path: jnp.where(is_due, 0, gradient) for path, gradient in set_aside.items()}
+            waiting |= tree.unnest(state.accumulated)
+            state = state._replace(accumulated=tree.nest([(path, waiting[path]) for path in weights]))
         return tree.nest([(path, new[path]) for path in weights]), state
 
     return updated
+
+
+def without(params: Tree, paths: set) -> Tree:
+    """A tree without the leaves at some paths."""
+    return tree.nest([item for item in tree.unnest(params).items() if item[0] not in paths]) if paths else params
 
 
 def form_of(params: Tree):

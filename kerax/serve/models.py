@@ -109,7 +109,7 @@ class KeraxModel:
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(arrays)
-        piece = single(batch, is_whole=False)
+        piece = single(batch)
         program = self._program(piece.spec)
         # What programs carry is donated to them; each request starts from the same.
         carry = tuple(map(jnp.copy, self._carry))
@@ -142,7 +142,7 @@ class KeraxModel:
         found: list = []
         for open_size in _OPEN_SIZES if _is_open(self) else (None,):
             try:
-                piece = single(self._batch([_made_up(spec, size, open_size) for spec in self.inputs]), is_whole=False)
+                piece = single(self._batch([_made_up(spec, size, open_size) for spec in self.inputs]))
                 program = self._program(piece.spec)
             except (TypeError, ValueError) as error:
                 if open_size in (None, _OPEN_SIZES[-1]) and not found:

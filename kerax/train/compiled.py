@@ -11,7 +11,7 @@ import numpy as np
 from kerax import config
 from kerax import losses as losses_module
 from kerax import metrics as metrics_module
-from kerax.core import placement, user_code
+from kerax.core import placement, sparse, user_code
 from kerax.core import scope as scopes
 from kerax.core.layer import Layer
 from kerax.core.registry import is_serialized
@@ -164,7 +164,7 @@ class Compiled:
             self.forget()
 
     def _make_ready(self, model, batch_spec: tuple, who: str, with_loss: bool, is_new: bool, is_built: bool):
-        x, y, sample_weight = unpack_x_y_sample_weight(batch_spec)
+        x, y, sample_weight = unpack_x_y_sample_weight(sparse.opened(batch_spec))
         own_step, y_pred = steps.overrides(model, "train_step"), None
         is_measured = jax.tree.leaves([self.arguments.get(name) for name in ("loss", "metrics", "weighted_metrics")])
         # A step of one's own may feed `call` otherwise: it is asked only to build, or for what was given to `compile`.
@@ -178,7 +178,7 @@ class Compiled:
         if with_loss and not own_step and (y is not None or steps.overrides(model, "compute_loss")):
             self._follow(model, x, y, y_pred, sample_weight)
         is_training = who in ("fit", "train_on_batch")
-        placement.check(model, placement.global_spec(batch_spec) if is_training else (), who)
+        placement.check(model, batch_spec if is_training else (), who)
         if is_training:
             _build_optimizers(model, batch_spec)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from kerax import config
 from kerax.core import placement
+from kerax.data import shares
 from kerax.data.source import BatchSpec, Chunk, Order, Pass, Source
 
 Tree = Any
@@ -74,10 +75,10 @@ class Piece(NamedTuple):
             yield (self.block if self.room == 1 else batch), min(self.num_rows - done * size, size)
 
 
-def single(batch: Tree, is_whole: bool = True, spec: BatchSpec | None = None) -> Piece:
-    """One batch from elsewhere as a piece of work; its form, if it is known already."""
-    spec = BatchSpec(batch) if spec is None else spec
-    return Piece(spec, placement.place_batch(batch, is_whole), 1, 0, 1, spec.num_rows, 1, {}, False)
+def single(batch: Tree, spec: BatchSpec | None = None, who: str = "predict_on_batch") -> Piece:
+    """One batch from elsewhere as a piece of work; its form, if it is known already. Each process gives its share."""
+    block, spec = shares.place(batch, BatchSpec(batch) if spec is None else spec, who)
+    return Piece(spec, block, 1, 0, 1, spec.num_rows, 1, {}, False)
 
 
 def room_for(spec: BatchSpec, scale: int = 1) -> int:
@@ -187,10 +188,6 @@ class Feed:
             if len(self._buffers) == MANY_FORMS:
                 _warn_of_many_forms(self._buffers)
         block, spec, num_rows = chunk.place(buffers), chunk.spec, chunk.num_rows
-        # Rows that are read by number are the same everywhere; of batches each process brings its own.
-        if jax.process_count() > 1 and not is_steady:  # each has a share of the rows
-            spec = BatchSpec(placement.global_spec(spec.arrays))
-            num_rows = chunk.num_batches * spec.num_rows
         return Piece(spec, block, buffers.room, 0, 0, num_rows, chunk.num_batches, {}, is_steady)
 
     def resume_at(self, position: dict | None):
@@ -269,9 +266,13 @@ class Single:
         self.spec = spec
 
     def join(self, batches: list[Tree]) -> Tree:
-        """The only batch."""
+        """The only batch, or this process's share of it."""
         (batch,) = batches
-        return placement.place_batch(_filled_up(batch, self.spec))
+        return placement.place_batch(_filled_up(batch, self.spec) if placement.num_shares() == 1 else batch)
+
+    def join_whole(self, batch: Tree) -> Tree:
+        """The only batch, of which every process has all rows."""
+        return placement.place_batch(_filled_up(batch, self.spec), is_whole=True)
 
     def recycle(self, results: Tree):
         """Nothing to keep."""
@@ -454,7 +455,8 @@ class SpreadBuffers:
 
     def join(self, batches: list[Tree]) -> Tree:
         """The block of batches, of which each process has a share."""
-        batches = [_filled_up(batch, self.spec) if jax.process_count() == 1 else batch for batch in batches]
+        alone = placement.num_shares() == 1
+        batches = [_filled_up(batch, self.spec) if alone else batch for batch in batches]
         filled = [*batches, *[batches[-1]] * (self.room - len(batches))]
 
         def place(*parts):
@@ -464,6 +466,15 @@ class SpreadBuffers:
             return jax.make_array_from_process_local_data(sharding, stacked, shape)
 
         return jax.tree.map(place, *filled)
+
+    def join_whole(self, batch: Tree) -> Tree:
+        """The block of one batch, of which every process has all rows."""
+
+        def place(leaf):
+            block = np.broadcast_to(leaf, (self.room, *leaf.shape))
+            return placement.put(block, placement.active().batch_sharding(block.shape, 1))
+
+        return jax.tree.map(place, _filled_up(batch, self.spec))
 
     def recycle(self, results: Tree):
         """Nothing to keep."""

@@ -21,7 +21,7 @@ from kerax.tracebacks import warn_each_time
 from kerax.train.feed import Feed, Piece, single
 from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
-from kerax.train.program import Pace, Program
+from kerax.train.program import Pace, Program, room_of
 from kerax.train.run_state import RunState, run_state
 from kerax.train.state import Carried, changing_hands, inference_values, metrics_at_start, store_of
 from kerax.train.steps import goes_on
@@ -115,8 +115,9 @@ class Evaluation:
             program = compiled.test_program(model, state, self.source)
         inference = _Inference(model, state.carried, metrics)
         if self._feed is None:
+            room = room_of(program, self.source)
             self._feed = Feed(
-                self.source, program.room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
+                self.source, room, program.fills_up, True, limit=self.steps, does_groups=program.does_groups
             )
         feed = self._feed
         step, logs, pace = 0, None, Pace()
@@ -164,7 +165,7 @@ def predict(model, source: Source, callbacks, steps: int | None = None) -> Tree:
     program = compiled.predict_program(model, state, source.spec(fills_up))
     if fills_up and not program.fills_up:
         fills_up, program = False, compiled.predict_program(model, state, source.spec(False))
-    feed = Feed(source, program.room, fills_up, True, limit=steps, does_groups=program.does_groups)
+    feed = Feed(source, room_of(program, source), fills_up, True, limit=steps, does_groups=program.does_groups)
     results, step, pace = _Outputs(), 0, Pace()
     total = source.num_batches if steps is None else steps
 
@@ -286,8 +287,8 @@ def _fresh_metrics(model, state: RunState) -> tuple:
 
 def train_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]]:
     """One step on one batch: the logs of this batch alone, and the metrics' names in Keras's order."""
-    state, piece = run_state(model, "train"), single(batch, False, spec)
-    program = model.kerax_compilation.train_program(model, state, spec)
+    state, piece = run_state(model, "train"), single(batch, spec, "train_on_batch")
+    program = model.kerax_compilation.train_program(model, state, piece.spec)
     fresh = state.fresh_metrics(model)
     with Interrupts(with_termination=False).guarded():
         store = store_of(model, state.carried.owners)
@@ -303,8 +304,8 @@ def train_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str
 
 def test_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]]:
     """Loss and metrics of one batch alone, and the metrics' names in Keras's order."""
-    state, piece = run_state(model, "test"), single(batch, False, spec)
-    program = model.kerax_compilation.test_program_for(model, state, spec, False)
+    state, piece = run_state(model, "test"), single(batch, spec, "test_on_batch")
+    program = model.kerax_compilation.test_program_for(model, state, piece.spec, False)
     inference = _Inference(model, state.carried, _fresh_metrics(model, state))
     logs = inference.advance(program, piece)
     inference.keep()
@@ -313,8 +314,8 @@ def test_on_batch(model, batch: tuple, spec: BatchSpec) -> tuple[dict, list[str]
 
 def predict_on_batch(model, batch: tuple, spec: BatchSpec) -> Tree:
     """The outputs for one batch, as NumPy arrays."""
-    state, piece = run_state(model, "predict"), single(batch, False, spec)
-    program = model.kerax_compilation.predict_program(model, state, spec)
+    state, piece = run_state(model, "predict"), single(batch, spec, "predict_on_batch")
+    program = model.kerax_compilation.predict_program(model, state, piece.spec)
     inference = _Inference(model, state.carried)
     outputs = jax.device_get(inference.advance(program, piece))
     inference.keep()

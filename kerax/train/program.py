@@ -21,11 +21,11 @@ import numpy as np
 from jax import lax
 from jax.core import eval_jaxpr
 
-from kerax.core import placement, sums, waiting
+from kerax.core import placement, sparse, sums, waiting
 from kerax.core.executable import Executable, sharing_key
 from kerax.core.jaxprs import equations, inner_jaxprs
 from kerax.core.tracking import forgetting
-from kerax.data.source import BatchSpec
+from kerax.data.source import BatchSpec, Source
 from kerax.ops import cpu
 from kerax.plan import flops
 from kerax.train.feed import BLOCK_BYTES, GROUP, LEAST_GROUPED, Piece, block_spec, room_for
@@ -77,6 +77,7 @@ class Program:
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, spec.arrays
         self.is_looped = self.can_be_undone = self.fills_up = False
+        step = _of_sparse(step)
         self._step, self._keep, self.is_eager = step, keep, is_eager
         # Integers are exact at each step.
         self._rests = {place: rest for place, rest in (rests or {}).items() if carry[place].dtype == jnp.float32}
@@ -273,6 +274,17 @@ class Program:
         carry = self._settled(carry, number + 1)
         self.kept = self._keep(outputs)
         return carry, self.kept.one(carry, outputs)
+
+
+def _of_sparse(step: Callable) -> Callable:
+    """The step, which gets sparse matrices as JAX's; batches hold them as arrays that can be cut by rows."""
+    return lambda constants, carry, batch, *numbers: step(constants, carry, sparse.opened(batch), *numbers)
+
+
+def room_of(program: Program, source: Source) -> int:
+    """Batches in the blocks that a program gets of a source."""
+    # A block for one batch would be a copy for nothing, and its program takes longer to compile.
+    return 1 if source.num_batches == 1 else program.room
 
 
 _ALL = 2**30  # batches: more than there are

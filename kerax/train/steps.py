@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from kerax import tree
-from kerax.core import masks, placement, row_flow
+from kerax.core import masks, placement, row_flow, sparse
 from kerax.core import scope as scopes
 from kerax.core.tracking import walk
 from kerax.core.variable import Variable, unwrap
@@ -339,7 +339,7 @@ def advance(state: TrainState) -> TrainState:
 
 def num_rows_of(data) -> int:
     """Size of the first axis of a batch; 1 for one without."""
-    leaves = jax.tree.leaves(data)
+    leaves = sparse.leaves(data)
     return leaves[0].shape[0] if leaves and leaves[0].ndim else 1
 
 

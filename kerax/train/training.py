@@ -15,7 +15,7 @@ from kerax.train.interrupts import Interrupts
 from kerax.train.logs import Logs
 from kerax.train.lookahead import LookAhead
 from kerax.train.non_finite import Guard
-from kerax.train.program import Pace, Program, Stepper
+from kerax.train.program import Pace, Program, Stepper, room_of
 from kerax.train.run_state import run_state
 from kerax.train.state import changing_hands, store_of
 from kerax.train.steps import overrides
@@ -65,8 +65,7 @@ class Training:
             self.fresh_metrics = self.state.fresh_metrics(model)
             program = model.kerax_compilation.train_program(model, self.state, source.spec(False))
         self.programs = {source.spec(False): program}
-        # A block for one batch would be a copy for nothing.
-        room = program.room if source.num_batches != 1 else 1
+        room = room_of(program, source)
         self.feed = Feed(source, room, begin_pass=self._begin_pass, limit=self._limit())
         self.feed.resume_at(position)
         self._rest = source.rest_spec()  # until its program is on its way

@@ -161,6 +161,54 @@ def test_sparse_parts_of_the_data(model):
     assert model.evaluate(batches, verbose=0) == pytest.approx(model.evaluate(SPARSE, Y, batch_size=5, verbose=0))
 
 
+class Seen(layers.Layer):
+    """Notes what it is called with."""
+
+    def call(self, x):
+        self.found = {*getattr(self, "found", ()), type(x).__name__}
+        return x
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("form", ["sequential", "functional"])
+def test_sparse_matrices_stay_sparse_where_the_input_is(form, model):
+    wide = np.zeros((20, 40), "float32")  # 4 elements in a row, or fewer
+    wide[:, ::10] = X * (X > 0.3)
+    seen = Seen()
+
+    def make(is_sparse):
+        stack = [kerax.Input((40,), sparse=is_sparse), seen, layers.Dense(1, "sigmoid", kernel_initializer="ones")]
+        model = kerax.Sequential(stack)
+        model = kerax.Model(model.inputs, model.outputs) if form == "functional" else model
+        model.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
+        return model
+
+    def results(model, x):
+        options = {"batch_size": 8, "verbose": 0}  # a last batch of 4
+        fitted = model.fit(x, Y, class_weight={1: 2.0}, validation_data=(x, Y), epochs=2, **options).history
+        return fitted, model.evaluate(x, Y, **options), model.predict(x, **options), model.get_weights()
+
+    expected = jax.tree.leaves(results(make(False), wide))
+    seen.found = set()
+    found = jax.tree.leaves(results(make(True), sp.csr_matrix(wide)))
+    for ours, plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+    assert seen.found == {"BCOO"}
+
+
+def test_rows_of_sparse_batches_have_one_form():
+    wide = sp.random(20, 40, 0.1, format="csr", random_state=0)
+    twice = sp.coo_matrix((np.ones(2), ([3, 3], [5, 5])), (20, 40))
+    for matrix in (wide, wide.tocoo(), twice):
+        batches = [x for (x, _), _ in make_source(matrix, Y, batch_size=8, sparse_inputs=lambda x: [x]).epoch()]
+        assert len({(batch.values.shape[1], batch.num_columns) for batch in batches}) == 1
+        dense = np.concatenate([batch.to_bcoo().todense() for batch in batches])
+        np.testing.assert_allclose(dense, matrix.toarray(), rtol=1e-6)
+    # Half of the columns take as much room as all of them.
+    full = sp.csr_matrix(np.ones((20, 40)))
+    assert make_source(full, Y, sparse_inputs=lambda x: [x]).sample()[0].shape == (20, 40)
+
+
 def test_rows_of_sparse_matrices_are_shuffled():
     source = make_source(sp.csr_matrix(X), Y, batch_size=5)
     first, again, other = (np.concatenate([b[0] for b, _ in source.epoch((0, n))]) for n in (0, 0, 1))

@@ -1,5 +1,7 @@
 """Laws of distributions on eight devices. Run by `test_distribution.py` in a process that has them."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -171,6 +173,61 @@ def test_a_checkpoint_of_one_layout_is_restored_under_every_other(saved, tmp_pat
                     assert variable.value.sharding == active.variable_sharding(variable)
         finally:
             distribution.set_distribution(None)
+
+
+class Interrupt(kerax.callbacks.Callback):
+    """Ends training by an exception after some batches in all."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.compilation.training.num_steps == 11:
+            raise InterruptedError
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Folders of runs that eight devices began, ended in the midst of the second epoch, and what one device does."""
+
+    def train(**arguments):
+        model = make_model()
+        history = model.fit(X, Y, batch_size=16, epochs=3, verbose=0, **arguments).history
+        after = model.fit(X[:32], Y[:32], batch_size=16, verbose=0).history
+        return {
+            "history": history,
+            "weights": model.get_weights(),
+            "slots": [variable.numpy() for variable in model.optimizer.variables],
+            "the masks of dropout afterwards": after,
+        }, model
+
+    folders = tmp_path_factory.mktemp("interrupted")
+    callbacks = kerax.callbacks
+    saving = [callbacks.BackupAndRestore(folders / "backup", save_freq=3)]
+    saving.append(callbacks.OrbaxCheckpoint(folders / "orbax", save_freq=5))
+    with STRATEGIES["data"].scope(), pytest.raises(InterruptedError):
+        train(callbacks=[*saving, Interrupt()])
+    return train, folders, train()[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*which is not there now")
+@pytest.mark.parametrize("name", ["two", "one", "model", "alone"])
+def test_a_run_goes_on_under_another_layout(name, interrupted, tmp_path):
+    train, folders, expected = interrupted
+    two, one = (DataParallel(devices=jax.devices()[:count]) for count in (2, 1))
+    active = {"two": two, "one": one, "model": STRATEGIES["model"], "alone": None}[name]
+    shutil.copytree(folders / "backup", tmp_path / "backup")
+    distribution.set_distribution(active)
+    try:
+        if name == "two":
+            found, model = train(resume=folders / "orbax")
+        else:
+            found, model = train(callbacks=[kerax.callbacks.BackupAndRestore(tmp_path / "backup")])
+        for variable in () if active is None else (*model.variables, *model.optimizer.variables):
+            layout = active.variable_sharding(variable)
+            assert variable.value.sharding.is_equivalent_to(layout, variable.value.ndim)
+    finally:
+        distribution.set_distribution(None)
+    for what, values in expected.items():
+        for a, b in zip(jax.tree.leaves(values), jax.tree.leaves(found[what]), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6, err_msg=what)
 
 
 def test_initial_weights_are_drawn_where_they_lie_and_are_those_of_one_device():

@@ -74,6 +74,8 @@ def alone(tmp_path_factory):
 def test_two_processes_equal_one(alone, tmp_path):
     first, second = results(start(tmp_path / "data", "data"))
     assert_close(alone, first)
+    for a, b in zip(jax.tree.leaves(alone["shares"]), jax.tree.leaves(first["shares"]), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
     assert {**first, "held": 0} == {**second, "held": 0}
     assert len((tmp_path / "data" / "log.csv").read_text().splitlines()) == 4  # written by one
 

@@ -49,6 +49,24 @@ def weights_of(model):
     return [variable.numpy().astype(float).ravel().tolist() for variable in model.variables]
 
 
+def uneven():
+    """Batches of which this process has a share that is not as large as the other's."""
+    for start, middle, stop in ((0, 8, 16), (16, 17, 24), (24, 32, 32)):
+        mine = slice(start, stop) if count == 1 else (slice(start, middle), slice(middle, stop))[number]
+        if mine.start < mine.stop:
+            yield x[mine], y[mine]
+
+
+def with_uneven_shares(model):
+    both = slice(None) if count == 1 else slice(3 * number, 3 + 6 * number)  # 3 rows of 9, and 6
+    return {
+        "fit": model.fit(list(uneven()), verbose=0).history,
+        "evaluate": model.evaluate(uneven(), verbose=0),
+        "predict": model.predict(uneven(), verbose=0).astype(float).tolist(),
+        "on a batch": float(model.train_on_batch(x[:9][both], y[:9][both])[0]),
+    }
+
+
 kerax.utils.set_random_seed(7)
 x = np.random.default_rng(0).normal(size=(80, 8)).astype("float32")
 y = (x.sum(1) > 0).astype("int32") + (x[:, 0] > 1)
@@ -84,4 +102,6 @@ with active.scope():
     fresh = make_model()
     kerax.checkpoint.restore(os.path.join(folder, "saved"), fresh)
     found["restored"] = weights_of(fresh)
+    # Last, for it trains; and once, for it compiles many programs.
+    found["shares"] = with_uneven_shares(model) if strategy == "data" else None
 print("RESULT" + json.dumps(found), flush=True)

@@ -213,3 +213,28 @@ def test_a_gradient_that_is_not_finite_overwrites_nothing():
     grads = {"scale": np.float32([np.inf, 5]), "weight": np.float32([1, 1])}
     new, _ = optimizer.update(grads, jax.tree.map(lambda v: v.value, optimizer.state_variables), params)
     assert new["scale"].tolist() == [1, 5] and new["weight"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("way", ["apply", "stateless_apply"])
+def test_what_overwrites_is_held_back_while_gradients_accumulate(way):
+    import keras
+
+    found = []
+    for module in (kerax, keras):
+        optimizer = module.optimizers.SGD(1.0, momentum=0.9, gradient_accumulation_steps=2)
+        variables = [module.Variable(np.float32([1, 2]), name=part) for part in ("scale", "weight")]
+        variables[0].overwrite_with_gradient = True
+        optimizer.build(variables)
+        values = [[np.asarray(v) for v in part] for part in (variables, optimizer.variables)]
+        for gradient in ([5, 9], [6, 8], [4, 4]):
+            gradients = [np.float32(gradient)] * 2
+            if way == "apply":
+                optimizer.apply(gradients, variables)
+                found.append([*map(np.asarray, variables), *map(np.asarray, optimizer.variables)])
+            else:
+                values = optimizer.stateless_apply(values[1], gradients, values[0])
+                found.append([np.asarray(value) for part in values for value in part])
+    for ours, theirs in zip(found[:3], found[3:], strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert [step[0].tolist() for step in found[:3]] == [[1, 2], [6, 9], [6, 9]]

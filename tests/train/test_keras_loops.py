@@ -82,6 +82,8 @@ def predict(model, callback):
         (lambda model, callback: model.predict(X, batch_size=4, steps=3, verbose=0), {"steps_per_execution": 2}),
         (evaluate, {"steps_per_execution": 7}),
         (predict, {"steps_per_execution": 2}),
+        (evaluate, {"steps_per_execution": 2, "run_eagerly": True}),
+        (predict, {"steps_per_execution": 2, "jit_compile": False}),
         (lambda model, callback: model.predict(X, batch_size=4, steps=9, verbose=0, callbacks=[callback]), {}),
     ],
 )
@@ -105,6 +107,14 @@ def test_batches_and_hooks_are_those_of_keras(run, options):
 )
 def test_a_hook_ends_the_loop(run, stop_at, flag):
     assert trace(kerax, run, stop_at, flag) == trace(keras, run, stop_at, flag)
+
+
+def test_pieces_that_come_one_by_one_are_counted_together():
+    batches = lambda: iter([(X[:4], Y[:4])] * 5)
+    run = lambda model, callback: model.evaluate(batches(), verbose=0, callbacks=[callback]) and None
+    calls, _ = trace(kerax, run, steps_per_execution=2)
+    hooks = [f"test {end} {batch}" for first in (0, 2, 4) for end, batch in (("begin", first), ("end", first + 1))]
+    assert calls == ["test", *hooks]
 
 
 def endless():
