@@ -66,8 +66,8 @@ def export(self, filepath, format="tf_saved_model", verbose=None, input_signatur
 
     Raises:
         ValueError: for an unknown format or option, a model that is not built, a signature that does not fit, a folder
-            that holds something else; and as `kerax.export.ExportError` if the format cannot express the model, or its runtime
-            computes other numbers.
+            that holds something else; and as `kerax.export.ExportError` if the format cannot express the model, or its
+            runtime computes other numbers.
         ImportError: naming kerax's extra, if a package is missing.
     """
     from kerax.export.archive import export_model  # what is trained only shall not wait for this
