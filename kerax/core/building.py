@@ -14,7 +14,8 @@ from kerax.core.variable import Variable
 def build_for(layer, args: tuple, kwargs: dict) -> None:
     """Builds a layer for the arguments of a call, and the layers inside as far as `call` can be followed."""
     if not layer.built:
-        layer.build(**calling.shape_arguments(layer.build, calling.bind(layer, args, kwargs)))
+        positional, named = calling.shape_arguments(layer.build, calling.bind(layer, args, kwargs))
+        layer.build(*positional, **named)
     if not are_built(descendants(layer)):
         try_to_build(layer, args, kwargs)
 
@@ -69,9 +70,9 @@ def metrics_variables_below(layer) -> list:
 
 def spec_from_shapes(layer, args: tuple, kwargs: dict) -> Any:
     """Symbolic outputs of the shapes that the layer's own `compute_output_shape` says."""
-    shapes = calling.shape_arguments(layer.compute_output_shape, calling.bind(layer, args, kwargs))
+    positional, named = calling.shape_arguments(layer.compute_output_shape, calling.bind(layer, args, kwargs))
     return tree.map_shape_structure(
-        lambda shape: symbolic.KerasTensor(shape, layer.compute_dtype), layer.compute_output_shape(**shapes)
+        lambda shape: symbolic.KerasTensor(shape, layer.compute_dtype), layer.compute_output_shape(*positional, **named)
     )
 
 

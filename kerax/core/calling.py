@@ -109,13 +109,22 @@ _signature_of_build = functools.cache(inspect.signature)  # one for all layers o
 
 
 def _bind_build(layer, build: Callable, args: tuple, kwargs: dict) -> dict:
+    signature = _signature_of_build(build)
     try:
-        return _signature_of_build(build).bind(layer, *args, **kwargs).arguments
+        bound = signature.bind(layer, *args, **kwargs)
     except TypeError as error:
         raise errors.ArgumentTypeError(
             f"{layer}: {error} in `build`. A `build` with several arguments calls them after those of `call`, "
             "such as `build(self, x_shape, y_shape)` for `call(self, x, y)`."
         ) from None
+    found = {}
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            found |= {f"{name}_{index}": shape for index, shape in enumerate(value)}
+        else:
+            found |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return found
 
 
 def follows_call(build: Callable) -> Callable:
@@ -138,7 +147,9 @@ def _note_shapes(layer, input_shape):
 
 def build_in_call(layer, arguments: dict) -> None:
     """Builds a layer for a call that is to come, with these arguments."""
-    shapes = shape_arguments(layer.build, arguments)
+    positional, shapes = shape_arguments(layer.build, arguments)
+    if positional:
+        return layer.build(*positional)
     if not shapes:  # text, or nothing: a `build` that asks for a shape gets none
         parameters = inspect.signature(layer.build).parameters.values()
         shapes = {p.name: None for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
@@ -321,24 +332,27 @@ def shapes_of(value) -> Any:
     return jax.tree.map(lambda leaf: known_shape(leaf.shape), value, is_leaf=is_sparse)
 
 
-def shape_arguments(function: Callable, arguments: dict) -> dict[str, Any]:
+def shape_arguments(function: Callable, arguments: dict) -> tuple[tuple, dict[str, Any]]:
     """The arguments of a layer's `build` or `compute_output_shape` for a call: `x_shape` from the tensor argument `x`,
-    or the first tensor's shape."""
+    or the first tensor's shape. Positional ones are for those that take any, as `build(self, *_)`."""
     # Of the function, which all layers of a class share, without its `self`.
     method = getattr(function, "__func__", None)
-    names = list(_signature_of_build(method or function).parameters)[0 if method is None else 1 :]
+    parameters = list(_signature_of_build(method or function).parameters.values())[0 if method is None else 1 :]
+    names = [parameter.name for parameter in parameters]
     tensors = {
         name: value
         for name, value in arguments.items()
         if value is not None and (leaves := jax.tree.leaves(value)) and all(map(is_array, leaves))
     }
     if not tensors or not names:
-        return {}
+        return (), {}
     named = {f"{name}_shape": shapes_of(value) for name, value in tensors.items()}
+    if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        return (next(iter(named.values())),), {}
     # `input_shape`, whatever the argument of `call` is called.
     if len(names) == 1 or names[0] not in named:
-        return {names[0]: shapes_of(next(iter(tensors.values())))}
-    return {name: named[name] for name in names if name in named}
+        return (), {names[0]: next(iter(named.values()))}
+    return (), {name: named[name] for name in names if name in named}
 
 
 def explain(error: Exception, layer, inputs, at_root: bool) -> None:

@@ -188,7 +188,7 @@ class Layer(Operation, Trackable):
         raise NotImplementedError(f"{self}: no `add_metric`. Pass it to `compile`, or call its `update_state`.")
 
     def add_loss(self, loss) -> None:
-        """Adds a scalar, or each of a list of scalars, to the loss of the running training step."""
+        """Adds a scalar, the sum of an array, or each of a list of these to the loss of the running training step."""
         for value in jax.tree.leaves(loss):
             scope = scopes.current_scope()
             if scope is not None:

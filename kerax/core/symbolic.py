@@ -353,7 +353,7 @@ def _is_inconclusive(error: Exception) -> bool:
         "Symbolic",
         "_DimExpr",
         "dimension variables",
-        "shape polymorphism",
+        "hape polymorphism",
         "non-constant",
         "concrete values",
         "mod(",

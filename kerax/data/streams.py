@@ -20,16 +20,16 @@ class HostArray(np.ndarray):
 
     def __getitem__(self, index) -> Any:
         item = super().__getitem__(index)
-        # `labels[0].numpy()` too.
-        return np.asarray(item).view(HostArray) if isinstance(item, np.generic) else item
+        # `labels[0].numpy()` too; a text is one of Python's.
+        return np.asarray(item).view(HostArray) if isinstance(item, (np.number, np.bool_)) else item
 
 
 def as_element(structure: Any) -> Any:
-    """A structure of arrays as elements are handed out in a loop; text stays as it is."""
+    """A structure of arrays as elements are handed out in a loop; a single text stays as it is."""
 
     def convert(leaf):
         array = np.asarray(leaf)
-        return leaf if array.dtype.kind in "OSU" else array.view(HostArray)
+        return array.view(HostArray) if array.ndim or array.dtype.kind not in "OSU" else leaf
 
     return jax.tree.map(convert, structure)
 

@@ -93,14 +93,19 @@ def write(
     filepath: Any,
     format: str,
     verify: bool = True,
-    overwrite: bool = False,
+    overwrite: bool | None = None,
     verbose: bool | None = None,
     **options,
 ) -> str:
     """Writes endpoints, runs what was written, and keeps it if it computes what they do. Returns the path.
 
+    Args:
+        overwrite: Whether to replace what is there. `None` replaces what an earlier call may have left, as Keras does:
+            a file, or the folder of a SavedModel.
+
     Raises:
-        ValueError: for an unknown format or option, a path that exists or ends otherwise than the format's.
+        ValueError: for an unknown format or option, a path that is not to be replaced or ends otherwise than the
+            format's.
         ImportError: naming the extra, if a package is missing.
         ExportError: if the format cannot express the model, or its runtime gives other numbers. Nothing is left then.
     """
@@ -134,7 +139,13 @@ def _files_in(folder: str) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in names)
 
 
-def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[str, Any]) -> None:
+def _may_replace(path: str, overwrite: bool | None) -> bool:
+    if overwrite is None:
+        return not os.path.isdir(path) or os.path.isfile(os.path.join(path, "saved_model.pb"))
+    return overwrite
+
+
+def _check(kind: Format, format: str, path: str, overwrite: bool | None, options: dict[str, Any]) -> None:
     for name in _KERAS_OPTIONS:
         if options.pop(name, None) is not None:
             warnings.warn(
@@ -150,7 +161,7 @@ def _check(kind: Format, format: str, path: str, overwrite: bool, options: dict[
         raise ValueError(f"export: `quantize` must be None or 'int8'. Got {options['quantize']!r}.")
     if kind.ending and not path.endswith(kind.ending):
         raise ValueError(f"export: a file of format {format!r} must end in {kind.ending!r}. Got {path!r}.")
-    if os.path.lexists(path) and not overwrite:
+    if os.path.lexists(path) and not _may_replace(path, overwrite):
         raise ValueError(f"export: {path!r} exists. Give `overwrite=True` to replace it, or another path.")
     if kind.needs and importlib.util.find_spec(kind.needs) is None:
         where = ""

@@ -54,19 +54,20 @@ def export(self, filepath, format="tf_saved_model", verbose=None, input_signatur
     `predict` does.
 
     Args:
-        filepath: A new file, or a new folder for a SavedModel.
+        filepath: A file, or a folder for a SavedModel. An earlier export there is replaced, as in Keras.
         format: `"tf_saved_model"` (TensorFlow, TensorFlow Serving), `"onnx"`, `"openvino"` (`.xml`), `"litert"`
             (`.tflite`, for phones), or `"jax"` (`jax.export`, for CPUs, CUDA GPUs and TPUs at once).
         verbose: Whether to print a line about what was written. Default: yes.
         input_signature: Shapes and dtypes of the inputs as `InputSpec`s, symbolic tensors or arrays, in the inputs'
             structure, or a list with one structure for each argument. Default: what the model was built for.
         **kwargs: `batch` (a fixed batch size, or `"dynamic"`; default dynamic, for litert 1), `verify=False` (writes
-            without running), `overwrite=True`; for onnx and openvino `opset_version`; for litert `quantize="int8"`.
+            without running), `overwrite` (`True` replaces any folder, `False` nothing); for onnx and openvino
+            `opset_version`; for litert `quantize="int8"`.
 
     Raises:
-        ValueError: for an unknown format or option, a model that is not built, a signature that does not fit, a path
-            that exists; and as `kerax.export.ExportError` if the format cannot express the model, or its runtime
-            computes other numbers.
+        ValueError: for an unknown format or option, a model that is not built, a signature that does not fit, a folder
+            that holds something else; and as `kerax.export.ExportError` if the format cannot express the model, or its
+            runtime computes other numbers.
         ImportError: naming kerax's extra, if a package is missing.
     """
     from kerax.export.archive import export_model  # what is trained only shall not wait for this

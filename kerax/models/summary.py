@@ -28,9 +28,15 @@ class Row(NamedTuple):
 
 
 def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None, with_flops: bool = False) -> list[Row]:
-    """A row per layer of a model, those of models inside it too with `expand_nested`."""
+    """A row per layer and op of a model, those of models inside it too with `expand_nested`."""
     found = []
     for layer in _between(model, layer_range):
+        if not isinstance(layer, Layer):
+            words = getattr(layer, "op_name", type(layer).__name__).split("_")
+            kind = "".join(word[0].upper() + word[1:] for word in words)
+            flops, connected = layer_flops(layer) if with_flops else None, _connections(_calls(model, layer))
+            found.append(Row(indent + layer.name, kind, _output_shape(layer), "0", 0, "-", connected, flops))
+            continue
         weights = layer.weights
         trained = {weight.trainable for weight in weights}
         found.append(
@@ -41,7 +47,7 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None,
                 f"{sum(map(_size, weights)):,}" if layer.built or weights else "0 (unbuilt)",
                 _bytes(weights),
                 "-" if not trained else "Y" if True in trained else "N",
-                _connections(layer),
+                _connections(_calls(model, layer)),
                 layer_flops(layer) if with_flops else None,
             )
         )
@@ -50,24 +56,35 @@ def rows(model, expand_nested: bool = False, indent: str = "", layer_range=None,
     return found
 
 
-def _connections(layer: Layer) -> str:
+def _steps(model) -> list:
+    """The layers of a model, and the ops that lie between them in a graph."""
+    return getattr(model, "operations", model.layers)
+
+
+def _calls(model, layer) -> list:
+    """A layer's calls in a model: it may have been called in others too, and models made of some of the layers."""
+    graph = getattr(model, "kerax_graph", None)
+    return [node for node in layer.inbound_nodes if graph is None or node in graph.nodes]
+
+
+def _connections(calls: list) -> str:
     """Where the inputs of a layer's calls come from, as `layer[call][output]`."""
-    origins = [tensor._keras_history for node in layer.inbound_nodes for tensor in node.inputs]
+    origins = [tensor._keras_history for node in calls for tensor in node.inputs]
     return ", ".join(f"{origin[0].name}[{origin[1]}][{origin[2]}]" for origin in origins if origin) or "-"
 
 
 def _is_chain(model) -> bool:
     """Whether each layer follows the one before, so that connections say nothing."""
-    layers = [layer for layer in model.layers if layer.inbound_nodes]
-    return all(len(layer.inbound_nodes) == 1 and len(layer.inbound_nodes[0].inputs) <= 1 for layer in layers) and all(
-        after.inbound_nodes[0].inputs and after.inbound_nodes[0].inputs[0]._keras_history[0] is before
-        for before, after in itertools.pairwise(layers)
+    called = [(layer, calls) for layer in _steps(model) if (calls := _calls(model, layer))]
+    return all(len(calls) == 1 and len(calls[0].inputs) <= 1 for _, calls in called) and all(
+        calls[0].inputs and calls[0].inputs[0]._keras_history[0] is before
+        for (before, _), (_, calls) in itertools.pairwise(called)
     )
 
 
-def _between(model, layer_range) -> list[Layer]:
-    """The layers from the first that matches `layer_range[0]` to the last that matches `layer_range[1]`."""
-    layers = model.layers
+def _between(model, layer_range) -> list:
+    """The layers and ops from the first that matches `layer_range[0]` to the last that matches `layer_range[1]`."""
+    layers = _steps(model)
     if layer_range is None:
         return layers
     places = [[i for i, layer in enumerate(layers) if re.match(name, layer.name)] for name in layer_range]
@@ -86,7 +103,7 @@ def _bytes(weights) -> int:
     return sum(_size(weight) * np.dtype(weight.stored_dtype).itemsize for weight in weights)
 
 
-def _output_shape(layer: Layer) -> str:
+def _output_shape(layer) -> str:
     if layer.inbound_nodes:
         # The last call: a shared layer may have had several.
         outputs: Any = jax.tree.map(lambda tensor: tensor.shape, layer.inbound_nodes[-1].outputs)

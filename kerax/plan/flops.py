@@ -125,11 +125,11 @@ def products_along(size: int, window: int, outputs: int, stride=1, before=0, hol
     return int(np.sum((position >= 0) & (position <= (size - 1) * holes) & (position % holes == 0)))
 
 
-def count_flops(layer: Layer, *args, batch_size: int = 1, **kwargs) -> int | None:
-    """Operations of one call of a layer or model at inference.
+def count_flops(layer, *args, batch_size: int = 1, **kwargs) -> int | None:
+    """Operations of one call of a layer, model or op at inference.
 
     Args:
-        layer: A built layer or model. Its weights are not touched, nor made.
+        layer: A built layer or model, or an op of a graph. Its weights are not touched, nor made.
         *args, **kwargs: Arguments of its call; arrays, specs or symbolic tensors.
         batch_size: Size of the first axis of symbolic tensors where it is not known.
 
@@ -146,10 +146,13 @@ def count_flops(layer: Layer, *args, batch_size: int = 1, **kwargs) -> int | Non
         for place, tensor in zip(places, tensors, strict=True):
             filled[place] = tensor
         inner_args, inner_kwargs = jax.tree.unflatten(treedef, filled)
+        if not isinstance(layer, Layer):  # an op
+            return layer(*inner_args, **inner_kwargs)
         return layer.apply(variables, *inner_args, **inner_kwargs)[0]
 
+    variables = _variable_specs(layer) if isinstance(layer, Layer) else {}
     # Traced with shapes in the place of weights: those of a model that no memory holds are counted, too.
-    return int(count(jax.make_jaxpr(call)(_variable_specs(layer), specs).jaxpr).total)
+    return int(count(jax.make_jaxpr(call)(variables, specs).jaxpr).total)
 
 
 def _spec(tensor, batch_size: int) -> jax.ShapeDtypeStruct | None:
@@ -168,9 +171,9 @@ def _variable_specs(layer: Layer) -> dict:
     return {name: tree.nest(pairs) for name, pairs in found.items()}
 
 
-def layer_flops(layer: Layer) -> int | None:
-    """Operations per example of a layer in a graph, where it was called last; `None` outside of a graph."""
-    if not layer.inbound_nodes or not layer.built:
+def layer_flops(layer) -> int | None:
+    """Operations per example of a layer or op in a graph, where it was called last; `None` outside of a graph."""
+    if not layer.inbound_nodes or not getattr(layer, "built", True):
         return None
     node = layer.inbound_nodes[-1]  # a shared layer may have been called for inputs of another size before
     if not node.inputs:  # an input

@@ -98,7 +98,8 @@ def _save_assets(model, folder: Path):
 def compile_config(model) -> dict | None:
     """What a file keeps of `compile`'s arguments; `None`, with a warning, where something has no description."""
     try:
-        return model.get_compile_config()
+        # A user's method may return objects as they are.
+        return serialize_keras_object(model.get_compile_config())
     except TypeError as error:
         warnings.warn(
             f"save_model: the compile arguments of {model} are left out; compile again after loading. {error}",

@@ -180,8 +180,12 @@ def report(differences: list[str], message: str, skip_mismatch: bool):
 
 
 def _places(kept: list[tuple[str, Any]], below: Callable) -> dict[str, str]:
-    """The path in the file of each object: its own, or where a class has another name now, that of its old one."""
+    """The path in the file of each object: its own, or where a class has another name now, that of its old one.
+
+    A layer in an attribute of a model may lie in the file under `layers`, where functional models have theirs.
+    """
     beside: dict[str, dict[str, Any]] = {}
+    numbered = _numbered_layers(kept)
     for path, owner in kept:
         parent, _, last = path.rpartition("/")
         beside.setdefault(parent, {})[last] = owner
@@ -195,10 +199,26 @@ def _places(kept: list[tuple[str, Any]], below: Callable) -> dict[str, str]:
             names = _renamed(own, below(there)) if own else {}
             for name in {last, *own}:
                 old = names.get(name, name)
-                found[f"{parent}/{name}" if parent else name] = f"{there}/{old}" if there else old
+                mine = f"{there}/{old}" if there else old
+                model, number = numbered.get(id(own.get(name)), ("", ""))
+                if number and old not in below(there):
+                    layers = f"{place(model)}/layers".lstrip("/")
+                    mine = f"{layers}/{number}" if number in below(layers) else mine
+                found[f"{parent}/{name}" if parent else name] = mine
         return found[path]
 
     return {path: place(path) for path, _ in kept}
+
+
+def _numbered_layers(kept: list[tuple[str, Any]]) -> dict[int, tuple[str, str]]:
+    """Of each layer in the `layers` of a model, by its id: the model's path, and its name in a file below `layers`."""
+    found: dict[int, tuple[str, str]] = {}
+    for path, owner in kept:
+        taken: set[str] = set()
+        for layer in owner.layers if hasattr(owner, "get_layer") else ():
+            taken.add(name := unique(to_snake_case(type(layer).__name__), taken))
+            found.setdefault(id(layer), (path, name))
+    return found
 
 
 def _renamed(own: dict[str, Any], stored: dict[str, str | None]) -> dict[str, str]:

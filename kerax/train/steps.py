@@ -133,7 +133,7 @@ def test_step_on_rows(model, state: TrainState, data, counted) -> tuple[dict, Tr
         # Found while tracing, so that the caller takes the exact program instead.
         if scope.added_losses:
             raise RowsMixed
-        loss = sum(model.losses, jnp.zeros((), jnp.float32))
+        loss = sum(map(_summed, model.losses), jnp.zeros((), jnp.float32))
         if compiled.loss.parts:
             loss = loss + compiled.loss(y, y_pred, sample_weight, counted)
     with scopes.Scope(_metric_pairs(model, collect_metrics(model, scope, state))) as metric_scope:
@@ -173,13 +173,21 @@ def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training
             raise ValueError(f"{self}: the loss needs targets, and the data has none. Pass `y`.")
         total = self.kerax_compilation.loss(y, y_pred, sample_weight)
     # Regularizers and `add_loss`, after the compiled loss as Keras adds them.
-    for loss in self.losses:
+    for loss in map(_summed, self.losses):
         total = loss if total is None else total + loss
     if total is None:
         raise ValueError(
             f"{self}: nothing to minimise. Pass `loss` to `compile`, call `add_loss`, or override `compute_loss`."
         )
     return jnp.asarray(total, jnp.float32)
+
+
+def _summed(loss) -> jax.Array:
+    """What layers and regularizers add, as a scalar: the sum of an array, of counts too, as in Keras."""
+    loss = jnp.asarray(loss)
+    if not jnp.issubdtype(loss.dtype, jnp.floating):
+        loss = loss.astype(jnp.float32)
+    return jnp.sum(loss) if loss.ndim else loss
 
 
 def loss_of(model, x, y, y_pred, sample_weight, training: bool):

@@ -374,17 +374,7 @@ class FeatureSpace(Layer):
     # Symbolic tensors.
 
     def get_inputs(self) -> dict:
-        """`Input`s of shape `(batch, 1)` by name, for a model that takes the raw columns.
-
-        Raises:
-            ValueError: if there is text among the features, which no compiled model takes.
-        """
-        text = [name for name, feature in self.features.items() if feature.dtype == "string"]
-        if text:
-            raise ValueError(
-                f"{self}: {', '.join(text)} hold text, which no compiled model takes. Call this object on the data "
-                "before the model, and build the model from `get_encoded_features()`."
-            )
+        """`Input`s of shape `(batch, 1)` by name, text among them, for a model that takes the raw columns."""
         if self._inputs is None:
             self._inputs = {
                 name: layers.Input((1,), dtype=feature.dtype, name=name) for name, feature in self.features.items()
@@ -392,21 +382,11 @@ class FeatureSpace(Layer):
         return self._inputs
 
     def get_encoded_features(self):
-        """The symbolic encoded features, to build a model from: computed from `get_inputs()`, or with text among the
-        features, `Input`s of their shapes."""
+        """The symbolic encoded features, computed from `get_inputs()`: what to build a model from, and what one that
+        takes encoded features begins with."""
         self._check_adapted()
         if self._encoded is None:
-            # No graph holds text: an example is encoded, and the graph begins behind it.
-            if any(feature.dtype == "string" for feature in self.features.values()):
-                example = {name: _example(feature) for name, feature in self.features.items()}
-                encoded = {"features": part} if not isinstance(part := self(example), dict) else part
-                encoded = {
-                    name: layers.Input(array.shape[1:], dtype=array.dtype.name, name=name)
-                    for name, array in encoded.items()
-                }
-                self._encoded = encoded if self.output_mode == "dict" else encoded["features"]
-            else:
-                self._encoded = self._encode(self.get_inputs(), _call, ops.concatenate)
+            self._encoded = self._encode(self.get_inputs(), _call, ops.concatenate)
         return self._encoded
 
     # Configs and files.
@@ -475,10 +455,6 @@ def _cardinality(layer) -> int | None:
     if isinstance(layer, layers.Discretization) and layer.num_bins is None:
         return len(layer.bin_boundaries or ()) + 1
     return getattr(layer, "num_bins", None) or getattr(layer, "num_tokens", None)
-
-
-def _example(feature: Feature) -> np.ndarray:
-    return np.array([[""]], object) if feature.dtype == "string" else np.zeros((1, 1), feature.dtype)
 
 
 def _as_columns(data) -> dict | None:

@@ -58,6 +58,14 @@ def test_inconclusive_symbols_fall_back_to_probes():
     assert Shorter()(kerax.Input((None, 3))).shape == (None, 10, 3)
 
 
+def test_a_padding_that_needs_to_know_the_length_falls_back_to_probes():
+    class Spectrum(kerax.Layer):
+        def call(self, inputs):
+            return ops.stft(inputs, 16, 4, 16)[0]  # padded by reflection, which a symbol cannot do
+
+    assert Spectrum()(kerax.Input((None,))).shape == (None, None, 9)
+
+
 @pytest.mark.parametrize("probed", [False, True])
 def test_unknown_lengths_of_several_inputs_may_be_one(probed):
     class Scores(kerax.Layer):

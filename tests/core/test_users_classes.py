@@ -459,6 +459,44 @@ def test_a_layer_of_text_alone_or_of_nothing_is_built(name):
         )
 
 
+@pytest.mark.parametrize("parameters", ["*_", "*shapes", "*args, **kwargs", "input_shape=None, **kwargs"])
+def test_a_build_may_take_any_arguments(parameters, tmp_path):
+    names = {"kerax": kerax}
+    text = f"def build(self, {parameters}):\n    self.inner = kerax.layers.Dense(3)"
+    exec(text, names)
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+    Loose = type("Loose", (kerax.Layer,), {"build": names["build"], "call": call})
+    assert Loose()(np.ones((2, 5))).shape == (2, 3)
+    inputs = kerax.Input((5,))
+    model = kerax.Model(inputs, Loose()(inputs))
+    model.save(tmp_path / "loose.keras")
+    again = kerax.models.load_model(tmp_path / "loose.keras", custom_objects={"Loose": Loose})
+    np.testing.assert_array_equal(again(np.ones((2, 5))), model(np.ones((2, 5))))
+
+
+def test_methods_that_hand_on_all_their_arguments_get_shapes():
+    class Outer(kerax.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = kerax.layers.Dense(3)
+
+        def build(self, *args, **kwargs):
+            self.inner.build(*args, **kwargs)
+            super().build(*args, **kwargs)
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+        def compute_output_shape(self, *args, **kwargs):
+            return self.inner.compute_output_shape(*args, **kwargs)
+
+    assert Outer()(kerax.Input((7, 5))).shape == (None, 7, 3)
+    assert Outer()(np.ones((2, 5))).shape == (2, 3)
+
+
 def test_a_mistake_in_a_build_without_a_shape_is_told_as_it_is():
     class Reads(kerax.Layer):
         def build(self):

@@ -43,6 +43,16 @@ def test_elements_have_numpy_and_are_numpy():
     assert all(type(part) is np.ndarray for part in rows()[0])
 
 
+@pytest.mark.parametrize("texts", [np.array(["one", "two"], object), np.array(["one", "two"])])
+def test_batches_of_text_have_numpy_too(texts):
+    data = Dataset(lambda _: iter([texts]))
+    for batch in data:
+        assert type(batch.numpy()) is np.ndarray and batch.numpy()[1] == "two"
+        assert isinstance(batch[0], str) and batch.shape == (2,)
+        assert np.asarray(kerax.layers.StringLookup(vocabulary=["two"])(batch)).tolist() == [0, 1]
+    assert [type(text) for text in data.unbatch()] == [type(text) for text in texts]
+
+
 def test_lengths_and_forms_are_known():
     data = rows()
     assert len(data) == data.cardinality().numpy() == 3

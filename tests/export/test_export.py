@@ -143,11 +143,20 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path, monkeypatch, cap
         kerax.Sequential([layers.Dense(3)]).export(path, "onnx")
     with pytest.raises(ValueError, match="gs://"):
         model.export("gs://bucket/model.onnx", "onnx")
-    path.write_text("mine")
+    path.write_text("an older one")
     with pytest.raises(ValueError, match="exists.*overwrite=True"):
-        model.export(path, "onnx")
-    assert path.read_text() == "mine"
-    model.export(path, "onnx", overwrite=True)
+        model.export(path, "onnx", overwrite=False)
+    assert path.read_text() == "an older one"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    with pytest.raises(ValueError, match="exists.*overwrite=True"):
+        model.export(folder, "jax")
+    (folder / "saved_model.pb").touch()  # an earlier export, then
+    model.export(folder, "jax", verbose=False)
+    assert folder.is_file()
+    folder.unlink()
+    model.export(path, "onnx")
     assert "run in onnxruntime, differs by" in capsys.readouterr().out
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "onnx" in name else find(name, *a))

@@ -221,9 +221,10 @@ class TestSummary:
 
     def test_the_table_is_that_of_keras(self):
         def make(k):
+            k.utils.clear_session()  # names of ops count up in Keras
             inputs = k.Input((3,), name="in")
             first = k.layers.Dense(3, name="first")(inputs)
-            added = k.layers.Add(name="added")([first, inputs])
+            added = k.layers.Add(name="added")([first, k.ops.clip(inputs, 0, 1) + 1])
             return k.Model(inputs, [added, k.layers.Dense(2, name="last")(added)], name="mine")
 
         def text(model, **arguments):
@@ -240,6 +241,19 @@ class TestSummary:
             expected = [[cell.strip() for cell in line.split("│")[1:4]] for line in theirs.splitlines() if "│" in line]
             assert cells == expected
             assert ours.split(" Total")[1].split() == theirs.split(" Total")[1].split()
+
+    def test_the_summary_tells_the_calls_of_its_own_model(self):
+        inputs = kerax.Input((4,))
+        hidden = kerax.layers.Dense(3, name="hidden")(inputs)
+        outputs = kerax.layers.Dense(2, name="last")(hidden)
+        whole, pieces = kerax.Model(inputs, outputs), []
+        kerax.Model(hidden, outputs)  # calls the last layer again
+        whole.summary(print_fn=pieces.append)
+        assert "Connected to" not in pieces[0]
+        double = kerax.Model(inputs, [outputs, hidden + 1])
+        kerax.Model(hidden, outputs)
+        double.summary(print_fn=pieces.append)
+        assert pieces[1].count("hidden[0][0]") == 2 and "add (Add)" in pieces[1]
 
     def test_line_length_and_layer_range(self):
         model = self.make()

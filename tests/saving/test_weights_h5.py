@@ -124,6 +124,45 @@ def test_missing_and_superfluous_layers_are_differences(tmp_path):
         short.load_weights(tmp_path / "long.weights.h5")
 
 
+class Held(kerax.Model):
+    """Three layers in attributes and a list, in the order of `layers`: their names sort otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.second, self.first = kerax.layers.Dense(5), [kerax.layers.Dense(3)]
+        self.norm = kerax.layers.BatchNormalization()
+
+    def call(self, inputs):
+        return self.norm(self.first[0](self.second(inputs)))
+
+
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_file_of_layers_in_a_row_fits_a_subclass_that_holds_them_in_attributes(kind, outer, tmp_path):
+    stack = [kerax.layers.Dense(5), kerax.layers.Dense(3), kerax.layers.BatchNormalization()]
+    plain = kerax.Sequential([kerax.Input((4,)), *stack])
+    if kind == "functional":
+        plain = kerax.Model(plain.inputs, plain.outputs)
+    ours = Held()
+    ours(np.ones((1, 4)))
+    if outer:
+        plain, ours = (kerax.Sequential([kerax.Input((4,)), model]) for model in (plain, ours))
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    ours.load_weights(tmp_path / "plain.weights.h5")
+    x = np.ones((2, 4), "float32")
+    np.testing.assert_allclose(ours(x), plain(x), rtol=1e-6)
+
+
+def test_a_file_of_fewer_layers_in_a_row_changes_nothing_in_a_subclass(tmp_path):
+    small().save_weights(tmp_path / "two.weights.h5")
+    ours = Held()
+    ours(np.ones((1, 4)))
+    before = ours.get_weights()
+    with pytest.raises(ValueError, match="does not fit"):
+        ours.load_weights(tmp_path / "two.weights.h5")
+    assert all(map(np.array_equal, before, ours.get_weights()))
+
+
 def test_bfloat16_weights_survive(tmp_path):
     model = kerax.Sequential([kerax.Input((4,)), kerax.layers.Dense(3, dtype="bfloat16")])
     model.save_weights(tmp_path / "half.weights.h5")

@@ -141,6 +141,24 @@ class TestOverriding:
         ours, theirs = assert_same_fit(make, X, Y, batch_size=8, epochs=2)
         assert ours.evaluate(X, Y, verbose=0) == pytest.approx(theirs.evaluate(X, Y, verbose=0), abs=1e-5)
 
+    @pytest.mark.medium
+    def test_arrays_and_counts_that_are_added_are_summed(self):
+        def make(module):
+            class Penalty(module.layers.Layer):
+                def call(self, inputs):
+                    self.add_loss(module.ops.mean(module.ops.square(inputs), axis=-1))
+                    self.add_loss(module.ops.sum(module.ops.cast(inputs > 0, "int32"), axis=-1))
+                    return inputs
+
+            layer = module.layers.Dense(2, name="a", kernel_regularizer=lambda kernel: 0.1 * module.ops.square(kernel))
+            model = module.Sequential([module.Input((4,)), layer, Penalty(name="p")])
+            model.compile(module.optimizers.SGD(0.05), "mse")
+            return model
+
+        ours, theirs = assert_same_fit(make, X, Y, batch_size=8, epochs=1)
+        found, expected = (model.evaluate(X[:13], Y[:13], batch_size=5, verbose=0) for model in (ours, theirs))
+        assert found == pytest.approx(expected, rel=1e-5)
+
     def test_add_loss_alone_needs_no_targets(self):
         class Own(kerax.Model):
             def __init__(self):

@@ -145,16 +145,20 @@ def test_numbers_alone_make_a_whole_model():
     np.testing.assert_allclose(model.predict(raw, verbose=0), space(table), rtol=1e-5, atol=1e-6)
 
 
-def test_text_starts_a_model_at_the_encoded_features():
-    space = make()
-    inputs = space.get_encoded_features()
-    assert inputs.shape == (None, 16)
-    model = kerax.Model(inputs, layers.Dense(1)(inputs))
-    assert model.predict(space(TABLE), verbose=0).shape == (4, 1)
-    parts = make(output_mode="dict").get_encoded_features()
-    assert {name: tensor.shape for name, tensor in parts.items()}["job"] == (None, 4)
-    with pytest.raises(ValueError, match="job hold text"):
-        space.get_inputs()
+@pytest.mark.medium
+@pytest.mark.parametrize("output_mode", ["concat", "dict"])
+def test_a_model_takes_text_as_it_is_or_encoded(output_mode, tmp_path):
+    space = make(output_mode=output_mode)
+    encoded = space.get_encoded_features()
+    joined = layers.Concatenate()(list(encoded.values())) if output_mode == "dict" else encoded
+    outputs = layers.Dense(1)(joined)
+    trained, whole = kerax.Model(encoded, outputs), kerax.Model(space.get_inputs(), outputs)
+    raw = {name: np.asarray(TABLE[name])[:, None] for name in space.features}
+    expected = trained.predict(space(TABLE), verbose=0)
+    np.testing.assert_allclose(whole.predict(raw, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    whole.save(tmp_path / "whole.keras")
+    again = kerax.models.load_model(tmp_path / "whole.keras")
+    np.testing.assert_allclose(again.predict(raw, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_of_ones_own():

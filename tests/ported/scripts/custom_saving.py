@@ -122,9 +122,11 @@ class CustomModel(keras.Model):
         self.my_optimizer, self.scale = my_optimizer, scale
 
     def get_compile_config(self):
-        return {"my_optimizer": keras.saving.serialize_keras_object(self.my_optimizer), "scale": self.scale}
+        # As they are, one within a list.
+        return {"my_optimizer": self.my_optimizer, "losses": ["mse", my_squares], "scale": self.scale}
 
     def compile_from_config(self, config):
+        assert keras.saving.deserialize_keras_object(config["losses"]) == ["mse", my_squares]
         self.compile(keras.saving.deserialize_keras_object(config["my_optimizer"]), config["scale"])
 
 
