@@ -356,6 +356,7 @@ def _is_inconclusive(error: Exception) -> bool:
         "hape polymorphism",
         "non-constant",
         "concrete values",
+        "__index__()",
         "mod(",
         "floordiv(",
         "min(",

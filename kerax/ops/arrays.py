@@ -11,7 +11,7 @@ from jax.core import Tracer
 from kerax import config
 from kerax.core.lift import lift
 from kerax.core.symbolic import KerasTensor, inferred_tensors, is_symbolic
-from kerax.ops.lifting import op, unary
+from kerax.ops.lifting import as_sizes, keeps_sizes, op, unary
 from kerax.ops.products import repeated
 
 __all__ = (
@@ -28,25 +28,25 @@ ravel = unary(jnp.ravel)
 @lift
 def zeros(shape, dtype=None):
     """All 0; `floatx()` by default."""
-    return jnp.zeros(shape, dtype or config.floatx())  # JAX's own default follows its switch for 64 bits
+    return jnp.zeros(as_sizes(shape), dtype or config.floatx())  # JAX's own default follows its switch for 64 bits
 
 
 @lift
 def ones(shape, dtype=None):
     """All 1; `floatx()` by default."""
-    return jnp.ones(shape, dtype or config.floatx())
+    return jnp.ones(as_sizes(shape), dtype or config.floatx())
 
 
 @lift
 def empty(shape, dtype=None):
     """All 0: JAX has no uninitialised arrays."""
-    return jnp.zeros(shape, dtype or config.floatx())
+    return jnp.zeros(as_sizes(shape), dtype or config.floatx())
 
 
 @lift
 def full(shape, fill_value, dtype=None):
     """All `fill_value`."""
-    return jnp.full(shape, fill_value, dtype)
+    return jnp.full(as_sizes(shape), fill_value, dtype)
 
 
 @lift
@@ -112,6 +112,7 @@ def full_like(x, fill_value, dtype=None):
 @op
 def reshape(x, newshape):
     """The same elements in another shape; one size may be -1 (or `None`) and is inferred."""
+    newshape = as_sizes(newshape)
     # `None` is what shapes of symbolic tensors have in the place of the batch size.
     newshape = [-1 if size is None else size for size in ((newshape,) if isinstance(newshape, int) else newshape)]
     known = [size for size in newshape if isinstance(size, (int, np.integer))]
@@ -139,6 +140,7 @@ def swapaxes(x, axis1, axis2):
     return jnp.swapaxes(x, axis1, axis2)
 
 
+@keeps_sizes
 @op
 def expand_dims(x, axis):
     """New axes of size 1."""
@@ -171,7 +173,7 @@ def _broadcast_spec(function, args, kwargs):
 def broadcast_to(x, shape):
     """Repeated to the given shape, in which `None` is the size that `x` has there."""
     x = jnp.asarray(x)
-    sizes = _sizes_there(x, shape)
+    sizes = _sizes_there(x, as_sizes(shape))
     if x.ndim > 1 and tuple(sizes[1:]) == x.shape:  # a table for all rows of a batch
         return repeated(x, sizes[0])
     return jnp.broadcast_to(x, sizes)
@@ -182,12 +184,14 @@ def _listed(arrays):
     return [jnp.asarray(array) for array in arrays]
 
 
+@keeps_sizes
 @lift
 def concatenate(xs, axis=0):
     """The arrays one after the other along `axis`."""
     return jnp.concatenate(_listed(xs), axis)
 
 
+@keeps_sizes
 @lift
 def stack(x, axis=0):
     """The arrays one after the other along a new axis."""
@@ -229,7 +233,7 @@ def split(x, indices_or_sections, axis=0):
 @op
 def tile(x, repeats):
     """The whole array repeated along each axis."""
-    return jnp.tile(x, repeats)
+    return jnp.tile(x, as_sizes(repeats))
 
 
 @op

@@ -12,7 +12,7 @@ from kerax.core.lift import lift, size_of_axis
 from kerax.core.sparse import is_sparse, to_dense, todense
 from kerax.core.symbolic import KerasTensor, is_symbolic
 from kerax.core.variable import unwrap
-from kerax.ops.lifting import op
+from kerax.ops.lifting import keeps_sizes, op
 
 __all__ = (
     "associative_scan cast cond convert_to_numpy convert_to_tensor dtype fori_loop is_tensor lift map ndim scan "
@@ -48,6 +48,7 @@ def convert_to_numpy(x) -> np.ndarray:
     return np.array(to_numpy(to_dense(unwrap(x))))
 
 
+@keeps_sizes
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
     """`x` as an array, of a sparse one a dense one if `sparse` is false. `ragged` is kept for Keras's signature."""
     if sparse is False:
@@ -59,6 +60,7 @@ _densify = lift(lambda x: todense(x), "densify")
 _convert_to_tensor = op(functools.wraps(convert_to_tensor)(lambda x, dtype=None: jnp.asarray(x, dtype)))
 
 
+@keeps_sizes
 @op
 def cast(x, dtype):
     """`x` with another dtype."""

@@ -2,11 +2,14 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kerax.core import scope
 from kerax.core.host_arrays import is_foreign_type, to_numpy
@@ -119,3 +122,39 @@ def reduction(source: Callable, name: str | None = None) -> Callable[..., Any]:
         name,
         "`{}` over `axis` (an int, a tuple, or `None` for all axes); `keepdims` keeps them with size 1.",
     )
+
+
+def keeps_sizes(function: Function) -> Function:
+    """`function`, whose results for a few integers that are known are known too, while a program is traced.
+
+    A `call` that computes a shape by ops, as `ops.concatenate([[batch_size], [1, 1]])`, can so use it as one.
+    """
+    first = next(iter(inspect.signature(function).parameters))
+
+    @functools.wraps(function)
+    def known_or_not(*args, **kwargs):
+        if not _is_known(args[0] if args else kwargs.get(first)):
+            return function(*args, **kwargs)
+        with jax.ensure_compile_time_eval():
+            return function(*args, **kwargs)
+
+    return cast(Function, known_or_not)
+
+
+def as_sizes(shape) -> Any:
+    """A shape or repeats as they are; of an array its integers, for JAX takes an array for one that is not known."""
+    if not isinstance(shape, (np.ndarray, jax.Array)) or not shape.ndim:
+        return shape
+    known = shape if isinstance(shape, Tracer) else np.asarray(shape)
+    return [operator.index(size) for size in known]
+
+
+def _is_known(value) -> bool:
+    if isinstance(value, (list, tuple)):
+        return 0 < len(value) <= _MOST_AXES and all(map(_is_known, value))
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return not isinstance(value, Tracer) and value.size <= _MOST_AXES and value.dtype.kind in "iu"
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+_MOST_AXES = 8

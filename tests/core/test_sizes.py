@@ -1,5 +1,6 @@
 """Sizes that are not known yet: as values of a graph, and as they agree in ops."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -88,3 +89,45 @@ def test_dot_shares_no_axes_but_those_it_sums_over():
         outputs = function(x, other)
         assert outputs.shape == shape
         assert kerax.Model(x, outputs)(np.ones((5, 3, 4), "float32")).shape == (5, *shape[1:])
+
+
+def tiled(x):
+    """The attention mask of many decoders: one for all rows, as often as there are rows."""
+    rows, length = ops.shape(x)[0], ops.shape(x)[1]
+    mask = ops.reshape(ops.arange(length)[:, None] >= ops.arange(length), (1, length, length))
+    sizes = [ops.expand_dims(x=rows, axis=-1), ops.convert_to_tensor([1, 1])]
+    return ops.tile(mask, ops.concatenate(xs=sizes, axis=0))
+
+
+def lengths(x):
+    """The lengths of all rows, as losses of sequences want them."""
+    rows, length = (ops.cast(size, dtype="int64") for size in ops.shape(x)[:2])
+    return length * ops.ones(shape=(rows, 1), dtype="int64")
+
+
+def stacked(x):
+    return ops.reshape(x, ops.stack([ops.shape(x)[0], ops.shape(x)[1] * ops.shape(x)[2]]))
+
+
+def spread(x):
+    sizes = ops.stack([ops.shape(x)[0], 3, ops.shape(x)[2]])
+    return ops.broadcast_to(x[:, :1], sizes) + ops.zeros(sizes) + ops.full(sizes, 2.0)
+
+
+@pytest.mark.parametrize("function", [tiled, lengths, stacked, spread])
+def test_shapes_may_be_computed_by_ops_in_a_call(function):
+    class Computes(kerax.Layer):
+        def call(self, x):
+            return function(x)
+
+    inputs = kerax.Input((None, 8))
+    outputs = Computes()(inputs)
+    assert outputs.shape[0] is None
+    expected = function(X)
+    assert outputs.ndim == np.ndim(expected)
+    np.testing.assert_array_equal(kerax.Model(inputs, outputs).predict(X, batch_size=3, verbose=0), expected)
+
+
+def test_a_shape_that_depends_on_values_is_refused_by_jax():
+    with pytest.raises(jax.errors.TracerIntegerConversionError):
+        jax.jit(lambda x, counts: ops.tile(x, counts))(X, np.array([1, 2, 1]))
