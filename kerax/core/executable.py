@@ -41,6 +41,11 @@ class Executable:
         """Whether a thread compiles it, or did."""
         return self._coming is not None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it has been called."""
+        return self._program is not None
+
     def compile_behind(self, describe: Callable[[], tuple]):
         """Compiles it in a thread, if it is not compiled, for arguments like those that `describe` returns.
 

@@ -198,10 +198,18 @@ class SparseRows:
         return jax.eval_shape(opened, self) if is_spec else opened(self)
 
 
+def has_rows(structure: Any) -> bool:
+    """Whether the structure holds `SparseRows`."""
+    return any(map(_is_rows, jax.tree.leaves(structure, is_leaf=_is_rows)))
+
+
 def opened(structure: Any) -> Any:
     """The structure with a `BCOO` for each `SparseRows`."""
-    is_rows = lambda leaf: isinstance(leaf, SparseRows)
-    return jax.tree.map(lambda leaf: leaf.to_bcoo() if is_rows(leaf) else leaf, structure, is_leaf=is_rows)
+    return jax.tree.map(lambda leaf: leaf.to_bcoo() if _is_rows(leaf) else leaf, structure, is_leaf=_is_rows)
+
+
+def _is_rows(leaf: Any) -> bool:
+    return isinstance(leaf, SparseRows)
 
 
 class SparseSpec(jax.ShapeDtypeStruct):

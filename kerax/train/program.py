@@ -77,7 +77,7 @@ class Program:
         self.seconds_per_step: float | None = None
         self.specs = constants, carry, spec.arrays
         self.is_looped = self.can_be_undone = self.fills_up = False
-        step = _of_sparse(step)
+        step = _of_sparse(step) if sparse.has_rows(spec.arrays) else step
         self._step, self._keep, self.is_eager = step, keep, is_eager
         # Integers are exact at each step.
         self._rests = {place: rest for place, rest in (rests or {}).items() if carry[place].dtype == jnp.float32}
@@ -214,6 +214,11 @@ class Program:
         """Whether groups of batches in a block that is not whole are done at once."""
         return self._grouped is not None
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether what does blocks of batches is compiled."""
+        return any(form is not None and form.is_compiled for form in (self._many, self._grouped, self._at_once))
+
     def steps_at_once(self, wanted: int) -> int:
         """Batches that one dispatch may do, of those that are wanted."""
         return wanted if self.is_looped or self._at_once is not None else 1
@@ -283,8 +288,8 @@ def _of_sparse(step: Callable) -> Callable:
 
 def room_of(program: Program, source: Source) -> int:
     """Batches in the blocks that a program gets of a source."""
-    # A block for one batch would be a copy for nothing, and its program takes longer to compile.
-    return 1 if source.num_batches == 1 else program.room
+    # The program of one batch compiles faster, unless the other is there already.
+    return 1 if source.num_batches == 1 and not program.has_blocks else program.room
 
 
 _ALL = 2**30  # batches: more than there are

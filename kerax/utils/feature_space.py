@@ -95,7 +95,7 @@ class FeatureSpace(Layer):
     `impute`.
 
     >>> space = FeatureSpace({"age": "float_rescaled", "job": "string_categorical"})
-    >>> space.adapt({"age": [20.0, 30.0, 40.0], "job": ["cook", "nurse", "cook"]})
+    >>> space.adapt({"age": [20.0, 30.0, 40.0], "job": ["cook", "nurse", "cook"]}, verbose=0)
     >>> space({"age": [25.0, 35.0], "job": ["nurse", "pilot"]})
     array([[25.,  0.,  0.,  1.],
            [35.,  1.,  0.,  0.]], dtype=float32)
