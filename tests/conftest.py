@@ -81,6 +81,12 @@ def pytest_xdist_make_scheduler(config, log):
     return LoadFileScheduling(config, log)
 
 
+def pytest_collectstart(collector):
+    """Draws the same initial weights for models that a test file makes when it is imported, too."""
+    if isinstance(collector, pytest.Module):
+        kerax.utils.set_random_seed(0)
+
+
 def pytest_collection_finish():
     """Leaves what was imported out of later collections: `jax.checking_leaks` makes one, 0.15 s, whenever it ends."""
     gc.collect()

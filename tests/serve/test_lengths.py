@@ -92,7 +92,8 @@ def test_rows_are_filled_up_and_keep_their_numbers(serving, compilations, make, 
     [
         (tokens_model(mask=False), "rows of length 1 give another 'output_0'"),
         (tokens_model(mask=False, pooling=layers.GlobalMaxPooling1D), "rows of length 1 give another"),
-        (tokens_model(pooling=layers.GlobalMaxPooling1D), "rows of length 1 give another"),  # which has no use of masks
+        # What has no use of masks: from which length on the filled up rows hold the largest, the weights decide.
+        (tokens_model(pooling=layers.GlobalMaxPooling1D), "rows of length"),
         (
             kerax.Sequential([kerax.Input((None, 2), name="series"), layers.Conv1D(3, 4), layers.ReLU()]),
             "rows of length 3 give another",
