@@ -51,8 +51,6 @@ MISTAKES = {
     "an if in a graph": (lambda: Branches()(kerax.Input((3,))), "ops.where"),
     "a variable for an array": (lambda: ForgetsValue()(X), "variable.value"),
     "validation without targets": (lambda: make().fit(X, Y, validation_data=X, verbose=0), "validation_data.*pairs"),
-    "halves for indices": (lambda: layers.Embedding(3, 2)(np.full((2, 2), 0.5)), "embedding.*whole numbers.*0.5"),
-    "halves for indices in fit": (lambda: embedding_fit(0.5), "embedding.*whole numbers"),
     "whole floats out of range": (lambda: embedding_fit(7.0), "index 7 is out of range"),
     "negative out of range": (lambda: layers.Embedding(3, 2)(np.array([-4.0])), "index -4 is out of range"),
 }
@@ -66,6 +64,14 @@ def test_calls(mistake):
     text = "".join(traceback.format_exception(caught.value))
     assert re.search(words, text, re.DOTALL), text
     assert "JAX has removed its internal frames" not in text
+
+
+@pytest.mark.parametrize("call", [lambda x: layers.Embedding(3, 2)(x), embedding_fit], ids=["layer", "fit"])
+def test_fractions_of_indices_are_cut_off_with_a_warning(call):
+    with pytest.warns(UserWarning, match="embedding.*whole numbers.*1.5"):
+        call(np.full((8, 2), 1.5, "float32"))
+    with pytest.raises(ValueError, match="index 3 is out of range"):
+        call(np.full((8, 2), 3.5, "float32"))
 
 
 @pytest.mark.medium

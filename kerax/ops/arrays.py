@@ -1,6 +1,7 @@
 """Making arrays and changing their shape or order."""
 
 import functools
+import warnings
 from typing import Any
 
 import jax
@@ -270,14 +271,18 @@ def rot90(array, k=1, axes=(0, 1)):
 
 
 def check_indices(who: Any, what: str, indices, size: int):
-    """Raises `ValueError` for an index that is no entry of `size`, from either end, where its value is known."""
+    """Raises `ValueError` for an index that is no entry of `size`, from either end, where its value is known.
+
+    Fractions are cut off with a warning: Keras looks up whatever is left in silence.
+    """
     if isinstance(indices, Tracer) or not indices.size or jnp.issubdtype(indices.dtype, jnp.complexfloating):
         return
     if isinstance(indices, jax.Array) and not indices.is_fully_addressable:
         return  # other processes hold a part
     known = np.asarray(indices)  # on the host: a program for each new shape would take longer than the call
     if jnp.issubdtype(known.dtype, jnp.inexact) and not (known == np.trunc(known)).all():
-        raise ValueError(f"{who}: indices must be whole numbers. Got {known[known != np.trunc(known)][0]}.")
+        got = known[known != np.trunc(known)][0]
+        warnings.warn(f"{who}: indices should be whole numbers. Got {got}; its fraction is cut off.", stacklevel=3)
     low, high = int(known.min()), int(known.max())
     if low < -size or high >= size:
         raise ValueError(f"{who}: index {low if low < -size else high} is out of range for {what} of size {size}.")
