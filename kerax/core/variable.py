@@ -401,6 +401,9 @@ class Variable(Operators):
     def __getitem__(self, index):
         return self.value[index]
 
+    def __iter__(self):
+        return iter(self.value)  # Python would ask for items until one is missing, and JAX takes the last for those
+
     def __bool__(self):
         raise TypeError(f"{self!r} is neither true nor false. Ask `bool(variable.value)`, or whether it is None.")
 
@@ -532,5 +535,5 @@ for _name, _function in {**BINARY, **COMPARISONS}.items():
     setattr(Variable, f"__{_name}__", _operator(_function))
     if _name in BINARY:
         setattr(Variable, f"__r{_name}__", _operator(_function, swapped=True))
-for _name, _function in UNARY.items():
+for _name, _function in {**UNARY, "invert": jnp.invert}.items():  # `~` is that of the array, of symbolic ones logical
     setattr(Variable, f"__{_name}__", (lambda function: lambda self, *args: function(self.value, *args))(_function))

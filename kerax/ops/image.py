@@ -477,7 +477,8 @@ def _margins(name: str, size: int, before, after, target, sign: int, names: Sequ
     if target is not None:
         rest = sign * (target - size)
         before, after = (rest - after if before is None else before), (rest - before if after is None else after)
-    if before < 0 or after < 0 or size + sign * (before + after) < 1:
+    is_known = isinstance(size, int)  # what is to be added to unknown sizes up to a target is known later
+    if is_known and (before < 0 or after < 0 or size + sign * (before + after) < 1):
         raise ValueError(
             f"{name}: {', '.join(names)} do not fit an axis of {size} pixels. Got margins {before} and {after}."
         )
@@ -522,4 +523,5 @@ def pad_images(
     _, height, width, _ = images.shape
     rows = _margins("pad_images", height, top_padding, bottom_padding, target_height, 1, names[0])
     columns = _margins("pad_images", width, left_padding, right_padding, target_width, 1, names[1])
-    return jnp.pad(images, ((0, 0), rows, columns, (0, 0)))
+    edges = [(*margins, 0) for margins in ((0, 0), rows, columns, (0, 0))]
+    return jax.lax.pad(images, jnp.zeros((), images.dtype), edges)  # `jnp.pad` compares margins with 0

@@ -61,7 +61,7 @@ def _check_block(name: str, block_size, sizes: dict):
     if not isinstance(block_size, int) or block_size < 2:
         raise ValueError(f"{name}: `block_size` must be an integer of at least 2. Got {block_size!r}.")
     for axis, (size, divisor) in sizes.items():
-        if divisor and size % divisor:
+        if divisor and isinstance(size, int) and size % divisor:
             raise ValueError(f"{name}: {axis} must be a multiple of {divisor} for block_size={block_size}. Got {size}.")
 
 

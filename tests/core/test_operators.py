@@ -72,6 +72,22 @@ def test_logical_and_shifting_operators():
         np.testing.assert_array_equal(values, expected)
 
 
+def test_the_complement_of_a_variable_is_that_of_its_array():
+    for values in ([1, -2, 3], [True, False]):
+        np.testing.assert_array_equal(~kerax.Variable(np.array(values)), ~np.array(values))
+    with pytest.raises(TypeError):
+        ~kerax.Variable(1.0)
+
+
+def test_variables_are_iterated_over_by_rows():
+    first, second = kerax.Variable(np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(first, [0, 1, 2])
+    np.testing.assert_array_equal(second, [3, 4, 5])
+    assert [float(x) for x in kerax.Variable([1.0, 2.0])] == [1, 2]
+    with pytest.raises(TypeError):
+        list(kerax.Variable(1.0))
+
+
 def test_symbolic_tensors_stay_members_of_lists_and_dicts():
     one, two = kerax.Input((2,)), kerax.Input((2,))
     assert one in [two, one] and one not in [two] and {one: 1}[one] == 1 and one != None  # noqa: E711

@@ -140,6 +140,12 @@ def test_symbolic_tensors():
         (ops.cdist(KerasTensor((None, 5, 3)), KerasTensor((None, 2, 3))), (None, 5, 2)),
         (ops.rearrange(images, "b h (w q) c -> b (h w) (q c)", q=2), (None, 24, 8)),
         (ops.space_to_depth(images, 2), (None, 3, 4, 16)),
+        (ops.space_to_depth(kerax.KerasTensor((None, None, 6, 2)), 3), (None, None, 2, 18)),
+        (
+            ops.image.pad_images(kerax.KerasTensor((2, None, None, 3)), 1, 2, target_height=9, target_width=8),
+            (2, 9, 8, 3),
+        ),
+        (ops.image.crop_images(kerax.KerasTensor((None, 8, 3)), 1, 2, 0, target_width=5), (None, 5, 3)),
         (ops.unfold(images, 2), (None, 24, 21)),
         (ops.adaptive_max_pool(images, 2), (None, 2, 2, 4)),
         (ops.conv_transpose(images, KERNEL, 2, "same"), (None, 12, 16, 5)),
