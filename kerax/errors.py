@@ -33,6 +33,10 @@ class ArgumentTypeError(ValueError, TypeError):
     """An argument is not of the kind it must be. Both kinds, for Keras raises now the one, now the other."""
 
 
+class NotIterableError(TypeError, NotImplementedError):
+    """Something symbolic has no items. Python's kind, for what asks whether it has, and Keras's."""
+
+
 class MissingFileError(FileNotFoundError, ValueError):
     """There is no such file. Both kinds, for Keras raises now the one, now the other."""
 

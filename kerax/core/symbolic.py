@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from kerax.core import masks, sparse
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
+from kerax.errors import ArgumentTypeError, NotIterableError
 from kerax.tracebacks import hide_library_frames
 
 Shape = tuple[int | None, ...]
@@ -34,6 +35,8 @@ class KerasTensor(Operators):
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
         self.shape: Shape = tuple(shape)
         self.dtype = "string" if dtype in ("string", str) else jnp.dtype(dtype).name
+        if sparse and ragged:
+            raise ValueError("KerasTensor: `sparse` and `ragged` exclude each other. Got both.")
         self.sparse, self.ragged = sparse, ragged
         self.name = name or "keras_tensor"
 
@@ -56,7 +59,7 @@ class KerasTensor(Operators):
         return self.node.operation
 
     def _refuse(self, *_, **__) -> Any:
-        raise ValueError(
+        raise ArgumentTypeError(
             f"{self!r} is symbolic and has no values. Use `kerax.ops` or a layer on it, not `jax.numpy` or NumPy; "
             "`kerax.ops.lift(function)` makes any pure JAX function fit."
         )
@@ -64,8 +67,7 @@ class KerasTensor(Operators):
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
     def __iter__(self):
-        # Keras's class of error: what asks whether something can be iterated over gets its answer.
-        raise TypeError(f"{self!r} is symbolic: iterate over `kerax.ops.unstack` of it, or over its shape.")
+        raise NotIterableError(f"{self!r} is symbolic: iterate over `kerax.ops.unstack` of it, or over its shape.")
 
     def __repr__(self):
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"

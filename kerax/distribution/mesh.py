@@ -76,7 +76,7 @@ class DeviceMesh:
                 f"DeviceMesh: a mesh of shape {dict(zip(axis_names, shape, strict=True))} needs {math.prod(shape)} "
                 f"devices. Got {len(given)}."
             )
-        self.shape, self.axis_names = shape, axis_names
+        self.shape, self.axis_names = shape, list(axis_names)
         # `make_mesh` puts neighbours of the grid on neighbours of the torus; given devices stay in their order.
         if devices is None:
             self.devices = jax.make_mesh(shape, axis_names, axis_types=(AxisType.Auto,) * len(shape)).devices
@@ -89,7 +89,7 @@ class DeviceMesh:
         missing = [device for device in self.devices.flat if isinstance(device, str)]
         if missing:
             raise ValueError(f"DeviceMesh: there is no device {missing[0]!r}. There: {list_devices()}.")
-        return Mesh(self.devices, self.axis_names, axis_types=(AxisType.Auto,) * len(self.shape))
+        return Mesh(self.devices, tuple(self.axis_names), axis_types=(AxisType.Auto,) * len(self.shape))
 
     def axis_size(self, axes) -> int:
         """Number of devices along an axis, or along several together."""

@@ -231,7 +231,8 @@ class LayerNormalization(_Affine):
         super().__init__(center, scale, beta, (gamma_initializer, gamma_regularizer, gamma_constraint), **kwargs)
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
-        self.axis, self.epsilon, self.rms_scaling = axis, epsilon, rms_scaling
+        self.axis = axis if isinstance(axis, int) else list(axis)
+        self.epsilon, self.rms_scaling = epsilon, rms_scaling
         self.autocast = False  # computed in float32, cast at the end
 
     def build(self, input_shape: Any) -> None:
@@ -358,7 +359,7 @@ class UnitNormalization(PassesMasks):
         super().__init__(**kwargs)
         if not isinstance(axis, (int, list, tuple)):
             raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
-        self.axis = axis
+        self.axis = axis if isinstance(axis, int) else list(axis)
 
     def call(self, inputs: Any) -> Any:
         return normalizations.unit_normalization(inputs, _check_axis(self, self.axis, inputs.shape), 1e-6)

@@ -50,6 +50,13 @@ def check_choice(layer: Layer, name: str, value: Any, choices: tuple) -> None:
     check(layer, value in choices, f"`{name}` must be one of {choices}", **{name: value})
 
 
+def read_choice(layer: Layer, name: str, value: Any, choices: tuple) -> str:
+    """One of `choices`, in whatever case it was given; raises `ValueError` for anything else."""
+    chosen = value.lower() if isinstance(value, str) else value
+    check_choice(layer, name, chosen, choices)
+    return chosen
+
+
 def check_unsupported(layer: Layer, **arguments: Any) -> None:
     """Raises `ValueError` for an argument of Keras that kerax does not offer, if it is set."""
     for name, value in arguments.items():
@@ -90,8 +97,7 @@ def read_window(
     kernel_size = sizes(layer, "kernel_size", kernel_size, rank)
     strides = sizes(layer, "strides", strides, rank)
     dilation_rate = sizes(layer, "dilation_rate", dilation_rate, rank)
-    check_choice(layer, "padding", padding.lower(), paddings)
-    return kernel_size, strides, padding.lower(), dilation_rate
+    return kernel_size, strides, read_choice(layer, "padding", padding, paddings), dilation_rate
 
 
 def spans_of(kernel_size: Any, dilation_rate: Any) -> tuple[int, ...]:

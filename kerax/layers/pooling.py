@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from kerax.core.symbolic import known_shape
-from kerax.layers.options import Sizes, Spatial, check_choice, check_window, sizes
+from kerax.layers.options import Sizes, Spatial, check_window, read_choice, sizes
 from kerax.ops.pooling import adaptive_pool, pool
 
 
@@ -27,8 +27,7 @@ class _Pooling(Spatial):
         self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
         # Windows lie side by side unless told otherwise.
         self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, self.rank)
-        self.padding = padding.lower()
-        check_choice(self, "padding", self.padding, ("valid", "same"))
+        self.padding = read_choice(self, "padding", padding, ("valid", "same"))
 
     def call(self, inputs: Any) -> Any:
         # Without a `build`, as layers without weights are built from the start.

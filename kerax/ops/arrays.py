@@ -46,8 +46,14 @@ def empty(shape, dtype=None):
 
 @lift
 def full(shape, fill_value, dtype=None):
-    """All `fill_value`."""
-    return jnp.full(as_sizes(shape), fill_value, dtype)
+    """All `fill_value`; `floatx()` by default if that is a float of Python's."""
+    return jnp.full(as_sizes(shape), fill_value, dtype or _floatx_for(fill_value))
+
+
+def _floatx_for(*numbers) -> str | None:
+    """`floatx()` if one of the numbers is a float of Python's, which has no dtype of its own, and none has one."""
+    kinds = {type(number) for number in numbers if number is not None}
+    return config.floatx() if float in kinds and kinds <= {int, float} else None
 
 
 @lift
@@ -71,7 +77,7 @@ def tri(N, M=None, k=0, dtype=None):
 @lift
 def arange(start, stop=None, step=None, dtype=None):
     """`start`, `start + step`, ... below `stop`; from 0 with one argument."""
-    return jnp.arange(start, stop, step, dtype)
+    return jnp.arange(start, stop, step, dtype or _floatx_for(start, stop, step))
 
 
 @lift

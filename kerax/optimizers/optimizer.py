@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict, TypeVar, cast
 
@@ -114,6 +115,10 @@ class Optimizer(Configurable):
         name: str | None = None,
         **kwargs,
     ):
+        if kwargs.pop("decay", None) is not None:  # an argument of Keras 2
+            warnings.warn(
+                f"{type(self).__name__}: `decay` has no effect. Use a schedule as `learning_rate`.", stacklevel=3
+            )
         reject_unknown(self, kwargs)
         self.name = name or to_snake_case(type(self).__name__)
         if not 0 <= ema_momentum <= 1:
@@ -525,7 +530,7 @@ class Optimizer(Configurable):
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""
         # The name first, as Keras writes it.
-        config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k != "name"}
+        config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k not in ("name", "decay")}
         if self._learning_rate is not None and self._schedule is None and "learning_rate" in config:
             # As it is now: a callback may have changed it.
             config["learning_rate"] = float(self._learning_rate.value)

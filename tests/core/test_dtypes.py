@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import kerax
 from kerax import backend, config
 
 NUMBERS = [None, int, float, bool, "int", "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32"]
@@ -47,3 +48,16 @@ def test_unknown_dtypes_get_a_suggestion():
         backend.standardize_dtype("flaot32")
     with pytest.raises(ValueError, match="float8"):
         backend.result_type("float8_e4m3fn", "float32")
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16", "float32"])
+def test_floats_of_python_are_of_floatx(floatx):
+    try:
+        config.set_floatx(floatx)
+        for made in (kerax.ops.arange(3.0), kerax.ops.arange(0, 1, 0.5), kerax.ops.full((2,), 0.5), kerax.ops.eye(2)):
+            assert made.dtype == floatx
+        for made in (kerax.ops.arange(3), kerax.ops.full((2,), 1)):
+            assert made.dtype == "int32"
+        assert kerax.ops.arange(np.float32(3)).dtype == kerax.ops.full((2,), np.float32(1)).dtype == "float32"
+    finally:
+        config.set_floatx("float32")

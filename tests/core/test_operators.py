@@ -88,6 +88,17 @@ def test_variables_are_iterated_over_by_rows():
         list(kerax.Variable(1.0))
 
 
+def test_what_symbolic_tensors_refuse_has_the_errors_of_keras():
+    tensor = kerax.KerasTensor((2, 3))
+    for ask, kind in ((bool, TypeError), (float, ValueError), (np.asarray, ValueError), (iter, NotImplementedError)):
+        with pytest.raises(kind, match="symbolic"):
+            ask(tensor)
+    with pytest.raises(TypeError):  # what Python code asks for that tries whether something has items
+        iter(tensor)
+    with pytest.raises(ValueError, match="exclude each other"):
+        kerax.KerasTensor((2,), sparse=True, ragged=True)
+
+
 def test_symbolic_tensors_stay_members_of_lists_and_dicts():
     one, two = kerax.Input((2,)), kerax.Input((2,))
     assert one in [two, one] and one not in [two] and {one: 1}[one] == 1 and one != None  # noqa: E711

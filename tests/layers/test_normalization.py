@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kerax
 from kerax import layers
 
 
@@ -112,3 +113,12 @@ def test_a_built_layer_takes_other_ranks(name):
     np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="to have size 2"):
         ours(x[..., :1])
+
+
+@pytest.mark.parametrize("name", ["LayerNormalization", "UnitNormalization"])
+@pytest.mark.parametrize("axis", [-1, (1, 2), [1, 2]], ids=str)
+def test_axes_are_kept_as_a_list_as_in_keras(name, axis):
+    import keras
+
+    found, expected = (getattr(library.layers, name)(axis).get_config()["axis"] for library in (kerax, keras))
+    assert found == expected and isinstance(found, (int, list))

@@ -121,3 +121,13 @@ def test_bad_adaptive_and_3d_pooling_is_refused():
     with pytest.raises(ValueError, match="MaxPooling3D.*the window is larger than the input"):
         layers.MaxPooling3D(2)(jnp.zeros((1, 2, 1, 2, 1)))
     assert layers.AvgPool3D is layers.AveragePooling3D and layers.GlobalMaxPool3D is layers.GlobalMaxPooling3D
+
+
+@pytest.mark.parametrize(
+    "make", [layers.MaxPooling2D, layers.AveragePooling1D, layers.Conv2D], ids=lambda cls: cls.__name__
+)
+@pytest.mark.parametrize("padding", [2, "full", None], ids=str)
+def test_padding_is_a_word(make, padding):
+    with pytest.raises(ValueError, match="`padding` must be one of"):
+        make(2, 3, padding=padding)
+    assert make(2, 3, padding="SAME").padding == "same"

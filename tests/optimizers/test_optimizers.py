@@ -415,3 +415,9 @@ def test_common_arguments_can_be_given_by_position():
     assert (optimizer.amsgrad, optimizer.weight_decay, optimizer.clipnorm) == (True, 0.01, 1.0)
     with pytest.raises(TypeError, match="too many positional arguments"):
         kerax.optimizers.SGD(*[None] * 20)
+
+
+@pytest.mark.parametrize("cls", [kerax.optimizers.SGD, kerax.optimizers.Adam, kerax.optimizers.AdamW])
+def test_decay_of_old_code_is_left_out_with_a_warning(cls):
+    with pytest.warns(UserWarning, match=f"{cls.__name__}: `decay` has no effect"):
+        assert "decay" not in cls(0.1, decay=1e-6).get_config()
