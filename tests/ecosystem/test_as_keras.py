@@ -54,6 +54,8 @@ from keras.src.layers.layer import Layer
 from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
     BaseImagePreprocessingLayer,
 )
+from keras.src.layers.preprocessing.image_preprocessing.bounding_boxes.converters import affine_transform
+from keras.src.layers.preprocessing.image_preprocessing.bounding_boxes import iou
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional
 from keras.src.ops import *
@@ -64,6 +66,11 @@ assert Dense is SameDense is kerax.layers.Dense and layers is keras.layers is ke
 assert Layer is kerax.Layer and relu is kerax.ops.relu and distribution_lib.distribution() is None
 assert layers.__spec__.name == "kerax.layers" and not serialization_lib.in_safe_mode() is None
 assert importlib.util.find_spec("keras.nothing") is None
+assert affine_transform is keras.utils.bounding_boxes.affine_transform and iou.compute_iou.__name__ == "compute_iou"
+look_up = keras.src.layers.IndexLookup(None, 1, "", "[OOV]", "string", ["a", "b"], output_mode="int")
+assert type(look_up) is layers.StringLookup and list(look_up(["b", "c"])) == [3, 1]
+assert type(keras.src.layers.IndexLookup(9, 1, None, -1, "int64", invert=True)) is layers.IntegerLookup
+assert keras.src.utils.backend_utils.convert_tf_tensor([1, 2], dtype="float32").dtype == "float32"
 assert Functional.__module__.startswith("kerax")
 class Added(BaseImagePreprocessingLayer):
     def get_random_transformation(self, data, training=True, seed=None):

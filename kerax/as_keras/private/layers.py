@@ -3,9 +3,25 @@
 from typing import Any
 
 from kerax.layers import GroupQueryAttention as GroupedQueryAttention
+from kerax.layers import IntegerLookup, StringLookup
 from kerax.layers.image import ImageLayer, factor_range
 
-__all__ = ["BaseImagePreprocessingLayer", "GroupedQueryAttention"]
+__all__ = ["BaseImagePreprocessingLayer", "GroupedQueryAttention", "IndexLookup"]
+
+
+def IndexLookup(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary_dtype, *args, **kwargs) -> Any:
+    """Keras's base of lookups, which has no base of its own to stand for it here: the lookup for a dtype.
+
+    Args: as those of `IntegerLookup`.
+    """
+    names = "vocabulary", "idf_weights", "invert", "output_mode", "sparse", "pad_to_max_tokens", "oov_method", "name"
+    kwargs |= dict(zip((*names, "salt"), args))
+    kwargs |= {"max_tokens": max_tokens, "num_oov_indices": num_oov_indices}
+    kwargs |= {"mask_token": mask_token, "oov_token": oov_token}
+    if vocabulary_dtype != "string":
+        return IntegerLookup(vocabulary_dtype=vocabulary_dtype, **kwargs)
+    kwargs.pop("oov_method", None)  # as Keras, which hashes text whatever it says
+    return StringLookup(**kwargs)
 
 
 class BaseImagePreprocessingLayer(ImageLayer):

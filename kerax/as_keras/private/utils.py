@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import jax.numpy as jax_numpy
+
+from kerax.core.host_arrays import to_numpy
 from kerax.core.layer import Layer
 from kerax.core.locking import unlocked
 from kerax.core.registry import get_uid, to_snake_case
@@ -125,6 +128,13 @@ def in_tf_graph() -> bool:
     """Whether TensorFlow traces a graph: only where it is imported."""
     tensorflow = sys.modules.get("tensorflow")
     return tensorflow is not None and not tensorflow.executing_eagerly()
+
+
+def convert_tf_tensor(outputs, dtype=None) -> Any:
+    """Tensors with values as arrays of JAX's; those of a graph as they are."""
+    if in_tf_graph():
+        return outputs
+    return jax_numpy.asarray(to_numpy(outputs), dtype)
 
 
 def in_grain_data_pipeline() -> bool:
