@@ -21,6 +21,8 @@ _ELSEWHERE = {
     "engine": ("models", "layers"),
     "trainers": ("models", "utils"),
     "models": ("layers",),
+    "backend.image": ("ops.image",),
+    "backend.linalg": ("ops.linalg",),
     "layers.preprocessing.image_preprocessing.bounding_boxes": ("utils.bounding_boxes",),
 }
 _EVERYWHERE = ("", "utils", "backend", "config", "saving", "layers", "models", "ops")

@@ -77,6 +77,28 @@ class Added(BaseImagePreprocessingLayer):
         return self.factor[1]
     def transform_images(self, images, transformation, training=True):
         return self.backend.cast(images, self.compute_dtype) + transformation
+class Shifted(BaseImagePreprocessingLayer):
+    def __init__(self, seed=None):
+        super().__init__()
+        self.seed, self.generator = seed, keras.random.SeedGenerator(seed)
+    def get_random_transformation(self, data, training=True, seed=None):
+        if keras.src.utils.backend_utils.in_tf_graph():
+            self.backend.set_backend("tensorflow")
+        seed = seed or self._get_seed_generator(self.backend._backend)
+        return {"shift": self.backend.random.uniform((self.backend.shape(data)[0], 1, 1, 1), 1, 2, seed=seed)}
+    def transform_images(self, images, transformation, training=True):
+        images = self.backend.numpy.add(images, transformation["shift"])
+        self.backend.reset()
+        return self.backend.image.rgb_to_hsv(self.backend.cast(images, self.compute_dtype))
+assert Shifted(3)(ops.ones((2, 2, 2, 3)))[..., 2].min() > 2
+class Moved(keras.src.layers.preprocessing.data_layer.DataLayer):
+    def __init__(self, seed=None):
+        super().__init__()
+        self.seed, self.generator = seed, keras.random.SeedGenerator(seed)
+    def call(self, inputs):
+        seed = self._get_seed_generator(self.backend._backend)
+        return inputs + self.convert_weight(self.backend.random.uniform(inputs.shape, seed=seed))
+assert (Moved(1)(ops.zeros((2, 3))) != Moved(2)(ops.zeros((2, 3)))).all()
 assert Added(0.5)(ops.ones((1, 2, 2, 3))).sum() == 18 and Added(0.5)(ops.ones((2, 2, 3))).shape == (2, 2, 3)
 print(keras.__version__.rpartition(".")[0], keras.backend.backend(), backend.backend(), config.floatx())
 print(backend.standardize_shape([1, None]), standardize_dtype("float32"), hasattr(keras.layers, "Nothing"))

@@ -2,11 +2,24 @@
 
 from typing import Any
 
+from kerax.as_keras.private.utils import DynamicBackend
 from kerax.layers import GroupQueryAttention as GroupedQueryAttention
-from kerax.layers import IntegerLookup, StringLookup
+from kerax.layers import IntegerLookup, Layer, StringLookup
 from kerax.layers.image import ImageLayer, factor_range
 
-__all__ = ["BaseImagePreprocessingLayer", "GroupedQueryAttention", "IndexLookup"]
+__all__ = ["BaseImagePreprocessingLayer", "DataLayer", "GroupedQueryAttention", "IndexLookup"]
+
+
+class DataLayer(Layer):
+    """Keras's base of layers for pipelines of data: `call` uses `self.backend`, random ones have a `generator`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.backend = DynamicBackend()
+
+    def convert_weight(self, weight: Any) -> Any:
+        """The weight itself, which is of the only backend."""
+        return weight
 
 
 def IndexLookup(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary_dtype, *args, **kwargs) -> Any:

@@ -137,6 +137,26 @@ def convert_tf_tensor(outputs, dtype=None) -> Any:
     return jax_numpy.asarray(to_numpy(outputs), dtype)
 
 
+class DynamicBackend:
+    """The backend of layers that in Keras have another one in TensorFlow's graphs: here it is always JAX's."""
+
+    name = _backend = "jax"
+
+    def __init__(self, backend: str | None = None):
+        self.set_backend(backend or "jax")
+
+    def set_backend(self, backend: str) -> None:
+        """Does nothing. Raises `ValueError` for another backend than JAX's."""
+        if backend != "jax":
+            raise ValueError(f"DynamicBackend: kerax has one backend, 'jax'. Got {backend!r}.")
+
+    def reset(self) -> None:
+        """Does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("keras.src.backend"), name)
+
+
 def in_grain_data_pipeline() -> bool:
     """Whether this runs in a worker of Grain's or below one of its transformations."""
     frame = sys._getframe(1)
