@@ -87,10 +87,13 @@ class Shifted(BaseImagePreprocessingLayer):
         seed = seed or self._get_seed_generator(self.backend._backend)
         return {"shift": self.backend.random.uniform((self.backend.shape(data)[0], 1, 1, 1), 1, 2, seed=seed)}
     def transform_images(self, images, transformation, training=True):
-        images = self.backend.numpy.add(images, transformation["shift"])
+        images = self._transform_value_range(images, (0, 255), (0, 255)) + transformation["shift"]
+        images = self._transform_value_range(images, (0, 1), (0, 255)) / 255
         self.backend.reset()
         return self.backend.image.rgb_to_hsv(self.backend.cast(images, self.compute_dtype))
 assert Shifted(3)(ops.ones((2, 2, 2, 3)))[..., 2].min() > 2
+boxes = {"boxes": ops.ones((3, 4)), "labels": ops.zeros(3)}
+assert Shifted().transform_single_bounding_box(boxes, {"shift": 1.0})["boxes"].shape == (3, 4)
 class Moved(keras.src.layers.preprocessing.data_layer.DataLayer):
     def __init__(self, seed=None):
         super().__init__()

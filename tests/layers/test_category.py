@@ -153,6 +153,7 @@ def test_sparse_weights_and_text():
 @pytest.mark.parametrize("mode, shape", [("int", (None, 3)), ("one_hot", (None, 3, 4)), ("multi_hot", (None, 4))])
 def test_models_may_be_made_before_discretization_is_adapted(mode, shape):
     layer = layers.Discretization(num_bins=4, output_mode=mode)
-    assert layer(kerax.Input((3,))).shape == shape == layer.compute_output_shape((None, 3))
+    outputs = layer(kerax.Input((3,)))
+    assert outputs.shape == shape == layer.compute_output_shape((None, 3)) and outputs.dtype == layer.output_dtype
     with pytest.raises(ValueError, match="not known yet"):
         layer(np.zeros((2, 3)))
