@@ -14,12 +14,16 @@ import kerax
 from kerax.as_keras import explaining
 from kerax.saving.archive import KERAS_VERSION
 
-# Where the public names are that Keras's modules of one area use or define, after the area's own module.
+# Where the public names are that Keras's modules of one area, or below one path, use or define, after the area's own
+# module.
 _ELSEWHERE = {
     "backend": ("ops", "config", "random", "saving", "tree"),
     "engine": ("models", "layers"),
     "trainers": ("models", "utils"),
     "models": ("layers",),
+    "backend.image": ("ops.image",),
+    "backend.linalg": ("ops.linalg",),
+    "layers.preprocessing.image_preprocessing.bounding_boxes": ("utils.bounding_boxes",),
 }
 _EVERYWHERE = ("", "utils", "backend", "config", "saving", "layers", "models", "ops")
 
@@ -177,7 +181,8 @@ def _homes(path: str) -> list[types.ModuleType]:
         if public is not None:
             homes.append(public)
             break
-    homes += [getattr(kerax, name) for name in _ELSEWHERE.get(area, ())]
+    for count in range(len(parts), 0, -1):
+        homes += [public_module(name) for name in _ELSEWHERE.get(".".join(parts[:count]), ())]
     return [home for home in homes if home is not None]
 
 

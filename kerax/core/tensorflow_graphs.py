@@ -15,20 +15,22 @@ from kerax.core.host_arrays import GraphTensorGiven, is_graph_tensor, to_numpy
 
 
 def outside_of_graphs(call: Callable) -> Callable:
-    """A `__call__` that on tensors of a graph becomes a step of that graph."""
+    """A method that on tensors of a graph becomes a step of that graph."""
 
     @functools.wraps(call)
     def called(self, *args, **kwargs):
         try:
             return call(self, *args, **kwargs)
         except GraphTensorGiven:
-            return call_in_graph(self, args, kwargs)
+            return call_in_graph(self, args, kwargs, call.__name__)
 
+    # What has this attribute TensorFlow calls as it is; else it would rewrite all functions below, which takes seconds.
+    called.autograph_info__ = {}  # pyright: ignore[reportAttributeAccessIssue]
     return called
 
 
-def call_in_graph(layer: Any, args: tuple, kwargs: dict) -> Any:
-    """The outputs of `layer(*args, **kwargs)` as tensors of the graph that its inputs are of.
+def call_in_graph(layer: Any, args: tuple, kwargs: dict, method: str = "__call__") -> Any:
+    """The outputs of a layer's call, or of another method, as tensors of the graph that its inputs are of.
 
     Shapes are those that two calls on made-up data of different sizes have in common.
     """
@@ -42,7 +44,7 @@ def call_in_graph(layer: Any, args: tuple, kwargs: dict) -> Any:
         for place, array in zip(places, arrays, strict=True):
             given[place] = array
         args, kwargs = jax.tree.unflatten(treedef, given)
-        return jax.tree.flatten(layer(*args, **kwargs))
+        return jax.tree.flatten(getattr(layer, method)(*args, **kwargs))
 
     probes = [run(*[_made_up(layer, tensor, size) for tensor in tensors]) for size in (2, 3)]
     first, second = ([to_numpy(np.asarray(leaf)) for leaf in found] for found, _ in probes)

@@ -12,17 +12,18 @@ from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
 from kerax.layers.options import check, check_choice, check_positive
 
-_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
-
 
 def _window(layer: Layer, window, length: int, periodic: bool) -> np.ndarray:
-    """The weights of a frame's samples: a raised cosine by name, the given ones, or ones for `None`."""
+    """The weights of a frame's samples: one of scipy's windows by name, the given ones, or ones for `None`."""
     if window is None:
         return np.ones(length)
     if isinstance(window, str):
-        check_choice(layer, "window", window, tuple(_WINDOWS))
-        mean, swing = _WINDOWS[window]
-        return mean - swing * np.cos(2 * np.pi * np.arange(length) / max(1, length if periodic else length - 1))
+        from scipy.signal import get_window  # comes with jax; slow to import
+
+        try:
+            return np.asarray(get_window(window, length, fftbins=periodic), np.float64)
+        except ValueError as error:
+            raise ValueError(f"{layer}: scipy has no `window` {window!r} that needs no parameter: {error}") from None
     weights = np.asarray(window, np.float64)
     check(layer, weights.shape == (length,), f"`window` must have {length} weights", shape=weights.shape)
     return weights
@@ -35,7 +36,7 @@ class MelSpectrogram(Layer):
         fft_length: Length of the Fourier transform in samples.
         sequence_stride: Samples from one frame to the next.
         sequence_length: Length of a frame, at most `fft_length`. Default: `fft_length`.
-        window: `"hann"`, `"hamming"`, weights, or `None`.
+        window: `"hann"`, `"hamming"` or another name of `scipy.signal.get_window`, weights, or `None`.
         sampling_rate: Samples per second.
         num_mel_bins: Number of bands.
         min_freq, max_freq: Where the bands begin and end in hertz. Default of the latter: half the sampling rate.
@@ -118,7 +119,7 @@ class STFTSpectrogram(Layer):
         frame_length: Samples of a frame.
         frame_step: Samples from one frame to the next, at most `frame_length`. Default: half of `frame_length`.
         fft_length: Length of the transform. Default: the power of two from `frame_length` up.
-        window: `"hann"`, `"hamming"`, weights, or `None`.
+        window: `"hann"`, `"hamming"` or another name of `scipy.signal.get_window`, weights, or `None`.
         periodic: Whether a window by name is one period of the cosine.
         scaling: `"density"` (by the window's squares), `"spectrum"` (by its sum) or `None`; with a window only.
         padding: `"valid"` or `"same"`.

@@ -1,6 +1,5 @@
 """Random movements of pixels: flips, and warps by an affine, projective or elastic map, another one for each image."""
 
-import math
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 class RandomFlip(ImageLayer):
-    """Images mirrored, each with probability one half for each direction.
+    """Images mirrored, each with probability one half for each direction; in Keras 3.15 in both or in neither.
 
     Args:
         mode: `"horizontal"` (left and right change places), `"vertical"` or `"horizontal_and_vertical"`.
@@ -31,31 +30,40 @@ class RandomFlip(ImageLayer):
         self.mode = mode
 
     def draw(self, key: Any, shape: Any) -> Any:
+        flips = jax.random.bernoulli(key, 0.5, (2,))
+        if self.mode == "horizontal_and_vertical":
+            return {"flips": flips}
+        return {"flips": flips[int(self.mode == "horizontal")].reshape(1, 1, 1)}
+
+    def _directions(self, params):
+        """Whether up and down, and left and right change places; one number speaks for both."""
         allowed = jnp.array(["vertical" in self.mode, "horizontal" in self.mode])
-        return jax.random.bernoulli(key, 0.5, (2,)) & allowed
+        return params["flips"].reshape(-1).astype(bool) & allowed
 
     def transform_image(self, image: Any, params: Any) -> Any:
+        vertical, horizontal = self._directions(params)
         # Both are computed and one is picked: under `vmap` a condition for each image is no branch anyway.
-        image = jnp.where(params[0], image[::-1], image)
-        return jnp.where(params[1], image[:, ::-1], image)
+        image = jnp.where(vertical, image[::-1], image)
+        return jnp.where(horizontal, image[:, ::-1], image)
 
     def transform_mask(self, mask: Any, params: Any) -> Any:
         return self.transform_image(mask, params)
 
     def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
         left, top, right, bottom = jnp.moveaxis(boxes, -1, 0)
+        vertical, horizontal = self._directions(params)
         height, width = shape[:2]
         # Mirrored, the lower edge becomes the upper one.
-        top, bottom = jnp.where(params[0], height - bottom, top), jnp.where(params[0], height - top, bottom)
-        left, right = jnp.where(params[1], width - right, left), jnp.where(params[1], width - left, right)
+        top, bottom = jnp.where(vertical, height - bottom, top), jnp.where(vertical, height - top, bottom)
+        left, right = jnp.where(horizontal, width - right, left), jnp.where(horizontal, width - left, right)
         return jnp.stack([left, top, right, bottom], axis=-1)
 
 
 class _Warp(ImageLayer):
     """Images whose pixels are looked up at other places.
 
-    `draw` gives the 8 numbers of the map from outputs to inputs, as `ops.image.affine_transform` takes them, or what a
-    subclass's own `transform_image` takes. Masks are warped with the nearest pixel, boxes become those around their
+    `map_of` makes what `draw` gives into the 8 numbers of the map from outputs to inputs, as
+    `ops.image.affine_transform` takes them. Masks are warped with the nearest pixel, boxes become those around their
     warped corners.
     """
 
@@ -68,14 +76,19 @@ class _Warp(ImageLayer):
         check_choice(self, "fill_mode", fill_mode, self.fill_modes)
         self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
 
+    def map_of(self, params: Any, shape: Any) -> Any:
+        """The 8 numbers of the map of one image of `shape`."""
+        raise NotImplementedError(f"{self} does not implement `map_of`.")
+
     def transform_image(self, image: Any, params: Any) -> Any:
-        return warp(image, params, self.interpolation, self.fill_mode, self.fill_value)
+        transform = self.map_of(params, image.shape)
+        return warp(image, transform, self.interpolation, self.fill_mode, self.fill_value)
 
     def transform_mask(self, mask: Any, params: Any) -> Any:
-        return warp(mask, params, "nearest", self.fill_mode, self.fill_value)
+        return warp(mask, self.map_of(params, mask.shape), "nearest", self.fill_mode, self.fill_value)
 
     def transform_boxes(self, boxes: Any, params: Any, shape: Any) -> Any:
-        return warp_boxes(boxes, params)
+        return warp_boxes(boxes, self.map_of(params, shape))
 
 
 def _about_center(matrix, shape):
@@ -114,7 +127,10 @@ class RandomRotation(_Warp):
         self.factor = factor_range(self, "factor", factor, -1, 1)
 
     def draw(self, key: Any, shape: Any) -> Any:
-        angle = 2 * math.pi * draw_factor(key, self.factor)
+        return {"angle": 360 * draw_factor(key, self.factor)}  # degrees
+
+    def map_of(self, params: Any, shape: Any) -> Any:
+        angle = jnp.deg2rad(params["angle"].reshape(()))
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
         return _about_center(((cosine, -sine), (sine, cosine)), shape)
 
@@ -147,8 +163,11 @@ class RandomTranslation(_Warp):
         vertical, horizontal = jax.random.split(key)
         down = draw_factor(vertical, self.height_factor) * shape[0]
         right = draw_factor(horizontal, self.width_factor) * shape[1]
+        return {"translations": jnp.stack([right, down])}  # pixels
+
+    def map_of(self, params: Any, shape: Any) -> Any:
         # The map goes from outputs to inputs: where the image moves right, each pixel is found farther left.
-        return jnp.array(_IDENTITY).at[jnp.array([2, 5])].set(-jnp.stack([right, down]))
+        return jnp.array(_IDENTITY).at[jnp.array([2, 5])].set(-params["translations"])
 
 
 class RandomZoom(_Warp):
@@ -186,7 +205,10 @@ class RandomZoom(_Warp):
         vertical, horizontal = jax.random.split(key)
         height = 1 + draw_factor(vertical, self.height_factor)  # above 1 zooms out: a pixel is found farther away
         width = height if self.width_factor is None else 1 + draw_factor(horizontal, self.width_factor)
-        zero = jnp.zeros(())
+        return {"height_zoom": height[None], "width_zoom": width[None]}
+
+    def map_of(self, params: Any, shape: Any) -> Any:
+        height, width, zero = params["height_zoom"].reshape(()), params["width_zoom"].reshape(()), jnp.zeros(())
         return _about_center(((width, zero), (zero, height)), shape)
 
 
@@ -220,7 +242,10 @@ class RandomShear(_Warp):
         horizontal, vertical, side = jax.random.split(key, 3)
         sign = jax.random.rademacher(side, (), "float32")
         x, y = sign * draw_factor(horizontal, self.x_factor), sign * draw_factor(vertical, self.y_factor)
-        return jnp.array(_IDENTITY).at[jnp.array([1, 3])].set(jnp.stack([x, y]))
+        return {"shear_factor": jnp.stack([x, y])}
+
+    def map_of(self, params: Any, shape: Any) -> Any:
+        return jnp.array(_IDENTITY).at[jnp.array([1, 3])].set(params["shear_factor"])
 
 
 class RandomPerspective(_Warp):
@@ -245,8 +270,12 @@ class RandomPerspective(_Warp):
         corners = jnp.array([[0.0, 0.0], [1, 0], [0, 1], [1, 1]]) * jnp.array([shape[1] - 1.0, shape[0] - 1.0])
         # The corner at the origin stays there, whatever it is multiplied with.
         moved = corners * (1 + self.scale * (jax.random.uniform(moves, (4, 2)) - 0.5))
-        transform = homography(corners, moved)
-        return jnp.where(is_chosen(choice, self.factor), transform, jnp.array(_IDENTITY))
+        is_changed = is_chosen(choice, self.factor)
+        return {"apply_perspective": is_changed, "start_points": corners, "end_points": moved}
+
+    def map_of(self, params: Any, shape: Any) -> Any:
+        transform = homography(params["start_points"], params["end_points"])
+        return jnp.where(params["apply_perspective"], transform, jnp.array(_IDENTITY))
 
 
 class RandomElasticTransform(_Warp):
@@ -283,15 +312,19 @@ class RandomElasticTransform(_Warp):
 
     def draw(self, key: Any, shape: Any) -> Any:
         choice, strength, noise = jax.random.split(key, 3)
+        is_changed, strength = is_chosen(choice, self.factor), draw_factor(strength, self.scale)
+        return {"apply_transform": is_changed, "distortion_factor": strength, "seed": noise}
+
+    def _coordinates(self, params, shape):
         # Strength 0 where the image is not chosen: every pixel then stays at its place.
-        scale = jnp.where(is_chosen(choice, self.factor), draw_factor(strength, self.scale), 0)
+        scale = jnp.where(params["apply_transform"], params["distortion_factor"], 0)
         smoothing = 0.05 * min(shape[:2])
-        sigma = jnp.maximum(smoothing * scale, 1e-3)
-        return elastic_coordinates(noise, shape, 0.1 * max(shape[:2]) * scale, sigma, smoothing * self.scale[1])
+        sigma, largest = jnp.maximum(smoothing * scale, 1e-3), smoothing * self.scale[1]
+        return elastic_coordinates(params["seed"], shape, 0.1 * max(shape[:2]) * scale, sigma, largest)
 
     def transform_image(self, image: Any, params: Any) -> Any:
-        order = INTERPOLATIONS.index(self.interpolation)
-        return jnp.clip(sample(image, params, order, self.fill_mode, self.fill_value), *self.value_range)
+        order, places = INTERPOLATIONS.index(self.interpolation), self._coordinates(params, image.shape)
+        return jnp.clip(sample(image, places, order, self.fill_mode, self.fill_value), *self.value_range)
 
     def transform_mask(self, mask: Any, params: Any) -> Any:
-        return sample(mask, params, 0, self.fill_mode, self.fill_value)
+        return sample(mask, self._coordinates(params, mask.shape), 0, self.fill_mode, self.fill_value)

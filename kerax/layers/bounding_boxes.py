@@ -71,8 +71,10 @@ def clip_to_image_size(
 
     Args:
         bounding_boxes: `{"boxes": (..., boxes, 4), "labels": (..., boxes)}`.
-        height, width: Size of the image in pixels.
+        height, width: Size of the image in pixels, needed unless the format is a `"rel_"` one.
     """
+    if bounding_box_format.lower().startswith("rel_"):
+        height = width = 1  # fractions of any size are cut alike
     size = {"height": height, "width": width}
     corners = convert_format(bounding_boxes["boxes"], bounding_box_format, "xyxy", **size)
     corners = jnp.clip(corners, 0, jnp.asarray([width, height, width, height], corners.dtype))

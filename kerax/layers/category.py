@@ -308,7 +308,14 @@ class Discretization(Adaptable):
             self.bin_boundaries = boundaries.tolist()
         self.reset_state()
 
+    @property
+    def output_dtype(self) -> str:
+        """The dtype of what comes out, as in Keras."""
+        return "int32" if self.output_mode == "int" else self.compute_dtype
+
     def call(self, inputs: Any) -> Any:
+        if self.bin_boundaries is None and self.num_bins and scopes.infers_shapes():
+            return encode(self, jnp.zeros(inputs.shape, "int32"), self.num_bins)  # a model made before `adapt`
         if self.bin_boundaries is None:
             raise ValueError(f"{self}: the boundaries are not known yet. Call `adapt(data)` first.")
         boundaries = jnp.asarray(self.bin_boundaries, "float32")

@@ -18,7 +18,10 @@ _SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 
 
 
 class _Color(ImageLayer):
-    """Images changed by a number drawn from `factor` for each: `adjust` works on values from 0 to 1."""
+    """Images changed by a number drawn from `factor` for each: `adjust` works on values from 0 to 1.
+
+    Numbers have the rank that Keras gives them: some are to be broadcast to the image, some are scalars.
+    """
 
     bounds = (0, 1)  # of `factor`; a lower one below 0 says that a number stands for both directions
 
@@ -28,7 +31,7 @@ class _Color(ImageLayer):
         self.value_range = check_value_range(self, value_range)
 
     def draw(self, key: Any, shape: Any) -> Any:
-        return draw_factor(key, self.factor)
+        return {"factor": draw_factor(key, self.factor)}
 
     def adjust(self, image: Any, params: Any) -> Any:
         """One image with values from 0 to 1, changed."""
@@ -62,10 +65,13 @@ class RandomBrightness(_Color):
     def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
         super().__init__(factor, value_range, seed=seed, **kwargs)
 
+    def draw(self, key: Any, shape: Any) -> Any:
+        low, high = self.value_range
+        return {"rgb_delta": (draw_factor(key, self.factor) * (high - low)).reshape(1, 1, 1)}
+
     # The numbers are added as they are: integers scaled to 0 to 1 and back would not all come back whole.
     def transform_image(self, image: Any, params: Any) -> Any:
-        low, high = self.value_range
-        return jnp.clip(image + params * (high - low), low, high)
+        return jnp.clip(image + params["rgb_delta"], *self.value_range)
 
 
 class RandomContrast(_Color):
@@ -85,11 +91,11 @@ class RandomContrast(_Color):
 
     def draw(self, key: Any, shape: Any) -> Any:
         lower, upper = self.factor
-        return draw_factor(key, (1 - lower, 1 + upper))
+        return {"contrast_factor": draw_factor(key, (1 - lower, 1 + upper)).reshape(1, 1, 1)}
 
     def adjust(self, image: Any, params: Any) -> Any:
         mean = jnp.mean(image, axis=(0, 1))  # (channels,)
-        return mean + params * (image - mean)
+        return mean + params["contrast_factor"] * (image - mean)
 
 
 class RandomSaturation(_Color):
@@ -107,10 +113,14 @@ class RandomSaturation(_Color):
 
     __init__ = with_defaults(_Color.__init__)
 
+    def draw(self, key: Any, shape: Any) -> Any:
+        factor = draw_factor(key, self.factor)
+        # At a factor of 1 the multiplier is infinite: the small number keeps 0 / 0 of gray pixels from being NaN.
+        return {"factor": factor / (1 - factor + 1e-7)}
+
     def adjust(self, image: Any, params: Any) -> Any:
         hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
-        # At a factor of 1 the multiplier is infinite: the small number keeps 0 / 0 of gray pixels from being NaN.
-        saturation = jnp.clip(saturation * params / (1 - params + 1e-7), 0, 1)
+        saturation = jnp.clip(saturation * params["factor"], 0, 1)
         return to_rgb(jnp.stack([hue, saturation, value], axis=-1))
 
 
@@ -131,11 +141,11 @@ class RandomHue(_Color):
     def draw(self, key: Any, shape: Any) -> Any:
         side, turn = jax.random.split(key)
         # Half a circle is the farthest that a hue can go.
-        return jax.random.rademacher(side, (), "float32") * draw_factor(turn, self.factor) / 2
+        return {"factor": jax.random.rademacher(side, (), "float32") * draw_factor(turn, self.factor) / 2}
 
     def adjust(self, image: Any, params: Any) -> Any:
         hue, saturation, value = jnp.moveaxis(to_hsv(image), -1, 0)
-        return to_rgb(jnp.stack([(hue + params) % 1, saturation, value], axis=-1))
+        return to_rgb(jnp.stack([(hue + params["factor"]) % 1, saturation, value], axis=-1))
 
 
 class RandomColorDegeneration(_Color):
@@ -153,8 +163,11 @@ class RandomColorDegeneration(_Color):
 
     __init__ = with_defaults(_Color.__init__)
 
+    def draw(self, key: Any, shape: Any) -> Any:
+        return {"factor": draw_factor(key, self.factor).reshape(1, 1, 1)}
+
     def adjust(self, image: Any, params: Any) -> Any:
-        return image + params * (grayscale(image) - image)
+        return image + params["factor"] * (grayscale(image) - image)
 
 
 class RandomPosterization(_Color):
@@ -176,11 +189,12 @@ class RandomPosterization(_Color):
 
     def draw(self, key: Any, shape: Any) -> Any:
         # The number of bits that are shifted out: `floor` leaves the upper bound out unless it is the only number.
-        return 8 - jnp.floor(draw_factor(key, self.factor)).astype("int32")
+        return {"shift_factor": 8 - jnp.floor(draw_factor(key, self.factor)).astype("int32")}
 
     def adjust(self, image: Any, params: Any) -> Any:
         levels = jnp.clip(image * 255 + 1e-4, 0, 255).astype("int32")  # a whole number may come in a little lower
-        return ((levels >> params) << params).astype(image.dtype) / 255
+        shift = params["shift_factor"].astype("int32")
+        return ((levels >> shift) << shift).astype(image.dtype) / 255
 
 
 class RandomSharpness(_Color):
@@ -199,7 +213,7 @@ class RandomSharpness(_Color):
         kernel = jnp.array(_SMOOTH, image.dtype)[..., None, None]
         numbers = ("HWNC", "HWIO", "HWNC")  # channels are the batch
         smooth = lax.conv_general_dilated(image[..., None], kernel, (1, 1), "SAME", dimension_numbers=numbers)[..., 0]
-        return smooth + 2 * params * (image - smooth)
+        return smooth + 2 * params["factor"] * (image - smooth)
 
 
 class RandomInvert(_Color):
@@ -216,10 +230,10 @@ class RandomInvert(_Color):
         super().__init__(factor, value_range, data_format, seed, **kwargs)
 
     def draw(self, key: Any, shape: Any) -> Any:
-        return is_chosen(key, self.factor)
+        return {"apply_inversion": is_chosen(key, self.factor)}
 
     def adjust(self, image: Any, params: Any) -> Any:
-        return jnp.where(params, 1 - image, image)
+        return jnp.where(params["apply_inversion"], 1 - image, image)
 
 
 class RandomGrayscale(ImageLayer):
@@ -281,11 +295,12 @@ class RandomGaussianBlur(ImageLayer):
     def draw(self, key: Any, shape: Any) -> Any:
         choice, width = jax.random.split(key)
         # A width of 0 would divide by it; at 0.001 all weight is in the middle of the window.
-        return is_chosen(choice, self.factor), jnp.maximum(draw_factor(width, self.sigma), 1e-3)
+        sigma = jnp.maximum(draw_factor(width, self.sigma), 1e-3)
+        return {"should_apply_blur": is_chosen(choice, self.factor), "blur_factor": jnp.stack([sigma, sigma])}
 
     def transform_image(self, image: Any, params: Any) -> Any:
-        chosen, sigma = params
-        return jnp.where(chosen, jnp.clip(blur(image, self.kernel_size, (sigma, sigma)), *self.value_range), image)
+        blurred = jnp.clip(blur(image, self.kernel_size, params["blur_factor"]), *self.value_range)
+        return jnp.where(params["should_apply_blur"], blurred, image)
 
 
 class RandomErasing(ImageLayer):
@@ -323,11 +338,11 @@ class RandomErasing(ImageLayer):
         height, width = (jnp.sqrt(draw_factor(axis, self.scale)) for axis in (rows, columns))
         inside = rectangle(place, shape, height, width)
         fill = self.value_range[1] * jax.random.normal(noise, shape) if self.fill_value is None else self.fill_value
-        return inside & is_chosen(choice, self.factor), jnp.clip(fill, *self.value_range)
+        fill = jnp.clip(fill, *self.value_range)
+        return {"apply_erasing": is_chosen(choice, self.factor), "batch_masks": inside[..., None], "fill_value": fill}
 
     def transform_image(self, image: Any, params: Any) -> Any:
-        inside, fill = params
-        return jnp.where(inside[..., None], fill, image)
+        return jnp.where(params["batch_masks"] & params["apply_erasing"], params["fill_value"], image)
 
 
 def rectangle(key: Any, shape: Any, height: Any, width: Any) -> Any:
@@ -360,12 +375,15 @@ class Solarization(_Color):
 
     def draw(self, key: Any, shape: Any) -> Any:
         addition, threshold = jax.random.split(key)
-        return draw_factor(addition, self.addition_factor), draw_factor(threshold, self.threshold_factor)
+        addition, threshold = (
+            255 * draw_factor(key, factor).reshape(1, 1, 1)
+            for key, factor in ((addition, self.addition_factor), (threshold, self.threshold_factor))
+        )
+        return {"additions": addition, "thresholds": threshold}  # where values go from 0 to 255
 
     def adjust(self, image: Any, params: Any) -> Any:
-        addition, threshold = params
-        image = jnp.clip(image + addition, 0, 1)
-        return jnp.where(image < threshold, image, 1 - image)
+        image = jnp.clip(image + params["additions"] / 255, 0, 1)
+        return jnp.where(image < params["thresholds"] / 255, image, 1 - image)
 
 
 class RandomColorJitter(ImageLayer):
@@ -397,8 +415,12 @@ class RandomColorJitter(ImageLayer):
         given = [(part, factor) for part, factor in zip(parts, factors, strict=True) if factor is not None]
         self.steps = [part(factor, value_range=value_range) for part, factor in given]
 
-    def transform_sample(self, sample: dict, key: Any) -> Any:
-        for number, step in enumerate(self.steps):
-            # A key of its own for each: the four would otherwise draw the same number.
-            sample = step.transform_sample(sample, jax.random.fold_in(key, number))
+    def draw(self, key: Any, shape: Any) -> Any:
+        # A key for each: the four would otherwise draw the same number. One alone draws what its layer would.
+        keys = [key, *(jax.random.fold_in(key, number) for number in range(1, len(self.steps)))]
+        return [step.draw(key, shape) for key, step in zip(keys, self.steps)]
+
+    def transform_sample(self, sample: dict, params: Any) -> Any:
+        for step, drawn in zip(self.steps, params, strict=True):
+            sample = step.transform_sample(sample, drawn)
         return sample

@@ -21,12 +21,13 @@ from kerax.ops.image import RESIZE_METHODS, frame_of_aspect, resize, to_dtype, w
 class ImageLayer(Layer):
     """A function of single images, applied to a batch with other random numbers for each image.
 
-    A subclass writes `draw` and `transform_image`, and where labels move with the pixels `transform_mask` and
-    `transform_boxes`; or Keras's methods for batches, `get_random_transformation` and `transform_images`,
-    `transform_labels`, `transform_bounding_boxes` and `transform_segmentation_masks`. It then takes images, or a
-    dictionary of `"images"`, `"labels"`, `"bounding_boxes"` (`{"boxes": (batch, boxes, 4), "labels": (batch, boxes)}`)
-    and `"segmentation_masks"`, which it transforms alike. Images are `(batch, height, width, channels)` or without the
-    batch axis, of any dtype, float or integer; the computation is in float32 and gives the layer's compute dtype.
+    A subclass writes `draw`, best a dictionary with Keras's names for what is drawn, and `transform_image`, and where
+    labels move with the pixels `transform_mask` and `transform_boxes`; or Keras's methods for batches,
+    `get_random_transformation` and `transform_images`, `transform_labels`, `transform_bounding_boxes` and
+    `transform_segmentation_masks`. It then takes images, or a dictionary of `"images"`, `"labels"`, `"bounding_boxes"`
+    (`{"boxes": (batch, boxes, 4), "labels": (batch, boxes)}`) and `"segmentation_masks"`, which it transforms alike.
+    Images are `(batch, height, width, channels)` or without the batch axis, of any dtype, float or integer; the
+    computation is in float32 and gives the layer's compute dtype.
     Random layers change nothing unless `training`, which is true outside of a model.
 
     Args:
@@ -38,7 +39,8 @@ class ImageLayer(Layer):
     is_random = True  # whether it draws numbers, and does so only while training
     runs_at_inference = False  # whether a random layer has something else to do then
     moves_boxes = False  # whether boxes go through `transform_boxes`
-    refuses_boxes = mixes_labels = False
+    refuses_boxes = False
+    further_parts: tuple[str, ...] = ()  # what `transform_batch` changes beside images, masks and moved boxes
     channels: tuple[int, ...] | None = None  # the numbers of channels it can work on, if not all
     integers: Callable | None = None  # what keeps integer images integers, as `jnp.round`; `None`: they become floats
 
@@ -69,10 +71,9 @@ class ImageLayer(Layer):
         """Boxes `(boxes, 4)` in pixels (`"xyxy"`) of one image of `shape`, transformed like it."""
         return boxes
 
-    def transform_sample(self, sample: dict, key: Any) -> Any:
-        """One image and what belongs to it, transformed. `key` is `None` when nothing may be drawn."""
+    def transform_sample(self, sample: dict, params: Any) -> Any:
+        """One image and what belongs to it, transformed. `params` is `None` when nothing was drawn."""
         shape = sample["images"].shape  # (height, width, channels), before it may change
-        params = None if key is None else self.draw(key, shape)
         outputs = {**sample, "images": self.transform_image(sample["images"], params)}
         if "segmentation_masks" in sample:
             outputs["segmentation_masks"] = self.transform_mask(sample["segmentation_masks"], params)
@@ -82,11 +83,20 @@ class ImageLayer(Layer):
             outputs["bounding_boxes"] = clip_to_image_size(moved, *outputs["images"].shape[:2])
         return outputs
 
-    def transform_batch(self, batch: dict, key: Any) -> Any:
-        """A batch of samples, transformed one by one, each with a key of its own."""
-        if key is None:
-            return jax.vmap(lambda sample: self.transform_sample(sample, None))(batch)
-        return jax.vmap(self.transform_sample)(batch, jax.random.split(key, batch["images"].shape[0]))
+    def draw_batch(self, key: Any, shape: Any) -> Any:
+        """Random parameters for a batch of images of `shape`, each drawn with a key of its own."""
+        return jax.vmap(lambda key: self.draw(key, shape[1:]))(jax.random.split(key, shape[0]))
+
+    def transform_batch(self, batch: dict, params: Any) -> Any:
+        """A batch of samples, transformed one by one, each by its row of `params`."""
+        return jax.vmap(self.transform_sample)(batch, params)
+
+    def keeps(self, name: str) -> bool:
+        """Whether a part of the input, other than the images, always stays as it is."""
+        if name == "segmentation_masks":
+            changing = "transform_mask", "transform_sample", "transform_batch"
+            return all(getattr(type(self), method) is getattr(ImageLayer, method) for method in changing)
+        return name != "images" and name not in self.further_parts + ("bounding_boxes",) * self.moves_boxes
 
     def build(self, input_shape: Any) -> None:
         shapes = input_shape if isinstance(input_shape, dict) else {"images": input_shape}
@@ -115,7 +125,7 @@ class ImageLayer(Layer):
         if image_hooks.are_replaced(self):
             return image_hooks.call(self, data, training)
         given = jax.tree.map(jnp.asarray, data if isinstance(data, dict) else {"images": data})
-        outputs = self.transform_parts(given, self.next_key() if training and self.is_random else None)
+        outputs = self.transform_parts(given, key=self.next_key() if training and self.is_random else None)
         return outputs if isinstance(data, dict) else outputs["images"]
 
     get_random_transformation = image_hooks.get_random_transformation
@@ -124,12 +134,12 @@ class ImageLayer(Layer):
     transform_bounding_boxes = image_hooks.transform_bounding_boxes
     transform_segmentation_masks = image_hooks.transform_segmentation_masks
 
-    def transform_parts(self, given: dict, key: Any) -> dict:
-        """Images and what belongs to them, transformed, in their own layout. `key` is `None` if nothing is drawn."""
-        outputs = dict(given)  # what no layer knows, such as a name for each image, goes through
-        if key is not None or not self.is_random or self.runs_at_inference:
+    def transform_parts(self, given: dict, key: Any = None, params: Any = None) -> dict:
+        """Images and what belongs to them, transformed, in their own layout, by `params` or what `key` draws."""
+        outputs = dict(given)  # what the layer does not change, such as a name for each image, goes through
+        if key is not None or params is not None or not self.is_random or self.runs_at_inference:
             batch, is_single = self._to_batch(given)
-            outputs |= self._from_batch(_transform(self, batch, key), given, is_single)
+            outputs |= self._from_batch(_transform(self, batch, key, params), given, is_single)
         outputs["images"] = self._finish(outputs["images"], given["images"].dtype)
         return outputs
 
@@ -141,7 +151,8 @@ class ImageLayer(Layer):
     def _to_batch(self, given: dict) -> tuple[dict, bool]:
         """Everything with a batch axis, images and masks as floats with the channels last, boxes in pixels."""
         is_single = given["images"].ndim == 3  # (height, width, channels)
-        batch = jax.tree.map(lambda leaf: leaf[None], given) if is_single else dict(given)
+        batch = {name: part for name, part in given.items() if not self.keeps(name)}
+        batch = jax.tree.map(lambda leaf: leaf[None], batch) if is_single else batch
         for name in ("images", "segmentation_masks"):
             if name in batch:
                 pixels = batch[name].astype("float32")
@@ -178,9 +189,9 @@ class ImageLayer(Layer):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _transform(layer: ImageLayer, batch: dict, key):
-    """`transform_batch`, compiled, so that calls outside of a model are fast, too."""
-    return layer.transform_batch(batch, key)
+def _transform(layer: ImageLayer, batch: dict, key, params):
+    """`draw_batch` and `transform_batch`, compiled, so that calls outside of a model are fast, too."""
+    return layer.transform_batch(batch, params if key is None else layer.draw_batch(key, batch["images"].shape))
 
 
 def factor_range(layer: Layer, name: str, value: Any, low: float, high: float) -> tuple[float, float]:

@@ -54,6 +54,7 @@ class Lookup(Adaptable):
     """
 
     already = "`adapt` finds the vocabulary, but one has been given. Make a layer without."
+    _names_special = True  # whether the vocabulary was given with the special tokens in front
     # Large, and without weights: not to be searched for some at every call.
     _untracked = Adaptable._untracked | {
         "_tokens",
@@ -103,6 +104,7 @@ class Lookup(Adaptable):
         self.max_tokens, self.num_oov_indices, self.invert = max_tokens, num_oov_indices, invert
         self.mask_token, self.oov_token, self.pad_to_max_tokens = mask_token, oov_token, pad_to_max_tokens
         self.encoding, self._salt = encoding, as_salt(self, salt)
+        self.salt = None if self._salt is None else list(self._salt)
         self._special = [mask_token] * self._oov_start() + [oov_token] * num_oov_indices
         self._found: dict = {}  # what files hold of a vocabulary that is not complete yet
         self.reset_state()
@@ -149,6 +151,7 @@ class Lookup(Adaptable):
         start = len(self._special)
         # `get_vocabulary` and files give them in front; users mostly leave them out.
         has_special = start > 0 and tokens[:start] == self._special
+        self._names_special = has_special or start == 0
         if has_special:
             tokens = tokens[start:]
         elif weights is not None:
@@ -157,7 +160,8 @@ class Lookup(Adaptable):
         repeated = [token for token, count in Counter(tokens).items() if count > 1]
         if repeated:
             raise ValueError(f"{self}: every token of `vocabulary` must be there once. Got twice: {repeated[:10]}.")
-        for name in ("mask_token", "oov_token") if self.num_oov_indices else ("mask_token",):
+        # Without `invert` nothing tells the token of unknown ones from another.
+        for name in ("mask_token", "oov_token") if self.invert and self.num_oov_indices else ("mask_token",):
             token = getattr(self, name)
             if token is not None and token in tokens:
                 raise ValueError(
@@ -188,6 +192,11 @@ class Lookup(Adaptable):
     def _set_tokens(self, tokens: list, weights):
         self._tokens, self._table = self._index(tokens)
         self._idf = weights
+
+    @property
+    def idf_weights(self) -> np.ndarray | None:
+        """With output_mode='tf_idf', the weight of each token of `get_vocabulary()`."""
+        return self._idf
 
     # Finding the vocabulary.
 
@@ -314,11 +323,12 @@ class Lookup(Adaptable):
             self._given, self._found = False, {}
 
     def get_config(self) -> dict:
-        """The constructor's arguments, with the vocabulary that was found or read from a file."""
+        """The constructor's arguments, with the vocabulary as it was found, read from a file, or given."""
         config = super().get_config()
         # What `adapt` found goes along, and a file's tokens in place of its path: the file may be gone by then.
-        config["vocabulary"] = None if self._tokens is None else self.get_vocabulary()
-        config["idf_weights"] = None if self._idf is None else self._idf.tolist()
+        start = len(self._special) if self._given and not self._names_special else 0
+        config["vocabulary"] = None if self._tokens is None else self.get_vocabulary()[start:]
+        config["idf_weights"] = None if self._idf is None else self._idf[start:].tolist()
         return config
 
 

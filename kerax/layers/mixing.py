@@ -5,7 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kerax.core.calling import signature_of
 from kerax.core.layer import Layer
+from kerax.core.masks import get_mask
 from kerax.layers.augmentation import RandomRotation, RandomShear, RandomTranslation
 from kerax.layers.color import (
     RandomBrightness,
@@ -40,19 +42,21 @@ class MixUp(ImageLayer):
     Source: Zhang et al. 2017, https://arxiv.org/abs/1710.09412
     """
 
-    mixes_labels = True
+    further_parts = ("labels", "bounding_boxes")
 
     def __init__(self, alpha=0.2, data_format=None, seed=None, **kwargs):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         check(self, alpha > 0, "`alpha` must be above 0", alpha=alpha)
         self.alpha = alpha
 
-    def transform_batch(self, batch: Any, key: Any) -> Any:
+    def draw_batch(self, key: Any, shape: Any) -> Any:
         order, share = jax.random.split(key)
-        size = batch["images"].shape[0]
-        order = jax.random.permutation(order, size)
         # One share for each image, (batch,): shares near 0 and 1 are likely where alpha is small.
-        weight = jax.random.beta(share, self.alpha, self.alpha, (size,))
+        weight = jax.random.beta(share, self.alpha, self.alpha, (shape[0],))
+        return {"mix_weight": weight, "permutation_order": jax.random.permutation(order, shape[0])}
+
+    def transform_batch(self, batch: Any, params: Any) -> Any:
+        order, weight = params["permutation_order"], params["mix_weight"]
         outputs = dict(batch)
         for name in {"images", "labels", "segmentation_masks"} & batch.keys():  # all in the same shares
             outputs[name] = _blend(batch[name], batch[name][order], weight)
@@ -75,7 +79,8 @@ class CutMix(ImageLayer):
     Bounding boxes are refused. Source: Yun et al. 2019, https://arxiv.org/abs/1905.04899
     """
 
-    refuses_boxes = mixes_labels = True
+    refuses_boxes = True
+    further_parts = ("labels",)
 
     def __init__(self, factor=1.0, seed=None, data_format=None, **kwargs):
         super().__init__(seed=seed, data_format=data_format, **kwargs)
@@ -88,16 +93,20 @@ class CutMix(ImageLayer):
         side = jnp.sqrt(jax.random.beta(area, alpha, alpha))
         return rectangle(place, shape, side, side)
 
-    def transform_batch(self, batch: Any, key: Any) -> Any:
+    def draw_batch(self, key: Any, shape: Any) -> Any:
         order, cuts = jax.random.split(key)
-        size, *shape = batch["images"].shape
-        order = jax.random.permutation(order, size)
-        inside = jax.vmap(lambda key: self.draw(key, shape))(jax.random.split(cuts, size))[..., None]
+        inside = super().draw_batch(cuts, shape)[..., None]
+        kept = 1 - jnp.mean(inside, axis=(1, 2, 3), keepdims=True)
+        order = jax.random.permutation(order, shape[0])
+        return {"permutation_order": order, "batch_masks": inside, "mix_weight": kept}
+
+    def transform_batch(self, batch: Any, params: Any) -> Any:
+        order, inside = params["permutation_order"], params["batch_masks"]
         outputs = dict(batch)
         for name in {"images", "segmentation_masks"} & batch.keys():
             outputs[name] = jnp.where(inside, batch[name][order], batch[name])
         if "labels" in batch:
-            outputs["labels"] = _blend(batch["labels"], batch["labels"][order], 1 - jnp.mean(inside, axis=(1, 2, 3)))
+            outputs["labels"] = _blend(batch["labels"], batch["labels"][order], params["mix_weight"])
         return outputs
 
 
@@ -125,11 +134,16 @@ class _Operations(ImageLayer):
             colors = (RandomBrightness, RandomColorDegeneration, RandomContrast, RandomSharpness)
             self.operations += [layer(strength, value_range=values) for layer in colors]
 
-    def apply_one(self, sample: dict, key: Any) -> Any:
-        """One sample after one of the operations, chosen at random."""
+    def draw_one(self, key: Any) -> tuple[Any, Any]:
+        """The number of an operation chosen at random, and the key that it draws with."""
         choice, inner = jax.random.split(key)
-        index = jax.random.randint(choice, (), 0, len(self.operations))
-        return jax.lax.switch(index, [layer.transform_sample for layer in self.operations], sample, inner)
+        return jax.random.randint(choice, (), 0, len(self.operations)), inner
+
+    def apply_one(self, sample: dict, index: Any, key: Any) -> Any:
+        """One sample after one of the operations."""
+        shape = sample["images"].shape
+        apply = lambda layer: lambda sample, key: layer.transform_sample(sample, layer.draw(key, shape))
+        return jax.lax.switch(index, [apply(layer) for layer in self.operations], sample, key)
 
 
 class RandAugment(_Operations):
@@ -165,9 +179,14 @@ class RandAugment(_Operations):
         check(self, is_integer(num_ops) and num_ops >= 0, "`num_ops` must be an integer of at least 0", num_ops=num_ops)
         self.num_ops = num_ops
 
-    def transform_sample(self, sample: Any, key: Any) -> Any:
+    def draw(self, key: Any, shape: Any) -> Any:
+        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(self.num_ops))
+        indices, seeds = jax.vmap(self.draw_one)(keys)
+        return {"layer_idxes": indices, "seed": seeds}
+
+    def transform_sample(self, sample: Any, params: Any) -> Any:
         for number in range(self.num_ops):
-            sample = self.apply_one(sample, jax.random.fold_in(key, number))
+            sample = self.apply_one(sample, params["layer_idxes"][number], params["seed"][number])
         return sample
 
 
@@ -213,18 +232,22 @@ class AugMix(_Operations):
         depth, *steps = jax.random.split(key, self.chain_depth + 1)
         depth = jax.random.randint(depth, (), 0, self.chain_depth + 1)
         for number, step in enumerate(steps):
-            changed = self.apply_one({"images": image}, step)["images"]
+            changed = self.apply_one({"images": image}, *self.draw_one(step))["images"]
             image = jnp.where(number < depth, changed, image)
         return image
 
-    def transform_sample(self, sample: Any, key: Any) -> Any:
+    def draw(self, key: Any, shape: Any) -> Any:
         shares, share, chains = jax.random.split(key, 3)
         weights = jax.random.dirichlet(shares, jnp.full(self.num_chains, self.alpha))
-        image = sample["images"]
-        # One chain after the other, so that the operations are compiled once.
-        versions = jax.lax.map(lambda key: self._chain(image, key), jax.random.split(chains, self.num_chains))
-        mixture = jnp.tensordot(weights, versions, axes=1)
         kept = jax.random.beta(share, self.alpha, self.alpha)
+        return {"chain_mixing_weights": weights, "weight_sample": kept, "seed": chains}
+
+    def transform_sample(self, sample: Any, params: Any) -> Any:
+        image, kept = sample["images"], params["weight_sample"]
+        chains = jax.random.split(params["seed"], self.num_chains)
+        # One chain after the other, so that the operations are compiled once.
+        versions = jax.lax.map(lambda key: self._chain(image, key), chains)
+        mixture = jnp.tensordot(params["chain_mixing_weights"], versions, axes=1)
         return {**sample, "images": kept * image + (1 - kept) * mixture}
 
 
@@ -237,6 +260,7 @@ class MaxNumBoundingBoxes(ImageLayer):
     """
 
     is_random = False
+    further_parts = ("bounding_boxes",)
     integers = staticmethod(jnp.floor)
 
     def __init__(self, max_number, fill_value=-1, **kwargs):
@@ -244,7 +268,7 @@ class MaxNumBoundingBoxes(ImageLayer):
         check_positive(self, max_number=max_number)
         self.max_number, self.fill_value = max_number, fill_value
 
-    def transform_sample(self, sample: Any, key: Any) -> Any:
+    def transform_sample(self, sample: Any, params: Any) -> Any:
         if "bounding_boxes" not in sample:  # images alone pass
             return sample
 
@@ -274,7 +298,9 @@ class Pipeline(Layer):
 
     def call(self, inputs: Any, training: Any = True, mask: Any = None) -> Any:
         for layer in self.layers:
-            inputs = layer(inputs, training=training)
+            given = {"mask": mask} if "mask" in signature_of(type(layer).call).names else {}
+            inputs = layer(inputs, training=training, **given)
+            mask = jax.tree.map(get_mask, inputs)
         return inputs
 
     @classmethod

@@ -94,3 +94,40 @@ def test_as_a_transform_of_torch():
 
     batch = next(iter(torch.utils.data.DataLoader(Pictures(), 4)))
     np.testing.assert_allclose(batch, layers.Resizing(3, 3)(X[:4]), rtol=1e-5)
+
+
+@pytest.mark.medium
+def test_transformations_of_images_inside_map():
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    images = np.random.default_rng(0).uniform(0, 255, (4, 6, 5, 3)).astype("float32")
+    boxes = np.array([[[1, 1, 4, 3]]] * 4, "float32")
+    layer = layers.RandomTranslation(0.3, 0.3, bounding_box_format="xyxy")
+
+    def both(images, boxes):
+        drawn = layer.get_random_transformation(images)
+        labels = tf.zeros(tf.shape(boxes)[:2])
+        moved = layer.transform_bounding_boxes({"boxes": boxes, "labels": labels}, drawn)
+        return drawn["translations"], layer.transform_images(images, drawn), moved["boxes"]
+
+    data = tf.data.Dataset.from_tensor_slices((images, boxes)).batch(2).map(both)
+    moves = []
+    for number, (drawn, found, moved) in enumerate(data):
+        rows = slice(2 * number, 2 * number + 2)
+        drawn = {"translations": drawn.numpy(), "input_shape": (2, 6, 5, 3)}
+        np.testing.assert_allclose(found.numpy(), layer.transform_images(images[rows], drawn), atol=1e-3)
+        given = {"boxes": boxes[rows], "labels": np.zeros((2, 1))}
+        np.testing.assert_allclose(moved.numpy(), layer.transform_bounding_boxes(given, drawn)["boxes"], atol=1e-5)
+        moves.append(drawn["translations"])
+    assert len(np.unique(np.concatenate(moves))) == 8  # other ones for each image of each batch
+
+
+@pytest.mark.medium
+def test_seeds_that_are_drawn_inside_map():
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    layer = layers.RandAugment(num_ops=2)
+    data = tf.data.Dataset.from_tensor_slices(np.zeros((6, 8, 8, 3), "float32")).batch(2)
+    drawn = list(data.map(layer.get_random_transformation))
+    assert drawn[0]["layer_idxes"].shape == (2, 2) and drawn[0]["seed"].dtype == tf.uint32
+    assert len(np.unique([one["seed"].numpy() for one in drawn])) > 6
+    again = {name: np.asarray(value) for name, value in drawn[0].items()}
+    assert layer.transform_images(np.ones((2, 8, 8, 3)), again).shape == (2, 8, 8, 3)

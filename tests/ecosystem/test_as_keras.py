@@ -54,6 +54,8 @@ from keras.src.layers.layer import Layer
 from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
     BaseImagePreprocessingLayer,
 )
+from keras.src.layers.preprocessing.image_preprocessing.bounding_boxes.converters import affine_transform
+from keras.src.layers.preprocessing.image_preprocessing.bounding_boxes import iou
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional
 from keras.src.ops import *
@@ -64,12 +66,42 @@ assert Dense is SameDense is kerax.layers.Dense and layers is keras.layers is ke
 assert Layer is kerax.Layer and relu is kerax.ops.relu and distribution_lib.distribution() is None
 assert layers.__spec__.name == "kerax.layers" and not serialization_lib.in_safe_mode() is None
 assert importlib.util.find_spec("keras.nothing") is None
+assert affine_transform is keras.utils.bounding_boxes.affine_transform and iou.compute_iou.__name__ == "compute_iou"
+look_up = keras.src.layers.IndexLookup(None, 1, "", "[OOV]", "string", ["a", "b"], output_mode="int")
+assert type(look_up) is layers.StringLookup and list(look_up(["b", "c"])) == [3, 1]
+assert type(keras.src.layers.IndexLookup(9, 1, None, -1, "int64", invert=True)) is layers.IntegerLookup
+assert keras.src.utils.backend_utils.convert_tf_tensor([1, 2], dtype="float32").dtype == "float32"
 assert Functional.__module__.startswith("kerax")
 class Added(BaseImagePreprocessingLayer):
     def get_random_transformation(self, data, training=True, seed=None):
         return self.factor[1]
     def transform_images(self, images, transformation, training=True):
         return self.backend.cast(images, self.compute_dtype) + transformation
+class Shifted(BaseImagePreprocessingLayer):
+    def __init__(self, seed=None):
+        super().__init__()
+        self.seed, self.generator = seed, keras.random.SeedGenerator(seed)
+    def get_random_transformation(self, data, training=True, seed=None):
+        if keras.src.utils.backend_utils.in_tf_graph():
+            self.backend.set_backend("tensorflow")
+        seed = seed or self._get_seed_generator(self.backend._backend)
+        return {"shift": self.backend.random.uniform((self.backend.shape(data)[0], 1, 1, 1), 1, 2, seed=seed)}
+    def transform_images(self, images, transformation, training=True):
+        images = self._transform_value_range(images, (0, 255), (0, 255)) + transformation["shift"]
+        images = self._transform_value_range(images, (0, 1), (0, 255)) / 255
+        self.backend.reset()
+        return self.backend.image.rgb_to_hsv(self.backend.cast(images, self.compute_dtype))
+assert Shifted(3)(ops.ones((2, 2, 2, 3)))[..., 2].min() > 2
+boxes = {"boxes": ops.ones((3, 4)), "labels": ops.zeros(3)}
+assert Shifted().transform_single_bounding_box(boxes, {"shift": 1.0})["boxes"].shape == (3, 4)
+class Moved(keras.src.layers.preprocessing.data_layer.DataLayer):
+    def __init__(self, seed=None):
+        super().__init__()
+        self.seed, self.generator = seed, keras.random.SeedGenerator(seed)
+    def call(self, inputs):
+        seed = self._get_seed_generator(self.backend._backend)
+        return inputs + self.convert_weight(self.backend.random.uniform(inputs.shape, seed=seed))
+assert (Moved(1)(ops.zeros((2, 3))) != Moved(2)(ops.zeros((2, 3)))).all()
 assert Added(0.5)(ops.ones((1, 2, 2, 3))).sum() == 18 and Added(0.5)(ops.ones((2, 2, 3))).shape == (2, 2, 3)
 print(keras.__version__.rpartition(".")[0], keras.backend.backend(), backend.backend(), config.floatx())
 print(backend.standardize_shape([1, None]), standardize_dtype("float32"), hasattr(keras.layers, "Nothing"))

@@ -107,10 +107,12 @@ def test_flips_are_mirror_images_each_half_of_the_time(mode):
 def test_moves_are_spread_over_their_ranges():
     keys = jax.random.split(jax.random.key(0), 2000)
     shape = (20, 30, 1)
-    moves = np.asarray(jax.vmap(lambda key: layers.RandomTranslation((-0.1, 0.3), 0.2).draw(key, shape))(keys))
-    np.testing.assert_allclose([-moves[:, 5].max(), -moves[:, 5].min()], [-2, 6], atol=0.05)
-    np.testing.assert_allclose([moves[:, 2].min(), moves[:, 2].max(), moves[:, 2].mean()], [-6, 6, 0], atol=0.3)
-    turns = np.asarray(jax.vmap(lambda key: layers.RandomRotation((0.0, 0.25)).draw(key, shape))(keys))
+    drawn = jax.vmap(lambda key: layers.RandomTranslation((-0.1, 0.3), 0.2).draw(key, shape))(keys)
+    right, down = np.asarray(drawn["translations"]).T
+    np.testing.assert_allclose([down.min(), down.max()], [-2, 6], atol=0.05)
+    np.testing.assert_allclose([right.min(), right.max(), right.mean()], [-6, 6, 0], atol=0.3)
+    layer = layers.RandomRotation((0.0, 0.25))
+    turns = np.asarray(jax.vmap(lambda key: layer.map_of(layer.draw(key, shape), shape))(keys))
     angles = np.arctan2(turns[:, 3], turns[:, 0])
     np.testing.assert_allclose([angles.min(), angles.max(), angles.mean()], [0, np.pi / 2, np.pi / 4], atol=0.03)
 

@@ -148,3 +148,12 @@ def test_sparse_weights_and_text():
     np.testing.assert_allclose(sparse(texts).todense(), dense(texts))
     model = kerax.Sequential([kerax.Input((4,)), layers.Dense(1, kernel_initializer="ones")])
     np.testing.assert_allclose(model.predict(sparse(texts), verbose=0), model.predict(dense(texts), verbose=0))
+
+
+@pytest.mark.parametrize("mode, shape", [("int", (None, 3)), ("one_hot", (None, 3, 4)), ("multi_hot", (None, 4))])
+def test_models_may_be_made_before_discretization_is_adapted(mode, shape):
+    layer = layers.Discretization(num_bins=4, output_mode=mode)
+    outputs = layer(kerax.Input((3,)))
+    assert outputs.shape == shape == layer.compute_output_shape((None, 3)) and outputs.dtype == layer.output_dtype
+    with pytest.raises(ValueError, match="not known yet"):
+        layer(np.zeros((2, 3)))

@@ -94,16 +94,17 @@ def test_adaptive_equalization_is_that_of_keras(limit, grid):
 
 def drawn(layer, count=2000):
     draws = jax.vmap(lambda key: layer.draw(key, (20, 30, 3)))(jax.random.split(jax.random.key(0), count))
-    return jax.tree.map(np.asarray, draws)
+    draws = jax.tree.leaves(draws)  # in the order of their names
+    return np.asarray(draws[0]) if len(draws) == 1 else draws
 
 
 @pytest.mark.parametrize(
     ("layer", "low", "high"),
     [
-        (layers.RandomBrightness(0.2), -0.2, 0.2),
+        (layers.RandomBrightness(0.2), -51.0, 51.0),
         (layers.RandomContrast(0.3), 1.0, 1.3),
         (layers.RandomContrast((0.5, 0.3)), 0.5, 1.3),
-        (layers.RandomSaturation(0.3), -0.3, 0.3),
+        (layers.RandomSaturation((0.0, 0.01)), 0.0, 0.01),
         (layers.RandomHue(0.5), -0.25, 0.25),
         (layers.RandomSharpness((0.2, 0.6)), 0.2, 0.6),
         (layers.RandomColorDegeneration(0.3), -0.3, 0.3),
@@ -127,11 +128,11 @@ def test_contrast_multiplies_the_distance_from_the_mean():
 
 @pytest.mark.medium
 def test_bits_and_chances():
-    assert set(drawn(layers.RandomPosterization(4))) == {7, 6, 5}
+    assert set(drawn(layers.RandomPosterization(4)).tolist()) == {7, 6, 5}
     assert abs(drawn(layers.RandomInvert(0.4)).mean() - 0.2) < 0.03
     assert abs(drawn(layers.RandomInvert((0.4, 0.4))).mean() - 0.4) < 0.04
     assert abs(drawn(layers.RandomGrayscale(0.3)).mean() - 0.3) < 0.04
-    assert abs(drawn(layers.RandomGaussianBlur(1.0))[0].mean() - 0.5) < 0.04
+    assert abs(drawn(layers.RandomGaussianBlur(1.0))[1].mean() - 0.5) < 0.04
 
 
 def test_full_saturation_stays_within_the_colours():

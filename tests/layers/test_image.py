@@ -68,6 +68,11 @@ def test_box_formats_are_those_of_keras(box_format):
 def test_boxes_are_clipped_and_the_empty_ones_marked():
     given = {"boxes": jnp.array([[-10.0, -20, 150, 160], [50, 40, 70, 80], [130, 0, 140, 9]]), "labels": jnp.arange(3)}
     clipped = bounding_boxes.clip_to_image_size(given, 100, 120)
+    scale = np.array([120, 100, 120, 100])
+    relative = bounding_boxes.clip_to_image_size(
+        {**given, "boxes": given["boxes"] / scale}, bounding_box_format="rel_xyxy"
+    )
+    np.testing.assert_allclose(relative["boxes"] * scale, clipped["boxes"], rtol=1e-5)
     np.testing.assert_array_equal(clipped["boxes"], [[0, 0, 120, 100], [50, 40, 70, 80], [120, 0, 120, 9]])
     np.testing.assert_array_equal(clipped["labels"], [0, 1, -1])
 

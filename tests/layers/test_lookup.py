@@ -149,7 +149,8 @@ def test_large_vocabularies_stay_out_of_the_search_for_weights():
         ({"output_mode": "tf_idf", "vocabulary": ["a"], "idf_weights": [1, 2]}, "1 tokens need as many"),
         ({"vocabulary": []}, "at least one token"),
         ({"vocabulary": ["a", "a"]}, r"Got twice: \['a'\]"),
-        ({"vocabulary": ["a", "[UNK]"]}, "in an unexpected place, 1"),
+        ({"vocabulary": ["a", "[UNK]"], "invert": True}, "in an unexpected place, 1"),
+        ({"vocabulary": ["a", ""], "mask_token": ""}, "in an unexpected place, 1"),
         ({"vocabulary": ["a", "b"], "max_tokens": 2}, "at most max_tokens=2 entries. Got 3"),
         ({"vocabulary": "nowhere.txt"}, "does not exist"),
         ({"vocabulary": [1, 2]}, "Use `IntegerLookup` for integers"),
@@ -361,3 +362,29 @@ def test_single_tokens_are_documents_as_in_keras():
     again.adapt(np.array(documents))
     np.testing.assert_allclose(ours([[1, 2, 3, 4]]), again([[1, 2, 3, 4]]))
     np.testing.assert_allclose(ours([[1, 2, 4]])[0, 1:3], np.log1p([6 / 4, 6 / 3]), rtol=1e-6)
+
+
+def test_the_token_of_unknown_ones_may_be_an_ordinary_one():
+    integers = layers.IntegerLookup(vocabulary=[1, 2, 3], oov_token=1, mask_token=0)
+    assert integers([0, 1, 2, 3, 9]).tolist() == [0, 2, 3, 4, 1]  # Keras 3.15 too
+
+
+@pytest.mark.parametrize(
+    "vocabulary, weights",
+    [(["a", "b"], None), (["[UNK]", "a"], None), (["a", "b"], [1.0, 2.5]), (["[UNK]", "a"], [0.5, 2.5])],
+)
+def test_configs_have_the_vocabulary_as_it_was_given(vocabulary, weights):
+    mode = "int" if weights is None else "tf_idf"
+    layer = layers.StringLookup(vocabulary=vocabulary, idf_weights=weights, output_mode=mode)
+    config = layer.get_config()
+    assert config["vocabulary"] == vocabulary and config["idf_weights"] == weights
+    again = layers.StringLookup.from_config(config)
+    assert again.get_vocabulary() == layer.get_vocabulary()
+    np.testing.assert_array_equal(again([["a", "z"]]), layer([["a", "z"]]))
+
+
+def test_attributes_of_keras():
+    layer = layers.IntegerLookup(oov_method="farmhash", num_oov_indices=2, salt=99, output_mode="tf_idf")
+    assert layer.salt == [99, 99] and layer.idf_weights is None
+    layer.adapt([[1, 1], [2, 1]])
+    assert layer.idf_weights.shape == (layer.vocabulary_size(),)

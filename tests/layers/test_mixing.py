@@ -134,3 +134,22 @@ def test_pipelines_apply_layers_in_order_and_pass_training_on():
 def test_wrong_arguments_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message or "cannot transform 'bounding_boxes'"):
         call()
+
+
+def test_pipelines_hand_the_mask_on():
+    seen = []
+
+    class Masked(layers.Layer):
+        def call(self, inputs, mask=None):
+            seen.append(mask is not None)
+            return inputs
+
+    layers.Pipeline([Masked(), layers.Identity(), Masked()])(np.zeros((1, 2)), mask=np.array([[True, False]]))
+    assert seen[0]
+
+
+def test_one_step_of_a_jitter_alone_is_its_layer():
+    images = np.random.default_rng(0).uniform(0, 255, (3, 4, 5, 3))
+    for name, layer in (("hue", layers.RandomHue), ("contrast", layers.RandomContrast)):
+        jitter = layers.RandomColorJitter(**{f"{name}_factor": (0.5, 0.5)}, seed=4)
+        np.testing.assert_allclose(jitter(images), layer((0.5, 0.5), seed=4)(images), rtol=1e-5)

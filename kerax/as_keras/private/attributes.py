@@ -1,11 +1,12 @@
 """Private attributes of Keras's classes, lent to kerax's for as long as nobody has one of that name of their own."""
 
-import importlib
 from collections import deque
 from typing import Any
 
 from kerax.as_keras.private import attention
+from kerax.as_keras.private.layers import DataLayer
 from kerax.as_keras.private.lending import Lent
+from kerax.as_keras.private.utils import DynamicBackend
 from kerax.core import locking
 from kerax.core.tracking import Alias, members
 from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Rescaling
@@ -68,8 +69,12 @@ def _build_at_init(layer: Layer) -> None:
         locking.lock(layer)
 
 
-def _backend(_) -> Any:
-    return importlib.import_module("keras.src.backend")
+_BACKEND = DynamicBackend()
+
+
+def _get_seed_generator(self, backend=None) -> Any:
+    """The generator that a layer on data made in its constructor."""
+    return getattr(self, "generator", None) or self.seed_generator
 
 
 def _own_variables(item, trainable: bool) -> list:
@@ -92,8 +97,9 @@ _LENT: dict[type, dict[str, Any]] = {
     Model: {"_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker)},
     Loss: {"_dtype": Alias("dtype")},
     # What these do outside of Keras's backend, in a pipeline of TensorFlow's; here they have one.
-    Rescaling: {"backend": Lent(_backend)},
-    ImageLayer: {"backend": Lent(_backend)},
+    Rescaling: {"backend": _BACKEND},
+    ImageLayer: {"backend": _BACKEND, "_get_seed_generator": _get_seed_generator},
+    DataLayer: {"_get_seed_generator": _get_seed_generator},
 }
 _LENT |= dict.fromkeys((MultiHeadAttention, GroupQueryAttention), attention.ATTRIBUTES)
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import jax.numpy as jax_numpy
+
+from kerax.core.host_arrays import to_numpy
 from kerax.core.layer import Layer
 from kerax.core.locking import unlocked
 from kerax.core.registry import get_uid, to_snake_case
@@ -125,6 +128,33 @@ def in_tf_graph() -> bool:
     """Whether TensorFlow traces a graph: only where it is imported."""
     tensorflow = sys.modules.get("tensorflow")
     return tensorflow is not None and not tensorflow.executing_eagerly()
+
+
+def convert_tf_tensor(outputs, dtype=None) -> Any:
+    """Tensors with values as arrays of JAX's; those of a graph as they are."""
+    if in_tf_graph():
+        return outputs
+    return jax_numpy.asarray(to_numpy(outputs), dtype)
+
+
+class DynamicBackend:
+    """The backend of layers that in Keras have another one in TensorFlow's graphs: here it is always JAX's."""
+
+    name = _backend = "jax"
+
+    def __init__(self, backend: str | None = None):
+        self.set_backend(backend or "jax")
+
+    def set_backend(self, backend: str) -> None:
+        """Does nothing. Raises `ValueError` for another backend than JAX's."""
+        if backend != "jax":
+            raise ValueError(f"DynamicBackend: kerax has one backend, 'jax'. Got {backend!r}.")
+
+    def reset(self) -> None:
+        """Does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("keras.src.backend"), name)
 
 
 def in_grain_data_pipeline() -> bool:
