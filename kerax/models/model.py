@@ -262,10 +262,10 @@ class Model(Layer):
         return serialize_keras_object(self.kerax_compilation.config()) if self.compiled else None
 
     def compile_from_config(self, config: dict):
-        """Compiles as `get_compile_config` described."""
-        self.compile(**deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            # So that the loader can fill the optimizer's state before the first step.
+        """Compiles as `get_compile_config` described; only warns where a user's `compile` takes other arguments."""
+        if steps.takes_compile_arguments(self, Model, config):
+            self.compile(**deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:  # so that the loader can fill its state before the first step
             self.optimizer.build(self.trainable_variables)
 
     @property

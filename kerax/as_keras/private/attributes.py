@@ -6,13 +6,14 @@ from typing import Any
 
 from kerax.as_keras.private import attention
 from kerax.as_keras.private.lending import Lent
+from kerax.callbacks.monitors import Monitor
 from kerax.core import locking
 from kerax.core.tracking import Alias, members
 from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Rescaling
 from kerax.layers.image import ImageLayer
 from kerax.losses import Loss
 from kerax.metrics import Metric
-from kerax.models import Model
+from kerax.models import Functional, Model, Sequential
 
 
 def _layers(item) -> list[Layer]:
@@ -76,6 +77,15 @@ def _own_variables(item, trainable: bool) -> list:
     return [variable for _, variable in item._own_variables() if variable.trainable == trainable]
 
 
+def _functional(model: Sequential) -> Functional | None:
+    """The graph that a built model is, whose layers and weights are its own."""
+    return Functional(model.inputs, model.outputs, name=model.name) if hasattr(model, "output") else None
+
+
+def _set_monitor_op(self: Monitor) -> None:
+    self.find_direction(self.monitor, [])
+
+
 _LENT: dict[type, dict[str, Any]] = {
     Layer: {
         "_flatten_layers": _flatten_layers,
@@ -90,6 +100,9 @@ _LENT: dict[type, dict[str, Any]] = {
         "_metrics": Lent(lambda item: [metric for _, metric in members(item, Metric)]),
     },
     Model: {"_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker)},
+    Functional: {"_operations": Alias("operations")},
+    Sequential: {"_functional": Lent(_functional)},
+    Monitor: {"_is_improvement": Monitor.is_better, "_set_monitor_op": _set_monitor_op},
     Loss: {"_dtype": Alias("dtype")},
     # What these do outside of Keras's backend, in a pipeline of TensorFlow's; here they have one.
     Rescaling: {"backend": Lent(_backend)},
