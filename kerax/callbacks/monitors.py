@@ -8,6 +8,7 @@ import numpy as np
 
 from kerax import ops
 from kerax.callbacks.callback import Callback, read_rates, with_rates
+from kerax.core.terminal import say
 from kerax.errors import suggest
 
 _GROWING = tuple(
@@ -304,4 +305,4 @@ class TerminateOnNaN(Callback):
     def on_non_finite(self, message):
         if self.raise_error:
             raise RuntimeError(message)
-        print(f"TerminateOnNaN: {message}")
+        say(f"TerminateOnNaN: {message}")
