@@ -44,11 +44,11 @@ def counted():
     ids=["summary", "fit", "evaluate", "checkpoint", "bar"],
 )
 def test_any_encoding_will_do(show, expected, encoding, monkeypatch, tmp_path):
-    raw = io.BytesIO()
-    stream = io.StringIO() if encoding is None else io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    raw, text = io.BytesIO(), io.StringIO()
+    stream = text if encoding is None else io.TextIOWrapper(raw, encoding=encoding, write_through=True)
     monkeypatch.setattr(sys, "stdout", stream)
     show(tmp_path)
-    shown = stream.getvalue() if encoding is None else raw.getvalue().decode(encoding)
+    shown = text.getvalue() if encoding is None else raw.getvalue().decode(encoding)
     monkeypatch.undo()
     assert expected in shown
     assert ("?" in shown.replace("/?", "").replace(" ?", "")) <= (encoding in ("ascii", "cp1251"))

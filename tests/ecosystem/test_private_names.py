@@ -35,7 +35,9 @@ print(model._functional)
 model.build((None, 3))
 print(type(model._functional).__name__, model._functional.layers[-1] is model.layers[0])
 print([layer.name for layer in model._functional._operations] == [layer.name for layer in model._functional.layers])
-model.compile("adam", "mse")
+print(model._compile_metrics)
+model.compile("adam", "mse", metrics=["mae"])
+print(model._compile_metrics is model.metrics[1])
 legacy_h5_format.save_model_to_hdf5(model, "model.h5", include_optimizer=False)
 print(legacy_h5_format.load_model_from_hdf5("model.h5").compiled)
 model.save("model.keras")
@@ -54,6 +56,8 @@ print(naming.get_uid("name"))
         "True True False",
         "None",
         "Functional True",
+        "True",
+        "None",
         "True",
         "False",
         "True",

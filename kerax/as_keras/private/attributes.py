@@ -99,7 +99,10 @@ _LENT: dict[type, dict[str, Any]] = {
         "_dtype_policy": Alias("dtype_policy"),
         "_metrics": Lent(lambda item: [metric for _, metric in members(item, Metric)]),
     },
-    Model: {"_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker)},
+    Model: {
+        "_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker),
+        "_compile_metrics": Lent(lambda model: model.kerax_compilation.metrics if model.compiled else None),
+    },
     Functional: {"_operations": Alias("operations")},
     Sequential: {"_functional": Lent(_functional)},
     Monitor: {"_is_improvement": Monitor.is_better, "_set_monitor_op": _set_monitor_op},
