@@ -114,3 +114,15 @@ print(files.validate_file(folder / "file", "0" * 64))
         "[True, True]",
         "False",
     ]
+
+
+@pytest.mark.medium
+def test_messages_reach_any_terminal():
+    code = """
+import kerax
+kerax.as_keras()
+from keras.src.utils import io_utils
+io_utils.print_msg("1/2 ━╌", line_break=False)
+io_utils.print_msg(" done")
+"""
+    assert printed(code, PYTHONIOENCODING="ascii") == ["1/2 =. done"]

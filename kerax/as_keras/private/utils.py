@@ -26,6 +26,7 @@ from kerax.as_keras.private.files import validate_file as validate_file
 from kerax.core.layer import Layer
 from kerax.core.locking import unlocked
 from kerax.core.registry import forget_uids, get_uid, to_snake_case
+from kerax.core.terminal import printable
 from kerax.models.summary import print_summary as print_summary
 
 reset_uids = forget_uids
@@ -135,8 +136,9 @@ def standardize_padding(value, allow_causal: bool = False) -> str:
 
 
 def print_msg(message: str, line_break: bool = True) -> None:
-    """Prints a line."""
-    print(message, end="\n" if line_break else "", flush=True)
+    """Prints a line, in characters that the terminal has."""
+    sys.stdout.write(printable(f"{message}\n" if line_break else str(message)))
+    sys.stdout.flush()
 
 
 def in_tf_graph() -> bool:
