@@ -14,6 +14,7 @@ import jax
 from kerax import checkpoint
 from kerax.callbacks.callback import Callback, When
 from kerax.callbacks.monitors import Monitor
+from kerax.core.terminal import say
 from kerax.places import check_writable, is_elsewhere, path_of
 from kerax.saving.models import check_name
 
@@ -143,7 +144,7 @@ class ModelCheckpoint(_Saver):
             with checkpoint.Checkpointer(path) as checkpointer:
                 checkpointer.save(self.model, with_run=True)
         if self.verbose:
-            print(f"Epoch {epoch + 1}: saved to {path}")
+            say(f"Epoch {epoch + 1}: saved to {path}")
 
 
 class OrbaxCheckpoint(_Saver):
@@ -202,7 +203,7 @@ class OrbaxCheckpoint(_Saver):
             wait=not self.save_on_background,
         )
         if self.verbose and step is not None:
-            print(f"Epoch {epoch + 1}: saving step {step} to {self.directory}")
+            say(f"Epoch {epoch + 1}: saving step {step} to {self.directory}")
 
     def on_train_end(self, logs=None):
         self._writer.finish()
@@ -271,7 +272,7 @@ class BackupAndRestore(Callback):
         self._writer.open()
         found = self._writer.restore_run(form)
         if found is not None and self.params.get("verbose"):
-            print(f"Going on from {self.backup_dir}: epoch {found['epoch'] + 1}, after {found['step']} batches.")
+            say(f"Going on from {self.backup_dir}: epoch {found['epoch'] + 1}, after {found['step']} batches.")
         return found
 
     def on_checkpoint(self, epoch, batch, logs=None):
@@ -306,7 +307,7 @@ class BackupAndRestore(Callback):
             return
         self._writer.save(with_run=True, wait=True)
         run = self.model.kerax_compilation.training
-        print(f"Interrupted in epoch {run.epoch + 1} after {run.step} batches; saved to {self.backup_dir}.")
+        say(f"Interrupted in epoch {run.epoch + 1} after {run.step} batches; saved to {self.backup_dir}.")
 
     def on_train_end(self, logs=None):
         if self.delete_checkpoint:

@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from kerax.core.terminal import printable
+
 _COLORS = {"green": "\x1b[32m", "grey": "\x1b[90m"}
 _RESET, _ERASE = "\x1b[0m", "\r\x1b[2K"
 
@@ -40,12 +42,7 @@ class LiveLine:
 
     def can_show(self, text: str) -> bool:
         """Whether the stream's encoding has these characters."""
-        try:
-            # Tried, for encodings do not tell what they can.
-            text.encode(getattr(self._stream, "encoding", None) or "utf-8")
-        except UnicodeEncodeError:
-            return False
-        return True
+        return printable(text, self._stream) == text
 
     def draw(self, parts: Sequence[tuple[str, str | None]]):
         """Shows pieces of text with their colours, as many as there is room for in one line."""
@@ -87,7 +84,7 @@ class LiveLine:
         return "".join(text if color is None else f"{_COLORS[color]}{text}{_RESET}" for text, color in parts)
 
     def _write(self, text: str, end: str = ""):
-        self._stream.write(f"{_ERASE}{text}{end}")
+        self._stream.write(printable(f"{_ERASE}{text}{end}", self._stream))
         self._stream.flush()
         self._shown = text
 

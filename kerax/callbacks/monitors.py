@@ -8,6 +8,7 @@ import numpy as np
 
 from kerax import ops
 from kerax.callbacks.callback import Callback, read_rates, with_rates
+from kerax.core.terminal import say
 from kerax.errors import suggest
 
 _GROWING = tuple(
@@ -66,7 +67,7 @@ class Monitor(Callback):
         names = list(logs or {})
         name, *index = [self.monitor] if self.monitor in names else self.monitor.split("/")
         if self.monitor_op is None:
-            self._find_direction(name, names)
+            self.find_direction(name, names)
         if name not in names:
             warnings.warn(
                 f"{type(self).__name__}: {self.monitor!r} is not among the logs {names}.{suggest(self.monitor, names)}",
@@ -76,7 +77,8 @@ class Monitor(Callback):
         value = np.asarray(logs[name])  # here the device is waited for
         return float(value[tuple(map(int, index))] if index else value.mean())
 
-    def _find_direction(self, name: str, names: list[str]):
+    def find_direction(self, name: str, names: list[str]):
+        """Settles whether more is better, for the metric `name` of `names`. Raises `ValueError` if nothing says so."""
         found = getattr(self.model, "metrics", ()) if self.mode == "auto" else ()
         # Those that `compile` was given are one in the model's list.
         each = [one for metric in found for one in (metric.each() if hasattr(metric, "each") else [metric])]
@@ -303,4 +305,4 @@ class TerminateOnNaN(Callback):
     def on_non_finite(self, message):
         if self.raise_error:
             raise RuntimeError(message)
-        print(f"TerminateOnNaN: {message}")
+        say(f"TerminateOnNaN: {message}")

@@ -9,6 +9,7 @@ from typing import Any
 from kerax.callbacks import durations, html_tables
 from kerax.callbacks.live_line import LiveLine
 from kerax.core import waiting
+from kerax.core.terminal import say
 
 
 def format_numbers(logs) -> str:
@@ -125,7 +126,7 @@ class Lines(View):
     def end(self, steps: int | None, logs):
         count = f"{steps}/{steps}" if steps else ""
         # Flushed: a log file of a cluster shall show the epoch now.
-        print(_joined(self._title, count, self.taken(steps), format_numbers(logs)), flush=True)
+        say(_joined(self._title, count, self.taken(steps), format_numbers(logs)))
 
 
 class Bar(View):

@@ -21,7 +21,8 @@ from kerax.core.scope import holding
 from kerax.errors import ConfigError, near, suggest
 
 _custom: dict[str, Any] = {}
-_custom_names: dict[Any, str] = {}
+custom_names: dict[Any, str] = {}
+"""The names that registered classes and functions have."""
 _scoped: ContextVar[dict[str, Any] | None] = ContextVar("kerax_custom_objects", default=None)  # of open scopes
 families: dict[str, "Family"] = {}
 # Whose classes a file may name by their modules without being registered: nobody's, until somebody says so.
@@ -140,7 +141,7 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
                 f"Cannot register {member.__name__}: a serializable class must have a `get_config` method."
             )
         _custom[registered] = member
-        _custom_names[member] = registered
+        custom_names[member] = registered
         return member
 
     return register
@@ -148,7 +149,7 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
 def get_registered_name(obj: Any) -> str:
     """`package>name` of a registered class or function, else its `__name__`."""
-    return _custom_names[obj] if obj in _custom_names else obj.__name__
+    return custom_names[obj] if obj in custom_names else obj.__name__
 
 
 def get_registered_object(name: str, custom_objects: dict | None = None, module_objects: dict | None = None) -> Any:
@@ -234,7 +235,7 @@ def serialize_keras_object(obj: Any) -> Any:
         "module": _module_of(cls),
         "class_name": cls.__name__,
         "config": serialize_keras_object(get_config()),
-        "registered_name": _custom_names.get(cls),
+        "registered_name": custom_names.get(cls),
     }
     # What may have state: layers, seed generators and whatever is the user's.
     if known is not None and (hasattr(obj, "kerax_number") or not cls.__module__.startswith("kerax.")):
@@ -255,8 +256,8 @@ def _serialize_function(function) -> Any:
     name = getattr(function, "__name__", None)
     if name is None:
         raise TypeError(f"Cannot serialize {function!r}: it has neither a name nor a `get_config` method.")
-    if function in _custom_names:
-        return {"class_name": "function", "config": _custom_names[function], "module": None, "registered_name": None}
+    if function in custom_names:
+        return {"class_name": "function", "config": custom_names[function], "module": None, "registered_name": None}
     for family in families.values():
         # `is`: a user's function of the same name is another one.
         if family.entries.get(name) is function:

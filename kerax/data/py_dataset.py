@@ -14,18 +14,19 @@ class PyDataset:
     `on_epoch_begin` and `on_epoch_end` may change the data set between epochs.
 
     Args:
-        workers: Threads or processes that make batches. 1: one thread, ahead of the training.
+        workers: Threads or processes that make batches. 1: one thread, ahead of the training; so does 0, whatever
+            `use_multiprocessing` says.
         use_multiprocessing: Whether `workers` are processes. The data set must be picklable then; it is sent to each
             process at the start of each epoch.
         max_queue_size: Batches made ahead at most.
 
     Raises:
-        ValueError: if `workers` or `max_queue_size` is below 1.
+        ValueError: if `workers` is below 0, or `max_queue_size` below 1.
     """
 
     def __init__(self, workers=1, use_multiprocessing=False, max_queue_size=10):
         self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
-        check_integers(type(self).__name__, workers=(workers, 1), max_queue_size=(max_queue_size, 1))
+        check_integers(type(self).__name__, workers=(workers, 0), max_queue_size=(max_queue_size, 1))
 
     def __getitem__(self, index):
         raise NotImplementedError(f"{type(self).__name__} must implement `__getitem__(self, index)`.")
@@ -63,8 +64,8 @@ def _item(index: int):
 def batches_of(dataset, indices: Iterable[int]) -> Iterator:
     """The batches of these indices in order, made by the workers that a `PyDataset` asks for."""
     workers = getattr(dataset, "workers", 1)
-    with_processes = getattr(dataset, "use_multiprocessing", False)
-    if workers == 1 and not with_processes:
+    with_processes = workers > 0 and getattr(dataset, "use_multiprocessing", False)
+    if workers <= 1 and not with_processes:
         yield from map(dataset.__getitem__, indices)
         return
     if with_processes:  # a forked copy of a process with JAX's threads may hang

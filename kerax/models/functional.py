@@ -4,6 +4,7 @@ import inspect
 import itertools
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -491,7 +492,7 @@ def _pick(structure, tensors: dict):
     return jax.tree.map(lambda leaf: tensors[tuple(leaf)], structure, is_leaf=_is_history)
 
 
-def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **_) -> Any:
+def clone_model(model, input_tensors=None, clone_function=None, call_function=None, recursive=False) -> Any:
     """A model of the same structure with fresh weights.
 
     Args:
@@ -499,14 +500,23 @@ def clone_model(model, input_tensors=None, clone_function=None, call_function=No
         input_tensors: Symbolic inputs to use in place of the model's own.
         clone_function: Function of a layer that returns the layer to use instead. Default: a fresh copy.
         call_function: Function of (layer, *args, **kwargs) that calls a layer of the clone.
-        recursive: Whether `clone_function` is applied inside models too.
+        recursive: Whether a model among the layers is cloned by `clone_model` with the same functions, instead of by
+            `clone_function`. A `Sequential` among them does without `call_function`.
+
+    Raises:
+        ValueError: if `call_function` is given for a `Sequential`, or any of the three for a model that is neither
+            functional nor a `Sequential`; if `input_tensors` have another structure than the model's inputs.
     """
     if call_function is not None and isinstance(model, Sequential):
         raise ValueError(f"{model}: `call_function` is for functional models; a `Sequential` calls its layers itself.")
-    clone = _clone(model, input_tensors, clone_function, call_function, recursive, {})
-    if model.compiled:
-        clone.compile_from_config(model.get_compile_config())
-    return clone
+    given = {"input_tensors": input_tensors, "clone_function": clone_function, "call_function": call_function}
+    names = [name for name, value in given.items() if value is not None]
+    if names and not isinstance(model, (Functional, Sequential)):
+        raise ValueError(
+            f"clone_model: {names} are for functional models and `Sequential`s, whose layers are known. Got {model}, "
+            "which is cloned by its `get_config` and `from_config`."
+        )
+    return _clone(model, input_tensors, clone_function, call_function, recursive, {})
 
 
 def _clone(model, input_tensors, clone_function, call_function, recursive: bool, copies: dict[int, Any]) -> Any:
@@ -516,47 +526,70 @@ def _clone(model, input_tensors, clone_function, call_function, recursive: bool,
             # Neither has weights: both can be shared.
             if isinstance(layer, (LiftedOp, InputLayer)):
                 copies[id(layer)] = layer
-            elif clone_function is not None and not isinstance(layer, Model):
+            elif isinstance(layer, (Functional, Sequential)) and (recursive or clone_function is None):
+                call = None if isinstance(layer, Sequential) else call_function
+                copies[id(layer)] = _clone(layer, None, clone_function, call if recursive else None, recursive, copies)
+            elif clone_function is not None:
                 copies[id(layer)] = clone_function(layer)
-            elif isinstance(layer, Model) and (recursive or clone_function is None):
-                copies[id(layer)] = _clone(layer, None, clone_function, None, recursive, copies)
             else:
                 copies[id(layer)] = type(layer).from_config(layer.get_config())
         return copies[id(layer)]
 
     are_own_layers = input_tensors is None and clone_function is None and call_function is None
-    of_tensors = Functional.is_made_of_tensors(type(model))
-    if isinstance(model, Functional) and (of_tensors or not are_own_layers):
+    if isinstance(model, Functional) and (Functional.is_made_of_tensors(type(model)) or not are_own_layers):
+        clone = _clone_graph(model, input_tensors, call_function, copy)
+    elif isinstance(model, Sequential) and (type(model) is Sequential or not are_own_layers):
+        clone = _clone_stack(model, input_tensors, copy)
+    else:
+        clone = type(model).from_config(model.get_config())
+    if not clone.compiled and (config := model.get_compile_config()) is not None:
+        clone.compile_from_config(config)
+    return clone
 
-        def call(node, args, kwargs):
-            operation = copy(node.operation)
-            # `call_function` is about layers; an op is called as it is.
-            if call_function is None or isinstance(operation, LiftedOp):
-                return operation(*args, **kwargs)
-            return call_function(operation, *args, **kwargs)
 
-        if input_tensors is None:
-            given = [_fresh_input(tensor) for tensor in model.inputs]
-        else:
-            given, structures = jax.tree.leaves(input_tensors), (input_tensors, model.input)
-            if len(given) != len(model.inputs) or (len(given) > 1 and _form(structures[0]) != _form(structures[1])):
-                raise ValueError(f"clone_model: expected input_tensors of the form {model.input}. Got {input_tensors}.")
-        outputs = model.kerax_graph.run(given, call)
-        inputs = jax.tree.unflatten(jax.tree.structure(model.kerax_graph.inputs), given)
-        if not of_tensors:  # its constructor would make another graph
-            return Functional(inputs, outputs, name=model.name)
-        return _of_tensors(type(model), inputs, outputs, _beside_graph(model.get_config()), model.name)
-    if type(model) is Sequential:
-        clone = Sequential(name=model.name)
-        if input_tensors is not None:
-            (start,) = jax.tree.leaves(input_tensors)
-            clone.add(start if isinstance(start.operation, InputLayer) else _fresh_input(start))
-        elif model.input_layer is not None:
-            clone.add(_fresh_input(model.input_layer.output))
-        for layer in model.layers:
-            clone.add(copy(layer))
-        return clone
-    return type(model).from_config(model.get_config())
+def _clone_graph(model: Functional, input_tensors, call_function, copy: Callable) -> Functional:
+    def call(node, args, kwargs):
+        operation = copy(node.operation)
+        # `call_function` is about layers; an op is called as it is.
+        if call_function is None or isinstance(operation, LiftedOp):
+            return operation(*args, **kwargs)
+        return call_function(operation, *args, **kwargs)
+
+    if input_tensors is None:
+        given = [_fresh_input(tensor) for tensor in model.inputs]
+    else:
+        given = jax.tree.leaves(input_tensors)
+        _check_symbolic(given)
+        several = len(given) > 1
+        if len(given) != len(model.inputs) or (several and _form(input_tensors) != _form(model.input)):
+            raise ValueError(f"clone_model: expected input_tensors of the form {model.input}. Got {input_tensors}.")
+    outputs = model.kerax_graph.run(given, call)
+    inputs = jax.tree.unflatten(jax.tree.structure(model.kerax_graph.inputs), given)
+    if not Functional.is_made_of_tensors(type(model)):  # its constructor would make another graph
+        return Functional(inputs, outputs, name=model.name)
+    return _of_tensors(type(model), inputs, outputs, _beside_graph(model.get_config()), model.name)
+
+
+def _clone_stack(model: Sequential, input_tensors, copy: Callable) -> Sequential:
+    clone = Sequential(name=model.name)
+    if input_tensors is not None:
+        given = jax.tree.leaves(input_tensors)
+        _check_symbolic(given)
+        if len(given) != 1:
+            raise ValueError(f"clone_model: a `Sequential` has one input. Got {len(given)} input_tensors.")
+        clone.add(given[0] if isinstance(given[0].operation, InputLayer) else _fresh_input(given[0]))
+    elif model.input_layer is not None:
+        clone.add(_fresh_input(model.input_layer.output))
+    for layer in model.layers:
+        clone.add(copy(layer))
+    if not model.trainable:
+        clone.trainable = False
+    return clone
+
+
+def _check_symbolic(tensors: list):
+    if wrong := [tensor for tensor in tensors if not is_symbolic(tensor)]:
+        raise ValueError(f"clone_model: `input_tensors` must be symbolic tensors, such as `Input(shape)`. Got {wrong}.")
 
 
 def _fresh_input(tensor: KerasTensor) -> KerasTensor:

@@ -55,6 +55,7 @@ class Model(Layer):
     # Their variables are no weights.
     _untracked = Layer._untracked | frozenset({"kerax_compilation", "history", "_random_key"})
     kerax_output_names: list[str] | None = None
+    loss: Any = None
     compilation, passes, inferences = Alias("kerax_compilation"), Alias("kerax_passes"), Alias("kerax_inferences")
 
     def __new__(cls, *args, **kwargs) -> Self:
@@ -78,7 +79,7 @@ class Model(Layer):
         # Before `compile` too: `predict` needs programs, and nothing else of it.
         self.kerax_compilation = Compiled()
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # a hook sets one to end the loop
-        self.run_eagerly = False
+        self.run_eagerly, self.jit_compile, self.steps_per_execution = False, True, 1
         self.history: Any = None
         self.kerax_passes = 0  # over the training data so far: with the seed, what orders the next one
         self.kerax_memory = Memory()
@@ -237,10 +238,9 @@ class Model(Layer):
                 "log_gradient_norm": log_gradient_norm,
             }
         )
-        self.loss = loss
-        # Kept beside the compilation, for users set it after `compile`.
-        self.run_eagerly = run_eagerly or jit_compile is False
-        self.steps_per_execution = steps_per_execution
+        self.loss, self.steps_per_execution = loss, steps_per_execution
+        self.run_eagerly = run_eagerly or jit_compile is False  # users set it after `compile`, too
+        self.jit_compile = not self.run_eagerly
         self.stop_training = False
 
     @property
@@ -262,10 +262,10 @@ class Model(Layer):
         return serialize_keras_object(self.kerax_compilation.config()) if self.compiled else None
 
     def compile_from_config(self, config: dict):
-        """Compiles as `get_compile_config` described."""
-        self.compile(**deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            # So that the loader can fill the optimizer's state before the first step.
+        """Compiles as `get_compile_config` described; only warns where a user's `compile` takes other arguments."""
+        if steps.takes_compile_arguments(self, Model, config):
+            self.compile(**deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:  # so that the loader can fill its state before the first step
             self.optimizer.build(self.trainable_variables)
 
     @property

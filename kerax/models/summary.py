@@ -11,6 +11,7 @@ import numpy as np
 from kerax.core.display import format_bytes, html_table, with_unit
 from kerax.core.layer import Layer
 from kerax.core.symbolic import is_shape, known_shape
+from kerax.core.terminal import say
 from kerax.plan.flops import layer_flops, model_flops
 
 
@@ -191,7 +192,7 @@ def print_summary(
         console.print(table)
         console.print("\n".join(footer))
     if print_fn is None:
-        print(captured.get())
+        say(captured.get())
     else:
         print_fn(captured.get())
 

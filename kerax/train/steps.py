@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -264,6 +265,27 @@ def _is_own(model, name: str, default: Callable) -> bool:
 def is_own(model, name: str, base: type) -> bool:
     """Whether a method of `base` is a model's own."""
     return _is_own(model, name, getattr(base, name))
+
+
+def takes_compile_arguments(model, base: type, config: dict) -> bool:
+    """Whether a model's own `compile` takes what a file keeps of it, and nothing that the file lacks: else a warning.
+
+    Keras warns of every `compile` that is not that of `base`.
+    """
+    if not is_own(model, "compile", base):
+        return True
+    own, usual = (inspect.signature(method).parameters.values() for method in (model.compile, base.compile))
+    names = {p.name for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    unknown = sorted(config.keys() - names) if all(p.kind != p.VAR_KEYWORD for p in own) else []
+    lost = sorted(names - config.keys() - {p.name for p in usual})
+    if unknown or lost:
+        warnings.warn(
+            f"{model}: `compile` was not called. Its class's own takes arguments that are not kept ({lost}), or not "
+            f"those that are ({unknown}). Call it yourself, or give the class `get_compile_config` and "
+            "`compile_from_config`.",
+            stacklevel=4,
+        )
+    return not (unknown or lost)
 
 
 def overrides(model, name: str) -> bool:

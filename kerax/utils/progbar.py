@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from kerax.callbacks.progress_views import format_number
+from kerax.core.terminal import printable
 from kerax.errors import check_choice
 
 
@@ -74,7 +75,7 @@ class Progbar:
             self._draw(self._bar(current, now), finalize)
         elif self.verbose == 2 and finalize:
             count = f"{current}/{self.target} - " if self.target else ""
-            sys.stdout.write(f"{count}{self._times(current, now)}{self._numbers()}\n")
+            sys.stdout.write(printable(f"{count}{self._times(current, now)}{self._numbers()}\n"))
 
     def add(self, n, values=None):
         """`update` at `n` more steps."""
@@ -103,6 +104,7 @@ class Progbar:
 
     def _draw(self, line: str, finalize: bool):
         in_place = hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
+        line = printable(line)
         # A shorter line does not cover what a longer one left behind.
         padded = line + " " * max(self._length - len(line), 0)
         self._length = len(line)

@@ -50,7 +50,7 @@ def tiny_model():
 
 
 class TestPyDataset:
-    @pytest.mark.parametrize("workers", [1, 3])
+    @pytest.mark.parametrize("workers", [0, 1, 3])
     def test_batches_come_in_order_however_many_threads_make_them(self, workers):
         assert firsts(make_source(Batches(workers=workers, max_queue_size=2))) == [0, 2, 4, 6, 8]
 
@@ -69,6 +69,13 @@ class TestPyDataset:
         tiny_model().fit(data, epochs=3, verbose=0)
         assert (data.begun, data.ended) == (3, 3)
 
+    def test_no_workers_are_no_processes_either(self):
+        class Unpicklable(Batches):
+            def __reduce__(self):
+                raise TypeError("no")
+
+        assert firsts(make_source(Unpicklable(workers=0, use_multiprocessing=True))) == [0, 2, 4, 6, 8]
+
     @pytest.mark.medium
     def test_a_data_set_without_end(self):
         class Endless(Batches):
@@ -81,8 +88,8 @@ class TestPyDataset:
         assert len(history.epoch) == 2
 
     def test_wrong_arguments(self):
-        with pytest.raises(ValueError, match="`workers` must be an integer of at least 1. Got 0"):
-            Batches(workers=0)
+        with pytest.raises(ValueError, match="`workers` must be an integer of at least 0. Got -1"):
+            Batches(workers=-1)
         with pytest.raises(NotImplementedError, match="__len__"):
             len(kerax.utils.PyDataset())
 

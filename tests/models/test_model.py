@@ -368,3 +368,20 @@ def test_a_summary_is_one_output_of_a_notebook(monkeypatch, capsys):
     monkeypatch.setattr(jupyter, "display", lambda *args: shown.append(args))
     kerax.Sequential([kerax.Input((2,)), kerax.layers.Dense(1)]).summary()
     assert shown == [] and "Total params: 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (None, (None, False, True, 1)),
+        ({}, ("mse", False, True, 1)),
+        ({"run_eagerly": True, "steps_per_execution": 3}, ("mse", True, False, 3)),
+    ],
+)
+def test_what_compile_was_given_can_be_read_before_it_too(arguments, expected):
+    for library in (kerax, pytest.importorskip("keras")):
+        model = library.Sequential([library.Input((2,)), library.layers.Dense(1)])
+        if arguments is not None:
+            model.compile("sgd", "mse", **arguments)
+        found = model.loss, model.run_eagerly, model.jit_compile, model.steps_per_execution
+        assert found == expected, library.__name__

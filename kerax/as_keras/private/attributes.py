@@ -7,13 +7,14 @@ from kerax.as_keras.private import attention
 from kerax.as_keras.private.layers import DataLayer
 from kerax.as_keras.private.lending import Lent
 from kerax.as_keras.private.utils import DynamicBackend
+from kerax.callbacks.monitors import Monitor
 from kerax.core import locking
 from kerax.core.tracking import Alias, members
 from kerax.layers import GroupQueryAttention, Layer, MultiHeadAttention, Rescaling
 from kerax.layers.image import ImageLayer
 from kerax.losses import Loss
 from kerax.metrics import Metric
-from kerax.models import Model
+from kerax.models import Functional, Model, Sequential
 
 
 def _layers(item) -> list[Layer]:
@@ -81,6 +82,15 @@ def _own_variables(item, trainable: bool) -> list:
     return [variable for _, variable in item._own_variables() if variable.trainable == trainable]
 
 
+def _functional(model: Sequential) -> Functional | None:
+    """The graph that a built model is, whose layers and weights are its own."""
+    return Functional(model.inputs, model.outputs, name=model.name) if hasattr(model, "output") else None
+
+
+def _set_monitor_op(self: Monitor) -> None:
+    self.find_direction(self.monitor, [])
+
+
 _LENT: dict[type, dict[str, Any]] = {
     Layer: {
         "_flatten_layers": _flatten_layers,
@@ -94,7 +104,13 @@ _LENT: dict[type, dict[str, Any]] = {
         "_dtype_policy": Alias("dtype_policy"),
         "_metrics": Lent(lambda item: [metric for _, metric in members(item, Metric)]),
     },
-    Model: {"_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker)},
+    Model: {
+        "_loss_tracker": Lent(lambda model: model.kerax_compilation.loss_tracker),
+        "_compile_metrics": Lent(lambda model: model.kerax_compilation.metrics if model.compiled else None),
+    },
+    Functional: {"_operations": Alias("operations")},
+    Sequential: {"_functional": Lent(_functional)},
+    Monitor: {"_is_improvement": Monitor.is_better, "_set_monitor_op": _set_monitor_op},
     Loss: {"_dtype": Alias("dtype")},
     # What these do outside of Keras's backend, in a pipeline of TensorFlow's; here they have one.
     Rescaling: {"backend": _BACKEND},

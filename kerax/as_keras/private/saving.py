@@ -17,6 +17,9 @@ in_safe_mode = registry.in_safe_mode
 SafeModeScope = registry.safe_mode_scope
 ObjectSharingScope = registry.sharing_scope
 load_weights_only, save_weights_only = load_weights, save_weights
+GLOBAL_CUSTOM_OBJECTS, GLOBAL_CUSTOM_NAMES = registry.get_custom_objects(), registry.custom_names
+_CONFIG_FILENAME, _METADATA_FILENAME, _ASSETS_DIRNAME = "config.json", "metadata.json", "assets"
+_VARS_FNAME, _VARS_FNAME_H5 = "model.weights", "model.weights.h5"
 
 
 def save_model(model, filepath, weights_format: str = "h5", zipped: bool = True, **kwargs) -> None:

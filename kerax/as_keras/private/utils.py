@@ -10,10 +10,29 @@ from typing import Any
 
 import jax.numpy as jax_numpy
 
+from kerax.as_keras.private.files import File as File
+from kerax.as_keras.private.files import copy as copy
+from kerax.as_keras.private.files import exists as exists
+from kerax.as_keras.private.files import hash_file as hash_file
+from kerax.as_keras.private.files import is_remote_path as is_remote_path
+from kerax.as_keras.private.files import isdir as isdir
+from kerax.as_keras.private.files import join as join
+from kerax.as_keras.private.files import listdir as listdir
+from kerax.as_keras.private.files import makedirs as makedirs
+from kerax.as_keras.private.files import path_to_string as path_to_string
+from kerax.as_keras.private.files import remove as remove
+from kerax.as_keras.private.files import resolve_path as resolve_path
+from kerax.as_keras.private.files import resolve_sub_path as resolve_sub_path
+from kerax.as_keras.private.files import rmtree as rmtree
+from kerax.as_keras.private.files import validate_file as validate_file
 from kerax.core.host_arrays import to_numpy
 from kerax.core.layer import Layer
 from kerax.core.locking import unlocked
-from kerax.core.registry import get_uid, to_snake_case
+from kerax.core.registry import forget_uids, get_uid, to_snake_case
+from kerax.core.terminal import printable
+from kerax.models.summary import print_summary as print_summary
+
+reset_uids = forget_uids
 
 
 def auto_name(prefix: str) -> str:
@@ -120,8 +139,9 @@ def standardize_padding(value, allow_causal: bool = False) -> str:
 
 
 def print_msg(message: str, line_break: bool = True) -> None:
-    """Prints a line."""
-    print(message, end="\n" if line_break else "", flush=True)
+    """Prints a line, in characters that the terminal has."""
+    sys.stdout.write(printable(f"{message}\n" if line_break else str(message)))
+    sys.stdout.flush()
 
 
 def in_tf_graph() -> bool:

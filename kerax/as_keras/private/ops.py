@@ -1,0 +1,3 @@
+"""What `keras.src.ops` has beyond the public API."""
+
+from kerax import random as random
