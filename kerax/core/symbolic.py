@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from kerax.core import masks, sparse
 from kerax.core.operators import Operators
 from kerax.core.scope import Scope
+from kerax.core.shapes import Shape, read_shape
 from kerax.errors import ArgumentTypeError, NotIterableError
 from kerax.tracebacks import hide_library_frames
-
-Shape = tuple[int | None, ...]
 
 
 class KerasTensor(Operators):
@@ -33,7 +32,7 @@ class KerasTensor(Operators):
     _keras_history: tuple[Any, int, int] | None = None  # (operation, node index, tensor index)
 
     def __init__(self, shape, dtype="float32", sparse=False, ragged=False, record_history=True, name=None, **_):
-        self.shape: Shape = tuple(shape)
+        self.shape: Shape = read_shape("KerasTensor", shape)
         self.dtype = "string" if dtype in ("string", str) else jnp.dtype(dtype).name
         if sparse and ragged:
             raise ValueError("KerasTensor: `sparse` and `ragged` exclude each other. Got both.")

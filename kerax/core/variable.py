@@ -7,7 +7,7 @@ import operator
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from kerax.core import host_random, placement, seeds, sums
 from kerax.core import scope as scopes
 from kerax.core.operators import BINARY, COMPARISONS, UNARY, Operators
 from kerax.core.registry import family
+from kerax.core.shapes import read_shape
 
 
 def call_initializer(initializer: Callable, key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
@@ -239,9 +240,9 @@ class Variable(Operators):
                 raise ValueError(f"Variable {self.name!r}: an initializer needs `shape`. Got {initializer!r} without.")
             self._initial: Any = initializer
             sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-            if any(size is None or size < 0 for size in sizes):
-                raise ValueError(f"Variable {self.name!r}: every size must be known and at least 0. Got shape {sizes}.")
-            self.shape = tuple(map(int, sizes))
+            if None in sizes:
+                raise ValueError(f"Variable {self.name!r}: every size must be known. Got shape {sizes}.")
+            self.shape = cast(tuple[int, ...], read_shape(f"Variable {self.name!r}", sizes))
             self.stored_dtype = jnp.dtype(dtype or config.floatx()).name
         else:
             is_float = isinstance(initializer, float) or (

@@ -97,3 +97,20 @@ def test_compute_output_shape_is_derived():
     assert layers.Dense(5).compute_output_shape((None, 7)) == (None, 5)
     assert layers.Conv2D(4, 3).compute_output_shape((2, 8, 8, 1)) == (2, 6, 6, 4)
     assert layers.Concatenate().compute_output_shape([(None, 2), (None, 3)]) == (None, 5)
+
+
+SHAPES = {"half": (2.5,), "whole float": (4 / 2,), "text": ("a",), "negative": (2, -1), "nested": ((2, 3),)}
+MAKERS = {
+    "tensor": kerax.KerasTensor,
+    "input": kerax.Input,
+    "variable": lambda shape: kerax.Variable(initializer="zeros", shape=shape),
+    "weight": lambda shape: kerax.layers.Layer().add_weight(shape=shape),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_are_integers(maker, shape):
+    with pytest.raises(ValueError, match="[Ss]izes? |shape"):
+        MAKERS[maker](SHAPES[shape])
+    assert MAKERS[maker]([np.int64(2), True + 1]).shape[-2:] == (2, 2)

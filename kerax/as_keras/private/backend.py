@@ -8,6 +8,7 @@ import numpy as np
 
 from kerax import config, ops
 from kerax.core import masks, remat, scope, seed_generator, symbolic
+from kerax.core.shapes import read_shape
 from kerax.core.sparse import is_sparse
 from kerax.core.stateless import SymbolicScope
 
@@ -48,10 +49,7 @@ def standardize_shape(shape) -> tuple:
     """A shape as a tuple of integers and `None`. Raises `ValueError` for anything else."""
     if not isinstance(shape, (builtins.list, builtins.tuple)):
         raise ValueError(f"standardize_shape: expected a list or tuple of sizes. Got {shape!r}.")
-    sizes = tuple(size if size is None else int(size) for size in shape)
-    if any(size is not None and size < 0 for size in sizes):
-        raise ValueError(f"standardize_shape: sizes are at least 0, or None. Got {shape}.")
-    return sizes
+    return read_shape("standardize_shape", shape)
 
 
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None) -> Any:
