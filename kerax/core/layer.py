@@ -38,7 +38,7 @@ from kerax.core.seeds import key_from
 from kerax.core.stateless import ScopeOfValues
 from kerax.core.tensorflow_graphs import call_in_graph
 from kerax.core.tracking import Alias, Path, Trackable, aliases, are_built, descendants, structure, walk
-from kerax.core.variable import Variable, initial_value, materialize
+from kerax.core.variable import Variable, initial_value, materialize, unwrap
 
 LAYERS = Family("layers", "layer")
 _set_attribute = object.__setattr__  # half the time of one found by `super()`: a layer has thirty attributes
@@ -427,7 +427,8 @@ class Layer(Operation, Trackable):
             variables = [*self.trainable_variables, *self.non_trainable_variables]
             if not self.built and type(self).build is not Layer.build:
                 raise ValueError(f"{self}: `stateless_call` needs a built layer. Call it on data or `build` it first.")
-            pairs = list(zip(variables, [*trainable_variables, *non_trainable_variables], strict=True))
+            values = map(unwrap, (*trainable_variables, *non_trainable_variables))
+            pairs = list(zip(variables, values, strict=True))
             if key is None and scopes.find_key() is None:
                 scope = ScopeOfValues(pairs, (args, kwargs))
             else:

@@ -95,8 +95,9 @@ def stateless_apply(optimizer, optimizer_variables, grads, trainable_variables) 
     tree, weights = optimizer.given_tree, optimizer.given_weights
     form, own = optimizer.state_variables, optimizer.variables
     grads = [_dense(grad) for grad in grads]
-    gradients, params = (slots.placed(tree, weights, values) for values in (grads, trainable_variables))
-    new, new_state = optimizer.update(gradients, slots.placed(form, own, optimizer_variables), params)
+    gradients, params = (slots.placed(tree, weights, list(map(unwrap, v))) for v in (grads, trainable_variables))
+    state = slots.placed(form, own, list(map(unwrap, optimizer_variables)))
+    new, new_state = optimizer.update(gradients, state, params)
     return slots.taken(tree, weights, new), slots.taken(form, own, new_state)
 
 

@@ -115,3 +115,34 @@ def test_a_step_of_ones_own_draws_without_a_key():
     np.testing.assert_array_equal(call(x), call(x))
     assert not np.array_equal(call(x), call(2 * x))
     assert not np.array_equal(call(x), call(x, key=jax.random.key(1)))
+
+
+class Noisy(kerax.layers.Layer):
+    """Counts its calls, draws from a generator of its own and has a penalty."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = kerax.random.SeedGenerator(1337)
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.scale = self.add_weight(shape=(), initializer="ones", regularizer="l1")
+
+    def call(self, x):
+        self.calls.assign(self.calls + 1)
+        self.add_loss(kerax.ops.sum(x))
+        return self.scale * x + kerax.random.normal((), seed=self.generator)
+
+
+def test_pure_calls_take_variables_for_their_values():
+    x = np.ones((2, 3), "float32")
+    expected, layer = Noisy()(x), Noisy()
+    given = layer.trainable_variables, layer.non_trainable_variables
+    for lists in (given, [[variable.value for variable in variables] for variables in given]):
+        outputs, state, losses = layer.stateless_call(*lists, x, return_losses=True)
+        np.testing.assert_allclose(outputs, expected)
+        assert len(losses) == 2 and len(state) == len(layer.non_trainable_variables)
+        assert float(layer.calls.value) == 0 and not any(isinstance(value, kerax.Variable) for value in state)
+    optimizer, metric = kerax.optimizers.Adam(0.5), kerax.metrics.Mean()
+    optimizer.build(layer.trainable_variables)
+    new, _ = optimizer.stateless_apply(optimizer.variables, [np.float32(2)], layer.trainable_variables)
+    np.testing.assert_allclose(new, [0.5], rtol=1e-5)
+    assert float(metric.stateless_result(metric.stateless_update_state(metric.variables, [1.0, 3.0]))) == 2
