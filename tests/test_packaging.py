@@ -13,7 +13,7 @@ import kerax
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = SETTINGS["project"]
-FOR_DEVELOPERS = {"all", "dev", "docs", "test"}
+FOR_DEVELOPERS = {"all", "dev", "docs", "test", "test-exports"}
 
 
 def test_the_extra_all_holds_every_other_extra():
