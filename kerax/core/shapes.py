@@ -3,6 +3,8 @@
 import operator
 from typing import Any
 
+from jax import export
+
 Shape = tuple[int | None, ...]
 
 
@@ -13,9 +15,14 @@ def read_shape(who: Any, shape: Any) -> Shape:
         ValueError: for anything else, whole floats too, as in Keras: `width / 2` is an oversight.
     """
     try:
-        sizes = tuple(size if size is None or type(size) is int else operator.index(size) for size in shape)
+        sizes = tuple(size if size is None or type(size) is int else _size(size) for size in shape)
     except TypeError:
         raise ValueError(f"{who}: a shape is a tuple or list of integers and None. Got {shape!r}.") from None
-    if any(size is not None and size < 0 for size in sizes):
+    if any(type(size) is int and size < 0 for size in sizes):
         raise ValueError(f"{who}: sizes are at least 0, or None. Got {shape!r}.")
     return sizes
+
+
+def _size(size: Any) -> Any:
+    # JAX's symbols, where shapes are inferred within a call, stay what they are.
+    return size if export.is_symbolic_dim(size) else operator.index(size)

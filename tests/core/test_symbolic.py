@@ -1,5 +1,6 @@
 """Symbolic tensors: shapes inferred through layers and ops, unknown sizes kept unknown."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -114,3 +115,8 @@ def test_shapes_are_integers(maker, shape):
     with pytest.raises(ValueError, match="[Ss]izes? |shape"):
         MAKERS[maker](SHAPES[shape])
     assert MAKERS[maker]([np.int64(2), True + 1]).shape[-2:] == (2, 2)
+
+
+def test_symbols_of_jax_stay_sizes():
+    (size,) = jax.export.symbolic_shape("n")
+    assert kerax.KerasTensor((size, 2 * size, 3)).shape == (size, 2 * size, 3)
