@@ -15,6 +15,13 @@ from kerax.layers.options import PassesMasks, check, check_rate, weight_options,
 from kerax.ops import normalizations
 
 
+def _read_axis(layer: Layer, axis: Any) -> int | list[int]:
+    """An axis, or several as a list, as configs have them."""
+    if not isinstance(axis, (int, list, tuple)):
+        raise TypeError(f"{layer}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
+    return axis if isinstance(axis, int) else list(axis)
+
+
 def _check_axis(layer: Layer, axis, input_shape) -> list[int]:
     """The axes as they are given, in the order of the input's."""
     axes = [axis] if isinstance(axis, int) else list(axis)
@@ -229,9 +236,7 @@ class LayerNormalization(_Affine):
     ):
         beta = beta_initializer, beta_regularizer, beta_constraint
         super().__init__(center, scale, beta, (gamma_initializer, gamma_regularizer, gamma_constraint), **kwargs)
-        if not isinstance(axis, (int, list, tuple)):
-            raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
-        self.axis = axis if isinstance(axis, int) else list(axis)
+        self.axis = _read_axis(self, axis)
         self.epsilon, self.rms_scaling = epsilon, rms_scaling
         self.autocast = False  # computed in float32, cast at the end
 
@@ -357,9 +362,7 @@ class UnitNormalization(PassesMasks):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(axis, (int, list, tuple)):
-            raise TypeError(f"{self}: `axis` must be an integer or a list of integers. Got axis={axis!r}.")
-        self.axis = axis if isinstance(axis, int) else list(axis)
+        self.axis = _read_axis(self, axis)
 
     def call(self, inputs: Any) -> Any:
         return normalizations.unit_normalization(inputs, _check_axis(self, self.axis, inputs.shape), 1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerax.core.input_spec import InputSpec
 from kerax.core.layer import Layer
-from kerax.layers.options import Sizes, Spatial, check, check_choice, sizes
+from kerax.layers.options import Sizes, Spatial, check, read_choice, sizes
 from kerax.ops.image import resize
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")  # the order that messages show
@@ -194,8 +194,7 @@ class UpSampling2D(Spatial, rank=2):
     def __init__(self, size: Sizes = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs):
         super().__init__(data_format, **kwargs)
         self.size = sizes(self, "size", size, 2)
-        self.interpolation = interpolation.lower()
-        check_choice(self, "interpolation", self.interpolation, _INTERPOLATIONS)
+        self.interpolation = read_choice(self, "interpolation", interpolation, _INTERPOLATIONS)
 
     def call(self, inputs: Any) -> Any:
         if self.interpolation == "nearest":

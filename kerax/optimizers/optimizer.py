@@ -530,7 +530,9 @@ class Optimizer(Configurable):
     def get_config(self) -> dict:
         """The constructor's arguments, with the current learning rate."""
         # The name first, as Keras writes it.
-        config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k not in ("name", "decay")}
+        config = {"name": self.name} | {k: v for k, v in super().get_config().items() if k != "name"}
+        if "decay" not in inspect.signature(type(self).__init__).parameters:  # Keras 2's, not a subclass's own
+            config.pop("decay", None)
         if self._learning_rate is not None and self._schedule is None and "learning_rate" in config:
             # As it is now: a callback may have changed it.
             config["learning_rate"] = float(self._learning_rate.value)

@@ -131,3 +131,9 @@ def test_padding_is_a_word(make, padding):
     with pytest.raises(ValueError, match="`padding` must be one of"):
         make(2, 3, padding=padding)
     assert make(2, 3, padding="SAME").padding == "same"
+
+
+@pytest.mark.parametrize("interpolation", [2, "cubic", None], ids=str)
+def test_interpolation_is_a_word(interpolation):
+    with pytest.raises(ValueError, match="`interpolation` must be one of"):
+        layers.UpSampling2D(2, interpolation=interpolation)

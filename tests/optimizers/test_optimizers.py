@@ -421,3 +421,12 @@ def test_common_arguments_can_be_given_by_position():
 def test_decay_of_old_code_is_left_out_with_a_warning(cls):
     with pytest.warns(UserWarning, match=f"{cls.__name__}: `decay` has no effect"):
         assert "decay" not in cls(0.1, decay=1e-6).get_config()
+
+
+def test_decay_of_a_subclass_is_its_own():
+    class Fading(kerax.optimizers.SGD):
+        def __init__(self, learning_rate=0.1, decay=0.5, **kwargs):
+            super().__init__(learning_rate, **kwargs)
+            self.decay = decay
+
+    assert Fading.from_config(Fading(decay=0.25).get_config()).decay == 0.25
